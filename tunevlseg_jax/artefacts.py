@@ -1,0 +1,163 @@
+"""What a run leaves behind: its folder while it trains, and the learnt tensors with their card, to share."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from tunevlseg_jax import __version__, experiment, schema
+from tunevlseg_jax.checkpoint import Checkpoints
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.experiment import Experiment
+from tunevlseg_jax.files import read_json, replacing, write_json
+from tunevlseg_jax.loop import Epoch
+from tunevlseg_jax.partition import Flat
+from tunevlseg_jax.pretrained import read_tensors, write_tensors
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+LEARNT_FILE = "prompts.safetensors"
+CARD_FILE = "card.json"
+
+
+class RunFolder:
+    """The folder of a run in training."""
+
+    def __init__(self, config: Config):
+        """Makes the folder, or opens it to go on.
+
+        Raises:
+          UserError: it belongs to a run of another configuration, or can't be written to.
+        """
+        self.path = Path(config.workdir)
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file, not a run folder")
+        if (self.path / CONFIG_FILE).exists():
+            _check_same(config, self.path / CONFIG_FILE)
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise UserError(f"{self.path} is not empty and not a run folder; choose another --workdir")
+        else:
+            write_json(self.path / CONFIG_FILE, schema.to_json(config))
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
+
+    def keep_metrics(self, epochs: int) -> None:
+        """Drops the lines of epochs after `epochs`, which are about to be trained again."""
+        path = self.path / METRICS_FILE
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            with replacing(path) as temporary:
+                temporary.write_text("".join(lines[:epochs]), encoding="utf-8")
+
+    def add_metrics(self, epoch: Epoch) -> None:
+        """One line of JSON for an epoch of a single trial.
+
+        Raises:
+          UserError: it can't be written.
+        """
+        line = {
+            "epoch": epoch.number,
+            "train": {name: values[0] for name, values in epoch.train.items()},
+            "val": {name: values[0] for name, values in epoch.val.items()},
+            "learning_rate": epoch.learning_rate[0],
+            "seconds": round(epoch.seconds, 3),
+            "images_per_second": round(epoch.images / epoch.seconds, 2),
+        }
+        path = self.path / METRICS_FILE
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise UserError(f"can't write {path}: {error.strerror or error}") from error
+
+
+def save_learnt(folder: Path, learnt: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> None:
+    """Writes the learnt tensors and their card, each whole or not at all."""
+    write_tensors(folder / LEARNT_FILE, learnt)
+    write_json(folder / CARD_FILE, card)
+
+
+def card(config: Config, model_sha256: str, image_size: tuple[int, int], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a reader needs to use learnt tensors and to trust their scores; `data` holds fingerprints by split."""
+    return {
+        "made_by": f"tunevlseg_jax {__version__}",
+        "config": schema.to_json(config),
+        "model_sha256": model_sha256,
+        "protocol": {
+            "image_size": list(image_size),
+            "threshold": 0.5,
+            "dice": "mean over samples; empty on empty counts 1",
+            "iou": "one ratio over all pixels of the split",
+            "selected_by": "validation Dice",
+        },
+        "data": dict(data),
+    }
+
+
+def load_learnt(folder: Path) -> tuple[Config, dict[str, np.ndarray], dict[str, Any]]:
+    """The configuration, the learnt tensors and the card of a run, from its folder or from these two files alone.
+
+    Raises:
+      UserError: a file is missing or broken.
+    """
+    if not (folder / CARD_FILE).is_file():
+        hint = "its training hasn't finished" if (folder / CONFIG_FILE).is_file() else "it is no run folder"
+        raise UserError(f"there is no {CARD_FILE} in {folder}: {hint}")
+    data = read_json(folder / CARD_FILE)
+    if not isinstance(data, dict) or "config" not in data or "model_sha256" not in data:
+        raise UserError(f"{folder / CARD_FILE} is no card: it lacks 'config' or 'model_sha256'")
+    config = schema.from_json(Config, data["config"], str(folder / CARD_FILE))
+    return config, read_tensors(folder / LEARNT_FILE), data
+
+
+def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, Flat]:
+    """A trained run: its experiment, and its learnt tensors in place of the fresh ones.
+
+    Args:
+      folder: of the run, or any that holds the learnt tensors and their card.
+      checkpoint: where the base model is now, if not where it was.
+
+    Raises:
+      UserError: something is missing or broken, or the base model is another than the one prompts were learnt for.
+    """
+    config, learnt, data = load_learnt(folder)
+    if checkpoint is not None:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, checkpoint=checkpoint))
+    made = experiment.build(config)
+    if made.pretrained.sha256 != data["model_sha256"]:
+        raise UserError(
+            f"{config.model.checkpoint} is not the model that {folder} was trained on: its weights have sha256 "
+            f"{made.pretrained.sha256[:12]}, not {str(data['model_sha256'])[:12]}; name the right one with --checkpoint"
+        )
+    for name in sorted({*learnt, *made.trainable}):
+        ours, theirs = made.trainable.get(name), learnt.get(name)
+        if ours is None or theirs is None or ours.shape != theirs.shape:
+            raise UserError(
+                f"{folder / LEARNT_FILE} doesn't fit its card: {name} is missing, unknown or of another shape"
+            )
+    return made, {name: jnp.asarray(array) for name, array in learnt.items()}
+
+
+def _check_same(config: Config, path: Path) -> None:
+    """Raises a UserError with the fields in which the folder's configuration differs."""
+    before = _flat(schema.to_json(schema.from_json(Config, read_json(path), str(path))))
+    now = _flat(schema.to_json(config))
+    changed = [name for name in sorted({*before, *now}) if name != "workdir" and before.get(name) != now.get(name)]
+    if changed:
+        told = ", ".join(f"{name} was {before.get(name)} and is now {now.get(name)}" for name in changed)
+        raise UserError(f"{path.parent} holds a run of another configuration ({told}); choose another --workdir")
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested JSON objects as one, names joined with dots."""
+    if not isinstance(value, dict):
+        return {path: value}
+    return {
+        name: leaf for key, item in value.items() for name, leaf in _flat(item, f"{path}.{key}".lstrip(".")).items()
+    }

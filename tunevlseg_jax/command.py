@@ -1,0 +1,100 @@
+"""What every command shares: its options typed, its errors one line, its exit status honest."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import tyro
+
+from tunevlseg_jax import config as configuration
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.errors import UserError
+
+T = TypeVar("T")
+
+INTERRUPTED = 130
+MISTAKEN = 2
+
+
+def run(command: Callable[[], None]) -> None:
+    """Runs a command and exits: 0, 2 after a user's mistake with one line on stderr, 130 after Ctrl-C."""
+    try:
+        command()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(MISTAKEN) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def options(cls: type[T], program: str, description: str, default: T | None = None) -> T:
+    """The command line as a dataclass.
+
+    Args:
+      cls: the dataclass, one option for each field.
+      program: what the user typed, for the usage line.
+      description: one line on what the command does.
+      default: where the values come from that the user doesn't give; None for the class's own.
+
+    Raises:
+      UserError: an unknown option, with the nearest one, or a value of another type.
+    """
+    return _parse(cls, sys.argv[1:], program, description, default)
+
+
+def config_options(program: str, description: str) -> Config:
+    """The configuration that `--config FILE` names, with the command line's other options over it.
+
+    Raises:
+      UserError: as in `options`, or the file is no configuration.
+    """
+    arguments = list(sys.argv[1:])
+    config = Config()
+    for number, argument in enumerate(arguments):
+        if argument == "--config" or argument.startswith("--config="):
+            if argument == "--config" and number + 1 == len(arguments):
+                raise UserError("--config needs the name of a file")
+            path = argument.partition("=")[2] or arguments[number + 1]
+            config = configuration.load(path)
+            del arguments[number : number + (1 if "=" in argument else 2)]
+            break
+    else:
+        if not {"-h", "--help"} & set(arguments):
+            raise UserError(f"{program} needs --config FILE, such as configs/quickstart.py; --help lists the options")
+    description = f"{description}\n\n--config FILE gives the defaults: a Python file that defines `config`."
+    config = _parse(tyro.conf.AvoidSubcommands[Config], arguments, f"{program} --config FILE", description, config)
+    configuration.check(config)
+    return config
+
+
+def _parse(cls, arguments: list[str], program: str, description: str, default):
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(cls, args=arguments, prog=program, description=description, default=default)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_one_line(told.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """What a box of tyro's says: its first paragraph, and the first option that it proposes."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│╭╮╰╯ ") for line in plain.splitlines()[1:]]
+    paragraph = []
+    for line in lines:
+        if not line or set(line) <= {"─"}:
+            break
+        paragraph.append(line)
+    message = " ".join(paragraph)
+    proposed = next((line.split()[0].rstrip(",") for line in lines if line.startswith("--")), None)
+    if proposed is not None and "nrecognized" in message:
+        return f"{message}; did you mean {proposed}?"
+    return message

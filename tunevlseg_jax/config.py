@@ -1,0 +1,206 @@
+"""What a run is: one frozen dataclass, made by a short Python file and overridden on the command line."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal
+
+from tunevlseg_jax.errors import UserError, nearest
+from tunevlseg_jax.learners import AnyLearner, ZeroShot
+from tunevlseg_jax.network import Upsampling
+from tunevlseg_jax.partition import Tune
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The frozen model.
+
+    Attributes:
+      checkpoint: a converted model's folder, a Hugging Face folder or hub id of a CLIPSeg, or an embedded model.
+      fresh: whether to take the checkpoint's sizes and tokenizer alone and start from random weights.
+      image_size: height and width that images are resized to; None for the model's own.
+    """
+
+    checkpoint: str = "clipseg-tiny"
+    fresh: bool = False
+    image_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenes:
+    """How much of the embedded data set to make, and how.
+
+    Attributes:
+      train: number of training records.
+      val: number of validation records.
+      test: number of test records.
+      seed: of the scenes.
+      absent_fraction: share of records that ask for a class that isn't there.
+      varied: whether training phrases vary ("a photo of a seven"), or are the class name alone.
+    """
+
+    train: int = 400
+    val: int = 100
+    test: int = 200
+    seed: int = 0
+    absent_fraction: float = 0.0
+    varied: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The data set.
+
+    Attributes:
+      name: scenes/photo, scenes/ultrasound, scenes/endoscopy or scenes/xray.
+      full_stop: whether prompts end in a full stop.
+      truncate: whether prompts that are too long are cut before their end, instead of being an error.
+      scenes: settings of the embedded data set.
+    """
+
+    name: str = "scenes/ultrasound"
+    full_stop: bool = True
+    truncate: bool = False
+    scenes: Scenes = field(default_factory=Scenes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """AdamW and its learning rate.
+
+    Attributes:
+      learning_rate: at its highest.
+      weight_decay: of matrices and convolution kernels; nothing else decays.
+      warmup_steps: steps of linear rise from zero.
+      cosine: whether the rate falls to zero along a cosine until the last epoch.
+      plateau_factor: what the rate is multiplied by when the validation loss stands still; 1 for never.
+      plateau_patience: epochs without improvement before that.
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    warmup_steps: int = 0
+    cosine: bool = False
+    plateau_factor: float = 0.2
+    plateau_patience: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """The loop.
+
+    Attributes:
+      tune: what trains: "prompts" (learner and upsampler), and for the fine-tuning baselines "decoder" or "all".
+      epochs: at most.
+      batch_size: records a step.
+      seed: of initial values, order and dropout.
+      patience: epochs without a better validation loss before the run stops early.
+      min_delta: what counts as better, in validation loss.
+      precision: what the model computes in; "auto" is float32 on CPU and bfloat16 on GPU and TPU.
+    """
+
+    tune: Tune = "prompts"
+    epochs: int = 20
+    batch_size: int = 32
+    seed: int = 0
+    patience: int = 12
+    min_delta: float = 1e-4
+    precision: Precision = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A run.
+
+    Attributes:
+      model: the frozen model.
+      learner: how prompts are learnt; the configuration file chooses its class.
+      upsampling: the learnable upsampler: "none", "blend" into the logits (the paper), "add" to them.
+      data: the data set.
+      optim: the optimizer.
+      train: the loop.
+      workdir: folder of the run; one that exists is continued.
+    """
+
+    model: Model = field(default_factory=Model)
+    learner: AnyLearner = field(default_factory=ZeroShot)
+    upsampling: Upsampling = "none"
+    data: Data = field(default_factory=Data)
+    optim: Optim = field(default_factory=Optim)
+    train: Train = field(default_factory=Train)
+    workdir: str = "runs/run"
+
+
+def load(path: str) -> Config:
+    """The `config` that a Python file defines.
+
+    Raises:
+      UserError: there is no such file, it doesn't run, or it doesn't define a `config`; the message gives the nearest
+        name for a misspelt field.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"there is no configuration {path}")
+    try:
+        config = runpy.run_path(path).get("config")
+    except Exception as error:  # whatever a user's file may raise
+        raise UserError(f"{path}:{_line(error, path)} {_explain(error)}") from error
+    if not isinstance(config, Config):
+        raise UserError(f"{path} doesn't define `config = Config(...)`")
+    return config
+
+
+def check(config: Config) -> None:
+    """Raises a UserError that names the first field whose value can't be."""
+    rules = {
+        "train.epochs": config.train.epochs >= 1,
+        "train.batch_size": config.train.batch_size >= 1,
+        "train.patience": config.train.patience >= 1,
+        "train.seed": 0 <= config.train.seed < 2**32,
+        "optim.learning_rate": 0 < config.optim.learning_rate < float("inf"),
+        "optim.weight_decay": 0 <= config.optim.weight_decay < float("inf"),
+        "optim.warmup_steps": config.optim.warmup_steps >= 0,
+        "optim.plateau_factor": 0 < config.optim.plateau_factor <= 1,
+        "optim.plateau_patience": config.optim.plateau_patience >= 1,
+        "data.scenes.absent_fraction": 0 <= config.data.scenes.absent_fraction <= 1,
+    }
+    for name, holds in rules.items():
+        if not holds:
+            value = config
+            for part in name.split("."):
+                value = getattr(value, part)
+            raise UserError(f"{name} can't be {value}")
+
+
+def _line(error: Exception, path: str) -> int:
+    """The last line of the user's file that the error passed through."""
+    traceback, line = error.__traceback__, 0
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == path:
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return getattr(error, "lineno", None) or line
+
+
+def _explain(error: Exception) -> str:
+    """An exception as one line, with the nearest field where one was misspelt."""
+    message = str(error).splitlines()[0] if str(error) else type(error).__name__
+    marker = ".__init__() got an unexpected keyword argument "
+    if isinstance(error, TypeError) and marker in message:
+        owner, word = message.split(marker)
+        word = word.strip("'\"").split("'")[0]
+        for cls in _dataclasses():
+            if cls.__name__ == owner:
+                return f"{owner} has no field {word!r}{nearest(word, [f.name for f in fields(cls)])}"
+    return f"{type(error).__name__}: {message}"
+
+
+def _dataclasses() -> list[type]:
+    """Every class that a configuration file may make."""
+    from tunevlseg_jax import learners
+
+    named = (getattr(learners, name) for name in learners.__all__)
+    return [Config, Model, Scenes, Data, Optim, Train, *(cls for cls in named if isinstance(cls, type))]

@@ -1,0 +1,43 @@
+"""Reading and writing image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.files import replacing
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """(height, width, 3) uint8, RGB, turned upright as its EXIF says; grey is repeated, alpha dropped.
+
+    Raises:
+      UserError: the file can't be read, or isn't an image.
+    """
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error.strerror or error}") from error
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise UserError(f"can't decode {path}: it is not an image, or a broken one")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Writes (height, width) or (height, width, 3) RGB uint8, whole or not at all."""
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".png", image)[1]
+    with replacing(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
+def resize(image: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
+    """(height, width, ...) at another (height, width), by one of OpenCV's interpolations, as the paper's data is."""
+    return cv2.resize(image, size[::-1], interpolation=interpolation)  # OpenCV takes the width first

@@ -1,0 +1,76 @@
+"""Batches of records in an order that depends on seed and epoch alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import cv2
+import grain
+import numpy as np
+
+from tunevlseg_jax.data.images import resize
+from tunevlseg_jax.data.records import Records
+from tunevlseg_jax.network import Batch
+
+
+def resized(records: Records, size: tuple[int, int], *, masks: bool = True) -> Records:
+    """The records with their images (bicubic) and, if asked, their masks (nearest) at (height, width)."""
+    if records.images.shape[1:3] != size:
+        images = np.stack([resize(image, size, cv2.INTER_CUBIC) for image in records.images])
+        records = dataclasses.replace(records, images=images)
+    if masks and records.masks.shape[1:] != size:
+        nearest = np.stack([resize(mask.view(np.uint8), size, cv2.INTER_NEAREST) > 0 for mask in records.masks])
+        records = dataclasses.replace(records, masks=nearest)
+    return records
+
+
+def training(records: Records, batch_size: int, padded: int, seed: int, epoch: int) -> Iterator[Batch]:
+    """The batches of one epoch, every record once and asked for by one of its phrasings, drawn at random.
+
+    Args:
+      records: the training split.
+      batch_size: records in a batch; the last one may hold fewer.
+      padded: rows in a batch, `batch_size` or more; rows without a record have weight 0.
+      seed: of the run.
+      epoch: from 1; order and phrasings depend on it and on `seed` alone.
+    """
+    order = grain.MapDataset.range(len(records)).shuffle(seed=_mix(seed, epoch))
+    rows = np.asarray([order[place] for place in range(len(records))])
+    draw = np.random.default_rng([seed, epoch])
+    phrasings = np.asarray([len(prompt) for prompt in records.prompts])
+    chosen = draw.integers(0, phrasings[records.prompt])
+    return _batches(records, rows, _first_phrase(records) + chosen, batch_size, padded)
+
+
+def evaluation(records: Records, batch_size: int, padded: int) -> Iterator[Batch]:
+    """Every record once, in its own order and asked for by its first phrasing; arguments as in `training`."""
+    return _batches(records, np.arange(len(records)), _first_phrase(records), batch_size, padded)
+
+
+def num_batches(records: Records, batch_size: int) -> int:
+    """The number of batches in an epoch."""
+    return -(-len(records) // batch_size)
+
+
+def _batches(records: Records, rows: np.ndarray, phrase: np.ndarray, batch_size: int, padded: int) -> Iterator[Batch]:
+    for start in range(0, len(rows), batch_size):
+        taken = rows[start : start + batch_size]
+        filled = np.pad(taken, (0, padded - len(taken)), mode="edge")
+        yield Batch(
+            images=records.images[records.image[filled]],
+            masks=records.masks[filled],
+            phrase=phrase[filled].astype(np.int32),
+            weight=(np.arange(padded) < len(taken)).astype(np.float32),
+        )
+
+
+def _first_phrase(records: Records) -> np.ndarray:
+    """(record,) the row of `records.phrases` that holds a record's first phrasing."""
+    lengths: Sequence[int] = [len(prompt) for prompt in records.prompts]
+    return np.cumsum([0, *lengths[:-1]])[records.prompt]
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """One 32-bit seed from two numbers."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])

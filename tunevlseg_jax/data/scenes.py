@@ -1,0 +1,382 @@
+"""The embedded data set, nothing to download: handwritten digits blended into photographs, in four imaging domains.
+
+Everything comes from files that scikit-learn ships: its 1,797 handwritten digits are the objects and crops of its two
+sample photographs the backgrounds. Scene i of a split has one geometry, whatever the domain, so that the four domains
+(`photo`, `ultrasound`, `endoscopy`, `xray`) differ in appearance alone: a model pretrained on `photo` meets in each of
+the others the kind of shift that a model pretrained on natural images meets in medical ones.
+
+Neither a digit sample nor a photograph's pixel is shared between the splits.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.resources
+from collections.abc import Callable
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from tunevlseg_jax.data.records import Records
+
+DOMAINS = ("photo", "ultrasound", "endoscopy", "xray")
+SPLITS = ("train", "val", "test")
+CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+PHRASINGS = (
+    "{}",
+    "a photo of a {}",
+    "the digit {}",
+    "a handwritten {}",
+    "an image of the number {}",
+    "the number {} in the picture",
+    "every {} that is written here",
+    "the shape of the digit {}",
+)
+
+SIZE = 96  # height and width of an image, pixels
+
+# Geometry. Most scenes hold two digits or three, so that marking whatever is there, unread, scores badly.
+DIGIT_COUNTS = (0.2, 0.4, 0.4)  # share of the scenes with one, two and three digits
+DIGIT_SIZES = ((38.0, 52.0), (34.0, 48.0), (30.0, 40.0))  # range of heights in pixels, by number of digits
+MAX_ROTATION = 20.0  # degrees either way: a six stays a six
+FIELD_RADIUS = 62.0  # pixels from the middle that a digit reaches, by half its height: some domains' corners are dark
+PLACEMENTS = 24  # places tried for a digit before it is left out
+DIGIT_ASPECT = 0.75  # width over height of what keeps other digits away
+SPACING = 0.95  # least distance between two digits, in mean digit heights
+
+# Where each split's backgrounds come from: columns of both photographs.
+REGIONS = {"train": slice(208, 640), "val": slice(0, 104), "test": slice(104, 208)}
+CROP_SIDES = (64, 104)  # pixels, before it is resized to SIZE
+
+DIGIT_SPLIT = {"train": slice(0, 1257), "val": slice(1257, 1527), "test": slice(1527, 1797)}
+STROKE_SIDE = 64  # side of an enlarged digit; the 8x8 sample covers its middle half
+STROKE_LEVEL = 0.46  # ink (0 to 1) at which a stroke ends
+STROKE_SLOPE = 3.0  # how steeply a stroke's opacity falls at its edge
+
+
+class Scene(NamedTuple):
+    """What the four domains share: where things are.
+
+    Attributes:
+      background: (SIZE, SIZE, 3) float32 in [0, 1], RGB.
+      alphas: (digit, SIZE, SIZE) float32 in [0, 1], how much of each pixel is that digit; sums to at most 1.
+      labels: (digit,) rows of CLASSES.
+    """
+
+    background: np.ndarray
+    alphas: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def cover(self) -> np.ndarray:
+        """(SIZE, SIZE) float32 in [0, 1]: how much of each pixel is any digit."""
+        return self.alphas.sum(axis=0)
+
+
+def load(
+    domain: str, split: str, count: int, *, seed: int = 0, absent_fraction: float = 0.0, varied: bool = False
+) -> Records:
+    """Makes the first `count` scenes of a split, as one domain shows them; each asks for one class of digit.
+
+    A record's mask is the union of the digits of the class that it asks for. Scene i's geometry, mask and prompt depend
+    only on (seed, split, i), its pixels only on (seed, split, i, domain): asking for more scenes adds to the end.
+
+    Args:
+      domain: one of DOMAINS.
+      split: one of SPLITS.
+      count: the number of scenes, at least 1. A thousand take about 37 MB and a second or two.
+      seed: which scenes, at least 0.
+      absent_fraction: share in [0, 1] of the records that ask for a class that isn't there; their masks are empty.
+      varied: give each prompt all PHRASINGS instead of the bare class name.
+
+    Returns:
+      Records with images (count, 96, 96, 3), a record an image, and one prompt per class in the order of CLASSES.
+
+    Raises:
+      ValueError: a domain or split that doesn't exist, or a count, seed or fraction out of range.
+    """
+    _check(domain, split, count, seed, absent_fraction)
+    images = np.empty((count, SIZE, SIZE, 3), np.uint8)
+    masks = np.empty((count, SIZE, SIZE), bool)
+    prompt = np.empty(count, np.int32)
+    for index in range(count):
+        rng = _generator(seed, split, index, 0)
+        scene = _scene(rng, split)
+        prompt[index] = asked = _ask(rng, scene.labels, absent_fraction)
+        masks[index] = (scene.alphas[scene.labels == asked] > 0.5).any(axis=0)
+        pixels = _RENDERERS[domain](scene, _generator(seed, split, index, 1 + DOMAINS.index(domain)))
+        images[index] = cv2.convertScaleAbs(np.maximum(pixels, 0.0), alpha=255.0)  # rounds, and saturates at 255
+    return Records(
+        name=f"scenes/{domain}",
+        split=split,
+        images=images,
+        masks=masks,
+        image=np.arange(count, dtype=np.int32),
+        prompt=prompt,
+        prompts=tuple(tuple(p.format(name) for p in (PHRASINGS if varied else ("{}",))) for name in CLASSES),
+        ids=tuple(f"{split}-{index:05d}" for index in range(count)),
+    )
+
+
+def digit_rows(split: str) -> np.ndarray:
+    """The rows of `sklearn.datasets.load_digits()` that a split's digits come from; no row is in two splits."""
+    return np.random.default_rng(0).permutation(1797)[DIGIT_SPLIT[split]]
+
+
+def _check(domain: str, split: str, count: int, seed: int, absent_fraction: float) -> None:
+    for kind, value, known in (("domain", domain, DOMAINS), ("split", split, SPLITS)):
+        if value not in known:
+            nearest = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"no {kind} {value!r} in scenes (did you mean {nearest!r}? there are {', '.join(known)})")
+    if count <= 0:
+        raise ValueError(f"count must be at least 1, not {count}")
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, not {seed}")
+    if not 0.0 <= absent_fraction <= 1.0:
+        raise ValueError(f"absent_fraction must lie in [0, 1], not {absent_fraction}")
+
+
+def _generator(seed: int, split: str, index: int, stream: int) -> np.random.Generator:
+    """Stream 0 draws a scene's geometry and prompt, stream 1 + d the noise of domain d."""
+    # NumPy pads a short seed with zeros, so the stream comes first: (seed, split, index, 0) could be another's seed.
+    return np.random.default_rng((1 + stream, SPLITS.index(split), index, seed))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Geometry
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """All digits enlarged, (1797, STROKE_SIDE, STROKE_SIDE) float32 ink in about [0, 1], and their labels (1797,)."""
+    from sklearn.datasets import load_digits  # takes a second to import, which only this data set should cost
+
+    samples = load_digits()
+    padded = np.pad(samples.images.astype(np.float32) / 16.0, ((0, 0), (4, 4), (4, 4)))
+    size = (STROKE_SIDE, STROKE_SIDE)
+    enlarged = [cv2.GaussianBlur(cv2.resize(p, size, interpolation=cv2.INTER_CUBIC), (0, 0), 1.3) for p in padded]
+    return np.stack(enlarged), samples.target
+
+
+@functools.cache
+def _photographs(split: str) -> tuple[np.ndarray, ...]:
+    """A split's region of each sample photograph, (427, columns, 3) uint8, RGB."""
+    folder = importlib.resources.files("sklearn") / "datasets" / "images"
+    encoded = [np.frombuffer((folder / name).read_bytes(), np.uint8) for name in ("china.jpg", "flower.jpg")]
+    return tuple(cv2.cvtColor(cv2.imdecode(e, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)[:, REGIONS[split]] for e in encoded)
+
+
+@functools.cache
+def _rows(split: str) -> np.ndarray:
+    return digit_rows(split)
+
+
+def _scene(rng: np.random.Generator, split: str) -> Scene:
+    background = _background(rng, split)
+    ink, labels = _digits()
+    rows, alphas = [], []
+    for x, y, height in _places(rng):
+        row = rng.choice(_rows(split))
+        rows.append(row)
+        alphas.append(_stroke(ink[row], x, y, height, rng.uniform(-MAX_ROTATION, MAX_ROTATION)))
+    for upper in range(1, len(alphas)):  # a later digit lies on top of the earlier ones
+        for lower in range(upper):
+            alphas[lower] *= 1.0 - alphas[upper]
+    return Scene(background, np.stack(alphas), labels[rows])
+
+
+def _background(rng: np.random.Generator, split: str) -> np.ndarray:
+    photograph = _photographs(split)[rng.integers(2)]
+    side = int(rng.integers(CROP_SIDES[0], CROP_SIDES[1] + 1))
+    top, left = (int(rng.integers(extent - side + 1)) for extent in photograph.shape[:2])
+    crop = photograph[top : top + side, left : left + side, :]
+    if rng.random() < 0.5:
+        crop = crop[:, ::-1]
+    return cv2.resize(np.ascontiguousarray(crop), (SIZE, SIZE)).astype(np.float32) / 255.0
+
+
+def _places(rng: np.random.Generator) -> list[tuple[float, float, float]]:
+    """Centres (x, y) and heights in pixels of one to three digits that hardly overlap."""
+    count = 1 + int(np.searchsorted(np.cumsum(DIGIT_COUNTS[:-1]), rng.random(), side="right"))
+    heights = rng.uniform(*DIGIT_SIZES[count - 1], size=count)
+    offsets = rng.uniform(-1.0, 1.0, size=(count, PLACEMENTS, 2))
+    places: list[tuple[float, float, float]] = []
+    for height, candidates in zip(heights.tolist(), offsets.tolist(), strict=True):
+        for u, v in candidates:
+            place = _inside_field(u, v, height)
+            if all(_apart(place, other) for other in places):
+                places.append(place)
+                break
+    return places
+
+
+def _inside_field(u: float, v: float, height: float) -> tuple[float, float, float]:
+    """The place (x, y, height) for an offset (u, v) in [-1, 1] from the centre, drawn in where the field ends."""
+    reach = SIZE / 2 - 0.5 * height
+    limit = (FIELD_RADIUS - 0.5 * height) / max(reach * (u * u + v * v) ** 0.5, 1e-6)
+    scale = reach * min(1.0, limit)
+    return SIZE / 2 + u * scale, SIZE / 2 + v * scale, height
+
+
+def _apart(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
+    across, down = (one[0] - other[0]) / DIGIT_ASPECT, one[1] - other[1]
+    return (across * across + down * down) ** 0.5 >= SPACING * 0.5 * (one[2] + other[2])
+
+
+def _stroke(ink: np.ndarray, x: float, y: float, height: float, degrees: float) -> np.ndarray:
+    """Opacity (SIZE, SIZE) float32 in [0, 1] of a digit centred at (x, y): smooth strokes with soft edges."""
+    middle = (STROKE_SIDE - 1) / 2
+    matrix = cv2.getRotationMatrix2D((middle, middle), degrees, height / (STROKE_SIDE / 2))
+    matrix[:, 2] += x - middle, y - middle
+    placed = cv2.warpAffine(ink, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+    return np.clip((placed - STROKE_LEVEL) * STROKE_SLOPE + 0.5, 0.0, 1.0)
+
+
+def _ask(rng: np.random.Generator, labels: np.ndarray, absent_fraction: float) -> int:
+    """The class that a record asks for: one that is there, or, for a share of the records, one that is not."""
+    chance, choice = rng.random(2)
+    there = set(labels.tolist())
+    classes = [c for c in range(len(CLASSES)) if (c in there) != (chance < absent_fraction)]
+    return classes[int(choice * len(classes))]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Domains: each renderer maps a scene to (SIZE, SIZE, 3) float32, RGB, where [0, 1] is what a screen can show
+# ---------------------------------------------------------------------------------------------------------------------
+
+_Y, _X = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def _grey(background: np.ndarray, sigma: float) -> np.ndarray:
+    """Luminance (SIZE, SIZE) blurred by sigma pixels."""
+    return cv2.GaussianBlur(cv2.cvtColor(background, cv2.COLOR_RGB2GRAY), (0, 0), sigma)
+
+
+PHOTO_DIMMING = (0.45, 0.7)  # range of the background's gain: leaves room for digits that are brighter
+PHOTO_CONTRAST = (0.35, 0.55)  # range of a digit's luminance above its surroundings'
+PHOTO_COLOUR = 0.6  # how colourful digits are
+PHOTO_NOISE = 0.015
+
+
+def _photo(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Bright digits in any colour on a dimmed photograph."""
+    backdrop = scene.background * np.float32(rng.uniform(*PHOTO_DIMMING))
+    luminance = cv2.cvtColor(backdrop, cv2.COLOR_RGB2GRAY)
+    image = backdrop * (1.0 - scene.cover)[..., None]
+    for alpha in scene.alphas:
+        local = float(np.vdot(alpha, luminance) / alpha.sum())
+        hue = rng.random(3, dtype=np.float32) - 0.5
+        tint = local + rng.uniform(*PHOTO_CONTRAST) + PHOTO_COLOUR * (hue - _LUMA @ hue)
+        image += alpha[..., None] * np.clip(tint, 0.0, 1.0).astype(np.float32)
+    return image + PHOTO_NOISE * _noise(rng, (SIZE, SIZE, 3))
+
+
+ULTRASOUND_TISSUE = 0.5  # mean echo
+ULTRASOUND_TEXTURE = 0.7  # how much of the photograph's luminance shows in the tissue
+ULTRASOUND_DARKNESS = 0.75  # share of the echo that a digit swallows
+ULTRASOUND_BLUR = 1.2  # sigma in pixels, of a digit's border
+ULTRASOUND_SPECKLE = 0.7  # exponent of the speckle's amplitude: 0 is none, 1 a raw Rayleigh amplitude
+ULTRASOUND_SMOOTHING = 0.6  # sigma in pixels, of the finished image
+
+_APEX = 40.0  # pixels above the image at which the fan's sides meet
+_HALF_ANGLE = np.deg2rad(40.0)
+_RADIUS = np.hypot(_X - SIZE / 2, _Y + _APEX)
+_ANGLE = np.arctan2(_X - SIZE / 2, _Y + _APEX)
+_DEPTH = (_RADIUS - _APEX) / SIZE  # 0 at the probe, 1 at the fan's far end
+_TO_SIDE, _TO_END = (_HALF_ANGLE - np.abs(_ANGLE)) * _RADIUS, (1 - _DEPTH) * SIZE  # pixels, negative outside the fan
+_FAN = (np.clip(_TO_SIDE, 0, 1) * np.clip(_TO_END, 0, 1) * (_DEPTH > 0)).astype(np.float32)
+_BEAMS = (72, 48)  # speckle cells in depth and across the fan: they widen with depth, as a beam does
+_BEAM_Y = (_DEPTH * (_BEAMS[0] - 1)).astype(np.float32)
+_BEAM_X = ((_ANGLE / _HALF_ANGLE + 1) / 2 * (_BEAMS[1] - 1)).astype(np.float32)
+_ATTENUATION = (1.0 - 0.35 * _DEPTH + 0.5 * np.exp(-_DEPTH / 0.03)).astype(np.float32)  # and a bright skin line
+
+
+def _ultrasound(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Dark digits in grey tissue, multiplied by speckle whose grain follows the beams, inside a fan."""
+    tissue = _grey(scene.background, 3.0)
+    tissue = ULTRASOUND_TISSUE + ULTRASOUND_TEXTURE * (tissue - tissue.mean()) * 0.5
+    echo = tissue * (1.0 - ULTRASOUND_DARKNESS * cv2.GaussianBlur(scene.cover, (0, 0), ULTRASOUND_BLUR))
+    waves = cv2.remap(_noise(rng, (*_BEAMS, 2)), _BEAM_X, _BEAM_Y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    speckle = cv2.pow(cv2.magnitude(waves[..., 0], waves[..., 1]), ULTRASOUND_SPECKLE)
+    image = cv2.GaussianBlur(echo * speckle * _ATTENUATION, (0, 0), ULTRASOUND_SMOOTHING) * _FAN
+    return cv2.merge([image, image, image])
+
+
+ENDOSCOPY_CONTRAST = 0.16  # how much paler than the mucosa a digit is
+ENDOSCOPY_TEXTURE = 0.45  # how much of the photograph's luminance shows in the mucosa
+ENDOSCOPY_FOLDS = 0.08  # standard deviation of the light and dark of the mucosa's folds
+ENDOSCOPY_BLUR = 1.2  # sigma in pixels, of a digit's border
+ENDOSCOPY_RELIEF = 0.35  # how strongly light from the upper left models a digit
+ENDOSCOPY_SPOTS = 5  # mean number of specular spots
+ENDOSCOPY_NOISE = 0.015
+
+_DARK_MUCOSA = np.array([0.36, 0.07, 0.06], np.float32)
+_PALE_MUCOSA = np.array([1.0, 0.66, 0.56], np.float32)
+_VIGNETTE = np.clip(1.15 - 0.75 * (np.hypot(_X - 47.5, _Y - 47.5) / 62.0) ** 3, 0.0, 1.0).astype(np.float32)
+
+
+def _endoscopy(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Digits as slightly paler swellings of a red, wet wall, lit from the middle."""
+    wall = _grey(scene.background, 2.5)
+    folds = cv2.resize(_noise(rng, (4, 4)), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    bump = cv2.GaussianBlur(scene.cover, (0, 0), ENDOSCOPY_BLUR)
+    relief = np.zeros_like(bump)
+    relief[:-2, :-2] = bump[2:, 2:] - bump[:-2, :-2]
+    tone = 0.42 + ENDOSCOPY_TEXTURE * (wall - wall.mean()) + ENDOSCOPY_FOLDS * folds
+    tone += ENDOSCOPY_CONTRAST * bump + ENDOSCOPY_RELIEF * relief
+    tone = (tone * _VIGNETTE)[..., None]
+    image = _DARK_MUCOSA + tone * (_PALE_MUCOSA - _DARK_MUCOSA)
+    image = image * _VIGNETTE[..., None] + _glints(rng)[..., None]
+    return image + ENDOSCOPY_NOISE * _noise(rng, (SIZE, SIZE, 3))
+
+
+def _glints(rng: np.random.Generator) -> np.ndarray:
+    """White reflections of the lamp, (SIZE, SIZE) float32: small ellipses with a soft halo."""
+    glints = np.zeros((SIZE, SIZE), np.float32)
+    for x, y, width, height, angle in rng.random((rng.poisson(ENDOSCOPY_SPOTS), 5)).tolist():
+        centre = (int(8 + 80 * x), int(8 + 80 * y))
+        cv2.ellipse(glints, centre, (1 + int(3 * width), 1 + int(2 * height)), 180 * angle, 0, 360, 1.0, -1)
+    return cv2.GaussianBlur(glints, (0, 0), 0.9)
+
+
+XRAY_DENSITY = 0.45  # what a digit adds to the density, of which the film shows 1 - exp(-density)
+XRAY_TISSUE = 0.2  # density of the soft tissue
+XRAY_TEXTURE = 0.5  # how much of the photograph's luminance shows in the soft tissue
+XRAY_BONE = 0.4  # density that a rib adds; the spine adds more
+XRAY_BLUR = 0.9  # sigma in pixels, of a digit's border
+XRAY_NOISE = 0.03
+
+
+def _xray(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Digits as a little more density under ribs and beside a spine."""
+    tissue = _grey(scene.background, 4.0)
+    density = XRAY_TISSUE + XRAY_TEXTURE * (tissue - tissue.mean()) + XRAY_BONE * _bones(rng)
+    density += XRAY_DENSITY * cv2.GaussianBlur(scene.cover, (0, 0), XRAY_BLUR)
+    image = 1.0 - np.exp(-np.maximum(density, 0.0)) + XRAY_NOISE * _noise(rng, (SIZE, SIZE))
+    return cv2.merge([image, image, image])
+
+
+def _bones(rng: np.random.Generator) -> np.ndarray:
+    """Density (SIZE, SIZE) float32 of curved bars that fall away from an upright one; denser at their borders."""
+    spine, period, phase, slope = rng.uniform((30.0, 17.0, 0.0, 0.004), (66.0, 23.0, 1.0, 0.008)).tolist()
+    across = np.abs(_X - np.float32(spine))
+    position = (_Y - np.float32(slope) * across * across) / np.float32(period) + np.float32(phase)
+    offset = np.abs(position - np.rint(position))  # 0 in the middle of a rib, 0.5 between two
+    ribs = np.clip((0.24 - offset) * 12.0, 0.0, 1.0) * (0.6 + 2.0 * offset)
+    return ribs + 0.9 * np.exp(-np.square(across / 9.0))
+
+
+_RENDERERS: dict[str, Callable[[Scene, np.random.Generator], np.ndarray]] = {
+    "photo": _photo,
+    "ultrasound": _ultrasound,
+    "endoscopy": _endoscopy,
+    "xray": _xray,
+}

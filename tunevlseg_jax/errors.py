@@ -1,0 +1,17 @@
+"""What a user did that can't work, told in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend: commands print it as one line, without a traceback, and exit with 2."""
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the nearest of `words`, or all where none is near."""
+    words = sorted(words)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(words)}"

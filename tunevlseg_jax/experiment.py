@@ -1,0 +1,130 @@
+"""From a configuration to everything that training, evaluation and prediction need."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from tunevlseg_jax import network as networks
+from tunevlseg_jax import pretrained
+from tunevlseg_jax.config import Config, Data, Precision
+from tunevlseg_jax.data import loader, sets
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.network import Network
+from tunevlseg_jax.loop import Split
+from tunevlseg_jax.partition import Flat, split
+from tunevlseg_jax.pretrained import Pretrained
+from tunevlseg_jax.prompts import ZeroShot
+from tunevlseg_jax.step import Hyper
+from tunevlseg_jax.tokenizer import with_full_stop
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A configuration made real.
+
+    Attributes:
+      config: what was asked for.
+      pretrained: the model folder.
+      network: the static part of the program.
+      trainable: fresh parameters that train.
+      frozen: the rest, in the type that the model computes in.
+      image_size: (height, width) of the images that the model sees.
+    """
+
+    config: Config
+    pretrained: Pretrained
+    network: Network
+    trainable: Flat
+    frozen: Flat
+    image_size: tuple[int, int]
+
+    def hyper(self) -> Hyper:
+        """The values of this run, as one trial."""
+        depth, dropout = self.config.learner.values()
+        return Hyper(
+            learning_rate=jnp.asarray([self.config.optim.learning_rate], jnp.float32),
+            weight_decay=jnp.asarray([self.config.optim.weight_decay], jnp.float32),
+            depth=jnp.asarray([depth], jnp.int32),
+            dropout=jnp.asarray([dropout], jnp.float32),
+            seed=jnp.asarray([self.config.train.seed], jnp.uint32),
+        )
+
+    def zero_shot(self) -> tuple[Network, Flat]:
+        """The model as it was loaded, with nothing learnt: its program and its parameters."""
+        network = dataclasses.replace(self.network, learner=ZeroShot(), upsampling="none")
+        params = {**self.frozen, **self.trainable}
+        return network, {path: array for path, array in params.items() if path.startswith("model/")}
+
+    def split(self, name: str, data: Data | None = None, *, original_masks: bool = False) -> Split:
+        """A split of the run's data set, or of another, ready for the model.
+
+        Args:
+          name: of the split.
+          data: another data set.
+          original_masks: whether masks keep their own size, for scores at that size.
+
+        Raises:
+          UserError: there is no such data set or split, it is empty, or a prompt is too long.
+        """
+        records = sets.load(self.config.data if data is None else data, name)
+        records = loader.resized(records, self.image_size, masks=not original_masks)
+        return Split(records, self.table(records.phrases))
+
+    def table(self, phrases: Sequence[str]) -> Array:
+        """(phrases, length) int32 tokens, ready for the text tower.
+
+        Raises:
+          UserError: a phrase is too long.
+        """
+        data = self.config.data
+        phrases = [with_full_stop(phrase) if data.full_stop else phrase for phrase in phrases]
+        learner = self.network.learner
+        taken = getattr(learner, "num_context", 0) if learner.text_prompts else 0
+        longest = self.network.config.text.context_length - taken
+        return jnp.asarray(self.pretrained.tokenizer.table(phrases, longest, truncate=data.truncate))
+
+
+def build(config: Config) -> Experiment:
+    """Loads the model, makes fresh parameters and splits them.
+
+    Raises:
+      UserError: the model can't be had, or the learner doesn't fit it.
+    """
+    model = pretrained.load(config.model.checkpoint, weights=not config.model.fresh)
+    learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
+    weights = networks.random_model(model.config, model_key) if config.model.fresh else dict(model.weights)
+    image_size = config.model.image_size or (model.config.image_size,) * 2
+    if any(side % model.config.vision.patch or side <= 0 for side in image_size):
+        raise UserError(f"model.image_size {image_size} is not a multiple of the patch, {model.config.vision.patch}")
+    dtype = compute_type(config.train.precision)
+    network = Network(model.config, config.learner, config.upsampling, dtype)
+
+    def embed_words(phrase: str) -> Array:
+        return jnp.asarray(weights["text_tower/token_embedding"])[model.tokenizer.words(phrase)]
+
+    try:
+        params = network.init(learner_key, weights, networks.towers(model.config, embed_words))
+        trainable, frozen = split(params, config.train.tune)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return Experiment(
+        config=config,
+        pretrained=model,
+        network=dataclasses.replace(network, learner=config.learner.static()),
+        trainable={path: jnp.asarray(array, jnp.float32) for path, array in trainable.items()},
+        frozen={path: jnp.asarray(array, dtype) for path, array in frozen.items()},
+        image_size=image_size,
+    )
+
+
+def compute_type(precision: Precision) -> jnp.dtype:
+    """What a model computes in: as asked, or by backend."""
+    if precision == "auto":
+        precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(precision)

@@ -1,0 +1,94 @@
+"""Learners that prompt the text tower: CoOp and CoCoOp."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from tunevlseg_jax.learners.base import ContextLearner, Projector
+from tunevlseg_jax.prompts import Params, Prompts, Towers
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextContextLearner(ContextLearner):
+    """A learner whose context vectors live among the text tower's tokens.
+
+    Attributes:
+      words: phrase whose token embeddings context 0 starts from, of `num_context` tokens; None for a Gaussian
+        start (the paper's Table 4). Deeper contexts always start Gaussian.
+    """
+
+    text_prompts: ClassVar[bool] = True
+
+    words: str | None = "a photo of a"
+
+    def text_context(self, key: Array, towers: Towers) -> Array:
+        """(rows, num_context, text width).
+
+        Raises:
+          ValueError: `words` isn't `num_context` tokens long.
+        """
+        context = self.gaussian_context(key, towers.text_width)
+        if self.words is None:
+            return context
+        embedded = towers.embed_words(self.words)
+        if len(embedded) != self.num_context:
+            raise ValueError(
+                f"learner.words {self.words!r} is {len(embedded)} tokens, but learner.num_context is "
+                f"{self.num_context}; make them agree, or give None for a Gaussian start"
+            )
+        return context.at[0].set(embedded.astype(context.dtype))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoOp(TextContextLearner):
+    """Context Optimisation: learnt words before the prompt's own (Zhou et al. 2022, IJCV)."""
+
+    def init(self, key: Array, towers: Towers) -> Params:
+        self.check(towers)
+        return {"context": self.text_context(key, towers)}
+
+    def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
+        del dropout, key
+        return Prompts(text=params["context"][:, None], depth=depth)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoCoOp(TextContextLearner):
+    """Conditional CoOp: each image shifts the learnt words by a projection of its vector (Zhou et al. 2022, CVPR).
+
+    Attributes:
+      projector: from the pooled image vector to a text token; it ends without a bias.
+      normalize_image: whether the image vector is brought to length 1 first.
+    """
+
+    per_image: ClassVar[bool] = True
+
+    projector: Projector = field(default_factory=Projector)
+    normalize_image: bool = False
+
+    def init(self, key: Array, towers: Towers) -> Params:
+        self.check(towers)
+        context_key, projector_key = jax.random.split(key)
+        return {
+            "context": self.text_context(context_key, towers),
+            "projector": self.projector.init(
+                projector_key, self.rows, towers.image_width, towers.text_width, bias=False
+            ),
+        }
+
+    def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
+        del dropout, key
+        return Prompts(text=params["context"][:, None], depth=depth)
+
+    def condition(self, params: Params, prompts: Prompts, pooled: Array) -> Prompts:
+        assert prompts.text is not None
+        pooled = pooled.astype(jnp.float32)
+        if self.normalize_image:
+            pooled = pooled / jnp.linalg.norm(pooled, axis=-1, keepdims=True)
+        shift = self.projector(params["projector"], pooled[None])
+        return prompts._replace(text=prompts.text + shift[:, :, None])

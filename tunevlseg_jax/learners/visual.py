@@ -1,0 +1,27 @@
+"""Learners that prompt the vision tower: VPT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jax import Array
+
+from tunevlseg_jax.learners.base import ContextLearner
+from tunevlseg_jax.prompts import Params, Prompts, Towers
+
+
+@dataclass(frozen=True, kw_only=True)
+class VPT(ContextLearner):
+    """Visual Prompt Tuning: learnt tokens behind the patches, anew in each of the first blocks (Jia et al. 2022)."""
+
+    vision_prompts: ClassVar[bool] = True
+
+    def init(self, key: Array, towers: Towers) -> Params:
+        self.check(towers)
+        assert towers.vision_width is not None
+        return {"context": self.gaussian_context(key, towers.vision_width)}
+
+    def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
+        del dropout, key
+        return Prompts(vision=params["context"][:, None], depth=depth)

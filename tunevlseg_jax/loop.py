@@ -1,0 +1,193 @@
+"""The training loop: epochs of steps, a validation after each, and what each trial's curve decides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from tunevlseg_jax import devices, metrics, optim, step
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.data import loader
+from tunevlseg_jax.data.records import Records
+from tunevlseg_jax.metrics import Scores, Sums
+from tunevlseg_jax.network import Network
+from tunevlseg_jax.optim import Progress
+from tunevlseg_jax.partition import Flat
+from tunevlseg_jax.step import Hyper, State
+
+
+class Loop(NamedTuple):
+    """Everything that goes on from one epoch to the next, and into a checkpoint.
+
+    Attributes:
+      state: of the steps.
+      best: each trial's parameters at its best epoch.
+      progress: each trial's standing.
+      epoch: (1,) int32, epochs done.
+    """
+
+    state: State
+    best: Flat
+    progress: Progress
+    epoch: np.ndarray
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch gave; the scores are (trials,) lists by name.
+
+    Attributes:
+      number: from 1.
+      train: loss, dice, iou, sample_iou over the epoch's batches, as they were trained on.
+      val: the same over the validation split, after the epoch.
+      learning_rate: (trials,) of the epoch, schedule aside.
+      seconds: of training, without validation.
+      images: trained on.
+      improved: (trials,) whether this is the best epoch so far.
+    """
+
+    number: int
+    train: dict[str, list[float]]
+    val: dict[str, list[float]]
+    learning_rate: list[float]
+    seconds: float
+    images: int
+    improved: list[bool]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Records at the model's size, and the tokens of their phrases."""
+
+    records: Records
+    table: Array
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What stays the same over a run.
+
+    Attributes:
+      config: of the run.
+      network: the program.
+      frozen: parameters that don't train.
+      train: training split.
+      val: validation split.
+      mesh: the devices.
+    """
+
+    config: Config
+    network: Network
+    frozen: Flat
+    train: Split
+    val: Split
+    mesh: Mesh
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of batches in an epoch."""
+        return loader.num_batches(self.train.records, self.config.train.batch_size)
+
+
+def begin(trainable: Flat, hyper: Hyper, mesh: Mesh) -> Loop:
+    """Before the first epoch; `trainable` has a leading trial axis."""
+    # Copies: the step gives its state's buffers away, and the caller's arrays must live on.
+    state = devices.replicated(jax.tree.map(jnp.copy, step.init(trainable, hyper)), mesh)
+    return Loop(state, jax.tree.map(jnp.copy, state.trainable), optim.start(len(hyper.seed)), np.zeros(1, np.int32))
+
+
+def run(fit: Fit, loop: Loop, watch: Callable[[int, int, Sums], None]) -> Iterator[tuple[Loop, Epoch]]:
+    """Trains until the last epoch, or until every trial has stopped early.
+
+    Args:
+      fit: what stays the same.
+      loop: where to go on from; its state's buffers are given away.
+      watch: called with epoch, step within the epoch (both from 1) and the step's sums, one step late, so that the
+        device never waits for it; it may raise to end the run.
+
+    Yields:
+      The loop after each epoch, whole, and what the epoch gave.
+    """
+    settings = fit.config.train
+    for epoch in range(int(loop.epoch[0]) + 1, settings.epochs + 1):
+        if loop.progress.stopped.all():
+            return
+        started = time.perf_counter()
+        state, sums = _train_epoch(fit, loop.state, epoch, watch)
+        train = metrics.means(sums)
+        seconds = time.perf_counter() - started
+        val = metrics.means(
+            evaluate(fit.network, state.trainable, fit.frozen, fit.val, state.hyper, settings.batch_size, fit.mesh)[0]
+        )
+        progress, improved = optim.advance(
+            loop.progress, epoch, np.asarray(val["loss"]), np.asarray(val["dice"]), fit.config.optim, settings
+        )
+        rates = np.asarray(state.hyper.learning_rate) * loop.progress.rate_scale
+        state = state._replace(rate_scale=devices.replicated(jnp.asarray(progress.rate_scale), fit.mesh))
+        best = _where(devices.replicated(jnp.asarray(improved), fit.mesh), state.trainable, loop.best)
+        loop = Loop(state, best, progress, np.full(1, epoch, np.int32))
+        yield loop, Epoch(epoch, train, val, rates.tolist(), seconds, len(fit.train.records), improved.tolist())
+
+
+def evaluate(
+    network: Network, trainable: Flat, frozen: Flat, split: Split, hyper: Hyper, batch_size: int, mesh: Mesh
+) -> tuple[Sums, Scores]:
+    """Scores every trial on a whole split.
+
+    Returns:
+      Sums, (trials,), and each record's scores in the split's order, (trials, records) numpy.
+    """
+    totals: Sums | None = None
+    parts = []
+    for batch in loader.evaluation(split.records, batch_size, devices.rounded_up(batch_size, mesh)):
+        real = int(batch.weight.sum())
+        sums, scores = step.eval_step(
+            trainable, frozen, devices.shared_out(batch, mesh), split.table, hyper, network=network
+        )
+        totals = sums if totals is None else metrics.merge(totals, sums)
+        parts.append((scores, real))
+    assert totals is not None, "a split holds at least one record"
+    rows = [jax.tree.map(lambda values, real=real: np.asarray(values)[:, :real], scores) for scores, real in parts]
+    return totals, Scores(*(np.concatenate(values, axis=1) for values in zip(*rows, strict=True)))
+
+
+def _train_epoch(fit: Fit, state: State, epoch: int, watch: Callable[[int, int, Sums], None]) -> tuple[State, Sums]:
+    """Every batch of the epoch once; step n is looked at after step n + 1 has been sent off."""
+    settings = fit.config.train
+    batches = loader.training(
+        fit.train.records, settings.batch_size, devices.rounded_up(settings.batch_size, fit.mesh), settings.seed, epoch
+    )
+    totals: Sums | None = None
+    previous: Sums | None = None
+    number = 0
+    for number, batch in enumerate(batches, start=1):
+        state, sums = step.train_step(
+            state,
+            fit.frozen,
+            devices.shared_out(batch, fit.mesh),
+            fit.train.table,
+            network=fit.network,
+            settings=fit.config.optim,
+            total_steps=fit.steps_per_epoch * settings.epochs,
+        )
+        if previous is not None:
+            watch(epoch, number - 1, previous)
+        previous = sums
+        totals = sums if totals is None else metrics.merge(totals, sums)
+    assert totals is not None and previous is not None, "a split holds at least one record"
+    watch(epoch, number, previous)
+    return state, totals
+
+
+@jax.jit
+def _where(chosen: Array, new: Flat, old: Flat) -> Flat:
+    """For each trial the new parameters where `chosen` (trials,), and the old ones elsewhere."""
+    return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old)

@@ -1,0 +1,1 @@
+"""The models in Flax: what is frozen."""

@@ -1,0 +1,165 @@
+"""CLIPSeg: CLIP's towers and a light decoder that the sentence modulates (Lüddecke and Ecker 2022, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from tunevlseg_jax.models.clip import TextConfig, TextTower, VisionConfig, VisionTower, Words
+from tunevlseg_jax.models.layers import Block
+from tunevlseg_jax.prompts import Prompts
+
+
+@dataclass(frozen=True)
+class CLIPSegConfig:
+    """Sizes of a CLIPSeg; the defaults are CIDAS/clipseg-rd64's.
+
+    Attributes:
+      taps: indices of the vision blocks whose output the decoder reads, shallowest first.
+      conditional_layer: the decoder block before which the sentence modulates the tokens.
+      complex_upsampling: three convolutions instead of one transposed convolution (clipseg-rd64-refined).
+      image_size: side in pixels of the images that the model is used with.
+      mean: of a colour channel, in 0..1 (ImageNet's), subtracted before the vision tower.
+      std: likewise, divided by.
+    """
+
+    text: TextConfig = field(default_factory=TextConfig)
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    embedding_width: int = 512
+    taps: tuple[int, ...] = (3, 6, 9)
+    decoder_width: int = 64
+    decoder_heads: int = 4
+    decoder_hidden: int = 2048
+    conditional_layer: int = 0
+    complex_upsampling: bool = False
+    image_size: int = 352
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    kind: ClassVar[str] = "clipseg"
+
+
+class Decoded(NamedTuple):
+    """What a decoder gives.
+
+    Attributes:
+      logits: (batch, height, width).
+      features: (batch, grid height, grid width, decoder width), the last grid, for the upsampler.
+    """
+
+    logits: Array
+    features: Array
+
+
+class CLIPSeg(nnx.Module):
+    """The model in three stages: `vision`, `text`, `decode`."""
+
+    def __init__(self, config: CLIPSegConfig, rngs: nnx.Rngs):
+        self.config = config
+        self.text_tower = TextTower(config.text, config.embedding_width, rngs)
+        self.vision_tower = VisionTower(config.vision, config.embedding_width, rngs)
+        self.decoder = Decoder(config, rngs)
+        # CLIP's temperature. Nothing here reads it; it is kept so that converting a checkpoint loses nothing.
+        self.logit_scale = nnx.Param(jnp.full((), 2.6592))
+
+    def text(self, tokens: Array, prompts: Prompts) -> Words:
+        """See `TextTower`."""
+        return self.text_tower(tokens, prompts)
+
+    def vision(self, images: Array, prompts: Prompts) -> tuple[list[Array], Array]:
+        """The tapped states, deepest last, and the pooled image vector; see `VisionTower`."""
+        states, pooled = self.vision_tower(images, prompts)
+        return [states[tap] for tap in self.config.taps], pooled
+
+    def decode(self, states: Sequence[Array], words: Words, grid: tuple[int, int]) -> Decoded:
+        """See `Decoder`."""
+        return self.decoder(states, words.sentence, grid)
+
+
+class Decoder(nnx.Module):
+    """CLIPSeg's decoder: from the taps and a sentence to one logit a pixel."""
+
+    def __init__(self, config: CLIPSegConfig, rngs: nnx.Rngs):
+        width = config.decoder_width
+        self.conditional_layer = config.conditional_layer
+        self.film_scale = nnx.Linear(config.embedding_width, width, rngs=rngs)
+        self.film_shift = nnx.Linear(config.embedding_width, width, rngs=rngs)
+        self.reduces = nnx.List(nnx.Linear(config.vision.width, width, rngs=rngs) for _ in config.taps)
+        self.blocks = nnx.List(
+            Block(width, config.decoder_heads, config.decoder_hidden, jax.nn.relu, rngs, norm="after")
+            for _ in config.taps
+        )
+        upsampling = ComplexUpsampling if config.complex_upsampling else PlainUpsampling
+        self.upsampling = upsampling(width, config.vision.patch, rngs)
+
+    def __call__(self, states: Sequence[Array], sentence: Array, grid: tuple[int, int]) -> Decoded:
+        """Decodes.
+
+        Args:
+          states: one for each tap, shallowest first, (batch, 1 + patches + num_context, vision width).
+          sentence: (batch, embedding width).
+          grid: the patch grid, rows and columns.
+
+        Returns:
+          Logits at the image's size, and the last grid.
+        """
+        x = jnp.zeros((), states[0].dtype)
+        for number, state in enumerate(reversed(states)):
+            reduced = self.reduces[number](state)
+            x = reduced if number == 0 else reduced + x
+            if number == self.conditional_layer:
+                x = self.film_scale(sentence)[:, None] * x + self.film_shift(sentence)[:, None]
+            x = self.blocks[number](x)
+        patches = x[:, 1 : 1 + grid[0] * grid[1]]
+        features = patches.reshape(x.shape[0], *grid, x.shape[-1])
+        return Decoded(self.upsampling(features)[..., 0], features)
+
+
+class PlainUpsampling(nnx.Module):
+    """A transposed convolution from a patch's vector to its pixels."""
+
+    def __init__(self, width: int, patch: int, rngs: nnx.Rngs):
+        self.pixels = Unfold(width, 1, patch, rngs)
+
+    def __call__(self, features: Array) -> Array:
+        """From (batch, rows, columns, width) to (batch, height, width, 1)."""
+        return self.pixels(features)
+
+
+class ComplexUpsampling(nnx.Module):
+    """A convolution and two transposed ones, each a quarter of the patch (16) in size."""
+
+    def __init__(self, width: int, patch: int, rngs: nnx.Rngs):
+        if (patch // 4) ** 2 != patch:
+            raise ValueError(f"the complex upsampling is made for a patch of 16, not {patch}")
+        self.convolution = nnx.Conv(width, width, (3, 3), padding="SAME", rngs=rngs)
+        self.unfold1 = Unfold(width, width // 2, patch // 4, rngs)
+        self.unfold2 = Unfold(width // 2, 1, patch // 4, rngs)
+
+    def __call__(self, features: Array) -> Array:
+        """From (batch, rows, columns, width) to (batch, height, width, 1)."""
+        x = jax.nn.relu(self.convolution(features))
+        return self.unfold2(jax.nn.relu(self.unfold1(x)))
+
+
+class Unfold(nnx.Module):
+    """A transposed convolution whose stride is its size: each cell becomes a square of its own."""
+
+    def __init__(self, width: int, channels: int, size: int, rngs: nnx.Rngs):
+        normal = nnx.initializers.normal(width**-0.5)
+        self.kernel = nnx.Param(normal(rngs.params(), (width, size, size, channels)))
+        self.bias = nnx.Param(jnp.zeros(channels))
+
+    def __call__(self, x: Array) -> Array:
+        """From (batch, rows, columns, width) to (batch, rows * size, columns * size, channels)."""
+        batch, rows, columns, _ = x.shape
+        _, size, _, channels = self.kernel.shape
+        squares = jnp.einsum("brcw,wijo->bricjo", x, self.kernel[...])
+        full = squares.reshape(batch, rows * size, columns * size, channels)
+        return full + self.bias[...].reshape(1, 1, 1, channels)

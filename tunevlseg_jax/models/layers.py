@@ -1,0 +1,113 @@
+"""The layers that CLIP's towers and the decoders share; they compute in the type of their input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+Activation = Callable[[Array], Array]
+
+
+def quick_gelu(x: Array) -> Array:
+    """CLIP's activation, x * sigmoid(1.702 x)."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation over the last axis, in float32 whatever the type of the input."""
+
+    def __init__(self, width: int):
+        self.scale = nnx.Param(jnp.ones(width))
+        self.bias = nnx.Param(jnp.zeros(width))
+
+    def __call__(self, x: Array) -> Array:
+        return layer_norm(x, self.scale[...], self.bias[...])
+
+
+def layer_norm(x: Array, scale: Array, bias: Array, epsilon: float = 1e-5) -> Array:
+    """Normalises the last axis of `x` in float32 and returns the type of `x`."""
+    full = x.astype(jnp.float32)
+    centred = full - full.mean(axis=-1, keepdims=True)
+    normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + epsilon)
+    shape = (1,) * (x.ndim - 1) + (-1,)
+    return (normal * scale.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
+
+
+def attention(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
+    """Scaled dot-product attention with its softmax in float32.
+
+    Args:
+      query: (batch, queries, heads, head width).
+      key: (batch, keys, heads, head width).
+      value: like `key`.
+      mask: (1 or batch, 1, queries, keys) bool, True where a query may look; None for everywhere.
+
+    Returns:
+      (batch, queries, heads, head width).
+    """
+    query = query * query.shape[-1] ** -0.5
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+class SelfAttention(nnx.Module):
+    """Multi-head self-attention, the three projections one product."""
+
+    def __init__(self, width: int, heads: int, rngs: nnx.Rngs):
+        self.heads = heads
+        self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
+        self.out = nnx.Linear(width, width, rngs=rngs)
+
+    def __call__(self, x: Array, mask: Array | None = None) -> Array:
+        """From (batch, length, width) to the same; `mask` as in `attention`."""
+        batch, length, width = x.shape
+        qkv = self.qkv(x).reshape(batch, length, 3, self.heads, width // self.heads)
+        mixed = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask)
+        return self.out(mixed.reshape(batch, length, width))
+
+
+class Mlp(nnx.Module):
+    """Two linear layers with an activation between."""
+
+    def __init__(self, width: int, hidden: int, activation: Activation, rngs: nnx.Rngs):
+        self.activation = activation
+        self.up = nnx.Linear(width, hidden, rngs=rngs)
+        self.down = nnx.Linear(hidden, width, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        return self.down(self.activation(self.up(x)))
+
+
+class Block(nnx.Module):
+    """A transformer block; `norm` says whether it normalises before each part (CLIP) or after each sum (CLIPSeg)."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        activation: Activation,
+        rngs: nnx.Rngs,
+        norm: Literal["before", "after"] = "before",
+    ):
+        self.norm_first = norm == "before"
+        self.norm1 = LayerNorm(width)
+        self.attention = SelfAttention(width, heads, rngs)
+        self.norm2 = LayerNorm(width)
+        self.mlp = Mlp(width, hidden, activation, rngs)
+
+    def __call__(self, x: Array, mask: Array | None = None) -> Array:
+        """From (batch, length, width) to the same; `mask` as in `attention`."""
+        if self.norm_first:
+            x = x + self.attention(self.norm1(x), mask)
+            return x + self.mlp(self.norm2(x))
+        x = self.norm1(x + self.attention(x, mask))
+        return self.norm2(x + self.mlp(x))

@@ -1,0 +1,58 @@
+"""Resizing as PyTorch does it, as one matrix an axis, so that it is exact, differentiable and made once a shape."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from jax import Array
+from jax import numpy as jnp
+
+Method = Literal["bilinear", "bicubic"]
+
+
+def _cubic(distance: np.ndarray) -> np.ndarray:
+    """Keys' kernel with PyTorch's a = -0.75; `jax.image.resize` has a = -0.5 and does not agree."""
+    a = -0.75
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+
+
+def _linear(distance: np.ndarray) -> np.ndarray:
+    return np.maximum(0.0, 1 - distance)
+
+
+def resize_matrix(source: int, target: int, method: Method, *, shift: int = 0) -> np.ndarray:
+    """The matrix that resizes an axis, with half-pixel centres, replicated borders and no antialiasing.
+
+    Args:
+      source: length of the axis before.
+      target: length after.
+      method: "bilinear" or "bicubic".
+      shift: row i of the result is row i + shift of the plain one, its first or last row beyond the ends. A
+        convolution after the resize, with replicated borders, is then a sum of products with such matrices.
+
+    Returns:
+      (target, source) float32, each row summing to 1.
+    """
+    kernel, reach = (_cubic, 2) if method == "bicubic" else (_linear, 1)
+    rows = np.clip(np.arange(target) + shift, 0, target - 1)
+    position = (rows + 0.5) * source / target - 0.5
+    if method == "bilinear":  # PyTorch clamps the position itself here, and only the taps for bicubic
+        position = np.maximum(position, 0.0)
+    left = np.floor(position).astype(int)
+    matrix = np.zeros((target, source))
+    for offset in range(1 - reach, reach + 1):
+        taps = np.clip(left + offset, 0, source - 1)
+        np.add.at(matrix, (np.arange(target), taps), kernel(np.abs(position - (left + offset))))
+    return matrix.astype(np.float32)
+
+
+def resize_grid(grid: Array, size: tuple[int, int], method: Method) -> Array:
+    """Resizes (..., height, width, channels) to (..., *size, channels) in the grid's own type."""
+    height, width = (
+        jnp.asarray(resize_matrix(source, target, method), grid.dtype)
+        for source, target in zip(grid.shape[-3:-1], size, strict=True)
+    )
+    return jnp.einsum("hi,wj,...ijc->...hwc", height, width, grid)

@@ -1,0 +1,123 @@
+"""Draws masks of what a prompt names: `python -m tunevlseg_jax.predict --run runs/x --image a.jpg --prompt polyp`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from tunevlseg_jax import artefacts, command, step
+from tunevlseg_jax.data.images import SUFFIXES, read_rgb, resize, write_png
+from tunevlseg_jax.errors import UserError
+
+BATCH = 8
+COLOUR = (255, 64, 64)
+OPACITY = 0.4
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to look for, and where.
+
+    Attributes:
+      run: folder of the run.
+      image: image files, or folders of them.
+      prompt: what to look for, in words.
+      output: folder for the masks.
+      threshold: probability from which a pixel belongs to the mask.
+      checkpoint: where the base model is now, if not where it was in training.
+    """
+
+    run: str
+    image: tuple[str, ...]
+    prompt: str
+    output: str = "masks"
+    threshold: float = 0.5
+    checkpoint: str | None = None
+
+
+def main() -> None:
+    """Writes `NAME_mask.png`, at the image's own size, and `NAME_overlay.png` for each image."""
+    options = command.options(Options, "python -m tunevlseg_jax.predict", __doc__ or "")
+    if not options.prompt.strip():
+        raise UserError("--prompt is empty; name what to look for")
+    if not 0 < options.threshold < 1:
+        raise UserError(f"--threshold is {options.threshold}; it is a probability, between 0 and 1")
+    paths = _find(options.image)
+    names = _names(paths)
+    made, learnt = artefacts.restore(Path(options.run), options.checkpoint)
+    table = made.table([options.prompt])
+    params = {**made.frozen, **learnt}
+    hyper = jax.tree.map(lambda values: values[0], made.hyper())
+    output = Path(options.output)
+    console = Console()
+    report = Table(title=f"{options.prompt!r} in {len(paths)} image{'s' if len(paths) > 1 else ''}")
+    for column in ("image", "size", "marked"):
+        report.add_column(column, justify="left" if column == "image" else "right")
+    for start in track(range(0, len(paths), BATCH), "segmenting", console=console, transient=True):
+        images = [read_rgb(path) for path in paths[start : start + BATCH]]
+        inputs = np.stack([resize(image, made.image_size, cv2.INTER_CUBIC) for image in images])
+        padded = np.pad(inputs, ((0, BATCH - len(inputs)), (0, 0), (0, 0), (0, 0)))
+        probabilities = np.asarray(step.predict_step(params, padded, table, hyper, network=made.network))
+        for path, image, small in zip(paths[start : start + BATCH], images, probabilities, strict=False):
+            mask = resize(small, image.shape[:2], cv2.INTER_LINEAR) >= options.threshold
+            write_png(output / f"{names[path]}_mask.png", mask.astype(np.uint8) * 255)
+            write_png(output / f"{names[path]}_overlay.png", overlay(image, mask))
+            report.add_row(str(path), f"{image.shape[1]}x{image.shape[0]}", f"{mask.mean():.1%}")
+    console.print(report)
+    console.print(f"masks and overlays: {output}", soft_wrap=True)
+
+
+def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image (height, width, 3) with the mask (height, width) tinted and outlined."""
+    tinted = image * (1 - OPACITY) + np.asarray(COLOUR) * OPACITY
+    drawn = np.where(mask[..., None], tinted, image).round().astype(np.uint8)
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    width = max(1, round(max(mask.shape) / 400))
+    return cv2.drawContours(np.ascontiguousarray(drawn), outlines, -1, COLOUR, width)
+
+
+def _find(given: Sequence[str]) -> list[Path]:
+    """The image files that are meant, those of a folder in the order of their names.
+
+    Raises:
+      UserError: a path doesn't exist, or a folder holds no images.
+    """
+    paths = []
+    for path in map(Path, given):
+        if not path.exists():
+            raise UserError(f"there is no {path}")
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise UserError(f"{path} holds no images ({', '.join(SUFFIXES)})")
+            paths += inside
+        else:
+            paths.append(path)
+    return list(dict.fromkeys(paths))
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """What each image's masks are called: its name without the suffix, or with it where two would collide.
+
+    Raises:
+      UserError: two images have the same name.
+    """
+    stems = Counter(path.stem for path in paths)
+    names = {path: path.stem if stems[path.stem] == 1 else path.name for path in paths}
+    for name, count in Counter(names.values()).items():
+        if count > 1:
+            raise UserError(f"{count} images are called {name}; their masks would overwrite one another")
+    return names
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,147 @@
+"""The one contract between learners and models: prompts are values that a tower takes in before its blocks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+Params = dict[str, Any]
+"""A learner's parameters: a nested dict of arrays."""
+
+
+class Prompts(NamedTuple):
+    """What a learner gives to a model.
+
+    Attributes:
+      text: (max_depth, 1 or batch, num_context, text width), or None to leave the text tower alone.
+      vision: (max_depth, 1 or batch, num_context, vision width), or None to leave the vision tower alone.
+      depth: int32 scalar in 1..max_depth: block k takes prompt k where k < depth and carries the tokens otherwise.
+        A value, not a shape, so that another depth compiles nothing.
+    """
+
+    text: Array | None = None
+    vision: Array | None = None
+    depth: Array | int = 0
+
+
+@dataclass(frozen=True)
+class Towers:
+    """What a learner must know of the model that it prompts.
+
+    Attributes:
+      text_width: width of the text tower's tokens.
+      text_blocks: number of blocks in the text tower.
+      image_width: width of the pooled image vector.
+      vision_width: width of the vision tower's tokens; None where the model takes no vision prompts.
+      vision_blocks: number of blocks in the vision tower.
+      live_vision_blocks: how many of them, counted from the first, reach the mask.
+      embed_words: from a phrase to the embeddings of its tokens, (num_tokens, text width).
+    """
+
+    text_width: int
+    text_blocks: int
+    image_width: int
+    vision_width: int | None
+    vision_blocks: int
+    live_vision_blocks: int
+    embed_words: Callable[[str], Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner(ABC):
+    """A way to learn prompts: hyperparameters as fields, and pure functions from parameters to `Prompts`.
+
+    No learner reads hidden states, so nothing here knows a model; see the paper's section 3.
+    """
+
+    per_image: ClassVar[bool] = False
+    """Whether `condition` makes a prompt of its own for every image."""
+    text_prompts: ClassVar[bool] = False
+    vision_prompts: ClassVar[bool] = False
+
+    @abstractmethod
+    def init(self, key: Array, towers: Towers) -> Params:
+        """Fresh parameters in float32.
+
+        Raises:
+          ValueError: these hyperparameters don't fit that model; the message names the field.
+        """
+
+    @abstractmethod
+    def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
+        """The prompts before any image is seen; `key` is None in evaluation, where nothing is dropped."""
+
+    def static(self) -> Learner:
+        """The learner without what is a value of a compiled program; equal ones share a program."""
+        return self
+
+    def values(self) -> tuple[int, float]:
+        """The depth and the dropout that this learner asks for, values of a program."""
+        return 0, 0.0
+
+    def condition(self, params: Params, prompts: Prompts, pooled: Array) -> Prompts:
+        """The prompts once the image vectors, `pooled` (batch, image width), are known."""
+        del params, pooled
+        return prompts
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShot(Learner):
+    """The model as it is: no prompts, nothing to learn."""
+
+    def init(self, key: Array, towers: Towers) -> Params:
+        del key, towers
+        return {}
+
+    def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
+        del params, depth, dropout, key
+        return Prompts()
+
+
+def insert(tokens: Array, prompts: Array | None, position: int) -> Array:
+    """Splices prompt 0 in, before the first block.
+
+    Args:
+      tokens: (batch, length, width).
+      prompts: (max_depth, 1 or batch, num_context, width) or None.
+      position: index of the first prompt token in the result; the tokens from there on move back.
+
+    Returns:
+      (batch, length + num_context, width), in the type of `tokens`.
+    """
+    if prompts is None:
+        return tokens
+    first = _row(prompts, 0, tokens)
+    return jnp.concatenate([tokens[:, :position], first, tokens[:, position:]], axis=1)
+
+
+def inject(tokens: Array, prompts: Array | None, depth: Array | int, block: int, position: int) -> Array:
+    """Puts prompt `block` over the tokens at `position`, before block `block` > 0, where `block` < `depth`.
+
+    Args:
+      tokens: (batch, length, width), prompt 0 already inside.
+      prompts: (max_depth, 1 or batch, num_context, width) or None.
+      depth: number of prompts in use, int32 scalar.
+      block: index of the block that reads the result.
+      position: index of the first prompt token.
+
+    Returns:
+      (batch, length, width).
+    """
+    if prompts is None or block >= prompts.shape[0]:
+        return tokens
+    end = position + prompts.shape[2]
+    carried = tokens[:, position:end]
+    taken = jnp.where(block < depth, _row(prompts, block, tokens), carried)
+    return jnp.concatenate([tokens[:, :position], taken, tokens[:, end:]], axis=1)
+
+
+def _row(prompts: Array, row: int, tokens: Array) -> Array:
+    """Prompt `row` for every image of the batch, in the type of `tokens`."""
+    shape = (tokens.shape[0], *prompts.shape[2:])
+    return jnp.broadcast_to(prompts[row], shape).astype(tokens.dtype)

@@ -1,0 +1,150 @@
+"""The training step and the evaluation step: pure functions over a leading axis of trials."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from tunevlseg_jax import metrics, optim
+from tunevlseg_jax.config import Optim
+from tunevlseg_jax.losses import dice_ce
+from tunevlseg_jax.metrics import Scores, Sums
+from tunevlseg_jax.models.resize import resize_grid
+from tunevlseg_jax.network import Batch, Network
+from tunevlseg_jax.partition import Flat
+
+
+class Hyper(NamedTuple):
+    """What differs between trials of one program; every field (trials,).
+
+    Attributes:
+      learning_rate: float32, before schedule and plateau.
+      weight_decay: float32.
+      depth: int32, number of prompts in use.
+      dropout: float32, the learner's rate.
+      seed: uint32, of the dropout.
+    """
+
+    learning_rate: Array
+    weight_decay: Array
+    depth: Array
+    dropout: Array
+    seed: Array
+
+
+class State(NamedTuple):
+    """What a step changes, and the trials' hyperparameters; every leaf has a leading trial axis but `step`.
+
+    Attributes:
+      trainable: parameters that train, by path.
+      optimizer: AdamW's state.
+      hyper: see `Hyper`.
+      rate_scale: (trials,) float32, what the plateau has left of the learning rate.
+      step: int32 scalar, steps done.
+    """
+
+    trainable: Flat
+    optimizer: optax.OptState
+    hyper: Hyper
+    rate_scale: Array
+    step: Array
+
+
+def init(trainable: Flat, hyper: Hyper) -> State:
+    """The state before the first step; `trainable` and `hyper` have a leading trial axis."""
+
+    def one(trial: Flat, rates: Hyper) -> optax.OptState:
+        return optim.adamw(rates.learning_rate, rates.weight_decay, trial).init(trial)
+
+    return State(
+        trainable, jax.vmap(one)(trainable, hyper), hyper, jnp.ones_like(hyper.learning_rate), jnp.zeros((), jnp.int32)
+    )
+
+
+@partial(jax.jit, static_argnames=("network", "settings", "total_steps"), donate_argnames="state")
+def train_step(
+    state: State,
+    frozen: Flat,
+    batch: Batch,
+    table: Array,
+    *,
+    network: Network,
+    settings: Optim,
+    total_steps: int,
+) -> tuple[State, Sums]:
+    """One step of every trial on one batch.
+
+    Args:
+      state: before; its buffers are given away.
+      frozen: parameters that don't train, shared by the trials and untouched.
+      batch: shared by the trials.
+      table: (phrases, length) int32, tokens.
+      network: what to run.
+      settings: of the schedule.
+      total_steps: of the whole run, for the schedule.
+
+    Returns:
+      The state after, and each trial's sums over the batch, before the update.
+    """
+
+    def loss_of(trainable: Flat, hyper: Hyper) -> tuple[Array, Sums]:
+        key = jax.random.fold_in(jax.random.key(hyper.seed), state.step)
+        scores = _scores(network, {**frozen, **trainable}, batch, table, hyper, key)
+        sums = metrics.total(scores, batch.weight)
+        return sums.loss / sums.count, sums
+
+    def one(trainable: Flat, optimizer: optax.OptState, hyper: Hyper, rate_scale: Array):
+        gradients, sums = jax.grad(loss_of, has_aux=True)(trainable, hyper)
+        rate = hyper.learning_rate * rate_scale * optim.schedule(settings, state.step, total_steps)
+        transform = optim.adamw(rate, hyper.weight_decay, trainable)
+        updates, optimizer = transform.update(gradients, optimizer, trainable)
+        return optax.apply_updates(trainable, updates), optimizer, sums
+
+    trainable, optimizer, sums = jax.vmap(one)(state.trainable, state.optimizer, state.hyper, state.rate_scale)
+    return state._replace(trainable=trainable, optimizer=optimizer, step=state.step + 1), sums
+
+
+@partial(jax.jit, static_argnames="network")
+def eval_step(
+    trainable: Flat, frozen: Flat, batch: Batch, table: Array, hyper: Hyper, *, network: Network
+) -> tuple[Sums, Scores]:
+    """Scores every trial on one batch: the sums without padding, and each sample's, (trials, batch)."""
+
+    def one(trial: Flat, rates: Hyper) -> tuple[Sums, Scores]:
+        scores = _scores(network, {**frozen, **trial}, batch, table, rates, None)
+        return metrics.total(scores, batch.weight), scores
+
+    return jax.vmap(one)(trainable, hyper)
+
+
+@partial(jax.jit, static_argnames="network")
+def predict_step(params: Flat, images: Array, table: Array, hyper: Hyper, *, network: Network) -> Array:
+    """Probabilities of the mask that one phrase asks for, in every image.
+
+    Args:
+      params: every parameter, without a trial axis.
+      images: (batch, height, width, 3) uint8, RGB.
+      table: (1, length) int32, tokens of the phrase.
+      hyper: of one trial, without a trial axis.
+      network: what to run.
+
+    Returns:
+      (batch, height, width) float32 in 0..1.
+    """
+    phrase = jnp.zeros(len(images), jnp.int32)
+    return jax.nn.sigmoid(network.logits(params, images, phrase, table, depth=hyper.depth, dropout=hyper.dropout))
+
+
+def _scores(network: Network, params: Flat, batch: Batch, table: Array, hyper: Hyper, key: Array | None) -> Scores:
+    """Scores at the size of the masks, to which the logits are resized (bilinear) where it isn't the images'."""
+    logits = network.logits(
+        params, batch.images, batch.phrase, table, depth=hyper.depth, dropout=hyper.dropout, key=key
+    )
+    if logits.shape != batch.masks.shape:
+        logits = resize_grid(logits[..., None], batch.masks.shape[1:], "bilinear")[..., 0]
+    return metrics.score(dice_ce(logits, batch.masks), logits, batch.masks)
