@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tunevlseg_jax.errors import UserError
+
 Tensors = Mapping[str, np.ndarray]
 SHOWN = 8
 """How many names an error lists."""
 
 
-class ConversionError(ValueError):
+class ConversionError(UserError):
     """A checkpoint that doesn't hold what its configuration says; the message lists the names."""
 
 
@@ -53,19 +55,25 @@ UNFOLD = _single(lambda x: x.transpose(0, 2, 3, 1), lambda x: x.transpose(0, 3, 
 
 def patches(size: int) -> Move:
     """A patch convolution's (out, 3, size, size) to (size * size * 3, out)."""
-    return _single(
-        lambda x: x.transpose(2, 3, 1, 0).reshape(size * size * 3, -1),
-        lambda x: x.reshape(size, size, 3, -1).transpose(3, 2, 0, 1),
-    )
+
+    def there(x: np.ndarray) -> np.ndarray:
+        if x.shape[1:] != (3, size, size):  # another order of the same axes would pass for right once it is flat
+            raise ValueError(f"a patch of {x.shape[1:]}, not {(3, size, size)}")
+        return x.transpose(2, 3, 1, 0).reshape(size * size * 3, -1)
+
+    return _single(there, lambda x: x.reshape(size, size, 3, -1).transpose(3, 2, 0, 1))
 
 
 def concatenated(parts: int, *, transpose: bool) -> Move:
     """Several linear layers' kernels or biases as one, along the output axis."""
     turn = np.transpose if transpose else np.asarray
-    return Move(
-        lambda tensors: np.concatenate([turn(tensor) for tensor in tensors], axis=-1),
-        lambda tensor: [turn(part) for part in np.split(tensor, parts, axis=-1)],
-    )
+
+    def there(tensors: list[np.ndarray]) -> np.ndarray:
+        if len({tensor.shape for tensor in tensors}) > 1:  # only equal parts come apart again
+            raise ValueError("parts of several shapes")
+        return np.concatenate([turn(tensor) for tensor in tensors], axis=-1)
+
+    return Move(there, lambda tensor: [turn(part) for part in np.split(tensor, parts, axis=-1)])
 
 
 def stacked(move: Move) -> Move:

@@ -52,9 +52,7 @@ def sizes(tokenizer: Tokenizer) -> CLIPSegConfig:
     """At most 1.5 M parameters for images of 96 pixels."""
     end = tokenizer.backend.token_to_id(END)
     return CLIPSegConfig(
-        text=TextConfig(
-            width=48, blocks=6, heads=4, hidden=192, vocabulary=end + 1, context_length=32, end_token=end
-        ),
+        text=TextConfig(width=48, blocks=6, heads=4, hidden=192, vocabulary=end + 1, context_length=32, end_token=end),
         vision=VisionConfig(width=128, blocks=6, heads=4, hidden=448, patch=12, image_size=96),
         embedding_width=64,
         taps=(1, 3, 5),
@@ -69,7 +67,8 @@ def main() -> None:
     """Writes the folder."""
     options = command.options(Options, "python -m conversion.tiny", __doc__ or "")
     tokenizer = train_tokenizer()
-    pretrained.save(Path(options.output), Pretrained(sizes(tokenizer), {}, tokenizer, ""), {"made by": "conversion.tiny"})
+    model = Pretrained(sizes(tokenizer), {}, tokenizer, "")
+    pretrained.save(Path(options.output), model, {"made by": "conversion.tiny"})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import jax
 import orbax.checkpoint as ocp
@@ -49,7 +49,7 @@ class Checkpoints:
         """
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
-            return self.manager.restore(self.latest, args=ocp.args.StandardRestore(shapes))
+            return cast(Tree, self.manager.restore(self.latest, args=ocp.args.StandardRestore(shapes)))
         except Exception as error:  # as in `save`
             raise UserError(f"can't read checkpoint {self.folder / str(self.latest)}: {_first_line(error)}") from error
 

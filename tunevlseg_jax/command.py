@@ -7,7 +7,7 @@ import io
 import re
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -73,7 +73,7 @@ def config_options(program: str, description: str) -> Config:
     return config
 
 
-def _parse(cls, arguments: list[str], program: str, description: str, default):
+def _parse(cls: Any, arguments: list[str], program: str, description: str, default: Any) -> Any:
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from tunevlseg_jax import network as networks
@@ -15,8 +16,8 @@ from tunevlseg_jax import pretrained
 from tunevlseg_jax.config import Config, Data, Precision
 from tunevlseg_jax.data import loader, sets
 from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.network import Network
 from tunevlseg_jax.loop import Split
+from tunevlseg_jax.network import Network
 from tunevlseg_jax.partition import Flat, split
 from tunevlseg_jax.pretrained import Pretrained
 from tunevlseg_jax.prompts import ZeroShot
@@ -98,8 +99,8 @@ def build(config: Config) -> Experiment:
     """
     model = pretrained.load(config.model.checkpoint, weights=not config.model.fresh)
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
-    weights = networks.random_model(model.config, model_key) if config.model.fresh else dict(model.weights)
-    image_size = config.model.image_size or (model.config.image_size,) * 2
+    weights = networks.random_model(model.config, model_key) if config.model.fresh else model.weights
+    image_size = config.model.image_size or (model.config.image_size, model.config.image_size)
     if any(side % model.config.vision.patch or side <= 0 for side in image_size):
         raise UserError(f"model.image_size {image_size} is not a multiple of the patch, {model.config.vision.patch}")
     dtype = compute_type(config.train.precision)
@@ -123,8 +124,8 @@ def build(config: Config) -> Experiment:
     )
 
 
-def compute_type(precision: Precision) -> jnp.dtype:
+def compute_type(precision: Precision) -> np.dtype:
     """What a model computes in: as asked, or by backend."""
     if precision == "auto":
         precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return jnp.dtype(precision)
+    return np.dtype(jnp.float32 if precision == "float32" else jnp.bfloat16)

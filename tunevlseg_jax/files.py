@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,32 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def filling(folder: Path, last: str) -> Iterator[Path]:
+    """A temporary folder to write to; its files move into `folder` when the block ends well.
+
+    Args:
+      folder: made if need be; files of the same names are replaced, others stay.
+      last: name of the file that moves last, so that a folder that has it is whole.
+
+    Raises:
+      UserError: the disk is full, or the folder can't be written to.
+    """
+    folder = folder.resolve()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            yield temporary
+            folder.mkdir(exist_ok=True)
+            for path in sorted(temporary.iterdir(), key=lambda path: path.name == last):
+                path.replace(folder / path.name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"can't write {folder}: {error.strerror or error}") from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -156,7 +156,7 @@ def evaluate(
         parts.append((scores, real))
     assert totals is not None, "a split holds at least one record"
     rows = [jax.tree.map(lambda values, real=real: np.asarray(values)[:, :real], scores) for scores, real in parts]
-    return totals, Scores(*(np.concatenate(values, axis=1) for values in zip(*rows, strict=True)))
+    return totals, jax.tree.map(lambda *values: np.concatenate(values, axis=1), *rows)
 
 
 def _train_epoch(fit: Fit, state: State, epoch: int, watch: Callable[[int, int, Sums], None]) -> tuple[State, Sums]:

@@ -28,14 +28,14 @@ class Scores(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """`Scores` summed over samples, and their number; `merge` adds two, `means` reads them."""
+    """`Scores` summed over `samples` records; `merge` adds two, `means` reads them."""
 
     loss: Array
     dice: Array
     iou: Array
     intersection: Array
     union: Array
-    count: Array
+    samples: Array
 
 
 def score(loss: Array, logits: Array, targets: Array) -> Scores:
@@ -59,7 +59,7 @@ def score(loss: Array, logits: Array, targets: Array) -> Scores:
 
 def total(scores: Scores, weight: Array) -> Sums:
     """Sums scores over the samples whose `weight` (batch,) is 1; 0 marks padding."""
-    return Sums(*(jnp.where(weight > 0, values, 0.0).sum() for values in scores), count=weight.sum())
+    return Sums(*(jnp.where(weight > 0, values, 0.0).sum() for values in scores), samples=weight.sum())
 
 
 def merge(first: Sums, second: Sums) -> Sums:
@@ -67,17 +67,16 @@ def merge(first: Sums, second: Sums) -> Sums:
     return jax.tree.map(jnp.add, first, second)
 
 
-def means(sums: Sums) -> dict[str, float | list[float]]:
-    """What to report, in 0..1 but the loss.
+def means(sums: Sums) -> dict[str, list[float]]:
+    """What to report of sums with a leading trial axis, (trials,) lists, in 0..1 but the loss.
 
     Returns:
-      loss, dice (mean over samples), iou (one ratio over all pixels of the set), sample_iou (mean over samples);
-      each a number, or a list of them where the sums have a leading trial axis.
+      loss, dice (mean over samples), iou (one ratio over all pixels of the set), sample_iou (mean over samples).
     """
     values = {
-        "loss": sums.loss / sums.count,
-        "dice": sums.dice / sums.count,
+        "loss": sums.loss / sums.samples,
+        "dice": sums.dice / sums.samples,
         "iou": jnp.where(sums.union > 0, sums.intersection / jnp.maximum(sums.union, 1), 1.0),
-        "sample_iou": sums.iou / sums.count,
+        "sample_iou": sums.iou / sums.samples,
     }
     return {name: value.tolist() for name, value in values.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -103,14 +104,14 @@ class Network:
         upsampler = _module(lambda: Upsampler(width, nnx.Rngs(0)), subtree(params, "upsampler"))
         return upsampler.blend(decoded) if self.upsampling == "blend" else upsampler.add(decoded)
 
-    def init(self, key: Array, model: Flat, towers: Towers) -> Flat:
+    def init(self, key: Array, model: Mapping[str, Array | np.ndarray], towers: Towers) -> Flat:
         """Every parameter: the model's given ones, and fresh ones for learner and upsampler.
 
         Raises:
           ValueError: the learner doesn't fit the model.
         """
         learner_key, upsampler_key = jax.random.split(key)
-        params = {f"model/{path}": array for path, array in model.items()}
+        params = {f"model/{path}": jnp.asarray(array) for path, array in model.items()}
         params |= flatten(self.learner.init(learner_key, towers), "learner")
         if self.upsampling != "none":
             upsampler = module_parameters(Upsampler(self.config.decoder_width, nnx.Rngs(upsampler_key)))
@@ -125,7 +126,7 @@ def normalize(images: Array, config: CLIPSegConfig) -> Array:
     return (images.astype(jnp.float32) / 255 - mean) / std
 
 
-def towers(config: CLIPSegConfig, embed_words) -> Towers:
+def towers(config: CLIPSegConfig, embed_words: Callable[[str], Array]) -> Towers:
     """What a learner must know of a CLIPSeg; `embed_words` as in `Towers`."""
     return Towers(
         text_width=config.text.width,

@@ -10,12 +10,12 @@ import optax
 from jax import Array
 
 from tunevlseg_jax.config import Optim, Train
-from tunevlseg_jax.partition import Flat, decay_mask
+from tunevlseg_jax.partition import DECAY, Flat, decide
 
 
 def adamw(learning_rate: Array, weight_decay: Array, trainable: Flat) -> optax.GradientTransformation:
     """AdamW (Loshchilov and Hutter 2019) whose decay is masked to matrices; the rates may be traced values."""
-    return optax.adamw(learning_rate, weight_decay=weight_decay, mask=decay_mask(trainable))
+    return optax.adamw(learning_rate, weight_decay=weight_decay, mask=decide(DECAY, trainable))
 
 
 def schedule(optim: Optim, step: Array, total_steps: int) -> Array:

@@ -14,17 +14,28 @@ Flat = dict[str, Array]
 
 Tune = Literal["prompts", "decoder", "all"]
 
-TRAINABLE: dict[Tune, tuple[str, ...]] = {
-    "prompts": (r"learner/.*", r"upsampler/.*"),
-    "decoder": (r"learner/.*", r"upsampler/.*", r"model/decoder/.*"),
-    "all": (r".*",),
+RULES: dict[Tune, dict[str, bool]] = {
+    "prompts": {r"model/.*": False, r"(learner|upsampler)/.*": True},
+    "decoder": {r"model/decoder/.*": True, r"model/.*": False, r"(learner|upsampler)/.*": True},
+    "all": {r"model/.*": True, r"(learner|upsampler)/.*": True},
 }
-"""What trains, by path pattern: the prompts, or one of the fine-tuning baselines."""
+"""Whether a parameter trains: the first pattern that matches its whole path decides."""
+
+DECAY: dict[str, bool] = {
+    r".*/kernel": True,
+    r".*/(bias|scale|ratio|logit_scale)": False,
+    r".*(context|embedding)": False,
+}
+"""Whether weight decay touches a parameter: matrices and convolution kernels only."""
 
 
 def flatten(tree: Mapping, prefix: str) -> Flat:
     """A nested dict of arrays as a flat one, every path under `prefix`."""
-    return {f"{prefix}/{path}": array for path, array in traverse_util.flatten_dict(dict(tree), sep="/").items()}
+    flat: Flat = {}
+    for name, value in tree.items():
+        path = f"{prefix}/{name}"
+        flat |= flatten(value, path) if isinstance(value, Mapping) else {path: value}
+    return flat
 
 
 def subtree(flat: Flat, prefix: str) -> Flat:
@@ -47,19 +58,28 @@ def split(params: Flat, tune: Tune) -> tuple[Flat, Flat]:
     """What trains, and what is frozen.
 
     Raises:
-      ValueError: nothing would train.
+      ValueError: a parameter has no rule, a rule for the model matches nothing, or nothing would train.
     """
-    patterns = [re.compile(pattern) for pattern in TRAINABLE[tune]]
-    trainable = {path: array for path, array in params.items() if any(p.fullmatch(path) for p in patterns)}
+    trains = decide(RULES[tune], params)
+    for pattern in RULES[tune]:
+        if pattern.startswith("model/") and not any(re.fullmatch(pattern, path) for path in params):
+            raise ValueError(f"the rule {pattern!r} of tune={tune!r} matches no parameter of this model")
+    trainable = {path: array for path, array in params.items() if trains[path]}
     if not trainable:
-        raise ValueError(f"nothing to train: tune={tune!r} matches no parameter of this model and learner")
-    return trainable, {path: array for path, array in params.items() if path not in trainable}
+        raise ValueError(f"nothing to train: a learner without parameters, no upsampler, and train.tune is {tune!r}")
+    return trainable, {path: array for path, array in params.items() if not trains[path]}
 
 
-DECAYED = re.compile(r".*/kernel")
-"""Weight decay touches matrices and convolution kernels only: no context, embedding, bias, norm or ratio."""
+def decide(rules: Mapping[str, bool], paths: Iterable[str]) -> dict[str, bool]:
+    """What the first matching rule says of each path.
 
-
-def decay_mask(paths: Iterable[str]) -> dict[str, bool]:
-    """For each path whether weight decay applies."""
-    return {path: DECAYED.fullmatch(path) is not None for path in paths}
+    Raises:
+      ValueError: a path that no rule matches.
+    """
+    decided = {}
+    for path in paths:
+        said = [value for pattern, value in rules.items() if re.fullmatch(pattern, path)]
+        if not said:
+            raise ValueError(f"no rule for the parameter {path!r}; there are {', '.join(rules)}")
+        decided[path] = said[0]
+    return decided

@@ -41,7 +41,9 @@ def from_json(cls: type[T], data: Any, where: str) -> T:
 
 def _read(annotation: Any, data: Any, where: str, path: str) -> Any:
     options = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
-    classes = {option.__name__: option for option in options if dataclasses.is_dataclass(option)}
+    classes = {
+        option.__name__: option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)
+    }
     if classes:
         return _read_dataclass(classes, data, where, path)
     if data is None and type(None) in options:

@@ -96,7 +96,7 @@ def train_step(
         key = jax.random.fold_in(jax.random.key(hyper.seed), state.step)
         scores = _scores(network, {**frozen, **trainable}, batch, table, hyper, key)
         sums = metrics.total(scores, batch.weight)
-        return sums.loss / sums.count, sums
+        return sums.loss / sums.samples, sums
 
     def one(trainable: Flat, optimizer: optax.OptState, hyper: Hyper, rate_scale: Array):
         gradients, sums = jax.grad(loss_of, has_aux=True)(trainable, hyper)
@@ -145,6 +145,7 @@ def _scores(network: Network, params: Flat, batch: Batch, table: Array, hyper: H
     logits = network.logits(
         params, batch.images, batch.phrase, table, depth=hyper.depth, dropout=hyper.dropout, key=key
     )
-    if logits.shape != batch.masks.shape:
-        logits = resize_grid(logits[..., None], batch.masks.shape[1:], "bilinear")[..., 0]
+    _, height, width = batch.masks.shape
+    if logits.shape[1:] != (height, width):
+        logits = resize_grid(logits[..., None], (height, width), "bilinear")[..., 0]
     return metrics.score(dice_ce(logits, batch.masks), logits, batch.masks)

@@ -32,9 +32,9 @@ class Tokenizer:
             if (folder / FILE).is_file():
                 return cls(tokenizers.Tokenizer.from_file(str(folder / FILE)))
             if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-                from transformers import CLIPTokenizerFast
+                from transformers import CLIPTokenizer
 
-                return cls(CLIPTokenizerFast.from_pretrained(str(folder)).backend_tokenizer)
+                return cls(CLIPTokenizer.from_pretrained(str(folder)).backend_tokenizer)
         except Exception as error:  # tokenizers raises a bare Exception for whatever it can't read
             raise UserError(f"can't read the tokenizer in {folder}: {error}") from error
         raise UserError(f"{folder} holds no tokenizer: neither {FILE} nor vocab.json and merges.txt")

@@ -120,7 +120,7 @@ class _Watch:
         self.before = time.perf_counter()
 
     def __call__(self, epoch: int, number: int, sums: Sums) -> None:
-        count = float(sums.count[0])
+        count = float(sums.samples[0])
         loss = float(sums.loss[0]) / count
         if not math.isfinite(loss):
             self.bar.stop()
@@ -163,7 +163,12 @@ def _score(
 
 
 def _save(
-    made: Experiment, path: Path, last: Loop, learnt: Flat, splits: Mapping[str, Split], results: Results
+    made: Experiment,
+    path: Path,
+    last: Loop,
+    learnt: Mapping[str, np.ndarray],
+    splits: Mapping[str, Split],
+    results: Results,
 ) -> None:
     data = {"name": made.config.data.name} | {name: split.records.fingerprint() for name, split in splits.items()}
     card = artefacts.card(made.config, made.pretrained.sha256, made.image_size, data)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import cv2
 import grain
 import numpy as np
+from jax import Array
 
 from tunevlseg_jax.data.images import resize
 from tunevlseg_jax.data.records import Records
@@ -58,11 +60,16 @@ def _batches(records: Records, rows: np.ndarray, phrase: np.ndarray, batch_size:
         taken = rows[start : start + batch_size]
         filled = np.pad(taken, (0, padded - len(taken)), mode="edge")
         yield Batch(
-            images=records.images[records.image[filled]],
-            masks=records.masks[filled],
-            phrase=phrase[filled].astype(np.int32),
-            weight=(np.arange(padded) < len(taken)).astype(np.float32),
+            images=_host(records.images[records.image[filled]]),
+            masks=_host(records.masks[filled]),
+            phrase=_host(phrase[filled].astype(np.int32)),
+            weight=_host((np.arange(padded) < len(taken)).astype(np.float32)),
         )
+
+
+def _host(array: np.ndarray) -> Array:
+    """The array as it is: a batch stays in the host's memory until it is shared out over the devices."""
+    return cast(Array, array)
 
 
 def _first_phrase(records: Records) -> np.ndarray:

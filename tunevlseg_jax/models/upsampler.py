@@ -28,11 +28,11 @@ class Upsampler(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(()))
         self.ratio = nnx.Param(jnp.full((), 0.5))
 
-    def extra(self, features: Array, size: tuple[int, int]) -> Array:
-        """From (batch, rows, columns, width) to logits, (batch, height, width) float32."""
-        maps = jnp.einsum("brcw,ijw->brcij", features.astype(jnp.float32), self.kernel[...])
+    def extra(self, decoded: Decoded) -> Array:
+        """The second logits, (batch, height, width) float32, from the decoder's last grid."""
+        maps = jnp.einsum("brcw,ijw->brcij", decoded.features.astype(jnp.float32), self.kernel[...])
         rows, columns = (
-            jnp.asarray(_shifted(source, target)) for source, target in zip(features.shape[1:3], size, strict=True)
+            jnp.asarray(_shifted(decoded.features.shape[axis], decoded.logits.shape[axis])) for axis in (1, 2)
         )
         wide = jnp.einsum("brcij,jxc->brix", maps, columns)
         return jnp.einsum("brix,iyr->byx", wide, rows) + self.bias[...].reshape(1, 1, 1)
@@ -40,12 +40,11 @@ class Upsampler(nnx.Module):
     def blend(self, decoded: Decoded) -> Array:
         """(1 - ratio) * logits + ratio * extra, as the paper has it; (batch, height, width) float32."""
         ratio = self.ratio[...].reshape(1, 1, 1)
-        extra = self.extra(decoded.features, decoded.logits.shape[1:])
-        return (1 - ratio) * decoded.logits + ratio * extra
+        return (1 - ratio) * decoded.logits + ratio * self.extra(decoded)
 
     def add(self, decoded: Decoded) -> Array:
         """logits + extra, as the published code has it for VPT; the ratio goes unused."""
-        return decoded.logits + self.extra(decoded.features, decoded.logits.shape[1:])
+        return decoded.logits + self.extra(decoded)
 
 
 def _shifted(source: int, target: int) -> np.ndarray:
