@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from conversion.rules import ConversionError
@@ -123,23 +124,31 @@ def _preprocessing(config: CLIPSegConfig, preprocessor: dict[str, Any] | None) -
         divides = config.image_size % config.vision.patch == 0
         return config if divides else dataclasses.replace(config, image_size=config.vision.image_size)
     _only(preprocessor, PREPROCESSING, PREPROCESSOR)
-    channels = {}
-    for field, key in (("mean", "image_mean"), ("std", "image_std")):
-        values = preprocessor.get(key)
-        numbers = isinstance(values, list) and len(values) == 3 and all(type(v) in (int, float) for v in values)
-        if not numbers or (field == "std" and min(values) <= 0):
-            raise ConversionError(f"{PREPROCESSOR}: {key} is {values!r}, not three numbers")
-        channels[field] = tuple(map(float, values))
-    return dataclasses.replace(config, image_size=_side(preprocessor.get("size")), **channels)
+    return dataclasses.replace(
+        config,
+        image_size=_side(preprocessor.get("size")),
+        mean=_channels(preprocessor, "image_mean"),
+        std=_channels(preprocessor, "image_std", above=0),
+    )
+
+
+def _channels(preprocessor: dict[str, Any], key: str, above: float = -math.inf) -> tuple[float, float, float]:
+    match preprocessor.get(key):
+        case [int() | float() as red, int() | float() as green, int() | float() as blue] if (
+            min(red, green, blue) > above
+        ):
+            return float(red), float(green), float(blue)
+    raise ConversionError(f"{PREPROCESSOR}: {key} is {preprocessor.get(key)!r}, not three numbers")
 
 
 def _side(size: Any) -> int:
     """The side of the square that `size` of a preprocessor means: a number, height and width, or the shortest edge."""
-    names = ("shortest_edge",) if isinstance(size, dict) and "shortest_edge" in size else ("height", "width")
-    sides = [size.get(name) for name in names] if isinstance(size, dict) else [size]
-    if any(type(side) is not int or side != sides[0] for side in sides):
-        raise ConversionError(f"{PREPROCESSOR}: size is {size!r}, not the side of a square")
-    return sides[0]
+    match size:
+        case int(side) | {"shortest_edge": int(side)}:
+            return side
+        case {"height": int(height), "width": int(width)} if height == width:
+            return height
+    raise ConversionError(f"{PREPROCESSOR}: size is {size!r}, not the side of a square")
 
 
 def _check(config: CLIPSegConfig) -> None:

@@ -6,20 +6,21 @@ from collections.abc import Iterator
 
 from conversion import rules
 from conversion.rules import Rule
-from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig
 
 
 def clipseg_rules(config: CLIPSegConfig) -> list[Rule]:
     """A rule for each of our tensors."""
     return [
         Rule("logit_scale", ("clip.logit_scale",), rules.COPY),
-        *_text(config),
+        *text_rules(config),
         *_vision(config),
         *_decoder(config),
     ]
 
 
-def _text(config: CLIPSegConfig) -> Iterator[Rule]:
+def text_rules(config: AnyModelConfig) -> Iterator[Rule]:
+    """Of the text tower, which CRIS shares."""
     ours, theirs = "text_tower", "clip.text_model"
     yield Rule(f"{ours}/token_embedding", (f"{theirs}.embeddings.token_embedding.weight",), rules.COPY)
     yield Rule(f"{ours}/position_embedding", (f"{theirs}.embeddings.position_embedding.weight",), rules.COPY)

@@ -13,11 +13,11 @@ from conversion import rules
 from conversion.rules import Move, Rule, Tensors
 from tunevlseg_jax.learners import CoCoOp, MaPLe, Projector, SharedAttention, SharedSeparate
 from tunevlseg_jax.learners.base import ContextLearner
-from tunevlseg_jax.network import Network, towers
+from tunevlseg_jax.network import Network
 
 LEARNER = "context_learner"
 """Under which name the published nets hold the learner; a whole checkpoint has a prefix before it."""
-UPSAMPLER = "additive_decoder_layer.1"
+UPSAMPLER = "additive_decoder_layer"
 RATIO = "residual_ratio"
 
 UPSAMPLER_KERNEL = Move(
@@ -25,6 +25,11 @@ UPSAMPLER_KERNEL = Move(
     lambda tensor: [tensor.transpose(2, 0, 1)[None]],
 )
 """(1, channels, height, width) to (height, width, channels)."""
+MIX = Move(
+    lambda tensors: tensors[0].squeeze((2, 3)).transpose(),
+    lambda tensor: [tensor.transpose()[..., None, None]],
+)
+"""A 1x1 convolution's (out, in, 1, 1) to (in, out)."""
 SCALAR = Move(lambda tensors: tensors[0].reshape(()), lambda tensor: [tensor.reshape(1)])
 UNUSED_RATIO = Move(lambda _: np.asarray(0.5, np.float32), lambda _: [])
 """An upsampler that adds has no ratio in the published code, and in ours one that nothing reads."""
@@ -67,14 +72,14 @@ def to_published(ours: Tensors, network: Network) -> dict[str, np.ndarray]:
 
 def trained_shapes(network: Network) -> Shapes:
     """The shape of each of our trained tensors, without making any."""
-    config = network.config
 
     def embed_words(phrase: str) -> jax.Array:
         del phrase  # only its shape matters here
         assert isinstance(network.learner, ContextLearner)
-        return jnp.zeros((network.learner.num_context, config.text.width))
+        return jnp.zeros((network.learner.num_context, network.config.text.width))
 
-    made = jax.eval_shape(lambda key: network.init(key, {}, towers(config, embed_words)), jax.random.key(0))
+    towers = network.config.towers(embed_words)
+    made = jax.eval_shape(lambda key: network.init(key, {}, towers), jax.random.key(0))
     return {path: leaf.shape for path, leaf in made.items()}
 
 
@@ -137,8 +142,12 @@ def _by_depth(ours: str, theirs: str, name: str, rows: int) -> Rule:
 def _upsampler(network: Network) -> Iterator[Rule]:
     if network.upsampling == "none":
         return
-    yield Rule("upsampler/kernel", (f"{UPSAMPLER}.weight",), UPSAMPLER_KERNEL)
-    yield Rule("upsampler/bias", (f"{UPSAMPLER}.bias",), SCALAR)
+    convolution = f"{UPSAMPLER}.1"
+    if network.config.upsampler_width is not None:  # CRIS has a 1x1 convolution before the resize
+        yield Rule("upsampler/mix/kernel", (f"{UPSAMPLER}.0.weight",), MIX)
+        convolution = f"{UPSAMPLER}.2"
+    yield Rule("upsampler/kernel", (f"{convolution}.weight",), UPSAMPLER_KERNEL)
+    yield Rule("upsampler/bias", (f"{convolution}.bias",), SCALAR)
     if network.upsampling == "blend":
         yield Rule("upsampler/ratio", (RATIO,), rules.COPY)
     else:

@@ -1,39 +1,66 @@
-"""A model that compiles in seconds, and the runs, files and commands that tests build around it."""
+"""A model that compiles in seconds, and the runs that tests build around it."""
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+import pytest
+from rich.console import Console
 
-from tunevlseg_jax import command, experiment, pretrained
+from tunevlseg_jax import command, experiment, pretrained, train
 from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train
+from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.learners import VPT
 from tunevlseg_jax.models.clip import TextConfig, VisionConfig
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
-from tunevlseg_jax.network import random_model
+from tunevlseg_jax.network import shapes
 from tunevlseg_jax.pretrained import EMBEDDED, Pretrained
 from tunevlseg_jax.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[1]
 IMAGE = 48
+BLOCKS = 3
+CONTEXT = 24
+
+FOLDER = Path(tempfile.mkdtemp())
+"""Of the session."""
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+
+# What one process of the session has compiled the next one loads: it would take half a minute to compile.
+PROGRAMS = FOLDER / "programs"
+jax.config.update("jax_compilation_cache_dir", str(PROGRAMS))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """Programs that compile in a third of the time and run slower, for the test files that name this fixture."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @cache
-def pretrained_model() -> Pretrained:
-    """Three blocks a tower and random weights."""
+def model_folder() -> Path:
+    """A converted model: three blocks a tower, random weights, the embedded model's tokenizer."""
     tokenizer = Tokenizer.load(EMBEDDED / "clipseg-tiny")
     end = tokenizer.backend.get_vocab_size() - 1
     config = CLIPSegConfig(
-        text=TextConfig(width=32, blocks=3, heads=2, hidden=64, vocabulary=end + 1, context_length=24, end_token=end),
-        vision=VisionConfig(width=32, blocks=3, heads=2, hidden=64, patch=12, image_size=IMAGE),
+        text=TextConfig(
+            width=32, blocks=BLOCKS, heads=2, hidden=64, vocabulary=end + 1, context_length=CONTEXT, end_token=end
+        ),
+        vision=VisionConfig(width=32, blocks=BLOCKS, heads=2, hidden=64, patch=12, image_size=IMAGE),
         embedding_width=32,
         taps=(0, 1, 2),
         decoder_width=16,
@@ -41,5 +68,82 @@ def pretrained_model() -> Pretrained:
         decoder_hidden=32,
         image_size=IMAGE,
     )
-    weights = {path: np.asarray(array) for path, array in random_model(config, jax.random.key(7)).items()}
-    return Pretrained(config, weights, tokenizer, "")
+    rng = np.random.default_rng(7)
+    weights = {
+        path: (path.endswith("scale") + 0.15 * rng.normal(size=shape)).astype(np.float32)
+        for path, shape in shapes(config).items()
+    }
+    pretrained.save(FOLDER / "model", Pretrained(config, weights, tokenizer, ""), {"made by": "tests"})
+    return FOLDER / "model"
+
+
+def config(workdir: Path | str = "unused", **changes) -> Config:
+    """Three epochs of three steps with visual prompts, the last step half empty."""
+    usual = Config(
+        model=Model(checkpoint=str(model_folder())),
+        learner=VPT(depth=2, max_depth=BLOCKS, num_context=2),
+        upsampling="blend",
+        data=Data(name="scenes/photo", scenes=Scenes(train=10, val=5, test=6)),
+        optim=Optim(learning_rate=1e-2),
+        train=Train(epochs=3, batch_size=4),
+        workdir=str(workdir),
+    )
+    return dataclasses.replace(usual, **changes)
+
+
+@cache
+def build(config: Config) -> Experiment:
+    """`experiment.build`, once for each configuration."""
+    return experiment.build(config)
+
+
+def write_config(path: Path, config: Config) -> Path:
+    """A configuration file that defines `config`."""
+    path.write_text(
+        "from numpy import inf\n"
+        "from tunevlseg_jax.config import *\n"
+        "from tunevlseg_jax.learners import *\n"
+        f"config = {config!r}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, main, *arguments: object) -> None:
+    """Runs a command in this process, as from the command line."""
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+    command.run(main)
+
+
+def start(*arguments: object, **environment: str) -> subprocess.Popen:
+    """Starts Python with these arguments, such as ("-m", module), as a process in which every warning is an error."""
+    settings = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DEFAULT_MATMUL_PRECISION": "highest",  # as in conftest.py: the same programs, so that they load
+        "JAX_NUMPY_RANK_PROMOTION": "raise",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(PROGRAMS),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "200",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *map(str, arguments)],
+        env=os.environ | settings | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+@cache
+def finished() -> Path:
+    """The folder of a run that `config` describes."""
+    train.train(config(FOLDER / "run"), Console(quiet=True))
+    return FOLDER / "run"
+
+
+def finish(process: subprocess.Popen, seconds: float = 180) -> tuple[int, str, str]:
+    """The exit status, stdout and stderr of a process that ends by itself."""
+    out, err = process.communicate(timeout=seconds)
+    return process.returncode, out, err

@@ -19,7 +19,8 @@ from numpy.testing import assert_array_equal
 from safetensors.numpy import load_file
 
 from conversion import rules
-from conversion.clipseg import clipseg_rules, config_from_huggingface
+from conversion.clipseg_config import config_from_huggingface
+from conversion.clipseg_tensors import clipseg_rules
 from conversion.published import from_published, to_published
 from tunevlseg_jax import losses, metrics, network
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate, ZeroShot
@@ -49,6 +50,7 @@ def test_cases_were_found():
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["file"].removesuffix(".safetensors"))
+@pytest.mark.usefixtures("quick_compilation")
 def test_parity(row):
     tensors = load_file(GOLDEN / row["file"])
     params, expected = _group(tensors, "param"), _group(tensors, "grad")
@@ -78,6 +80,7 @@ def test_parity(row):
 
 
 @pytest.mark.parametrize("model", sorted({row["model"] for row in ROWS}))
+@pytest.mark.usefixtures("quick_compilation")
 def test_zero_shot_parity(model):
     config, frozen, inputs = _model(model)
     _, logits, _ = _loss_and_gradients(Network(config, ZeroShot()), {}, frozen, inputs)

@@ -32,7 +32,7 @@ def test_pixels_are_rounded_and_saturate(domain, monkeypatch):
     monkeypatch.setitem(scenes._RENDERERS, domain, lambda *a: rendered.append(render(*a)) or rendered[-1])
     images = scenes.load(domain, "train", COUNT).images
     assert np.abs(images - 255.0 * np.clip(rendered, 0.0, 1.0)).max() <= 0.5 + 1e-4
-    assert images.min() <= 20 and images.max() >= 200
+    assert images.max() >= 200 and int(images.max()) - int(images.min()) >= 120
 
 
 @pytest.mark.parametrize("domain", scenes.DOMAINS)
@@ -106,6 +106,19 @@ def test_absent_fraction_changes_no_pixel():
     assert_array_equal(present.images, absent.images)
 
 
+def test_several_prompts_to_an_image():
+    one, all_ten = (scenes.load("photo", "train", COUNT, prompts_per_image=n) for n in (1, 10))
+    assert_array_equal(one.images, all_ten.images)
+    assert_array_equal(all_ten.image, np.repeat(np.arange(COUNT), 10))
+    assert_array_equal(one.prompt, all_ten.prompt[::10])
+    assert_array_equal(one.masks, all_ten.masks[::10])
+    assert len(set(all_ten.ids)) == 10 * COUNT
+    asked, there = all_ten.prompt.reshape(COUNT, 10), all_ten.masks.any(axis=(1, 2)).reshape(COUNT, 10)
+    assert_array_equal(np.sort(asked, axis=1), np.tile(np.arange(10), (COUNT, 1)))
+    assert (there[:, :-1] >= there[:, 1:]).all()  # what is there comes first
+    assert set(there.sum(axis=1).tolist()) == {1, 2, 3}
+
+
 def test_digits_hardly_hide_one_another(monkeypatch):
     whole, stroke = [], scenes._stroke
     monkeypatch.setattr(scenes, "_stroke", lambda *a: whole.append(stroke(*a)) or whole[-1].copy())
@@ -137,6 +150,7 @@ def test_phrasings():
         ({"seed": -1}, "seed must be at least 0, not -1"),
         ({"absent_fraction": 1.5}, r"absent_fraction must lie in \[0, 1\], not 1.5"),
         ({"absent_fraction": float("nan")}, "absent_fraction"),
+        ({"prompts_per_image": 11}, "prompts_per_image must be 1 to 10, not 11"),
     ],
 )
 def test_errors_are_one_clear_line(arguments, message):

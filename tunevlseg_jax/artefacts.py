@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from tunevlseg_jax.checkpoint import Checkpoints
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.experiment import Experiment
-from tunevlseg_jax.files import read_json, replacing, write_json
+from tunevlseg_jax.files import read_json, replacing, write_json, writing
 from tunevlseg_jax.loop import Epoch
 from tunevlseg_jax.partition import Flat
 from tunevlseg_jax.pretrained import read_tensors, write_tensors
@@ -70,11 +72,57 @@ class RunFolder:
             "images_per_second": round(epoch.images / epoch.seconds, 2),
         }
         path = self.path / METRICS_FILE
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise UserError(f"can't write {path}: {error.strerror or error}") from error
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class Board:
+    """TensorBoard's events of a run of one trial, on the disk after each epoch.
+
+    tensorboardX's own SummaryWriter leaves the writing to a thread: a killed process takes along what it holds, and its
+    errors, such as a full disk, end in a traceback.
+    """
+
+    def __init__(self, folder: Path, epochs: int):
+        """Begins a file; what earlier ones say of epochs after `epochs` is void.
+
+        Raises:
+          UserError: it can't be written.
+        """
+        from tensorboardX.record_writer import RecordWriter
+
+        self.folder = folder
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self.writer = RecordWriter(str(folder / f"events.out.tfevents.{time.time():.0f}.{epochs}"))
+        self._write(file_version="brain.Event:2")
+        self._write(step=epochs + 1, session_log={"status": "START"})
+
+    def add(self, epoch: Epoch) -> None:
+        """The scores and the learning rate of an epoch.
+
+        Raises:
+          UserError: they can't be written.
+        """
+        scores = {f"train/{name}": values[0] for name, values in epoch.train.items()}
+        scores |= {f"val/{name}": values[0] for name, values in epoch.val.items()}
+        scores["learning_rate"] = epoch.learning_rate[0]
+        self._write(
+            step=epoch.number,
+            summary={"value": [{"tag": name, "simple_value": value} for name, value in scores.items()]},
+        )
+
+    def close(self) -> None:
+        """Closes the file."""
+        with contextlib.suppress(OSError):  # what a full disk refused has been told
+            self.writer.close()
+
+    def _write(self, **event: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        with writing(self.folder):
+            self.writer.write(Event(wall_time=time.time(), **event).SerializeToString())
+            self.writer.flush()
 
 
 def save_learnt(folder: Path, learnt: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> None:

@@ -18,7 +18,9 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, cleanup_tmp_directories=True, enable_async_checkpointing=False
+        )
         try:
             self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
         except OSError as error:

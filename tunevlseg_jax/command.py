@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 INTERRUPTED = 130
 MISTAKEN = 2
+RULE = {"─", "-"}
+"""What the lines between the parts of a box are made of."""
 
 
 def run(command: Callable[[], None]) -> None:
@@ -88,13 +90,16 @@ def _one_line(box: str) -> str:
     """What a box of tyro's says: its first paragraph, and the first option that it proposes."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│╭╮╰╯ ") for line in plain.splitlines()[1:]]
+    if lines and set(lines[0]) <= RULE:  # how a box without UTF-8 begins
+        del lines[0]
     paragraph = []
     for line in lines:
-        if not line or set(line) <= {"─"}:
+        if set(line) <= RULE:
             break
         paragraph.append(line)
     message = " ".join(paragraph)
-    proposed = next((line.split()[0].rstrip(",") for line in lines if line.startswith("--")), None)
+    options = (line for line in lines if line.startswith("--") and not set(line) <= RULE)
+    proposed = next((line.split()[0].rstrip(",") for line in options), None)
     if proposed is not None and "nrecognized" in message:
         return f"{message}; did you mean {proposed}?"
     return message

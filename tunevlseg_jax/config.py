@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from tunevlseg_jax import schema
 from tunevlseg_jax.errors import UserError, nearest
 from tunevlseg_jax.learners import AnyLearner, ZeroShot
 from tunevlseg_jax.network import Upsampling
@@ -23,11 +24,14 @@ class Model:
       checkpoint: a converted model's folder, a Hugging Face folder or hub id of a CLIPSeg, or an embedded model.
       fresh: whether to take the checkpoint's sizes and tokenizer alone and start from random weights.
       image_size: height and width that images are resized to; None for the model's own.
+      prompt_offset: how many blocks late text prompts enter, after block 0; 0, or 1 as in the published code's CRIS,
+        where prompt 0 enters blocks 0 and 1, and prompt k enters block k + 1.
     """
 
     checkpoint: str = "clipseg-tiny"
     fresh: bool = False
     image_size: tuple[int, int] | None = None
+    prompt_offset: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,7 @@ class Scenes:
       seed: of the scenes.
       absent_fraction: share of records that ask for a class that isn't there.
       varied: whether training phrases vary ("a photo of a seven"), or are the class name alone.
+      prompts_per_image: classes that each training scene is asked for, 1 to 10: those that are there, then others.
     """
 
     train: int = 400
@@ -49,6 +54,7 @@ class Scenes:
     seed: int = 0
     absent_fraction: float = 0.0
     varied: bool = False
+    prompts_per_image: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +145,8 @@ def load(path: str) -> Config:
     """The `config` that a Python file defines.
 
     Raises:
-      UserError: there is no such file, it doesn't run, or it doesn't define a `config`; the message gives the nearest
-        name for a misspelt field.
+      UserError: there is no such file, it doesn't run, it doesn't define a `config`, or a field has a value of
+        another type; the message gives the nearest name for a misspelt field.
     """
     if not Path(path).is_file():
         raise UserError(f"there is no configuration {path}")
@@ -150,21 +156,25 @@ def load(path: str) -> Config:
         raise UserError(f"{path}:{_line(error, path)} {_explain(error)}") from error
     if not isinstance(config, Config):
         raise UserError(f"{path} doesn't define `config = Config(...)`")
-    return config
+    # A dataclass takes whatever it is given; there and back as JSON, every field has the type that it declares.
+    return schema.from_json(Config, schema.to_json(config), path)
 
 
 def check(config: Config) -> None:
     """Raises a UserError that names the first field whose value can't be."""
     rules = {
+        "model.prompt_offset": config.model.prompt_offset >= 0,
         "train.epochs": config.train.epochs >= 1,
         "train.batch_size": config.train.batch_size >= 1,
         "train.patience": config.train.patience >= 1,
+        "train.min_delta": 0 <= config.train.min_delta < float("inf"),
         "train.seed": 0 <= config.train.seed < 2**32,
         "optim.learning_rate": 0 < config.optim.learning_rate < float("inf"),
         "optim.weight_decay": 0 <= config.optim.weight_decay < float("inf"),
         "optim.warmup_steps": config.optim.warmup_steps >= 0,
         "optim.plateau_factor": 0 < config.optim.plateau_factor <= 1,
         "optim.plateau_patience": config.optim.plateau_patience >= 1,
+        "data.scenes.seed": config.data.scenes.seed >= 0,
         "data.scenes.absent_fraction": 0 <= config.data.scenes.absent_fraction <= 1,
     }
     for name, holds in rules.items():

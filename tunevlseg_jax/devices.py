@@ -26,6 +26,7 @@ def shared_out(batch: Tree, devices: Mesh) -> Tree:
     return jax.device_put(batch, NamedSharding(devices, PartitionSpec("data")))
 
 
-def rounded_up(size: int, devices: Mesh) -> int:
-    """The next multiple of the number of devices."""
-    return -(-size // devices.size) * devices.size
+def rounded_up(size: int, devices: Mesh, together: int = 1) -> int:
+    """The next multiple of the number of devices, each taking whole groups of `together` rows."""
+    multiple = devices.size * together
+    return -(-size // multiple) * multiple

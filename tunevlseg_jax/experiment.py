@@ -20,7 +20,7 @@ from tunevlseg_jax.loop import Split
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.partition import Flat, split
 from tunevlseg_jax.pretrained import Pretrained
-from tunevlseg_jax.prompts import ZeroShot
+from tunevlseg_jax.prompts import Towers, ZeroShot
 from tunevlseg_jax.step import Hyper
 from tunevlseg_jax.tokenizer import with_full_stop
 
@@ -32,6 +32,7 @@ class Experiment:
     Attributes:
       config: what was asked for.
       pretrained: the model folder.
+      towers: what the learner knows of the model.
       network: the static part of the program.
       trainable: fresh parameters that train.
       frozen: the rest, in the type that the model computes in.
@@ -40,6 +41,7 @@ class Experiment:
 
     config: Config
     pretrained: Pretrained
+    towers: Towers
     network: Network
     trainable: Flat
     frozen: Flat
@@ -85,9 +87,7 @@ class Experiment:
         """
         data = self.config.data
         phrases = [with_full_stop(phrase) if data.full_stop else phrase for phrase in phrases]
-        learner = self.network.learner
-        taken = getattr(learner, "num_context", 0) if learner.text_prompts else 0
-        longest = self.network.config.text.context_length - taken
+        longest = self.network.config.text.context_length - self.network.learner.text_tokens
         return jnp.asarray(self.pretrained.tokenizer.table(phrases, longest, truncate=data.truncate))
 
 
@@ -101,22 +101,29 @@ def build(config: Config) -> Experiment:
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
     weights = networks.random_model(model.config, model_key) if config.model.fresh else model.weights
     image_size = config.model.image_size or (model.config.image_size, model.config.image_size)
-    if any(side % model.config.vision.patch or side <= 0 for side in image_size):
-        raise UserError(f"model.image_size {image_size} is not a multiple of the patch, {model.config.vision.patch}")
+    if any(side % model.config.side_multiple or side <= 0 for side in image_size):
+        raise UserError(
+            f"model.image_size is {image_size}; this model needs multiples of {model.config.side_multiple} pixels"
+        )
     dtype = compute_type(config.train.precision)
-    network = Network(model.config, config.learner, config.upsampling, dtype)
+    sizes = model.config
+    if config.train.tune != "all":
+        sizes, weights = sizes.for_frozen_encoder(weights)
+    network = Network(sizes, config.learner, config.upsampling, dtype, config.model.prompt_offset)
 
     def embed_words(phrase: str) -> Array:
         return jnp.asarray(weights["text_tower/token_embedding"])[model.tokenizer.words(phrase)]
 
+    towers = model.config.towers(embed_words)
     try:
-        params = network.init(learner_key, weights, networks.towers(model.config, embed_words))
+        params = network.init(learner_key, weights, towers)
         trainable, frozen = split(params, config.train.tune)
     except ValueError as error:
         raise UserError(str(error)) from error
     return Experiment(
         config=config,
         pretrained=model,
+        towers=towers,
         network=dataclasses.replace(network, learner=config.learner.static()),
         trainable={path: jnp.asarray(array, jnp.float32) for path, array in trainable.items()},
         frozen={path: jnp.asarray(array, dtype) for path, array in frozen.items()},

@@ -16,13 +16,22 @@ from tunevlseg_jax.errors import UserError
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError in the block into a UserError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the place of `path` when the block ends well.
 
     Raises:
       UserError: the disk is full, or the folder can't be written to.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
         os.close(handle)
@@ -33,8 +42,6 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -49,7 +56,7 @@ def filling(folder: Path, last: str) -> Iterator[Path]:
       UserError: the disk is full, or the folder can't be written to.
     """
     folder = folder.resolve()
-    try:
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
@@ -59,8 +66,6 @@ def filling(folder: Path, last: str) -> Iterator[Path]:
                 path.replace(folder / path.name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"can't write {folder}: {error.strerror or error}") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -81,6 +86,18 @@ def read_json(path: Path) -> Any:
         raise UserError(f"there is no {path}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"can't read {path}: {error}") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+      UserError: as in `read_json`, or it is another value.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object")
+    return value
 
 
 def sha256(path: Path) -> str:

@@ -19,7 +19,7 @@ from tunevlseg_jax.data import loader
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.metrics import Scores, Sums
 from tunevlseg_jax.network import Network
-from tunevlseg_jax.optim import Progress
+from tunevlseg_jax.optim import Progress, Schedule
 from tunevlseg_jax.partition import Flat
 from tunevlseg_jax.step import Hyper, State
 
@@ -96,6 +96,12 @@ class Fit:
         """The number of batches in an epoch."""
         return loader.num_batches(self.train.records, self.config.train.batch_size)
 
+    @property
+    def schedule(self) -> Schedule:
+        """Of the learning rate."""
+        total = self.steps_per_epoch * self.config.train.epochs
+        return Schedule(self.config.optim.warmup_steps, total if self.config.optim.cosine else 0)
+
 
 def begin(trainable: Flat, hyper: Hyper, mesh: Mesh) -> Loop:
     """Before the first epoch; `trainable` has a leading trial axis."""
@@ -147,7 +153,8 @@ def evaluate(
     """
     totals: Sums | None = None
     parts = []
-    for batch in loader.evaluation(split.records, batch_size, devices.rounded_up(batch_size, mesh)):
+    padded = devices.rounded_up(batch_size, mesh, split.records.prompts_per_image)
+    for batch in loader.evaluation(split.records, batch_size, padded):
         real = int(batch.weight.sum())
         sums, scores = step.eval_step(
             trainable, frozen, devices.shared_out(batch, mesh), split.table, hyper, network=network
@@ -162,9 +169,9 @@ def evaluate(
 def _train_epoch(fit: Fit, state: State, epoch: int, watch: Callable[[int, int, Sums], None]) -> tuple[State, Sums]:
     """Every batch of the epoch once; step n is looked at after step n + 1 has been sent off."""
     settings = fit.config.train
-    batches = loader.training(
-        fit.train.records, settings.batch_size, devices.rounded_up(settings.batch_size, fit.mesh), settings.seed, epoch
-    )
+    records = fit.train.records
+    padded = devices.rounded_up(settings.batch_size, fit.mesh, records.prompts_per_image)
+    batches = loader.training(records, settings.batch_size, padded, settings.seed, epoch)
     totals: Sums | None = None
     previous: Sums | None = None
     number = 0
@@ -175,8 +182,7 @@ def _train_epoch(fit: Fit, state: State, epoch: int, watch: Callable[[int, int, 
             devices.shared_out(batch, fit.mesh),
             fit.train.table,
             network=fit.network,
-            settings=fit.config.optim,
-            total_steps=fit.steps_per_epoch * settings.epochs,
+            schedule=fit.schedule,
         )
         if previous is not None:
             watch(epoch, number - 1, previous)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -18,14 +19,26 @@ def adamw(learning_rate: Array, weight_decay: Array, trainable: Flat) -> optax.G
     return optax.adamw(learning_rate, weight_decay=weight_decay, mask=decide(DECAY, trainable))
 
 
-def schedule(optim: Optim, step: Array, total_steps: int) -> Array:
-    """What the learning rate is multiplied by at a step, before the plateau's share; float32 scalar."""
-    factor = jnp.ones(())
-    if optim.warmup_steps:
-        factor = jnp.minimum(1.0, (step + 1) / optim.warmup_steps)
-    if optim.cosine:
-        factor = factor * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(1.0, step / total_steps)))
-    return factor
+@dataclass(frozen=True)
+class Schedule:
+    """What the learning rate is multiplied by at each step, before the plateau's share.
+
+    Attributes:
+      warmup_steps: steps of linear rise, 0 for none.
+      total_steps: steps of a cosine's fall to zero, 0 for none.
+    """
+
+    warmup_steps: int
+    total_steps: int
+
+    def __call__(self, step: Array) -> Array:
+        """The factor at `step`, an int32 scalar from 0; float32 scalar."""
+        factor = jnp.ones(())
+        if self.warmup_steps:
+            factor = jnp.minimum(1.0, (step + 1) / self.warmup_steps)
+        if self.total_steps:
+            factor = factor * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(1.0, step / self.total_steps)))
+        return factor
 
 
 class Progress(NamedTuple):

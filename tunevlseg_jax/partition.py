@@ -21,6 +21,9 @@ RULES: dict[Tune, dict[str, bool]] = {
 }
 """Whether a parameter trains: the first pattern that matches its whole path decides."""
 
+STATISTICS = r"model/.*/(mean|variance)"
+"""BatchNorm's, which stay as they were loaded whatever trains."""
+
 DECAY: dict[str, bool] = {
     r".*/kernel": True,
     r".*/(bias|scale|ratio|logit_scale)": False,
@@ -64,6 +67,7 @@ def split(params: Flat, tune: Tune) -> tuple[Flat, Flat]:
     for pattern in RULES[tune]:
         if pattern.startswith("model/") and not any(re.fullmatch(pattern, path) for path in params):
             raise ValueError(f"the rule {pattern!r} of tune={tune!r} matches no parameter of this model")
+    trains |= {path: False for path in params if re.fullmatch(STATISTICS, path)}
     trainable = {path: array for path, array in params.items() if trains[path]}
     if not trainable:
         raise ValueError(f"nothing to train: a learner without parameters, no upsampler, and train.tune is {tune!r}")

@@ -89,8 +89,10 @@ def _find(given: Sequence[str]) -> list[Path]:
     """The image files that are meant, those of a folder in the order of their names.
 
     Raises:
-      UserError: a path doesn't exist, or a folder holds no images.
+      UserError: nothing is given, a path doesn't exist, or a folder holds no images.
     """
+    if not given:
+        raise UserError("--image needs the names of image files, or of folders of them")
     paths = []
     for path in map(Path, given):
         if not path.exists():

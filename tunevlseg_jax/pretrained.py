@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from safetensors import SafetensorError
@@ -12,14 +13,15 @@ from safetensors.numpy import load_file, save_file
 
 from tunevlseg_jax import schema
 from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import read_json, replacing, sha256, write_json
-from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.files import read_object, replacing, sha256, write_json
+from tunevlseg_jax.models import AnyModelConfig
 from tunevlseg_jax.network import shapes
-from tunevlseg_jax.tokenizer import FILE as TOKENIZER_FILE
 from tunevlseg_jax.tokenizer import Tokenizer
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+PICKLED_FILE = "pytorch_model.bin"
+"""What a Hugging Face folder may hold instead."""
 EMBEDDED = Path(__file__).parent / "embedded"
 """Where the models that come with the package lie, by name."""
 
@@ -35,7 +37,7 @@ class Pretrained:
       sha256: of the weights file that they came from, "" for fresh weights.
     """
 
-    config: CLIPSegConfig
+    config: AnyModelConfig
     weights: Mapping[str, np.ndarray]
     tokenizer: Tokenizer
     sha256: str
@@ -70,11 +72,12 @@ def load(checkpoint: str, *, weights: bool = True) -> Pretrained:
       UserError: there is no such model, or its tensors are not those that its configuration asks for.
     """
     folder = find(checkpoint)
-    if "model_type" in read_json(folder / CONFIG_FILE):
-        from conversion import clipseg
+    data = read_object(folder / CONFIG_FILE)
+    if "model_type" in data:
+        from conversion import clipseg_folder
 
-        return clipseg.load(folder)
-    config = schema.from_json(CLIPSegConfig, read_json(folder / CONFIG_FILE)["model"], str(folder / CONFIG_FILE))
+        return clipseg_folder.load(folder, weights=weights)
+    config = _config(data, folder)
     tokenizer = Tokenizer.load(folder)
     if not weights:
         return Pretrained(config, {}, tokenizer, "")
@@ -86,6 +89,15 @@ def load(checkpoint: str, *, weights: bool = True) -> Pretrained:
     )
 
 
+def _config(data: Mapping[str, Any], folder: Path) -> AnyModelConfig:
+    if data.get(schema.CLASS) == "Config":
+        raise UserError(f"{folder} is a run, not a model; if it trained its model, convert it with conversion.clipseg")
+    if "model" not in data:
+        raise UserError(f"{folder / CONFIG_FILE} is no model's: it has neither 'model' nor 'model_type'")
+    kinds = cast(type[AnyModelConfig], AnyModelConfig)  # a union of classes is no class to a type checker
+    return schema.from_json(kinds, data["model"], str(folder / CONFIG_FILE))
+
+
 def save(folder: Path, model: Pretrained, source: Mapping[str, str], dtype: str = "float32") -> None:
     """Writes a model folder, the configuration last, so that a folder with one is whole.
 
@@ -95,8 +107,7 @@ def save(folder: Path, model: Pretrained, source: Mapping[str, str], dtype: str 
       source: where the weights come from, written down for the reader.
       dtype: "float32" or "float16", of the weights in the file.
     """
-    with replacing(folder / TOKENIZER_FILE) as temporary:
-        model.tokenizer.backend.save(str(temporary))
+    model.tokenizer.save(folder)
     if model.weights:
         write_tensors(folder / WEIGHTS_FILE, {name: array.astype(dtype) for name, array in model.weights.items()})
     write_json(folder / CONFIG_FILE, {"model": schema.to_json(model.config), "source": dict(source)})
@@ -126,9 +137,12 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
             raise OSError(str(error)) from error
 
 
-def check_shapes(tensors: Mapping[str, np.ndarray], config: CLIPSegConfig, path: Path) -> None:
+def check_shapes(tensors: Mapping[str, np.ndarray], config: AnyModelConfig, path: Path) -> None:
     """Raises a UserError that lists names unless `tensors` are exactly the weights that `config` asks for."""
-    expected = shapes(config)
+    try:
+        expected = shapes(config)
+    except ValueError as error:  # sizes that don't go together
+        raise UserError(f"{path}: {error}") from error
     found = {name: tensor.shape for name, tensor in tensors.items()}
     problems = {
         "lacks": sorted(set(expected) - set(found)),
@@ -146,9 +160,13 @@ def check_shapes(tensors: Mapping[str, np.ndarray], config: CLIPSegConfig, path:
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "merges.txt", WEIGHTS_FILE, "pytorch_model.bin"]
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        folder = Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", WEIGHTS_FILE]))
+        if not (folder / WEIGHTS_FILE).is_file():
+            folder = Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", PICKLED_FILE]))
     except Exception as error:  # every way in which a download fails has its own class
         reason = str(error).splitlines()[0]
         raise UserError(f"no folder {name!r} here, and the Hugging Face hub didn't give it: {reason}") from error
+    if not (folder / CONFIG_FILE).is_file():
+        raise UserError(f"{name!r} on the Hugging Face hub has no {CONFIG_FILE}")
+    return folder

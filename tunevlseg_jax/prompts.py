@@ -22,11 +22,14 @@ class Prompts(NamedTuple):
       vision: (max_depth, 1 or batch, num_context, vision width), or None to leave the vision tower alone.
       depth: int32 scalar in 1..max_depth: block k takes prompt k where k < depth and carries the tokens otherwise.
         A value, not a shape, so that another depth compiles nothing.
+      text_offset: how many blocks late text prompts enter after block 0, where prompt 0 always does: block k > 0 takes
+        prompt k - text_offset. The published code's CRIS has 1, so its prompt 0 enters block 1 again.
     """
 
     text: Array | None = None
     vision: Array | None = None
     depth: Array | int = 0
+    text_offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,11 @@ class Learner(ABC):
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
         """The prompts before any image is seen; `key` is None in evaluation, where nothing is dropped."""
 
+    @property
+    def text_tokens(self) -> int:
+        """How many of the text tower's positions the prompts take."""
+        return 0
+
     def static(self) -> Learner:
         """The learner without what is a value of a compiled program; equal ones share a program."""
         return self
@@ -120,8 +128,10 @@ def insert(tokens: Array, prompts: Array | None, position: int) -> Array:
     return jnp.concatenate([tokens[:, :position], first, tokens[:, position:]], axis=1)
 
 
-def inject(tokens: Array, prompts: Array | None, depth: Array | int, block: int, position: int) -> Array:
-    """Puts prompt `block` over the tokens at `position`, before block `block` > 0, where `block` < `depth`.
+def inject(
+    tokens: Array, prompts: Array | None, depth: Array | int, block: int, position: int, *, offset: int = 0
+) -> Array:
+    """Puts a prompt over the tokens at `position`, before block `block` > 0, while there are prompts left.
 
     Args:
       tokens: (batch, length, width), prompt 0 already inside.
@@ -129,15 +139,17 @@ def inject(tokens: Array, prompts: Array | None, depth: Array | int, block: int,
       depth: number of prompts in use, int32 scalar.
       block: index of the block that reads the result.
       position: index of the first prompt token.
+      offset: the block takes prompt `block` - `offset`, where that is in 0..`depth` - 1.
 
     Returns:
       (batch, length, width).
     """
-    if prompts is None or block >= prompts.shape[0]:
+    row = block - offset
+    if prompts is None or not 0 <= row < prompts.shape[0]:
         return tokens
     end = position + prompts.shape[2]
     carried = tokens[:, position:end]
-    taken = jnp.where(block < depth, _row(prompts, block, tokens), carried)
+    taken = jnp.where(row < depth, _row(prompts, row, tokens), carried)
     return jnp.concatenate([tokens[:, :position], taken, tokens[:, end:]], axis=1)
 
 

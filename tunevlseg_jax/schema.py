@@ -11,15 +11,15 @@ from tunevlseg_jax.errors import UserError, nearest
 
 T = TypeVar("T")
 
-KIND = "kind"
-"""The key that names the class, where a field may hold one of several."""
+CLASS = "class"
+"""The key that names the class, where a field may hold one of several; no field can be called so in Python."""
 
 
 def to_json(value: Any) -> Any:
-    """A dataclass as plain JSON values; every dataclass carries the name of its class under `kind`."""
+    """A dataclass as plain JSON values; every dataclass carries the name of its class under `class`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {KIND: type(value).__name__} | fields
+        return {CLASS: type(value).__name__} | fields
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
     return value
@@ -67,12 +67,12 @@ def _read(annotation: Any, data: Any, where: str, path: str) -> Any:
 
 
 def _read_dataclass(classes: dict[str, Any], data: Any, where: str, path: str) -> Any:
-    if not isinstance(data, dict) or KIND not in data:
-        raise UserError(f"{where}: {path or 'the top'} has no {KIND!r}; it is one of {', '.join(classes)}")
+    if not isinstance(data, dict) or CLASS not in data:
+        raise UserError(f"{where}: {path or 'the top'} has no {CLASS!r}; it is one of {', '.join(classes)}")
     data = dict(data)
-    kind = data.pop(KIND)
+    kind = data.pop(CLASS)
     if kind not in classes:
-        raise UserError(f"{where}: {path or 'the top'} is of kind {kind!r}{nearest(str(kind), classes)}")
+        raise UserError(f"{where}: {path or 'the top'} is of class {kind!r}{nearest(str(kind), classes)}")
     cls = classes[kind]
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]

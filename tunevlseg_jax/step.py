@@ -11,11 +11,11 @@ import optax
 from jax import Array
 
 from tunevlseg_jax import metrics, optim
-from tunevlseg_jax.config import Optim
 from tunevlseg_jax.losses import dice_ce
 from tunevlseg_jax.metrics import Scores, Sums
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.network import Batch, Network
+from tunevlseg_jax.optim import Schedule
 from tunevlseg_jax.partition import Flat
 
 
@@ -66,7 +66,7 @@ def init(trainable: Flat, hyper: Hyper) -> State:
     )
 
 
-@partial(jax.jit, static_argnames=("network", "settings", "total_steps"), donate_argnames="state")
+@partial(jax.jit, static_argnames=("network", "schedule"), donate_argnames="state")
 def train_step(
     state: State,
     frozen: Flat,
@@ -74,8 +74,7 @@ def train_step(
     table: Array,
     *,
     network: Network,
-    settings: Optim,
-    total_steps: int,
+    schedule: Schedule,
 ) -> tuple[State, Sums]:
     """One step of every trial on one batch.
 
@@ -85,8 +84,7 @@ def train_step(
       batch: shared by the trials.
       table: (phrases, length) int32, tokens.
       network: what to run.
-      settings: of the schedule.
-      total_steps: of the whole run, for the schedule.
+      schedule: of the learning rate.
 
     Returns:
       The state after, and each trial's sums over the batch, before the update.
@@ -100,7 +98,7 @@ def train_step(
 
     def one(trainable: Flat, optimizer: optax.OptState, hyper: Hyper, rate_scale: Array):
         gradients, sums = jax.grad(loss_of, has_aux=True)(trainable, hyper)
-        rate = hyper.learning_rate * rate_scale * optim.schedule(settings, state.step, total_steps)
+        rate = hyper.learning_rate * rate_scale * schedule(state.step)
         transform = optim.adamw(rate, hyper.weight_decay, trainable)
         updates, optimizer = transform.update(gradients, optimizer, trainable)
         return optax.apply_updates(trainable, updates), optimizer, sums

@@ -9,6 +9,7 @@ import numpy as np
 import tokenizers
 
 from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.files import replacing
 
 FILE = "tokenizer.json"
 
@@ -39,6 +40,11 @@ class Tokenizer:
             raise UserError(f"can't read the tokenizer in {folder}: {error}") from error
         raise UserError(f"{folder} holds no tokenizer: neither {FILE} nor vocab.json and merges.txt")
 
+    def save(self, folder: Path) -> None:
+        """Writes a tokenizer.json, whole or not at all."""
+        with replacing(folder / FILE) as temporary:
+            temporary.write_text(self.backend.to_str(pretty=True), encoding="utf-8")
+
     def words(self, phrase: str) -> np.ndarray:
         """(tokens,) int32 of a phrase alone, without start and end."""
         return np.asarray(self.backend.encode(phrase, add_special_tokens=False).ids, np.int32)
@@ -57,6 +63,8 @@ class Tokenizer:
         Raises:
           UserError: a phrase doesn't fit.
         """
+        if longest < 3:
+            raise UserError("the learnt context leaves a prompt no room in the text tower; lower learner.num_context")
         rows = []
         for phrase in phrases:
             row = self.backend.encode(phrase).ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tunevlseg_jax import artefacts, command, devices, experiment, loop, metrics
-from tunevlseg_jax.artefacts import RunFolder
+from tunevlseg_jax.artefacts import Board, RunFolder
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.experiment import Experiment
@@ -71,12 +72,18 @@ def _introduce(made: Experiment, fit: Fit, console: Console) -> None:
         f"{fit.mesh.size} {device.platform} device{'s' if fit.mesh.size > 1 else ''}, {made.network.dtype.name}",
         soft_wrap=True,
     )
+    depth, _ = made.config.learner.values()
+    live = made.towers.live_vision_blocks
+    if made.config.learner.vision_prompts and depth > live:
+        console.print(
+            f"note: learner.depth is {depth}, but only the first {live} vision blocks reach the mask; the visual "
+            "prompts after those change nothing",
+            soft_wrap=True,
+        )
 
 
 def _train(made: Experiment, fit: Fit, folder: RunFolder, console: Console) -> Loop:
     """The loop with its bar, its log and its checkpoints."""
-    from tensorboardX import SummaryWriter
-
     config = fit.config
     start = loop.begin(jax.tree.map(lambda array: array[None], made.trainable), made.hyper(), fit.mesh)
     done = folder.checkpoints.latest
@@ -92,23 +99,21 @@ def _train(made: Experiment, fit: Fit, folder: RunFolder, console: Console) -> L
         TimeRemainingColumn(),
         console=console,
     )
-    writer = SummaryWriter(str(folder.path / "tensorboard"), purge_step=done + 1)
-    with bar, writer:
+    board = Board(folder.path / "tensorboard", done)
+    with bar, contextlib.closing(board), contextlib.closing(folder.checkpoints):
         task = bar.add_task(
             "compiling", total=config.train.epochs * fit.steps_per_epoch, completed=done * fit.steps_per_epoch, told=""
         )
         watch = _Watch(fit, folder, bar, task)
         for after, epoch in loop.run(fit, last, watch):
             last = after
-            folder.checkpoints.save(epoch.number, last)
+            watch.check(epoch.number, fit.steps_per_epoch, epoch.val["loss"][0], "validation loss")
+            # The checkpoint last: whatever ends the process before it, the epoch is trained and told once more.
             folder.add_metrics(epoch)
-            for part, scores in (("train", epoch.train), ("val", epoch.val)):
-                for name, values in scores.items():
-                    writer.add_scalar(f"{part}/{name}", values[0], epoch.number)
-            writer.add_scalar("learning_rate", epoch.learning_rate[0], epoch.number)
+            board.add(epoch)
+            folder.checkpoints.save(epoch.number, last)
             bar.console.print(_epoch_line(epoch), soft_wrap=True)
         bar.update(task, description="trained")
-    folder.checkpoints.close()
     return last
 
 
@@ -122,18 +127,22 @@ class _Watch:
     def __call__(self, epoch: int, number: int, sums: Sums) -> None:
         count = float(sums.samples[0])
         loss = float(sums.loss[0]) / count
-        if not math.isfinite(loss):
-            self.bar.stop()
-            latest = self.folder.checkpoints.latest
-            kept = f"the checkpoint of epoch {latest} is kept" if latest else "no epoch had been finished"
-            raise UserError(
-                f"the loss is {loss} at step {number} of epoch {epoch}, with learning rate "
-                f"{self.fit.config.optim.learning_rate:g}; {kept}. Try a lower --optim.learning-rate"
-            )
+        self.check(epoch, number, loss, "loss")
         now = time.perf_counter()
         rate, self.before = count / (now - self.before), now
         told = f"loss {loss:.3f}  Dice {float(sums.dice[0]) / count:.3f}  {rate:.0f} images/s"
         self.bar.update(self.task, advance=1, description=f"epoch {epoch}/{self.fit.config.train.epochs}", told=told)
+
+    def check(self, epoch: int, number: int, loss: float, name: str) -> None:
+        """Raises a UserError at a loss that isn't finite; the checkpoints are all from before it."""
+        if math.isfinite(loss):
+            return
+        latest = self.folder.checkpoints.latest
+        kept = f"the checkpoint of epoch {latest} is kept" if latest else "no epoch had been finished"
+        raise UserError(
+            f"the {name} is {loss} at step {number} of epoch {epoch}, with learning rate "
+            f"{self.fit.config.optim.learning_rate:g}; {kept}. Try a lower --optim.learning-rate"
+        )
 
 
 def _epoch_line(epoch: loop.Epoch) -> str:

@@ -10,6 +10,9 @@ import numpy as np
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.files import replacing
 
+# What OpenCV can't decode `read_rgb` tells; OpenCV would tell stderr as well, in its own words.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
@@ -23,7 +26,10 @@ def read_rgb(path: Path) -> np.ndarray:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror or error}") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:  # more pixels than OpenCV takes
+        image = None
     if image is None:
         raise UserError(f"can't decode {path}: it is not an image, or a broken one")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -30,6 +30,9 @@ def resized(records: Records, size: tuple[int, int], *, masks: bool = True) -> R
 def training(records: Records, batch_size: int, padded: int, seed: int, epoch: int) -> Iterator[Batch]:
     """The batches of one epoch, every record once and asked for by one of its phrasings, drawn at random.
 
+    Where every image has the same number of records, an image's records stay together, and the vision tower sees it
+    once for all of them.
+
     Args:
       records: the training split.
       batch_size: records in a batch; the last one may hold fewer.
@@ -37,8 +40,10 @@ def training(records: Records, batch_size: int, padded: int, seed: int, epoch: i
       seed: of the run.
       epoch: from 1; order and phrasings depend on it and on `seed` alone.
     """
-    order = grain.MapDataset.range(len(records)).shuffle(seed=_mix(seed, epoch))
-    rows = np.asarray([order[place] for place in range(len(records))])
+    together = _together(records, batch_size, padded)
+    order = grain.MapDataset.range(len(records) // together).shuffle(seed=_mix(seed, epoch))
+    groups = np.asarray([order[place] for place in range(len(order))])
+    rows = (groups[:, None] * together + np.arange(together)).reshape(-1)
     draw = np.random.default_rng([seed, epoch])
     phrasings = np.asarray([len(prompt) for prompt in records.prompts])
     chosen = draw.integers(0, phrasings[records.prompt])
@@ -56,15 +61,22 @@ def num_batches(records: Records, batch_size: int) -> int:
 
 
 def _batches(records: Records, rows: np.ndarray, phrase: np.ndarray, batch_size: int, padded: int) -> Iterator[Batch]:
+    together = _together(records, batch_size, padded)
     for start in range(0, len(rows), batch_size):
         taken = rows[start : start + batch_size]
         filled = np.pad(taken, (0, padded - len(taken)), mode="edge")
         yield Batch(
-            images=_host(records.images[records.image[filled]]),
+            images=_host(records.images[records.image[filled[::together]]]),
             masks=_host(records.masks[filled]),
             phrase=_host(phrase[filled].astype(np.int32)),
             weight=_host((np.arange(padded) < len(taken)).astype(np.float32)),
         )
+
+
+def _together(records: Records, batch_size: int, padded: int) -> int:
+    """How many neighbouring rows of a batch look at one image."""
+    number = records.prompts_per_image
+    return number if batch_size % number == 0 and padded % number == 0 else 1
 
 
 def _host(array: np.ndarray) -> Array:

@@ -43,6 +43,13 @@ class Records:
         """Every phrasing of every prompt, prompt by prompt."""
         return tuple(phrase for phrasings in self.prompts for phrase in phrasings)
 
+    @property
+    def prompts_per_image(self) -> int:
+        """How many records each image has, where it is the same number for all and they stand together; else 1."""
+        number = len(self.image) // len(self.images)
+        together = np.repeat(np.arange(len(self.images)), number)
+        return number if number > 1 and np.array_equal(self.image, together) else 1
+
     def fingerprint(self) -> str:
         """sha256 of everything that a model sees: pixels, masks and prompts, in their order."""
         digest = hashlib.sha256()

@@ -38,10 +38,11 @@ PHRASINGS = (
 SIZE = 96  # height and width of an image, pixels
 
 # Geometry. Most scenes hold two digits or three, so that marking whatever is there, unread, scores badly.
-DIGIT_COUNTS = (0.2, 0.4, 0.4)  # share of the scenes with one, two and three digits
-DIGIT_SIZES = ((38.0, 52.0), (34.0, 48.0), (30.0, 40.0))  # range of heights in pixels, by number of digits
-MAX_ROTATION = 20.0  # degrees either way: a six stays a six
+DIGIT_COUNTS = (0.2, 0.45, 0.35)  # share of the scenes with one, two and three digits
+DIGIT_SIZES = (38.0, 43.0)  # range of heights in pixels
+MAX_ROTATION = 10.0  # degrees either way: a six stays a six
 FIELD_RADIUS = 62.0  # pixels from the middle that a digit reaches, by half its height: some domains' corners are dark
+LATTICE = 12.0  # centres lie on its nodes, in pixels: a small model then learns to read digits within minutes
 PLACEMENTS = 24  # places tried for a digit before it is left out
 DIGIT_ASPECT = 0.75  # width over height of what keeps other digits away
 SPACING = 0.95  # least distance between two digits, in mean digit heights
@@ -76,9 +77,16 @@ class Scene(NamedTuple):
 
 
 def load(
-    domain: str, split: str, count: int, *, seed: int = 0, absent_fraction: float = 0.0, varied: bool = False
+    domain: str,
+    split: str,
+    count: int,
+    *,
+    seed: int = 0,
+    absent_fraction: float = 0.0,
+    varied: bool = False,
+    prompts_per_image: int = 1,
 ) -> Records:
-    """Makes the first `count` scenes of a split, as one domain shows them; each asks for one class of digit.
+    """Makes the first `count` scenes of a split, as one domain shows them; each asks for one class of digit, or more.
 
     A record's mask is the union of the digits of the class that it asks for. Scene i's geometry, mask and prompt depend
     only on (seed, split, i), its pixels only on (seed, split, i, domain): asking for more scenes adds to the end.
@@ -90,33 +98,40 @@ def load(
       seed: which scenes, at least 0.
       absent_fraction: share in [0, 1] of the records that ask for a class that isn't there; their masks are empty.
       varied: give each prompt all PHRASINGS instead of the bare class name.
+      prompts_per_image: number of classes that each scene is asked for: first one as above, then whatever else is
+        there, then classes that aren't, whose masks are empty.
 
     Returns:
-      Records with images (count, 96, 96, 3), a record an image, and one prompt per class in the order of CLASSES.
+      Records with images (count, 96, 96, 3), `prompts_per_image` records to an image, and one prompt per class in the
+      order of CLASSES.
 
     Raises:
       ValueError: a domain or split that doesn't exist, or a count, seed or fraction out of range.
     """
-    _check(domain, split, count, seed, absent_fraction)
+    _check(domain, split, count, seed, absent_fraction, prompts_per_image)
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
-    masks = np.empty((count, SIZE, SIZE), bool)
-    prompt = np.empty(count, np.int32)
+    masks = np.empty((count, prompts_per_image, SIZE, SIZE), bool)
+    prompt = np.empty((count, prompts_per_image), np.int32)
     for index in range(count):
         rng = _generator(seed, split, index, 0)
         scene = _scene(rng, split)
-        prompt[index] = asked = _ask(rng, scene.labels, absent_fraction)
-        masks[index] = (scene.alphas[scene.labels == asked] > 0.5).any(axis=0)
+        prompt[index] = _ask(rng, scene.labels, absent_fraction, prompts_per_image)
+        masks[index] = [(scene.alphas[scene.labels == asked] > 0.5).any(axis=0) for asked in prompt[index]]
         pixels = _RENDERERS[domain](scene, _generator(seed, split, index, 1 + DOMAINS.index(domain)))
         images[index] = cv2.convertScaleAbs(np.maximum(pixels, 0.0), alpha=255.0)  # rounds, and saturates at 255
     return Records(
         name=f"scenes/{domain}",
         split=split,
         images=images,
-        masks=masks,
-        image=np.arange(count, dtype=np.int32),
-        prompt=prompt,
+        masks=masks.reshape(-1, SIZE, SIZE),
+        image=np.repeat(np.arange(count, dtype=np.int32), prompts_per_image),
+        prompt=prompt.reshape(-1),
         prompts=tuple(tuple(p.format(name) for p in (PHRASINGS if varied else ("{}",))) for name in CLASSES),
-        ids=tuple(f"{split}-{index:05d}" for index in range(count)),
+        ids=tuple(
+            f"{split}-{index:05d}" if prompts_per_image == 1 else f"{split}-{index:05d}-{CLASSES[asked]}"
+            for index in range(count)
+            for asked in prompt[index]
+        ),
     )
 
 
@@ -125,7 +140,7 @@ def digit_rows(split: str) -> np.ndarray:
     return np.random.default_rng(0).permutation(1797)[DIGIT_SPLIT[split]]
 
 
-def _check(domain: str, split: str, count: int, seed: int, absent_fraction: float) -> None:
+def _check(domain: str, split: str, count: int, seed: int, absent_fraction: float, prompts_per_image: int) -> None:
     for kind, value, known in (("domain", domain, DOMAINS), ("split", split, SPLITS)):
         if value not in known:
             nearest = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)[0]
@@ -136,6 +151,8 @@ def _check(domain: str, split: str, count: int, seed: int, absent_fraction: floa
         raise ValueError(f"seed must be at least 0, not {seed}")
     if not 0.0 <= absent_fraction <= 1.0:
         raise ValueError(f"absent_fraction must lie in [0, 1], not {absent_fraction}")
+    if not 1 <= prompts_per_image <= len(CLASSES):
+        raise ValueError(f"prompts_per_image must be 1 to {len(CLASSES)}, not {prompts_per_image}")
 
 
 def _generator(seed: int, split: str, index: int, stream: int) -> np.random.Generator:
@@ -201,7 +218,7 @@ def _background(rng: np.random.Generator, split: str) -> np.ndarray:
 def _places(rng: np.random.Generator) -> list[tuple[float, float, float]]:
     """Centres (x, y) and heights in pixels of one to three digits that hardly overlap."""
     count = 1 + int(np.searchsorted(np.cumsum(DIGIT_COUNTS[:-1]), rng.random(), side="right"))
-    heights = rng.uniform(*DIGIT_SIZES[count - 1], size=count)
+    heights = rng.uniform(*DIGIT_SIZES, size=count)
     offsets = rng.uniform(-1.0, 1.0, size=(count, PLACEMENTS, 2))
     places: list[tuple[float, float, float]] = []
     for height, candidates in zip(heights.tolist(), offsets.tolist(), strict=True):
@@ -218,7 +235,11 @@ def _inside_field(u: float, v: float, height: float) -> tuple[float, float, floa
     reach = SIZE / 2 - 0.5 * height
     limit = (FIELD_RADIUS - 0.5 * height) / max(reach * (u * u + v * v) ** 0.5, 1e-6)
     scale = reach * min(1.0, limit)
-    return SIZE / 2 + u * scale, SIZE / 2 + v * scale, height
+    return _on_lattice(SIZE / 2 + u * scale), _on_lattice(SIZE / 2 + v * scale), height
+
+
+def _on_lattice(position: float) -> float:
+    return round(position / LATTICE) * LATTICE
 
 
 def _apart(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
@@ -235,12 +256,16 @@ def _stroke(ink: np.ndarray, x: float, y: float, height: float, degrees: float) 
     return np.clip((placed - STROKE_LEVEL) * STROKE_SLOPE + 0.5, 0.0, 1.0)
 
 
-def _ask(rng: np.random.Generator, labels: np.ndarray, absent_fraction: float) -> int:
-    """The class that a record asks for: one that is there, or, for a share of the records, one that is not."""
+def _ask(rng: np.random.Generator, labels: np.ndarray, absent_fraction: float, number: int) -> list[int]:
+    """The classes that a scene is asked for: one that is there, or, for a share of the scenes, one that is not; then
+    the others, those that are there before those that are not.
+    """
     chance, choice = rng.random(2)
     there = set(labels.tolist())
     classes = [c for c in range(len(CLASSES)) if (c in there) != (chance < absent_fraction)]
-    return classes[int(choice * len(classes))]
+    first = classes[int(choice * len(classes))]
+    others = [c for c in rng.permutation(len(CLASSES)).tolist() if c != first] if number > 1 else []
+    return [first, *sorted(others, key=lambda c: c not in there)][:number]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -283,7 +308,7 @@ ULTRASOUND_TISSUE = 0.5  # mean echo
 ULTRASOUND_TEXTURE = 0.7  # how much of the photograph's luminance shows in the tissue
 ULTRASOUND_DARKNESS = 0.75  # share of the echo that a digit swallows
 ULTRASOUND_BLUR = 1.2  # sigma in pixels, of a digit's border
-ULTRASOUND_SPECKLE = 0.7  # exponent of the speckle's amplitude: 0 is none, 1 a raw Rayleigh amplitude
+ULTRASOUND_SPECKLE = 0.6  # exponent of the speckle's amplitude: 0 is none, 1 a raw Rayleigh amplitude
 ULTRASOUND_SMOOTHING = 0.6  # sigma in pixels, of the finished image
 
 _APEX = 40.0  # pixels above the image at which the fan's sides meet
@@ -310,12 +335,12 @@ def _ultrasound(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     return cv2.merge([image, image, image])
 
 
-ENDOSCOPY_CONTRAST = 0.16  # how much paler than the mucosa a digit is
+ENDOSCOPY_CONTRAST = 0.22  # how much paler than the mucosa a digit is
 ENDOSCOPY_TEXTURE = 0.45  # how much of the photograph's luminance shows in the mucosa
 ENDOSCOPY_FOLDS = 0.08  # standard deviation of the light and dark of the mucosa's folds
 ENDOSCOPY_BLUR = 1.2  # sigma in pixels, of a digit's border
-ENDOSCOPY_RELIEF = 0.35  # how strongly light from the upper left models a digit
-ENDOSCOPY_SPOTS = 5  # mean number of specular spots
+ENDOSCOPY_RELIEF = 0.2  # how strongly light from the upper left models a digit
+ENDOSCOPY_SPOTS = 4  # mean number of specular spots
 ENDOSCOPY_NOISE = 0.015
 
 _DARK_MUCOSA = np.array([0.36, 0.07, 0.06], np.float32)
@@ -347,10 +372,10 @@ def _glints(rng: np.random.Generator) -> np.ndarray:
     return cv2.GaussianBlur(glints, (0, 0), 0.9)
 
 
-XRAY_DENSITY = 0.45  # what a digit adds to the density, of which the film shows 1 - exp(-density)
-XRAY_TISSUE = 0.2  # density of the soft tissue
+XRAY_DENSITY = 0.5  # what a digit adds to the density, of which the film shows 1 - exp(-density)
+XRAY_TISSUE = 0.7  # density of the soft tissue
 XRAY_TEXTURE = 0.5  # how much of the photograph's luminance shows in the soft tissue
-XRAY_BONE = 0.4  # density that a rib adds; the spine adds more
+XRAY_BONE = 0.3  # density that a rib adds; the spine adds more
 XRAY_BLUR = 0.9  # sigma in pixels, of a digit's border
 XRAY_NOISE = 0.03
 

@@ -30,4 +30,5 @@ def load(data: Data, split: str) -> Records:
         seed=data.scenes.seed,
         absent_fraction=data.scenes.absent_fraction,
         varied=data.scenes.varied and split == "train",
+        prompts_per_image=data.scenes.prompts_per_image if split == "train" else 1,
     )

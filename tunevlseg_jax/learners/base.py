@@ -36,6 +36,10 @@ class ContextLearner(Learner):
         """Number of prompts held, the length of every depth axis."""
         return self.depth if self.max_depth is None else self.max_depth
 
+    @property
+    def text_tokens(self) -> int:
+        return self.num_context if self.text_prompts else 0
+
     def static(self) -> Learner:
         return dataclasses.replace(self, depth=self.rows, max_depth=self.rows)
 
@@ -50,15 +54,18 @@ class ContextLearner(Learner):
             raise ValueError(f"learner.depth is {self.depth}, more than learner.max_depth, {self.max_depth}")
         if self.num_context < 1:
             raise ValueError(f"learner.num_context is {self.num_context}; it must be 1 or more")
-        name = type(self).__name__
         if self.vision_prompts and towers.vision_width is None:
-            raise ValueError(f"{name} prompts the vision tower, and this model's takes no prompts; use CoOp or CoCoOp")
+            raise ValueError(
+                f"learner is {type(self).__name__}, which prompts the vision tower, and this model's takes no prompts; "
+                "use CoOp or CoCoOp"
+            )
         for tower, prompted, blocks in (
             ("text", self.text_prompts, towers.text_blocks),
             ("vision", self.vision_prompts, towers.vision_blocks),
         ):
             if prompted and self.rows > blocks:
-                raise ValueError(f"learner depth is {self.rows}, but the {tower} tower has {blocks} blocks")
+                field = "depth" if self.max_depth is None else "max_depth"
+                raise ValueError(f"learner.{field} is {self.rows}, but the {tower} tower has {blocks} blocks")
 
     def gaussian_context(self, key: Array, width: int) -> Array:
         """(rows, num_context, width) from N(0, 0.02^2); a row is the same whatever the number of rows."""
@@ -104,11 +111,13 @@ class Projector:
           ValueError: the hidden widths don't fit the kind.
         """
         if self.kind == "low_rank" and len(self.hidden) != 1:
-            raise ValueError(f"a low_rank projector has one hidden width, not {self.hidden}")
+            raise ValueError(f"projector.hidden is {self.hidden}; a low_rank projector has one hidden width")
         if self.kind == "mlp" and not self.hidden:
-            raise ValueError("an mlp projector needs at least one hidden width")
+            raise ValueError("projector.hidden is (); an mlp projector has at least one hidden width")
         rows = 1 if self.shared else rows
         widths = [source, *(() if self.kind == "linear" else self.hidden), target]
+        if min(widths) < 1:
+            raise ValueError(f"projector.hidden is {self.hidden}; a width must be 1 or more")
         last = len(widths) - 2
         params: Params = {}
         for number, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):

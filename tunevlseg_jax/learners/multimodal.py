@@ -70,6 +70,8 @@ class SharedSeparate(ContextLearner):
     def init(self, key: Array, towers: Towers) -> Params:
         self.check(towers)
         assert towers.vision_width is not None
+        if self.width < 1:
+            raise ValueError(f"learner.width is {self.width}; a width must be 1 or more")
         context_key, text_key, vision_key = jax.random.split(key, 3)
         return {
             "context": self.gaussian_context(context_key, self.width),
@@ -117,7 +119,11 @@ class SharedAttention(ContextLearner):
         self.check(towers)
         assert towers.vision_width is not None
         width = towers.text_width + towers.vision_width
-        if width % self.heads:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"learner.dropout is {self.dropout}; it is a share from 0 to below 1")
+        if self.hidden < 1:
+            raise ValueError(f"learner.hidden is {self.hidden}; a width must be 1 or more")
+        if self.heads < 1 or width % self.heads:
             raise ValueError(
                 f"learner.heads is {self.heads}, which doesn't divide {width}, the sum of the towers' widths"
             )

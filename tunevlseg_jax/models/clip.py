@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -11,6 +10,7 @@ from jax import Array
 
 from tunevlseg_jax.models.layers import Block, LayerNorm, quick_gelu
 from tunevlseg_jax.models.resize import resize_grid
+from tunevlseg_jax.models.stages import Words
 from tunevlseg_jax.prompts import Prompts, inject, insert
 
 LEGACY_END_TOKEN = 2
@@ -40,20 +40,6 @@ class VisionConfig:
     hidden: int = 3072
     patch: int = 16
     image_size: int = 224
-
-
-class Words(NamedTuple):
-    """What the text tower makes of prompts.
-
-    Attributes:
-      states: (batch, length, text width), every position after the last norm.
-      sentence: (batch, embedding width), the end token's projection.
-      valid: (batch, length) bool, True up to the end token.
-    """
-
-    states: Array
-    sentence: Array
-    valid: Array
 
 
 class TextTower(nnx.Module):
@@ -93,7 +79,7 @@ class TextTower(nnx.Module):
         mask = jnp.tril(jnp.ones((length, length), bool))[None, None] & valid[:, None, None]
         for number, block in enumerate(self.blocks):
             if number > 0:
-                x = inject(x, prompts.text, prompts.depth, number, 1)
+                x = inject(x, prompts.text, prompts.depth, number, 1, offset=prompts.text_offset)
             x = block(x, mask)
         states = self.final_norm(x)
         return Words(states, self.projection(states[jnp.arange(x.shape[0]), end]), valid)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.clip import TextConfig, TextTower, VisionConfig, VisionTower, Words
+from tunevlseg_jax.models.clip import TextConfig, TextTower, VisionConfig, VisionTower
 from tunevlseg_jax.models.layers import Block
-from tunevlseg_jax.prompts import Prompts
+from tunevlseg_jax.models.stages import Decoded, Seen, Words
+from tunevlseg_jax.prompts import Prompts, Towers
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,42 @@ class CLIPSegConfig:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
-    kind: ClassVar[str] = "clipseg"
+    @property
+    def side_multiple(self) -> int:
+        """What both sides of an image are a multiple of."""
+        return self.vision.patch
 
+    @property
+    def feature_width(self) -> int:
+        """Channels of the decoder's last grid."""
+        return self.decoder_width
 
-class Decoded(NamedTuple):
-    """What a decoder gives.
+    @property
+    def upsampler_width(self) -> int | None:
+        """Channels that the learnable upsampler mixes the features into first; None to take them as they are."""
+        return None
 
-    Attributes:
-      logits: (batch, height, width).
-      features: (batch, grid height, grid width, decoder width), the last grid, for the upsampler.
-    """
+    def build(self, rngs: nnx.Rngs) -> CLIPSeg:
+        """The model with fresh weights."""
+        return CLIPSeg(self, rngs)
 
-    logits: Array
-    features: Array
+    def towers(self, embed_words: Callable[[str], Array]) -> Towers:
+        """What a learner must know of the model; `embed_words` as in `Towers`."""
+        return Towers(
+            text_width=self.text.width,
+            text_blocks=self.text.blocks,
+            image_width=self.embedding_width,
+            vision_width=self.vision.width,
+            vision_blocks=self.vision.blocks,
+            live_vision_blocks=max(self.taps) + 1,
+            embed_words=embed_words,
+        )
+
+    def for_frozen_encoder(
+        self, weights: Mapping[str, np.ndarray | Array]
+    ) -> tuple[CLIPSegConfig, Mapping[str, np.ndarray | Array]]:
+        """The model as it is: nothing in the vision tower is simpler for being frozen."""
+        return self, weights
 
 
 class CLIPSeg(nnx.Module):
@@ -72,14 +96,15 @@ class CLIPSeg(nnx.Module):
         """See `TextTower`."""
         return self.text_tower(tokens, prompts)
 
-    def vision(self, images: Array, prompts: Prompts) -> tuple[list[Array], Array]:
-        """The tapped states, deepest last, and the pooled image vector; see `VisionTower`."""
+    def vision(self, images: Array, prompts: Prompts) -> Seen:
+        """The tapped states and the pooled image vector; see `VisionTower`."""
         states, pooled = self.vision_tower(images, prompts)
-        return [states[tap] for tap in self.config.taps], pooled
+        return Seen(tuple(states[tap] for tap in self.config.taps), pooled, (images.shape[1], images.shape[2]))
 
-    def decode(self, states: Sequence[Array], words: Words, grid: tuple[int, int]) -> Decoded:
+    def decode(self, seen: Seen, words: Words) -> Decoded:
         """See `Decoder`."""
-        return self.decoder(states, words.sentence, grid)
+        patch = self.config.vision.patch
+        return self.decoder(seen.states, words.sentence, (seen.size[0] // patch, seen.size[1] // patch))
 
 
 class Decoder(nnx.Module):

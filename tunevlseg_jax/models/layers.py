@@ -61,17 +61,38 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
 class SelfAttention(nnx.Module):
     """Multi-head self-attention, the three projections one product."""
 
+    def __init__(self, width: int, heads: int, rngs: nnx.Rngs, out_width: int | None = None):
+        self.heads = heads
+        self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
+        self.out = nnx.Linear(width, out_width or width, rngs=rngs)
+
+    def __call__(self, x: Array, mask: Array | None = None) -> Array:
+        """From (batch, length, width) to (batch, length, out width); `mask` as in `attention`."""
+        batch, length, width = x.shape
+        qkv = self.qkv(x).reshape(batch, length, 3, self.heads, width // self.heads)
+        mixed = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask)
+        return self.out(mixed.reshape(batch, length, width))
+
+
+class MixedAttention(nnx.Module):
+    """Multi-head attention whose queries, keys and values come from three inputs of one width."""
+
     def __init__(self, width: int, heads: int, rngs: nnx.Rngs):
         self.heads = heads
         self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
         self.out = nnx.Linear(width, width, rngs=rngs)
 
-    def __call__(self, x: Array, mask: Array | None = None) -> Array:
-        """From (batch, length, width) to the same; `mask` as in `attention`."""
-        batch, length, width = x.shape
-        qkv = self.qkv(x).reshape(batch, length, 3, self.heads, width // self.heads)
-        mixed = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask)
-        return self.out(mixed.reshape(batch, length, width))
+    def __call__(self, query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
+        """From (batch, queries, width) and twice (batch, keys, width) to (batch, queries, width)."""
+        batch, queries, width = query.shape
+        kernels = jnp.split(self.qkv.kernel[...], 3, axis=1)
+        assert self.qkv.bias is not None
+        biases = jnp.split(self.qkv.bias[...], 3)
+        query, key, value = (
+            (x @ kernel + bias.reshape(1, 1, width)).reshape(batch, x.shape[1], self.heads, width // self.heads)
+            for x, kernel, bias in zip((query, key, value), kernels, biases, strict=True)
+        )
+        return self.out(attention(query, key, value, mask).reshape(batch, queries, width))
 
 
 class Mlp(nnx.Module):

@@ -23,8 +23,10 @@ def _linear(distance: np.ndarray) -> np.ndarray:
     return np.maximum(0.0, 1 - distance)
 
 
-def resize_matrix(source: int, target: int, method: Method, *, shift: int = 0) -> np.ndarray:
-    """The matrix that resizes an axis, with half-pixel centres, replicated borders and no antialiasing.
+def resize_matrix(
+    source: int, target: int, method: Method, *, shift: int = 0, align_corners: bool = False
+) -> np.ndarray:
+    """The matrix that resizes an axis, with replicated borders and no antialiasing.
 
     Args:
       source: length of the axis before.
@@ -32,13 +34,16 @@ def resize_matrix(source: int, target: int, method: Method, *, shift: int = 0) -
       method: "bilinear" or "bicubic".
       shift: row i of the result is row i + shift of the plain one, its first or last row beyond the ends. A
         convolution after the resize, with replicated borders, is then a sum of products with such matrices.
+      align_corners: whether the first and last samples keep their places, instead of the axis its ends (half-pixel
+        centres).
 
     Returns:
       (target, source) float32, each row summing to 1.
     """
     kernel, reach = (_cubic, 2) if method == "bicubic" else (_linear, 1)
     rows = np.clip(np.arange(target) + shift, 0, target - 1)
-    position = (rows + 0.5) * source / target - 0.5
+    step = (source - 1) / max(target - 1, 1)
+    position = rows * step if align_corners else (rows + 0.5) * source / target - 0.5
     if method == "bilinear":  # PyTorch clamps the position itself here, and only the taps for bicubic
         position = np.maximum(position, 0.0)
     left = np.floor(position).astype(int)
@@ -49,10 +54,10 @@ def resize_matrix(source: int, target: int, method: Method, *, shift: int = 0) -
     return matrix.astype(np.float32)
 
 
-def resize_grid(grid: Array, size: tuple[int, int], method: Method) -> Array:
+def resize_grid(grid: Array, size: tuple[int, int], method: Method, *, align_corners: bool = False) -> Array:
     """Resizes (..., height, width, channels) to (..., *size, channels) in the grid's own type."""
     height, width = (
-        jnp.asarray(resize_matrix(source, target, method), grid.dtype)
+        jnp.asarray(resize_matrix(source, target, method, align_corners=align_corners), grid.dtype)
         for source, target in zip(grid.shape[-3:-1], size, strict=True)
     )
     return jnp.einsum("hi,wj,...ijc->...hwc", height, width, grid)

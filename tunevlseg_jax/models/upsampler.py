@@ -7,8 +7,8 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.clipseg import Decoded
 from tunevlseg_jax.models.resize import resize_matrix
+from tunevlseg_jax.models.stages import Decoded
 
 SIZE = 5
 """Side of the convolution in pixels."""
@@ -21,7 +21,10 @@ class Upsampler(nnx.Module):
     mixed on the small grid, into one map for each of the 25 offsets, and each map is resized already shifted.
     """
 
-    def __init__(self, width: int, rngs: nnx.Rngs):
+    def __init__(self, width: int, rngs: nnx.Rngs, mixed: int | None = None):
+        """Fresh weights; `mixed` channels are made of the `width` ones first, by a 1x1 convolution without bias."""
+        self.mix = None if mixed is None else nnx.Linear(width, mixed, use_bias=False, rngs=rngs)
+        width = mixed or width
         bound = (width * SIZE**2) ** -0.5
         uniform = nnx.initializers.uniform(2 * bound)
         self.kernel = nnx.Param(uniform(rngs.params(), (SIZE, SIZE, width)) - bound)
@@ -30,7 +33,10 @@ class Upsampler(nnx.Module):
 
     def extra(self, decoded: Decoded) -> Array:
         """The second logits, (batch, height, width) float32, from the decoder's last grid."""
-        maps = jnp.einsum("brcw,ijw->brcij", decoded.features.astype(jnp.float32), self.kernel[...])
+        features = decoded.features.astype(jnp.float32)
+        if self.mix is not None:
+            features = self.mix(features)
+        maps = jnp.einsum("brcw,ijw->brcij", features, self.kernel[...])
         rows, columns = (
             jnp.asarray(_shifted(decoded.features.shape[axis], decoded.logits.shape[axis])) for axis in (1, 2)
         )

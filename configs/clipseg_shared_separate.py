@@ -1,0 +1,17 @@
+"""Shared Separate: shared vectors, projected to each tower.
+
+    python -m tunevlseg_jax.train --config configs/clipseg_shared_separate.py --data.name NAME
+
+needs a converted CLIPSeg in checkpoints/clipseg-rd64 (see the README); to try it on the embedded model instead, add
+--model.checkpoint clipseg-tiny --learner.depth 6.
+"""
+
+from tunevlseg_jax.config import Config, Model
+from tunevlseg_jax.learners import SharedSeparate
+
+config = Config(
+    model=Model(checkpoint="checkpoints/clipseg-rd64"),
+    learner=SharedSeparate(depth=9),
+    upsampling="blend",
+    workdir="runs/clipseg_shared_separate",
+)

@@ -1,0 +1,17 @@
+"""VPT: learnt tokens in the vision tower; the paper's best on average, and a good first choice.
+
+    python -m tunevlseg_jax.train --config configs/clipseg_vpt.py --data.name NAME
+
+needs a converted CLIPSeg in checkpoints/clipseg-rd64 (see the README); to try it on the embedded model instead, add
+--model.checkpoint clipseg-tiny --learner.depth 6.
+"""
+
+from tunevlseg_jax.config import Config, Model
+from tunevlseg_jax.learners import VPT
+
+config = Config(
+    model=Model(checkpoint="checkpoints/clipseg-rd64"),
+    learner=VPT(depth=9),
+    upsampling="blend",
+    workdir="runs/clipseg_vpt",
+)

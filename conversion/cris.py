@@ -1,0 +1,177 @@
+"""Converts CRIS: `python -m conversion.cris --checkpoint cris_best.pth --tokenizer CIDAS/clipseg-rd64 --output DIR`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from conversion import rules, torch_files
+from conversion.clipseg import check_output, check_range, portable
+from conversion.clipseg_folder import check_tokenizer
+from conversion.cris_config import check_preset, config_from_tensors, encoder_from_tensors
+from conversion.cris_tensors import cris_rules
+from conversion.rules import ConversionError
+from tunevlseg_jax import command, pretrained
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.files import filling, sha256
+from tunevlseg_jax.models.cris import CRISConfig
+from tunevlseg_jax.network import shapes
+from tunevlseg_jax.pretrained import CONFIG_FILE, Pretrained
+from tunevlseg_jax.tokenizer import Tokenizer
+
+BACKBONE = "backbone."
+PARTS = (BACKBONE, "neck.", "decoder.", "proj.")
+"""What the names of a CRIS's tensors start with."""
+CLIP_BUFFERS = ("input_resolution", "context_length", "vocab_size")
+"""What OpenAI's archives hold beside weights."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to convert, and to what.
+
+    Attributes:
+      checkpoint: file of a CRIS, such as the public cris_best.pth: a state dict, bare or under "state_dict", names with
+        or without "module.".
+      output: folder to write; it must be empty, or hold a model that this command wrote, which is replaced.
+      tokenizer: folder or hub id of a model with CLIP's tokenizer, such as CIDAS/clipseg-rd64; a CRIS has none of its
+        own.
+      clip: OpenAI's RN50.pt (or RN101.pt), for a checkpoint that lacks CLIP's weights.
+      preset: what the encoder must be; None takes the one that the tensors are of.
+      decoder_heads: heads of the decoder's attentions, which leave no trace in the tensors.
+      image_size: side of the images that the model was trained with, which leaves none either.
+      dtype: what the weights are stored in.
+      verify: whether to compare with torch models of the same weights, as far as there are any.
+    """
+
+    checkpoint: str
+    output: str
+    tokenizer: str | None = None
+    clip: str | None = None
+    preset: Literal["RN50", "RN101"] | None = None
+    decoder_heads: int = 8
+    image_size: int = 416
+    dtype: Literal["float32", "float16"] = "float32"
+    verify: bool = False
+
+
+def main() -> None:
+    """Converts, and says what was written."""
+    options = command.options(Options, "python -m conversion.cris", __doc__ or "")
+    output = Path(options.output)
+    check_output(output)
+    model = load(options)
+    if options.dtype == "float16":
+        check_range(model.weights)
+    if options.verify:
+        from conversion import cris_verify
+
+        for line in cris_verify.verify(model):
+            print(line)
+    with filling(output, last=CONFIG_FILE) as folder:
+        pretrained.save(folder, model, _source(options), options.dtype)
+    count, size = len(model.weights), sum(weight.size for weight in model.weights.values())
+    print(f"wrote {output}: {count} tensors, {size:,} parameters, from weights with sha256 {model.sha256}")
+
+
+def load(options: Options) -> Pretrained:
+    """The model that the options name.
+
+    Raises:
+      UserError: a file is missing or broken, or holds another model; the message is one line.
+    """
+    path = Path(options.checkpoint)
+    theirs = torch_files.state_dict(path)
+    _check_kind(theirs, path)
+    if options.clip is not None:
+        theirs = with_clip(theirs, Path(options.clip), options.preset)
+    try:
+        config, weights = convert(
+            theirs, preset=options.preset, decoder_heads=options.decoder_heads, image_size=options.image_size
+        )
+    except ConversionError as error:
+        hint = "" if options.clip or "lacks backbone" not in str(error) else "; CLIP's own may come with --clip RN50.pt"
+        raise ConversionError(f"{path}: {error}{hint}") from error
+    return Pretrained(config, weights, _tokenizer(options.tokenizer, config), sha256(path))
+
+
+def convert(
+    theirs: Mapping[str, np.ndarray], *, preset: str | None = None, decoder_heads: int = 8, image_size: int = 416
+) -> tuple[CRISConfig, dict[str, np.ndarray]]:
+    """Sizes and weights from tensors by published name, strictly.
+
+    Args:
+      theirs: float32, names without "module.".
+      preset: what the encoder must be, "RN50" or "RN101"; None for any.
+      decoder_heads: of the decoder's attentions.
+      image_size: side of the images that the model is used with.
+
+    Raises:
+      ConversionError: names that are missing, left over or of another shape.
+    """
+    config = config_from_tensors(theirs, decoder_heads=decoder_heads, image_size=image_size)
+    if preset is not None:
+        check_preset(config.vision, preset, "the checkpoint")
+    return config, rules.join(cris_rules(config), theirs, shapes(config))
+
+
+def with_clip(theirs: Mapping[str, np.ndarray], path: Path, preset: str | None) -> dict[str, np.ndarray]:
+    """A checkpoint's tensors, and CLIP's where it lacks them.
+
+    Raises:
+      UserError: the file is no CLIP with a ResNet, or not the preset's.
+    """
+    clip = {name: tensor for name, tensor in torch_files.state_dict(path).items() if name not in CLIP_BUFFERS}
+    if "visual.layer1.0.conv1.weight" not in clip:
+        raise ConversionError(f"{path} holds no CLIP with a ResNet: it lacks visual.layer1.0.conv1.weight")
+    if preset is not None:
+        check_preset(encoder_from_tensors(clip, "visual."), preset, str(path))
+    return {f"{BACKBONE}{name}": tensor for name, tensor in clip.items()} | dict(theirs)
+
+
+def _check_kind(theirs: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raises a ConversionError where tensors are another model's than a CRIS."""
+    if any(name.startswith(("clip.", "decoder.film_mul", "model.clip.")) for name in theirs):
+        raise ConversionError(f"{path} holds a CLIPSeg, not a CRIS; convert it with conversion.clipseg")
+    if "visual.attnpool.positional_embedding" in theirs:
+        raise ConversionError(f"{path} holds CLIP alone, not a CRIS; give it as --clip, beside a CRIS's --checkpoint")
+    lacking = [part for part in PARTS[1:] if not any(name.startswith(part) for name in theirs)]
+    if lacking:
+        raise ConversionError(f"{path} holds no CRIS: none of its tensors starts with {', '.join(lacking)}")
+
+
+def _tokenizer(name: str | None, config: CRISConfig) -> Tokenizer:
+    if name is None:
+        raise UserError(
+            "a CRIS has no tokenizer of its own: name a folder or a hub id that has CLIP's, such as "
+            "--tokenizer CIDAS/clipseg-rd64"
+        )
+    folder = Path(name)
+    folder = folder if folder.is_dir() else pretrained.find(name)
+    tokenizer = Tokenizer.load(folder)
+    try:
+        check_tokenizer(tokenizer, config)
+        size = tokenizer.backend.get_vocab_size()
+        if size != config.text.vocabulary:
+            raise ConversionError(f"the tokenizer has {size} tokens, and the model embeds {config.text.vocabulary}")
+    except ConversionError as error:
+        raise ConversionError(f"{folder}: {error}") from error
+    return tokenizer
+
+
+def _source(options: Options) -> dict[str, str]:
+    """Where the weights come from, for the reader of config.json."""
+    source = {"made by": "conversion.cris"}
+    for option in ("checkpoint", "clip"):
+        name = getattr(options, option)
+        if name is not None:
+            source |= {option: portable(name), f"{option} sha256": sha256(Path(name))}
+    return source
+
+
+if __name__ == "__main__":
+    command.run(main)

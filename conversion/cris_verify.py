@@ -1,0 +1,126 @@
+"""Compares a converted CRIS with torch models of the same weights, as far as public packages have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from conversion import rules
+from conversion.clipseg_folder import import_torch
+from conversion.clipseg_tensors import text_rules
+from conversion.cris_tensors import cris_rules
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.models.clip import TextTower
+from tunevlseg_jax.models.cris import CRISConfig
+from tunevlseg_jax.models.resnet import ModifiedResNet
+from tunevlseg_jax.network import fill
+from tunevlseg_jax.partition import subtree
+from tunevlseg_jax.pretrained import Pretrained
+from tunevlseg_jax.prompts import Prompts
+
+PHRASES = ("a photo of a cat.", "something else")
+TOLERANCE = 1e-4
+"""How far outputs may be from torch's, as a share of the largest."""
+UNVERIFIED = "not compared: attention pool, neck, decoder and projector, which no public torch package has"
+
+
+def verify(model: Pretrained) -> Iterator[str]:
+    """Compares the text tower with transformers', and the encoder up to its attention pool with open_clip's.
+
+    Yields:
+      What was compared and found, or couldn't be, a line each.
+
+    Raises:
+      UserError: outputs differ by more than `TOLERANCE` of the largest, or torch is missing.
+    """
+    import_torch("--verify")
+    config = model.config
+    assert isinstance(config, CRISConfig)
+    with jax.default_matmul_precision("highest"):
+        tokens = model.tokenizer.table(PHRASES, config.text.context_length, truncate=True)
+        yield _compare("transformers' text tower", *sentences(config, model.weights, tokens))
+        try:
+            import open_clip  # noqa: F401  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            yield "not compared: the encoder; install open_clip_torch for that"
+        else:
+            images = np.random.default_rng(0).standard_normal((1, 64, 64, 3)).astype(np.float32)
+            yield _compare("open_clip's ResNet before its attention pool", *grids(config, model.weights, images))
+    yield UNVERIFIED
+
+
+def sentences(
+    config: CRISConfig, weights: Mapping[str, np.ndarray], tokens: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Our sentence vectors and transformers', (batch, embedding width), of (batch, length) tokens."""
+    import torch
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    sizes = config.text
+    theirs = CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            hidden_size=sizes.width,
+            intermediate_size=sizes.hidden,
+            num_hidden_layers=sizes.blocks,
+            num_attention_heads=sizes.heads,
+            max_position_embeddings=sizes.context_length,
+            vocab_size=sizes.vocabulary,
+            projection_dim=config.vision.embedding_width,
+            hidden_act="quick_gelu",
+            eos_token_id=sizes.end_token,
+        )
+    ).eval()
+    text = {path: array for path, array in weights.items() if path.startswith("text_tower/")}
+    tensors = rules.part(text_rules(config), text)
+    theirs.load_state_dict({name.removeprefix("clip."): torch.tensor(tensor) for name, tensor in tensors.items()})
+    with torch.inference_mode():
+        expected = theirs(input_ids=torch.tensor(tokens, dtype=torch.long)).text_embeds.numpy()
+
+    def build(rngs: nnx.Rngs) -> TextTower:
+        return TextTower(sizes, config.vision.embedding_width, rngs)
+
+    tower = fill(build, subtree({path: jnp.asarray(array) for path, array in text.items()}, "text_tower"))
+    return np.asarray(tower(jnp.asarray(tokens), Prompts()).sentence), expected
+
+
+def grids(config: CRISConfig, weights: Mapping[str, np.ndarray], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Our last grid before the attention pool and open_clip's, of (batch, height, width, 3) normalised images."""
+    import torch
+    from open_clip.modified_resnet import (  # pyright: ignore[reportMissingImports]
+        ModifiedResNet as TheirResNet,
+    )
+
+    sizes = config.vision
+    theirs = TheirResNet(list(sizes.layers), sizes.embedding_width, sizes.width // 2, sizes.image_size, sizes.width)
+    tensors = rules.part(cris_rules(config), weights)
+    prefix = "backbone.visual."
+    encoder = {
+        name.removeprefix(prefix): torch.tensor(tensor)
+        for name, tensor in tensors.items()
+        if name.startswith(prefix) and ".connect." not in name
+    }
+    missing, unknown = theirs.eval().load_state_dict(encoder, strict=False)
+    if unknown or any(not name.endswith("num_batches_tracked") for name in missing):
+        raise UserError(f"open_clip's ResNet has other tensors: {', '.join([*missing, *unknown][: rules.SHOWN])}")
+    with torch.inference_mode():
+        x = theirs.stem(torch.tensor(images.transpose(0, 3, 1, 2)))
+        for number in range(1, 5):
+            x = getattr(theirs, f"layer{number}")(x)
+
+    def build(rngs: nnx.Rngs) -> ModifiedResNet:
+        return ModifiedResNet(sizes, rngs)
+
+    ours = fill(build, subtree({path: jnp.asarray(array) for path, array in weights.items()}, "vision_tower"))
+    return np.asarray(ours.stage_grids(jnp.asarray(images))[-1]), x.numpy().transpose(0, 2, 3, 1)
+
+
+def _compare(whose: str, ours: np.ndarray, theirs: np.ndarray) -> str:
+    largest = np.abs(ours - theirs).max() / np.abs(theirs).max()
+    told = f"largest difference from {whose}: {largest:.3g} of the largest value"
+    if not largest <= TOLERANCE:  # NaN fails too
+        raise UserError(f"{told}, more than {TOLERANCE:g}: the conversion is wrong")
+    return told

@@ -1,0 +1,77 @@
+"""A CRIS that compiles in seconds, as sizes, weights, a model folder and a published checkpoint."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from conversion import rules
+from conversion.cris_tensors import cris_rules
+from tunevlseg_jax import pretrained
+from tunevlseg_jax.models.clip import TextConfig
+from tunevlseg_jax.models.cris import CRISConfig
+from tunevlseg_jax.models.resnet import ResNetConfig
+from tunevlseg_jax.network import shapes
+from tunevlseg_jax.pretrained import EMBEDDED, Pretrained
+from tunevlseg_jax.tokenizer import Tokenizer
+
+BLOCKS = 3
+HEADS = 4
+IMAGE = 64
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    return Tokenizer.load(EMBEDDED / "clipseg-tiny")
+
+
+@cache
+def sizes() -> CRISConfig:
+    """Three text blocks, one bottleneck a stage, one decoder layer."""
+    vocabulary = tokenizer().backend.get_vocab_size()
+    return CRISConfig(
+        text=TextConfig(width=64, blocks=BLOCKS, heads=1, hidden=96, vocabulary=vocabulary, context_length=24),
+        vision=ResNetConfig(layers=(1, 2, 1, 1), width=8, embedding_width=32, image_size=IMAGE),
+        neck_widths=(16, 64, 32),
+        decoder_layers=1,
+        decoder_heads=HEADS,
+        decoder_hidden=48,
+        image_size=IMAGE,
+    )
+
+
+@cache
+def weights() -> dict[str, np.ndarray]:
+    """Random ones; statistics of BatchNorm are such as training leaves, not zeros and ones."""
+    return random_weights(sizes())
+
+
+def random_weights(config: CRISConfig) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    made = {}
+    for path, shape in sorted(shapes(config).items()):
+        if path.endswith("variance"):
+            made[path] = rng.uniform(0.5, 2, shape).astype(np.float32)
+        elif path.endswith(("kernel", "bias", "embedding")):
+            fan_in = np.prod(shape[:-1], dtype=int) if path.endswith("kernel") else 100
+            made[path] = (rng.standard_normal(shape, np.float32) * fan_in**-0.5).astype(np.float32)
+        else:
+            made[path] = (path.endswith("scale") + 0.1 * rng.standard_normal(shape, np.float32)).astype(np.float32)
+    return made
+
+
+def model() -> Pretrained:
+    return Pretrained(sizes(), weights(), tokenizer(), "")
+
+
+def write_folder(folder: Path) -> Path:
+    """Writes a model folder."""
+    pretrained.save(folder, model(), {"made by": "tests"})
+    return folder
+
+
+def published() -> dict[str, np.ndarray]:
+    """The weights under the published names, without counters."""
+    return rules.part(cris_rules(sizes()), weights())

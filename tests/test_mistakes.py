@@ -1,0 +1,450 @@
+"""Tests of what a user does wrong: one clear line, status 2, no traceback, and nothing half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import small
+from rich.console import Console
+from safetensors.numpy import load_file, save_file
+
+from tunevlseg_jax import evaluate, loop, pretrained, train
+from tunevlseg_jax import predict as prediction
+from tunevlseg_jax.checkpoint import Checkpoints
+from tunevlseg_jax.config import Config, Data, Optim, Scenes, Train
+from tunevlseg_jax.learners import CoOp, MaPLe, Projector, SharedAttention
+
+quick_compilation = small.quick_compilation
+
+
+@pytest.fixture
+def fails(monkeypatch, capsys):
+    """Runs a command that must end in one line on stderr that says this, and leaves nothing at these places."""
+
+    def run(main, *arguments: object, says: str, leaves: tuple[Path, ...] = ()) -> str:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        with pytest.raises(SystemExit) as stop:
+            small.run(monkeypatch, main, *arguments)
+        assert stop.value.code == 2
+        return one_line(capsys.readouterr().err, says, leaves)
+
+    return run
+
+
+def one_line(err: str, says: str, leaves: tuple[Path, ...] = ()) -> str:
+    """Checks what a command that failed wrote to stderr, and that nothing is at these places."""
+    assert err.startswith("error: ") and err.endswith("\n") and err.count("\n") == 1, err
+    assert re.search(says, err), err
+    for path in leaves:
+        assert not path.exists(), path
+    return err
+
+
+@pytest.fixture
+def config_file(tmp_path) -> Path:
+    """The small configuration, for a folder that doesn't exist."""
+    return small.write_config(tmp_path / "config.py", small.config(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--optim.lerning-rate 1", "--optim.lerning-rate.*did you mean --optim.learning-rate"),
+        ("--tarin.epochs 1", "--tarin.epochs.*did you mean --train.epochs"),
+        ("--learner.depht=1", "--learner.depht.*did you mean --learner.depth"),
+        ("everything", "everything"),
+        ("--optim.learning-rate high", "--optim.learning-rate.*'high'"),
+        ("--optim.learning-rate", "--optim.learning-rate"),
+        ("--train.epochs 2.5", "--train.epochs.*2.5"),
+        ("--upsampling blnd", "'blnd'.*--upsampling.*'blend'"),
+        ("--train.tune everything", "'everything'.*--train.tune.*'decoder'"),
+        ("--optim.learning-rate -1", "optim.learning_rate can't be -1"),
+        ("--optim.learning-rate nan", "optim.learning_rate can't be nan"),
+        ("--optim.weight-decay -1", "optim.weight_decay can't be -1"),
+        ("--optim.plateau-factor 0", "optim.plateau_factor can't be 0"),
+        ("--train.epochs 0", "train.epochs can't be 0"),
+        ("--train.batch-size 0", "train.batch_size can't be 0"),
+        ("--train.min-delta nan", "train.min_delta can't be nan"),
+        ("--train.seed -1", "train.seed can't be -1"),
+        ("--data.scenes.seed -1", "data.scenes.seed can't be -1"),
+        ("--data.scenes.absent-fraction 2", "data.scenes.absent_fraction can't be 2"),
+        ("--model.image-size 50 50", r"model.image_size is \(50, 50\).*12"),
+        ("--learner.depth 0", "learner.depth is 0.*1 or more"),
+        ("--learner.max-depth 9", "learner.max_depth is 9, but the vision tower has 3 blocks"),
+        ("--learner.max-depth None --learner.depth 4", "learner.depth is 4, but the vision tower has 3 blocks"),
+        ("--learner.depth 4", "learner.depth is 4, more than learner.max_depth, 3"),
+        ("--learner.num-context 0", "learner.num_context is 0"),
+        ("--data.scenes.train 0", "data.scenes.train is 0.*empty"),
+        ("--data.scenes.val 0", "data.scenes.val is 0.*empty"),
+        ("--data.scenes.test -1", "data.scenes.test is -1.*empty"),
+        ("--data.name scenes/xry", "'scenes/xry'; did you mean 'scenes/xray'"),
+        ("--data.name kvasir", "'kvasir'; there are .*scenes/photo"),
+        ("--model.checkpoint nowhere", "no model at 'nowhere'.*clipseg-tiny"),
+        ("--model.checkpoint no/where", "no folder 'no/where'"),
+    ],
+)
+def test_options(fails, tmp_path, config_file, options, says):
+    fails(train.main, "--config", config_file, *options.split(), says=says, leaves=(tmp_path / "run",))
+
+
+@pytest.mark.parametrize(
+    ("learner", "says"),
+    [
+        (CoOp(depth=4, words=None), "learner.depth is 4, but the text tower has 3 blocks"),
+        (CoOp(depth=0, words=None), "learner.depth is 0"),
+        (CoOp(depth=1, num_context=2, words="seven"), "'seven' is 1 tokens, but learner.num_context is 2"),
+        (CoOp(depth=1, num_context=small.CONTEXT - 3, words=None), "'zero.' is 4 tokens .* 3 fit .*--data.truncate"),
+        (CoOp(depth=1, num_context=small.CONTEXT, words=None), "leaves a prompt no room.*learner.num_context"),
+        (MaPLe(depth=1, words=None, projector=Projector(hidden=(0,))), r"projector.hidden is \(0,\)"),
+        (SharedAttention(depth=1, heads=7), "learner.heads is 7, which doesn't divide 64"),
+        (SharedAttention(depth=1, heads=0), "learner.heads is 0"),
+        (SharedAttention(depth=1, dropout=1.0), "learner.dropout is 1.0"),
+    ],
+    ids=repr,
+)
+def test_learners(fails, tmp_path, learner, says):
+    config = small.write_config(tmp_path / "config.py", small.config(tmp_path / "run", learner=learner))
+    fails(train.main, "--config", config, says=says, leaves=(tmp_path / "run",))
+
+
+def test_cutting_prompts_needs_room_for_a_word(fails, tmp_path):
+    learner = CoOp(depth=1, num_context=small.CONTEXT - 2, words=None)
+    config = small.config(tmp_path / "run", learner=learner, data=Data(name="scenes/photo", truncate=True))
+    path = small.write_config(tmp_path / "config.py", config)
+    fails(train.main, "--config", path, says="leaves a prompt no room", leaves=(tmp_path / "run",))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Config(train=Train(epoch=3))", "config.py:3 Train has no field 'epoch'; did you mean 'epochs'"),
+        ("Config(trian=Train())", "config.py:3 Config has no field 'trian'; did you mean 'train'"),
+        ("Config(learner=VPT(dpth=3))", "config.py:3 VPT has no field 'dpth'; did you mean 'depth'"),
+        ("Config(\n", "config.py:3 SyntaxError"),
+        ("Confg()", "config.py:3 NameError: name 'Confg'"),
+        ("Config(train=Train(epochs='3'))", "train.epochs is '3', not int"),
+        ("Config(upsampling='blnd')", "upsampling is 'blnd'; did you mean 'blend'"),
+        ("Config(learner='VPT')", "learner .*VPT"),
+        ("Config(train=Train)", "train"),
+        ("7", "doesn't define `config = Config"),
+    ],
+)
+def test_configuration_files(fails, tmp_path, text, says):
+    path = tmp_path / "config.py"
+    path.write_text(f"from tunevlseg_jax.config import *\nfrom tunevlseg_jax.learners import *\nconfig = {text}\n")
+    fails(train.main, "--config", path, "--workdir", tmp_path / "run", says=says, leaves=(tmp_path / "run",))
+
+
+def test_no_configuration(fails, tmp_path):
+    fails(train.main, says="needs --config FILE, such as configs/quickstart.py")
+    fails(train.main, "--config", says="--config needs the name of a file")
+    fails(train.main, "--config", tmp_path / "nowhere.py", says="no configuration .*nowhere.py")
+    fails(train.main, "--config", tmp_path, says="no configuration")
+
+
+def drop(tensors: dict) -> None:
+    del tensors["decoder/film_scale/kernel"]
+
+
+def add(tensors: dict) -> None:
+    tensors["decoder/extra"] = np.zeros(1, np.float32)
+
+
+def cut(tensors: dict) -> None:
+    tensors["decoder/film_scale/kernel"] = tensors["decoder/film_scale/kernel"][1:]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (drop, "model.safetensors lacks decoder/film_scale/kernel$"),
+        (add, "model.safetensors has unknown decoder/extra$"),
+        (cut, "model.safetensors has another shape of decoder/film_scale/kernel$"),
+    ],
+)
+def test_checkpoints_with_other_tensors(fails, tmp_path, config_file, change, says):
+    shutil.copytree(small.model_folder(), tmp_path / "model")
+    path = tmp_path / "model" / pretrained.WEIGHTS_FILE
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+    options = "--config", config_file, "--model.checkpoint", tmp_path / "model"
+    fails(train.main, *options, says=says, leaves=(tmp_path / "run",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("model.safetensors", None, "there is no .*model.safetensors"),
+        ("model.safetensors", b"broken", "can't read .*model.safetensors"),
+        ("config.json", b"{", "can't read .*config.json"),
+        ("config.json", b"[]", "config.json"),
+        ("config.json", b'{"model": {"class": "CLIPSegConfg"}}', "'CLIPSegConfg'.*did you mean 'CLIPSegConfig'"),
+        ("tokenizer.json", None, "holds no tokenizer"),
+        ("tokenizer.json", b"{}", "can't read the tokenizer"),
+    ],
+)
+def test_broken_checkpoints(fails, tmp_path, config_file, name, content, says):
+    shutil.copytree(small.model_folder(), tmp_path / "model")
+    (tmp_path / "model" / name).unlink()
+    if content is not None:
+        (tmp_path / "model" / name).write_bytes(content)
+    options = "--config", config_file, "--model.checkpoint", tmp_path / "model"
+    fails(train.main, *options, says=says, leaves=(tmp_path / "run",))
+
+
+def test_a_workdir_that_is_something_else(fails, tmp_path, config_file):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.tex").write_text("mine")
+    for workdir, says in (
+        (tmp_path / "file", "file is a file, not a run folder"),
+        (tmp_path / "folder", "folder is not empty and not a run folder"),
+        (tmp_path / "file" / "run", "can't write .*Not a directory"),
+    ):
+        fails(train.main, "--config", config_file, "--workdir", workdir, says=says)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_of_another_configuration(fails, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(small.finished(), folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    config = small.write_config(tmp_path / "config.py", small.config(folder))
+    err = fails(
+        train.main,
+        *("--config", config, "--learner.depth", "1", "--optim.learning-rate", "0.5"),
+        says="learner.depth was 2 and is now 1, optim.learning_rate was 0.01 and is now 0.5.*another --workdir",
+    )
+    assert "train." not in err and "workdir was" not in err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """A finished run that may be spoilt."""
+    return shutil.copytree(small.finished(), tmp_path / "finished")
+
+
+def test_evaluating_what_is_no_run(fails, tmp_path, copy):
+    fails(evaluate.main, says="--run")
+    fails(evaluate.main, "--run", tmp_path / "nowhere", says="no card.json in .*nowhere: it is no run folder")
+    fails(evaluate.main, "--run", copy, "--split", "tset", says="no split 'tset'; did you mean 'test'")
+    fails(evaluate.main, "--run", copy, "--data.name", "scenes/foto", says="did you mean 'scenes/photo'")
+    fails(evaluate.main, "--run", copy, "--resolution", "orignal", says="'orignal'.*'original'")
+    fails(evaluate.main, "--run", copy, "--splt", "test", says="--splt.*did you mean --split")
+    assert not (copy / "evaluations").exists()
+    for name in ("card.json", "prompts.safetensors", "results.json"):
+        (copy / name).unlink()
+    fails(evaluate.main, "--run", copy, says="no card.json in .*: its training hasn't finished")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("prompts.safetensors", None, "there is no .*prompts.safetensors"),
+        ("prompts.safetensors", b"", "can't read .*prompts.safetensors"),
+        ("card.json", b"{}", "card.json is no card"),
+        ("card.json", b"{", "can't read .*card.json"),
+    ],
+)
+def test_broken_runs(fails, copy, name, content, says):
+    (copy / name).unlink()
+    if content is not None:
+        (copy / name).write_bytes(content)
+    fails(evaluate.main, "--run", copy, says=says, leaves=(copy / "evaluations",))
+
+
+def test_learnt_tensors_that_do_not_fit_their_card(fails, copy):
+    tensors = load_file(copy / "prompts.safetensors")
+    save_file({"learner/context": tensors["learner/context"]}, copy / "prompts.safetensors")
+    fails(evaluate.main, "--run", copy, says="prompts.safetensors doesn't fit its card: upsampler/bias")
+
+
+def test_another_base_model_than_the_cards(fails, tmp_path, copy):
+    shutil.copytree(small.model_folder(), tmp_path / "model")
+    path = tmp_path / "model" / pretrained.WEIGHTS_FILE
+    tensors = load_file(path)
+    tensors["decoder/film_scale/kernel"][0, 0] += 1
+    save_file(tensors, path)
+    for main, options in ((evaluate.main, ()), (prediction.main, ("--image", picture(tmp_path), "--prompt", "seven"))):
+        says = "is not the model that .* was trained on: its weights have sha256 [0-9a-f]{12}, not [0-9a-f]{12}"
+        fails(main, "--run", copy, "--checkpoint", tmp_path / "model", *options, says=says)
+
+
+def picture(folder: Path, name: str = "picture.png") -> Path:
+    """A readable image."""
+    folder.mkdir(exist_ok=True)
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    (folder / name).write_bytes(cv2.imencode(Path(name).suffix, noise)[1].tobytes())
+    return folder / name
+
+
+def test_predicting_from_nothing(fails, tmp_path):
+    output, image = tmp_path / "masks", picture(tmp_path / "images")
+    (tmp_path / "empty").mkdir()
+    run = "--run", small.finished(), "--output", output
+    for options, says in (
+        (("--image", tmp_path / "nowhere.png", "--prompt", "seven"), "there is no .*nowhere.png"),
+        (("--image", tmp_path / "empty", "--prompt", "seven"), "empty holds no images"),
+        (("--image", "--prompt", "seven"), "--image needs"),
+        (("--image", image, "--prompt", " "), "--prompt is empty"),
+        (("--image", image), "--prompt"),
+        (("--image", image, "--prompt", "seven", "--threshold", "2"), "--threshold is 2.0.*between 0 and 1"),
+        (("--image", image, "--prompt", "seven " * 30), "the prompt 'seven seven .* is 33 tokens .* 24 fit"),
+        (("--image", image, "--prompt", "seven", "--imag", image), "--imag.*did you mean --image"),
+    ):
+        fails(prediction.main, *run, *options, says=says, leaves=(output,))
+
+
+def broken(name: str) -> bytes:
+    """The bytes of an image file that doesn't decode."""
+    whole = picture(small.FOLDER, "whole.png").read_bytes()
+    header = b"\x00\x00\x00\x0dIHDR" + (100_000).to_bytes(4) * 2 + b"\x08\x02\x00\x00\x00"
+    return {"empty": b"", "text": b"no image", "half": whole[: len(whole) // 2], "huge": whole[:8] + header}[name]
+
+
+@pytest.mark.parametrize("name", ["empty", "text", "half", "huge"])
+def test_an_image_that_does_not_decode(fails, tmp_path, name):
+    folder, output = picture(tmp_path / "images").parent, tmp_path / "masks"
+    (folder / f"zz {name}.png").write_bytes(broken(name))
+    options = "--run", small.finished(), "--image", folder, "--prompt", "seven", "--output", output
+    fails(prediction.main, *options, says=f"can't decode .*zz {name}.png", leaves=(output,))
+
+
+def test_in_processes_of_their_own(tmp_path, config_file):
+    """As a user meets them: nothing but the line, whatever the libraries below would like to add."""
+    (tmp_path / "broken.png").write_bytes(broken("half"))
+    image = "--image", tmp_path / "broken.png", "--prompt", "seven", "--output", tmp_path / "masks"
+    commands = {
+        "did you mean --train.epochs": ("train", "--config", config_file, "--train.epoch", "1"),
+        "can't decode .*broken.png": ("predict", "--run", small.finished(), *image),
+        "data set would be empty": ("train", "--config", config_file, "--data.scenes.train", "0"),
+    }
+    processes = {
+        says: small.start("-m", f"tunevlseg_jax.{name}", *options) for says, (name, *options) in commands.items()
+    }
+    for says, process in processes.items():
+        status, out, err = small.finish(process)
+        assert (status, out) == (2, "")
+        one_line(err, says, (tmp_path / "run", tmp_path / "masks"))
+
+
+def test_a_loss_that_is_not_finite(fails, tmp_path, config_file):
+    err = fails(
+        train.main,
+        *("--config", config_file, "--optim.learning-rate", "1e30"),
+        says=r"the loss is (nan|inf) at step \d of epoch 1, with learning rate 1e\+30; no epoch had been finished",
+    )
+    assert "--optim.learning-rate" in err and "prompts.safetensors" not in [
+        p.name for p in (tmp_path / "run").iterdir()
+    ]
+
+
+def test_a_validation_loss_that_is_not_finite(fails, tmp_path):
+    """One step an epoch: the loss of the step is still finite, and what it leaves is not worth a checkpoint."""
+    data = Data(name="scenes/photo", scenes=Scenes(train=4, val=5, test=6))
+    config = small.config(tmp_path / "run", data=data, optim=Optim(learning_rate=1e30))
+    path = small.write_config(tmp_path / "config.py", config)
+    says = r"the validation loss is (nan|inf) at step 1 of epoch 1, with learning rate 1e\+30; no epoch"
+    fails(train.main, "--config", path, says=says)
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def continues(folder: Path) -> None:
+    """The run goes on after epoch 1 and ends as one that was never interrupted."""
+    told = Console(record=True, quiet=True)
+    train.train(small.config(folder), told)
+    for name in ("prompts.safetensors", "results.json"):
+        assert (folder / name).read_bytes() == (small.finished() / name).read_bytes()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+
+
+def test_the_last_good_checkpoint_is_kept(fails, tmp_path, config_file, monkeypatch):
+    steps, train_step = [], loop.step.train_step
+
+    def spoilt(*arguments, **settings):
+        state, sums = train_step(*arguments, **settings)
+        steps.append(None)
+        return state, sums._replace(loss=sums.loss * np.nan) if len(steps) == 5 else sums
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.step, "train_step", spoilt)
+        says = "the loss is nan at step 2 of epoch 2, with learning rate 0.01; the checkpoint of epoch 1 is kept"
+        fails(train.main, "--config", config_file, says=says)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["1"]
+    continues(tmp_path / "run")
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    folder.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True)
+    if mount.returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path, left: int) -> None:
+    """Writes to a file system until so many bytes are left."""
+    with (folder / "filling").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    with (folder / "filling").open("r+b") as file:
+        file.truncate((folder / "filling").stat().st_size - left)
+
+
+@pytest.mark.parametrize("left", [0, 4096, 16384], ids="{} bytes left".format)
+def test_a_full_disk_while_saving(fails, tmp_path, monkeypatch, left):
+    with small_disk(tmp_path / "disk") as disk:
+        save = Checkpoints.save
+
+        def late(self, epoch, tree):
+            if epoch == 2:
+                fill(disk, left)
+            save(self, epoch, tree)
+
+        config = small.write_config(tmp_path / "config.py", small.config(disk / "run"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, "save", late)
+            fails(
+                train.main, "--config", config, says="can't save a checkpoint in .*; the checkpoint of epoch 1 is kept"
+            )
+        (disk / "filling").unlink()
+        continues(disk / "run")
+
+
+@pytest.mark.parametrize("full", ["the log", "the result"])
+def test_a_full_disk_at_other_times(fails, tmp_path, monkeypatch, full):
+    with small_disk(tmp_path / "disk") as disk:
+        owner, name = {"the log": (train.RunFolder, "add_metrics"), "the result": (train, "_save")}[full]
+        write, says = getattr(owner, name), {"the log": "metrics.jsonl", "the result": "prompts.safetensors"}[full]
+
+        def late(*arguments):
+            if full == "the result" or arguments[1].number == 2:
+                fill(disk, 0)
+            write(*arguments)
+
+        config = small.write_config(tmp_path / "config.py", small.config(disk / "run"))
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, late)
+            fails(train.main, "--config", config, says=f"can't write .*{says}: .*[Nn]o space left")
+        assert not {"prompts.safetensors", "card.json", "results.json"} & {p.name for p in (disk / "run").iterdir()}
+        (disk / "filling").unlink()
+        continues(disk / "run")

@@ -1,0 +1,303 @@
+"""Tests of whole runs: what a run leaves behind, how it goes on, and what is made of it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+import signal
+import struct
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import small
+from numpy.testing import assert_array_equal
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from tunevlseg_jax import artefacts, evaluate, predict, step, train
+from tunevlseg_jax.config import Optim, Train
+from tunevlseg_jax.data.images import read_rgb
+from tunevlseg_jax.files import sha256
+from tunevlseg_jax.loop import Split
+
+quick_compilation = small.quick_compilation
+
+SCORES = ("loss", "dice", "iou", "sample_iou")
+
+
+def read(path: Path):
+    """JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def metrics(folder: Path, *, timed: bool = False) -> list[dict]:
+    """The epochs of a run, without what the clock decides."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return (
+        rows if timed else [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
+    )
+
+
+def events(folder: Path) -> list:
+    """TensorBoard's events, file by file: records of a length, its checksum, that many bytes and theirs."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("Q", data[:8])
+            found.append(Event.FromString(data[12 : 12 + length]))
+            data = data[16 + length :]
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(quick_compilation) -> Path:
+    return small.finished()
+
+
+def test_run_folder(finished):
+    assert {path.name for path in finished.iterdir()} == {
+        *("config.json", "metrics.jsonl", "tensorboard", "checkpoints", "prompts.safetensors", "card.json"),
+        "results.json",
+    }
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"2", "3"}  # the last two
+    assert read(finished / "config.json")["learner"]["class"] == "VPT"
+
+
+def test_metrics_have_a_line_for_each_epoch(finished):
+    rows = metrics(finished, timed=True)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    for row in rows:
+        assert tuple(row["train"]) == tuple(row["val"]) == SCORES
+        assert row["learning_rate"] == pytest.approx(1e-2) and row["seconds"] > 0 and row["images_per_second"] > 0
+    assert rows[-1]["train"]["loss"] < rows[0]["train"]["loss"]
+
+
+def test_tensorboard_tells_the_same(finished):
+    version, start, *epochs = events(finished / "tensorboard")
+    assert version.file_version == "brain.Event:2" and start.session_log.status == start.session_log.START
+    for event, row in zip(epochs, metrics(finished), strict=True):
+        told = {value.tag: value.simple_value for value in event.summary.value}
+        expected = {f"{part}/{name}": value for part in ("train", "val") for name, value in row[part].items()}
+        assert event.step == row["epoch"] and event.wall_time > 0
+        assert told == pytest.approx(expected | {"learning_rate": row["learning_rate"]})
+
+
+def test_learnt_tensors_and_card(finished):
+    learnt, card = load_file(finished / "prompts.safetensors"), read(finished / "card.json")
+    made = small.build(small.config())
+    assert {name: (array.shape, array.dtype) for name, array in learnt.items()} == {
+        name: (array.shape, array.dtype) for name, array in made.trainable.items()
+    }
+    assert (finished / "prompts.safetensors").stat().st_size < 10_000
+    assert card["model_sha256"] == sha256(small.model_folder() / "model.safetensors")
+    assert card["protocol"]["image_size"] == [small.IMAGE, small.IMAGE]
+    assert card["data"]["test"] == made.split("test").records.fingerprint()
+    assert card["scores"] == read(finished / "results.json")
+    dices = [row["val"]["dice"] for row in metrics(finished)]
+    assert card["best_epoch"] == 1 + int(np.argmax(dices))
+    assert card["scores"]["tuned"]["val"]["dice"] == max(dices)
+    assert card["scores"]["zero-shot"]["val"] != card["scores"]["tuned"]["val"]
+
+
+def test_a_finished_run_is_not_trained_again(finished, tmp_path, monkeypatch, capsys):
+    shutil.copytree(finished, tmp_path / "run")
+    config = small.write_config(tmp_path / "config.py", small.config(tmp_path / "run"))
+    monkeypatch.setattr(step, "train_step", None)
+    small.run(monkeypatch, train.main, "--config", config)
+    assert "going on after epoch 3" in capsys.readouterr().out
+    for name in ("metrics.jsonl", "prompts.safetensors", "results.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_the_command_line_overrides_the_file_and_compiles_nothing_anew(finished, tmp_path, monkeypatch, capsys):
+    config = small.write_config(tmp_path / "config.py", small.config())
+    before = step.train_step._cache_size(), step.eval_step._cache_size()
+    learner = "--learner.depth", "3"
+    options = (*learner, "--optim.learning-rate", "0.02", "--optim.weight-decay", "0.1", "--train.epochs", "2")
+    small.run(monkeypatch, train.main, "--config", config, "--workdir", tmp_path / "run", *options)
+    assert (step.train_step._cache_size(), step.eval_step._cache_size()) == before
+    stored = read(tmp_path / "run" / "config.json")
+    assert (stored["learner"]["depth"], stored["learner"]["num_context"], stored["train"]["epochs"]) == (3, 2, 2)
+    assert (stored["optim"]["learning_rate"], stored["optim"]["weight_decay"]) == (0.02, 0.1)
+    assert len(metrics(tmp_path / "run")) == 2
+    out = capsys.readouterr().out
+    for words in ("VPT on", "zero-shot", "tuned", "val Dice", "test IoU", "images/s", "6/6"):
+        assert words in out
+
+
+def test_early_stopping_ends_the_run(finished, tmp_path):
+    settings = Train(epochs=9, batch_size=4, patience=2, min_delta=10.0)
+    results = train.train(small.config(tmp_path / "run", train=settings), Console(quiet=True))
+    assert len(metrics(tmp_path / "run")) == 3  # the first is an improvement on nothing, and then two
+    assert read(tmp_path / "run" / "results.json") == results
+
+
+def test_the_plateau_cuts_the_rate(finished, tmp_path):
+    config = small.config(tmp_path / "run", optim=Optim(learning_rate=1e-2, plateau_patience=1))
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, min_delta=10.0))
+    train.train(config, Console(quiet=True))
+    assert [row["learning_rate"] for row in metrics(tmp_path / "run")] == pytest.approx([1e-2, 1e-2, 2e-3])
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
+    """The process ends where nothing can be tidied up, and the same command continues."""
+    whole, killed = (
+        small.config(tmp_path / name, train=Train(epochs=40, batch_size=4, patience=40)) for name in ("whole", "killed")
+    )
+    command = "-m", "tunevlseg_jax.train", "--config", small.write_config(tmp_path / "config.py", killed)
+    process = small.start(*command)
+    while not (tmp_path / "killed" / "checkpoints" / "3").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert small.finish(process)[0] == -signal.SIGKILL
+    trained = len(metrics(tmp_path / "killed"))
+    assert 3 <= trained < 40 and not (tmp_path / "killed" / "prompts.safetensors").exists()
+
+    train.train(whole, Console(quiet=True))
+    status, out, err = small.finish(small.start(*command))
+    assert (status, err) == (0, "") and "going on after epoch" in out
+    same = "prompts.safetensors", "results.json"
+    assert all((tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes() for name in same)
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+    told = {event.step for event in events(tmp_path / "killed" / "tensorboard") if event.summary.value}
+    assert told == set(range(1, 41))
+
+
+def scored(monkeypatch, folder: Path, *options: object) -> tuple[dict, list[dict]]:
+    """What `evaluate` writes: of the set, and of each record."""
+    small.run(monkeypatch, evaluate.main, "--run", folder, *options)
+    (path,) = (folder / "evaluations").glob("*.json")
+    with path.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        return read(path), list(csv.DictReader(file))
+
+
+@pytest.fixture
+def shared(finished, tmp_path) -> Path:
+    """A folder with the two files that are made for sharing."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    for name in (artefacts.LEARNT_FILE, artefacts.CARD_FILE):
+        shutil.copy(finished / name, folder)
+    return folder
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_evaluating_gives_the_scores_of_training(finished, shared, monkeypatch, split):
+    told, rows = scored(monkeypatch, shared, "--split", split)
+    assert told["scores"] == read(finished / "results.json")["tuned"][split]
+    assert (told["split"], told["size"], told["records"]) == (split, "48x48", len(rows))
+    assert told["data_sha256"] == read(finished / "card.json")["data"][split]
+
+
+def test_evaluating_from_the_run_folder(finished, monkeypatch, capsys):
+    told, _ = scored(monkeypatch, finished)
+    shutil.rmtree(finished / "evaluations")
+    assert told["scores"] == read(finished / "results.json")["tuned"]["test"]
+    assert f"{told['scores']['dice']:.4f}" in capsys.readouterr().out
+
+
+def test_scores_of_each_record_add_up(shared, monkeypatch):
+    told, rows = scored(monkeypatch, shared)
+    columns = {name: np.asarray([float(row[name]) for row in rows]) for name in ("loss", "dice", "iou")}
+    both, either = (sum(float(row[name]) for row in rows) for name in ("intersection", "union"))
+    means = {"loss": columns["loss"].mean(), "dice": columns["dice"].mean(), "sample_iou": columns["iou"].mean()}
+    assert told["scores"] == pytest.approx(means | {"iou": both / either}, rel=1e-6)
+    records = small.build(small.config()).split("test").records
+    assert [row["id"] for row in rows] == list(records.ids)
+    assert [row["prompt"] for row in rows] == [records.prompts[prompt][0] for prompt in records.prompt]
+
+
+def test_evaluating_at_the_size_of_the_masks(finished, shared, monkeypatch):
+    """The model sees 48 pixels, the data has 96: logits are enlarged, and not masks."""
+    told, rows = scored(monkeypatch, shared, "--resolution", "original")
+    assert told["size"] == "96x96"
+    split = small.build(small.config()).split("test", original_masks=True)
+    for row, probabilities, mask in zip(rows, probabilities_of(finished, split), split.records.masks, strict=True):
+        logits = np.log(probabilities / (1 - probabilities))
+        marked = cv2.resize(logits, (96, 96), interpolation=cv2.INTER_LINEAR) > 0
+        assert float(row["union"]) == pytest.approx((marked | mask).sum(), abs=5)  # pixels on the brink
+        assert float(row["intersection"]) == pytest.approx((marked & mask).sum(), abs=5)
+
+
+def probabilities_of(folder: Path, split: Split) -> list[np.ndarray]:
+    """Each record's probabilities at the model's size, as `predict` makes them."""
+    made, learnt = artefacts.restore(folder)
+    hyper = step.Hyper(*(values[0] for values in made.hyper()))
+    params, found = {**made.frozen, **learnt}, []
+    for image, prompt in zip(split.records.images, split.records.prompt, strict=True):
+        batch = np.broadcast_to(image, (predict.BATCH, *image.shape))
+        row = split.table[prompt : prompt + 1]
+        found.append(np.asarray(step.predict_step(params, batch, row, hyper, network=made.network))[0])
+    return found
+
+
+def test_evaluating_on_another_domain(shared, monkeypatch):
+    told, _ = scored(monkeypatch, shared, "--data.name", "scenes/xray")
+    assert told["data"] == "scenes/xray" and (shared / "evaluations" / "scenes_xray_test_model.csv").is_file()
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """A folder with every kind of image that people have."""
+    rng = np.random.default_rng(0)
+    colour = cv2.GaussianBlur(rng.integers(0, 256, (60, 90, 3)).astype(np.uint8), (0, 0), 4)
+    folder = tmp_path / "Bilder für 画像"
+    folder.mkdir()
+    for name, image in {
+        "landscape.jpg": colour,
+        "portrait.PNG": np.ascontiguousarray(colour.transpose(1, 0, 2)),
+        "grey.png": colour[..., 0],
+        "alpha.png": np.dstack([colour, colour[..., 0]]),
+        "sixteen.png": colour.astype(np.uint16) * 257,
+        "sixteen grey.tif": colour[..., 1].astype(np.uint16) * 257,
+        "größe 画像.jpeg": cv2.resize(colour, (301, 33)),
+        "tiny.bmp": colour[:5, :3],
+        "one.webp": colour[:1, :1],
+    }.items():
+        (folder / name).write_bytes(cv2.imencode(Path(name).suffix.lower(), image)[1].tobytes())
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def test_predicting(finished, images, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "masks"
+    paths = sorted(path for path in images.iterdir() if path.suffix != ".txt")
+    small.run(monkeypatch, predict.main, "--run", finished, "--image", images, "--prompt", "seven", "--output", output)
+    assert len(paths) == 9 and "9 images" in capsys.readouterr().out
+    expected = {f"{path.stem}_{kind}.png" for path in paths for kind in ("mask", "overlay")}
+    assert {path.name for path in output.iterdir()} == expected
+    marked = 0
+    for path in paths:
+        image = read_rgb(path)
+        mask = cv2.imdecode(np.frombuffer((output / f"{path.stem}_mask.png").read_bytes(), np.uint8), -1)
+        assert mask.dtype == np.uint8 and mask.shape == image.shape[:2]  # one channel
+        assert set(np.unique(mask)) <= {0, 255}
+        overlay = read_rgb(output / f"{path.stem}_overlay.png")
+        assert overlay.shape == image.shape
+        changed = (overlay != image).any(axis=-1)
+        assert changed[mask > 0].mean() > 0.9 if mask.any() else not changed.any()
+        marked += mask.any()
+    assert marked
+
+
+def test_predicting_does_not_depend_on_the_other_images(finished, images, tmp_path, monkeypatch):
+    for name in ("all", "one"):
+        given = images if name == "all" else images / "portrait.PNG"
+        options = "--run", finished, "--prompt", "seven", "--threshold", "0.4", "--output", tmp_path / name
+        small.run(monkeypatch, predict.main, *options, "--image", given)
+    masks = [(tmp_path / name / "portrait_mask.png").read_bytes() for name in ("all", "one")]
+    assert masks[0] == masks[1] and len(list((tmp_path / "one").iterdir())) == 2
+
+
+def test_sixteen_bits_are_the_eight_that_matter(images):
+    assert_array_equal(read_rgb(images / "sixteen.png"), read_rgb(images / "alpha.png"))
+    assert_array_equal(read_rgb(images / "grey.png")[..., 0], read_rgb(images / "sixteen.png")[..., 2])

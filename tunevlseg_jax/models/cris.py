@@ -1,0 +1,316 @@
+"""CRIS: CLIP's ResNet and text tower, a pyramid joined with the sentence, a decoder that reads the words, and a
+convolution that the sentence makes (Wang et al. 2022, section 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from tunevlseg_jax.models.clip import TextConfig, TextTower
+from tunevlseg_jax.models.layers import LayerNorm, MixedAttention
+from tunevlseg_jax.models.resize import resize_grid
+from tunevlseg_jax.models.resnet import STRIDE, BatchNorm, ConvNorm, ModifiedResNet, ResNetConfig, average_pool, fold
+from tunevlseg_jax.models.stages import Decoded, Seen, Words
+from tunevlseg_jax.prompts import Prompts, Towers
+
+PROJECTOR_SIZE = 3
+"""Side of the convolution that the sentence makes."""
+ENCODER = "vision_tower/"
+
+
+@dataclass(frozen=True)
+class CRISConfig:
+    """Sizes of a CRIS; the defaults are those of the public RN50.
+
+    Attributes:
+      neck_widths: channels of the pyramid at 1/8, 1/16 and 1/32 of the image's size; the middle one is the decoder's
+        too, and must be the text tower's width, since the decoder reads the words as they are.
+      decoder_layers: number of cross-modal layers.
+      decoder_heads: of their attentions.
+      decoder_hidden: width of their feed-forward parts.
+      image_size: side in pixels of the images that the model is used with.
+      mean: of a colour channel, in 0..1 (CLIP's), subtracted before the encoder.
+      std: likewise, divided by.
+      folded: whether the encoder's BatchNorms are in its convolutions already, see `for_frozen_encoder`; a model
+        folder holds them apart.
+    """
+
+    text: TextConfig = field(default_factory=TextConfig)
+    vision: ResNetConfig = field(default_factory=ResNetConfig)
+    neck_widths: tuple[int, int, int] = (256, 512, 1024)
+    decoder_layers: int = 3
+    decoder_heads: int = 8
+    decoder_hidden: int = 2048
+    image_size: int = 416
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    folded: bool = False
+
+    @property
+    def side_multiple(self) -> int:
+        """What both sides of an image are a multiple of."""
+        return STRIDE
+
+    @property
+    def feature_width(self) -> int:
+        """Channels of the decoder's last grid."""
+        return self.neck_widths[1]
+
+    @property
+    def upsampler_width(self) -> int | None:
+        """Channels that the learnable upsampler mixes the features into first."""
+        return 64
+
+    def build(self, rngs: nnx.Rngs) -> CRIS:
+        """The model with fresh weights.
+
+        Raises:
+          ValueError: sizes that don't go together.
+        """
+        return CRIS(self, rngs)
+
+    def towers(self, embed_words: Callable[[str], Array]) -> Towers:
+        """What a learner must know of the model; `embed_words` as in `Towers`. There is no ViT to prompt."""
+        return Towers(
+            text_width=self.text.width,
+            text_blocks=self.text.blocks,
+            image_width=self.vision.embedding_width,
+            vision_width=None,
+            vision_blocks=0,
+            live_vision_blocks=0,
+            embed_words=embed_words,
+        )
+
+    def for_frozen_encoder(
+        self, weights: Mapping[str, np.ndarray | Array]
+    ) -> tuple[CRISConfig, Mapping[str, np.ndarray | Array]]:
+        """The same model with the encoder's BatchNorms folded into its convolutions, for an encoder that is frozen."""
+        return dataclasses.replace(self, folded=True), fold(weights, ENCODER)
+
+
+class CRIS(nnx.Module):
+    """The model in three stages: `vision`, `text`, `decode`.
+
+    Every BatchNorm uses its stored statistics, in training too and even where everything trains (train.tune "all"):
+    its scale and bias learn then, its mean and variance stay as they were loaded. Nothing is dropped out.
+    """
+
+    def __init__(self, config: CRISConfig, rngs: nnx.Rngs):
+        if config.text.width != config.feature_width:
+            raise ValueError(
+                f"text.width is {config.text.width} and neck_widths[1] is {config.feature_width}; they must agree, "
+                "since the decoder reads the words as they are"
+            )
+        if config.feature_width % config.decoder_heads or config.feature_width % 4:
+            raise ValueError(f"decoder_heads {config.decoder_heads} and 4 must divide the width {config.feature_width}")
+        self.config = config
+        self.text_tower = TextTower(config.text, config.vision.embedding_width, rngs)
+        self.vision_tower = ModifiedResNet(config.vision, rngs, folded=config.folded)
+        self.decoder = Decoder(config, rngs)
+        # CLIP's temperature. Nothing here reads it; it is kept so that converting a checkpoint loses nothing.
+        self.logit_scale = nnx.Param(jnp.full((), 2.6592))
+
+    def text(self, tokens: Array, prompts: Prompts) -> Words:
+        """See `TextTower`."""
+        return self.text_tower(tokens, prompts)
+
+    def vision(self, images: Array, prompts: Prompts) -> Seen:
+        """C3, C4 and C5, see `ModifiedResNet`; the pooled image vector is C5's mean over the grid.
+
+        Raises:
+          ValueError: there are vision prompts, which a ResNet has no place for.
+        """
+        if prompts.vision is not None:
+            raise ValueError("CRIS has no vision transformer, and takes no vision prompts")
+        states = self.vision_tower(images)
+        return Seen(states, states[-1].mean(axis=(1, 2)), (images.shape[1], images.shape[2]))
+
+    def decode(self, seen: Seen, words: Words) -> Decoded:
+        """See `Decoder`."""
+        c3, c4, c5 = seen.states
+        return self.decoder((c3, c4, c5), words, seen.size)
+
+
+class Decoder(nnx.Module):
+    """What is CRIS's own: neck, cross-modal layers and projector, from three grids and a sentence to the mask."""
+
+    def __init__(self, config: CRISConfig, rngs: nnx.Rngs):
+        self.neck = Neck(config, rngs)
+        self.layers = nnx.List(DecoderLayer(config, rngs) for _ in range(config.decoder_layers))
+        self.norm = LayerNorm(config.feature_width)
+        self.projector = Projector(config, rngs)
+
+    def __call__(self, grids: tuple[Array, Array, Array], words: Words, size: tuple[int, int]) -> Decoded:
+        """Decodes.
+
+        Args:
+          grids: C3, C4 and C5, (batch, rows, columns, channels).
+          words: of every image.
+          size: of the images in pixels.
+
+        Returns:
+          Logits at the image's size, and the last grid, at 1/16 of it.
+        """
+        x = self.neck(grids, words.sentence)
+        batch, rows, columns, width = x.shape
+        places = jnp.asarray(grid_positions(rows, columns, width), x.dtype)[None]
+        order = jnp.asarray(sine_positions(words.states.shape[1], width), x.dtype)[None]
+        keys = words.states + order
+        mask = words.valid[:, None, None]
+        tokens = x.reshape(batch, rows * columns, width)
+        for layer in self.layers:
+            tokens = layer(tokens, places, keys, words.states, mask)
+        features = self.norm(tokens).reshape(batch, rows, columns, width)
+        logits = self.projector(features, words.sentence)
+        return Decoded(resize_grid(logits[..., None], size, "bicubic", align_corners=True)[..., 0], features)
+
+
+class Neck(nnx.Module):
+    """A pyramid of three grids: C5 times the sentence, then C4 and C3, all brought to C4's size (section 3.2)."""
+
+    def __init__(self, config: CRISConfig, rngs: nnx.Rngs):
+        low, middle, high = config.neck_widths
+        c3, c4, c5 = config.vision.width * 8, config.vision.width * 16, config.vision.embedding_width
+        self.sentence = nnx.Linear(c5, high, use_bias=False, rngs=rngs)
+        self.sentence_norm = BatchNorm(high)
+        self.enter5 = ConvNorm(c5, high, 1, rngs)
+        self.joint_norm = BatchNorm(high)
+        self.enter4 = ConvNorm(c4, middle, 3, rngs)
+        self.join4 = ConvNorm(high + middle, middle, 1, rngs)
+        self.enter3 = ConvNorm(c3, low, 3, rngs)
+        self.join3 = ConvNorm(low + middle, middle, 1, rngs)
+        self.leave5 = ConvNorm(high, middle, 3, rngs)
+        self.leave4 = ConvNorm(middle, middle, 3, rngs)
+        self.leave3 = ConvNorm(middle, middle, 3, rngs)
+        self.aggregate = ConvNorm(3 * middle, middle, 1, rngs)
+        self.locate = ConvNorm(middle + 2, middle, 3, rngs)
+        self.last = ConvNorm(middle, middle, 3, rngs)
+
+    def __call__(self, grids: tuple[Array, Array, Array], sentence: Array) -> Array:
+        """From C3, C4, C5 and (batch, embedding width) to (batch, rows, columns, middle width), of C4's size."""
+        relu = jax.nn.relu
+        c3, c4, c5 = grids
+        gate = relu(self.sentence_norm(self.sentence(sentence)))[:, None, None]
+        f5 = relu(self.joint_norm(relu(self.enter5(c5)) * gate))
+        f4 = relu(self.join4(_beside(relu(self.enter4(c4)), double(f5))))
+        f3 = relu(self.join3(_beside(average_pool(relu(self.enter3(c3)), 2), f4)))
+        leaves = (relu(self.leave3(f3)), relu(self.leave4(f4)), double(relu(self.leave5(f5))))
+        x = relu(self.aggregate(_beside(*leaves)))
+        x = relu(self.locate(_beside(x, coordinates(x))))
+        return relu(self.last(x))
+
+
+class DecoderLayer(nnx.Module):
+    """A cell looks at the cells, then at the words; a LayerNorm before and after each attention (section 3.2)."""
+
+    def __init__(self, config: CRISConfig, rngs: nnx.Rngs):
+        width, heads, hidden = config.feature_width, config.decoder_heads, config.decoder_hidden
+        self.norm1 = LayerNorm(width)
+        self.self_attention = MixedAttention(width, heads, rngs)
+        self.self_norm = LayerNorm(width)
+        self.norm2 = LayerNorm(width)
+        self.cross_attention = MixedAttention(width, heads, rngs)
+        self.cross_norm = LayerNorm(width)
+        self.norm3 = LayerNorm(width)
+        self.up = nnx.Linear(width, hidden, rngs=rngs)
+        self.hidden_norm = LayerNorm(hidden)
+        self.down = nnx.Linear(hidden, width, rngs=rngs)
+
+    def __call__(self, x: Array, places: Array, keys: Array, words: Array, mask: Array) -> Array:
+        """One layer.
+
+        Args:
+          x: (batch, cells, width).
+          places: (1, cells, width), positions of the cells.
+          keys: (batch, length, width), the words with their positions.
+          words: (batch, length, width).
+          mask: (batch, 1, 1, length) bool, True for words that may be looked at.
+
+        Returns:
+          Like `x`.
+        """
+        y = self.norm1(x)
+        x = x + self.self_norm(self.self_attention(y + places, y + places, y))
+        x = x + self.cross_norm(self.cross_attention(self.norm2(x) + places, keys, words, mask))
+        return x + self.down(self.hidden_norm(jax.nn.relu(self.up(self.norm3(x)))))
+
+
+class Projector(nnx.Module):
+    """Four times the grid, then a 3x3 convolution to one channel whose kernel and bias the sentence makes."""
+
+    def __init__(self, config: CRISConfig, rngs: nnx.Rngs):
+        width = config.feature_width
+        self.conv1 = ConvNorm(width, width, 3, rngs)
+        self.conv2 = ConvNorm(width, width // 2, 3, rngs)
+        self.conv3 = nnx.Conv(width // 2, width // 2, (1, 1), rngs=rngs)
+        self.sentence = nnx.Linear(config.vision.embedding_width, width // 2 * PROJECTOR_SIZE**2 + 1, rngs=rngs)
+
+    def __call__(self, features: Array, sentence: Array) -> Array:
+        """From (batch, rows, columns, width) and (batch, embedding width) to (batch, 4 * rows, 4 * columns)."""
+        x = jax.nn.relu(self.conv1(double(features)))
+        x = self.conv3(jax.nn.relu(self.conv2(double(x))))
+        made = self.sentence(sentence)
+        kernels = made[:, :-1].reshape(len(made), x.shape[-1], PROJECTOR_SIZE, PROJECTOR_SIZE)
+        return convolve_each(x, kernels) + made[:, -1, None, None]
+
+
+def convolve_each(x: Array, kernels: Array) -> Array:
+    """A convolution to one channel with a kernel of its own for each sample, zeros beyond the borders.
+
+    Channels are mixed first, into one map for each offset of the kernel, and the maps are added up shifted: a matrix
+    product, where a convolution in as many groups as samples is slow.
+
+    Args:
+      x: (batch, rows, columns, channels).
+      kernels: (batch, channels, size, size), size odd.
+
+    Returns:
+      (batch, rows, columns).
+    """
+    _, rows, columns, _ = x.shape
+    size = kernels.shape[-1]
+    maps = jnp.einsum("brcw,bwij->bijrc", x, kernels)
+    border = (size // 2, size // 2)
+    maps = jnp.pad(maps, ((0, 0), (0, 0), (0, 0), border, border))
+    return sum(
+        (maps[:, i, j, i : i + rows, j : j + columns] for i in range(size) for j in range(size)),
+        start=jnp.zeros((), x.dtype),
+    )
+
+
+def double(x: Array) -> Array:
+    """Twice the rows and columns, bilinear with half-pixel centres."""
+    return resize_grid(x, (2 * x.shape[1], 2 * x.shape[2]), "bilinear")
+
+
+def coordinates(x: Array) -> Array:
+    """(batch, rows, columns, 2): each cell's x and y in [-1, 1], for a grid like `x`."""
+    batch, rows, columns, _ = x.shape
+    across, down = jnp.meshgrid(jnp.linspace(-1, 1, columns), jnp.linspace(-1, 1, rows))
+    return jnp.broadcast_to(jnp.stack([across, down], axis=-1)[None], (batch, rows, columns, 2)).astype(x.dtype)
+
+
+def sine_positions(length: int, width: int) -> np.ndarray:
+    """(length, width) float32: sines in even channels, cosines in odd ones (Vaswani et al. 2017, section 3.5)."""
+    angles = np.arange(length)[:, None] * 10000.0 ** (-np.arange(0, width, 2) / width)
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, width).astype(np.float32)
+
+
+def grid_positions(rows: int, columns: int, width: int) -> np.ndarray:
+    """(rows * columns, width) float32: the first half of the channels for the column, the second for the row."""
+    shape = (rows, columns, width // 2)
+    across = np.broadcast_to(sine_positions(columns, width // 2)[None], shape)
+    down = np.broadcast_to(sine_positions(rows, width // 2)[:, None], shape)
+    return np.concatenate([across, down], axis=-1).reshape(rows * columns, width)
+
+
+def _beside(*grids: Array) -> Array:
+    """Grids of the same size as one, channel after channel."""
+    return jnp.concatenate(grids, axis=-1)
