@@ -3,7 +3,7 @@
     python -m tunevlseg_jax.train --config configs/clipseg_coop.py --data.name NAME
 
 needs a converted CLIPSeg in checkpoints/clipseg-rd64 (see the README); to try it on the embedded model instead, add
---model.checkpoint clipseg-tiny --learner.depth 6.
+--model.checkpoint clipseg-tiny --learner.depth 5.
 """
 
 from tunevlseg_jax.config import Config, Model

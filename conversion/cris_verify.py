@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import Array
 
 from conversion import rules
 from conversion.clipseg_folder import import_torch
@@ -18,7 +19,7 @@ from tunevlseg_jax.models.clip import TextTower
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.models.resnet import ModifiedResNet
 from tunevlseg_jax.network import fill
-from tunevlseg_jax.partition import subtree
+from tunevlseg_jax.partition import Flat, subtree
 from tunevlseg_jax.pretrained import Pretrained
 from tunevlseg_jax.prompts import Prompts
 
@@ -114,8 +115,12 @@ def grids(config: CRISConfig, weights: Mapping[str, np.ndarray], images: np.ndar
     def build(rngs: nnx.Rngs) -> ModifiedResNet:
         return ModifiedResNet(sizes, rngs)
 
-    ours = fill(build, subtree({path: jnp.asarray(array) for path, array in weights.items()}, "vision_tower"))
-    return np.asarray(ours.stage_grids(jnp.asarray(images))[-1]), x.numpy().transpose(0, 2, 3, 1)
+    @jax.jit
+    def last_grid(tower: Flat, images: Array) -> Array:
+        return fill(build, tower).stage_grids(images)[-1]
+
+    tower = subtree({path: jnp.asarray(array) for path, array in weights.items()}, "vision_tower")
+    return np.asarray(last_grid(tower, jnp.asarray(images))), x.numpy().transpose(0, 2, 3, 1)
 
 
 def _compare(whose: str, ours: np.ndarray, theirs: np.ndarray) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -63,13 +63,20 @@ def fresh(name: str) -> dict:
 
 
 def init(learner: ContextLearner, towers: Towers = TOWERS) -> dict:
-    return jax.jit(lambda key: learner.init(key, towers))(jax.random.key(0))
+    made = jax.jit(lambda key: learner.init(key, towers))(jax.random.key(0))
+    return jax.tree.map(np.asarray, made)
 
 
-def make_prompts(learner: ContextLearner, params: dict, *, depth=ROWS, dropout=0.0, key=None) -> Prompts:
+@partial(jax.jit, static_argnums=0)
+def _make_prompts(learner: ContextLearner, params: dict, dropout, key, pooled) -> Prompts:
+    prompts = learner.prompts(params, jnp.int32(ROWS), dropout=dropout, key=key)
+    return learner.condition(params, prompts, pooled)
+
+
+def make_prompts(learner: ContextLearner, params: dict, *, dropout: float = 0.0, key=None) -> Prompts:
     """What the towers get: the prompts once the images are known."""
-    prompts = learner.prompts(params, jnp.int32(depth), dropout=jnp.float32(dropout), key=key)
-    return learner.condition(params, prompts, jax.random.normal(jax.random.key(1), (BATCH, IMAGE)))
+    pooled = np.random.default_rng(1).standard_normal((BATCH, IMAGE), np.float32)
+    return jax.tree.map(np.asarray, _make_prompts(learner, params, np.float32(dropout), key, pooled))
 
 
 # What a learner gives.
@@ -86,7 +93,7 @@ def test_prompts_are_those_that_the_class_announces(name):
     ):
         assert (array is not None) == given
         if given:
-            assert array.shape == (ROWS, images, CONTEXT, width) and array.dtype == jnp.float32
+            assert array.shape == (ROWS, images, CONTEXT, width) and array.dtype == np.float32
             assert np.isfinite(array).all()
     assert prompts.depth == ROWS
     if learner.per_image:
@@ -95,7 +102,7 @@ def test_prompts_are_those_that_the_class_announces(name):
 
 @each_learner
 def test_parameters_are_float32(name):
-    assert {array.dtype for array in jax.tree.leaves(fresh(name))} == {jnp.dtype(jnp.float32)}
+    assert {array.dtype for array in jax.tree.leaves(fresh(name))} == {np.dtype(np.float32)}
 
 
 @each_learner
@@ -141,23 +148,23 @@ class Step:
     def __init__(self, learner: ContextLearner):
         self.traces = 0
         net = Network(CONFIG, learner)
-        images = jax.random.randint(jax.random.key(2), (BATCH, 8, 12, 3), 0, 256).astype(jnp.uint8)
-        table = jnp.asarray([[30, 5, 6, 31], [30, 7, 31, 31]], jnp.int32)
         random = np.random.default_rng(0)
-        frozen = {
-            f"model/{path}": jnp.asarray(random.normal(0, 0.3, shape), jnp.float32)
+        images = random.integers(0, 256, (BATCH, 8, 12, 3), np.uint8)
+        table = np.array([[30, 5, 6, 31], [30, 7, 31, 31]], np.int32)
+        self.frozen = {
+            f"model/{path}": random.normal(0, 0.3, shape).astype(np.float32)
             for path, shape in network.shapes(CONFIG).items()
         }
 
-        def run(params, depth):
+        def run(params, frozen, depth):
             self.traces += 1
 
             def loss_of(params):
                 logits = net.logits(
                     frozen | flatten(params, "learner"),
-                    images,
+                    jnp.asarray(images),
                     jnp.arange(BATCH),
-                    table,
+                    jnp.asarray(table),
                     depth=depth,
                     dropout=jnp.float32(0),
                 )
@@ -166,7 +173,10 @@ class Step:
             gradients, logits = jax.grad(loss_of, has_aux=True)(params)
             return logits, gradients
 
-        self.run = jax.jit(run)
+        self._run = jax.jit(run)
+
+    def run(self, params: dict, depth: int) -> tuple[np.ndarray, dict]:
+        return jax.tree.map(np.asarray, self._run(params, self.frozen, np.int32(depth)))
 
 
 @cache
@@ -176,7 +186,7 @@ def step(name: str) -> Step:
 
 @each_learner
 def test_another_depth_compiles_nothing(name):
-    logits = [step(name).run(fresh(name), jnp.int32(depth))[0] for depth in range(1, ROWS + 1)]
+    logits = [step(name).run(fresh(name), depth)[0] for depth in range(1, ROWS + 1)]
     assert step(name).traces == 1
     for shallower, deeper in itertools.pairwise(logits):
         assert np.abs(shallower - deeper).max() > 1e-6
@@ -186,36 +196,37 @@ def test_another_depth_compiles_nothing(name):
 @pytest.mark.parametrize("depth", range(1, ROWS + 1))
 def test_prompts_beyond_the_depth_do_nothing(name, depth):
     params = fresh(name)
-    logits, gradients = step(name).run(params, jnp.int32(depth))
+    logits, gradients = step(name).run(params, depth)
     for path, gradient in flatten(gradients, "").items():
         assert not gradient[depth:].any(), path
         if "bias" not in path:
             assert all(row.any() for row in gradient[:depth]), path
-    others = jax.tree.map(lambda array: array.at[depth:].multiply(-3.0), params)
-    assert_array_equal(step(name).run(others, jnp.int32(depth))[0], logits)
+    others = jax.tree.map(lambda array: np.concatenate([array[:depth], -3 * array[depth:]]), params)
+    assert_array_equal(step(name).run(others, depth)[0], logits)
     assert step(name).traces == 1
 
 
 def test_fewer_rows_are_the_same_as_a_smaller_depth():
     """What a block beyond the depth does with its prompt tokens is to carry them."""
-    logits, _ = step("MaPLe").run(fresh("MaPLe"), jnp.int32(1))
+    logits, _ = step("MaPLe").run(fresh("MaPLe"), 1)
     short = Step(dataclasses.replace(LEARNERS["MaPLe"], depth=1))
     cut = jax.tree.map(lambda array: array[:1], fresh("MaPLe"))
-    assert_allclose(short.run(cut, jnp.int32(1))[0], logits, rtol=1e-5, atol=1e-6)
+    assert_allclose(short.run(cut, 1)[0], logits, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("images", [1, BATCH])
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_depth_touches_only_the_blocks_below_it(images, depth):
-    prompts = jax.random.normal(jax.random.key(0), (4, images, 3, 5))
-    tokens = jax.random.normal(jax.random.key(1), (BATCH, 6, 5))
-    x = insert(tokens, prompts, 2)
-    assert_array_equal(jnp.concatenate([x[:, :2], x[:, 5:]], axis=1), tokens)
+    random = np.random.default_rng(0)
+    prompts = random.standard_normal((4, images, 3, 5), np.float32)
+    tokens = random.standard_normal((BATCH, 6, 5), np.float32)
+    x = np.asarray(insert(jnp.asarray(tokens), jnp.asarray(prompts), 2))
+    assert_array_equal(np.concatenate([x[:, :2], x[:, 5:]], axis=1), tokens)
     for block in range(6):
         before = x
         if block > 0:
-            x = inject(x, prompts, jnp.int32(depth), block, 2)
-        given = jnp.broadcast_to(prompts[block], (BATCH, 3, 5)) if block < depth else before[:, 2:5]
+            x = np.asarray(inject(jnp.asarray(x), jnp.asarray(prompts), jnp.int32(depth), block, 2))
+        given = np.broadcast_to(prompts[block], (BATCH, 3, 5)) if block < depth else before[:, 2:5]
         assert_array_equal(x[:, 2:5], given)
         assert_array_equal(x[:, :2], before[:, :2])
         assert_array_equal(x[:, 5:], before[:, 5:])
@@ -260,12 +271,16 @@ def test_dropout_is_shared_attentions_alone(name):
 
 def test_dropout_keeps_the_mean():
     learner, params = LEARNERS["SharedAttention"], fresh("SharedAttention")
-    linear = {**params, "qkv": jax.tree.map(jnp.zeros_like, params["qkv"])}  # all that is left is the output's bias
-    linear["out"] = {"kernel": params["out"]["kernel"], "bias": jnp.ones((ROWS, TEXT + VISION))}
-    linear["down"] = jax.tree.map(jnp.zeros_like, params["down"])
-    keys = jax.random.split(jax.random.key(0), 2000)
-    draw = jax.jit(jax.vmap(lambda key: make_prompts(learner, linear, dropout=0.25, key=key).vision))
-    draws, start = np.asarray(draw(keys)), np.asarray(params["vision_context"])[:, None]
+    ones = {**params, "qkv": jax.tree.map(np.zeros_like, params["qkv"])}  # all that is left is the output's bias
+    ones["out"] = {"kernel": params["out"]["kernel"], "bias": np.ones((ROWS, TEXT + VISION), np.float32)}
+    ones["down"] = jax.tree.map(np.zeros_like, params["down"])
+
+    @jax.jit
+    @jax.vmap
+    def draw(key):
+        return learner.prompts(ones, jnp.int32(ROWS), dropout=jnp.float32(0.25), key=key).vision
+
+    draws, start = np.asarray(draw(jax.random.split(jax.random.key(0), 2000))), params["vision_context"][:, None]
     kept = np.abs(draws - start - 1 / 0.75) < 1e-5
     dropped = np.abs(draws - start) < 1e-5
     assert (kept | dropped).all()
@@ -371,7 +386,7 @@ def test_projectors_are_torch_sequentials(projector, bias, layers, shared):
 
     x = np.random.default_rng(0).standard_normal((ROWS, CONTEXT, 5), np.float32)
     expected = [theirs[0 if shared else row](torch.tensor(x[row])).detach().numpy() for row in range(ROWS)]
-    assert_allclose(projector(params, jnp.asarray(x)), np.stack(expected), rtol=1e-5, atol=1e-6)
+    assert_allclose(jax.jit(projector)(params, x), np.stack(expected), rtol=1e-5, atol=1e-6)
 
 
 def test_projectors_start_as_the_published_ones():

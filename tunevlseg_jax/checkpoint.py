@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
+import shutil
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -12,12 +16,16 @@ from tunevlseg_jax.errors import UserError
 
 Tree = TypeVar("Tree")
 
+ROOM = 4 << 20
+"""Bytes that a checkpoint may take beyond its arrays."""
+
 
 class Checkpoints:
     """The checkpoints of one run, numbered by epoch, the last two kept."""
 
     def __init__(self, folder: Path):
         self.folder = folder
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs, traceback and all, what it raises as well
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2, cleanup_tmp_directories=True, enable_async_checkpointing=False
         )
@@ -38,6 +46,7 @@ class Checkpoints:
           UserError: it can't be written, such as on a full disk.
         """
         try:
+            _check_room(self.folder, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + ROOM)
             self.manager.save(epoch, args=ocp.args.StandardSave(tree))
         except Exception as error:  # Orbax passes on whatever the file system's layers raise
             kept = f"; the checkpoint of epoch {self.latest} is kept" if self.latest else ""
@@ -58,6 +67,12 @@ class Checkpoints:
     def close(self) -> None:
         """Frees what Orbax holds."""
         self.manager.close()
+
+
+def _check_room(folder: Path, size: int) -> None:
+    """Raises an OSError where a disk is full: TensorStore's threads would tell stderr so, each with a traceback."""
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _first_line(error: Exception) -> str:

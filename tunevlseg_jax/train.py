@@ -122,14 +122,17 @@ class _Watch:
 
     def __init__(self, fit: Fit, folder: RunFolder, bar: Progress, task: Any):
         self.fit, self.folder, self.bar, self.task = fit, folder, bar, task
-        self.before = time.perf_counter()
+        self.started, self.seen = time.perf_counter(), 0.0
 
     def __call__(self, epoch: int, number: int, sums: Sums) -> None:
         count = float(sums.samples[0])
         loss = float(sums.loss[0]) / count
         self.check(epoch, number, loss, "loss")
         now = time.perf_counter()
-        rate, self.before = count / (now - self.before), now
+        if number == 1:  # the epoch's rate, without what was compiled or waited for before its first step
+            self.started, self.seen = now, -count
+        self.seen += count
+        rate = self.seen / max(now - self.started, 1e-9)
         told = f"loss {loss:.3f}  Dice {float(sums.dice[0]) / count:.3f}  {rate:.0f} images/s"
         self.bar.update(self.task, advance=1, description=f"epoch {epoch}/{self.fit.config.train.epochs}", told=told)
 
