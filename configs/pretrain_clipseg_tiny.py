@@ -7,8 +7,8 @@
 takes about 7 and 5 minutes on two CPU cores. The last folder is what lies in tunevlseg_jax/embedded/clipseg-tiny: test
 Dice 0.769 on scenes/photo, where a model that marks every digit, whichever is asked for, has 0.709.
 
-The towers stay frozen in the second step, as CLIPSeg's do. Training all of it on masks at once ends in that blind model:
-while the towers can't read, the sentence is noise, and the decoder learns to ignore it before they can.
+The towers stay frozen in the second step, as CLIPSeg's do. Training all of it on masks at once ended in that blind
+model: while the towers can't read, the sentence is noise, and the decoder learns to ignore it before they can.
 """
 
 from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train

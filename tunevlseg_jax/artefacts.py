@@ -118,7 +118,7 @@ class Board:
             self.writer.close()
 
     def _write(self, **event: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
         with writing(self.folder):
             self.writer.write(Event(wall_time=time.time(), **event).SerializeToString())

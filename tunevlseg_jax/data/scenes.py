@@ -14,11 +14,13 @@ import difflib
 import functools
 import importlib.resources
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from tunevlseg_jax.data.images import read_rgb
 from tunevlseg_jax.data.records import Records
 
 DOMAINS = ("photo", "ultrasound", "endoscopy", "xray")
@@ -171,19 +173,19 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
     """All digits enlarged, (1797, STROKE_SIDE, STROKE_SIDE) float32 ink in about [0, 1], and their labels (1797,)."""
     from sklearn.datasets import load_digits  # takes a second to import, which only this data set should cost
 
-    samples = load_digits()
-    padded = np.pad(samples.images.astype(np.float32) / 16.0, ((0, 0), (4, 4), (4, 4)))
+    pixels, labels = load_digits(return_X_y=True)
+    samples = np.asarray(pixels, np.float32).reshape(-1, 8, 8)
+    padded = np.pad(samples / 16.0, ((0, 0), (4, 4), (4, 4)))
     size = (STROKE_SIDE, STROKE_SIDE)
     enlarged = [cv2.GaussianBlur(cv2.resize(p, size, interpolation=cv2.INTER_CUBIC), (0, 0), 1.3) for p in padded]
-    return np.stack(enlarged), samples.target
+    return np.stack(enlarged), np.asarray(labels)
 
 
 @functools.cache
 def _photographs(split: str) -> tuple[np.ndarray, ...]:
     """A split's region of each sample photograph, (427, columns, 3) uint8, RGB."""
-    folder = importlib.resources.files("sklearn") / "datasets" / "images"
-    encoded = [np.frombuffer((folder / name).read_bytes(), np.uint8) for name in ("china.jpg", "flower.jpg")]
-    return tuple(cv2.cvtColor(cv2.imdecode(e, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)[:, REGIONS[split]] for e in encoded)
+    folder = Path(str(importlib.resources.files("sklearn"))) / "datasets" / "images"
+    return tuple(read_rgb(folder / name)[:, REGIONS[split]] for name in ("china.jpg", "flower.jpg"))
 
 
 @functools.cache
