@@ -375,7 +375,7 @@ PROJECTORS = [
 ]
 
 
-@pytest.mark.parametrize(("projector", "bias", "layers"), PROJECTORS, ids=str)
+@pytest.mark.parametrize(("projector", "bias", "layers"), PROJECTORS, ids=[str(case[0]) for case in PROJECTORS])
 @pytest.mark.parametrize("shared", [False, True])
 def test_projectors_are_torch_sequentials(projector, bias, layers, shared):
     projector = dataclasses.replace(projector, shared=shared)

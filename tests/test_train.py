@@ -271,7 +271,7 @@ def images(tmp_path) -> Path:
 def test_predicting(finished, images, tmp_path, monkeypatch, capsys):
     output = tmp_path / "masks"
     paths = sorted(path for path in images.iterdir() if path.suffix != ".txt")
-    options = "--run", finished, "--prompt", "seven", "--threshold", "0.25", "--output", output
+    options = "--run", finished, "--prompt", "seven", "--threshold", "0.02", "--output", output
     small.run(monkeypatch, predict.main, *options, "--image", images)
     assert len(paths) == 9 and "9 images" in capsys.readouterr().out
     expected = {f"{path.stem}_{kind}.png" for path in paths for kind in ("mask", "overlay")}
@@ -293,7 +293,7 @@ def test_predicting(finished, images, tmp_path, monkeypatch, capsys):
 def test_predicting_does_not_depend_on_the_other_images(finished, images, tmp_path, monkeypatch):
     for name in ("all", "one"):
         given = images if name == "all" else images / "portrait.PNG"
-        options = "--run", finished, "--prompt", "seven", "--threshold", "0.25", "--output", tmp_path / name
+        options = "--run", finished, "--prompt", "seven", "--threshold", "0.02", "--output", tmp_path / name
         small.run(monkeypatch, predict.main, *options, "--image", given)
     masks = [(tmp_path / name / "portrait_mask.png").read_bytes() for name in ("all", "one")]
     assert masks[0] == masks[1] and len(list((tmp_path / "one").iterdir())) == 2
