@@ -168,7 +168,7 @@ def test_published_round_trip_is_exact(learner, upsampling):
         (Projector(kind="low_rank", hidden=(3,)), {"1.0.weight", "1.1.weight", "1.2.weight", "1.2.bias"}),
         (Projector(kind="low_rank", hidden=(3,), norm=False), {"1.0.weight", "1.1.weight", "1.1.bias"}),
     ],
-    ids=str,
+    ids=["linear", "linear-norm", "mlp-norm", "low_rank-norm", "low_rank"],
 )
 def test_published_names_of_a_projector(projector, names):
     for shared in (False, True):
