@@ -1,0 +1,69 @@
+"""The embedded model does what the README says, and every configuration in the repository can be used."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tunevlseg_jax import config as configuration
+from tunevlseg_jax import devices, experiment, loop, metrics, pretrained, step
+from tunevlseg_jax.config import Config, Data, Scenes
+from tunevlseg_jax.data import scenes
+
+ROOT = Path(__file__).parent.parent
+RECORDS = 100
+
+
+@pytest.fixture(scope="module")
+def made() -> experiment.Experiment:
+    """The embedded model as it is; an upsampler, since something must be trainable."""
+    return experiment.build(Config(upsampling="blend", data=Data(scenes=Scenes(test=RECORDS))))
+
+
+def zero_shot_dice(made: experiment.Experiment, domain: str) -> float:
+    network, params = made.zero_shot()
+    split = made.split("test", dataclasses.replace(made.config.data, name=f"scenes/{domain}"))
+    sums, _ = loop.evaluate(network, {}, params, split, made.hyper(), 50, devices.mesh())
+    return metrics.means(sums)["dice"][0]
+
+
+def test_it_is_small(made):
+    folder = pretrained.EMBEDDED / "clipseg-tiny"
+    assert sum(array.size for array in made.frozen.values()) <= 1_500_000
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 4_000_000
+
+
+def test_photographs_are_its_domain_and_the_others_are_not(made):
+    dice = {domain: zero_shot_dice(made, domain) for domain in scenes.DOMAINS}
+    assert dice["photo"] >= 0.70
+    assert all(dice["photo"] - dice[domain] >= 0.20 for domain in scenes.DOMAINS if domain != "photo")
+
+
+def test_it_reads_the_prompt(made):
+    """The digit that is asked for is marked, and the others of the same scene are not: no blind model passes."""
+    records = scenes.load("photo", "test", 50, prompts_per_image=len(scenes.CLASSES))
+    network, params = made.zero_shot()
+    hyper = jax.tree.map(lambda values: values[0], made.hyper())
+    found = np.stack(
+        [
+            step.predict_step(params, records.images, made.table([name]), hyper, network=network)
+            for name in scenes.CLASSES
+        ],
+        axis=1,
+    )
+    true = np.zeros(found.shape, bool)
+    true[records.image, records.prompt] = records.masks
+    others = true.any(axis=1, keepdims=True) & ~true
+    assert found[true].mean() > 0.6
+    assert found[others].mean() < 0.2
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.py")), ids=lambda path: path.stem)
+def test_configurations(path):
+    config = configuration.load(str(path))
+    configuration.check(config)
+    assert path.name in path.read_text(encoding="utf-8").split('"""')[1], "its docstring gives the command"
