@@ -16,7 +16,7 @@ from conversion import rules
 from conversion.clipseg_config import config_to_huggingface
 from conversion.clipseg_tensors import clipseg_rules
 from tunevlseg_jax import network
-from tunevlseg_jax.learners import ZeroShot
+from tunevlseg_jax.learners import VPT, ZeroShot
 from tunevlseg_jax.models.clip import LEGACY_END_TOKEN, TextConfig, VisionConfig
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.network import Network, normalize
@@ -174,3 +174,26 @@ def random_images(count: int, size: tuple[int, int]) -> np.ndarray:
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+def test_live_vision_prompts_are_those_that_reach_the_mask():
+    """The gradient says so: the prompts counted as live have one, and those after them have none."""
+    config = dataclasses.replace(SMALL, vision=dataclasses.replace(SMALL.vision, blocks=6))
+    params = {f"model/{path}": weight for path, weight in network.random_model(config, jax.random.key(0)).items()}
+    net = Network(config, VPT(depth=6))
+    context = 0.1 * jax.random.normal(jax.random.key(1), (6, 4, config.vision.width))
+
+    def energy(context):
+        logits = net.logits(
+            params | {"learner/context": context},
+            jnp.asarray(random_images(1, (64, 64))),
+            jnp.zeros(1, jnp.int32),
+            jnp.asarray(PROMPTS[:1], jnp.int32),
+            depth=jnp.int32(6),
+            dropout=jnp.float32(0),
+        )
+        return jnp.square(logits).sum()
+
+    felt = jnp.abs(jax.grad(energy)(context)).max(axis=(1, 2)) > 0
+    live = config.towers(lambda phrase: jnp.zeros((0, 16))).live_vision_prompts
+    assert live == 4 and felt.tolist() == [row < live for row in range(6)]

@@ -42,7 +42,7 @@ class Towers:
       image_width: width of the pooled image vector.
       vision_width: width of the vision tower's tokens; None where the model takes no vision prompts.
       vision_blocks: number of blocks in the vision tower.
-      live_vision_blocks: how many of them, counted from the first, reach the mask.
+      live_vision_prompts: how many vision prompts, counted from the first, can reach the mask.
       embed_words: from a phrase to the embeddings of its tokens, (num_tokens, text width).
     """
 
@@ -51,7 +51,7 @@ class Towers:
     image_width: int
     vision_width: int | None
     vision_blocks: int
-    live_vision_blocks: int
+    live_vision_prompts: int
     embed_words: Callable[[str], Array]
 
 

@@ -73,11 +73,11 @@ def _introduce(made: Experiment, fit: Fit, console: Console) -> None:
         soft_wrap=True,
     )
     depth, _ = made.config.learner.values()
-    live = made.towers.live_vision_blocks
+    live = made.towers.live_vision_prompts
     if made.config.learner.vision_prompts and depth > live:
         console.print(
-            f"note: learner.depth is {depth}, but only the first {live} vision blocks reach the mask; the visual "
-            "prompts after those change nothing",
+            f"note: learner.depth is {depth}, but only the first {live} visual prompts reach the mask; the others change "
+            "nothing",
             soft_wrap=True,
         )
 

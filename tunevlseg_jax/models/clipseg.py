@@ -70,7 +70,8 @@ class CLIPSegConfig:
             image_width=self.embedding_width,
             vision_width=self.vision.width,
             vision_blocks=self.vision.blocks,
-            live_vision_blocks=max(self.taps) + 1,
+            # The last tap already holds the prompt of the block after it.
+            live_vision_prompts=min(max(self.taps) + 2, self.vision.blocks),
             embed_words=embed_words,
         )
 

@@ -84,7 +84,7 @@ class CRISConfig:
             image_width=self.vision.embedding_width,
             vision_width=None,
             vision_blocks=0,
-            live_vision_blocks=0,
+            live_vision_prompts=0,
             embed_words=embed_words,
         )
 
