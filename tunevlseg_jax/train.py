@@ -76,8 +76,8 @@ def _introduce(made: Experiment, fit: Fit, console: Console) -> None:
     live = made.towers.live_vision_prompts
     if made.config.learner.vision_prompts and depth > live:
         console.print(
-            f"note: learner.depth is {depth}, but only the first {live} visual prompts reach the mask; the others change "
-            "nothing",
+            f"note: learner.depth is {depth}, but only the first {live} visual prompts reach the mask; "
+            "the others change nothing",
             soft_wrap=True,
         )
 
