@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -141,6 +142,20 @@ def finished() -> Path:
     """The folder of a run that `config` describes."""
     train.train(config(FOLDER / "run"), Console(quiet=True))
     return FOLDER / "run"
+
+
+def metrics(folder: Path) -> list[dict]:
+    """The epochs of a run, without what the clock decides."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{name: row[name] for name in row if name not in ("seconds", "images_per_second")} for row in rows]
+
+
+def check_that_it_continues(folder: Path) -> None:
+    """A run that `config` describes and that was cut short goes on, and ends as if it had not been."""
+    train.train(config(folder), Console(quiet=True))
+    for name in ("prompts.safetensors", "results.json"):
+        assert (folder / name).read_bytes() == (finished() / name).read_bytes()
+    assert metrics(folder) == metrics(finished())
 
 
 def finish(process: subprocess.Popen, seconds: float = 180) -> tuple[int, str, str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import pytest
 import small
-from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from tunevlseg_jax import artefacts, checkpoint, evaluate, loop, pretrained, train
@@ -361,16 +360,6 @@ def test_a_validation_loss_that_is_not_finite(fails, tmp_path):
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
-def continues(folder: Path) -> None:
-    """The run goes on after epoch 1 and ends as one that was never interrupted."""
-    told = Console(record=True, quiet=True)
-    train.train(small.config(folder), told)
-    for name in ("prompts.safetensors", "results.json"):
-        assert (folder / name).read_bytes() == (small.finished() / name).read_bytes()
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2, 3]
-
-
 def test_the_last_good_checkpoint_is_kept(fails, tmp_path, config_file, monkeypatch):
     steps, train_step = [], loop.step.train_step
 
@@ -384,7 +373,7 @@ def test_the_last_good_checkpoint_is_kept(fails, tmp_path, config_file, monkeypa
         says = "the loss is nan at step 2 of epoch 2, with learning rate 0.01; the checkpoint of epoch 1 is kept"
         fails(train.main, "--config", config_file, says=says)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["1"]
-    continues(tmp_path / "run")
+    small.check_that_it_continues(tmp_path / "run")
 
 
 @contextlib.contextmanager
@@ -430,7 +419,26 @@ def test_a_full_disk_while_saving(fails, tmp_path, monkeypatch, left, foreseen):
                 train.main, "--config", config, says="can't save a checkpoint in .*; the checkpoint of epoch 1 is kept"
             )
         (disk / "filling").unlink()
-        continues(disk / "run")
+        small.check_that_it_continues(disk / "run")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as above
+def test_a_quota_while_saving(fails, tmp_path, config_file, monkeypatch):
+    """As above where no disk can be mounted: no file may grow."""
+    save, (soft, hard) = Checkpoints.save, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def late(self, epoch, tree):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64 if epoch == 2 else soft, hard))
+        try:
+            save(self, epoch, tree)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", late)
+        says = "can't save a checkpoint in .*; the checkpoint of epoch 1 is kept"
+        fails(train.main, "--config", config_file, says=says)
+    small.check_that_it_continues(tmp_path / "run")
 
 
 def test_a_full_disk_in_the_end(fails, tmp_path, monkeypatch):
@@ -447,7 +455,7 @@ def test_a_full_disk_in_the_end(fails, tmp_path, monkeypatch):
             fails(train.main, "--config", config, says="can't write .*prompts.safetensors: .*[Nn]o space left")
         assert not {"prompts.safetensors", "card.json", "results.json"} & {p.name for p in (disk / "run").iterdir()}
         (disk / "filling").unlink()
-        continues(disk / "run")
+        small.check_that_it_continues(disk / "run")
 
 
 @pytest.mark.parametrize("owner", [artefacts.RunFolder, artefacts.Board])
@@ -472,4 +480,4 @@ def test_a_log_that_can_not_be_written(fails, tmp_path, config_file, monkeypatch
         full.close()
     if owner is artefacts.RunFolder:
         (folder / "kept").replace(folder / "metrics.jsonl")
-    continues(folder)
+    small.check_that_it_continues(folder)

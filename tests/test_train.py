@@ -18,8 +18,11 @@ import small
 from numpy.testing import assert_array_equal
 from rich.console import Console
 from safetensors.numpy import load_file
+from small import metrics
 
 from tunevlseg_jax import artefacts, evaluate, predict, step, train
+from tunevlseg_jax.artefacts import Board, RunFolder
+from tunevlseg_jax.checkpoint import Checkpoints
 from tunevlseg_jax.config import Optim, Train
 from tunevlseg_jax.data.images import read_rgb
 from tunevlseg_jax.files import sha256
@@ -33,14 +36,6 @@ SCORES = ("loss", "dice", "iou", "sample_iou")
 def read(path: Path):
     """JSON."""
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def metrics(folder: Path, *, timed: bool = False) -> list[dict]:
-    """The epochs of a run, without what the clock decides."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return (
-        rows if timed else [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
-    )
 
 
 def events(folder: Path) -> list:
@@ -72,11 +67,13 @@ def test_run_folder(finished):
 
 
 def test_metrics_have_a_line_for_each_epoch(finished):
-    rows = metrics(finished, timed=True)
+    rows = metrics(finished)
+    timed = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["seconds"] > 0 and row["images_per_second"] > 0 for row in timed)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     for row in rows:
         assert tuple(row["train"]) == tuple(row["val"]) == SCORES
-        assert row["learning_rate"] == pytest.approx(1e-2) and row["seconds"] > 0 and row["images_per_second"] > 0
+        assert row["learning_rate"] == pytest.approx(1e-2)
     assert rows[-1]["train"]["loss"] < rows[0]["train"]["loss"]
 
 
@@ -147,18 +144,41 @@ def test_the_plateau_cuts_the_rate(finished, tmp_path):
     assert [row["learning_rate"] for row in metrics(tmp_path / "run")] == pytest.approx([1e-2, 1e-2, 2e-3])
 
 
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(RunFolder, "add_metrics"), (Board, "add"), (Checkpoints, "save"), (train, "_epoch_line"), (train, "_save")],
+)
+def test_a_run_may_be_interrupted_anywhere(finished, tmp_path, monkeypatch, capsys, owner, name):
+    config = small.write_config(tmp_path / "config.py", small.config(tmp_path / "run"))
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2 or owner is train:
+            raise KeyboardInterrupt
+        return write(*arguments)
+
+    write = getattr(owner, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        with pytest.raises(SystemExit) as stop:
+            small.run(monkeypatch, train.main, "--config", config)
+    assert stop.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+    small.check_that_it_continues(tmp_path / "run")
+
+
 def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
     """The process ends where nothing can be tidied up, and the same command continues."""
-    config = small.config(train=Train(epochs=40, batch_size=4, patience=40))
+    config = small.config(train=Train(epochs=20, batch_size=4, patience=20))
     command = "-m", "tunevlseg_jax.train", "--config", small.write_config(tmp_path / "config.py", config), "--workdir"
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     with small.start(*command, whole) as undisturbed, small.start(*command, killed) as process:
-        while not (killed / "checkpoints" / "3").exists():
+        while not (killed / "checkpoints" / "2").exists():
             assert process.poll() is None, process.communicate()
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         assert small.finish(process)[0] == -signal.SIGKILL
-        assert 3 <= len(metrics(killed)) < 40 and not (killed / "prompts.safetensors").exists()
+        assert 2 <= len(metrics(killed)) < 20 and not (killed / "prompts.safetensors").exists()
         assert small.finish(undisturbed)[0] == 0
 
     status, out, err = small.finish(small.start(*command, killed))
@@ -166,7 +186,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
     for name in ("prompts.safetensors", "results.json"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
     assert metrics(killed) == metrics(whole)
-    assert {event.step for event in events(killed / "tensorboard") if event.summary.value} == set(range(1, 41))
+    assert {event.step for event in events(killed / "tensorboard") if event.summary.value} == set(range(1, 21))
 
 
 def scored(monkeypatch, folder: Path, *options: object) -> tuple[dict, list[dict]]:
