@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -66,6 +68,36 @@ def filling(folder: Path, last: str) -> Iterator[Path]:
                 path.replace(folder / path.name)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """A temporary folder to write to; it takes the place of `folder`, whole, when the block ends well.
+
+    What a killed process left of an earlier try is thrown away first.
+
+    Raises:
+      UserError: another process makes the folder just now, the disk is full, or the place can't be written to.
+    """
+    folder = folder.resolve()
+    temporary, old = (folder.parent / f".{folder.name}.{name}" for name in ("incomplete", "old"))
+    with writing(folder), contextlib.ExitStack() as stack:
+        temporary.mkdir(parents=True, exist_ok=True)
+        handle = os.open(temporary, os.O_RDONLY)
+        stack.callback(os.close, handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder} is being written by another process; wait until it has ended") from None
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+        for path in temporary.iterdir():
+            shutil.rmtree(path)
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+            stack.callback(shutil.rmtree, old, ignore_errors=True)
+        temporary.rename(folder)
 
 
 def write_json(path: Path, value: Any) -> None:

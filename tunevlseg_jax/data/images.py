@@ -23,25 +23,38 @@ def read_rgb(path: Path) -> np.ndarray:
       UserError: the file can't be read, or isn't an image.
     """
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        data = path.read_bytes()
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror or error}") from error
+    return decode_rgb(data, path)
+
+
+def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
+    """(height, width, 3) uint8 of an encoded image, as `read_rgb`; `name` is what to call it in an error.
+
+    Raises:
+      UserError: it isn't an image.
+    """
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:  # more pixels than OpenCV takes
         image = None
     if image is None:
-        raise UserError(f"can't decode {path}: it is not an image, or a broken one")
+        raise UserError(f"can't decode {name}: it is not an image, or a broken one")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """(height, width) or (height, width, 3) RGB uint8 as a PNG."""
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", image)[1].tobytes()
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
     """Writes (height, width) or (height, width, 3) RGB uint8, whole or not at all."""
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    encoded = cv2.imencode(".png", image)[1]
     with replacing(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+        temporary.write_bytes(encode_png(image))
 
 
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:

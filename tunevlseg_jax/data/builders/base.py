@@ -1,0 +1,103 @@
+"""What every data set's builder shares: the format, and writing it whole or not at all."""
+
+from __future__ import annotations
+
+import abc
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tensorflow_datasets as tfds
+
+from tunevlseg_jax.data.prepared import VERSION, Example, encode, features
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.files import making
+
+tfds.disable_progress_bar()  # the command shows its own
+
+
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A data set in the prepared format, which `data/prepared.py` tells."""
+
+    VERSION = tfds.core.Version(VERSION)
+    about: str
+    homepage: ClassVar[str | None] = None
+    licence: ClassVar[str | None] = None
+
+    def __init__(self, data_dir: Path):
+        super().__init__(data_dir=data_dir, file_format="array_record")
+
+    @abc.abstractmethod
+    def splits(self) -> Mapping[str, Iterable[Example]]:
+        """The examples of train, val and test, those that the set has."""
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.about,
+            homepage=self.homepage,
+            license=self.licence,
+            features=features(),
+            disable_shuffling=True,  # in the order of the annotations, so that places and files never change
+        )
+
+    def _log_download_bytes(self) -> None:
+        """TFDS's own words, which name temporary folders, stay unsaid."""
+
+    _log_download_done = _log_download_bytes
+
+    def _split_generators(self, dl_manager: Any) -> Any:
+        return {name: self._generate_examples(examples) for name, examples in self.splits().items()}
+
+    def _generate_examples(self, examples: Iterable[Example]) -> Iterator[tuple[int, Any]]:
+        for number, example in enumerate(examples):
+            yield number, encode(example)
+
+
+class Given(Builder, skip_registration=True):
+    """A data set of examples that are there already."""
+
+    def __init__(self, data_dir: Path, name: str, splits: Mapping[str, Iterable[Example]], about: str):
+        self.name = name  # pyright: ignore[reportAttributeAccessIssue] (of each object: users name their sets)
+        self.about, self._given = about, splits
+        super().__init__(data_dir)
+
+    def splits(self) -> Mapping[str, Iterable[Example]]:
+        """As given."""
+        return self._given
+
+
+def build(root: Path, name: str, make: Callable[[Path], Builder]) -> Path:
+    """Writes the set of a builder, which `make` makes for a folder to write to; returns DIR/NAME/VERSION.
+
+    Raises:
+      UserError: the name can't be, the folder can't be written to, or whatever the builder raises.
+    """
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+        raise UserError(f"a data set can't be called {name!r}: letters, digits and underscores, a letter first")
+    with making(root / name) as temporary:
+        builder = make(temporary / "tfds")
+        builder.download_and_prepare(download_dir=temporary / "tfds")
+        (temporary / "tfds" / name / VERSION).rename(temporary / VERSION)
+        shutil.rmtree(temporary / "tfds")
+    return root / name / VERSION
+
+
+def write(root: Path, name: str, splits: Mapping[str, Iterable[Example]], about: str) -> Path:
+    """Writes a prepared set, whole or not at all; an older one of the same name is replaced.
+
+    Args:
+      root: the data folder, DIR.
+      name: of the set.
+      splits: the examples of train, val and test; generators are taken one example at a time.
+      about: what the set is.
+
+    Returns:
+      its folder, DIR/NAME/VERSION.
+
+    Raises:
+      UserError: as in `build`.
+    """
+    return build(root, name, lambda data_dir: Given(data_dir, name, splits, about))

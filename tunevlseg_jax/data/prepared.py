@@ -1,0 +1,304 @@
+"""Prepared sets: their format on disk, and how it is read; `data/builders/base.py` writes it.
+
+A prepared set is a TFDS data set in array_record, DIR/NAME/VERSION, with the splits train, val and test (a set has
+those that have records). It is written and read without TensorFlow. One example is one image and everything that is
+asked of it; TFDS stores no sequence within a sequence without TensorFlow, so prompts stand beside the records and say
+whose they are:
+
+  id        the image's name, unique in the split
+  group     patient or video sequence, "" where unknown
+  image     as downloaded where that is JPEG or PNG, else PNG
+  masks     label maps: single-channel PNG of the image's size
+  records   id (unique in the split), label (the class), mask and value (a pixel belongs to the record where map number
+            `mask` is `value`)
+  prompts   record (its place), level, text
+
+Classes that exclude each other share one map; VOID in it belongs to no class and is not background either. Masks that
+may overlap have a map each, of 0 and 1. `level` is the prompt index of medvlsm's p0 ... p9, from no words to many;
+sets with one kind of prompt have level 1 alone.
+
+A clean.json beside the splits holds the "clean" protocol: for each split, which examples of which stored split it takes
+and which of their records: {"train": [{"split": "train", "index": 0, "id": "...", "records": ["..."]}, ...], ...}.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, SupportsIndex
+
+import cv2
+import numpy as np
+
+from tunevlseg_jax.data.images import decode_rgb
+from tunevlseg_jax.errors import UserError, nearest
+from tunevlseg_jax.files import read_object
+
+VERSION = "1.0.0"
+SPLITS = ("train", "val", "test")
+CLEAN_FILE = "clean.json"
+VOID = 255
+"""In a label map: neither a class nor background."""
+LEVEL = 1
+"""The prompt level of sets that have one, and of the paper's runs."""
+
+Protocol = Literal["paper", "clean"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One thing that is asked of an image.
+
+    Attributes:
+      id: unique in the split.
+      label: name of the class.
+      mask: number of the label map.
+      value: of the record's pixels in that map.
+      prompts: phrasings by level; training draws one at random, evaluation takes the first.
+    """
+
+    id: str
+    label: str
+    mask: int
+    value: int
+    prompts: Mapping[int, tuple[str, ...]]
+
+    def phrasings(self, level: int = LEVEL) -> tuple[str, ...]:
+        """The phrasings of one level.
+
+        Raises:
+          UserError: the record has none of that level.
+        """
+        if level not in self.prompts:
+            raise UserError(f"record {self.id!r} has prompts of levels {sorted(self.prompts)}, not {level}")
+        return self.prompts[level]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image and everything that is asked of it; images are encoded.
+
+    Attributes:
+      id: the image's name, unique in the split.
+      group: patient or video sequence, "" where unknown.
+      image: JPEG or PNG.
+      masks: label maps, single-channel PNG of the image's size.
+      records: what is asked.
+    """
+
+    id: str
+    group: str
+    image: bytes
+    masks: tuple[bytes, ...]
+    records: tuple[Record, ...]
+
+    def rgb(self) -> np.ndarray:
+        """(height, width, 3) uint8 image, upright.
+
+        Raises:
+          UserError: the image is broken.
+        """
+        return decode_rgb(self.image, f"image {self.id!r}")
+
+    def maps(self) -> tuple[np.ndarray, ...]:
+        """(height, width) uint8 label maps.
+
+        Raises:
+          UserError: a map is broken.
+        """
+        decoded = []
+        for data in self.masks:
+            array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+            if array is None or array.ndim != 2 or array.dtype != np.uint8:
+                raise UserError(f"a label map of image {self.id!r} is not a grey PNG of 8 bits")
+            decoded.append(array)
+        return tuple(decoded)
+
+
+class Kept(NamedTuple):
+    """What a protocol keeps of a stored example: its split and place there, and the ids of its records."""
+
+    split: str
+    place: int
+    records: frozenset[str]
+
+
+class Prepared:
+    """One split of a prepared set, read example by example; it can be pickled.
+
+    Attributes:
+      folder: DIR/NAME/VERSION.
+      name: of the set.
+      split: train, val or test.
+      protocol: "paper" is the set as it was prepared.
+    """
+
+    def __init__(self, folder: Path, split: str, protocol: Protocol = "paper"):
+        """Opens a split; `load` finds the folder of a set.
+
+        Raises:
+          UserError: there is no such split, or the set has no such protocol.
+        """
+        self.folder, self.name, self.split, self.protocol = folder, folder.parent.name, split, protocol
+        stored = _stored(folder)
+        self._kept = _kept(folder, split) if protocol == "clean" else None
+        sources = {split} if self._kept is None else {kept.split for kept in self._kept}
+        if missing := sorted(sources - stored.keys()):
+            raise UserError(f"the set {self.name} in {folder} has no split {missing[0]!r}{nearest(missing[0], stored)}")
+        self._sources = {name: stored[name] for name in sources}
+
+    def __len__(self) -> int:
+        return len(self._sources[self.split]) if self._kept is None else len(self._kept)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[place] for place in range(len(self)))
+
+    def __getitem__(self, index: SupportsIndex) -> Example:
+        place = range(len(self))[index]
+        if self._kept is None:
+            return decode(self._sources[self.split][place])
+        kept = self._kept[place]
+        example = decode(self._sources[kept.split][kept.place])
+        return dataclasses.replace(
+            example, records=tuple(record for record in example.records if record.id in kept.records)
+        )
+
+
+def load(root: Path, name: str, split: str, protocol: Protocol = "paper") -> Prepared:
+    """A split of a prepared set.
+
+    Args:
+      root: the data folder, DIR.
+      name: of the set.
+      split: train, val or test.
+      protocol: "paper" for the set as prepared, "clean" for the splits without leaks that `prepare check` wrote.
+
+    Raises:
+      UserError: there is no such set, split or protocol.
+    """
+    return Prepared(find(root, name), split, protocol)
+
+
+def find(root: Path, name: str) -> Path:
+    """The folder of a set, DIR/NAME/VERSION.
+
+    Raises:
+      UserError: there is none.
+    """
+    folder = root / name / VERSION
+    if name not in names(root):
+        raise UserError(
+            f"there is no prepared set {name!r} in {root}{nearest(name, names(root)) if names(root) else ''}; "
+            "python -m tunevlseg_jax.prepare makes one"
+        )
+    return folder
+
+
+def names(root: Path) -> tuple[str, ...]:
+    """The prepared sets in a data folder."""
+    return tuple(sorted(path.parent.parent.name for path in root.glob(f"[!.]*/{VERSION}/features.json")))
+
+
+def features() -> Any:
+    """The format as TFDS's features."""
+    import tensorflow_datasets as tfds
+
+    text, image = tfds.features.Text(), tfds.features.Image
+    return tfds.features.FeaturesDict(
+        {
+            "id": text,
+            "group": text,
+            "image": image(shape=(None, None, None)),
+            "masks": tfds.features.Sequence(image(shape=(None, None, 1))),
+            "records": tfds.features.Sequence({"id": text, "label": text, "mask": np.int32, "value": np.int32}),
+            "prompts": tfds.features.Sequence({"record": np.int32, "level": np.int32, "text": text}),
+        }
+    )
+
+
+def encode(example: Example) -> dict[str, Any]:
+    """An example as TFDS takes it."""
+    return {
+        "id": example.id,
+        "group": example.group,
+        "image": example.image,
+        "masks": list(example.masks),
+        "records": [
+            {"id": record.id, "label": record.label, "mask": record.mask, "value": record.value}
+            for record in example.records
+        ],
+        "prompts": [
+            {"record": place, "level": level, "text": text}
+            for place, record in enumerate(example.records)
+            for level, phrasings in sorted(record.prompts.items())
+            for text in phrasings
+        ],
+    }
+
+
+def decode(stored: Mapping[str, Any]) -> Example:
+    """What `encode` gave, as it comes back from TFDS."""
+    records, prompts = stored["records"], stored["prompts"]
+    levels: list[dict[int, tuple[str, ...]]] = [{} for _ in records["id"]]
+    for place, level, text in zip(prompts["record"], prompts["level"], prompts["text"], strict=True):
+        said = levels[int(place)]
+        said[int(level)] = (*said.get(int(level), ()), text.decode())
+    return Example(
+        id=stored["id"].decode(),
+        group=stored["group"].decode(),
+        image=stored["image"],
+        masks=tuple(stored["masks"]),
+        records=tuple(
+            Record(id.decode(), label.decode(), int(mask), int(value), said)
+            for id, label, mask, value, said in zip(
+                records["id"], records["label"], records["mask"], records["value"], levels, strict=True
+            )
+        ),
+    )
+
+
+class _Encoded:
+    """A TFDS decoder that leaves images encoded; TFDS's own SkipDecoding can't do so in a sequence."""
+
+    def setup(self, *, feature: Any) -> None:
+        """TFDS calls it first."""
+
+    def decode_example_np(self, data: Any) -> Any:
+        """One image."""
+        return data
+
+    decode_batch_example_np = decode_example_np
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """The stored splits by name; their images stay encoded."""
+    import tensorflow_datasets as tfds
+
+    encoded: Any = _Encoded()
+    try:
+        builder: Any = tfds.builder_from_directory(folder)
+        return {
+            split: builder.as_data_source(split, decoders={"image": encoded, "masks": encoded})
+            for split in builder.info.splits
+        }
+    except Exception as error:  # whatever TFDS meets in files that aren't its own
+        raise UserError(f"can't read the prepared set in {folder}: {error}") from error
+
+
+def _kept(folder: Path, split: str) -> list[Kept]:
+    """The clean protocol's examples of a split."""
+    path = folder / CLEAN_FILE
+    if not path.is_file():
+        raise UserError(
+            f"there is no {path}; "
+            f"`python -m tunevlseg_jax.prepare check {folder.parent.name} --protocol clean` writes it"
+        )
+    splits = read_object(path)
+    if split not in splits:
+        raise UserError(f"{path} has no split {split!r}{nearest(split, splits)}")
+    try:
+        return [Kept(row["split"], row["index"], frozenset(row["records"])) for row in splits[split]]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} has a row of split {split!r} that lacks split, index or records") from error
