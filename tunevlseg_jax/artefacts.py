@@ -64,7 +64,7 @@ class RunFolder:
           UserError: it can't be written.
         """
         line = {
-            "epoch": epoch.number,
+            "epoch": epoch.number[0],
             "train": {name: values[0] for name, values in epoch.train.items()},
             "val": {name: values[0] for name, values in epoch.val.items()},
             "learning_rate": epoch.learning_rate[0],
@@ -108,7 +108,7 @@ class Board:
         scores |= {f"val/{name}": values[0] for name, values in epoch.val.items()}
         scores["learning_rate"] = epoch.learning_rate[0]
         self._write(
-            step=epoch.number,
+            step=epoch.number[0],
             summary={"value": [{"tag": name, "simple_value": value} for name, value in scores.items()]},
         )
 

@@ -104,6 +104,8 @@ class Train:
       epochs: at most.
       batch_size: records a step.
       seed: of initial values, order and dropout.
+      order_seed: of the order of the training records, where it isn't `seed`; a sweep's trials share one order.
+      order_skip: epochs of that order to leave out, for a trial that joined a sweep later.
       patience: epochs without a better validation loss before the run stops early.
       min_delta: what counts as better, in validation loss.
       precision: what the model computes in; "auto" is float32 on CPU and bfloat16 on GPU and TPU.
@@ -113,9 +115,16 @@ class Train:
     epochs: int = 20
     batch_size: int = 32
     seed: int = 0
+    order_seed: int | None = None
+    order_skip: int = 0
     patience: int = 12
     min_delta: float = 1e-4
     precision: Precision = "auto"
+
+    @property
+    def seed_of_order(self) -> int:
+        """The seed that decides on the order."""
+        return self.seed if self.order_seed is None else self.order_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +178,8 @@ def check(config: Config) -> None:
         "train.patience": config.train.patience >= 1,
         "train.min_delta": 0 <= config.train.min_delta < float("inf"),
         "train.seed": 0 <= config.train.seed < 2**32,
+        "train.order_seed": 0 <= config.train.seed_of_order < 2**32,
+        "train.order_skip": config.train.order_skip >= 0,
         "optim.learning_rate": 0 < config.optim.learning_rate < float("inf"),
         "optim.weight_decay": 0 <= config.optim.weight_decay < float("inf"),
         "optim.warmup_steps": config.optim.warmup_steps >= 0,

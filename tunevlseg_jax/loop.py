@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -31,7 +32,7 @@ class Loop(NamedTuple):
       state: of the steps.
       best: each trial's parameters at its best epoch.
       progress: each trial's standing.
-      epoch: (1,) int32, epochs done.
+      epoch: (trials,) int32, epochs done.
     """
 
     state: State
@@ -45,7 +46,7 @@ class Epoch:
     """What an epoch gave; the scores are (trials,) lists by name.
 
     Attributes:
-      number: from 1.
+      number: (trials,) which of the trial's epochs it was, from 1.
       train: loss, dice, iou, sample_iou over the epoch's batches, as they were trained on.
       val: the same over the validation split, after the epoch.
       learning_rate: (trials,) of the epoch, schedule aside.
@@ -54,7 +55,7 @@ class Epoch:
       improved: (trials,) whether this is the best epoch so far.
     """
 
-    number: int
+    number: list[int]
     train: dict[str, list[float]]
     val: dict[str, list[float]]
     learning_rate: list[float]
@@ -106,12 +107,13 @@ class Fit:
 def begin(trainable: Flat, hyper: Hyper, mesh: Mesh) -> Loop:
     """Before the first epoch; `trainable` has a leading trial axis."""
     # Copies: the step gives its state's buffers away, and the caller's arrays must live on.
+    trials = len(hyper.seed)
     state = devices.replicated(jax.tree.map(jnp.copy, step.init(trainable, hyper)), mesh)
-    return Loop(state, jax.tree.map(jnp.copy, state.trainable), optim.start(len(hyper.seed)), np.zeros(1, np.int32))
+    return Loop(state, jax.tree.map(jnp.copy, state.trainable), optim.start(trials), np.zeros(trials, np.int32))
 
 
 def run(fit: Fit, loop: Loop, watch: Callable[[int, int, Sums], None]) -> Iterator[tuple[Loop, Epoch]]:
-    """Trains until the last epoch, or until every trial has stopped early.
+    """Trains one trial until the last epoch, or until it has stopped early.
 
     Args:
       fit: what stays the same.
@@ -122,25 +124,39 @@ def run(fit: Fit, loop: Loop, watch: Callable[[int, int, Sums], None]) -> Iterat
     Yields:
       The loop after each epoch, whole, and what the epoch gave.
     """
-    settings = fit.config.train
-    for epoch in range(int(loop.epoch[0]) + 1, settings.epochs + 1):
+    for epoch in range(int(loop.epoch[0]) + 1, fit.config.train.epochs + 1):
         if loop.progress.stopped.all():
             return
-        started = time.perf_counter()
-        state, sums = _train_epoch(fit, loop.state, epoch, watch)
-        train = metrics.means(sums)
-        seconds = time.perf_counter() - started
-        val = metrics.means(
-            evaluate(fit.network, state.trainable, fit.frozen, fit.val, state.hyper, settings.batch_size, fit.mesh)[0]
-        )
-        progress, improved = optim.advance(
-            loop.progress, epoch, np.asarray(val["loss"]), np.asarray(val["dice"]), fit.config.optim, settings
-        )
-        rates = np.asarray(state.hyper.learning_rate) * loop.progress.rate_scale
-        state = state._replace(rate_scale=devices.replicated(jnp.asarray(progress.rate_scale), fit.mesh))
-        best = _where(devices.replicated(jnp.asarray(improved), fit.mesh), state.trainable, loop.best)
-        loop = Loop(state, best, progress, np.full(1, epoch, np.int32))
-        yield loop, Epoch(epoch, train, val, rates.tolist(), seconds, len(fit.train.records), improved.tolist())
+        loop, given = advance(fit, loop, fit.config.train.order_skip + epoch, partial(watch, epoch))
+        yield loop, given
+
+
+def advance(fit: Fit, loop: Loop, order: int, watch: Callable[[int, Sums], None]) -> tuple[Loop, Epoch]:
+    """One epoch of every trial and its validation.
+
+    Args:
+      fit: what stays the same.
+      loop: before the epoch; its state's buffers are given away.
+      order: which of the orders of the training records the trials see, from 1.
+      watch: called with the step within the epoch and its sums, as in `run`.
+    """
+    settings = fit.config.train
+    started = time.perf_counter()
+    state, sums = _train_epoch(fit, loop.state, order, watch)
+    train = metrics.means(sums)
+    seconds = time.perf_counter() - started
+    val = metrics.means(
+        evaluate(fit.network, state.trainable, fit.frozen, fit.val, state.hyper, settings.batch_size, fit.mesh)[0]
+    )
+    number = loop.epoch + 1
+    progress, improved = optim.advance(
+        loop.progress, number, np.asarray(val["loss"]), np.asarray(val["dice"]), fit.config.optim, settings
+    )
+    rates = np.asarray(state.hyper.learning_rate) * loop.progress.rate_scale
+    state = state._replace(rate_scale=devices.replicated(jnp.asarray(progress.rate_scale), fit.mesh))
+    best = _where(devices.replicated(jnp.asarray(improved), fit.mesh), state.trainable, loop.best)
+    given = Epoch(number.tolist(), train, val, rates.tolist(), seconds, len(fit.train.records), improved.tolist())
+    return Loop(state, best, progress, number), given
 
 
 def evaluate(
@@ -166,12 +182,12 @@ def evaluate(
     return totals, jax.tree.map(lambda *values: np.concatenate(values, axis=1), *rows)
 
 
-def _train_epoch(fit: Fit, state: State, epoch: int, watch: Callable[[int, int, Sums], None]) -> tuple[State, Sums]:
+def _train_epoch(fit: Fit, state: State, order: int, watch: Callable[[int, Sums], None]) -> tuple[State, Sums]:
     """Every batch of the epoch once; step n is looked at after step n + 1 has been sent off."""
     settings = fit.config.train
     records = fit.train.records
     padded = devices.rounded_up(settings.batch_size, fit.mesh, records.prompts_per_image)
-    batches = loader.training(records, settings.batch_size, padded, settings.seed, epoch)
+    batches = loader.training(records, settings.batch_size, padded, settings.seed_of_order, order)
     totals: Sums | None = None
     previous: Sums | None = None
     number = 0
@@ -185,11 +201,11 @@ def _train_epoch(fit: Fit, state: State, epoch: int, watch: Callable[[int, int, 
             schedule=fit.schedule,
         )
         if previous is not None:
-            watch(epoch, number - 1, previous)
+            watch(number - 1, previous)
         previous = sums
         totals = sums if totals is None else metrics.merge(totals, sums)
     assert totals is not None and previous is not None, "a split holds at least one record"
-    watch(epoch, number, previous)
+    watch(number, previous)
     return state, totals
 
 

@@ -77,13 +77,13 @@ def start(trials: int) -> Progress:
 
 
 def advance(
-    progress: Progress, epoch: int, loss: np.ndarray, dice: np.ndarray, optim: Optim, train: Train
+    progress: Progress, epoch: np.ndarray, loss: np.ndarray, dice: np.ndarray, optim: Optim, train: Train
 ) -> tuple[Progress, np.ndarray]:
     """After an epoch.
 
     Args:
       progress: before it.
-      epoch: its number, from 1.
+      epoch: (trials,) its number, from 1.
       loss: (trials,) validation loss.
       dice: (trials,) validation Dice.
       optim: for the plateau: the rate falls by `plateau_factor` after `plateau_patience` epochs without improvement.

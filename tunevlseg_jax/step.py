@@ -38,14 +38,14 @@ class Hyper(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a step changes, and the trials' hyperparameters; every leaf has a leading trial axis but `step`.
+    """What a step changes, and the trials' hyperparameters; every leaf has a leading trial axis.
 
     Attributes:
       trainable: parameters that train, by path.
       optimizer: AdamW's state.
       hyper: see `Hyper`.
       rate_scale: (trials,) float32, what the plateau has left of the learning rate.
-      step: int32 scalar, steps done.
+      step: (trials,) int32, steps done.
     """
 
     trainable: Flat
@@ -62,7 +62,11 @@ def init(trainable: Flat, hyper: Hyper) -> State:
         return optim.adamw(rates.learning_rate, rates.weight_decay, trial).init(trial)
 
     return State(
-        trainable, jax.vmap(one)(trainable, hyper), hyper, jnp.ones_like(hyper.learning_rate), jnp.zeros((), jnp.int32)
+        trainable=trainable,
+        optimizer=jax.vmap(one)(trainable, hyper),
+        hyper=hyper,
+        rate_scale=jnp.ones_like(hyper.learning_rate),
+        step=jnp.zeros_like(hyper.depth),
     )
 
 
@@ -90,21 +94,21 @@ def train_step(
       The state after, and each trial's sums over the batch, before the update.
     """
 
-    def loss_of(trainable: Flat, hyper: Hyper) -> tuple[Array, Sums]:
-        key = jax.random.fold_in(jax.random.key(hyper.seed), state.step)
-        scores = _scores(network, {**frozen, **trainable}, batch, table, hyper, key)
+    def loss_of(trainable: Flat, trial: State) -> tuple[Array, Sums]:
+        key = jax.random.fold_in(jax.random.key(trial.hyper.seed), trial.step)
+        scores = _scores(network, {**frozen, **trainable}, batch, table, trial.hyper, key)
         sums = metrics.total(scores, batch.weight)
         return sums.loss / sums.samples, sums
 
-    def one(trainable: Flat, optimizer: optax.OptState, hyper: Hyper, rate_scale: Array):
-        gradients, sums = jax.grad(loss_of, has_aux=True)(trainable, hyper)
-        rate = hyper.learning_rate * rate_scale * schedule(state.step)
-        transform = optim.adamw(rate, hyper.weight_decay, trainable)
-        updates, optimizer = transform.update(gradients, optimizer, trainable)
-        return optax.apply_updates(trainable, updates), optimizer, sums
+    def one(trial: State) -> tuple[State, Sums]:
+        gradients, sums = jax.grad(loss_of, has_aux=True)(trial.trainable, trial)
+        rate = trial.hyper.learning_rate * trial.rate_scale * schedule(trial.step)
+        transform = optim.adamw(rate, trial.hyper.weight_decay, trial.trainable)
+        updates, optimizer = transform.update(gradients, trial.optimizer, trial.trainable)
+        trainable = optax.apply_updates(trial.trainable, updates)
+        return trial._replace(trainable=trainable, optimizer=optimizer, step=trial.step + 1), sums
 
-    trainable, optimizer, sums = jax.vmap(one)(state.trainable, state.optimizer, state.hyper, state.rate_scale)
-    return state._replace(trainable=trainable, optimizer=optimizer, step=state.step + 1), sums
+    return jax.vmap(one)(state)
 
 
 @partial(jax.jit, static_argnames="network")

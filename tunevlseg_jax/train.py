@@ -107,11 +107,11 @@ def _train(made: Experiment, fit: Fit, folder: RunFolder, console: Console) -> L
         watch = _Watch(fit, folder, bar, task)
         for after, epoch in loop.run(fit, last, watch):
             last = after
-            watch.check(epoch.number, fit.steps_per_epoch, epoch.val["loss"][0], "validation loss")
+            watch.check(epoch.number[0], fit.steps_per_epoch, epoch.val["loss"][0], "validation loss")
             # The checkpoint last: whatever ends the process before it, the epoch is trained and told once more.
             folder.add_metrics(epoch)
             board.add(epoch)
-            folder.checkpoints.save(epoch.number, last)
+            folder.checkpoints.save(epoch.number[0], last)
             bar.console.print(_epoch_line(epoch), soft_wrap=True)
         bar.update(task, description="trained")
     return last
@@ -150,7 +150,7 @@ class _Watch:
 
 def _epoch_line(epoch: loop.Epoch) -> str:
     return (
-        f"epoch {epoch.number:3d}  train loss {epoch.train['loss'][0]:.4f} Dice {epoch.train['dice'][0]:.4f}  "
+        f"epoch {epoch.number[0]:3d}  train loss {epoch.train['loss'][0]:.4f} Dice {epoch.train['dice'][0]:.4f}  "
         f"val loss {epoch.val['loss'][0]:.4f} Dice {epoch.val['dice'][0]:.4f}"
         f"{' *' if epoch.improved[0] else '  '}  {epoch.images / epoch.seconds:.0f} images/s"
     )
