@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from tunevlseg_jax.models.attention import attention
+
 Activation = Callable[[Array], Array]
 
 
@@ -36,26 +38,6 @@ def layer_norm(x: Array, scale: Array, bias: Array, epsilon: float = 1e-5) -> Ar
     normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + epsilon)
     shape = (1,) * (x.ndim - 1) + (-1,)
     return (normal * scale.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
-
-
-def attention(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
-    """Scaled dot-product attention with its softmax in float32.
-
-    Args:
-      query: (batch, queries, heads, head width).
-      key: (batch, keys, heads, head width).
-      value: like `key`.
-      mask: (1 or batch, 1, queries, keys) bool, True where a query may look; None for everywhere.
-
-    Returns:
-      (batch, queries, heads, head width).
-    """
-    query = query * query.shape[-1] ** -0.5
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-    if mask is not None:
-        scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
 class SelfAttention(nnx.Module):

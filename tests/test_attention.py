@@ -1,0 +1,69 @@
+"""Attention is the same in every form."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from tunevlseg_jax.models import attention
+
+LENGTH = attention.MAPPED_KEYS + 3
+
+
+@pytest.fixture(scope="module")
+def arrays() -> list[jax.Array]:
+    """Three trials of query (shorter), key and value: (trials, batch, length, heads, head width)."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    lengths = (LENGTH - 10, LENGTH, LENGTH)
+    return [2 * jax.random.normal(key, (3, 2, n, 2, 4)) for key, n in zip(keys, lengths, strict=True)]
+
+
+def everything(form):
+    """The result of a form of attention and its gradients."""
+
+    def loss(query, key, value):
+        mixed = form(query, key, value)
+        return jnp.sin(mixed).sum(), mixed
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
+
+
+def check(got, expected):
+    """To float32's rounding of the largest value."""
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=0, atol=2e-6 * np.abs(b).max()), got, expected)
+
+
+def test_head_by_head_is_the_whole(arrays):
+    one = [array[0] for array in arrays]
+    check(everything(attention._head_by_head)(*one), everything(attention._whole)(*one))
+
+
+@pytest.mark.parametrize("axes", [(0, 0, 0), (0, None, None)])
+def test_under_vmap(arrays, axes):
+    given = [array if axis == 0 else array[0] for array, axis in zip(arrays, axes, strict=True)]
+    got, expected = (
+        everything(jax.vmap(form, in_axes=axes))(*given) for form in (attention._head_by_head, attention._whole)
+    )
+    check(got, expected)
+
+
+def test_the_form_follows_the_platform(arrays):
+    """Compiled for a CPU, long sequences go in a loop; for a TPU, at once, though there is no TPU here."""
+    one = [array[0] for array in arrays]
+    lowered = {
+        platform: jax.jit(attention.attention).trace(*one).lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "tpu")
+    }
+    assert "while" in lowered["cpu"] and "while" not in lowered["tpu"]
+    short = [array[:, : attention.MAPPED_KEYS - 1] for array in one]
+    assert "while" not in jax.jit(attention.attention).lower(*short).as_text()
+
+
+def test_scores_are_not_kept(arrays):
+    """Training keeps nothing as large as the scores of all heads."""
+    one = [array[0] for array in arrays]
+    saved = jax.tree.leaves(jax.vjp(attention._head_by_head, *one)[1])
+    assert max(np.size(array) for array in saved) < LENGTH**2
