@@ -15,6 +15,6 @@ config = Config(
     upsampling="blend",
     data=Data(name="scenes/ultrasound", scenes=Scenes(train=400, val=100, test=200)),
     optim=Optim(learning_rate=5e-3),
-    train=Train(epochs=20, batch_size=32),
+    train=Train(epochs=20, batch_size=32, augment=False),
     workdir="runs/quickstart",
 )

@@ -86,7 +86,7 @@ def config(workdir: Path | str = "unused", **changes) -> Config:
         upsampling="blend",
         data=Data(name="scenes/photo", scenes=Scenes(train=10, val=5, test=6)),
         optim=Optim(learning_rate=1e-2),
-        train=Train(epochs=3, batch_size=4),
+        train=Train(epochs=3, batch_size=4, augment=False),
         workdir=str(workdir),
     )
     return dataclasses.replace(usual, **changes)

@@ -17,13 +17,14 @@ from torch.nn import functional
 
 from tunevlseg_jax import experiment, network, step
 from tunevlseg_jax.config import Config, Model, Optim, Train
+from tunevlseg_jax.data.batch import Rows, Source
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
 from tunevlseg_jax.models.cris import CRIS, CRISConfig, convolve_each
 from tunevlseg_jax.models.resize import resize_matrix
 from tunevlseg_jax.models.resnet import RN50, RN101, ModifiedResNet
 from tunevlseg_jax.models.stages import Decoded, Seen
-from tunevlseg_jax.network import Batch, Network, fill
+from tunevlseg_jax.network import Network, fill
 from tunevlseg_jax.optim import Schedule
 from tunevlseg_jax.partition import module_parameters
 from tunevlseg_jax.prompts import Prompts, inject
@@ -298,11 +299,11 @@ def train(made: experiment.Experiment, steps: int) -> tuple[list[float], dict[st
     return losses, {path: np.asarray(array[0]) for path, array in state.trainable.items()}
 
 
-def batch_of(count: int, side: int) -> Batch:
+def batch_of(count: int, side: int) -> Source:
     rng = np.random.default_rng(5)
-    return Batch(
+    one = jnp.ones(count, jnp.uint8)
+    return Source(
         jnp.asarray(rng.integers(0, 256, (count, side, side, 3), np.uint8)),
-        jnp.asarray(rng.random((count, side, side)) < 0.3),
-        jnp.arange(count) % 2,
-        jnp.ones(count),
+        jnp.asarray(rng.random((count, side, side)) < 0.3, jnp.uint8),
+        Rows(None, None, bits=one, value=one, phrase=jnp.arange(count) % 2, weight=jnp.ones(count)),
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tunevlseg_jax import config as configuration
-from tunevlseg_jax import devices, experiment, loop, metrics, pretrained, step
+from tunevlseg_jax import experiment, loop, metrics, pretrained, step
 from tunevlseg_jax.config import Config, Data, Scenes
 from tunevlseg_jax.data import scenes
 
@@ -27,7 +27,7 @@ def made() -> experiment.Experiment:
 def zero_shot_dice(made: experiment.Experiment, domain: str) -> float:
     network, params = made.zero_shot()
     split = made.split("test", dataclasses.replace(made.config.data, name=f"scenes/{domain}"))
-    sums, _ = loop.evaluate(network, {}, params, split, made.hyper(), 50, devices.mesh())
+    sums, _ = loop.evaluate(network, {}, params, split, made.hyper(), 50)
     return metrics.means(sums)["dice"][0]
 
 

@@ -10,7 +10,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tunevlseg_jax.data import loader
-from tunevlseg_jax.data.records import Records
+from tunevlseg_jax.data.batch import Batch, Rows, Source, gather
+from tunevlseg_jax.data.records import Records, packed, resized
 
 RECORDS, IMAGES, SIZE = 23, 9, 6
 PROMPTS = (("one", "a one", "the digit one"), ("two",), ("three", "a three"))
@@ -27,24 +28,30 @@ def records() -> Records:
         name="test",
         split="train",
         images=np.broadcast_to(np.arange(IMAGES, dtype=np.uint8)[:, None, None, None], (IMAGES, SIZE, SIZE, 3)),
-        masks=masks,
+        **packed(masks),
         image=np.concatenate([np.arange(IMAGES), rng.integers(0, IMAGES, RECORDS - IMAGES)]).astype(np.int32),
+        label=np.zeros(RECORDS, np.int32),
         prompt=rng.integers(0, len(PROMPTS), RECORDS).astype(np.int32),
+        classes=("digit",),
         prompts=PROMPTS,
         ids=tuple(f"record {number}" for number in range(RECORDS)),
     )
 
 
-def rows(batches) -> np.ndarray:
+def pixels(records: Records, batches: list[Rows]) -> list[Batch]:
+    """The batches that those rows are."""
+    return [Batch(*map(np.asarray, gather(Source(records.images, records.maps, rows)))) for rows in batches]
+
+
+def rows(batches: list[Batch]) -> np.ndarray:
     """Which records the batches hold, padding left out."""
-    batches = list(batches)
     masks = np.concatenate([batch.masks[batch.weight > 0] for batch in batches])
     return masks[:, 0, :5] @ (1 << np.arange(5)[::-1])
 
 
 def epoch(records: Records, number: int = 1, seed: int = 0, batch_size: int = 4) -> np.ndarray:
     """The records of an epoch in their order."""
-    return rows(loader.training(records, batch_size, batch_size, seed, number))
+    return rows(pixels(records, loader.training(records, batch_size, batch_size, seed, number)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, RECORDS, 100])
@@ -62,13 +69,13 @@ def test_the_order_is_a_function_of_seed_and_epoch(records):
 
 
 def test_evaluation_keeps_the_order(records):
-    assert_array_equal(rows(loader.evaluation(records, 4, 4)), np.arange(RECORDS))
+    assert_array_equal(rows(pixels(records, loader.evaluation(records, 4, 4))), np.arange(RECORDS))
 
 
 @pytest.mark.parametrize("padded", [4, 8])
 def test_batches_have_one_shape_and_padding_no_weight(records, padded):
     for batches in (loader.training(records, 4, padded, 0, 1), loader.evaluation(records, 4, padded)):
-        batches = list(batches)
+        batches = pixels(records, batches)
         assert len(batches) == loader.num_batches(records, 4) == 6
         assert [int(batch.weight.sum()) for batch in batches] == [4] * 5 + [3]
         for batch in batches:
@@ -82,7 +89,7 @@ def test_batches_have_one_shape_and_padding_no_weight(records, padded):
 def test_image_mask_and_phrase_belong_together(records):
     training = (loader.training(records, 4, 4, 0, number) for number in (1, 2))
     for batches in (*training, loader.evaluation(records, 4, 4)):
-        for batch in batches:
+        for batch in pixels(records, batches):
             for row, image, phrase in zip(rows([batch]), batch.images, batch.phrase, strict=False):
                 assert (image == records.image[row]).all()
                 assert records.phrases[phrase] in PROMPTS[records.prompt[row]]
@@ -113,14 +120,30 @@ def test_resizing():
     masks = np.zeros((2, 40, 60), bool)
     masks[0, 10:30, 15:45] = masks[1, :, :30] = True
     both = np.zeros(2, np.int32)
-    before = Records("test", "test", images, masks, both, both, (("one",),), ("a", "b"))
-    after = loader.resized(before, (20, 30))
+    parts = {"image": both, "label": both, "prompt": both, **packed(masks)}
+    before = Records("test", "test", images, **parts, classes=("a",), prompts=(("one",),), ids=("a", "b"))
+    assert_array_equal(before.masks, masks)
+    after = resized(before, (20, 30))
     assert after.images.shape == (1, 20, 30, 3) and after.images.dtype == np.uint8  # one image for both records
-    assert after.masks.shape == (2, 20, 30) and after.masks.dtype == bool
+    assert after.masks.shape == (2, 20, 30)
     assert_array_equal(after.masks, masks[:, ::2, ::2])
     bicubic = cv2.resize(images[0], (30, 20), interpolation=cv2.INTER_CUBIC)
     assert_array_equal(after.images[0], bicubic)
-    images_alone = loader.resized(before, (20, 30), masks=False)
+    images_alone = resized(before, (20, 30), maps=False)
     assert_array_equal(images_alone.images, after.images)
-    assert images_alone.masks is masks
-    assert loader.resized(before, (40, 60)) is before
+    assert images_alone.maps is before.maps
+    assert resized(before, (40, 60)) is before
+
+
+def test_taking_some_records(records):
+    """A part is what it would be had nothing else been there, its pixels compacted or not."""
+    some = np.asarray([2, 5, 7])
+    part = records.take(some)
+    compact = part.compact()
+    assert len(compact.images) < len(records.images) and len(compact.maps) < len(records.maps)
+    for each in (part, compact):
+        assert_array_equal(each.masks, records.masks[some])
+        assert_array_equal(each.images[each.image], records.images[records.image[some]])
+        assert each.ids == tuple(records.ids[row] for row in some)
+    assert part.fingerprint() == compact.fingerprint() != records.fingerprint()
+    assert records.compact() is records

@@ -14,11 +14,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tunevlseg_jax import devices, loop, step
 from tunevlseg_jax.config import Config, Optim, Train
-from tunevlseg_jax.data import loader
+from tunevlseg_jax.data.batch import Source, gather
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.learners import SharedAttention, ZeroShot
 from tunevlseg_jax.losses import dice_ce
-from tunevlseg_jax.network import Batch
 from tunevlseg_jax.optim import Schedule
 from tunevlseg_jax.partition import split
 from tunevlseg_jax.step import Hyper, State
@@ -31,9 +30,9 @@ CONFIG = small.config(learner=LEARNER)
 
 
 @cache
-def batches(size: int = BATCH) -> tuple[Batch, ...]:
+def batches() -> tuple[Source, ...]:
     """Every batch of an epoch; the last one is half empty."""
-    return tuple(loader.training(small.build(CONFIG).split("train").records, size, size, seed=0, epoch=1))
+    return tuple(small.build(CONFIG).split("train").feed.training(BATCH, seed=0, epoch=1, augment=False))
 
 
 @cache
@@ -63,10 +62,8 @@ def train(made: Experiment, state: State, steps: int = 3, using=None) -> tuple[S
     mesh, losses = devices.mesh(), []
     frozen = devices.replicated(made.frozen, mesh)
     for number in range(steps):
-        batch = (using or batches())[number % len(using or batches())]
-        state, sums = step.train_step(
-            state, frozen, devices.shared_out(batch, mesh), table(), network=made.network, schedule=Schedule(0, 0)
-        )
+        source = (using or batches())[number % len(using or batches())]
+        state, sums = step.train_step(state, frozen, source, table(), network=made.network, schedule=Schedule(0, 0))
         losses.append(np.asarray(sums.loss / sums.samples))
     return state, np.asarray(losses)
 
@@ -97,7 +94,7 @@ def test_training_changes_what_trains_alone(config):
 def gradient_program():
     """(loss, logits) and the gradient in what trains, as a function of that and of the depth."""
     made = small.build(CONFIG)
-    batch = batches()[0]
+    batch = gather(batches()[0])
 
     def loss(trainable, depth):
         logits = made.network.logits(
@@ -216,11 +213,9 @@ def test_seeds_differ_by_dropout_alone():
 def test_padding_changes_no_gradient():
     made = small.build(small.config())
     full = batches()[0]
-    real = Batch(*(part[:3] for part in full))
-    padded = full._replace(
-        weight=np.asarray([1, 1, 1, 0], np.float32), masks=full.masks.copy(), images=full.images.copy()
-    )
-    padded.images[3], padded.masks[3] = 255, True
+    real = jax.tree.map(lambda part: part[:3], full)
+    everywhere = {name: getattr(full.rows, name).at[3].set(0) for name in ("bits", "value", "weight")}
+    padded = full._replace(images=full.images.at[3].set(255), rows=full.rows._replace(**everywhere))
     states = [train(made, begin(made, hyper(1)), 1, (batch,)) for batch in (real, padded)]
     assert_allclose(states[1][1], states[0][1], rtol=1e-6)
     real, padded = (first_gradient(state) for state, _ in states)

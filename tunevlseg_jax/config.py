@@ -14,6 +14,7 @@ from tunevlseg_jax.network import Upsampling
 from tunevlseg_jax.partition import Tune
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Placement = Literal["auto", "resident", "streaming"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +66,17 @@ class Data:
       name: scenes/photo, scenes/ultrasound, scenes/endoscopy or scenes/xray.
       full_stop: whether prompts end in a full stop.
       truncate: whether prompts that are too long are cut before their end, instead of being an error.
+      placement: where pixels are kept: "resident" on every device, "streaming" on the host, which sends each batch;
+        "auto" keeps a split on devices that have memory of their own if it fits in a quarter of what is free.
+      workers: threads that gather batches ahead of the step, in streaming; 0 for none.
       scenes: settings of the embedded data set.
     """
 
     name: str = "scenes/ultrasound"
     full_stop: bool = True
     truncate: bool = False
+    placement: Placement = "auto"
+    workers: int = 1
     scenes: Scenes = field(default_factory=Scenes)
 
 
@@ -103,8 +109,11 @@ class Train:
       tune: what trains: "prompts" (learner and upsampler), and for the fine-tuning baselines "decoder" or "all".
       epochs: at most.
       batch_size: records a step.
-      seed: of initial values, order and dropout.
-      order_seed: of the order of the training records, where it isn't `seed`; a sweep's trials share one order.
+      augment: whether training images are augmented as in the paper: with probability 0.2 a small affine map, with 0.2
+        other brightness and contrast.
+      seed: of initial values, order, augmentation and dropout.
+      order_seed: of the order of the training records and of their augmentation, where it isn't `seed`; a sweep's
+        trials share one order.
       order_skip: epochs of that order to leave out, for a trial that joined a sweep later.
       patience: epochs without a better validation loss before the run stops early.
       min_delta: what counts as better, in validation loss.
@@ -114,6 +123,7 @@ class Train:
     tune: Tune = "prompts"
     epochs: int = 20
     batch_size: int = 32
+    augment: bool = True
     seed: int = 0
     order_seed: int | None = None
     order_skip: int = 0
@@ -185,6 +195,7 @@ def check(config: Config) -> None:
         "optim.warmup_steps": config.optim.warmup_steps >= 0,
         "optim.plateau_factor": 0 < config.optim.plateau_factor <= 1,
         "optim.plateau_patience": config.optim.plateau_patience >= 1,
+        "data.workers": config.data.workers >= 0,
         "data.scenes.seed": config.data.scenes.seed >= 0,
         "data.scenes.absent_fraction": 0 <= config.data.scenes.absent_fraction <= 1,
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
@@ -30,3 +32,16 @@ def rounded_up(size: int, devices: Mesh, together: int = 1) -> int:
     """The next multiple of the number of devices, each taking whole groups of `together` rows."""
     multiple = devices.size * together
     return -(-size // multiple) * multiple
+
+
+def made_shared_out(shape: tuple[int, ...], read: Callable[[Any], np.ndarray], devices: Mesh) -> Array:
+    """An array like one of `shared_out`, of which each host reads only its own devices' parts."""
+    return jax.make_array_from_callback(shape, NamedSharding(devices, PartitionSpec("data")), read)
+
+
+def free_memory(devices: Mesh) -> int | None:
+    """Bytes free on the fullest device of this host; None where devices use the host's own memory."""
+    stats = [device.memory_stats() for device in devices.local_devices]
+    if not all(stats):
+        return None
+    return min(one["bytes_limit"] - one["bytes_in_use"] for one in stats if one)

@@ -67,12 +67,11 @@ def main() -> None:
         split,
         made.hyper(),
         made.config.train.batch_size,
-        mesh,
     )
     scores = {name: values[0] for name, values in metrics.means(sums).items()}
     folder = Path(options.output) if options.output else Path(options.run) / "evaluations"
     name = f"{data.name.replace('/', '_')}_{options.split}_{options.resolution}"
-    size = "x".join(map(str, split.records.masks.shape[1:]))
+    size = "x".join(map(str, split.records.maps.shape[1:]))
     write_json(
         folder / f"{name}.json",
         {

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from tunevlseg_jax import devices, pretrained
 from tunevlseg_jax import network as networks
-from tunevlseg_jax import pretrained
 from tunevlseg_jax.config import Config, Data, Precision
-from tunevlseg_jax.data import loader, sets
+from tunevlseg_jax.data import sets
+from tunevlseg_jax.data.feed import Feed
+from tunevlseg_jax.data.records import resized
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.loop import Split
 from tunevlseg_jax.network import Network
@@ -75,9 +77,10 @@ class Experiment:
         Raises:
           UserError: there is no such data set or split, it is empty, or a prompt is too long.
         """
-        records = sets.load(self.config.data if data is None else data, name)
-        records = loader.resized(records, self.image_size, masks=not original_masks)
-        return Split(records, self.table(records.phrases))
+        data = data or self.config.data
+        records = resized(sets.load(data, name), self.image_size, maps=not original_masks)
+        feed = Feed(records, devices.mesh(), data.placement, data.workers)
+        return Split(feed, self.table(records.phrases))
 
     def table(self, phrases: Sequence[str]) -> Array:
         """(phrases, length) int32 tokens, ready for the text tower.

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from tunevlseg_jax import devices, metrics, optim, step
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import loader
+from tunevlseg_jax.data.feed import Feed
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.metrics import Scores, Sums
 from tunevlseg_jax.network import Network
@@ -66,10 +67,15 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Split:
-    """Records at the model's size, and the tokens of their phrases."""
+    """Records at the model's size on their way to the devices, and the tokens of their phrases."""
 
-    records: Records
+    feed: Feed
     table: Array
+
+    @property
+    def records(self) -> Records:
+        """The records."""
+        return self.feed.records
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ def advance(fit: Fit, loop: Loop, order: int, watch: Callable[[int, Sums], None]
     train = metrics.means(sums)
     seconds = time.perf_counter() - started
     val = metrics.means(
-        evaluate(fit.network, state.trainable, fit.frozen, fit.val, state.hyper, settings.batch_size, fit.mesh)[0]
+        evaluate(fit.network, state.trainable, fit.frozen, fit.val, state.hyper, settings.batch_size)[0]
     )
     number = loop.epoch + 1
     progress, improved = optim.advance(
@@ -160,7 +166,7 @@ def advance(fit: Fit, loop: Loop, order: int, watch: Callable[[int, Sums], None]
 
 
 def evaluate(
-    network: Network, trainable: Flat, frozen: Flat, split: Split, hyper: Hyper, batch_size: int, mesh: Mesh
+    network: Network, trainable: Flat, frozen: Flat, split: Split, hyper: Hyper, batch_size: int
 ) -> tuple[Sums, Scores]:
     """Scores every trial on a whole split.
 
@@ -169,14 +175,10 @@ def evaluate(
     """
     totals: Sums | None = None
     parts = []
-    padded = devices.rounded_up(batch_size, mesh, split.records.prompts_per_image)
-    for batch in loader.evaluation(split.records, batch_size, padded):
-        real = int(batch.weight.sum())
-        sums, scores = step.eval_step(
-            trainable, frozen, devices.shared_out(batch, mesh), split.table, hyper, network=network
-        )
+    for number, batch in enumerate(split.feed.evaluation(batch_size)):
+        sums, scores = step.eval_step(trainable, frozen, batch, split.table, hyper, network=network)
         totals = sums if totals is None else metrics.merge(totals, sums)
-        parts.append((scores, real))
+        parts.append((scores, min(batch_size, len(split.records) - number * batch_size)))
     assert totals is not None, "a split holds at least one record"
     rows = [jax.tree.map(lambda values, real=real: np.asarray(values)[:, :real], scores) for scores, real in parts]
     return totals, jax.tree.map(lambda *values: np.concatenate(values, axis=1), *rows)
@@ -185,17 +187,15 @@ def evaluate(
 def _train_epoch(fit: Fit, state: State, order: int, watch: Callable[[int, Sums], None]) -> tuple[State, Sums]:
     """Every batch of the epoch once; step n is looked at after step n + 1 has been sent off."""
     settings = fit.config.train
-    records = fit.train.records
-    padded = devices.rounded_up(settings.batch_size, fit.mesh, records.prompts_per_image)
-    batches = loader.training(records, settings.batch_size, padded, settings.seed_of_order, order)
+    sources = fit.train.feed.training(settings.batch_size, settings.seed_of_order, order, augment=settings.augment)
     totals: Sums | None = None
     previous: Sums | None = None
     number = 0
-    for number, batch in enumerate(batches, start=1):
+    for number, source in enumerate(sources, start=1):
         state, sums = step.train_step(
             state,
             fit.frozen,
-            devices.shared_out(batch, fit.mesh),
+            source,
             fit.train.table,
             network=fit.network,
             schedule=fit.schedule,

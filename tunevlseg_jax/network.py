@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,22 +25,6 @@ Upsampling = Literal["none", "blend", "add"]
 
 
 FLOAT32 = np.dtype(np.float32)
-
-
-class Batch(NamedTuple):
-    """A batch as the step takes it.
-
-    Attributes:
-      images: (batch, height, width, 3) uint8, RGB; or (batch / n, ...), each looked at by n neighbouring rows.
-      masks: (batch, height, width) bool.
-      phrase: (batch,) int32, the row of the token table that an image is asked for.
-      weight: (batch,) float32, 1 for a record and 0 for padding.
-    """
-
-    images: Array
-    masks: Array
-    phrase: Array
-    weight: Array
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ import optax
 from jax import Array
 
 from tunevlseg_jax import metrics, optim
+from tunevlseg_jax.data.batch import Batch, Source, gather
 from tunevlseg_jax.losses import dice_ce
 from tunevlseg_jax.metrics import Scores, Sums
 from tunevlseg_jax.models.resize import resize_grid
-from tunevlseg_jax.network import Batch, Network
+from tunevlseg_jax.network import Network
 from tunevlseg_jax.optim import Schedule
 from tunevlseg_jax.partition import Flat
 
@@ -74,7 +75,7 @@ def init(trainable: Flat, hyper: Hyper) -> State:
 def train_step(
     state: State,
     frozen: Flat,
-    batch: Batch,
+    source: Source,
     table: Array,
     *,
     network: Network,
@@ -85,7 +86,7 @@ def train_step(
     Args:
       state: before; its buffers are given away.
       frozen: parameters that don't train, shared by the trials and untouched.
-      batch: shared by the trials.
+      source: of the batch, which the trials share.
       table: (phrases, length) int32, tokens.
       network: what to run.
       schedule: of the learning rate.
@@ -93,6 +94,8 @@ def train_step(
     Returns:
       The state after, and each trial's sums over the batch, before the update.
     """
+
+    batch = gather(source)
 
     def loss_of(trainable: Flat, trial: State) -> tuple[Array, Sums]:
         key = jax.random.fold_in(jax.random.key(trial.hyper.seed), trial.step)

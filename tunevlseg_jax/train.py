@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -53,8 +52,8 @@ def train(config: Config, console: Console) -> Results:
     last = _train(made, fit, folder, console)
     learnt = jax.tree.map(lambda array: np.asarray(array[0]), last.best)
     results = {
-        "zero-shot": _score(*_zero_shot(made), made, splits, mesh),
-        "tuned": _score(made.network, last.best, frozen, made, splits, mesh),
+        "zero-shot": _score(*_zero_shot(made), made, splits),
+        "tuned": _score(made.network, last.best, frozen, made, splits),
     }
     _save(made, folder.path, last, learnt, splits, results)
     console.print(_table(config, made, splits, results))
@@ -162,14 +161,12 @@ def _zero_shot(made: Experiment):
 
 
 def _score(
-    network, trainable: Flat, frozen: Flat, made: Experiment, splits: Mapping[str, Split], mesh: Mesh
+    network, trainable: Flat, frozen: Flat, made: Experiment, splits: Mapping[str, Split]
 ) -> dict[str, dict[str, float]]:
     """Means over val and test."""
     scores = {}
     for name in ("val", "test"):
-        sums, _ = loop.evaluate(
-            network, trainable, frozen, splits[name], made.hyper(), made.config.train.batch_size, mesh
-        )
+        sums, _ = loop.evaluate(network, trainable, frozen, splits[name], made.hyper(), made.config.train.batch_size)
         scores[name] = {metric: values[0] for metric, values in metrics.means(sums).items()}
     return scores
 

@@ -1,33 +1,19 @@
-"""Batches of records in an order that depends on seed and epoch alone."""
+"""Which records each batch holds, in an order that depends on seed and epoch alone."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import cast
 
-import cv2
 import grain
 import numpy as np
 from jax import Array
 
-from tunevlseg_jax.data.images import resize
+from tunevlseg_jax.data.batch import Rows
 from tunevlseg_jax.data.records import Records
-from tunevlseg_jax.network import Batch
 
 
-def resized(records: Records, size: tuple[int, int], *, masks: bool = True) -> Records:
-    """The records with their images (bicubic) and, if asked, their masks (nearest) at (height, width)."""
-    if records.images.shape[1:3] != size:
-        images = np.stack([resize(image, size, cv2.INTER_CUBIC) for image in records.images])
-        records = dataclasses.replace(records, images=images)
-    if masks and records.masks.shape[1:] != size:
-        nearest = np.stack([resize(mask.view(np.uint8), size, cv2.INTER_NEAREST) > 0 for mask in records.masks])
-        records = dataclasses.replace(records, masks=nearest)
-    return records
-
-
-def training(records: Records, batch_size: int, padded: int, seed: int, epoch: int) -> Iterator[Batch]:
+def training(records: Records, batch_size: int, padded: int, seed: int, epoch: int) -> list[Rows]:
     """The batches of one epoch, every record once and asked for by one of its phrasings, drawn at random.
 
     Where every image has the same number of records, an image's records stay together, and the vision tower sees it
@@ -50,7 +36,7 @@ def training(records: Records, batch_size: int, padded: int, seed: int, epoch: i
     return _batches(records, rows, _first_phrase(records) + chosen, batch_size, padded)
 
 
-def evaluation(records: Records, batch_size: int, padded: int) -> Iterator[Batch]:
+def evaluation(records: Records, batch_size: int, padded: int) -> list[Rows]:
     """Every record once, in its own order and asked for by its first phrasing; arguments as in `training`."""
     return _batches(records, np.arange(len(records)), _first_phrase(records), batch_size, padded)
 
@@ -60,17 +46,23 @@ def num_batches(records: Records, batch_size: int) -> int:
     return -(-len(records) // batch_size)
 
 
-def _batches(records: Records, rows: np.ndarray, phrase: np.ndarray, batch_size: int, padded: int) -> Iterator[Batch]:
+def _batches(records: Records, rows: np.ndarray, phrase: np.ndarray, batch_size: int, padded: int) -> list[Rows]:
     together = _together(records, batch_size, padded)
+    batches = []
     for start in range(0, len(rows), batch_size):
         taken = rows[start : start + batch_size]
         filled = np.pad(taken, (0, padded - len(taken)), mode="edge")
-        yield Batch(
-            images=_host(records.images[records.image[filled[::together]]]),
-            masks=_host(records.masks[filled]),
-            phrase=_host(phrase[filled].astype(np.int32)),
-            weight=_host((np.arange(padded) < len(taken)).astype(np.float32)),
+        batches.append(
+            Rows(
+                image=_host(records.image[filled[::together]]),
+                map=_host(records.map[filled]),
+                bits=_host(records.bits[filled]),
+                value=_host(records.value[filled]),
+                phrase=_host(phrase[filled].astype(np.int32)),
+                weight=_host((np.arange(padded) < len(taken)).astype(np.float32)),
+            )
         )
+    return batches
 
 
 def _together(records: Records, batch_size: int, padded: int) -> int:
@@ -80,7 +72,7 @@ def _together(records: Records, batch_size: int, padded: int) -> int:
 
 
 def _host(array: np.ndarray) -> Array:
-    """The array as it is: a batch stays in the host's memory until it is shared out over the devices."""
+    """The array as it is: rows stay in the host's memory until they are shared out over the devices."""
     return cast(Array, array)
 
 

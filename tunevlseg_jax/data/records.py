@@ -1,27 +1,44 @@
-"""What every data set is once it is in memory: images, masks, and the prompts that ask for them."""
+"""What every data set is at the model's size: images, label maps, and the records that ask for something in them."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+
+from tunevlseg_jax.data.images import resize
+
+WHOLE = 255
+"""The `bits` of a record whose map is a class map."""
 
 
 @dataclass(frozen=True)
 class Records:
     """One split of a data set; a record is an image, the mask of one thing in it, and a prompt for that thing.
 
-    An image is stored once, however many records look at it. A record's prompt is a row of `prompts`, each a
-    tuple of phrasings of the same request: training draws one at random, evaluation takes the first.
+    An image is stored once, however many records look at it, and so is a label map. A record's mask is where
+    `(maps[map] & bits) == value`. With bits 255 the map is a class map, in which every class has a value; a binary
+    mask has one bit of a map that it shares with seven others. Images and maps may be memory-mapped files, and may
+    hold rows that no record looks at.
+
+    A record's prompt is a row of `prompts`, each a tuple of phrasings of the same request: training draws one at
+    random, evaluation takes the first.
 
     Attributes:
       name: the data set's name, such as "scenes/photo".
       split: "train", "val" or "test".
       images: (image, height, width, 3) uint8, RGB.
-      masks: (record, height, width) bool.
+      maps: (map, height, width) uint8.
       image: (record,) int32, the row of `images` that a record looks at.
-      prompt: (record,) int32, the row of `prompts` that a record asks for.
+      map: (record,) int32, the row of `maps` that holds its mask.
+      bits: (record,) uint8.
+      value: (record,) uint8.
+      label: (record,) int32, the row of `classes` that it belongs to.
+      prompt: (record,) int32, the row of `prompts` that it asks for.
+      classes: names of the classes.
       prompts: the distinct requests, each one phrasing or more.
       ids: a name for each record, unique within the split.
     """
@@ -29,14 +46,28 @@ class Records:
     name: str
     split: str
     images: np.ndarray
-    masks: np.ndarray
+    maps: np.ndarray
     image: np.ndarray
+    map: np.ndarray
+    bits: np.ndarray
+    value: np.ndarray
+    label: np.ndarray
     prompt: np.ndarray
+    classes: tuple[str, ...]
     prompts: tuple[tuple[str, ...], ...]
     ids: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.masks)
+        return len(self.ids)
+
+    @property
+    def masks(self) -> np.ndarray:
+        """(record, height, width) bool, every mask by itself: for small sets."""
+        return np.stack([self.mask(row) for row in range(len(self))])
+
+    def mask(self, row: int) -> np.ndarray:
+        """(height, width) bool of one record."""
+        return (self.maps[self.map[row]] & self.bits[row]) == self.value[row]
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -46,14 +77,62 @@ class Records:
     @property
     def prompts_per_image(self) -> int:
         """How many records each image has, where it is the same number for all and they stand together; else 1."""
-        number = len(self.image) // len(self.images)
-        together = np.repeat(np.arange(len(self.images)), number)
-        return number if number > 1 and np.array_equal(self.image, together) else 1
+        changes = np.flatnonzero(np.diff(self.image)) + 1
+        number = int(changes[0]) if len(changes) else len(self)
+        groups = self.image[::number]
+        unique = len(np.unique(groups)) == len(groups)
+        return number if unique and np.array_equal(np.repeat(groups, number), self.image) else 1
+
+    def take(self, rows: np.ndarray) -> Records:
+        """The records of these rows alone; images and maps stay as they are."""
+        arrays = {name: getattr(self, name)[rows] for name in ("image", "map", "bits", "value", "label", "prompt")}
+        return dataclasses.replace(self, **arrays, ids=tuple(self.ids[row] for row in rows))
+
+    def compact(self) -> Records:
+        """The same without images and maps that no record looks at."""
+        images, image = np.unique(self.image, return_inverse=True)
+        maps, map_ = np.unique(self.map, return_inverse=True)
+        if len(images) == len(self.images) and len(maps) == len(self.maps):
+            return self
+        return dataclasses.replace(
+            self,
+            images=self.images[images],
+            maps=self.maps[maps],
+            image=image.astype(np.int32),
+            map=map_.astype(np.int32),
+        )
 
     def fingerprint(self) -> str:
         """sha256 of everything that a model sees: pixels, masks and prompts, in their order."""
         digest = hashlib.sha256()
-        for array in (self.images, np.packbits(self.masks), self.image, self.prompt):
+        for pixels, rows in ((self.images, self.image), (self.maps, self.map)):
+            used, order = np.unique(rows, return_inverse=True)
+            for row in used:
+                digest.update(np.ascontiguousarray(pixels[row]).data)
+            digest.update(order.astype(np.int32).data)
+        for array in (self.bits, self.value, self.prompt):
             digest.update(np.ascontiguousarray(array).data)
         digest.update(repr(self.prompts).encode())
         return digest.hexdigest()
+
+
+def resized(records: Records, size: tuple[int, int], *, maps: bool = True) -> Records:
+    """The records with their images (bicubic) and, if asked, their maps (nearest neighbour) at (height, width)."""
+    if records.images.shape[1:3] != size:
+        images = np.stack([resize(image, size, cv2.INTER_CUBIC) for image in records.images])
+        records = dataclasses.replace(records, images=images)
+    if maps and records.maps.shape[1:] != size:
+        nearest = np.stack([resize(plane, size, cv2.INTER_NEAREST) for plane in records.maps])
+        records = dataclasses.replace(records, maps=nearest)
+    return records
+
+
+def packed(masks: np.ndarray) -> dict[str, np.ndarray]:
+    """`maps`, `map`, `bits` and `value` of (record, height, width) bool masks, eight to a map."""
+    count = len(masks)
+    maps = np.zeros((-(-count // 8), *masks.shape[1:]), np.uint8)
+    for bit in range(8):
+        maps[: len(masks[bit::8])] |= masks[bit::8].astype(np.uint8) << bit
+    row = np.arange(count)
+    bits = (1 << row % 8).astype(np.uint8)
+    return {"maps": maps, "map": (row // 8).astype(np.int32), "bits": bits, "value": bits}

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from tunevlseg_jax.data.images import read_rgb
-from tunevlseg_jax.data.records import Records
+from tunevlseg_jax.data.records import Records, packed
 
 DOMAINS = ("photo", "ultrasound", "endoscopy", "xray")
 SPLITS = ("train", "val", "test")
@@ -125,9 +125,11 @@ def load(
         name=f"scenes/{domain}",
         split=split,
         images=images,
-        masks=masks.reshape(-1, SIZE, SIZE),
+        **packed(masks.reshape(-1, SIZE, SIZE)),
         image=np.repeat(np.arange(count, dtype=np.int32), prompts_per_image),
+        label=prompt.reshape(-1),
         prompt=prompt.reshape(-1),
+        classes=CLASSES,
         prompts=tuple(tuple(p.format(name) for p in (PHRASINGS if varied else ("{}",))) for name in CLASSES),
         ids=tuple(
             f"{split}-{index:05d}" if prompts_per_image == 1 else f"{split}-{index:05d}-{CLASSES[asked]}"

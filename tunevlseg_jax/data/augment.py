@@ -1,0 +1,127 @@
+"""The paper's augmentation, on the device: small affine maps, brightness and contrast (section 4.3)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+PROBABILITY = 0.2
+"""Of the affine map, and of the change in brightness and contrast; the two are drawn apart."""
+SCALE = 0.02
+TRANSLATION = 0.02
+"""Of the image's width and height."""
+ROTATION = 5.0
+"""Degrees, either way."""
+BRIGHTNESS = 0.1
+"""Of the range of values."""
+CONTRAST = 0.1
+
+CUBIC = -0.75
+"""The parameter `a` of the bicubic kernel, OpenCV's and torch's."""
+
+
+def augment(key: Array, images: Array, masks: Array) -> tuple[Array, Array]:
+    """Augments a batch; every image is drawn for by itself, whatever the number of images.
+
+    Args:
+      key: of the step.
+      images: (image, height, width, 3) uint8.
+      masks: (image * n, height, width) bool; n neighbours look at one image, and go the way that it goes.
+
+    Returns:
+      Images and masks of the same shapes and types.
+    """
+    count, height, width, _ = images.shape
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+    draws = jax.vmap(lambda one: jax.random.uniform(one, (8,)))(keys)
+    matrices = jax.vmap(affine, (0, None, None))(draws[:, :5], height, width)
+    images = jax.vmap(recolour)(jax.vmap(warp)(images, matrices), draws[:, 5:])
+    grouped = masks.reshape(count, -1, height, width)
+    return images, jax.vmap(warp_masks)(grouped, matrices).reshape(masks.shape)
+
+
+def affine(draws: Array, height: int, width: int) -> Array:
+    """(2, 3) float32 from output to input pixels (x, y): a scaling and a rotation about the middle, then a shift.
+
+    Args:
+      draws: (5,) uniform in [0, 1): whether at all, scale, rotation, shift to the right, shift down.
+      height: of the image.
+      width: of the image.
+    """
+    spread = 2 * draws - 1
+    scale = 1 + SCALE * spread[1]
+    angle = jnp.deg2rad(ROTATION * spread[2])
+    cos, sin = jnp.cos(angle) / scale, jnp.sin(angle) / scale
+    x, y = (width - 1) / 2, (height - 1) / 2
+    right, down = x + TRANSLATION * width * spread[3], y + TRANSLATION * height * spread[4]
+    drawn = jnp.stack(
+        [
+            jnp.stack([cos, -sin, x - cos * right + sin * down]),
+            jnp.stack([sin, cos, y - sin * right - cos * down]),
+        ]
+    )
+    return jnp.where(draws[0] < PROBABILITY, drawn, jnp.eye(2, 3))
+
+
+def warp(image: Array, matrix: Array) -> Array:
+    """(height, width, channels) uint8 where `matrix` leads, bicubic, borders replicated; as OpenCV's warpAffine.
+
+    Args:
+      image: (height, width, channels) uint8.
+      matrix: (2, 3) from output to input pixels (x, y).
+    """
+    height, width, channels = image.shape
+    x, y = _lookup(matrix, height, width)
+    left, top = jnp.floor(x), jnp.floor(y)
+    columns = [jnp.clip(left.astype(jnp.int32) + tap, 0, width - 1) for tap in range(-1, 3)]
+    rows = [jnp.clip(top.astype(jnp.int32) + tap, 0, height - 1) * width for tap in range(-1, 3)]
+    across, down = _cubic(x - left), _cubic(y - top)
+    pixels = image.reshape(height * width, channels)
+    total = jnp.zeros(image.shape, jnp.float32)
+    for row, weight in zip(rows, down, strict=True):
+        line = sum(
+            pixels[row + column].astype(jnp.float32) * share[..., None]
+            for column, share in zip(columns, across, strict=True)
+        )
+        total += line * weight[..., None]
+    return _rounded(total)
+
+
+def warp_masks(masks: Array, matrix: Array) -> Array:
+    """(mask, height, width) where `matrix` leads, nearest neighbour, borders replicated; arguments as in `warp`."""
+    _, height, width = masks.shape
+    x, y = (jnp.floor(position + 0.5).astype(jnp.int32) for position in _lookup(matrix, height, width))
+    return masks[:, jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1)]
+
+
+def recolour(image: Array, draws: Array) -> Array:
+    """Changes contrast and brightness of a uint8 image, `draws` (3,) uniform in [0, 1): whether at all, and both."""
+    spread = 2 * draws - 1
+    changed = image * (1 + CONTRAST * spread[1]) + 255 * BRIGHTNESS * spread[2]
+    return jnp.where(draws[0] < PROBABILITY, _rounded(changed), image)
+
+
+def _lookup(matrix: Array, height: int, width: int) -> tuple[Array, Array]:
+    """Where in the input each pixel of the output comes from: x and y, (height, width) float32."""
+    x = jax.lax.broadcasted_iota(jnp.float32, (height, width), 1)
+    y = jax.lax.broadcasted_iota(jnp.float32, (height, width), 0)
+    first, second = (row[0] * x + row[1] * y + row[2] for row in matrix)
+    return first, second
+
+
+def _cubic(offset: Array) -> tuple[Array, Array, Array, Array]:
+    """Weights of the four pixels around a position that lies `offset` in [0, 1) behind the second (Keys 1981)."""
+
+    def near(d: Array) -> Array:
+        return ((CUBIC + 2) * d - (CUBIC + 3)) * d * d + 1
+
+    def far(d: Array) -> Array:
+        return ((CUBIC * d - 5 * CUBIC) * d + 8 * CUBIC) * d - 4 * CUBIC
+
+    return far(1 + offset), near(offset), near(1 - offset), far(2 - offset)
+
+
+def _rounded(values: Array) -> Array:
+    """As uint8, saturated."""
+    return jnp.clip(jnp.round(values), 0, 255).astype(jnp.uint8)

@@ -1,0 +1,74 @@
+"""A batch, and where a step finds it: a pure function of indices and pixels, on the devices."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+from jax import Array
+
+from tunevlseg_jax.data.augment import augment
+
+
+class Batch(NamedTuple):
+    """A batch as the network takes it.
+
+    Attributes:
+      images: (batch, height, width, 3) uint8, RGB; or (batch / n, ...), each looked at by n neighbouring rows.
+      masks: (batch, height, width) bool.
+      phrase: (batch,) int32, the row of the token table that an image is asked for.
+      weight: (batch,) float32, 1 for a record and 0 for padding.
+    """
+
+    images: Array
+    masks: Array
+    phrase: Array
+    weight: Array
+
+
+class Rows(NamedTuple):
+    """Which records a batch holds; see `Records` for how a mask lies in its map.
+
+    Attributes:
+      image: (batch / n,) int32, rows of the images; None where the images are the batch's own, in its order.
+      map: (batch,) int32, rows of the label maps; None likewise.
+      bits: (batch,) uint8, what of its map is a record's.
+      value: (batch,) uint8, of the record's pixels in that.
+      phrase: (batch,) int32.
+      weight: (batch,) float32.
+    """
+
+    image: Array | None
+    map: Array | None
+    bits: Array
+    value: Array
+    phrase: Array
+    weight: Array
+
+
+class Source(NamedTuple):
+    """Where a step finds its batch: among the pixels of a whole set, or in the batch's own.
+
+    Attributes:
+      images: (image, height, width, 3) uint8, RGB.
+      maps: (map, height, width) uint8.
+      rows: the records.
+      draw: (2,) uint32, the key data from which augmentation draws; None for pixels as they are.
+    """
+
+    images: Array
+    maps: Array
+    rows: Rows
+    draw: Array | None = None
+
+
+def gather(source: Source) -> Batch:
+    """The batch of a source, augmented where it says so; the same whether its pixels are a set's or its own."""
+    rows = source.rows
+    images = source.images if rows.image is None else source.images[rows.image]
+    maps = source.maps if rows.map is None else source.maps[rows.map]
+    one = (-1, 1, 1)
+    masks = (maps & rows.bits.reshape(one)) == rows.value.reshape(one)
+    if source.draw is not None:
+        images, masks = augment(jax.random.wrap_key_data(source.draw), images, masks)
+    return Batch(images, masks, rows.phrase, rows.weight)

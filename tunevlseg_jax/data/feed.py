@@ -1,0 +1,118 @@
+"""How batches reach the devices: gathered on the host and sent, or by indices into a set that lives on the devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import grain
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from tunevlseg_jax import devices
+from tunevlseg_jax.config import Placement
+from tunevlseg_jax.data import loader
+from tunevlseg_jax.data.batch import Batch, Rows, Source, gather
+from tunevlseg_jax.data.records import Records
+from tunevlseg_jax.errors import UserError
+
+RESIDENT_SHARE = 0.25
+"""Of a device's free memory, what one split may take for "auto" to keep it there."""
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A split and the way its batches go; either way gives the same batches.
+
+    Attributes:
+      records: the split, at the model's size.
+      mesh: the devices.
+      placement: "resident" keeps images and label maps on every device; "streaming" sends each batch; "auto" is
+        resident where a device has memory of its own and the split fits in RESIDENT_SHARE of what is free.
+      workers: threads that gather batches ahead of the step, in streaming; 0 for none.
+    """
+
+    records: Records
+    mesh: Mesh
+    placement: Placement = "auto"
+    workers: int = 1
+
+    @cached_property
+    def resident(self) -> bool:
+        """Whether the split is kept on the devices.
+
+        Raises:
+          UserError: it should be, and doesn't fit.
+        """
+        if self.placement == "streaming":
+            return False
+        free = devices.free_memory(self.mesh)
+        bytes_needed = self.records.images.nbytes + self.records.maps.nbytes
+        if self.placement == "auto":
+            return free is not None and bytes_needed <= RESIDENT_SHARE * free
+        if free is not None and bytes_needed > free:
+            raise UserError(
+                f"{self.records.name}, {self.records.split} takes {bytes_needed / 2**30:.1f} GiB, and a device has "
+                f"{free / 2**30:.1f} GiB free; choose --data.placement streaming"
+            )
+        return True
+
+    def rows(self, batch_size: int) -> int:
+        """How many rows a batch of `batch_size` records has, so that the devices share it evenly."""
+        return devices.rounded_up(batch_size, self.mesh, self.records.prompts_per_image)
+
+    def training(self, batch_size: int, seed: int, epoch: int, *, augment: bool) -> Iterator[Source]:
+        """The batches of one epoch; see `loader.training`.
+
+        What augmentation draws depends on `seed`, epoch and step alone: all trials of a sweep see one batch, so that
+        what doesn't depend on the trial is computed once for all.
+        """
+        batches = loader.training(self._placed, batch_size, self.rows(batch_size), seed, epoch)
+        before = (epoch - 1) * len(batches)
+        for number, source in enumerate(self._sources(batches)):
+            if augment:
+                key = jax.random.fold_in(jax.random.key(seed), before + number)
+                source = source._replace(draw=devices.replicated(jax.random.key_data(key), self.mesh))
+            yield source
+
+    def evaluation(self, batch_size: int) -> Iterator[Batch]:
+        """Every record once, in the split's order; the last rows of a batch may be padding."""
+        # Gathered outside the evaluation step, so that one program of it serves splits of any number of images.
+        for source in self._sources(loader.evaluation(self._placed, batch_size, self.rows(batch_size))):
+            yield _gathered(source)
+
+    def _sources(self, batches: Sequence[Rows]) -> Iterator[Source]:
+        if self.resident:
+            images, maps = self._on_devices
+            return (Source(images, maps, devices.shared_out(rows, self.mesh)) for rows in batches)
+        ahead = grain.ReadOptions(num_threads=self.workers, prefetch_buffer_size=2 * max(1, self.workers))
+        numbers = grain.MapDataset.range(len(batches))
+        return iter(numbers.map(lambda number: self._sent(batches[number])).to_iter_dataset(ahead))
+
+    def _sent(self, rows: Rows) -> Source:
+        """A batch whose pixels are its own."""
+        images = self._read(self.records.images, np.asarray(rows.image))
+        maps = self._read(self.records.maps, np.asarray(rows.map))
+        return Source(images, maps, devices.shared_out(rows._replace(image=None, map=None), self.mesh))
+
+    def _read(self, pixels: np.ndarray, places: np.ndarray) -> Array:
+        """These rows of the split's pixels, of which each host reads its own devices' part."""
+        shape = (len(places), *pixels.shape[1:])
+        return devices.made_shared_out(shape, lambda part: pixels[places[part[0]]], self.mesh)
+
+    @cached_property
+    def _placed(self) -> Records:
+        """The records as rows of what is placed: of a resident set only what some record looks at."""
+        return self.records.compact() if self.resident else self.records
+
+    @cached_property
+    def _on_devices(self) -> tuple[Array, Array]:
+        pixels = devices.replicated((self._placed.images, self._placed.maps), self.mesh)
+        return cast(tuple[Array, Array], pixels)
+
+
+_gathered = jax.jit(gather)
