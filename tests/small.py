@@ -37,6 +37,7 @@ CONTEXT = 24
 FOLDER = Path(tempfile.mkdtemp())
 """Of the session."""
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+os.environ["TUNEVLSEG_CACHE"] = str(FOLDER / "cache")  # not the user's
 
 # What one process of the session has compiled the next one loads: it would take half a minute to compile.
 PROGRAMS = FOLDER / "programs"
