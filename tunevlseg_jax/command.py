@@ -6,7 +6,7 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import tyro
@@ -14,7 +14,7 @@ import tyro
 from tunevlseg_jax import cache
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.errors import UserError, nearest
 
 T = TypeVar("T")
 
@@ -52,6 +52,28 @@ def options(cls: type[T], program: str, description: str, default: T | None = No
     return _parse(cls, sys.argv[1:], program, description, default)
 
 
+def subcommand(defaults: Mapping[str, T], descriptions: Mapping[str, str], program: str, description: str) -> T:
+    """The command line as one of several dataclasses, which its first word chooses.
+
+    Args:
+      defaults: by that word; `tyro.MISSING` stands for what the user must give.
+      descriptions: what each of them does.
+      program: what the user typed, for the usage line.
+      description: one line on what the command does.
+
+    Raises:
+      UserError: as in `options`, or the first word is none of them.
+    """
+    first = next(iter(sys.argv[1:]), "")
+    if first not in defaults and first not in ("-h", "--help"):
+        said = repr(first) if first else "nothing"
+        raise UserError(f"{program} takes what to do as its first word, not {said}{nearest(first, defaults)}")
+    if first not in defaults:  # the list of them all
+        descriptions = {name: text.partition("\n")[0] for name, text in descriptions.items()}
+    choices = tyro.extras.subcommand_type_from_defaults(defaults, descriptions, prefix_names=False)
+    return _parse(choices, sys.argv[1:], program, description, None)
+
+
 def config_options(program: str, description: str) -> Config:
     """The configuration that `--config FILE` names, with the command line's other options over it.
 
@@ -81,7 +103,8 @@ def _parse(cls: Any, arguments: list[str], program: str, description: str, defau
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            return tyro.cli(cls, args=arguments, prog=program, description=description, default=default)
+            given = {} if default is None else {"default": default}
+            return tyro.cli(cls, args=arguments, prog=program, description=description, **given)
     except SystemExit as stop:
         if not stop.code:
             raise

@@ -17,6 +17,7 @@ Classes that exclude each other share one map; VOID in it belongs to no class an
 may overlap have a map each, of 0 and 1. `level` is the prompt index of medvlsm's p0 ... p9, from no words to many;
 sets with one kind of prompt have level 1 alone.
 
+An aliases.json beside the splits names splits that are another one: {"test": "val"} where the paper tests on val.
 A clean.json beside the splits holds the "clean" protocol: for each split, which examples of which stored split it takes
 and which of their records: {"train": [{"split": "train", "index": 0, "id": "...", "records": ["..."]}, ...], ...}.
 """
@@ -39,6 +40,7 @@ from tunevlseg_jax.files import read_object
 VERSION = "1.0.0"
 SPLITS = ("train", "val", "test")
 CLEAN_FILE = "clean.json"
+ALIASES_FILE = "aliases.json"
 VOID = 255
 """In a label map: neither a class nor background."""
 LEVEL = 1
@@ -143,14 +145,15 @@ class Prepared:
         """
         self.folder, self.name, self.split, self.protocol = folder, folder.parent.name, split, protocol
         stored = _stored(folder)
-        self._kept = _kept(folder, split) if protocol == "clean" else None
-        sources = {split} if self._kept is None else {kept.split for kept in self._kept}
+        own = aliases(folder).get(split, split)
+        self._kept = _kept(folder, own) if protocol == "clean" else None
+        sources = {own} if self._kept is None else {kept.split for kept in self._kept}
         if missing := sorted(sources - stored.keys()):
             raise UserError(f"the set {self.name} in {folder} has no split {missing[0]!r}{nearest(missing[0], stored)}")
-        self._sources = {name: stored[name] for name in sources}
+        self._own, self._sources = own, {name: stored[name] for name in sources}
 
     def __len__(self) -> int:
-        return len(self._sources[self.split]) if self._kept is None else len(self._kept)
+        return len(self._sources[self._own]) if self._kept is None else len(self._kept)
 
     def __iter__(self) -> Iterator[Example]:
         return (self[place] for place in range(len(self)))
@@ -158,7 +161,7 @@ class Prepared:
     def __getitem__(self, index: SupportsIndex) -> Example:
         place = range(len(self))[index]
         if self._kept is None:
-            return decode(self._sources[self.split][place])
+            return decode(self._sources[self._own][place])
         kept = self._kept[place]
         example = decode(self._sources[kept.split][kept.place])
         return dataclasses.replace(
@@ -199,6 +202,11 @@ def find(root: Path, name: str) -> Path:
 def names(root: Path) -> tuple[str, ...]:
     """The prepared sets in a data folder."""
     return tuple(sorted(path.parent.parent.name for path in root.glob(f"[!.]*/{VERSION}/features.json")))
+
+
+def aliases(folder: Path) -> dict[str, str]:
+    """The splits of a set that are another one, and which."""
+    return read_object(folder / ALIASES_FILE)
 
 
 def features() -> Any:

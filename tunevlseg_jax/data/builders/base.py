@@ -7,15 +7,24 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import tensorflow_datasets as tfds
 
-from tunevlseg_jax.data.prepared import VERSION, Example, encode, features
+from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Example, encode, features
 from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import making
+from tunevlseg_jax.files import making, write_json
+
+B = TypeVar("B", bound="Builder")
 
 tfds.disable_progress_bar()  # the command shows its own
+
+
+class Written(NamedTuple):
+    """How many images and records a split has."""
+
+    images: int
+    records: int
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -25,8 +34,11 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     about: str
     homepage: ClassVar[str | None] = None
     licence: ClassVar[str | None] = None
+    test_is_val: ClassVar[bool] = False
+    """Whether the paper tests on val, since the test masks aren't public."""
 
     def __init__(self, data_dir: Path):
+        self.written: dict[str, Written] = {}
         super().__init__(data_dir=data_dir, file_format="array_record")
 
     @abc.abstractmethod
@@ -49,11 +61,14 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     _log_download_done = _log_download_bytes
 
     def _split_generators(self, dl_manager: Any) -> Any:
-        return {name: self._generate_examples(examples) for name, examples in self.splits().items()}
+        return {name: self._generate_examples(name, examples) for name, examples in self.splits().items()}
 
-    def _generate_examples(self, examples: Iterable[Example]) -> Iterator[tuple[int, Any]]:
-        for number, example in enumerate(examples):
-            yield number, encode(example)
+    def _generate_examples(self, split: str, examples: Iterable[Example]) -> Iterator[tuple[int, Any]]:
+        images = records = 0
+        for example in examples:
+            yield images, encode(example)
+            images, records = images + 1, records + len(example.records)
+        self.written[split] = Written(images, records)
 
 
 class Given(Builder, skip_registration=True):
@@ -69,8 +84,8 @@ class Given(Builder, skip_registration=True):
         return self._given
 
 
-def build(root: Path, name: str, make: Callable[[Path], Builder]) -> Path:
-    """Writes the set of a builder, which `make` makes for a folder to write to; returns DIR/NAME/VERSION.
+def build(root: Path, name: str, make: Callable[[Path], B]) -> B:
+    """Writes the set of a builder, which `make` makes for a folder to write to, as DIR/NAME/VERSION.
 
     Raises:
       UserError: the name can't be, the folder can't be written to, or whatever the builder raises.
@@ -80,9 +95,12 @@ def build(root: Path, name: str, make: Callable[[Path], Builder]) -> Path:
     with making(root / name) as temporary:
         builder = make(temporary / "tfds")
         builder.download_and_prepare(download_dir=temporary / "tfds")
+        if not any(split.images for split in builder.written.values()):
+            raise UserError(f"the set {name} would be empty")
         (temporary / "tfds" / name / VERSION).rename(temporary / VERSION)
         shutil.rmtree(temporary / "tfds")
-    return root / name / VERSION
+        write_json(temporary / VERSION / ALIASES_FILE, {"test": "val"} if builder.test_is_val else {})
+    return builder
 
 
 def write(root: Path, name: str, splits: Mapping[str, Iterable[Example]], about: str) -> Path:
@@ -100,4 +118,5 @@ def write(root: Path, name: str, splits: Mapping[str, Iterable[Example]], about:
     Raises:
       UserError: as in `build`.
     """
-    return build(root, name, lambda data_dir: Given(data_dir, name, splits, about))
+    build(root, name, lambda data_dir: Given(data_dir, name, splits, about))
+    return root / name / VERSION

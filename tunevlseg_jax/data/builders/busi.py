@@ -1,0 +1,63 @@
+"""BUSI: tumours in breast ultrasound."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import numpy as np
+
+from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data.builders.items import Item
+from tunevlseg_jax.data.builders.public import PublicSet, Sizes
+from tunevlseg_jax.data.images import encode_png
+from tunevlseg_jax.data.prepared import LEVEL, Example, Record
+from tunevlseg_jax.data.source import Source
+from tunevlseg_jax.errors import UserError
+
+KIND = r"(benign|malignant|normal) \((\d+)\)"
+PROMPTS = {
+    "benign": "Tumor in the breast ultrasound image.",
+    "malignant": "Tumor in the breast ultrasound image.",
+    "normal": "No tumor in the breast ultrasound image.",
+}
+
+
+class Busi(PublicSet, skip_registration=True):
+    """BUSI (Al-Dhabyani et al. 2020): 780 breast ultrasound images, 437 benign, 210 malignant, 133 normal.
+
+    Source: Dataset_BUSI_with_GT.zip (Cairo University, Kaggle), or its folder with benign/, malignant/ and normal/;
+    CC-0 on Kaggle, CC BY 4.0 in the article. A mask is the union of an image's "_mask.png", "_mask_1.png", ...; some
+    have colours or alpha, which is left aside. The normal images' masks are empty, and the paper's prompt says so:
+    "No tumor ..."; `check` tells.
+    """
+
+    name = "busi"
+    homepage = "https://scholar.cu.edu.eg/?q=afahmy/pages/dataset"
+    licence = "CC-0 / CC BY 4.0"
+    sizes = Sizes(624, 78, 78)
+    annotated = "busi"
+
+    def items(self, source: Source) -> Iterable[Item]:
+        """One an image; seeded splits have the same shares of benign, malignant and normal."""
+        masks = defaultdict(list)
+        for name, match in source.find(rf"{KIND}_mask(?:_\d+)?\.png"):
+            masks[match[1], match[2]].append(name)
+        for image, match in source.find(rf"{KIND}\.png"):
+            kind, number = match[1], match[2]
+            if not masks[kind, number]:
+                raise UserError(f"{image} in {source} has no mask")
+            key = f"{number}_{kind}"
+            yield Item(key, partial(_load, source, key, kind, image, tuple(masks[kind, number])), stratum=kind)
+
+
+def _load(source: Source, key: str, kind: str, image: str, masks: Sequence[str]) -> Example:
+    encoded, size = encodings.image(source.read(image), image)
+    tumour = np.zeros(size, bool)
+    for mask in masks:
+        part = encodings.binary(source.read(mask), mask)
+        encodings.check_size(part, size, mask, image)
+        tumour |= part
+    record = Record(key, "tumor", 0, 1, {LEVEL: (PROMPTS[kind],)})
+    return Example(key, "", encoded, (encode_png(tumour.astype(np.uint8)),), (record,))

@@ -1,0 +1,123 @@
+"""CAMUS: chambers of the heart in ultrasound."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import numpy as np
+
+from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data.annotations import Annotation
+from tunevlseg_jax.data.builders import volumes
+from tunevlseg_jax.data.builders.items import Item
+from tunevlseg_jax.data.builders.public import PublicSet, Sizes
+from tunevlseg_jax.data.images import encode_png
+from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
+from tunevlseg_jax.data.source import Source
+from tunevlseg_jax.errors import UserError
+
+CLASSES = ("Left ventricular cavity", "Myocardium", "Left atrium cavity")
+"""Of the values 1, 2 and 3."""
+OLD_TRAINING = 450
+"""Patients of the older release's training part; its test patients begin at 1 again."""
+SUBGROUPS = {"training": "train", "validation": "val", "testing": "test"}
+SEX_LEVEL = 4
+IMAGE = r"patient(\d{4})/patient\d{4}_([24]CH_E[DS])\.(nii|nii\.gz|mhd)"
+POOLS = {"training": ("train", "val"), "testing": ("test",)}
+"""Of the older release: its folders, and the splits that they may come into."""
+
+
+class Camus(PublicSet, skip_registration=True):
+    """CAMUS (Leclerc et al. 2019): ultrasound of 500 hearts, two views at two times each.
+
+    Source: CAMUS_public.zip, or its folder with database_nifti/ and database_split/ (NIfTI); or the older release's
+    training/ and testing/ (.mhd with .raw). By registration at humanheart-project.creatis.insa-lyon.fr;
+    CC BY-NC-SA 4.0. Values 1, 2 and 3 are the left ventricle, the myocardium and the left atrium. Patients have the
+    newer release's numbers; the older one's test patients 1 to 50 are 451 to 500 there, which is checked against the
+    patients' sex that both the annotations and the release tell. Without annotations the release's own subgroups are
+    the splits, else seeded ones by patient.
+    """
+
+    name = "camus"
+    homepage = "https://humanheart-project.creatis.insa-lyon.fr/database/"
+    licence = "CC BY-NC-SA 4.0"
+    sizes = Sizes(4800, 600, 600)
+    annotated = "camus"
+
+    def items(self, source: Source) -> Iterable[Item]:
+        """One an image, with three records."""
+        self._sexes = dict(_sexes(source))
+        subgroups: dict[str, tuple[str, ...]] = dict(_subgroups(source))
+        for image, match in source.find(IMAGE):
+            mask = f"{image.removesuffix(f'.{match[3]}')}_gt.{match[3]}"
+            if mask not in source:  # the older release came without the test patients' masks at first
+                continue
+            pool = next((part for part in image.split("/") if part in POOLS), "")
+            patient = f"patient{int(match[1]) + OLD_TRAINING * (pool == 'testing'):04d}"
+            key = f"{patient}_{match[2]}"
+            load = partial(_load, source, key, patient, image, mask)
+            splits = subgroups.get(patient) or POOLS.get(pool, SPLITS)
+            yield Item(key, load, patient, splits=splits, records=len(CLASSES))
+
+    def renamed(self, annotation: Annotation, split: str) -> Annotation:
+        """The paper's test patients under the newer release's numbers."""
+        if split != "test":
+            return self._checked(annotation)
+        image, mask = (
+            re.sub(r"(?<=patient)\d+", lambda number: f"{int(number[0]) + OLD_TRAINING:04d}", name)
+            for name in (annotation.image, annotation.mask)
+        )
+        return self._checked(dataclasses.replace(annotation, image=image, mask=mask))
+
+    def _checked(self, annotation: Annotation) -> Annotation:
+        patient = annotation.image.partition("_")[0]
+        said = re.search(r"\b(fe)?male\b", " ".join(annotation.prompts.get(SEX_LEVEL, ())))
+        known = self._sexes.get(patient)
+        if said and known and (known == "F") != (said[1] is not None):
+            raise UserError(
+                f"the annotations of {annotation.image} (in the newer release's numbers) speak of a {said[0]}, but "
+                f"the source's {patient} is {known}: the two number their patients in different ways"
+            )
+        return annotation
+
+
+def _sexes(source: Source) -> Iterator[tuple[str, str]]:
+    """ "F" or "M" by patient, of the newer release."""
+    for name, match in source.find(r"(patient\d{4})/Info_4CH\.cfg"):
+        if "testing" not in name.split("/") and (sex := re.search(rb"^Sex:\s*([FM])", source.read(name), re.MULTILINE)):
+            yield match[1], sex[1].decode()
+
+
+def _subgroups(source: Source) -> Iterator[tuple[str, tuple[str]]]:
+    """The split of each patient, by the release's own division."""
+    for name, match in source.find(r"subgroup_(training|validation|testing)\.txt"):
+        for patient in source.read(name).decode().split():
+            yield patient, (SUBGROUPS[match[1].lower()],)
+
+
+def _load(source: Source, key: str, patient: str, image: str, mask: str) -> Example:
+    pixels = _read(source, image)
+    classes = _read(source, mask)
+    encodings.check_size(classes, (pixels.shape[0], pixels.shape[1]), mask, image)
+    encodings.check_values(classes, range(len(CLASSES) + 1), mask)
+    records = tuple(
+        Record(
+            f"mask_{value}/{key}_gt",
+            label,
+            0,
+            value,
+            {LEVEL: (f"{label} of the heart.", f"{label} in the cardiac ultrasound.")},
+        )
+        for value, label in enumerate(CLASSES, 1)
+    )
+    return Example(key, patient, encode_png(pixels.astype(np.uint8)), (encode_png(classes.astype(np.uint8)),), records)
+
+
+def _read(source: Source, name: str) -> np.ndarray:
+    folder = name.rpartition("/")[0]
+    if name.endswith(".mhd"):
+        return volumes.metaimage(source.read(name), name, lambda file: source.read(f"{folder}/{file}"))
+    return volumes.nifti(source.read(name), name)

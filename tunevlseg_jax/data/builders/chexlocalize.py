@@ -1,0 +1,96 @@
+"""CheXlocalize: findings in chest X-rays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data.builders import rle
+from tunevlseg_jax.data.builders.items import Item
+from tunevlseg_jax.data.builders.public import PublicSet, Sizes
+from tunevlseg_jax.data.images import encode_png
+from tunevlseg_jax.data.prepared import LEVEL, Example, Record
+from tunevlseg_jax.data.source import Source
+from tunevlseg_jax.errors import UserError
+
+RENAMED = {"Lung Opacity": "Airspace Opacity"}
+"""CheXpert's name, and that of the paper's annotations."""
+
+
+class CheXlocalize(PublicSet, skip_registration=True):
+    """CheXlocalize (Saporta et al. 2022): ten findings in 686 chest X-rays of CheXpert's validation and test parts.
+
+    Source: a folder with CheXpert/{val,test}/patientN/studyN/viewN_*.jpg (or CheXpert-v1.0/valid) and
+    CheXlocalize/gt_segmentations_{val,test}.json, or the downloads that hold them; Stanford AIMI's research use
+    agreement, not to be passed on. Masks are COCO run lengths; findings that an image doesn't show have empty ones and
+    are left out, and so are images without a finding. The paper splits both parts together, anew, by patient.
+    """
+
+    name = "chexlocalize"
+    homepage = "https://stanfordaimi.azurewebsites.net/datasets/23c56a0d-15de-405b-87c8-99c30138950c"
+    licence = "Stanford AIMI research use agreement, no redistribution"
+    sizes = Sizes(1279, 446, 452)
+    annotated = "chexlocalize"
+
+    def items(self, source: Source) -> Iterable[Item]:
+        """One an image that shows something, with a record for each finding."""
+        images = {
+            f"{match[1]}_{match[2]}_{match[3]}": name
+            for name, match in source.find(r"(patient\d+)/(study\d+)/(view\d+_\w+)\.jpg")
+        }
+        for file, _ in source.find(r"gt_segmentations_(?:val|test)\.json"):
+            for key, masks in _parse(source, file).items():
+                shown = {name: runs for name, runs in masks.items() if any(runs[1][1::2])}
+                if not shown:
+                    continue
+                if key not in images:
+                    raise UserError(f"{file} names {key}, but {source} has no {_path(key)}")
+                patient = key.partition("_")[0]
+                yield Item(key, partial(_load, source, key, images[key], shown), patient, records=len(shown))
+
+
+Runs = tuple[tuple[int, int], list[int]]
+"""(height, width) and run lengths."""
+
+
+def _path(key: str) -> str:
+    *folders, last = key.split("_")
+    return f"{'/'.join(folders)}_{last}.jpg"
+
+
+def _parse(source: Source, file: str) -> dict[str, dict[str, Runs]]:
+    """Run lengths by image and finding."""
+    try:
+        images: Mapping[str, Mapping[str, Any]] = json.loads(source.read(file))
+        return {
+            key: {
+                RENAMED.get(name, name): (
+                    (int(mask["size"][0]), int(mask["size"][1])),
+                    rle.counts(mask["counts"]) if isinstance(mask["counts"], str) else list(mask["counts"]),
+                )
+                for name, mask in masks.items()
+            }
+            for key, masks in images.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} holds no run lengths by image and finding: {error}") from error
+
+
+def _load(source: Source, key: str, image: str, shown: Mapping[str, Runs]) -> Example:
+    encoded, size = encodings.image(source.read(image), image)
+    maps, records = [], []
+    for number, (name, (own, runs)) in enumerate(shown.items()):
+        try:
+            mask = rle.decode(runs, own)
+        except ValueError as error:
+            raise UserError(f"the mask of {name} for {key} is broken: {error}") from error
+        encodings.check_size(mask, size, f"of {name} for {key}", image)
+        maps.append(encode_png(mask.astype(np.uint8)))
+        prompt = f"{name} in a chest Xray."
+        records.append(Record(f"{key}_{name.lower().replace(' ', '_')}", name, number, 1, {LEVEL: (prompt,)}))
+    return Example(key, key.partition("_")[0], encoded, tuple(maps), tuple(records))

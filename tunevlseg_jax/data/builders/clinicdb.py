@@ -1,0 +1,54 @@
+"""CVC-ClinicDB: polyps in frames of colonoscopy videos."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from functools import partial
+
+from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data.builders.items import Item, pairs, single
+from tunevlseg_jax.data.builders.public import PublicSet, Sizes
+from tunevlseg_jax.data.source import Source
+from tunevlseg_jax.errors import UserError
+
+
+class ClinicDB(PublicSet, skip_registration=True):
+    """CVC-ClinicDB (Bernal et al. 2015): 612 frames of colonoscopy videos with polyps.
+
+    Source: the download, or its folder CVC-ClinicDB with Original/1.tif ... 612.tif and "Ground Truth"/1.tif ...; the
+    copy with PNG/, TIF/ and a metadata.csv is read from its PNG files, and each frame's sequence from metadata.csv. For
+    research, to be cited. The paper's split is one of frames: nearly every test frame has a neighbour of the same
+    video in train, as `check` tells. Without annotations, sequences stay together if metadata.csv is there.
+    """
+
+    name = "clinicdb"
+    homepage = "https://polyp.grand-challenge.org/CVCClinicDB/"
+    licence = "research, with citation"
+    sizes = Sizes(490, 61, 61)
+    annotated = "clinicdb_polyp"
+
+    def items(self, source: Source) -> Iterable[Item]:
+        """One a frame, in the order of the videos."""
+        sequences = _sequences(source)
+        suffix = "png" if any(source.find(r"Original/\d+\.png")) else "tif"
+        found = pairs(source, rf"Original/(\d+)\.{suffix}", rf"Ground Truth/(\d+)\.{suffix}")
+        for key, image, mask in sorted(found, key=lambda pair: int(pair[0])):
+            group = sequences.get(key, "")
+            yield Item(
+                key,
+                partial(single, source, image, mask, encodings.binary, key=key, record=key, label="polyp", group=group),
+                group,
+            )
+
+
+def _sequences(source: Source) -> dict[str, str]:
+    """The video sequence of each frame, where there is a metadata.csv."""
+    sequences = {}
+    for name, _ in source.find(r"metadata\.csv"):
+        for number, row in enumerate(csv.DictReader(io.StringIO(source.read(name).decode("utf-8-sig"))), 2):
+            if not row.get("frame_id") or not row.get("sequence_id"):
+                raise UserError(f"row {number} of {name} lacks frame_id or sequence_id")
+            sequences[row["frame_id"].strip()] = f"sequence {row['sequence_id'].strip()}"
+    return sequences

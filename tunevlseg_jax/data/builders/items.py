@@ -1,0 +1,119 @@
+"""Images of a source that haven't been read yet, and how they become examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from tunevlseg_jax.data import encodings, splits
+from tunevlseg_jax.data.images import encode_png
+from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
+from tunevlseg_jax.data.source import Source
+from tunevlseg_jax.errors import UserError
+
+Progress = Callable[[str, Sequence["Item"]], Iterable["Item"]]
+"""Goes through the items of a split, and shows how far it has come."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image in the source that hasn't been read yet.
+
+    Attributes:
+      key: the image's name without its suffix, as the annotations call it.
+      load: reads it; its records' ids are the names of their masks without suffix, as the annotations call them.
+      group: patient or video sequence, "" where unknown.
+      stratum: what seeded splits are balanced over.
+      splits: those that the source's own division lets it come into.
+      records: how many there are, if that is known without reading.
+    """
+
+    key: str
+    load: Callable[[], Example]
+    group: str = ""
+    stratum: str = ""
+    splits: tuple[str, ...] = SPLITS
+    records: int = 1
+
+
+def dealt(
+    items: Sequence[Item], shares: Mapping[str, float], seed: int, progress: Progress
+) -> dict[str, Iterable[Example]]:
+    """The examples of each split, read when they are gone through: of seeded splits within what the items allow.
+
+    Splits that come to nothing are left out.
+    """
+    parts = [splits.Part(item.group, item.stratum, item.splits, item.records) for item in items]
+    own: dict[str, list[Item]] = {}
+    for item, split in zip(items, splits.seeded(parts, shares, seed), strict=True):
+        own.setdefault(split, []).append(item)
+    return {split: loaded(split, own[split], progress) for split in SPLITS if split in own}
+
+
+def loaded(split: str, items: Sequence[Item], progress: Progress) -> Iterator[Example]:
+    """The examples of a split, one after the other."""
+    for item in progress(split, items):
+        yield item.load()
+
+
+def stem(name: str) -> str:
+    """A path without its suffix."""
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def single(
+    source: Source,
+    image: str,
+    mask: str,
+    decode: Callable[[bytes, str], np.ndarray],
+    *,
+    key: str,
+    record: str,
+    label: str,
+    group: str = "",
+) -> Example:
+    """An image with one binary mask and one record, whose prompt is its class.
+
+    Args:
+      source: where the files are.
+      image: file in the source.
+      mask: file in the source.
+      decode: gives (height, width) bool of a mask file, given its content and name.
+      key: the image's name.
+      record: the record's.
+      label: the class.
+      group: patient or sequence.
+
+    Raises:
+      UserError: a file is broken, or the mask has another size.
+    """
+    encoded, size = encodings.image(source.read(image), image)
+    pixels = decode(source.read(mask), mask)
+    encodings.check_size(pixels, size, mask, image)
+    return Example(
+        key,
+        group,
+        encoded,
+        (encode_png(pixels.astype(np.uint8)),),
+        (Record(record, label, 0, 1, {LEVEL: (label,)}),),
+    )
+
+
+def pairs(source: Source, images: str, masks: str) -> Iterator[tuple[str, str, str]]:
+    """(key, image, mask) of the files that two patterns of `Source.find` match; their first groups are the keys.
+
+    Raises:
+      UserError: an image has no mask, or two.
+    """
+    found: dict[str, str] = {}
+    for name, match in source.find(masks):
+        if match[1] in found:
+            raise UserError(f"{source} has two masks for {match[1]!r}: {found[match[1]]} and {name}")
+        found[match[1]] = name
+    for name, match in source.find(images):
+        if match[1] not in found:
+            raise UserError(f"{name} in {source} has no mask")
+        yield match[1], name, found[match[1]]

@@ -1,0 +1,113 @@
+"""What the ten public sets share: files in, items out, and the splits of the paper or seeded ones."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import inspect
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from tunevlseg_jax.data import annotations
+from tunevlseg_jax.data.annotations import Annotation
+from tunevlseg_jax.data.builders.base import Builder
+from tunevlseg_jax.data.builders.items import Item, Progress, dealt, stem
+from tunevlseg_jax.data.prepared import SPLITS, Example, Record
+from tunevlseg_jax.data.source import Source
+from tunevlseg_jax.errors import UserError
+
+
+class Sizes(NamedTuple):
+    """Records in each split of the paper's Table 1."""
+
+    train: int
+    val: int
+    test: int
+
+
+class PublicSet(Builder, skip_registration=True):
+    """A public set; its docstring says what it is, where it comes from and what its source looks like.
+
+    Attributes:
+      sizes: records in the paper's Table 1.
+      annotated: its folder in medvlsm's `data/`, "" for sets that have none.
+    """
+
+    sizes: ClassVar[Sizes]
+    annotated: ClassVar[str] = ""
+
+    def __init__(self, data_dir: Path, source: Source, annotated: Path | None, seed: int, progress: Progress):
+        """Makes the builder.
+
+        Args:
+          data_dir: where it writes.
+          source: the download.
+          annotated: medvlsm's `data/`, for the paper's splits and prompts.
+          seed: of the splits without it.
+          progress: shows how far it has come.
+
+        Raises:
+          UserError: there are annotations for a set whose splits are its own.
+        """
+        self.about = inspect.cleandoc(type(self).__doc__ or "")
+        self._source, self._seed, self._progress = source, seed, progress
+        if annotated is not None and not self.annotated:
+            raise UserError(f"{self.name} has its own splits and no annotations; leave --annotations out")
+        self._annotations = None if annotated is None else annotated / self.annotated / "anns"
+        super().__init__(data_dir)
+
+    @abc.abstractmethod
+    def items(self, source: Source) -> Iterable[Item]:
+        """The images of the source, those that the paper uses."""
+
+    def renamed(self, annotation: Annotation, split: str) -> Annotation:
+        """An annotation of a split with the names that this set's items have."""
+        return annotation
+
+    def splits(self) -> Mapping[str, Iterable[Example]]:
+        """The paper's splits, record for record, or seeded ones of the same proportions."""
+        items = self._by_key()
+        if self._annotations is not None:
+            return {split: self._annotated(items, split, self._annotations / f"{split}.json") for split in SPLITS}
+        return dealt(tuple(items.values()), self.sizes._asdict(), self._seed, self._progress)
+
+    def _by_key(self) -> dict[str, Item]:
+        items: dict[str, Item] = {}
+        for item in self.items(self._source):
+            if item.key in items:
+                raise UserError(f"{self._source} has two images {item.key!r}; give a --source with one copy of the set")
+            items[item.key] = item
+        if not items:
+            raise UserError(f"{self._source} has no images of {self.name}. {self.about.partition(chr(10) * 2)[2]}")
+        return items
+
+    def _annotated(self, items: Mapping[str, Item], split: str, path: Path) -> Iterator[Example]:
+        """The images that the annotations of a split name, each once, with the records that they name."""
+        asked: dict[str, list[Annotation]] = {}
+        for row in annotations.read(path):
+            annotation = self.renamed(row, split)
+            asked.setdefault(stem(annotation.image), []).append(annotation)
+        if missing := [key for key in asked if key not in items]:
+            raise UserError(
+                f"{path} names {len(asked)} images; {self._source} lacks {len(missing)} of them, such as {missing[0]!r}"
+            )
+        return self._matched(split, {items[key]: rows for key, rows in asked.items()}, path)
+
+    def _matched(self, split: str, asked: Mapping[Item, Sequence[Annotation]], path: Path) -> Iterator[Example]:
+        for item in self._progress(split, tuple(asked)):
+            example = item.load()
+            own = {record.id: record for record in example.records}
+            said: list[Record] = []
+            times = Counter[str]()
+            for annotation in asked[item]:
+                name = stem(annotation.mask)
+                if name not in own:
+                    raise UserError(
+                        f"{path} names the mask {annotation.mask!r}; {self._source} has none for {item.key}"
+                    )
+                times[name] += 1
+                unique = name if times[name] == 1 else f"{name}#{times[name]}"  # the paper's splits have repeated rows
+                said.append(dataclasses.replace(own[name], id=unique, prompts=annotation.prompts))
+            yield dataclasses.replace(example, records=tuple(said))

@@ -1,0 +1,139 @@
+"""How images and masks come on disk, and how they become what prepared sets hold."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from tunevlseg_jax.data.images import decode_rgb, encode_png
+from tunevlseg_jax.errors import UserError
+
+Image.MAX_IMAGE_PIXELS = None  # whole-slide images are large, and no attack
+KEPT = ("JPEG", "MPO", "PNG")
+LOSSY = ("JPEG", "MPO", "WEBP")
+ROTATED = (5, 6, 7, 8)
+"""EXIF orientations that swap height and width."""
+Colour = tuple[int, int, int]
+
+
+def image(data: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
+    """An image as prepared sets hold it (JPEG and PNG as they are, others as PNG), and its upright (height, width).
+
+    Raises:
+      UserError: it isn't an image, or a broken one; half a JPEG is one as well.
+    """
+    opened = _open(data, name)
+    width, height = opened.size
+    if opened.getexif().get(0x0112) in ROTATED:
+        width, height = height, width
+    if opened.format in KEPT:
+        return data, (height, width)
+    return encode_png(decode_rgb(data, name)), (height, width)
+
+
+def values(data: bytes, name: str) -> tuple[np.ndarray, bool]:
+    """A mask file's stored values and whether it is lossless.
+
+    A palette's indices rather than its colours: (height, width) uint8; grey (height, width), 0 and 1 if it has 1 bit;
+    colours (height, width, 3) uint8, without alpha.
+
+    Raises:
+      UserError: it isn't an image, or a broken one.
+    """
+    opened = _open(data, name)
+    lossless = opened.format not in LOSSY
+    if opened.mode in ("L", "P", "1") or opened.mode.startswith("I"):
+        array = np.asarray(opened)
+        return array.astype(np.uint8) if array.dtype == bool else array, lossless
+    if opened.mode in ("LA", "PA"):
+        return np.asarray(opened.getchannel(0)), lossless
+    return np.asarray(opened.convert("RGB")), lossless
+
+
+def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
+    """(height, width) bool of a two-valued mask; of colours, the brightest channel.
+
+    The brighter value is the object: 1 of 0 and 1, 255 of 0 and 255. Lossy files and shades between are cut in the
+    middle of the range, or at `threshold`.
+
+    Raises:
+      UserError: as in `values`.
+    """
+    array, _ = values(data, name)
+    if array.ndim == 3:
+        array = array.max(-1)
+    if threshold is not None:
+        return array > threshold
+    highest = int(array.max(initial=0))
+    return array > (0 if highest <= 1 else 127 if highest <= 255 else 32767)
+
+
+def by_colour(data: bytes, name: str, table: Mapping[Colour, int], *, nearest: bool | None = None) -> np.ndarray:
+    """(height, width) uint8 label map of a colour-coded mask.
+
+    Args:
+      data: the file.
+      name: what to call it in an error.
+      table: the value of each colour.
+      nearest: whether other colours count as the nearest of the table; None for lossy files only.
+
+    Raises:
+      UserError: as in `values`, or a lossless file has a colour that the table lacks.
+    """
+    opened = _open(data, name)
+    pixels = np.asarray(opened.convert("RGB"))
+    packed = (pixels.astype(np.int32) << np.asarray([16, 8, 0], np.int32)).sum(-1, dtype=np.int32)
+    colours, inverse = np.unique(packed, return_inverse=True)
+    channels = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1)
+    distances = np.square(channels[:, None] - np.asarray(list(table), np.int32)[None]).sum(-1)
+    furthest = int(distances.min(1).argmax())
+    if not (opened.format in LOSSY if nearest is None else nearest) and distances[furthest].min():
+        raise UserError(
+            f"{name} has the colour {tuple(channels[furthest].tolist())}, which is no class; there are {sorted(table)}"
+        )
+    numbers = np.asarray(list(table.values()), np.uint8)
+    return numbers[distances.argmin(1)][inverse].reshape(pixels.shape[:2])
+
+
+def two_valued(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
+    """(height, width) bool as `binary`, but of a lossless file without a threshold two values are all that may be.
+
+    Raises:
+      UserError: as in `values`, or there are more values.
+    """
+    array, lossless = values(data, name)
+    found = np.unique(array.reshape(-1, *array.shape[2:]), axis=0)
+    if threshold is None and lossless and len(found) > 2:
+        raise UserError(
+            f"mask {name} has {len(found)} values, such as {found[1].tolist()}, and isn't binary; give --encoding "
+            "palette or colour with --classes, or cut grey shades with --threshold"
+        )
+    return binary(data, name, threshold)
+
+
+def check_size(mask: np.ndarray, size: tuple[int, int], name: str, image_name: str) -> None:
+    """Raises a UserError at a mask of another size than its image."""
+    if mask.shape[:2] != size:
+        height, width = mask.shape[:2]
+        raise UserError(
+            f"mask {name} is {width}x{height} pixels, but its image {image_name} is {size[1]}x{size[0]} (upright)"
+        )
+
+
+def check_values(mask: np.ndarray, allowed: Sequence[int], name: str) -> None:
+    """Raises a UserError at a value of a label map that isn't allowed."""
+    if unknown := sorted({int(value) for value in np.unique(mask)} - set(allowed)):
+        raise UserError(f"mask {name} has the value {unknown[0]}, which is no class; there are {sorted(allowed)}")
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    """An image, decoded to its end."""
+    try:
+        opened = Image.open(io.BytesIO(data))
+        opened.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"can't decode {name}: it is not an image, or a broken one") from error
+    return opened
