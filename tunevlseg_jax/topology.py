@@ -1,0 +1,181 @@
+"""A training step compiled for a TPU slice that isn't there: what it would take of each chip."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tunevlseg_jax import devices, step
+from tunevlseg_jax.data.batch import Rows, Source
+from tunevlseg_jax.errors import UserError, nearest
+from tunevlseg_jax.experiment import Experiment
+from tunevlseg_jax.optim import Schedule
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Published figures of a TPU chip, from docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e}.
+
+    Attributes:
+      flops: bfloat16 operations a second.
+      memory: bytes of HBM.
+      bandwidth: bytes a second from and to it.
+      interconnect: bytes a second to other chips, in one direction (half of the published sum of both).
+    """
+
+    flops: float
+    memory: float
+    bandwidth: float
+    interconnect: float
+
+
+CHIPS = {
+    "v5e": Chip(197e12, 16e9, 819e9, 200e9),
+    "v5p": Chip(459e12, 95e9, 2765e9, 600e9),
+    "v6e": Chip(918e12, 32e9, 1638e9, 400e9),
+}
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+_SHAPE = re.compile(r"(pred|[a-z]+\d+)\[([\d,]*)\]")
+_COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one training step takes of each chip of a slice.
+
+    Attributes:
+      name: of the slice, such as "v5e:4x4".
+      chips: how many.
+      batch: records a chip.
+      seconds: of compilation.
+      held: bytes of what goes in: frozen weights, trainable tree, optimizer, batch.
+      temporary: bytes of what the step makes, activations above all.
+      flops: operations.
+      bytes: to and from HBM, as the compiler counts them.
+      collectives: bytes by kind of collective, and how many of them.
+    """
+
+    name: str
+    chips: int
+    batch: int
+    seconds: float
+    held: int
+    temporary: int
+    flops: float
+    bytes: float
+    collectives: dict[str, tuple[int, int]]
+
+    @property
+    def chip(self) -> Chip:
+        """Which chip."""
+        return CHIPS[self.name.partition(":")[0]]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the step fits in the chip's memory."""
+        return self.held + self.temporary <= self.chip.memory
+
+    @property
+    def bound(self) -> dict[str, float]:
+        """Seconds that a step takes at least, by what bounds it (Williams et al. 2009's roofline)."""
+        sent = sum(size for size, _ in self.collectives.values()) * 2 * (self.chips - 1) / self.chips
+        return {
+            "compute": self.flops / self.chip.flops,
+            "memory": self.bytes / self.chip.bandwidth,
+            "interconnect": sent / self.chip.interconnect,
+        }
+
+
+def plan(made: Experiment, name: str, batch: int) -> Plan:
+    """Compiles the training step of an experiment for a slice, the batch shared out and the rest on every chip.
+
+    Args:
+      made: the experiment, in the type that a TPU computes in.
+      name: of the slice, such as "v5e:16x16".
+      batch: records a chip.
+
+    Raises:
+      UserError: there is no such slice, or no libtpu to compile for it with.
+    """
+    mesh = Mesh(np.asarray(_devices(name)), (devices.DATA,))
+    started = time.perf_counter()
+    compiled = _lower(made, mesh, batch * mesh.size).compile()
+    seconds = time.perf_counter() - started
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    return Plan(
+        name=name,
+        chips=mesh.size,
+        batch=batch,
+        seconds=seconds,
+        held=memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        temporary=memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
+        flops=cost["flops"],
+        bytes=cost["bytes accessed"],
+        collectives=collectives(compiled.as_text()),
+    )
+
+
+def largest_batch(small: Plan, large: Plan) -> int:
+    """Records a chip that fit in its memory, if memory grows evenly from one plan to the other."""
+    per_record = (large.held + large.temporary - small.held - small.temporary) / (large.batch - small.batch)
+    constant = small.held + small.temporary - per_record * small.batch
+    return max(0, math.floor((small.chip.memory - constant) / per_record))
+
+
+def collectives(program: str) -> dict[str, tuple[int, int]]:
+    """Bytes and number of each kind of collective in a compiled program's text."""
+    sizes: Counter[str] = Counter()
+    numbers: Counter[str] = Counter()
+    for shapes, kind in _COLLECTIVE.findall(program):
+        sizes[kind] += sum(_bytes(*shape) for shape in _SHAPE.findall(shapes))
+        numbers[kind] += 1
+    return {kind: (sizes[kind], numbers[kind]) for kind in sizes}
+
+
+def _bytes(kind: str, dimensions: str) -> int:
+    """Of an array as a program's text writes it, such as f32 and 8,128."""
+    bits = 8 if kind == "pred" else int(re.sub(r"\D", "", kind))
+    return math.prod(int(size) for size in dimensions.split(",") if size) * bits // 8
+
+
+def _lower(made: Experiment, mesh: Mesh, batch: int) -> Any:
+    whole, shared = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(devices.DATA))
+
+    def like(tree: Any, sharding: NamedSharding) -> Any:
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+
+    def rows(dtype: Any, *shape: int) -> Array:
+        return jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=shared)  # type: ignore[return-value]
+
+    state = jax.eval_shape(lambda tree: step.init(jax.tree.map(lambda a: a[None], tree), made.hyper()), made.trainable)
+    numbers = Rows(None, None, rows(jnp.uint8), rows(jnp.uint8), rows(jnp.int32), rows(jnp.float32))
+    source = Source(rows(jnp.uint8, *made.image_size, 3), rows(jnp.uint8, *made.image_size), numbers)
+    table = like(made.table(["polyp"]), whole)
+    return step.train_step.lower(
+        like(state, whole), like(made.frozen, whole), source, table, network=made.network, schedule=Schedule(0, 0)
+    )
+
+
+def _devices(name: str) -> list[Any]:
+    chip = name.partition(":")[0]
+    if chip not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", name):
+        raise UserError(f"--topology {name!r} is no slice such as v5e:4x4{nearest(chip, CHIPS)}")
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # or libtpu waits for a cloud's metadata server
+    from jax.experimental import topologies
+
+    try:
+        return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+    except Exception as error:  # jax has no class of its own for a missing library
+        reason = str(error).splitlines()[0]
+        raise UserError(f"can't compile for {name}: {reason}; it needs libtpu, the extra `tpu`") from error
