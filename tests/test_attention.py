@@ -26,7 +26,7 @@ def everything(form):
 
     def loss(query, key, value):
         mixed = form(query, key, value)
-        return jnp.sin(mixed).sum(), mixed
+        return jnp.sin(mixed.astype(jnp.float32)).sum(), mixed
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
 
@@ -39,6 +39,16 @@ def check(got, expected):
 def test_head_by_head_is_the_whole(arrays):
     one = [array[0] for array in arrays]
     check(everything(attention._head_by_head)(*one), everything(attention._whole)(*one))
+
+
+def test_in_half_precision(arrays):
+    """As near to float32's as bfloat16 can be, and in the type of the arguments."""
+    one = [array[0].astype(jnp.bfloat16) for array in arrays]
+    (_, mixed), gradients = everything(attention._head_by_head)(*one)
+    (_, expected), exact = everything(attention._whole)(*(array.astype(jnp.float32) for array in one))
+    for got, wanted in zip([mixed, *gradients], [expected, *exact], strict=True):
+        assert got.dtype == jnp.bfloat16
+        assert_allclose(got.astype(jnp.float32), wanted, rtol=0, atol=0.02 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("axes", [(0, 0, 0), (0, None, None)])

@@ -97,9 +97,10 @@ def _backward(query: Array, key: Array, value: Array, mixed: Array, gradient: Ar
     raised, total = _exponentials(query, key)
     weights = raised / total
     # The gradient of a softmax needs the mean of its argument's gradient, which is that of the result with itself.
-    mean = (gradient * mixed).sum(axis=-1, keepdims=True)
+    mean = (gradient * mixed).sum(axis=-1, keepdims=True, dtype=jnp.float32)
     scores = weights * (gradient @ value.T - mean)
-    return scores @ key, scores.T @ query, weights.T @ gradient
+    gradients = (scores @ key, scores.T @ query, weights.T @ gradient)
+    return tuple(array.astype(query.dtype) for array in gradients)
 
 
 def _exponentials(query: Array, key: Array) -> tuple[Array, Array]:
