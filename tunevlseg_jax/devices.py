@@ -12,10 +12,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
 
+DATA = "data"
+"""Axis of the mesh along which batches are shared out."""
+
 
 def mesh() -> Mesh:
     """All devices along one axis, `data`."""
-    return Mesh(np.asarray(jax.devices()), ("data",))
+    return Mesh(np.asarray(jax.devices()), (DATA,))
 
 
 def replicated(tree: Tree, devices: Mesh) -> Tree:
@@ -25,7 +28,7 @@ def replicated(tree: Tree, devices: Mesh) -> Tree:
 
 def shared_out(batch: Tree, devices: Mesh) -> Tree:
     """Every array split along its first axis, a multiple of the number of devices."""
-    return jax.device_put(batch, NamedSharding(devices, PartitionSpec("data")))
+    return jax.device_put(batch, NamedSharding(devices, PartitionSpec(DATA)))
 
 
 def rounded_up(size: int, devices: Mesh, together: int = 1) -> int:
@@ -36,7 +39,7 @@ def rounded_up(size: int, devices: Mesh, together: int = 1) -> int:
 
 def made_shared_out(shape: tuple[int, ...], read: Callable[[Any], np.ndarray], devices: Mesh) -> Array:
     """An array like one of `shared_out`, of which each host reads only its own devices' parts."""
-    return jax.make_array_from_callback(shape, NamedSharding(devices, PartitionSpec("data")), read)
+    return jax.make_array_from_callback(shape, NamedSharding(devices, PartitionSpec(DATA)), read)
 
 
 def free_memory(devices: Mesh) -> int | None:

@@ -95,12 +95,20 @@ class Experiment:
 
 
 def build(config: Config) -> Experiment:
-    """Loads the model, makes fresh parameters and splits them.
+    """Loads the model and makes an experiment of it.
 
     Raises:
       UserError: the model can't be had, or the learner doesn't fit it.
     """
-    model = pretrained.load(config.model.checkpoint, weights=not config.model.fresh)
+    return assemble(config, pretrained.load(config.model.checkpoint, weights=not config.model.fresh))
+
+
+def assemble(config: Config, model: Pretrained) -> Experiment:
+    """Makes fresh parameters for a loaded model and splits them.
+
+    Raises:
+      UserError: the learner doesn't fit the model.
+    """
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
     weights = networks.random_model(model.config, model_key) if config.model.fresh else model.weights
     image_size = config.model.image_size or (model.config.image_size, model.config.image_size)
