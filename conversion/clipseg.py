@@ -12,8 +12,9 @@ import numpy as np
 
 from conversion import clipseg_folder, rules
 from conversion.clipseg_config import PREPROCESSOR, config_from_huggingface
-from conversion.clipseg_folder import TOKENIZER_CONFIG_FILE, clipseg_config, import_torch, load
+from conversion.clipseg_folder import TOKENIZER_CONFIG_FILE, clipseg_config, load
 from conversion.clipseg_tensors import clipseg_rules
+from conversion.torch_files import import_torch
 from tunevlseg_jax import command, pretrained, schema
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.files import filling, read_object, sha256

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from conversion import rules
+from conversion import rules, torch_files
 from conversion.clipseg_config import (
     PREPROCESSOR,
     config_from_huggingface,
@@ -18,6 +17,7 @@ from conversion.clipseg_config import (
 )
 from conversion.clipseg_tensors import clipseg_rules
 from conversion.rules import ConversionError
+from conversion.torch_files import FLOATS
 from tunevlseg_jax import pretrained
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.files import read_object, sha256, write_json
@@ -30,7 +30,6 @@ from tunevlseg_jax.tokenizer import Tokenizer
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 BUFFERS = ("clip.text_model.embeddings.position_ids", "clip.vision_model.embeddings.position_ids")
 """What old checkpoints hold beside weights: 0, 1, 2, ..."""
-FLOATS = ("float32", "float16", "bfloat16")
 
 
 def load(folder: Path, *, weights: bool = True) -> Pretrained:
@@ -99,34 +98,8 @@ def _tensors(folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
     if safe.is_file():
         return safe, pretrained.read_tensors(safe)
     if pickled.is_file():
-        return pickled, _unpickled(pickled)
+        return pickled, torch_files.unpickled(pickled)
     raise UserError(f"{folder} holds no weights: neither {WEIGHTS_FILE} nor {PICKLED_FILE}")
-
-
-def _unpickled(path: Path) -> dict[str, np.ndarray]:
-    """Tensors of a file that torch wrote; code in it isn't run."""
-    torch = import_torch(path.name)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # one line is enough, and the error is that line
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each way in which a file is broken has its own class
-        told = "it is broken, or holds pickled code beside tensors, which isn't run"
-        raise UserError(f"can't read {path}: {told} ({type(error).__name__})") from error
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
-        raise UserError(f"can't read {path}: it is no plain dictionary of tensors")
-    return {
-        str(name): (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-        for name, tensor in tensors.items()
-    }
-
-
-def import_torch(what: str) -> Any:
-    """The module, or a UserError that says that `what` needs it."""
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(f"{what} needs torch: install the extra `convert`, or torch itself") from error
-    return torch
 
 
 def _weights(theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -11,9 +11,9 @@ from flax import nnx
 from jax import Array
 
 from conversion import rules
-from conversion.clipseg_folder import import_torch
 from conversion.clipseg_tensors import text_rules
 from conversion.cris_tensors import cris_rules
+from conversion.torch_files import import_torch
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.models.clip import TextTower
 from tunevlseg_jax.models.cris import CRISConfig

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 
-from conversion.clipseg_folder import import_torch
 from conversion.rules import SHOWN, ConversionError
 from tunevlseg_jax import pretrained
 from tunevlseg_jax.errors import UserError
@@ -35,40 +34,62 @@ def state_dict(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is a folder, not a file of weights")
     if not path.is_file():
         raise UserError(f"there is no {path}")
-    if path.suffix == ".safetensors":
-        tensors: Mapping[str, Any] = pretrained.read_tensors(path)
-    else:
-        tensors = _from_torch(path)
-    tensors = {str(name).removeprefix("module."): tensor for name, tensor in tensors.items()}
+    tensors = pretrained.read_tensors(path) if path.suffix == ".safetensors" else unpickled(path)
+    tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTERS)}
-    kinds = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
-    others = [f"{name} ({kind})" for name, kind in kinds.items() if kind not in FLOATS]
+    others = [f"{name} ({tensor.dtype})" for name, tensor in tensors.items() if tensor.dtype.name not in FLOATS]
     if others:
         raise ConversionError(f"{path}: {', '.join(others[:SHOWN])}: weights are {', '.join(FLOATS)}")
-    return {name: _float32(tensor) for name, tensor in tensors.items()}
+    return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
 
 
-def _from_torch(path: Path) -> dict[str, Any]:
-    """Tensors by name, as torch's."""
+def unpickled(path: Path) -> dict[str, np.ndarray]:
+    """Every tensor of a file that torch wrote, by name; bfloat16 as float32, which numpy lacks.
+
+    Raises:
+      UserError: it is broken, or holds more than tensors and plain values.
+    """
     torch = import_torch(path.name)
     try:
         with warnings.catch_warnings(action="ignore"):  # one line is enough, and the error is that line
             if _is_torchscript(path):
                 # TorchScript's reader makes TorchScript's own types alone, and no method is called.
                 loaded = dict(torch.jit.load(path, map_location="cpu").state_dict())
-                return {name: tensor for name, tensor in loaded.items() if tensor.ndim or tensor.is_floating_point()}
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+                loaded = {name: tensor for name, tensor in loaded.items() if tensor.ndim or tensor.is_floating_point()}
+            else:
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        refused = "unsupported global" in str(error).lower()
-        told = "it holds pickled code beside tensors, which isn't run" if refused else "it is broken"
-        raise UserError(f"can't read {path}: {told}") from error
+        raise UserError(f"can't read {path}: {_refusal(str(error))}") from error
     except Exception as error:  # each way in which a file is broken has its own class
         raise UserError(f"can't read {path}: it is cut short or no file of torch's ({type(error).__name__})") from error
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(x, torch.Tensor) for x in loaded.values()):
-        raise UserError(f"{path} is no dictionary of tensors, bare or under 'state_dict'")
-    return loaded
+        raise UserError(f"can't read {path}: it is no dictionary of tensors, bare or under 'state_dict'")
+    return {
+        str(name): (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        for name, tensor in loaded.items()
+    }
+
+
+def import_torch(what: str) -> Any:
+    """The module, or a UserError that says that `what` needs it."""
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(f"{what} needs torch: install the extra `convert`, or torch itself") from error
+    return torch
+
+
+def _refusal(told: str) -> str:
+    """What is wrong with a pickle that torch refused, from torch's own words."""
+    name = re.search(r"unsupported global:? (?:GLOBAL )?([\w.]+\w)", told, re.IGNORECASE)
+    if name is None:
+        return "it is broken"
+    return (
+        f"it holds pickled code beside tensors, which isn't run ({name[1]}); if you trust the file, load it with "
+        "torch.load(..., weights_only=False) where it was made, and torch.save its state_dict alone"
+    )
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -77,8 +98,3 @@ def _is_torchscript(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.split("/")[-1] == "constants.pkl" for name in archive.namelist())
-
-
-def _float32(tensor: Any) -> np.ndarray:
-    """A tensor of numpy's or torch's as numpy's float32."""
-    return tensor.astype(np.float32) if isinstance(tensor, np.ndarray) else tensor.float().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -267,6 +268,15 @@ def test_clips_archive_of_another_model(tmp_path, monkeypatch, capsys):
         monkeypatch, capsys, checkpoint, tmp_path / "model", clip=write_clip(tmp_path / "RN101.pt"), preset="RN50"
     )
     assert "RN101.pt" in line and "not RN50's" in line
+
+
+def test_rn101s_weights_with_rn50s_preset(tmp_path, monkeypatch, capsys):
+    sizes = small_cris.sizes()
+    deep = dataclasses.replace(sizes, vision=dataclasses.replace(sizes.vision, layers=RN101.layers))
+    theirs = rules.part(cris.cris_rules(deep), small_cris.random_weights(deep))
+    torch.save({name: torch.tensor(tensor) for name, tensor in theirs.items()}, tmp_path / "cris.pth")
+    line = complaint(monkeypatch, capsys, tmp_path / "cris.pth", tmp_path / "model", preset="RN50")
+    assert "holds the weights of RN101 ((3, 4, 23, 3) bottlenecks" in line and "not RN50's (3, 4, 6, 3)" in line
 
 
 def test_rn101_is_named():
