@@ -34,6 +34,16 @@ SCALAR = Move(lambda tensors: tensors[0].reshape(()), lambda tensor: [tensor.res
 UNUSED_RATIO = Move(lambda _: np.asarray(0.5, np.float32), lambda _: [])
 """An upsampler that adds has no ratio in the published code, and in ours one that nothing reads."""
 
+
+def shifted(rows: int) -> Move:
+    """Context vectors, and the biases of CoCoOp's `rows` linear projectors, which ours lack: a shift that is the same
+    for every image is part of the context. The way back gives biases of zero."""
+    return Move(
+        lambda tensors: tensors[0] + np.stack(tensors[1:])[:, None],
+        lambda tensor: [tensor, *np.zeros((rows, tensor.shape[-1]), tensor.dtype)],
+    )
+
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -96,6 +106,10 @@ def _learner(network: Network, shapes: Shapes) -> Iterator[Rule]:
         yield Rule("learner/text_context", context, rules.columns(0, text))
         yield Rule("learner/vision_context", context, rules.columns(text, None))
         yield from _transformer_block(learner.rows)
+    elif isinstance(learner, CoCoOp) and learner.projector.kind == "linear" and not learner.projector.norm:
+        rows = shapes["learner/projector/layer0/kernel"][0]
+        biases = tuple(f"{LEARNER}.projection_layers.{depth}.bias" for depth in range(rows))
+        yield Rule("learner/context", context + biases, shifted(rows))
     elif isinstance(learner, ContextLearner):
         yield Rule("learner/context", context, rules.COPY)
     if isinstance(learner, CoCoOp | MaPLe):

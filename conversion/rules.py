@@ -142,5 +142,10 @@ def part(rules: Iterable[Rule], ours: Tensors) -> dict[str, np.ndarray]:
 
 def _complain(what: str, names: list[str]) -> None:
     if names:
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        raise ConversionError(f"{what} {', '.join(names[:SHOWN])}{more}")
+        raise ConversionError(f"{what} {some(names)}")
+
+
+def some(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"

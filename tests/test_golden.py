@@ -53,10 +53,10 @@ def test_cases_were_found():
 @pytest.mark.usefixtures("quick_compilation")
 def test_parity(row):
     tensors = load_file(GOLDEN / row["file"])
-    params, expected = _group(tensors, "param"), _group(tensors, "grad")
-    config, frozen, inputs = _model(row["model"])
+    params, expected = group(tensors, "param"), group(tensors, "grad")
+    config, frozen, inputs = golden_model(row["model"])
     upsampling = "none" if not row["upsampler"] else "add" if "residual_ratio" not in params else "blend"
-    net = Network(config, _learner(row), upsampling)
+    net = Network(config, learner_of(row), upsampling)
 
     trained = from_published(params, net)
     back = to_published(trained, net)
@@ -82,7 +82,7 @@ def test_parity(row):
 @pytest.mark.parametrize("model", sorted({row["model"] for row in ROWS}))
 @pytest.mark.usefixtures("quick_compilation")
 def test_zero_shot_parity(model):
-    config, frozen, inputs = _model(model)
+    config, frozen, inputs = golden_model(model)
     _, logits, _ = _loss_and_gradients(Network(config, ZeroShot()), {}, frozen, inputs)
     assert _difference(logits, inputs["expected.zero_shot_logits"]) <= TOLERANCE
 
@@ -98,7 +98,7 @@ def test_loss_and_metrics():
 
 
 @cache
-def _model(name: str) -> tuple[CLIPSegConfig, dict[str, jax.Array], dict[str, np.ndarray]]:
+def golden_model(name: str) -> tuple[CLIPSegConfig, dict[str, jax.Array], dict[str, np.ndarray]]:
     """A golden model's configuration, its weights by path, and its inputs."""
     config = config_from_huggingface(json.loads((GOLDEN / name / "config.json").read_text()))
     config = dataclasses.replace(config, mean=(0.0,) * 3, std=(1 / 255,) * 3)  # the images are already normalised
@@ -107,7 +107,7 @@ def _model(name: str) -> tuple[CLIPSegConfig, dict[str, jax.Array], dict[str, np
     return config, frozen, load_file(GOLDEN / name / "inputs.safetensors")
 
 
-def _learner(row: dict) -> Learner:
+def learner_of(row: dict) -> Learner:
     """The learner that a row of the index describes."""
     common = {"depth": row["depth"], "num_context": row["num_context"]}
     if "projector" in row:
@@ -168,7 +168,7 @@ def _worst(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> tuple[
     return max((float(np.abs(ours[name] - theirs[name]).max() / scales[name]), name) for name in theirs)
 
 
-def _group(tensors: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
+def group(tensors: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(f"{kind}."): t for name, t in tensors.items() if name.startswith(f"{kind}.")}
 
 

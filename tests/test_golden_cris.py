@@ -56,7 +56,7 @@ ENCODER = "backbone.visual."
 def encoder(monkeypatch):
     """Where the encoder's weights didn't fit, its outputs stand in for it."""
     if not WHOLE:
-        c3, c4, c5 = _golden_features()
+        c3, c4, c5 = golden_features()
         monkeypatch.setattr(ModifiedResNet, "__call__", lambda self, images: (c3, c4, c5))
 
 
@@ -68,7 +68,7 @@ def test_cases_were_found():
 
 
 def test_sizes_and_every_tensor_both_ways():
-    theirs = _checkpoint()
+    theirs = checkpoint()
     config, weights = cris.convert(theirs, decoder_heads=4, image_size=64)
     assert config == SIZES
     back = rules.part(cris_rules(config), weights)
@@ -81,11 +81,11 @@ def test_sizes_and_every_tensor_both_ways():
 def test_stages(folded):
     if folded and not WHOLE:
         pytest.skip("the encoder's weights are not in golden_cris; set TUNEVLSEG_GOLDEN")
-    config, frozen = _model(folded)
-    inputs = _read("inputs")
+    config, frozen = golden_model(folded)
+    inputs = read("inputs")
     model = network.fill(config.build, {path.removeprefix("model/"): array for path, array in frozen.items()})
     seen = model.vision(_images(inputs), Prompts())
-    for features, golden in zip(seen.states, _golden_features(), strict=True):
+    for features, golden in zip(seen.states, golden_features(), strict=True):
         assert _difference(features, golden) <= TOLERANCE
     words = model.text(jnp.asarray(inputs["input_ids"], jnp.int32), Prompts())
     assert_array_equal(words.valid, inputs["attention_mask"].astype(bool))
@@ -97,12 +97,12 @@ def test_stages(folded):
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["file"].removesuffix(".safetensors"))
 def test_parity(row):
-    tensors = _read(Path(row["file"]).stem)
-    params, expected = _group(tensors, "param"), _group(tensors, "grad")
-    config, frozen = _model(folded=True)  # as training with a frozen encoder has it
+    tensors = read(Path(row["file"]).stem)
+    params, expected = group(tensors, "param"), group(tensors, "grad")
+    config, frozen = golden_model(folded=True)  # as training with a frozen encoder has it
     net = Network(
         config,
-        _learner(row),
+        learner_of(row),
         "blend" if row["upsampler"] else "none",
         prompt_offset=1 if row["semantics"] == "published" else 0,
     )
@@ -124,9 +124,9 @@ def test_parity(row):
 def test_offset_matters():
     """The published injection is another function than the paper's, so that parity with either proves something."""
     row = next(row for row in ROWS if row["learner"] == "coop")
-    config, frozen = _model(folded=True)
+    config, frozen = golden_model(folded=True)
     net = Network(config, CoOp(depth=row["depth"]))
-    trained = from_published(_group(_read(Path(row["file"]).stem), "param"), net)
+    trained = from_published(group(read(Path(row["file"]).stem), "param"), net)
     logits = [
         _loss_and_gradients(dataclasses.replace(net, prompt_offset=offset), trained, frozen)[1] for offset in (0, 1)
     ]
@@ -134,18 +134,18 @@ def test_offset_matters():
 
 
 @cache
-def _checkpoint() -> dict[str, np.ndarray]:
+def checkpoint() -> dict[str, np.ndarray]:
     """The checkpoint's tensors; zeros for those that golden_cris leaves out."""
     if WHOLE:
         return torch_files.state_dict(GOLDEN / "cris" / "cris_best.pth")
     zeros = {path: np.zeros(shape, np.float32) for path, shape in network.shapes(SIZES).items()}
     left_out = {name: x for name, x in rules.part(cris_rules(SIZES), zeros).items() if name.startswith(ENCODER)}
-    return _read("weights") | left_out
+    return read("weights") | left_out
 
 
 @cache
-def _model(folded: bool) -> tuple[CRISConfig, dict[str, jax.Array]]:
-    config, weights = cris.convert(_checkpoint(), decoder_heads=4, image_size=64)
+def golden_model(folded: bool) -> tuple[CRISConfig, dict[str, jax.Array]]:
+    config, weights = cris.convert(checkpoint(), decoder_heads=4, image_size=64)
     config = dataclasses.replace(config, mean=(0.0,) * 3, std=(1 / 255,) * 3)  # the images are already normalised
     if folded:
         config, weights = config.for_frozen_encoder(weights)
@@ -153,7 +153,7 @@ def _model(folded: bool) -> tuple[CRISConfig, dict[str, jax.Array]]:
 
 
 @cache
-def _read(name: str) -> dict[str, np.ndarray]:
+def read(name: str) -> dict[str, np.ndarray]:
     """The tensors of a golden file."""
     if WHOLE:
         return load_file(GOLDEN / "cris" / f"{name}.safetensors")
@@ -166,8 +166,8 @@ def _unpacked(planes: np.ndarray) -> np.ndarray:
     return np.asarray(np.ascontiguousarray(np.moveaxis(planes, 0, -1)).view(np.float32)[..., 0])
 
 
-def _golden_features() -> list[jax.Array]:
-    inputs = _read("inputs")
+def golden_features() -> list[jax.Array]:
+    inputs = read("inputs")
     return [jnp.asarray(inputs[f"expected.c{level}"].transpose(0, 2, 3, 1)) for level in (3, 4, 5)]
 
 
@@ -176,7 +176,7 @@ def _images(inputs: dict[str, np.ndarray]) -> jax.Array:
     return jnp.asarray(inputs["image"].transpose(0, 2, 3, 1)) if WHOLE else jnp.zeros((3, 64, 64, 3))
 
 
-def _learner(row: dict) -> Learner:
+def learner_of(row: dict) -> Learner:
     """The learner that a row of the index describes."""
     common = {"depth": row["depth"], "num_context": row["num_context"]}
     if row["learner"] == "coop":
@@ -187,7 +187,7 @@ def _learner(row: dict) -> Learner:
 
 def _loss_and_gradients(net: Network, trained, frozen) -> tuple[float, np.ndarray, dict[str, np.ndarray]]:
     """The mean loss, the logits and the gradient of every trained tensor, as a training step has them."""
-    inputs = _read("inputs")
+    inputs = read("inputs")
     images, targets = _images(inputs), jnp.asarray(inputs["target"][:, 0], jnp.float32)
     table, phrase = jnp.asarray(inputs["input_ids"], jnp.int32), jnp.arange(len(inputs["input_ids"]))
 
@@ -203,7 +203,7 @@ def _loss_and_gradients(net: Network, trained, frozen) -> tuple[float, np.ndarra
     return float(loss), np.asarray(logits), {path: np.asarray(gradient) for path, gradient in gradients.items()}
 
 
-def _group(tensors: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
+def group(tensors: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(f"{kind}."): t for name, t in tensors.items() if name.startswith(f"{kind}.")}
 
 

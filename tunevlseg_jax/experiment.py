@@ -13,12 +13,13 @@ from jax import Array
 
 from tunevlseg_jax import devices, pretrained
 from tunevlseg_jax import network as networks
-from tunevlseg_jax.config import Config, Data, Precision
+from tunevlseg_jax.config import Config, Data, Model, Precision
 from tunevlseg_jax.data import sets
 from tunevlseg_jax.data.feed import Feed
 from tunevlseg_jax.data.records import resized
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.loop import Split
+from tunevlseg_jax.models import AnyModelConfig
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.partition import Flat, split
 from tunevlseg_jax.pretrained import Pretrained
@@ -111,11 +112,7 @@ def assemble(config: Config, model: Pretrained) -> Experiment:
     """
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
     weights = networks.random_model(model.config, model_key) if config.model.fresh else model.weights
-    image_size = config.model.image_size or (model.config.image_size, model.config.image_size)
-    if any(side % model.config.side_multiple or side <= 0 for side in image_size):
-        raise UserError(
-            f"model.image_size is {image_size}; this model needs multiples of {model.config.side_multiple} pixels"
-        )
+    size = image_size(config.model, model.config)
     dtype = compute_type(config.train.precision)
     sizes = model.config
     if config.train.tune != "all":
@@ -138,8 +135,20 @@ def assemble(config: Config, model: Pretrained) -> Experiment:
         network=dataclasses.replace(network, learner=config.learner.static()),
         trainable={path: jnp.asarray(array, jnp.float32) for path, array in trainable.items()},
         frozen={path: jnp.asarray(array, dtype) for path, array in frozen.items()},
-        image_size=image_size,
+        image_size=size,
     )
+
+
+def image_size(model: Model, sizes: AnyModelConfig) -> tuple[int, int]:
+    """Height and width of the images that a model of these sizes sees.
+
+    Raises:
+      UserError: it takes no such images.
+    """
+    size = model.image_size or (sizes.image_size, sizes.image_size)
+    if any(side % sizes.side_multiple or side <= 0 for side in size):
+        raise UserError(f"model.image_size is {size}; this model needs multiples of {sizes.side_multiple} pixels")
+    return size
 
 
 def compute_type(precision: Precision) -> np.dtype:

@@ -1,0 +1,255 @@
+"""Converts what the published TuneVLSeg code learnt into a run, and with --export back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import jax.numpy as jnp
+import numpy as np
+
+from conversion import published_checkpoint, rules
+from conversion.clipseg import portable
+from conversion.published import LEARNER, RATIO, UPSAMPLER, from_published, to_published
+from conversion.published_learner import Untold, read_learner, with_copies, without_copies
+from conversion.rules import ConversionError, Tensors
+from tunevlseg_jax import artefacts, command, experiment, pretrained
+from tunevlseg_jax.config import Config, Data, Model, Train
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.files import filling, read_object, sha256
+from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
+from tunevlseg_jax.learners.base import ContextLearner
+from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig
+from tunevlseg_jax.network import Network, Upsampling
+from tunevlseg_jax.partition import Flat, Tune, split
+from tunevlseg_jax.pretrained import Pretrained
+
+PROGRAM = "conversion.tunevlseg"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to convert, and to what.
+
+    Attributes:
+      checkpoint: Lightning checkpoint of the published code; with --export the folder of a run.
+      output: folder of the run to write, new or of an earlier import; with --export the file to write.
+      model: folder, hub id or embedded name of the model that the prompts were learnt for; with --export only where it
+        is no longer where it was in training.
+      export: whether to write a run as a checkpoint for the published code; the options below are for imports.
+      upsampling: what the learnable upsampler does; None for what it does in the published code: nothing for CoOp and
+        CoCoOp on CLIPSeg, which never reach it, "add" where the checkpoint has no ratio, as of VPT, and else "blend".
+      prompt_offset: how many blocks late text prompts enter; None for the published code's 1 on CRIS and 0 on CLIPSeg.
+      image_size: height and width of the images; None for the model's own.
+      learner: what a learner's tensors don't tell.
+    """
+
+    checkpoint: str
+    output: str
+    model: str | None = None
+    export: bool = False
+    upsampling: Upsampling | None = None
+    prompt_offset: int | None = None
+    image_size: tuple[int, int] | None = None
+    learner: Untold = field(default_factory=Untold)
+
+
+def main() -> None:
+    """Converts, and says what was written, and what was taken for granted."""
+    options = command.options(Options, f"python -m {PROGRAM}", __doc__ or "")
+    for line in export_run(options) if options.export else import_checkpoint(options):
+        print(line)
+
+
+def import_checkpoint(options: Options) -> Iterator[str]:
+    """Writes a run, and gives the lines that tell of it.
+
+    Raises:
+      UserError: the checkpoint is none, or of another model; the message is one line.
+    """
+    path, output = Path(options.checkpoint), Path(options.output)
+    _check_output(output)
+    if options.model is None:
+        raise UserError("--model is missing: name the model that the prompts were learnt for, such as its folder")
+    theirs = published_checkpoint.read(path)
+    model = pretrained.load(options.model)
+    try:
+        network, tune, learnt = convert(theirs, model, options)
+    except ConversionError as error:
+        raise ConversionError(f"{path}, with --model {options.model}: {error}") from error
+    config = Config(
+        model=Model(checkpoint=options.model, image_size=options.image_size, prompt_offset=network.prompt_offset),
+        learner=cast(AnyLearner, network.learner),
+        upsampling=network.upsampling,
+        data=Data(truncate=True),  # what the published code does with prompts that are too long
+        train=Train(tune=tune),
+        workdir=options.output,
+    )
+    size = experiment.image_size(config.model, model.config)
+    source = {"made by": PROGRAM, "checkpoint": portable(options.checkpoint), "checkpoint sha256": sha256(path)}
+    card = artefacts.card(config, model.sha256, size, {}) | {"source": source}
+    with filling(output, last=artefacts.CARD_FILE) as folder:
+        artefacts.save_learnt(folder, learnt, card)
+    count = sum(tensor.size for tensor in learnt.values())
+    yield f"wrote {output}: {len(learnt)} tensors, {count:,} parameters"
+    yield f"read off the tensors: {', '.join(_read_off(network, tune))}"
+    yield f"not in the tensors, so taken as given: {', '.join(_granted(network, size))}"
+    if network.upsampling == "none" and any(name.startswith(f"{UPSAMPLER}.") for name in theirs):
+        yield f"left out: {UPSAMPLER}, which the published code never reaches here; --upsampling blend takes it in"
+
+
+def convert(theirs: Tensors, model: Pretrained, options: Options) -> tuple[Network, Tune, dict[str, np.ndarray]]:
+    """What was learnt.
+
+    Args:
+      theirs: the network's tensors by published name.
+      model: what they were learnt for.
+      options: those of an import.
+
+    Returns:
+      The network; what trained: the prompts, or without any the decoder; and the trained tensors by path.
+
+    Raises:
+      ConversionError: a frozen tensor isn't the model's, or names are missing, left over or of another shape.
+    """
+    beside = {name: x for name, x in theirs.items() if name.startswith((f"{LEARNER}.", f"{UPSAMPLER}.", RATIO))}
+    inside = {name: x for name, x in theirs.items() if name not in beside}
+    base: Mapping[str, Any] = published_checkpoint.model_from_published(inside, model.config)
+    tune: Tune = "prompts" if beside else "decoder"
+    trained, frozen = ({}, base) if beside else split(cast(Flat, base), tune)
+    _check_frozen(frozen, model)
+    network = _network(beside, model.config, options)
+    unread = {"none": (f"{UPSAMPLER}.", RATIO), "add": RATIO, "blend": ()}[network.upsampling]
+    read = {name: x for name, x in without_copies(beside, network.learner).items() if not name.startswith(unread)}
+    try:
+        learnt = from_published(read, network)
+    except UserError:
+        raise
+    except ValueError as error:  # a learner that doesn't fit the model
+        raise ConversionError(str(error)) from error
+    return network, tune, {**{path: np.asarray(x) for path, x in trained.items()}, **learnt}
+
+
+def _network(theirs: Tensors, config: AnyModelConfig, options: Options) -> Network:
+    """The network that learnt these tensors, as it is in the published code but for what the options say."""
+    if not theirs:
+        return Network(config, ZeroShot())
+    towers = config.towers(lambda _: jnp.zeros((0, config.text.width)))  # only for fresh contexts
+    learner = read_learner(theirs, towers, options.learner)
+    clipseg = isinstance(config, CLIPSegConfig)
+    if not any(name.startswith(f"{UPSAMPLER}.") for name in theirs) or (clipseg and isinstance(learner, CoOp | CoCoOp)):
+        upsampling = "none"
+    else:
+        upsampling = "blend" if RATIO in theirs else "add"
+    offset = 0 if clipseg else 1
+    return Network(
+        config,
+        learner,
+        upsampling if options.upsampling is None else options.upsampling,
+        prompt_offset=offset if options.prompt_offset is None else options.prompt_offset,
+    )
+
+
+def _check_frozen(frozen: Mapping[str, Any], model: Pretrained) -> None:
+    """Raises a ConversionError that names the frozen tensors in which a checkpoint isn't the model."""
+    apart = {path: np.abs(tensor - model.weights[path.removeprefix("model/")]).max() for path, tensor in frozen.items()}
+    wrong = [path for path, difference in apart.items() if difference != 0]
+    if wrong:
+        raise ConversionError(
+            f"the checkpoint was trained on other weights than the model's: by up to {max(apart.values()):.3g} they "
+            f"differ in {rules.some(wrong)}"
+        )
+
+
+def _read_off(network: Network, tune: Tune) -> Iterator[str]:
+    learner = network.learner
+    yield type(learner).__name__ if tune == "prompts" else "no learner, a trained decoder"
+    if isinstance(learner, ContextLearner):
+        yield f"depth {learner.depth}"
+        yield f"{learner.num_context} context tokens"
+    if isinstance(learner, CoCoOp | MaPLe | SharedSeparate):
+        projector = learner.projector
+        hidden = f" ({', '.join(map(str, projector.hidden))} hidden)" if projector.hidden else ""
+        norm = "with norm" if projector.norm else "without norm"
+        yield f"{projector.kind} projector{hidden} {norm}, one for {'all depths' if projector.shared else 'each depth'}"
+    if isinstance(learner, SharedAttention):
+        yield f"{learner.hidden} hidden"
+
+
+def _granted(network: Network, size: tuple[int, int]) -> Iterator[str]:
+    learner = network.learner
+    yield f"--image-size {size[0]} {size[1]}"
+    if isinstance(learner, ContextLearner):
+        yield f"--upsampling {network.upsampling}"
+        yield f"--prompt-offset {network.prompt_offset}"
+    if isinstance(learner, CoCoOp):
+        yield _switch("normalize-image", learner.normalize_image)
+    if isinstance(learner, SharedAttention):
+        yield f"--learner.heads {learner.heads}"
+        yield _switch("norm-first", learner.norm_first)
+        yield _switch("attends-across-tokens", learner.attends_across_tokens)
+
+
+def _switch(name: str, value: bool) -> str:
+    return f"--learner.{name}" if value else f"--learner.no-{name}"
+
+
+def _check_output(output: Path) -> None:
+    """Raises a UserError where writing would destroy something else than an earlier import."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file, not a folder")
+    if not output.exists() or not any(output.iterdir()):
+        return
+    path = output / artefacts.CARD_FILE
+    source = read_object(path).get("source") if path.is_file() else None
+    if not isinstance(source, dict) or source.get("made by") != PROGRAM:
+        raise UserError(f"--output {output} is not empty, and not a run that this command wrote; choose another")
+
+
+# Export
+
+
+def export_run(options: Options) -> Iterator[str]:
+    """Writes a checkpoint, and gives the lines that tell of it.
+
+    Raises:
+      UserError: there is no such run, or its model is gone.
+    """
+    output = Path(options.output)
+    if output.exists():
+        raise UserError(f"--output {output} exists; choose another name")
+    made, learnt = artefacts.restore(Path(options.checkpoint), options.model)
+    network = dataclasses.replace(made.network, config=made.pretrained.config, learner=made.config.learner)
+    ours = {path: np.asarray(tensor) for path, tensor in learnt.items()}
+    base = {f"model/{path}": weight for path, weight in made.pretrained.weights.items()}
+    base |= {path: tensor for path, tensor in ours.items() if path.startswith("model/")}
+    beside = {path: tensor for path, tensor in ours.items() if path not in base}
+    theirs = published_checkpoint.model_to_published(base, network.config)
+    theirs |= with_copies(to_published(beside, network), network.learner)
+    published_checkpoint.write(output, theirs)
+    yield f"wrote {output}: {len(theirs)} tensors, for the published code to load and test (ckpt_path), not to train on"
+    yield from (f"the published code doesn't do as this run did: {line}" for line in departures(network))
+
+
+def departures(network: Network) -> Iterator[str]:
+    """What a network does that the published code doesn't; see README."""
+    learner, clipseg = network.learner, isinstance(network.config, CLIPSegConfig)
+    if clipseg and isinstance(learner, CoOp | CoCoOp) and network.upsampling != "none":
+        yield "it never reaches the upsampler of CoOp and CoCoOp on CLIPSeg"
+    if clipseg and isinstance(learner, VPT) and network.upsampling == "blend":
+        yield "it adds VPT's upsampler to the logits, without a ratio"
+    if not clipseg and isinstance(learner, CoOp | CoCoOp) and network.prompt_offset != 1:
+        yield "it injects prompts on CRIS a block late, as model.prompt_offset 1 does"
+    if isinstance(learner, SharedAttention) and learner.attends_across_tokens:
+        yield "its Shared Attention has each token see itself alone, as learner.attends_across_tokens False does"
+    if isinstance(learner, CoCoOp | MaPLe | SharedSeparate):
+        projector = learner.projector
+        if projector.kind == "linear" and projector.norm:
+            yield "its linear projectors have no norm, as learner.projector.norm False, and can't load these tensors"
+
+
+if __name__ == "__main__":
+    command.run(main)
