@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
@@ -13,13 +14,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tunevlseg_jax import command
-from tunevlseg_jax.data.builders import PUBLIC
-from tunevlseg_jax.data.builders.base import Builder, build
-from tunevlseg_jax.data.builders.items import Item
+from tunevlseg_jax.data.builders import PUBLIC, manifest, matching, medvlsm, own, tables
+from tunevlseg_jax.data.builders.base import Builder, Given, build
+from tunevlseg_jax.data.builders.items import Item, dealt
+from tunevlseg_jax.data.builders.own import Encoding, binary, coded
 from tunevlseg_jax.data.builders.public import PublicSet
+from tunevlseg_jax.data.prepared import SPLITS
 from tunevlseg_jax.data.source import Source
+from tunevlseg_jax.errors import UserError
 
 PROGRAM = "python -m tunevlseg_jax.prepare"
+FOLDER = """Your own images and masks.
+
+images/a.jpg and masks/a.png, one class:   folder --name wounds --source DIR --prompt wound
+wound_1.jpg and wound_1_mask.png:          ... --images "{name}" --masks "{name}_mask"
+a folder a class, masks/polyp/a.png:       ... --masks "masks/{class}/{name}"
+colour-coded masks:                        ... --encoding colour --classes classes.csv
+a list of images, masks and prompts:       ... --manifest list.csv"""
 PAPER = "the paper's Table 1"
 
 
@@ -43,12 +54,58 @@ class Public:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Folder:
+    """Your own images and masks.
+
+    Attributes:
+      name: of the set: letters, digits and underscores.
+      source: folders, zip or tar files; a folder's zip and tar files count as if unpacked.
+      output: the data folder; the set is written to OUTPUT/NAME.
+      images: pattern of the image files, from any folder on. {name} is what images and masks have in common, {group}
+        the patient or video, {split} a folder such as train, * anything. Without a suffix any image format fits.
+      masks: pattern of the mask files; {class} stands for the class where each class has masks of its own. None for
+        both: medvlsm's layout (anns/*.json), a class tree (annotations/{split}/{class}/{name}), or images/ and masks/,
+        whichever is there.
+      encoding: of the masks: "binary" (two values), "palette" (a value or palette index for each class), or "colour".
+      prompt: what binary masks without {class} show, in words; several are phrasings of the same.
+      classes: CSV or JSON with the columns class, and value or colour (#ff8000), and prompt (phrasings between "|"; the
+        class's name by default). The class "background" is asked for by nobody, "void" is left out; 0 and black are
+        background.
+      manifest: CSV or JSON with the columns image, mask, prompt, and if known split, class and group; paths are
+        relative to the source, masks binary.
+      fractions: of train, val and test, where images don't tell their split; groups stay together.
+      seed: of that split.
+      threshold: grey value above which a binary mask's pixel belongs to the object; None for the middle, and only if
+        the mask has two values or is JPEG.
+      test_is_val: for sets that have no test split: evaluate on val.
+    """
+
+    name: str
+    source: tuple[Path, ...]
+    output: Path = Path("data")
+    images: str | None = None
+    masks: str | None = None
+    encoding: Encoding = "binary"
+    prompt: tuple[str, ...] = ()
+    classes: Path | None = None
+    manifest: Path | None = None
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    seed: int = 0
+    threshold: int | None = None
+    test_is_val: bool = False
+
+
 def main() -> None:
     """Prepares a set, or audits one."""
-    defaults = {name: Public(name, tyro.MISSING) for name in PUBLIC}
-    descriptions = {name: inspect.getdoc(builder) or "" for name, builder in PUBLIC.items()}
+    defaults = {name: Public(name, tyro.MISSING) for name in PUBLIC} | {"folder": Folder(tyro.MISSING, tyro.MISSING)}
+    descriptions = {name: inspect.getdoc(builder) or "" for name, builder in PUBLIC.items()} | {"folder": FOLDER}
     options = command.subcommand(defaults, descriptions, PROGRAM, __doc__ or "")
-    prepare_public(options, Console())
+    match options:
+        case Folder():
+            prepare_folder(options, Console())
+        case Public():
+            prepare_public(options, Console())
 
 
 def prepare_public(options: Public, console: Console) -> None:
@@ -69,6 +126,61 @@ def prepare_public(options: Public, console: Console) -> None:
     if builder.test_is_val:
         del sizes["test"]
     _report(builder, options.output, console, sizes)
+
+
+def prepare_folder(options: Folder, console: Console) -> None:
+    """Writes the user's own set.
+
+    Raises:
+      UserError: options contradict each other, a file isn't what it should be, or the output can't be written to.
+    """
+    _check(options)
+    shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
+
+    def make(folder: Path) -> Given:
+        layout, items = own_items(options, Source(options.source, folder / "unpacked"))
+        console.print(f"layout: {layout}", soft_wrap=True)
+        splits = dealt(items, shares, options.seed, bar)
+        return Given(folder, options.name, splits, "the user's own data", options.test_is_val)
+
+    with Bar(console) as bar:
+        builder = build(options.output, options.name, make)
+    _report(builder, options.output, console, {})
+
+
+def own_items(options: Folder, source: Source) -> tuple[str, list[Item]]:
+    """What the source's layout is called, and its images.
+
+    Raises:
+      UserError: as in `prepare_folder`.
+    """
+    load = partial(binary, threshold=options.threshold)
+    if options.manifest is not None:
+        return f"{options.manifest}", own.items(manifest.find(options.manifest, source), source, load)
+    images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
+    if options.images is None and options.masks is None:
+        if (place := medvlsm.folder(source)) is not None:
+            return f"medvlsm's, {place or '.'}", list(medvlsm.items(source, place))
+        if any(source.find(matching.pattern(matching.CLASS_TREE[1]))):
+            images, masks = matching.CLASS_TREE
+    classes = None if options.classes is None else tables.classes(options.classes)
+    if options.encoding != "binary":
+        if classes is None or "{class}" in masks:
+            raise UserError(f"--encoding {options.encoding} needs --classes, and --masks without {{class}}")
+        load = partial(coded, encoding=options.encoding, classes=classes)
+    elif "{class}" not in masks and not options.prompt:
+        raise UserError("binary masks need --prompt, which says what they show, or --masks with {class}")
+    found = matching.find(source, images, masks, options.prompt, classes)
+    return f"{images} and {masks}", own.items(found, source, load)
+
+
+def _check(options: Folder) -> None:
+    if min(options.fractions) < 0 or abs(sum(options.fractions) - 1) > 1e-6 or not options.fractions[0]:
+        raise UserError(f"--fractions are {options.fractions}; they are shares of train, val and test that sum to 1")
+    if options.manifest and (options.images or options.masks or options.classes or options.encoding != "binary"):
+        raise UserError("--manifest lists binary masks; leave --images, --masks, --classes and --encoding out")
+    if not all(prompt.strip() for prompt in options.prompt):
+        raise UserError("--prompt is empty; say what the masks show")
 
 
 class Bar(Progress):

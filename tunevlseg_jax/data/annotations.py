@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import read_json
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,49 @@ def read(path: Path) -> list[Annotation]:
     Raises:
       UserError: there is no such file, or it holds something else; the message names the record.
     """
-    rows = read_json(path)
+    try:
+        return parse(path.read_bytes(), str(path))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {path}") from error
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error.strerror or error}") from error
+
+
+def parse(data: bytes, name: str) -> list[Annotation]:
+    """The records in the content of a file of this name.
+
+    Raises:
+      UserError: it holds something else; the message names the record.
+    """
+    try:
+        rows = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"can't read {name}: {error}") from error
     if not isinstance(rows, list) or not rows:
-        raise UserError(f"{path} holds no list of records")
-    return [_annotation(row, f"record {number} of {path}") for number, row in enumerate(rows, 1)]
+        raise UserError(f"{name} holds no list of records")
+    return [_annotation(row, f"record {number} of {name}") for number, row in enumerate(rows, 1)]
+
+
+def by_image(rows: Iterable[Annotation]) -> dict[str, list[Annotation]]:
+    """The records of each image, by its name without the suffix, in their order."""
+    images: dict[str, list[Annotation]] = {}
+    for row in rows:
+        images.setdefault(stem(row.image), []).append(row)
+    return images
+
+
+def unique_ids(rows: Iterable[Annotation]) -> Iterator[tuple[str, Annotation]]:
+    """(id, record) of an image's records; the id is the mask's name, numbered where the paper's splits repeat a row."""
+    times = Counter[str]()
+    for row in rows:
+        name = stem(row.mask)
+        times[name] += 1
+        yield (name if times[name] == 1 else f"{name}#{times[name]}"), row
+
+
+def stem(name: str) -> str:
+    """A path without its suffix."""
+    return str(PurePosixPath(name).with_suffix(""))
 
 
 def _annotation(row: Any, where: str) -> Annotation:

@@ -43,7 +43,8 @@ def seeded(parts: Sequence[Part], shares: Mapping[str, float], seed: int) -> lis
         order = np.random.default_rng([seed, place]).permutation(len(groups))
         shuffled = [list(groups.values())[number] for number in order]
         weights = [sum(parts[number].weight for number in group) for group in shuffled]
-        for group, split in zip(shuffled, _deal(weights, {name: shares[name] for name in splits}), strict=True):
+        wanted = {name: shares[name] for name in splits if shares[name] > 0} or {splits[0]: 1.0}
+        for group, split in zip(shuffled, _deal(weights, wanted), strict=True):
             for number in group:
                 chosen[number] = split
     return chosen

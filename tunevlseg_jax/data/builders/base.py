@@ -34,7 +34,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     about: str
     homepage: ClassVar[str | None] = None
     licence: ClassVar[str | None] = None
-    test_is_val: ClassVar[bool] = False
+    test_is_val: bool = False
     """Whether the paper tests on val, since the test masks aren't public."""
 
     def __init__(self, data_dir: Path):
@@ -74,9 +74,16 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 class Given(Builder, skip_registration=True):
     """A data set of examples that are there already."""
 
-    def __init__(self, data_dir: Path, name: str, splits: Mapping[str, Iterable[Example]], about: str):
+    def __init__(
+        self,
+        data_dir: Path,
+        name: str,
+        splits: Mapping[str, Iterable[Example]],
+        about: str,
+        test_is_val: bool = False,
+    ):
         self.name = name  # pyright: ignore[reportAttributeAccessIssue] (of each object: users name their sets)
-        self.about, self._given = about, splits
+        self.about, self.test_is_val, self._given = about, test_is_val, splits
         super().__init__(data_dir)
 
     def splits(self) -> Mapping[str, Iterable[Example]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -57,11 +56,6 @@ def loaded(split: str, items: Sequence[Item], progress: Progress) -> Iterator[Ex
     """The examples of a split, one after the other."""
     for item in progress(split, items):
         yield item.load()
-
-
-def stem(name: str) -> str:
-    """A path without its suffix."""
-    return str(PurePosixPath(name).with_suffix(""))
 
 
 def single(

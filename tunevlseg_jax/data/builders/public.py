@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import inspect
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -13,7 +12,7 @@ from typing import ClassVar, NamedTuple
 from tunevlseg_jax.data import annotations
 from tunevlseg_jax.data.annotations import Annotation
 from tunevlseg_jax.data.builders.base import Builder
-from tunevlseg_jax.data.builders.items import Item, Progress, dealt, stem
+from tunevlseg_jax.data.builders.items import Item, Progress, dealt
 from tunevlseg_jax.data.prepared import SPLITS, Example, Record
 from tunevlseg_jax.data.source import Source
 from tunevlseg_jax.errors import UserError
@@ -85,10 +84,7 @@ class PublicSet(Builder, skip_registration=True):
 
     def _annotated(self, items: Mapping[str, Item], split: str, path: Path) -> Iterator[Example]:
         """The images that the annotations of a split name, each once, with the records that they name."""
-        asked: dict[str, list[Annotation]] = {}
-        for row in annotations.read(path):
-            annotation = self.renamed(row, split)
-            asked.setdefault(stem(annotation.image), []).append(annotation)
+        asked = annotations.by_image(self.renamed(row, split) for row in annotations.read(path))
         if missing := [key for key in asked if key not in items]:
             raise UserError(
                 f"{path} names {len(asked)} images; {self._source} lacks {len(missing)} of them, such as {missing[0]!r}"
@@ -100,14 +96,9 @@ class PublicSet(Builder, skip_registration=True):
             example = item.load()
             own = {record.id: record for record in example.records}
             said: list[Record] = []
-            times = Counter[str]()
-            for annotation in asked[item]:
-                name = stem(annotation.mask)
+            for unique, row in annotations.unique_ids(asked[item]):
+                name = annotations.stem(row.mask)
                 if name not in own:
-                    raise UserError(
-                        f"{path} names the mask {annotation.mask!r}; {self._source} has none for {item.key}"
-                    )
-                times[name] += 1
-                unique = name if times[name] == 1 else f"{name}#{times[name]}"  # the paper's splits have repeated rows
-                said.append(dataclasses.replace(own[name], id=unique, prompts=annotation.prompts))
+                    raise UserError(f"{path} names the mask {row.mask!r}; {self._source} has none for {item.key}")
+                said.append(dataclasses.replace(own[name], id=unique, prompts=row.prompts))
             yield dataclasses.replace(example, records=tuple(said))

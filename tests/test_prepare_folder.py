@@ -1,0 +1,343 @@
+"""Tests of the user's own data: every layout and encoding, and a line for each mistake."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small
+from official import blob, photo, save
+from PIL import Image
+from test_mistakes import one_line
+
+from tunevlseg_jax import prepare
+from tunevlseg_jax.data import prepared
+from tunevlseg_jax.data.prepared import VOID, Example
+
+Run = Callable[..., dict[str, Example]]
+COLOURS = "class,colour,prompt\npolyp,#ff0000,a polyp|a small polyp\ntool,0 0 255,\nvoid,#808080,\n"
+RED, BLUE, GREY = (255, 0, 0), (0, 0, 255), (128, 128, 128)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path) -> Run:
+    """Prepares tmp_path/source as the set "mine"; its examples by split and id."""
+
+    def prepare_it(*arguments: object) -> dict[str, Example]:
+        output = ["--name", "mine", "--source", tmp_path / "source", "--output", tmp_path / "data"]
+        small.run(monkeypatch, prepare.main, "folder", *output, *arguments)
+        folder = prepared.find(tmp_path / "data", "mine")
+        splits = [split for split in prepared.SPLITS if list(folder.glob(f"mine-{split}.*"))]
+        return {
+            f"{split}/{example.id}": example
+            for split in splits
+            for example in prepared.load(tmp_path / "data", "mine", split)
+        }
+
+    return prepare_it
+
+
+def masks(example: Example) -> dict[str, np.ndarray]:
+    """(height, width) bool by class."""
+    maps = example.maps()
+    assert len({record.id for record in example.records}) == len(example.records)
+    return {record.label: maps[record.mask] == record.value for record in example.records}
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    """Four photographs in images/, of unequal sizes and odd names, and a binary mask for each in masks/."""
+    rng = np.random.default_rng(0)
+    for name, size in (("a b", (24, 32)), ("Köln", (32, 24)), ("c", (40, 16)), ("d.e", (8, 8))):
+        save(tmp_path / "source" / "images" / f"{name}.jpg", photo(rng, size))
+        save(tmp_path / "source" / "masks" / f"{name}.png", blob(rng, size) * np.uint8(255))
+    return tmp_path / "source"
+
+
+def test_images_and_masks_of_the_same_name(run, source, capsys):
+    found = run("--prompt", "wound", "sore", "--fractions", 0.5, 0.25, 0.25)
+    assert "layout: images/{name} and masks/{name}" in capsys.readouterr().out
+    assert sorted(name.partition("/")[2] for name in found) == ["Köln", "a b", "c", "d.e"]
+    assert sorted(name.partition("/")[0] for name in found) == ["test", "train", "train", "val"]
+    for example in found.values():
+        (record,) = example.records
+        meant = np.asarray(Image.open(source / "masks" / f"{example.id}.png")) > 0
+        np.testing.assert_array_equal(masks(example)["wound"], meant)
+        assert record.prompts == {1: ("wound", "sore")} and example.rgb().shape[:2] == meant.shape
+        assert example.image == (source / "images" / f"{example.id}.jpg").read_bytes()
+
+
+def test_suffix_patterns_groups_and_splits_in_names(run, tmp_path):
+    """Two folders of splits without val, patients in the names, masks beside the images."""
+    rng = np.random.default_rng(0)
+    for split, patients in (("Training", range(8)), ("test", range(2))):
+        for patient in patients:
+            for view in "LR":
+                stem = tmp_path / "source" / "set" / split / f"p{patient}_{view}"
+                save(stem.with_suffix(".png"), photo(rng))
+                save(stem.with_name(f"{stem.name}_seg.png"), blob(rng))
+    pattern = "{split}/{group}_{name}"
+    found = run("--prompt", "cyst", "--images", pattern, "--masks", f"{pattern}_seg", "--fractions", 0.75, 0.25, 0)
+    splits = {split: {key for key in found if key.startswith(split)} for split in prepared.SPLITS}
+    assert [len(splits[split]) for split in prepared.SPLITS] == [12, 4, 4]
+    assert splits["test"] == {"test/p0/L", "test/p0/R", "test/p1/L", "test/p1/R"}
+    groups = [{found[key].group for key in splits[split]} for split in ("train", "val")]
+    assert not groups[0] & groups[1] and found["test/p0/L"].group == "p0"
+
+
+def test_folder_a_class(run, tmp_path):
+    """A class is asked of the images that have a mask of it; the folder's name is the prompt."""
+    rng = np.random.default_rng(0)
+    meant = {}
+    for name, classes in (("a", ("liver", "left kidney")), ("b", ("liver",))):
+        save(tmp_path / "source" / "images" / f"{name}.png", photo(rng))
+        for label in classes:
+            meant[name, label] = blob(rng)
+            save(tmp_path / "source" / "masks" / label / f"{name}.bmp", meant[name, label] * np.uint8(255))
+    found = run("--masks", "masks/{class}/{name}", "--fractions", 1, 0, 0)
+    assert {(key[-1], label) for key, example in found.items() for label in masks(example)} == set(meant)
+    for key, example in found.items():
+        for label, mask in masks(example).items():
+            np.testing.assert_array_equal(mask, meant[key[-1], label])
+        assert all(record.phrasings() == (record.label,) for record in example.records)
+
+
+def test_class_tree_and_test_that_is_val(run, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for split, name in (("training", "a"), ("validation", "b")):
+        save(tmp_path / "source" / "images" / split / f"{name}.jpg", photo(rng))
+        save(tmp_path / "source" / "annotations" / split / "traffic light" / f"{name}.png", blob(rng) * np.uint8(255))
+    found = run("--test-is-val")
+    assert "layout: images/{split}/{name} and annotations/{split}/{class}/{name}" in capsys.readouterr().out
+    assert list(found) == ["train/a", "val/b"] and list(masks(found["val/b"])) == ["traffic light"]
+    (test,) = prepared.load(tmp_path / "data", "mine", "test")
+    assert test == found["val/b"]
+
+
+def coded(path: Path, kind: str, size: tuple[int, int] = (16, 24)) -> np.ndarray:
+    """Writes a mask of polyp (1), tool (2), void and background by colour or palette; returns its label map."""
+    rng = np.random.default_rng(1)
+    labels = rng.choice(np.uint8([0, 1, 2, VOID]), (size[0] // 8, size[1] // 8)).repeat(8, 0).repeat(8, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colours = {0: (0, 0, 0), 1: RED, 2: BLUE, VOID: GREY}
+    if kind == "colour":
+        image = np.zeros((*size, 3), np.uint8)
+        for value, colour in colours.items():
+            image[labels == value] = colour
+        Image.fromarray(image).save(path)
+    elif kind == "palette":  # stored as 0, 3, 7 and 9, in colours that could be anything
+        stored = np.select([labels == 1, labels == 2, labels == VOID], [3, 7, 9], 0).astype(np.uint8)
+        image = Image.fromarray(stored)
+        image.putpalette(rng.integers(0, 256, 768, np.uint8).tolist())
+        image.save(path)
+    else:  # 16 bits
+        stored = np.select([labels == 1, labels == 2, labels == VOID], [3, 700, 9], 0).astype(np.uint16)
+        Image.fromarray(stored).save(path)
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("kind", "table"),
+    [
+        ("colour", COLOURS),
+        ("palette", "class,value,prompt\npolyp,3,a polyp|a small polyp\ntool,7,\nvoid,9,\nbackground,0,\n"),
+        ("16 bits", "class,value,prompt\npolyp,3,a polyp|a small polyp\ntool,700,\nvoid,9,\n"),
+    ],
+)
+def test_label_maps_with_a_class_table(run, tmp_path, kind, table):
+    labels = coded(tmp_path / "source" / "masks" / "a.png", kind)
+    save(tmp_path / "source" / "images" / "a.jpg", photo(np.random.default_rng(0), labels.shape))
+    (tmp_path / "classes.csv").write_text(table)
+    encoding = "colour" if kind == "colour" else "palette"
+    found = run("--encoding", encoding, "--classes", tmp_path / "classes.csv")
+    example = found["train/a"]
+    np.testing.assert_array_equal(example.maps()[0], labels)
+    assert {record.label: (record.value, record.phrasings()) for record in example.records} == {
+        "polyp": (1, ("a polyp", "a small polyp")),
+        "tool": (2, ("tool",)),
+    }
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_manifest(run, source, tmp_path, suffix):
+    rows = [
+        {"image": "images/a b.jpg", "mask": "masks/a b.png", "prompt": "wound|sore", "split": "train", "group": "7"},
+        {"image": "images/a b.jpg", "mask": "masks/a b.png", "prompt": "skin", "split": "train", "group": "7"},
+        {"image": "images/Köln.jpg", "mask": "masks/Köln.png", "prompt": "wound", "split": "validation", "class": "w"},
+        {"image": "images/c.jpg", "mask": "masks/c.png", "prompt": "wound, deep", "split": "Test"},
+    ]
+    found = run("--manifest", write_manifest(tmp_path / f"list{suffix}", rows))
+    assert list(found) == ["train/images/a b.jpg", "val/images/Köln.jpg", "test/images/c.jpg"]
+    first = found["train/images/a b.jpg"]
+    assert [(record.label, record.phrasings()) for record in first.records] == [
+        ("wound", ("wound", "sore")),
+        ("skin", ("skin",)),
+    ]
+    assert first.group == "7" and found["val/images/Köln.jpg"].records[0].label == "w"
+
+
+def write_manifest(path: Path, rows: list[dict]) -> Path:
+    if path.suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+        return path
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [columns, *([row.get(column, "") for column in columns] for row in rows)]
+    path.write_text("\n".join(",".join(f'"{cell}"' for cell in line) for line in lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_medvlsm_folders(run, tmp_path, capsys):
+    """Also of CAMUS, whose images lie in train/ and test/, and whose val reads from train/."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "source" / "camus"
+    (root / "anns").mkdir(parents=True)
+    meant = {}
+    for split, part, name in (("train", "train", "a"), ("val", "train", "b"), ("test", "test", "a")):
+        save(root / "images" / part / f"{name}.png", photo(rng)[..., 0])
+        rows = []
+        for number in (1, 2):
+            mask = f"mask_{number}/{name}_gt.png"
+            meant[split, number] = blob(rng)
+            save(root / "masks" / part / mask, meant[split, number] * np.uint8(255))
+            prompts = {"p0": "", "p1": [f"part {number}", "part"], "p2": f"left part {number}"}
+            rows.append({"img_name": f"{name}.png", "mask_name": mask, "prompts": prompts})
+        (root / "anns" / f"{split}.json").write_text(json.dumps(rows))
+    found = run()
+    assert "layout: medvlsm's, camus/" in capsys.readouterr().out
+    assert list(found) == ["train/a", "val/b", "test/a"]
+    for (split, number), mask in meant.items():
+        (example,) = prepared.load(tmp_path / "data", "mine", split)
+        np.testing.assert_array_equal(masks(example)[f"part {number}"], mask)
+        assert example.records[0].prompts == {0: ("",), 1: ("part 1", "part"), 2: ("left part 1",)}
+
+
+def test_grey_alpha_and_turned_photographs(run, source):
+    """Photographs that EXIF turns, whose masks are upright; grey, deep and RGBA images; 1-bit and alpha masks."""
+    rng = np.random.default_rng(0)
+    for path in (*source.glob("images/*"), *source.glob("masks/*")):
+        path.unlink()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photo(rng, (16, 40))).save(source / "images" / "turned.jpg", exif=exif)
+    save(source / "masks" / "turned.png", blob(rng, (40, 16)))
+    save(source / "images" / "grey.png", photo(rng)[..., 0])
+    save(source / "masks" / "grey.png", np.dstack([blob(rng) * np.uint8(255), np.full((24, 32), 255, np.uint8)]))
+    save(source / "images" / "deep.png", rng.integers(0, 65536, (24, 32), np.uint16))
+    save(source / "masks" / "deep.png", blob(rng) * np.uint16(65535))
+    save(source / "images" / "alpha.webp", np.dstack([photo(rng), np.full((24, 32), 9, np.uint8)]))
+    save(source / "masks" / "alpha.png", blob(rng) * np.uint8(1))
+    found = run("--prompt", "x", "--fractions", 1, 0, 0)
+    assert {key: (example.rgb().shape, int(masks(example)["x"].sum())) for key, example in found.items()} == {
+        "train/turned": ((40, 16, 3), 64),
+        "train/grey": ((24, 32, 3), 64),
+        "train/deep": ((24, 32, 3), 64),
+        "train/alpha": ((24, 32, 3), 64),
+    }
+
+
+def shades(source: Path) -> None:
+    save(source / "masks" / "c.png", np.arange(640, dtype=np.uint8).reshape(40, 16))
+
+
+def half(source: Path) -> None:
+    path = source / "images" / "c.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+MISTAKES: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "missing mask": (lambda at: (at / "masks/c.png").unlink(), "--prompt x", r"images/c\.jpg has no mask"),
+    "missing image": (lambda at: (at / "images/c.jpg").unlink(), "--prompt x", r"1 masks have no image.*masks/c\.png"),
+    "another size": (
+        lambda at: save(at / "masks/c.png", np.zeros((16, 40), np.uint8)),
+        "--prompt x",
+        r"mask masks/c\.png is 40x16 pixels, but its image images/c\.jpg is 16x40",
+    ),
+    "corrupt JPEG": (half, "--prompt x", r"can't decode images/c\.jpg"),
+    "no image": (lambda at: (at / "masks/c.png").write_text("?"), "--prompt x", r"can't decode masks/c\.png"),
+    "shades": (shades, "--prompt x", r"mask masks/c\.png has 256 values.*--encoding.*--threshold"),
+    "two masks": (
+        lambda at: save(at / "masks/c.bmp", np.zeros((40, 16), np.uint8)),
+        "--prompt x",
+        r"two masks: masks/c\.bmp and masks/c\.png",
+    ),
+    "two images": (
+        lambda at: save(at / "images/c.bmp", np.zeros((40, 16), np.uint8)),
+        "--prompt x",
+        r"two images have the same name: images/c\.bmp and images/c\.jpg",
+    ),
+    "no prompt": (lambda at: None, "", "binary masks need --prompt"),
+    "empty prompt": (lambda at: None, "--prompt ''", "--prompt is empty"),
+    "no source": (lambda at: None, "--prompt x --images pictures/{name}", r"no image that fits .*pictures/\{name\}"),
+    "unknown field": (lambda at: None, "--prompt x --images {nam}", r"unknown field \{nam\}; did you mean 'name'"),
+    "no name": (lambda at: None, "--prompt x --masks masks/*", r"lacks \{name\}"),
+    "fractions": (lambda at: None, "--prompt x --fractions 0.8 0.1 0.2", "shares of train, val and test"),
+    "no classes": (lambda at: None, "--encoding colour", "--encoding colour needs --classes"),
+    "unknown encoding": (lambda at: None, "--encoding color", "'color'.*'colour'"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_one_line_and_leave_nothing(mistake, monkeypatch, capsys, source, tmp_path):
+    make, options, says = MISTAKES[mistake]
+    make(source)
+    arguments = ["--name", "mine", "--source", source, "--output", tmp_path / "data", *shlex.split(options)]
+    fails(monkeypatch, capsys, says, "folder", *arguments)
+    assert not list((tmp_path / "data").glob("*"))
+
+
+def fails(monkeypatch, capsys, says: str, *arguments: object) -> None:
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, prepare.main, *arguments)
+    assert stop.value.code == 2
+    one_line(capsys.readouterr().err, says)
+
+
+COLUMNS = {"image": "images/c.jpg", "mask": "masks/c.png", "prompt": "x"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"image": "images/c.jpg", "prompt": "x"}], r"list\.csv lacks the column 'mask'"),
+        ([COLUMNS, COLUMNS | {"mask": ""}], r"row 3 of .*list\.csv has no mask"),
+        ([COLUMNS | {"prompt": " "}], r"row 2 of .*list\.csv has no prompt"),
+        ([COLUMNS | {"mask": "../masks/c.png"}], r"row 2 of .*'\.\./masks/c\.png', which lies outside.*refused"),
+        ([COLUMNS | {"image": "/etc/passwd"}], r"row 2 of .*'/etc/passwd', which lies outside.*refused"),
+        ([COLUMNS | {"mask": "masks/f.png"}], r"row 2 of .*'masks/f\.png', which .* lacks"),
+        ([COLUMNS, COLUMNS], r"row 3 of .*second mask of the class 'x', beside masks/c\.png"),
+        ([COLUMNS | {"split": "tset"}], r"row 2 of .*split 'tset'; did you mean 'test'"),
+        ([COLUMNS | {"split": "val"}, COLUMNS | {"prompt": "y"}], r"row 3 of .*tells another split"),
+        ([COLUMNS | {"split": "val"}, COLUMNS | {"image": "images/d.e.jpg"}], r"images/d\.e\.jpg has no split"),
+        ([], r"list\.csv lacks the column 'image'"),
+    ],
+)
+def test_mistakes_in_manifests_name_the_row(rows, says, monkeypatch, capsys, source, tmp_path):
+    path = write_manifest(tmp_path / "list.csv", rows)
+    arguments = ["--name", "mine", "--source", source, "--output", tmp_path / "data", "--manifest", path]
+    fails(monkeypatch, capsys, says, "folder", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (
+            "class,colour\npolyp,#ff0000\nvoid,#808080\n",
+            r"masks/a\.png has the colour \(0, 0, 255\), which is no class",
+        ),
+        ("name,colour\npolyp,#ff0000\n", r"classes\.csv lacks the column 'class'"),
+        ("class,colour\npolyp,#ff000\n", r"row 2 of .*classes\.csv has the colour '#ff000'"),
+        ("class,colour\npolyp,#ff0000\ntool,255 0 0\n", r"row 3 of .*gives \(255, 0, 0\) to another class"),
+        ("class,colour\nvoid,#808080\n", "no class but background and void"),
+        ("", r"classes\.csv lacks the column 'class'"),
+    ],
+)
+def test_mistakes_in_class_tables_are_one_line(table, says, monkeypatch, capsys, tmp_path):
+    labels = coded(tmp_path / "source" / "masks" / "a.png", "colour")
+    save(tmp_path / "source" / "images" / "a.jpg", photo(np.random.default_rng(0), labels.shape))
+    (tmp_path / "classes.csv").write_text(table)
+    arguments = ["--source", tmp_path / "source", "--output", tmp_path / "data", "--classes", tmp_path / "classes.csv"]
+    fails(monkeypatch, capsys, says, "folder", "--name", "mine", "--encoding", "colour", *arguments)

@@ -1,0 +1,131 @@
+"""Images and masks that are matched by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from tunevlseg_jax.data.builders.own import Found, Mask
+from tunevlseg_jax.data.builders.tables import Classes
+from tunevlseg_jax.data.images import SUFFIXES
+from tunevlseg_jax.data.source import Source
+from tunevlseg_jax.errors import UserError, nearest
+
+FIELDS = ("name", "group", "split", "class")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+SUFFIX = rf"\.(?:{'|'.join(suffix[1:] for suffix in SUFFIXES)})"
+CLASS_TREE = ("images/{split}/{name}", "annotations/{split}/{class}/{name}")
+"""Patterns of a tree with a folder a class, as ADE20K's masks come for open-vocabulary segmentation."""
+
+
+def pattern(text: str) -> str:
+    """The regular expression of a pattern such as "masks/{class}/{name}_mask"; "*" stands for anything but "/".
+
+    Raises:
+      UserError: the pattern has an unknown field, or no {name}.
+    """
+    parts = re.split(r"(\{[^}]*\}|\*)", text)
+    fields = [part[1:-1] for part in parts if part.startswith("{")]
+    if unknown := [field for field in fields if field not in FIELDS]:
+        raise UserError(f"the pattern {text!r} has the unknown field {{{unknown[0]}}}{nearest(unknown[0], FIELDS)}")
+    if "name" not in fields:
+        raise UserError(f"the pattern {text!r} lacks {{name}}, by which images and masks are matched")
+    seen: set[str] = set()
+    made = ""
+    for part in parts:
+        if part == "*":
+            made += "[^/]*"
+        elif part.startswith("{"):
+            field = part[1:-1]
+            made += f"(?P={field})" if field in seen else f"(?P<{field}>[^/]+?)"
+            seen.add(field)
+        else:
+            made += re.escape(part)
+    return made if re.search(rf"{SUFFIX}$", text, re.IGNORECASE) else made + SUFFIX
+
+
+def find(source: Source, images: str, masks: str, prompt: tuple[str, ...], classes: Classes | None) -> list[Found]:
+    """The images and their masks.
+
+    Args:
+      source: where they are.
+      images: pattern of the image files, with {name} and, if need be, {split} and {group}.
+      masks: pattern of the mask files, with {name} and, if need be, {class} and the others.
+      prompt: phrasings of masks without a {class}; its first is the class's name.
+      classes: prompts by the name that stands in {class}; without it, the name is the prompt.
+
+    Raises:
+      UserError: an image has no mask, or two for one class, a mask has no image, or a split or class is unknown.
+    """
+    own = dict(_matches(source, masks))
+    found = {name: fields for name, fields in _matches(source, images) if name not in own}
+    if not found:
+        raise UserError(f"{source} has no image that fits the pattern {images!r}")
+    shared = [field for field in FIELDS if f"{{{field}}}" in images and f"{{{field}}}" in masks]
+    by_image: dict[tuple[str, ...], dict[str, str]] = {}
+    for mask, fields in own.items():
+        labels = by_image.setdefault(tuple(fields[field] for field in shared), {})
+        label = fields.get("class", "")
+        if label in labels:
+            raise UserError(f"one image and class has two masks: {labels[label]} and {mask}")
+        labels[label] = mask
+    return list(_joined(source, found, by_image, shared, masks, prompt, classes))
+
+
+def _joined(
+    source: Source,
+    found: Mapping[str, Mapping[str, str]],
+    masks: dict[tuple[str, ...], dict[str, str]],
+    shared: list[str],
+    masks_pattern: str,
+    prompt: tuple[str, ...],
+    classes: Classes | None,
+) -> Iterator[Found]:
+    seen: dict[tuple[str, ...], str] = {}
+    for image, fields in found.items():
+        key = tuple(fields[field] for field in shared)
+        if key in seen:
+            raise UserError(f"two images have the same name: {seen[key]} and {image}")
+        seen[key] = image
+        if key not in masks:
+            raise UserError(f"{image} has no mask; {source} has none that fits the pattern {masks_pattern!r} for it")
+        group = fields.get("group", "")
+        yield Found(
+            f"{group}/{fields['name']}" if group else fields["name"],
+            image,
+            tuple(Mask(file, *_asked(label, file, prompt, classes)) for label, file in masks[key].items()),
+            group,
+            _split(fields["split"], image) if "split" in fields else "",
+        )
+    if orphans := [file for key, labels in masks.items() if key not in seen for file in labels.values()]:
+        raise UserError(f"{len(orphans)} masks have no image, such as {orphans[0]}")
+
+
+def _matches(source: Source, text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    for name, match in source.find(pattern(text)):
+        yield name, match.groupdict()
+
+
+def _asked(label: str, file: str, prompt: tuple[str, ...], classes: Classes | None) -> tuple[str, tuple[str, ...]]:
+    """A mask's class and prompts, by what stood in {class}."""
+    if not label:
+        return (prompt[0], prompt) if prompt else ("", ())
+    if classes is None:
+        return label, prompt or (label,)
+    if label not in classes.named:
+        raise UserError(f"mask {file} is of the class {label!r}, which --classes lacks{nearest(label, classes.named)}")
+    return label, classes.named[label].prompts
+
+
+def _split(name: str, image: str) -> str:
+    if name.lower() not in SPLIT_NAMES:
+        raise UserError(f"{image} is of the split {name!r}{nearest(name, SPLIT_NAMES)}")
+    return SPLIT_NAMES[name.lower()]

@@ -1,0 +1,66 @@
+"""Folders in medvlsm's own layout: images/, masks/ and anns/{train,val,test}.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from tunevlseg_jax.data import annotations, encodings
+from tunevlseg_jax.data.annotations import Annotation
+from tunevlseg_jax.data.builders.items import Item
+from tunevlseg_jax.data.images import encode_png
+from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
+from tunevlseg_jax.data.source import Source
+from tunevlseg_jax.errors import UserError
+
+PARTS = {"train": "train", "val": "train", "test": "test"}
+"""The subfolder that a split's files lie in, of sets that have such (CAMUS)."""
+
+
+def folder(source: Source) -> str | None:
+    """The path of the folder with anns/train.json, with a "/" at its end, or None.
+
+    Raises:
+      UserError: there are several.
+    """
+    found = [name.removesuffix("anns/train.json") for name, _ in source.find(r"anns/train\.json")]
+    if len(found) > 1:
+        raise UserError(f"{source} holds several data sets: {', '.join(found)}; give one of them")
+    return found[0] if found else None
+
+
+def items(source: Source, folder: str) -> Iterator[Item]:
+    """The images that the annotations name, each in its split.
+
+    Raises:
+      UserError: an annotation is broken, or names a file that the source lacks.
+    """
+    for split in SPLITS:
+        name = f"{folder}anns/{split}.json"
+        if name not in source:
+            continue
+        for key, rows in annotations.by_image(annotations.parse(source.read(name), name)).items():
+            image = _place(source, folder, "images", split, rows[0].image, name)
+            masks = tuple(_place(source, folder, "masks", split, row.mask, name) for row in rows)
+            yield Item(key, partial(_load, source, key, image, masks, rows), splits=(split,), records=len(rows))
+
+
+def _place(source: Source, folder: str, kind: str, split: str, file: str, where: str) -> str:
+    for place in (f"{folder}{kind}/{file}", f"{folder}{kind}/{PARTS[split]}/{file}"):
+        if place in source:
+            return place
+    raise UserError(f"{where} names {file}, but there is no {folder}{kind}/{file} in {source}")
+
+
+def _load(source: Source, key: str, image: str, masks: Sequence[str], rows: Sequence[Annotation]) -> Example:
+    encoded, size = encodings.image(source.read(image), image)
+    maps, records = [], []
+    for number, (mask, (unique, row)) in enumerate(zip(masks, annotations.unique_ids(rows), strict=True)):
+        pixels = encodings.binary(source.read(mask), mask)
+        encodings.check_size(pixels, size, mask, image)
+        maps.append(encode_png(pixels.astype(np.uint8)))
+        label = row.prompts[LEVEL][0] if LEVEL in row.prompts else ""
+        records.append(Record(unique, label, number, 1, row.prompts))
+    return Example(key, "", encoded, tuple(maps), tuple(records))
