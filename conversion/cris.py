@@ -9,18 +9,17 @@ from typing import Literal
 
 import numpy as np
 
-from conversion import rules, torch_files
-from conversion.clipseg import check_output, check_range, portable
+from conversion import output, rules, torch_files
 from conversion.clipseg_folder import check_tokenizer
 from conversion.cris_config import check_preset, config_from_tensors, encoder_from_tensors
 from conversion.cris_tensors import cris_rules
 from conversion.rules import ConversionError
 from tunevlseg_jax import command, pretrained
 from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import filling, sha256
+from tunevlseg_jax.files import sha256
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.network import shapes
-from tunevlseg_jax.pretrained import CONFIG_FILE, Pretrained
+from tunevlseg_jax.pretrained import Pretrained
 from tunevlseg_jax.tokenizer import Tokenizer
 
 BACKBONE = "backbone."
@@ -55,27 +54,23 @@ class Options:
     preset: Literal["RN50", "RN101"] | None = None
     decoder_heads: int = 8
     image_size: int = 416
-    dtype: Literal["float32", "float16"] = "float32"
+    dtype: output.Precision = "float32"
     verify: bool = False
 
 
 def main() -> None:
     """Converts, and says what was written."""
     options = command.options(Options, "python -m conversion.cris", __doc__ or "")
-    output = Path(options.output)
-    check_output(output)
+    folder = Path(options.output)
+    output.check(folder)
     model = load(options)
-    if options.dtype == "float16":
-        check_range(model.weights)
     if options.verify:
         from conversion import cris_verify
 
         for line in cris_verify.verify(model):
             print(line)
-    with filling(output, last=CONFIG_FILE) as folder:
-        pretrained.save(folder, model, _source(options), options.dtype)
-    count, size = len(model.weights), sum(weight.size for weight in model.weights.values())
-    print(f"wrote {output}: {count} tensors, {size:,} parameters, from weights with sha256 {model.sha256}")
+    output.write(folder, model, _source(options), options.dtype)
+    print(output.told(folder, model))
 
 
 def load(options: Options) -> Pretrained:
@@ -169,7 +164,7 @@ def _source(options: Options) -> dict[str, str]:
     for option in ("checkpoint", "clip"):
         name = getattr(options, option)
         if name is not None:
-            source |= {option: portable(name), f"{option} sha256": sha256(Path(name))}
+            source |= {option: output.portable(name), f"{option} sha256": sha256(Path(name))}
     return source
 
 

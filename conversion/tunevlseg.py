@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from conversion import published_checkpoint, rules
-from conversion.clipseg import portable
+from conversion.output import portable
 from conversion.published import LEARNER, RATIO, UPSAMPLER, from_published, to_published
 from conversion.published_learner import Untold, read_learner, with_copies, without_copies
 from conversion.rules import ConversionError, Tensors

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from conversion import clipseg
 from conversion.tiny import train_tokenizer
-from tunevlseg_jax import command, pretrained, schema
+from tunevlseg_jax import command, pretrained
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.files import read_json, sha256, write_json
 from tunevlseg_jax.models import CRISConfig
@@ -358,82 +358,6 @@ def test_verify_finds_a_wrong_weight(built, tmp_path, convert, monkeypatch):
     assert not (tmp_path / "wrong").exists()
 
 
-# Runs
-
-
-@pytest.fixture
-def base(source, tmp_path) -> Path:
-    pretrained.save(tmp_path / "base", pretrained.load(str(source)), {"made by": "a test"})
-    return tmp_path / "base"
-
-
-def make_run(
-    folder: Path, base: Path, learnt: dict[str, np.ndarray], *, fresh: bool = False, digest: str | None = None
-):
-    from tunevlseg_jax import artefacts
-    from tunevlseg_jax.config import Config, Model, Train
-
-    config = Config(model=Model(checkpoint=str(base), fresh=fresh), train=Train(tune="all" if fresh else "decoder"))
-    digest = ("" if fresh else sha256(base / "model.safetensors")) if digest is None else digest
-    artefacts.save_learnt(folder, learnt, artefacts.card(config, digest, (64, 64), {}))
-    write_json(folder / "config.json", schema.to_json(config))
-
-
-def decoder_of(model: Pretrained) -> dict[str, np.ndarray]:
-    return {f"model/{name}": weight + 1 for name, weight in model.weights.items() if name.startswith("decoder/")}
-
-
-def test_run_that_trained_the_decoder(base, tmp_path, convert):
-    model, run = pretrained.load(str(base)), tmp_path / "run"
-    make_run(run, base, decoder_of(model))
-    told = convert(run, tmp_path / "ours")
-    merged = pretrained.load(str(tmp_path / "ours"))
-    expected = {name: weight + 1 if name.startswith("decoder/") else weight for name, weight in model.weights.items()}
-    assert_same_models(merged, dataclasses.replace(model, weights=expected))
-    assert sha256(run / "prompts.safetensors") in told
-
-
-def test_run_that_trained_everything_from_scratch(base, tmp_path, convert):
-    model, run = pretrained.load(str(base)), tmp_path / "run"
-    (base / "model.safetensors").unlink()
-    make_run(run, base, {f"model/{name}": weight + 1 for name, weight in model.weights.items()}, fresh=True)
-    (run / "config.json").unlink()  # the learnt tensors and their card are enough
-    convert(run, base)  # in the place of the sizes that it started from
-    expected = {name: weight + 1 for name, weight in model.weights.items()}
-    assert_same_models(pretrained.load(str(base)), dataclasses.replace(model, weights=expected))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda learnt: {"learner/context": np.zeros((1, 4, 32), np.float32)}, "there is nothing to convert"),
-        (lambda learnt: learnt | {"learner/context": np.zeros((1, 4, 32), np.float32)}, "trained learner/context too"),
-        (lambda learnt: learnt | {"model/decoder/more": np.zeros(1, np.float32)}, "has unknown decoder/more"),
-        (lambda learnt: {name: tensor[..., None] for name, tensor in learnt.items()}, "another shape of decoder/"),
-    ],
-)
-def test_runs_that_are_no_models(base, tmp_path, convert, change, message):
-    make_run(tmp_path / "run", base, change(decoder_of(pretrained.load(str(base)))))
-    with pytest.raises(UserError, match=message):
-        convert(tmp_path / "run", tmp_path / "ours")
-    assert not (tmp_path / "ours").exists()
-
-
-def test_runs_with_another_base(base, tmp_path, convert):
-    run, decoder = tmp_path / "run", decoder_of(pretrained.load(str(base)))
-    make_run(run, base, decoder, digest="0" * 64)
-    with pytest.raises(UserError, match="is no longer the model"):
-        convert(run, tmp_path / "ours")
-    make_run(run, base, decoder, fresh=True)
-    with pytest.raises(UserError, match="lacks logit_scale"):
-        convert(run, tmp_path / "ours")
-    (run / "card.json").unlink()
-    with pytest.raises(UserError, match="its training hasn't finished"):
-        convert(run, tmp_path / "ours")
-    with pytest.raises(UserError, match="is a run, not a model"):
-        pretrained.load(str(run))
-
-
 # Bad input
 
 
@@ -595,6 +519,12 @@ def test_failed_write_leaves_the_earlier_model(source, tmp_path, convert, monkey
 
 
 # Reading our own folders
+
+
+@pytest.fixture
+def base(source, tmp_path) -> Path:
+    pretrained.save(tmp_path / "base", pretrained.load(str(source)), {"made by": "a test"})
+    return tmp_path / "base"
 
 
 OWN = {

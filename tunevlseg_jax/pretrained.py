@@ -91,7 +91,7 @@ def load(checkpoint: str, *, weights: bool = True) -> Pretrained:
 
 def _config(data: Mapping[str, Any], folder: Path) -> AnyModelConfig:
     if data.get(schema.CLASS) == "Config":
-        raise UserError(f"{folder} is a run, not a model; if it trained its model, convert it with conversion.clipseg")
+        raise UserError(f"{folder} is a run, not a model; if it trained its model, convert it with conversion.run")
     if "model" not in data:
         raise UserError(f"{folder / CONFIG_FILE} is no model's: it has neither 'model' nor 'model_type'")
     kinds = cast(type[AnyModelConfig], AnyModelConfig)  # a union of classes is no class to a type checker

@@ -1,0 +1,65 @@
+"""The folder that a conversion writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from conversion import rules
+from tunevlseg_jax import pretrained
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.files import filling, read_object
+from tunevlseg_jax.pretrained import CONFIG_FILE, Pretrained
+
+Precision = Literal["float32", "float16"]
+
+
+def write(
+    output: Path,
+    model: Pretrained,
+    source: Mapping[str, str],
+    dtype: Precision,
+    save: Callable[[Path, Pretrained, Mapping[str, str], str], None] = pretrained.save,
+) -> None:
+    """Writes a model folder whole or not at all; `check` it first. Arguments as in `pretrained.save`.
+
+    Raises:
+      UserError: float16 can't hold a weight, or the folder can't be written.
+    """
+    if dtype == "float16":
+        _check_range(model.weights)
+    with filling(output, last=CONFIG_FILE) as folder:
+        save(folder, model, source, dtype)
+
+
+def told(output: Path, model: Pretrained) -> str:
+    """What was written, in one line."""
+    count, size = len(model.weights), sum(weight.size for weight in model.weights.values())
+    return f"wrote {output}: {count} tensors, {size:,} parameters, from weights with sha256 {model.sha256}"
+
+
+def check(output: Path) -> None:
+    """Raises a UserError where writing would destroy something else than an earlier conversion."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file, not a folder")
+    if not output.exists() or not any(output.iterdir()):
+        return
+    config = read_object(output / CONFIG_FILE) if (output / CONFIG_FILE).is_file() else {}
+    if "source" not in config or not {"model", "model_type"} & set(config):
+        raise UserError(f"--output {output} is not empty, and not a model that this command wrote; choose another")
+
+
+def _check_range(weights: Mapping[str, np.ndarray]) -> None:
+    """Raises a UserError where a weight is too large for float16."""
+    largest = np.finfo(np.float16).max
+    beyond = sorted(name for name, weight in weights.items() if np.abs(weight).max() > largest)
+    if beyond:
+        raise UserError(f"float16 can't hold {', '.join(beyond[: rules.SHOWN])}; leave out --dtype")
+
+
+def portable(checkpoint: str) -> str:
+    """The checkpoint as typed, but of an absolute path only the name, for the reader on another machine."""
+    return Path(checkpoint).name if Path(checkpoint).is_absolute() else checkpoint

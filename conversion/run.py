@@ -1,0 +1,68 @@
+"""Makes a run that trained its model a model: `python -m conversion.run --run runs/all --output checkpoints/all`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from conversion import output
+from tunevlseg_jax import artefacts, command, pretrained
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.files import sha256
+from tunevlseg_jax.pretrained import Pretrained
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to convert, and to what.
+
+    Attributes:
+      run: folder of a run that trained the model itself (train.tune "decoder" or "all"), whichever model it is.
+      output: folder to write; it must be empty, or hold a model that a conversion wrote, which is replaced.
+      dtype: what the weights are stored in.
+    """
+
+    run: str
+    output: str
+    dtype: output.Precision = "float32"
+
+
+def main() -> None:
+    """Converts, and says what was written."""
+    options = command.options(Options, "python -m conversion.run", __doc__ or "")
+    folder = Path(options.output)
+    output.check(folder)
+    model = load(Path(options.run))
+    source = {"made by": "conversion.run", "run": output.portable(options.run), "sha256": model.sha256}
+    output.write(folder, model, source, options.dtype)
+    print(output.told(folder, model))
+
+
+def load(run: Path) -> Pretrained:
+    """The base model of a run with the weights that the run trained.
+
+    Raises:
+      UserError: the run hasn't finished, trained something else than its model, or its base model isn't there any more.
+    """
+    config, learnt, card = artefacts.load_learnt(run)
+    beside = sorted(name for name in learnt if not name.startswith("model/"))
+    if len(beside) == len(learnt):
+        raise UserError(
+            f"{run} trained no weights of its model, {config.model.checkpoint}: there is nothing to convert"
+        )
+    if beside:
+        raise UserError(f"{run} trained {beside[0]} too, which no model folder can hold; only a run without can be one")
+    base = pretrained.load(config.model.checkpoint, weights=not config.model.fresh)
+    if base.sha256 != card["model_sha256"]:
+        raise UserError(f"{config.model.checkpoint} is no longer the model that {run} was trained on")
+    trained = {name.removeprefix("model/"): tensor.astype(np.float32) for name, tensor in learnt.items()}
+    weights = {**base.weights, **trained}
+    path = run / artefacts.LEARNT_FILE
+    pretrained.check_shapes(weights, base.config, path)
+    return Pretrained(base.config, weights, base.tokenizer, sha256(path))
+
+
+if __name__ == "__main__":
+    command.run(main)
