@@ -1,8 +1,8 @@
 """Pre-trains the embedded model, clipseg-tiny, on scenes/photo: its towers as CLIP's are, then its decoder on masks.
 
-    python -m conversion.tiny --output checkpoints/clip-tiny
+    python -m conversion.tiny --model clipseg --output checkpoints/clip-tiny
     python -m tunevlseg_jax.train --config configs/pretrain_clipseg_tiny.py
-    python -m conversion.clipseg --checkpoint runs/pretrain_clipseg_tiny --output checkpoints/tiny --dtype float16
+    python -m conversion.run --run runs/pretrain_clipseg_tiny --output checkpoints/clipseg-tiny --dtype float16
 
 takes about 7 and 5 minutes on two CPU cores. The last folder is what lies in tunevlseg_jax/embedded/clipseg-tiny: test
 Dice 0.769 on scenes/photo, where a model that marks every digit, whichever is asked for, has 0.709.

@@ -18,7 +18,7 @@ from numpy.testing import assert_array_equal
 from safetensors.numpy import load_file, save_file
 
 from conversion import clipseg
-from conversion.tiny import train_tokenizer
+from conversion.tiny_sizes import train_tokenizer
 from tunevlseg_jax import command, pretrained
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.files import read_json, sha256, write_json

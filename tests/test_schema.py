@@ -8,7 +8,7 @@ import typing
 
 import pytest
 
-from conversion.tiny import sizes, train_tokenizer
+from conversion.tiny_sizes import clipseg_sizes, train_tokenizer
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax import learners, schema
 from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train
@@ -47,7 +47,7 @@ def test_every_other_field_there_and_back():
 
 
 def test_model_sizes_there_and_back():
-    for config in (CLIPSegConfig(), sizes(train_tokenizer())):
+    for config in (CLIPSegConfig(), clipseg_sizes(train_tokenizer())):
         again = schema.from_json(CLIPSegConfig, json.loads(json.dumps(schema.to_json(config))), "a test")
         assert again == config and hash(again) == hash(config)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conversion.tiny import END, START, train_tokenizer
+from conversion.tiny_sizes import END, START, train_tokenizer
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.tokenizer import Tokenizer, with_full_stop
 
