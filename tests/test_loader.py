@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from tunevlseg_jax.data import loader
@@ -34,6 +37,7 @@ def records() -> Records:
         prompt=rng.integers(0, len(PROMPTS), RECORDS).astype(np.int32),
         classes=("digit",),
         prompts=PROMPTS,
+        names=tuple(f"image {number}" for number in range(IMAGES)),
         ids=tuple(f"record {number}" for number in range(RECORDS)),
     )
 
@@ -121,7 +125,7 @@ def test_resizing():
     masks[0, 10:30, 15:45] = masks[1, :, :30] = True
     both = np.zeros(2, np.int32)
     parts = {"image": both, "label": both, "prompt": both, **packed(masks)}
-    before = Records("test", "test", images, **parts, classes=("a",), prompts=(("one",),), ids=("a", "b"))
+    before = Records("test", "test", images, **parts, classes=("a",), prompts=(("one",),), names=("i",), ids=("a", "b"))
     assert_array_equal(before.masks, masks)
     after = resized(before, (20, 30))
     assert after.images.shape == (1, 20, 30, 3) and after.images.dtype == np.uint8  # one image for both records
@@ -144,6 +148,23 @@ def test_taking_some_records(records):
     for each in (part, compact):
         assert_array_equal(each.masks, records.masks[some])
         assert_array_equal(each.images[each.image], records.images[records.image[some]])
+        assert [each.names[row] for row in each.image] == [records.names[row] for row in records.image[some]]
         assert each.ids == tuple(records.ids[row] for row in some)
     assert part.fingerprint() == compact.fingerprint() != records.fingerprint()
     assert records.compact() is records
+
+
+@given(few=st.integers(1, 12), more=st.integers(1, 12), seed=st.integers(0, 2**32), labels=st.lists(st.integers(0, 3)))
+def test_few_shots_nest(records, few, more, seed, labels):
+    """K records of a class are among its K' > K, whatever the other classes; classes that have fewer give all."""
+    label = np.resize(np.asarray([*labels, 0], np.int32), len(records))
+    split = dataclasses.replace(records, label=label, classes=("a", "b", "c", "d"))
+    few, more = sorted((few, more))
+    some, others = split.few(few, seed), split.few(more, seed)
+    assert set(some.ids) <= set(others.ids)
+    for part, shots in ((some, few), (others, more)):
+        counts = np.bincount(part.label, minlength=4)
+        assert_array_equal(counts, np.minimum(np.bincount(label, minlength=4), shots))
+        assert list(part.ids) == [id for id in split.ids if id in set(part.ids)]
+    if few >= 4:
+        assert any(split.few(few, other).ids != some.ids for other in range(20)) or len(some) == len(split)

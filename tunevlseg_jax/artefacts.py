@@ -28,6 +28,9 @@ METRICS_FILE = "metrics.jsonl"
 LEARNT_FILE = "prompts.safetensors"
 CARD_FILE = "card.json"
 
+WHEREABOUTS = ("workdir", "data.root", "data.cache", "data.placement", "data.workers")
+"""Fields that a run may change when it goes on: they decide where things are, and no result."""
+
 
 class RunFolder:
     """The folder of a run in training."""
@@ -193,10 +196,12 @@ def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, Fl
 
 
 def _check_same(config: Config, path: Path) -> None:
-    """Raises a UserError with the fields in which the folder's configuration differs."""
+    """Raises a UserError with the fields in which the folder's configuration differs, and its results would."""
     before = _flat(schema.to_json(schema.from_json(Config, read_json(path), str(path))))
     now = _flat(schema.to_json(config))
-    changed = [name for name in sorted({*before, *now}) if name != "workdir" and before.get(name) != now.get(name)]
+    changed = [
+        name for name in sorted({*before, *now}) if name not in WHEREABOUTS and before.get(name) != now.get(name)
+    ]
     if changed:
         told = ", ".join(f"{name} was {before.get(name)} and is now {now.get(name)}" for name in changed)
         raise UserError(f"{path.parent} holds a run of another configuration ({told}); choose another --workdir")

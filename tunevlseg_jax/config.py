@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunevlseg_jax import schema
+from tunevlseg_jax.data.prepared import Protocol
 from tunevlseg_jax.errors import UserError, nearest
 from tunevlseg_jax.learners import AnyLearner, ZeroShot
 from tunevlseg_jax.network import Upsampling
@@ -63,7 +64,13 @@ class Data:
     """The data set.
 
     Attributes:
-      name: scenes/photo, scenes/ultrasound, scenes/endoscopy or scenes/xray.
+      name: of a prepared set, or scenes/photo, scenes/ultrasound, scenes/endoscopy or scenes/xray.
+      root: folder of the prepared sets.
+      protocol: "paper" for a set as it was prepared; "clean" for the splits without leaks that `prepare check` writes.
+      prompt_index: which prompts, where a set has several kinds: 1 is the class name, more have more words.
+      shots: number of training records of each class, drawn by shots_seed; None for all. More shots contain fewer.
+      shots_seed: of that draw.
+      cache: folder that keeps prepared sets at the model's size; None for the user's cache folder.
       full_stop: whether prompts end in a full stop.
       truncate: whether prompts that are too long are cut before their end, instead of being an error.
       placement: where pixels are kept: "resident" on every device, "streaming" on the host, which sends each batch;
@@ -73,6 +80,12 @@ class Data:
     """
 
     name: str = "scenes/ultrasound"
+    root: str = "data"
+    protocol: Protocol = "paper"
+    prompt_index: int = 1
+    shots: int | None = None
+    shots_seed: int = 0
+    cache: str | None = None
     full_stop: bool = True
     truncate: bool = False
     placement: Placement = "auto"
@@ -195,6 +208,8 @@ def check(config: Config) -> None:
         "optim.warmup_steps": config.optim.warmup_steps >= 0,
         "optim.plateau_factor": 0 < config.optim.plateau_factor <= 1,
         "optim.plateau_patience": config.optim.plateau_patience >= 1,
+        "data.shots": config.data.shots is None or config.data.shots >= 1,
+        "data.shots_seed": config.data.shots_seed >= 0,
         "data.workers": config.data.workers >= 0,
         "data.scenes.seed": config.data.scenes.seed >= 0,
         "data.scenes.absent_fraction": 0 <= config.data.scenes.absent_fraction <= 1,

@@ -5,29 +5,45 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import jax
 from rich.console import Console
 from rich.table import Table
 
-from tunevlseg_jax import artefacts, command, devices, loop, metrics
-from tunevlseg_jax.data.records import Records
+from tunevlseg_jax import artefacts, command, samples, scoring
+from tunevlseg_jax.config import Data
+from tunevlseg_jax.data import sets, targets
+from tunevlseg_jax.data.prepared import Protocol
 from tunevlseg_jax.files import replacing, write_json
-from tunevlseg_jax.metrics import Scores
+from tunevlseg_jax.scoring import Scored
 
 
 @dataclass(frozen=True)
 class OtherData:
-    """Which data set.
+    """Which data set, where it isn't the run's own.
 
     Attributes:
-      name: another data set than the run's own.
+      name: another data set than the run's.
+      root: another folder of prepared sets.
+      protocol: "paper" or "clean".
+      prompt_index: another kind of prompts.
+      cache: another folder that keeps prepared sets at the model's size.
     """
 
     name: str | None = None
+    root: str | None = None
+    protocol: Protocol | None = None
+    prompt_index: int | None = None
+    cache: str | None = None
+
+    def over(self, data: Data) -> Data:
+        """The run's data with what is given here in its place."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return dataclasses.replace(data, **given)
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,8 @@ class Options:
       data: another data set.
       split: train, val or test.
       resolution: "model" scores at the size that the model sees; "original" resizes the logits to each mask's own.
+      ask_absent: whether to ask every image for every class of the split, those that it doesn't show as well: gives
+        multi-class IoU, where each pixel goes to the likeliest class over 0.5, and how often the absent are marked.
       checkpoint: where the base model is now, if not where it was in training.
       output: folder for the scores; None for `evaluations` in the run's.
     """
@@ -47,66 +65,141 @@ class Options:
     data: OtherData = field(default_factory=OtherData)
     split: str = "test"
     resolution: Literal["model", "original"] = "model"
+    ask_absent: bool = False
     checkpoint: str | None = None
     output: str | None = None
 
 
 def main() -> None:
-    """Scores a run, prints a table, and writes the scores of the set and of each record."""
+    """Scores a run, prints a table, and writes the scores of the set, of each class and of each record."""
     options = command.options(Options, "python -m tunevlseg_jax.evaluate", __doc__ or "")
     made, learnt = artefacts.restore(Path(options.run), options.checkpoint)
-    data = made.config.data
-    if options.data.name is not None:
-        data = dataclasses.replace(data, name=options.data.name)
-    split = made.split(options.split, data, original_masks=options.resolution == "original")
-    mesh = devices.mesh()
-    sums, samples = loop.evaluate(
-        made.network,
-        devices.replicated(jax.tree.map(lambda array: array[None], learnt), mesh),
-        devices.replicated(made.frozen, mesh),
-        split,
-        made.hyper(),
-        made.config.train.batch_size,
-    )
-    scores = {name: values[0] for name, values in metrics.means(sums).items()}
-    folder = Path(options.output) if options.output else Path(options.run) / "evaluations"
+    data = dataclasses.replace(options.data.over(made.config.data), shots=None)
+    split = made.split(options.split, data)
+    original = options.resolution == "original"
+    found = sets.originals(data, options.split) if original else targets.stored(split.records)
+    scored = (scoring.every_class if options.ask_absent else scoring.own)(made, learnt, split, found)
     name = f"{data.name.replace('/', '_')}_{options.split}_{options.resolution}"
-    size = "x".join(map(str, split.records.maps.shape[1:]))
-    write_json(
-        folder / f"{name}.json",
-        {
-            "run": options.run,
-            "data": data.name,
-            "data_sha256": split.records.fingerprint(),
-            "split": options.split,
-            "records": len(split.records),
-            "size": size,
-            "threshold": 0.5,
-            "scores": scores,
-        },
-    )
-    _write_samples(folder / f"{name}.csv", split.records, samples)
-    table = Table(
-        title=f"{options.run} on {data.name}, {options.split} ({len(split.records)} records)",
-        caption=f"at {size} pixels ({options.resolution}), threshold 0.5",
-    )
-    for column in ("Dice\n(mean over records)", "IoU\n(over all pixels)", "IoU\n(mean over records)", "loss"):
-        table.add_column(column, justify="right")
-    table.add_row(*(f"{scores[name]:.4f}" for name in ("dice", "iou", "sample_iou", "loss")))
+    name += f"_{data.protocol}" * (data.protocol != "paper") + "_every_class" * options.ask_absent
+    folder = Path(options.output) if options.output else Path(options.run) / "evaluations"
+    size = _sizes(scored.sizes)
+    rows = _by_class(split.records.classes, scored)
+    scores = samples.summary(scored.samples) | _of_all_classes(scored, rows)
+    told = {"run": options.run, "data": data.name, "protocol": data.protocol, "split": options.split}
+    told |= {
+        "data_sha256": split.records.fingerprint(),
+        "size": size,
+        "threshold": 0.5,
+        "empty_masks": samples.POLICIES,
+    }
+    write_json(folder / f"{name}.json", told | {"records": len(scored.samples), "scores": scores})
+    _write_rows(folder / f"{name}.csv", [dataclasses.asdict(sample) for sample in scored.samples])
+    _write_rows(folder / f"{name}_classes.csv", rows)
     console = Console()
-    console.print(table)
-    console.print(f"scores: {folder / name}.json, of each record: {folder / name}.csv", soft_wrap=True)
+    title = f"{options.run} on {data.name}, {options.split} ({len(scored.samples)} records)"
+    console.print(_table(title, f"At {size} pixels ({options.resolution}), threshold 0.5. {NOTES}", scores, rows))
+    _tell_rest(console, scores)
+    console.print(
+        f"scores: {folder / name}.json, of each class: {name}_classes.csv, of each record: {name}.csv",
+        soft_wrap=True,
+    )
 
 
-def _write_samples(path: Path, records: Records, samples: Scores) -> None:
-    """One row a record: id, prompt and scores."""
+def _by_class(names: Sequence[str], scored: Scored) -> list[dict[str, Any]]:
+    """A row of scores for each class that was asked for."""
+    rows = []
+    for label, name in enumerate(names):
+        own = [sample for sample in scored.samples if sample.label == name]
+        if own:
+            row = {"class": name} | samples.summary(own)
+            if scored.classes is not None:
+                row |= {"multi_class_iou": _number(scored.classes.iou[label])} | samples.absent_rates(own)
+            rows.append(row)
+    return rows
+
+
+def _of_all_classes(scored: Scored, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What asking for every class adds."""
+    if scored.classes is None:
+        return {}
+    seen = [row["multi_class_iou"] for row in rows if row["multi_class_iou"] is not None]
+    with_background = [share for share in scored.classes.iou.tolist() if not math.isnan(share)]
+    return {
+        "miou": _mean(seen),
+        "miou_with_background": _mean(with_background),
+        "classes_overlap": scored.classes.overlapping,
+    } | samples.absent_rates(scored.samples)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _sizes(sizes: set[tuple[int, int]]) -> str:
+    """One size, or the least and the greatest by area."""
+    ends = [f"{height}x{width}" for height, width in sorted(sizes, key=lambda size: (size[0] * size[1], size))]
+    return ends[0] if len(ends) == 1 else f"{ends[0]} to {ends[-1]}"
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A CSV with a header; what is undefined stays empty."""
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["id", "prompt", *Scores._fields])
-    for row, (name, prompt) in enumerate(zip(records.ids, records.prompt, strict=True)):
-        writer.writerow([name, records.prompts[prompt][0], *(f"{values[0, row]:.8g}" for values in samples)])
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: f"{value:.8g}" if isinstance(value, float) else value for name, value in row.items()})
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+COLUMNS = {
+    "dice": "Dice",
+    "iou": "IoU\nof set",
+    "sample_iou": "IoU",
+    "hd95_both_nonempty": "HD95\npx",
+    "surface_dice_2px": "surface\nDice",
+    "multi_class_iou": "1-class\nIoU",
+    "false_positive_rate": "false\npos.",
+}
+"""Headers of the table's columns."""
+NOTES = (
+    "Dice, IoU, surface Dice (2 px): means over records, 1 where both masks are empty. IoU of set: one ratio over all "
+    "pixels. HD95: mean over the records where neither mask is empty."
+)
+"""What is to be known of them."""
+
+
+def _table(title: str, caption: str, scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title=title, caption=caption)
+    names = [name for name in COLUMNS if name in rows[0]]
+    table.add_column("")
+    table.add_column("records", justify="right")
+    for name in names:
+        table.add_column(COLUMNS[name], justify="right")
+    everything = {"class": "all", "multi_class_iou": scores.get("miou")} | dict(scores)
+    for row in (*(rows if len(rows) > 1 else ()), everything):
+        cells = (row[name] for name in names)
+        table.add_row(row["class"], str(row["records"]), *("-" if cell is None else f"{cell:.4f}" for cell in cells))
+    return table
+
+
+def _tell_rest(console: Console, scores: Mapping[str, Any]) -> None:
+    """What the table doesn't show."""
+    console.print(
+        f"{scores['empty_targets']} records have an empty mask, {scores['empty_predictions']} an empty prediction; "
+        f"HD95 is undefined for {scores['hd95_undefined']}",
+        soft_wrap=True,
+    )
+    if "miou" in scores:
+        shares = (scores[name] for name in ("miou", "miou_with_background"))
+        mean, background = ("-" if share is None else f"{share:.4f}" for share in shares)
+        console.print(f"mean IoU over classes: {mean}; with the background: {background}", soft_wrap=True)
+        if scores["classes_overlap"]:
+            console.print("note: classes overlap here, and one class a pixel can't be right everywhere", soft_wrap=True)
 
 
 if __name__ == "__main__":

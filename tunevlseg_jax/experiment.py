@@ -16,7 +16,6 @@ from tunevlseg_jax import network as networks
 from tunevlseg_jax.config import Config, Data, Model, Precision
 from tunevlseg_jax.data import sets
 from tunevlseg_jax.data.feed import Feed
-from tunevlseg_jax.data.records import resized
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.loop import Split
 from tunevlseg_jax.models import AnyModelConfig
@@ -67,19 +66,18 @@ class Experiment:
         params = {**self.frozen, **self.trainable}
         return network, {path: array for path, array in params.items() if path.startswith("model/")}
 
-    def split(self, name: str, data: Data | None = None, *, original_masks: bool = False) -> Split:
+    def split(self, name: str, data: Data | None = None) -> Split:
         """A split of the run's data set, or of another, ready for the model.
 
         Args:
           name: of the split.
           data: another data set.
-          original_masks: whether masks keep their own size, for scores at that size.
 
         Raises:
           UserError: there is no such data set or split, it is empty, or a prompt is too long.
         """
         data = data or self.config.data
-        records = resized(sets.load(data, name), self.image_size, maps=not original_masks)
+        records = sets.load(data, name, self.image_size)
         feed = Feed(records, devices.mesh(), data.placement, data.workers)
         return Split(feed, self.table(records.phrases))
 

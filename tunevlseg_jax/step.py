@@ -128,6 +128,16 @@ def eval_step(
 
 
 @partial(jax.jit, static_argnames="network")
+def logits_step(params: Flat, images: Array, phrase: Array, table: Array, hyper: Hyper, *, network: Network) -> Array:
+    """Logits of the mask that each image is asked for; arguments as in `Network.logits` and `predict_step`.
+
+    Returns:
+      (batch, height, width) float32.
+    """
+    return network.logits(params, images, phrase, table, depth=hyper.depth, dropout=hyper.dropout)
+
+
+@partial(jax.jit, static_argnames="network")
 def predict_step(params: Flat, images: Array, table: Array, hyper: Hyper, *, network: Network) -> Array:
     """Probabilities of the mask that one phrase asks for, in every image.
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from tunevlseg_jax import artefacts, command, devices, experiment, loop, metrics
 from tunevlseg_jax.artefacts import Board, RunFolder
 from tunevlseg_jax.config import Config
+from tunevlseg_jax.data import sets
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.files import write_json
@@ -43,7 +44,8 @@ def train(config: Config, console: Console) -> Results:
       UserError: the configuration can't be, or the run came to a loss that isn't finite.
     """
     made = experiment.build(config)
-    splits = {name: made.split(name) for name in ("train", "val", "test")}
+    names = ("train", "val", "test") if "test" in sets.splits(config.data) else ("train", "val")
+    splits = {name: made.split(name) for name in names}
     folder = RunFolder(config)
     mesh = devices.mesh()
     frozen = devices.replicated(made.frozen, mesh)
@@ -163,9 +165,9 @@ def _zero_shot(made: Experiment):
 def _score(
     network, trainable: Flat, frozen: Flat, made: Experiment, splits: Mapping[str, Split]
 ) -> dict[str, dict[str, float]]:
-    """Means over val and test."""
+    """Means over every split but the training split."""
     scores = {}
-    for name in ("val", "test"):
+    for name in _scored(splits):
         sums, _ = loop.evaluate(network, trainable, frozen, splits[name], made.hyper(), made.config.train.batch_size)
         scores[name] = {metric: values[0] for metric, values in metrics.means(sums).items()}
     return scores
@@ -186,6 +188,11 @@ def _save(
     write_json(path / RESULTS_FILE, results)
 
 
+def _scored(splits: Mapping[str, Split]) -> list[str]:
+    """The splits that results tell of."""
+    return [name for name in splits if name != "train"]
+
+
 def _table(config: Config, made: Experiment, splits: Mapping[str, Split], results: Results) -> Table:
     height, width = made.image_size
     table = Table(
@@ -193,11 +200,11 @@ def _table(config: Config, made: Experiment, splits: Mapping[str, Split], result
         caption=f"Dice: mean over images; IoU: one ratio over all pixels; {height}x{width} pixels, threshold 0.5",
     )
     table.add_column("")
-    for name in ("val", "test"):
+    for name in _scored(splits):
         for metric in ("Dice", "IoU"):
             table.add_column(f"{name} {metric}\n({len(splits[name].records)} images)", justify="right")
     for row, scores in results.items():
-        cells = [f"{scores[name][metric]:.4f}" for name in ("val", "test") for metric in ("dice", "iou")]
+        cells = [f"{scores[name][metric]:.4f}" for name in _scored(splits) for metric in ("dice", "iou")]
         table.add_row(row, *cells)
     return table
 

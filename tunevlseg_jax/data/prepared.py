@@ -199,6 +199,15 @@ def find(root: Path, name: str) -> Path:
     return folder
 
 
+def splits(folder: Path) -> tuple[str, ...]:
+    """The splits that a set has.
+
+    Raises:
+      UserError: the set can't be read.
+    """
+    return tuple(_stored(folder))
+
+
 def names(root: Path) -> tuple[str, ...]:
     """The prepared sets in a data folder."""
     return tuple(sorted(path.parent.parent.name for path in root.glob(f"[!.]*/{VERSION}/features.json")))

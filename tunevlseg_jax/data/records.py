@@ -40,6 +40,7 @@ class Records:
       prompt: (record,) int32, the row of `prompts` that it asks for.
       classes: names of the classes.
       prompts: the distinct requests, each one phrasing or more.
+      names: a name for each image, unique within the split.
       ids: a name for each record, unique within the split.
     """
 
@@ -55,6 +56,7 @@ class Records:
     prompt: np.ndarray
     classes: tuple[str, ...]
     prompts: tuple[tuple[str, ...], ...]
+    names: tuple[str, ...]
     ids: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -99,7 +101,33 @@ class Records:
             images=self.images[images],
             maps=self.maps[maps],
             image=image.astype(np.int32),
+            names=tuple(self.names[row] for row in images),
             map=map_.astype(np.int32),
+        )
+
+    def few(self, shots: int, seed: int) -> Records:
+        """At most `shots` records of each class, drawn by `seed`; more of them contain fewer."""
+        kept = []
+        for label, name in enumerate(self.classes):
+            rows = np.flatnonzero(self.label == label)
+            draw = np.random.default_rng([seed, *name.encode()])
+            kept.append(draw.permutation(rows)[:shots])
+        return self.take(np.sort(np.concatenate(kept)))
+
+    def asking_every_class(self) -> Records:
+        """Every image asked for every class, as the class's first record asks for it; without the masks."""
+        images, count = len(self.names), len(self.classes)
+        first = [int(np.argmax(self.label == label)) for label in range(count)]
+        none = np.zeros(images * count, np.int32)
+        return dataclasses.replace(
+            self,
+            image=np.repeat(np.arange(images, dtype=np.int32), count),
+            map=none,
+            bits=none.astype(np.uint8),
+            value=np.ones(images * count, np.uint8),  # no pixel & 0 is 1
+            label=np.tile(np.arange(count, dtype=np.int32), images),
+            prompt=np.tile(self.prompt[first], images),
+            ids=tuple(f"{name}/{label}" for name in self.names for label in self.classes),
         )
 
     def fingerprint(self) -> str:

@@ -131,6 +131,7 @@ def load(
         prompt=prompt.reshape(-1),
         classes=CLASSES,
         prompts=tuple(tuple(p.format(name) for p in (PHRASINGS if varied else ("{}",))) for name in CLASSES),
+        names=tuple(f"{split}-{index:05d}" for index in range(count)),
         ids=tuple(
             f"{split}-{index:05d}" if prompts_per_image == 1 else f"{split}-{index:05d}-{CLASSES[asked]}"
             for index in range(count)

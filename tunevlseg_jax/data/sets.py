@@ -2,22 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from tunevlseg_jax.config import Data
-from tunevlseg_jax.data import scenes
-from tunevlseg_jax.data.records import Records
+from tunevlseg_jax.data import prepared, scenes, sized, targets
+from tunevlseg_jax.data.prepared import Prepared
+from tunevlseg_jax.data.records import Records, resized
+from tunevlseg_jax.data.targets import Target
 from tunevlseg_jax.errors import UserError, nearest
 
-NAMES = tuple(f"scenes/{domain}" for domain in scenes.DOMAINS)
+SCENES = tuple(f"scenes/{domain}" for domain in scenes.DOMAINS)
 
 
-def load(data: Data, split: str) -> Records:
-    """A split of a data set, at its own size.
+def load(data: Data, split: str, size: tuple[int, int]) -> Records:
+    """A split of a data set, at (height, width), of which a training split may hold a few records of each class alone.
 
     Raises:
       UserError: there is no such data set or split, or it holds no records.
     """
-    if data.name not in NAMES:
-        raise UserError(f"there is no data set {data.name!r}{nearest(data.name, NAMES)}")
+    if data.name in SCENES:
+        records = resized(_scenes(data, split), size)
+    else:
+        records = sized.load(_prepared(data, split), size, data.cache, data.prompt_index)
+    return records.few(data.shots, data.shots_seed) if data.shots and split == "train" else records
+
+
+def originals(data: Data, split: str) -> Iterator[Target]:
+    """The masks of each image of a split at its own size.
+
+    Raises:
+      UserError: as in `load`.
+    """
+    return targets.stored(_scenes(data, split)) if data.name in SCENES else targets.original(_prepared(data, split))
+
+
+def splits(data: Data) -> tuple[str, ...]:
+    """The splits that a data set has.
+
+    Raises:
+      UserError: there is no such data set.
+    """
+    return scenes.SPLITS if data.name in SCENES else prepared.splits(_found(data))
+
+
+def _prepared(data: Data, split: str) -> Prepared:
+    return Prepared(_found(data), split, data.protocol)
+
+
+def _found(data: Data) -> Path:
+    """The folder of a prepared set."""
+    names = prepared.names(Path(data.root))
+    if data.name not in names:
+        there = ", ".join(names) or "nothing (python -m tunevlseg_jax.prepare makes sets)"
+        near = nearest(data.name, [*SCENES, *names])
+        raise UserError(f"there is no data set {data.name!r}{near} (prepared in {data.root}: {there})")
+    return prepared.find(Path(data.root), data.name)
+
+
+def _scenes(data: Data, split: str) -> Records:
+    """A split of the embedded data set, at its own size."""
     sizes = {"train": data.scenes.train, "val": data.scenes.val, "test": data.scenes.test}
     if split not in sizes:
         raise UserError(f"there is no split {split!r}{nearest(split, sizes)}")
