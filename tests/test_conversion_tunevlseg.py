@@ -145,8 +145,10 @@ def expected(row: dict) -> Network:
     learner = test_golden_cris.learner_of(row) if is_cris(row) else test_golden.learner_of(row)
     if isinstance(learner, CoOp | CoCoOp | MaPLe):
         learner = dataclasses.replace(learner, words=None)
-    if isinstance(learner, SharedSeparate) and same_at_every_depth(params):
-        learner = dataclasses.replace(learner, projector=dataclasses.replace(learner.projector, shared=True))
+    if isinstance(learner, CoCoOp | MaPLe | SharedSeparate):
+        projector = learner.projector
+        shared = learner.depth > 1 and (projector.shared or same_at_every_depth(params))
+        learner = dataclasses.replace(learner, projector=dataclasses.replace(projector, shared=shared))
     upsampling = "none" if not row["upsampler"] else "blend" if "residual_ratio" in params else "add"
     offset = 1 if is_cris(row) and row["semantics"] == "published" else 0
     return Network(pretrained.load(str(model_folder(row["model"]))).config, learner, upsampling, prompt_offset=offset)
