@@ -27,7 +27,7 @@ def keep_programs() -> None:
     Where jax was told another folder already, that one stays; where none can be written to, nothing is kept.
     """
     programs = folder() / "programs"
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     try:
         programs.mkdir(parents=True, exist_ok=True)

@@ -80,6 +80,17 @@ def config_options(program: str, description: str) -> Config:
     Raises:
       UserError: as in `options`, or the file is no configuration.
     """
+    config = options_over_config(Config, lambda config: config, program, description)
+    configuration.check(config)
+    return config
+
+
+def options_over_config(cls: type[T], default: Callable[[Config], T], program: str, description: str) -> T:
+    """The command line as a dataclass whose values come from the configuration that `--config FILE` names.
+
+    Raises:
+      UserError: as in `options`, or the file is no configuration.
+    """
     arguments = list(sys.argv[1:])
     config = Config()
     for number, argument in enumerate(arguments):
@@ -94,9 +105,8 @@ def config_options(program: str, description: str) -> Config:
         if not {"-h", "--help"} & set(arguments):
             raise UserError(f"{program} needs --config FILE, such as configs/quickstart.py; --help lists the options")
     description = f"{description}\n\n--config FILE gives the defaults: a Python file that defines `config`."
-    config = _parse(tyro.conf.AvoidSubcommands[Config], arguments, f"{program} --config FILE", description, config)
-    configuration.check(config)
-    return config
+    program = f"{program} --config FILE"
+    return _parse(tyro.conf.AvoidSubcommands[cls], arguments, program, description, default(config))
 
 
 def _parse(cls: Any, arguments: list[str], program: str, description: str, default: Any) -> Any:

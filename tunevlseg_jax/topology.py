@@ -10,17 +10,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from tunevlseg_jax import devices, step
-from tunevlseg_jax.data.batch import Rows, Source
+from tunevlseg_jax import devices, programs
 from tunevlseg_jax.errors import UserError, nearest
 from tunevlseg_jax.experiment import Experiment
-from tunevlseg_jax.optim import Schedule
 
 
 @dataclass(frozen=True)
@@ -45,6 +40,8 @@ CHIPS = {
     "v5p": Chip(459e12, 95e9, 2765e9, 600e9),
     "v6e": Chip(918e12, 32e9, 1638e9, 400e9),
 }
+OFF_POD = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-16"}
+"""What libtpu asks a TPU's own machine for, and complains about on any other; compiling doesn't depend on it."""
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _SHAPE = re.compile(r"(pred|[a-z]+\d+)\[([\d,]*)\]")
 _COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
@@ -110,7 +107,7 @@ def plan(made: Experiment, name: str, batch: int) -> Plan:
     """
     mesh = Mesh(np.asarray(_devices(name)), (devices.DATA,))
     started = time.perf_counter()
-    compiled = _lower(made, mesh, batch * mesh.size).compile()
+    compiled = programs.training(made, mesh, batch * mesh.size).lower().compile()
     seconds = time.perf_counter() - started
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     return Plan(
@@ -149,29 +146,12 @@ def _bytes(kind: str, dimensions: str) -> int:
     return math.prod(int(size) for size in dimensions.split(",") if size) * bits // 8
 
 
-def _lower(made: Experiment, mesh: Mesh, batch: int) -> Any:
-    whole, shared = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(devices.DATA))
-
-    def like(tree: Any, sharding: NamedSharding) -> Any:
-        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
-
-    def rows(dtype: Any, *shape: int) -> Array:
-        return jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=shared)  # type: ignore[return-value]
-
-    state = jax.eval_shape(lambda tree: step.init(jax.tree.map(lambda a: a[None], tree), made.hyper()), made.trainable)
-    numbers = Rows(None, None, rows(jnp.uint8), rows(jnp.uint8), rows(jnp.int32), rows(jnp.float32))
-    source = Source(rows(jnp.uint8, *made.image_size, 3), rows(jnp.uint8, *made.image_size), numbers)
-    table = like(made.table(["polyp"]), whole)
-    return step.train_step.lower(
-        like(state, whole), like(made.frozen, whole), source, table, network=made.network, schedule=Schedule(0, 0)
-    )
-
-
 def _devices(name: str) -> list[Any]:
     chip = name.partition(":")[0]
     if chip not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", name):
         raise UserError(f"--topology {name!r} is no slice such as v5e:4x4{nearest(chip, CHIPS)}")
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # or libtpu waits for a cloud's metadata server
+    for variable, value in OFF_POD.items():
+        os.environ.setdefault(variable, value)
     from jax.experimental import topologies
 
     try:

@@ -1,0 +1,48 @@
+"""The peer of a benchmark: transformers' CLIPSeg, of the same size, on the same images and in the same precision."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from conversion.clipseg_config import config_to_huggingface
+from conversion.clipseg_folder import import_torch
+from tunevlseg_jax.models.clipseg import CLIPSegConfig
+
+
+def forward(config: CLIPSegConfig, images: np.ndarray, tokens: np.ndarray, *, half: bool) -> Callable[[], Any]:
+    """What runs the peer forward once, with random weights: time doesn't depend on them.
+
+    Args:
+      config: sizes.
+      images: (batch, height, width, 3) uint8, RGB.
+      tokens: (1, length) int32; the peer reads them for every image.
+      half: whether to compute in float16 where torch's autocast does, on a GPU; on a CPU in bfloat16.
+    """
+    torch = import_torch("--peer transformers")
+    with warnings.catch_warnings(action="ignore"):  # about options of its own configuration
+        from transformers import CLIPSegConfig as TheirConfig
+        from transformers import CLIPSegForImageSegmentation
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model: Any = CLIPSegForImageSegmentation(TheirConfig(**config_to_huggingface(config))).eval()
+        model.to(device)
+    pixels = (images / 255 - np.asarray(config.mean)) / np.asarray(config.std)
+    pixels = torch.tensor(pixels.transpose(0, 3, 1, 2), dtype=torch.float32, device=device)
+    ids = torch.tensor(np.repeat(tokens, len(images), axis=0), device=device)
+    precision = torch.autocast(device, torch.float16 if device == "cuda" else torch.bfloat16)
+
+    def run() -> Any:
+        with torch.inference_mode(), precision if half else contextlib.nullcontext():
+            logits = model(input_ids=ids, pixel_values=pixels).logits
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return logits
+
+    return run

@@ -1,0 +1,95 @@
+"""What a benchmark counts, and what a step may cost at most."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+import small
+
+from tunevlseg_jax import benchmark, devices, experiment, programs, topology
+from tunevlseg_jax.config import Config, Train
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
+from tunevlseg_jax.prompts import Learner
+
+quick_compilation = small.quick_compilation
+
+TPU = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu isn't installed (the extra `tpu`)")
+
+
+def counted(learner: Learner, tune="prompts") -> float:
+    """Operations of a training step on the embedded model."""
+    made = experiment.build(Config(learner=learner, upsampling="blend", train=Train(tune=tune, batch_size=8)))
+    return programs.flops(programs.training(made, devices.mesh(), 8))
+
+
+@pytest.fixture(scope="module")
+def forward() -> float:
+    """Operations of the model's vision pass and decoder alone, nearly: a step of CoOp at depth 1 goes back a little."""
+    return counted(CoOp(depth=1))
+
+
+@pytest.mark.parametrize(
+    ("learner", "budget"),
+    [
+        # The vision tower forward and nothing back through it.
+        (CoOp(depth=5), 1.1),
+        (CoCoOp(depth=5), 1.3),
+        # Forward and back once: a gradient for a frozen matrix would make it three.
+        (VPT(depth=5, num_context=4), 2.1),
+        (MaPLe(depth=5), 2.3),
+        (SharedSeparate(depth=5), 2.3),
+        (SharedAttention(depth=5, hidden=176), 2.6),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Learner) else str(value),
+)
+def test_a_step_stays_within_its_budget(forward, learner, budget):
+    assert counted(learner) < budget * forward
+
+
+def test_the_budget_would_notice_frozen_gradients(forward):
+    assert counted(VPT(depth=5), tune="all") > 2.4 * forward
+
+
+def test_bytes_of_collectives():
+    program = """
+      %all-reduce.1 = (f32[4,128]{1,0}, bf16[8]{0}) all-reduce(%a, %b), channel_id=1
+      %gather = (f32[2]{0}, f32[16]{0}) all-gather-start(%c), channel_id=2
+      %done = f32[16]{0} all-gather-done(%gather)
+      %other = pred[3]{0} all-reduce(%d)
+    """
+    assert topology.collectives(program) == {"all-reduce": (4 * 4 * 128 + 2 * 8 + 3, 2), "all-gather": (4 * 18, 1)}
+
+
+def test_a_table_and_its_numbers(tmp_path, monkeypatch, capsys):
+    config = small.write_config(tmp_path / "config.py", small.config())
+    output = tmp_path / "numbers.json"
+    monkeypatch.setattr(programs, "CEILING_SIDE", 512)
+    small.run(monkeypatch, benchmark.main, "--config", config, "--repeats", 2, "--output", output)
+    rows = json.loads(output.read_text())
+    assert [row["program"] for row in rows] == ["training", "evaluation", "prediction"]
+    for row in rows:
+        assert 0 < row["fastest"] <= row["seconds"] <= row["slowest"]
+        assert row["images_per_second"] == pytest.approx(row["batch"] / row["seconds"])
+        assert row["flops"] > 0 and row["share_of_ceiling"] > 0
+    assert rows[0]["flops"] > 1.5 * rows[1]["flops"]
+    assert "ceiling" in capsys.readouterr().out
+
+
+@TPU
+@pytest.mark.slow
+def test_a_plan_for_a_slice():
+    config = small.config(train=Train(precision="bfloat16"))
+    plan = topology.plan(experiment.build(config), "v5e:4x4", 4)
+    assert plan.chips == 16 and plan.fits and plan.flops > 0
+    # What goes over the wires is the gradient of what trains, and the scores.
+    trainable = sum(array.size for array in small.build(config).trainable.values())
+    assert set(plan.collectives) == {"all-reduce"}
+    assert plan.collectives["all-reduce"][0] < 4 * trainable + 1000
+
+
+def test_a_slice_that_there_is_not():
+    with pytest.raises(UserError, match="'v5z:4x4' is no slice such as v5e:4x4"):
+        topology.plan(small.build(small.config()), "v5z:4x4", 4)

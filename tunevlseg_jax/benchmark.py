@@ -1,0 +1,281 @@
+"""Times an experiment's programs: `python -m tunevlseg_jax.benchmark --config configs/clipseg_vpt.py`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
+from rich.table import Table
+
+from tunevlseg_jax import command, devices, experiment, pretrained, programs, topology
+from tunevlseg_jax import config as configuration
+from tunevlseg_jax import learners as all_learners
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.experiment import Experiment
+from tunevlseg_jax.files import write_json
+from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.models.cris import CRISConfig
+from tunevlseg_jax.network import random_model
+from tunevlseg_jax.pretrained import Pretrained
+from tunevlseg_jax.programs import Program
+
+PROGRAM = "python -m tunevlseg_jax.benchmark"
+SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig}
+LEARNERS = ("CoOp", "CoCoOp", "VPT", "MaPLe", "SharedSeparate", "SharedAttention")
+STUDY_RECORDS = 48_096
+"""Training records of the paper's ten data sets together (its Table 1)."""
+STUDY_TRIALS, STUDY_EPOCHS = 20, 20
+"""Of each learner on each set, in the paper."""
+STUDY_NOTE = (
+    f"the paper's study, for one learner: {STUDY_TRIALS} trials of {STUDY_EPOCHS} epochs over the "
+    f"{STUDY_RECORDS:,} training records of its ten sets; training alone"
+)
+PLAN_COLUMNS = (
+    "",
+    "slice",
+    "chips",
+    "compile s",
+    "GiB a chip",
+    "fits",
+    "largest\nbatch a chip",
+    "GFLOP a chip",
+    "HBM GB",
+    "collectives",
+    "step takes\nat least",
+    "images/s\nat most",
+    "the paper's study,\nchip hours at least",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to time, and how.
+
+    Attributes:
+      config: what would be trained; its batch is the one that is timed.
+      sizes: time random weights of a public model's sizes instead of model.checkpoint, which needn't be there.
+      learners: "all" times each learner that the model takes instead of the configuration's own.
+      repeats: how often each program runs; the programs take turns.
+      peer: "transformers" times Hugging Face's CLIPSeg too, forward, on the same device, images and precision.
+      topology: compile the training step for these TPU slices instead, such as v5e:16x16 v5p:4x4x4; needs libtpu (the
+        extra `tpu`) and no TPU. train.batch_size is then that of one chip.
+      output: JSON file for the numbers.
+      profile: folder for a trace of one run of each program, for TensorBoard or Perfetto.
+    """
+
+    config: Config
+    sizes: Literal["clipseg-rd64", "cris-rn50"] | None = None
+    learners: Literal["own", "all"] = "own"
+    repeats: int = 5
+    peer: Literal["none", "transformers"] = "none"
+    topology: tuple[str, ...] = ()
+    output: str | None = None
+    profile: str | None = None
+
+
+def main() -> None:
+    """Prints a table, and writes its numbers where asked to."""
+    options = command.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
+    configuration.check(options.config)
+    if options.repeats < 1:
+        raise UserError(f"--repeats is {options.repeats}; a time needs 1 or more")
+    console = Console()
+    rows = _plans(options, console) if options.topology else _times(options, console)
+    if options.output is not None:
+        write_json(Path(options.output), rows)
+
+
+def _times(options: Options, console: Console) -> list[dict[str, Any]]:
+    mesh = devices.mesh()
+    device = jax.devices()[0]
+    made = [_build(options, config) for config in _configs(options)]
+    timed = [(one, program) for one in made for program in programs.programs(one, mesh)]
+    matrix, matrix_flops = programs.ceiling(made[0].network.dtype)
+    runs: list[Callable[[], Any]] = [matrix, *(program.run for _, program in timed)]
+    if options.peer == "transformers":
+        runs.append(_peer(made[0], timed[0][1].records))
+    seconds = programs.timed(runs, options.repeats)
+    if options.profile is not None:
+        with jax.profiler.trace(options.profile):
+            for _, program in timed:
+                program.run()
+    ceiling = matrix_flops / float(np.median(seconds[0]))
+    peer = seconds[-1] if options.peer == "transformers" else None
+    rows = [
+        _row(one, program, mesh, taken, ceiling, peer)
+        for (one, program), taken in zip(timed, seconds[1:], strict=False)
+    ]
+    about = f"{mesh.size} x {device.device_kind}, {made[0].network.dtype.name}, batch {timed[0][1].records}"
+    console.print(_table(rows, f"{about}; medians of {options.repeats}", peer))
+    console.print(
+        f"ceiling: a {programs.CEILING_SIDE}² matrix product in the same run, {ceiling / 1e9:,.0f} GFLOP/s a device",
+        soft_wrap=True,
+    )
+    for row in rows:
+        if "study_hours" in row:
+            console.print(f"{row['learner']}: {row['study_hours']:,.1f} device hours for {STUDY_NOTE}", soft_wrap=True)
+    return rows
+
+
+def _row(
+    made: Experiment,
+    program: Program,
+    mesh: Mesh,
+    seconds: Sequence[float],
+    ceiling: float,
+    peer: Sequence[float] | None,
+) -> dict[str, Any]:
+    median = float(np.median(seconds))
+    rate = program.flops / median
+    row = {
+        "learner": type(made.config.learner).__name__,
+        "program": program.name,
+        "device": jax.devices()[0].device_kind,
+        "devices": mesh.size,
+        "precision": made.network.dtype.name,
+        "batch": program.records,
+        "compilation_seconds": program.compilation,
+        "seconds": median,
+        "fastest": min(seconds),
+        "slowest": max(seconds),
+        "images_per_second": program.records / median,
+        "images_per_second_per_device": program.records / median / mesh.size,
+        "flops": program.flops,
+        "flops_per_second": rate,
+        "share_of_ceiling": rate / mesh.size / ceiling,
+        "temporary_bytes": program.temporary,
+        "trainable_bytes": _bytes(made.trainable),
+        "frozen_bytes": _bytes(made.frozen),
+    }
+    if program.name == "training":
+        row["study_hours"] = _study_hours(program.records / median / mesh.size)
+    if peer is not None:
+        ratios = np.asarray(seconds) / np.asarray(peer)
+        row |= {"peer_seconds": float(np.median(peer)), "of_peer": float(np.median(ratios))}
+        row |= {"of_peer_least": float(ratios.min()), "of_peer_most": float(ratios.max())}
+    return row
+
+
+def _table(rows: Sequence[dict[str, Any]], title: str, peer: Sequence[float] | None) -> Table:
+    table = Table(title=title, caption="GFLOP: counted in the program before compilation; MiB: beside its arguments")
+    columns = ["", "", "compile s", "step s", "fastest-slowest", "images/s", "GFLOP", "of ceiling", "MiB", "trains KiB"]
+    if peer is not None:
+        columns.append(f"of the peer's\n{np.median(peer):.3f} s")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < 2 else "right")
+    for row in rows:
+        cells = [
+            row["learner"],
+            row["program"],
+            f"{row['compilation_seconds']:.1f}",
+            f"{row['seconds']:.3f}",
+            f"{row['fastest']:.3f}-{row['slowest']:.3f}",
+            f"{row['images_per_second']:.1f}",
+            f"{row['flops'] / 1e9:,.0f}",
+            f"{row['share_of_ceiling']:.0%}",
+            f"{row['temporary_bytes'] / 2**20:,.0f}",
+            f"{row['trainable_bytes'] / 2**10:,.0f}",
+        ]
+        if peer is not None:
+            cells.append(f"{row['of_peer']:.2f}\n({row['of_peer_least']:.2f}-{row['of_peer_most']:.2f})")
+        table.add_row(*cells)
+    return table
+
+
+def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
+    if options.config.train.precision == "auto":  # of the slice, not of this machine
+        train = dataclasses.replace(options.config.train, precision="bfloat16")
+        options = dataclasses.replace(options, config=dataclasses.replace(options.config, train=train))
+    batch = options.config.train.batch_size
+    table = Table(title=f"the training step, {batch} records a chip", caption="bounds: published figures of the chip")
+    for number, column in enumerate(PLAN_COLUMNS):
+        table.add_column(column, justify="left" if number < 2 else "right")
+    rows = []
+    for config in _configs(options):
+        made = _build(options, config)
+        for name in options.topology:
+            with console.status(f"compiling {type(config.learner).__name__} for {name}"):
+                plan = topology.plan(made, name, batch)
+                largest = topology.largest_batch(plan, topology.plan(made, name, 2 * batch))
+            row = {"learner": type(config.learner).__name__} | dataclasses.asdict(plan)
+            slowest = max(plan.bound, key=lambda part: plan.bound[part])
+            rate = plan.batch * plan.chips / plan.bound[slowest]
+            row |= {"fits": plan.fits, "largest_batch": largest, "bound": plan.bound, "images_per_second": rate}
+            row["study_hours"] = _study_hours(rate / plan.chips)
+            rows.append(row)
+            sent = [f"{number} {kind}, {size / 1e3:,.0f} kB" for kind, (size, number) in plan.collectives.items()]
+            table.add_row(
+                row["learner"],
+                name,
+                str(plan.chips),
+                f"{plan.seconds:.0f}",
+                f"{(plan.held + plan.temporary) / 2**30:.2f} of {plan.chip.memory / 2**30:.0f}",
+                "yes" if plan.fits else "no",
+                str(largest),
+                f"{plan.flops / 1e9:,.0f}",
+                f"{plan.bytes / 1e9:.1f}",
+                "\n".join(sent) or "none",
+                f"{1e3 * plan.bound[slowest]:.1f} ms\n({slowest})",
+                f"{rate:,.0f}",
+                f"{row['study_hours']:.1f}",
+            )
+    console.print(table)
+    console.print(STUDY_NOTE, soft_wrap=True)
+    return rows
+
+
+def _study_hours(images_per_second: float) -> float:
+    """Of one device, for one learner on the paper's ten sets."""
+    return STUDY_TRIALS * STUDY_EPOCHS * STUDY_RECORDS / images_per_second / 3600
+
+
+def _configs(options: Options) -> list[Config]:
+    """The configuration, or one for each learner that its model takes."""
+    if options.learners == "own":
+        return [options.config]
+    visual = options.sizes != "cris-rn50" and (
+        options.sizes is not None
+        or isinstance(pretrained.load(options.config.model.checkpoint, weights=False).config, CLIPSegConfig)
+    )
+    depth, _ = options.config.learner.values()
+    classes = [getattr(all_learners, name) for name in LEARNERS]
+    return [
+        dataclasses.replace(options.config, learner=cls(depth=depth or 1))
+        for cls in classes
+        if visual or not cls.vision_prompts
+    ]
+
+
+def _build(options: Options, config: Config) -> Experiment:
+    if options.sizes is None:
+        return experiment.build(config)
+    sizes = SIZES[options.sizes]()
+    tokenizer = pretrained.load("clipseg-tiny", weights=False).tokenizer
+    weights = {path: np.asarray(array) for path, array in random_model(sizes, jax.random.key(0)).items()}
+    return experiment.assemble(config, Pretrained(sizes, weights, tokenizer, ""))
+
+
+def _peer(made: Experiment, records: int) -> Callable[[], Any]:
+    from conversion import peer
+
+    if not isinstance(made.network.config, CLIPSegConfig):
+        raise UserError("--peer transformers times a CLIPSeg; transformers has no CRIS")
+    images = np.random.default_rng(0).integers(0, 256, (records, *made.image_size, 3), dtype=np.uint8)
+    half = made.network.dtype.itemsize == 2
+    return peer.forward(made.network.config, images, np.asarray(made.table(["polyp"])), half=half)
+
+
+def _bytes(tree: dict[str, Any]) -> int:
+    return sum(array.nbytes for array in tree.values())
+
+
+if __name__ == "__main__":
+    command.run(main)

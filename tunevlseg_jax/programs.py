@@ -1,0 +1,154 @@
+"""The compiled programs of an experiment, training, evaluation and prediction, ready to be timed one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tunevlseg_jax import devices, step
+from tunevlseg_jax.data.batch import Rows, Source, gather
+from tunevlseg_jax.experiment import Experiment
+from tunevlseg_jax.optim import Schedule
+
+CEILING_SIDE = 4096
+"""Of the square matrices whose product says what a device can do."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled program on a fixed batch.
+
+    Attributes:
+      name: what it does.
+      run: does it once, and waits for the result.
+      records: in its batch.
+      flops: of one run, counted in the program as it would be handed to an accelerator's compiler.
+      compilation: seconds of tracing and compiling.
+      temporary: bytes that it needs beside its arguments and results.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    records: int
+    flops: float
+    compilation: float
+    temporary: int
+
+
+def programs(made: Experiment, mesh: Mesh) -> list[Program]:
+    """Training, evaluation and prediction of an experiment on one batch of random images."""
+    size = devices.rounded_up(made.config.train.batch_size, mesh)
+    frozen = devices.replicated(made.frozen, mesh)
+    trainable = devices.replicated(jax.tree.map(lambda array: array[None], made.trainable), mesh)
+    source = random_source(size, made.image_size, mesh, augmented=made.config.train.augment)
+    batch = jax.jit(gather)(source._replace(draw=None))
+    table, hyper = devices.replicated((made.table(["polyp"]), made.hyper()), mesh)
+    one = jax.tree.map(lambda values: values[0], hyper)
+    params = frozen | {path: array[0] for path, array in trainable.items()}
+
+    state = jax.tree.map(jnp.copy, step.init(trainable, hyper))  # the step gives its state's buffers away
+    stepping, timings = _compiled(
+        step.train_step, state, frozen, source, table, network=made.network, schedule=Schedule(0, 0)
+    )
+    evaluation, eval_timings = _compiled(step.eval_step, trainable, frozen, batch, table, hyper, network=made.network)
+    prediction, predict_timings = _compiled(step.predict_step, params, batch.images, table, one, network=made.network)
+
+    def train() -> Any:
+        nonlocal state
+        state, sums = stepping(state, frozen, source, table)
+        return jax.block_until_ready(sums)
+
+    return [
+        Program("training", train, size, *timings),
+        Program(
+            "evaluation",
+            lambda: jax.block_until_ready(evaluation(trainable, frozen, batch, table, hyper)),
+            size,
+            *eval_timings,
+        ),
+        Program(
+            "prediction",
+            lambda: jax.block_until_ready(prediction(params, batch.images, table, one)),
+            size,
+            *predict_timings,
+        ),
+    ]
+
+
+def training(made: Experiment, mesh: Mesh, batch: int) -> Any:
+    """The training step of an experiment, traced for a mesh whose devices needn't be there.
+
+    Args:
+      made: the experiment.
+      mesh: the batch is shared out over its devices, and everything else is whole on each.
+      batch: records, a multiple of the number of devices.
+    """
+    whole, shared = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(devices.DATA))
+
+    def like(tree: Any) -> Any:
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole), tree)
+
+    def rows(dtype: Any, *shape: int) -> Any:
+        return jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=shared)
+
+    state = jax.eval_shape(lambda tree: step.init(jax.tree.map(lambda a: a[None], tree), made.hyper()), made.trainable)
+    numbers = Rows(None, None, rows(jnp.uint8), rows(jnp.uint8), rows(jnp.int32), rows(jnp.float32))
+    source = Source(rows(jnp.uint8, *made.image_size, 3), rows(jnp.uint8, *made.image_size), numbers)
+    arguments = like(state), like(made.frozen), source, like(made.table(["polyp"]))
+    return step.train_step.trace(*arguments, network=made.network, schedule=Schedule(0, 0))
+
+
+def random_source(size: int, image_size: tuple[int, int], mesh: Mesh, *, augmented: bool) -> Source:
+    """A batch of noise, its pixels on the devices already."""
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (size, *image_size, 3), dtype=np.uint8)
+    maps = draw.integers(0, 2, (size, *image_size), dtype=np.uint8)
+    ones = jnp.ones(size, jnp.uint8)
+    rows = Rows(None, None, ones, ones, jnp.zeros(size, jnp.int32), jnp.ones(size, jnp.float32))
+    source = Source(jnp.asarray(images), jnp.asarray(maps), rows)
+    key = devices.replicated(jax.random.key_data(jax.random.key(0)), mesh) if augmented else None
+    return devices.shared_out(source, mesh)._replace(draw=key)
+
+
+def timed(runs: list[Callable[[], Any]], repeats: int) -> list[list[float]]:
+    """Seconds of each run, repeat by repeat, the runs taking turns so that a slow moment touches all of them."""
+    for run in runs:
+        run()  # what is done once is not timed
+    seconds: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats):
+        for run, taken in zip(runs, seconds, strict=True):
+            started = time.perf_counter()
+            run()
+            taken.append(time.perf_counter() - started)
+    return seconds
+
+
+def ceiling(dtype: np.dtype) -> tuple[Callable[[], Any], float]:
+    """A matrix product in this type on one device, and its number of operations: what the device can do at best."""
+    matrix = jnp.ones((CEILING_SIDE, CEILING_SIDE), dtype)
+    product = jax.jit(lambda a, b: a @ b)
+    return lambda: jax.block_until_ready(product(matrix, matrix)), 2.0 * CEILING_SIDE**3
+
+
+def flops(traced: Any) -> float:
+    """Operations of a traced program, as it would be handed to a TPU's compiler; nothing is compiled.
+
+    A CPU's own program holds loops, of which XLA counts one turn.
+    """
+    return float(traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"])
+
+
+def _compiled(function: Any, *arguments: Any, **static: Any) -> tuple[Any, tuple[float, float, int]]:
+    """The program, and of it flops, seconds of compilation and temporary bytes."""
+    started = time.perf_counter()
+    traced = function.trace(*arguments, **static)
+    compiled = traced.lower().compile()
+    seconds = time.perf_counter() - started
+    return compiled, (flops(traced), seconds, compiled.memory_analysis().temp_size_in_bytes)
