@@ -97,9 +97,8 @@ def _loss(config: AnyModelConfig, params: Flat, images: Array, labels: Array, to
 def _look(model: CLIPSeg | CRIS, images: Array) -> tuple[Array, Array]:
     """What is seen, in the space of sentences: (batch, cells, embedding width), and pooled without the cells."""
     if isinstance(model, CRIS):
-        seen = model.vision(images, Prompts())
-        grid = seen.states[-1]
-        return grid.reshape(grid.shape[0], -1, grid.shape[-1]), seen.pooled
+        grid = model.vision_tower(images)[-1]
+        return grid.reshape(grid.shape[0], -1, grid.shape[-1]), grid.mean(axis=(1, 2))
     tower = model.vision_tower
     states, pooled = tower(images, Prompts())
     return tower.projection(tower.post_norm(states[-1][:, 1:])), pooled

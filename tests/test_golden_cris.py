@@ -85,7 +85,7 @@ def test_stages(folded):
     inputs = read("inputs")
     model = network.fill(config.build, {path.removeprefix("model/"): array for path, array in frozen.items()})
     seen = model.vision(_images(inputs), Prompts())
-    for features, golden in zip(seen.states, golden_features(), strict=True):
+    for features, golden in zip(model.vision_tower(_images(inputs)), golden_features(), strict=True):
         assert _difference(features, golden) <= TOLERANCE
     words = model.text(jnp.asarray(inputs["input_ids"], jnp.int32), Prompts())
     assert_array_equal(words.valid, inputs["attention_mask"].astype(bool))

@@ -98,9 +98,10 @@ class CLIPSeg(nnx.Module):
         return self.text_tower(tokens, prompts)
 
     def vision(self, images: Array, prompts: Prompts) -> Seen:
-        """The tapped states and the pooled image vector; see `VisionTower`."""
+        """The tapped states in the decoder's width and the pooled image vector; see `VisionTower`."""
         states, pooled = self.vision_tower(images, prompts)
-        return Seen(tuple(states[tap] for tap in self.config.taps), pooled, (images.shape[1], images.shape[2]))
+        taps = self.decoder.reduce([states[tap] for tap in self.config.taps])
+        return Seen(taps, pooled, (images.shape[1], images.shape[2]))
 
     def decode(self, seen: Seen, words: Words) -> Decoded:
         """See `Decoder`."""
@@ -124,11 +125,15 @@ class Decoder(nnx.Module):
         upsampling = ComplexUpsampling if config.complex_upsampling else PlainUpsampling
         self.upsampling = upsampling(width, config.vision.patch, rngs)
 
+    def reduce(self, states: Sequence[Array]) -> tuple[Array, ...]:
+        """What needs no sentence yet: states, one for each tap, shallowest first, from the vision tower's width."""
+        return tuple(linear(state) for linear, state in zip(reversed(self.reduces), states, strict=True))
+
     def __call__(self, states: Sequence[Array], sentence: Array, grid: tuple[int, int]) -> Decoded:
         """Decodes.
 
         Args:
-          states: one for each tap, shallowest first, (batch, 1 + patches + num_context, vision width).
+          states: of `reduce`, (batch, 1 + patches + num_context, decoder width).
           sentence: (batch, embedding width).
           grid: the patch grid, rows and columns.
 
@@ -136,8 +141,7 @@ class Decoder(nnx.Module):
           Logits at the image's size, and the last grid.
         """
         x = jnp.zeros((), states[0].dtype)
-        for number, state in enumerate(reversed(states)):
-            reduced = self.reduces[number](state)
+        for number, reduced in enumerate(reversed(states)):
             x = reduced if number == 0 else reduced + x
             if number == self.conditional_layer:
                 x = self.film_scale(sentence)[:, None] * x + self.film_shift(sentence)[:, None]

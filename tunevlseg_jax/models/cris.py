@@ -122,20 +122,21 @@ class CRIS(nnx.Module):
         return self.text_tower(tokens, prompts)
 
     def vision(self, images: Array, prompts: Prompts) -> Seen:
-        """C3, C4 and C5, see `ModifiedResNet`; the pooled image vector is C5's mean over the grid.
+        """What the neck takes of C3, C4 and C5, see `ModifiedResNet`; the pooled image vector is C5's mean over the grid.
 
         Raises:
           ValueError: there are vision prompts, which a ResNet has no place for.
         """
         if prompts.vision is not None:
             raise ValueError("CRIS has no vision transformer, and takes no vision prompts")
-        states = self.vision_tower(images)
-        return Seen(states, states[-1].mean(axis=(1, 2)), (images.shape[1], images.shape[2]))
+        grids = self.vision_tower(images)
+        pooled = grids[-1].mean(axis=(1, 2))
+        return Seen(self.decoder.neck.enter(grids), pooled, (images.shape[1], images.shape[2]))
 
     def decode(self, seen: Seen, words: Words) -> Decoded:
         """See `Decoder`."""
-        c3, c4, c5 = seen.states
-        return self.decoder((c3, c4, c5), words, seen.size)
+        f3, f4, f5 = seen.states
+        return self.decoder((f3, f4, f5), words, seen.size)
 
 
 class Decoder(nnx.Module):
@@ -151,7 +152,7 @@ class Decoder(nnx.Module):
         """Decodes.
 
         Args:
-          grids: C3, C4 and C5, (batch, rows, columns, channels).
+          grids: of `Neck.enter`.
           words: of every image.
           size: of the images in pixels.
 
@@ -193,14 +194,20 @@ class Neck(nnx.Module):
         self.locate = ConvNorm(middle + 2, middle, 3, rngs)
         self.last = ConvNorm(middle, middle, 3, rngs)
 
-    def __call__(self, grids: tuple[Array, Array, Array], sentence: Array) -> Array:
-        """From C3, C4, C5 and (batch, embedding width) to (batch, rows, columns, middle width), of C4's size."""
+    def enter(self, grids: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        """What needs no sentence yet: C3, C4 and C5 in the neck's widths, C3 at C4's size."""
         relu = jax.nn.relu
         c3, c4, c5 = grids
+        return average_pool(relu(self.enter3(c3)), 2), relu(self.enter4(c4)), relu(self.enter5(c5))
+
+    def __call__(self, grids: tuple[Array, Array, Array], sentence: Array) -> Array:
+        """From `enter`'s grids and (batch, embedding width) to (batch, rows, columns, middle width), of C4's size."""
+        relu = jax.nn.relu
+        f3, f4, f5 = grids
         gate = relu(self.sentence_norm(self.sentence(sentence)))[:, None, None]
-        f5 = relu(self.joint_norm(relu(self.enter5(c5)) * gate))
-        f4 = relu(self.join4(_beside(relu(self.enter4(c4)), double(f5))))
-        f3 = relu(self.join3(_beside(average_pool(relu(self.enter3(c3)), 2), f4)))
+        f5 = relu(self.joint_norm(f5 * gate))
+        f4 = relu(self.join4(_beside(f4, double(f5))))
+        f3 = relu(self.join3(_beside(f3, f4)))
         leaves = (relu(self.leave3(f3)), relu(self.leave4(f4)), double(relu(self.leave5(f5))))
         x = relu(self.aggregate(_beside(*leaves)))
         x = relu(self.locate(_beside(x, coordinates(x))))

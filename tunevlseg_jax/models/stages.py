@@ -12,7 +12,8 @@ class Seen(NamedTuple):
     """What the vision stage makes of images.
 
     Attributes:
-      states: what the decoder reads, shallowest first; their shape is the model's own affair.
+      states: all that the decoder takes from an image, shallowest first; their shape is the model's own affair. What
+        doesn't depend on words is done already.
       pooled: (batch, image width), the image vector that CoCoOp conditions on.
       size: (height, width) of the images in pixels.
     """
