@@ -122,7 +122,7 @@ class CRIS(nnx.Module):
         return self.text_tower(tokens, prompts)
 
     def vision(self, images: Array, prompts: Prompts) -> Seen:
-        """What the neck takes of C3, C4 and C5, see `ModifiedResNet`; the pooled image vector is C5's mean over the grid.
+        """What the neck takes of C3, C4 and C5, see `ModifiedResNet`; the image vector is C5's mean over its grid.
 
         Raises:
           ValueError: there are vision prompts, which a ResNet has no place for.
