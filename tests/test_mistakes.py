@@ -306,6 +306,15 @@ def test_predicting_from_nothing(fails, tmp_path):
         fails(prediction.main, *run, *options, says=says, leaves=(output,))
 
 
+def test_a_mask_that_was_not_predicted_stays(fails, tmp_path):
+    image = picture(tmp_path / "images")
+    theirs = picture(tmp_path / "masks", f"{image.stem}_mask.png")
+    before = theirs.read_bytes()
+    options = "--run", small.finished(), "--image", image, "--prompt", "seven", "--output", theirs.parent
+    fails(prediction.main, *options, says=f"holds a {theirs.name} that predict didn't write")
+    assert theirs.read_bytes() == before and list(theirs.parent.iterdir()) == [theirs]
+
+
 def broken(name: str) -> bytes:
     """The bytes of an image file that doesn't decode."""
     whole = picture(small.FOLDER, "whole.png").read_bytes()

@@ -297,7 +297,9 @@ def test_predicting(finished, images, tmp_path, monkeypatch, capsys):
     small.run(monkeypatch, predict.main, *options, "--image", images)
     assert len(paths) == 9 and "9 images" in capsys.readouterr().out
     expected = {f"{path.stem}_{kind}.png" for path in paths for kind in ("mask", "overlay")}
-    assert {path.name for path in output.iterdir()} == expected
+    assert {path.name for path in output.iterdir()} == expected | {predict.LIST_FILE}
+    listed = (output / predict.LIST_FILE).read_text(encoding="utf-8").splitlines()
+    assert listed[0] == "image,prompt,mask,marked" and len(listed) == 10
     marked = 0
     for path in paths:
         image = read_rgb(path)
@@ -318,7 +320,7 @@ def test_predicting_does_not_depend_on_the_other_images(finished, images, tmp_pa
         options = "--run", finished, "--prompt", "seven", "--threshold", "0.02", "--output", tmp_path / name
         small.run(monkeypatch, predict.main, *options, "--image", given)
     masks = [(tmp_path / name / "portrait_mask.png").read_bytes() for name in ("all", "one")]
-    assert masks[0] == masks[1] and len(list((tmp_path / "one").iterdir())) == 2
+    assert masks[0] == masks[1] and len(list((tmp_path / "one").iterdir())) == 3
 
 
 def test_sixteen_bits_are_the_eight_that_matter(images):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +16,7 @@ from tunevlseg_jax import artefacts, command, samples, scoring
 from tunevlseg_jax.config import Data
 from tunevlseg_jax.data import sets, targets
 from tunevlseg_jax.data.prepared import Protocol
-from tunevlseg_jax.files import replacing, write_json
+from tunevlseg_jax.files import write_csv, write_json
 from tunevlseg_jax.scoring import Scored
 
 
@@ -93,8 +91,8 @@ def main() -> None:
         "empty_masks": samples.POLICIES,
     }
     write_json(folder / f"{name}.json", told | {"records": len(scored.samples), "scores": scores})
-    _write_rows(folder / f"{name}.csv", [dataclasses.asdict(sample) for sample in scored.samples])
-    _write_rows(folder / f"{name}_classes.csv", rows)
+    write_csv(folder / f"{name}.csv", [dataclasses.asdict(sample) for sample in scored.samples])
+    write_csv(folder / f"{name}_classes.csv", rows)
     console = Console()
     title = f"{options.run} on {data.name}, {options.split} ({len(scored.samples)} records)"
     console.print(_table(title, f"At {size} pixels ({options.resolution}), threshold 0.5. {NOTES}", scores, rows))
@@ -143,17 +141,6 @@ def _sizes(sizes: set[tuple[int, int]]) -> str:
     """One size, or the least and the greatest by area."""
     ends = [f"{height}x{width}" for height, width in sorted(sizes, key=lambda size: (size[0] * size[1], size))]
     return ends[0] if len(ends) == 1 else f"{ends[0]} to {ends[-1]}"
-
-
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A CSV with a header; what is undefined stays empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0])
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: f"{value:.8g}" if isinstance(value, float) else value for name, value in row.items()})
-    with replacing(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
 COLUMNS = {

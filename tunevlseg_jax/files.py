@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,17 @@ def making(folder: Path) -> Iterator[Path]:
             folder.rename(old)
             stack.callback(shutil.rmtree, old, ignore_errors=True)
         temporary.rename(folder)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a CSV file whose columns are those of the first row, whole or not at all; what is None stays empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: f"{value:.8g}" if isinstance(value, float) else value for name, value in row.items()})
+    with replacing(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,13 @@ from rich.table import Table
 from tunevlseg_jax import artefacts, command, step
 from tunevlseg_jax.data.images import SUFFIXES, read_rgb, resize, write_png
 from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.files import write_csv
 
 BATCH = 8
 COLOUR = (255, 64, 64)
 OPACITY = 0.4
+LIST_FILE = "predictions.csv"
+"""Lists what was predicted; a folder that has it is predict's own."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Options:
       run: folder of the run.
       image: image files, or folders of them.
       prompt: what to look for, in words.
-      output: folder for the masks.
+      output: folder for the masks; a file that an earlier prediction didn't write is never replaced.
       threshold: probability from which a pixel belongs to the mask.
       checkpoint: where the base model is now, if not where it was in training.
     """
@@ -39,13 +42,13 @@ class Options:
     run: str
     image: tuple[str, ...]
     prompt: str
-    output: str = "masks"
+    output: str = "predictions"
     threshold: float = 0.5
     checkpoint: str | None = None
 
 
 def main() -> None:
-    """Writes `NAME_mask.png`, at the image's own size, and `NAME_overlay.png` for each image."""
+    """Writes `NAME_mask.png`, at the image's own size, and `NAME_overlay.png` for each image, and a list of them."""
     options = command.options(Options, "python -m tunevlseg_jax.predict", __doc__ or "")
     if not options.prompt.strip():
         raise UserError("--prompt is empty; name what to look for")
@@ -53,15 +56,17 @@ def main() -> None:
         raise UserError(f"--threshold is {options.threshold}; it is a probability, between 0 and 1")
     paths = _find(options.image)
     names = _names(paths)
+    output = Path(options.output)
+    _check_output(output, names.values())
     made, learnt = artefacts.restore(Path(options.run), options.checkpoint)
     table = made.table([options.prompt])
     params = {**made.frozen, **learnt}
     hyper = jax.tree.map(lambda values: values[0], made.hyper())
-    output = Path(options.output)
     console = Console()
     report = Table(title=f"{options.prompt!r} in {len(paths)} image{'s' if len(paths) > 1 else ''}")
     for column in ("image", "size", "marked"):
         report.add_column(column, justify="left" if column == "image" else "right")
+    listed = []
     for start in track(range(0, len(paths), BATCH), "segmenting", console=console, transient=True):
         images = [read_rgb(path) for path in paths[start : start + BATCH]]
         inputs = np.stack([resize(image, made.image_size, cv2.INTER_CUBIC) for image in images])
@@ -69,11 +74,14 @@ def main() -> None:
         probabilities = np.asarray(step.predict_step(params, padded, table, hyper, network=made.network))
         for path, image, small in zip(paths[start : start + BATCH], images, probabilities, strict=False):
             mask = resize(small, image.shape[:2], cv2.INTER_LINEAR) >= options.threshold
+            row = {"image": path, "prompt": options.prompt, "mask": f"{names[path]}_mask.png"}
+            listed.append(row | {"marked": float(mask.mean())})
+            write_csv(output / LIST_FILE, listed)  # before the masks that it names: it marks the folder as predict's
             write_png(output / f"{names[path]}_mask.png", mask.astype(np.uint8) * 255)
             write_png(output / f"{names[path]}_overlay.png", overlay(image, mask))
             report.add_row(str(path), f"{image.shape[1]}x{image.shape[0]}", f"{mask.mean():.1%}")
     console.print(report)
-    console.print(f"masks and overlays: {output}", soft_wrap=True)
+    console.print(f"masks and overlays: {output}, listed in {output / LIST_FILE}", soft_wrap=True)
 
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -83,6 +91,18 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     width = max(1, round(max(mask.shape) / 400))
     return cv2.drawContours(np.ascontiguousarray(drawn), outlines, -1, COLOUR, width)
+
+
+def _check_output(folder: Path, names: Iterable[str]) -> None:
+    """Raises a UserError where a mask would replace a file that isn't a prediction, such as an annotator's."""
+    if (folder / LIST_FILE).exists():
+        return
+    for name in names:
+        for part in ("mask", "overlay"):
+            if (folder / f"{name}_{part}.png").exists():
+                raise UserError(
+                    f"{folder} holds a {name}_{part}.png that predict didn't write; choose another --output"
+                )
 
 
 def _find(given: Sequence[str]) -> list[Path]:
