@@ -14,23 +14,36 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tunevlseg_jax import command
+from tunevlseg_jax.data import prepared
+from tunevlseg_jax.data.audit import clean, look, report
+from tunevlseg_jax.data.audit import findings as audit
+from tunevlseg_jax.data.audit.look import Look
 from tunevlseg_jax.data.builders import PUBLIC, manifest, matching, medvlsm, own, tables
 from tunevlseg_jax.data.builders.base import Builder, Given, build
 from tunevlseg_jax.data.builders.items import Item, dealt
 from tunevlseg_jax.data.builders.own import Encoding, binary, coded
 from tunevlseg_jax.data.builders.public import PublicSet
-from tunevlseg_jax.data.prepared import SPLITS
+from tunevlseg_jax.data.prepared import SPLITS, Prepared, Protocol
 from tunevlseg_jax.data.source import Source
 from tunevlseg_jax.errors import UserError
 
+FAULTY = 1
+"""Exit status of `check` where there are errors."""
 PROGRAM = "python -m tunevlseg_jax.prepare"
 FOLDER = """Your own images and masks.
 
-images/a.jpg and masks/a.png, one class:   folder --name wounds --source DIR --prompt wound
-wound_1.jpg and wound_1_mask.png:          ... --images "{name}" --masks "{name}_mask"
-a folder a class, masks/polyp/a.png:       ... --masks "masks/{class}/{name}"
-colour-coded masks:                        ... --encoding colour --classes classes.csv
-a list of images, masks and prompts:       ... --manifest list.csv"""
+images/a.jpg and masks/a.png, one class: folder --name wounds --source DIR --prompt wound
+
+wound_1.jpg and wound_1_mask.png: ... --images "{name}" --masks "{name}_mask"
+
+a folder a class, masks/polyp/a.png: ... --masks "masks/{class}/{name}"
+
+colour-coded masks: ... --encoding colour --classes classes.csv
+
+a list of images, masks and prompts: ... --manifest list.csv"""
+CHECK = f"""An audit of a prepared set; exits with 1 if there are errors.
+
+{inspect.cleandoc(audit.__doc__ or "").partition(chr(10))[2].strip()}"""
 PAPER = "the paper's Table 1"
 
 
@@ -96,16 +109,42 @@ class Folder:
     test_is_val: bool = False
 
 
+@dataclass(frozen=True)
+class Check:
+    """An audit.
+
+    Attributes:
+      name: of the prepared set.
+      root: the data folder.
+      protocol: "paper" audits the set as it was prepared; "clean" writes splits without its errors beside it, which
+        --data.protocol clean takes, and audits those.
+      findings: a CSV file for all of them; the table shows the first.
+    """
+
+    name: tyro.conf.Positional[str]
+    root: Path = Path("data")
+    protocol: Protocol = "paper"
+    findings: Path | None = None
+
+
 def main() -> None:
     """Prepares a set, or audits one."""
-    defaults = {name: Public(name, tyro.MISSING) for name in PUBLIC} | {"folder": Folder(tyro.MISSING, tyro.MISSING)}
-    descriptions = {name: inspect.getdoc(builder) or "" for name, builder in PUBLIC.items()} | {"folder": FOLDER}
+    defaults = {name: Public(name, tyro.MISSING) for name in PUBLIC} | {
+        "folder": Folder(tyro.MISSING, tyro.MISSING),
+        "check": Check(tyro.MISSING),
+    }
+    descriptions = {name: inspect.getdoc(builder) or "" for name, builder in PUBLIC.items()} | {
+        "folder": FOLDER,
+        "check": CHECK,
+    }
     options = command.subcommand(defaults, descriptions, PROGRAM, __doc__ or "")
     match options:
         case Folder():
             prepare_folder(options, Console())
         case Public():
             prepare_public(options, Console())
+        case Check():
+            check(options, Console())
 
 
 def prepare_public(options: Public, console: Console) -> None:
@@ -183,6 +222,31 @@ def _check(options: Folder) -> None:
         raise UserError("--prompt is empty; say what the masks show")
 
 
+def check(options: Check, console: Console) -> None:
+    """Audits a set and tells what was found; exits with 1 if there are errors.
+
+    Raises:
+      UserError: there is no such set.
+    """
+    folder = prepared.find(options.root, options.name)
+    with Bar(console) as bar:
+        looks: list[Look] = []
+        for split in prepared.stored_splits(folder):
+            examples = Prepared(folder, split)
+            looks += look.looks(split, bar.track(examples, len(examples), description=f"{split:5s}"))
+    if options.protocol == "clean":
+        made = clean.splits(looks)
+        clean.write(folder, made)
+        looks = clean.looks_of(made, looks)
+    found = audit.findings(looks)
+    console.print(report.table(f"{options.name}, {options.protocol} protocol", looks, found))
+    if options.findings is not None:
+        report.write(options.findings, found)
+        console.print(f"all findings: {options.findings}", soft_wrap=True)
+    if any(audit.KINDS[finding.kind] == "error" for finding in found):
+        raise SystemExit(FAULTY)
+
+
 class Bar(Progress):
     """A bar for each split."""
 
@@ -191,6 +255,7 @@ class Bar(Progress):
         super().__init__(*columns, console=console)
 
     def __call__(self, split: str, items: Sequence[Item]) -> Iterable[Item]:
+        """Goes through the items of a split."""
         return self.track(items, description=f"{split:5s}")
 
 

@@ -45,8 +45,12 @@ def values(data: bytes, name: str) -> tuple[np.ndarray, bool]:
     """
     opened = _open(data, name)
     lossless = opened.format not in LOSSY
+    if opened.mode == "F":
+        raise UserError(f"mask {name} holds floating-point numbers; whole numbers up to 65535 were expected")
     if opened.mode in ("L", "P", "1") or opened.mode.startswith("I"):
         array = np.asarray(opened)
+        if array.min() < 0 or array.max() > 65535:
+            raise UserError(f"mask {name} has values from {array.min()} to {array.max()}; 65535 is the most")
         return array.astype(np.uint8) if array.dtype == bool else array, lossless
     if opened.mode in ("LA", "PA"):
         return np.asarray(opened.getchannel(0)), lossless
@@ -84,18 +88,31 @@ def by_colour(data: bytes, name: str, table: Mapping[Colour, int], *, nearest: b
       UserError: as in `values`, or a lossless file has a colour that the table lacks.
     """
     opened = _open(data, name)
-    pixels = np.asarray(opened.convert("RGB"))
-    packed = (pixels.astype(np.int32) << np.asarray([16, 8, 0], np.int32)).sum(-1, dtype=np.int32)
-    colours, inverse = np.unique(packed, return_inverse=True)
+    packed = _packed(np.asarray(opened.convert("RGB")))
+    colours = distinct(packed)
     channels = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1)
-    distances = np.square(channels[:, None] - np.asarray(list(table), np.int32)[None]).sum(-1)
+    distances = np.square(channels[:, None] - np.asarray(list(table))[None]).sum(-1)
     furthest = int(distances.min(1).argmax())
     if not (opened.format in LOSSY if nearest is None else nearest) and distances[furthest].min():
         raise UserError(
             f"{name} has the colour {tuple(channels[furthest].tolist())}, which is no class; there are {sorted(table)}"
         )
-    numbers = np.asarray(list(table.values()), np.uint8)
-    return numbers[distances.argmin(1)][inverse].reshape(pixels.shape[:2])
+    numbers = np.zeros(colours.max() + 1, np.uint8)
+    numbers[colours] = np.asarray(list(table.values()), np.uint8)[distances.argmin(1)]
+    return numbers[packed]
+
+
+def distinct(array: np.ndarray) -> np.ndarray:
+    """The values in an array of whole numbers from 0 to 2^24, in order; quicker than sorting them."""
+    seen = np.zeros(int(array.max(initial=0)) + 1, bool)
+    seen[array] = True
+    return np.flatnonzero(seen)
+
+
+def _packed(colours: np.ndarray) -> np.ndarray:
+    """(height, width) int32 of (height, width, 3) uint8: one number for each colour."""
+    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
+    return red << 16 | green << 8 | blue
 
 
 def two_valued(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
@@ -105,11 +122,11 @@ def two_valued(data: bytes, name: str, threshold: int | None = None) -> np.ndarr
       UserError: as in `values`, or there are more values.
     """
     array, lossless = values(data, name)
-    found = np.unique(array.reshape(-1, *array.shape[2:]), axis=0)
+    found = distinct(array if array.ndim == 2 else _packed(array))
     if threshold is None and lossless and len(found) > 2:
         raise UserError(
-            f"mask {name} has {len(found)} values, such as {found[1].tolist()}, and isn't binary; give --encoding "
-            "palette or colour with --classes, or cut grey shades with --threshold"
+            f"mask {name} has {len(found)} {'values' if array.ndim == 2 else 'colours'} and isn't binary; give "
+            "--encoding palette or colour with --classes, or cut grey shades with --threshold"
         )
     return binary(data, name, threshold)
 
@@ -125,7 +142,7 @@ def check_size(mask: np.ndarray, size: tuple[int, int], name: str, image_name: s
 
 def check_values(mask: np.ndarray, allowed: Sequence[int], name: str) -> None:
     """Raises a UserError at a value of a label map that isn't allowed."""
-    if unknown := sorted({int(value) for value in np.unique(mask)} - set(allowed)):
+    if unknown := sorted(set(distinct(mask).tolist()) - set(allowed)):
         raise UserError(f"mask {name} has the value {unknown[0]}, which is no class; there are {sorted(allowed)}")
 
 

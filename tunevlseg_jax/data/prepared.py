@@ -218,6 +218,15 @@ def aliases(folder: Path) -> dict[str, str]:
     return read_object(folder / ALIASES_FILE)
 
 
+def stored_splits(folder: Path) -> tuple[str, ...]:
+    """The splits of a set that are stored, without those that are another one.
+
+    Raises:
+      UserError: the set can't be read.
+    """
+    return tuple(sorted(_stored(folder), key=SPLITS.index))
+
+
 def features() -> Any:
     """The format as TFDS's features."""
     import tensorflow_datasets as tfds

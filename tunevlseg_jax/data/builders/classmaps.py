@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tunevlseg_jax.data.encodings import distinct
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import LEVEL, Example, Record
 
@@ -20,7 +21,7 @@ def example(key: str, group: str, image: bytes, labels: np.ndarray, classes: Map
       labels: (height, width) uint8.
       classes: names by value; other values are asked for by nobody.
     """
-    present = np.unique(labels)
+    present = distinct(labels)
     records = tuple(
         Record(f"{name}/{key}", name, 0, value, {LEVEL: (name,)}) for value, name in classes.items() if value in present
     )

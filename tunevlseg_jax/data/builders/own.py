@@ -101,7 +101,7 @@ def coded(source: Source, found: Found, encoding: Encoding, classes: Classes) ->
     else:
         labels = _by_value(data, mask.file, {0: 0} | dict(classes.values))
     encodings.check_size(labels, size, mask.file, found.image)
-    present = set(np.unique(labels).tolist()) - {0, VOID}
+    present = set(encodings.distinct(labels).tolist()) - {0, VOID}
     records = tuple(_record(one, found) for one in classes.named.values() if one.number in present)
     return Example(found.id, found.group, encoded, (encode_png(labels),), records)
 
