@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import official
 import pytest
+import small
 from official import Meant
 
 from tunevlseg_jax.data import annotations, prepared
@@ -191,6 +194,7 @@ def test_void_and_ids_that_are_not_asked_for_stay_void(tmp_path):
     for example in prepared.load(tmp_path, "voc2012", "test"):  # which is val
         assert (example.maps()[0] == VOID).sum() == 7 and len(example.maps()) == 1
     assert [example.id for example in prepared.load(tmp_path, "voc2012", "test")] == ["2007_000004", "2007_000005"]
+    assert prepared.splits(prepared.find(tmp_path, "voc2012")) == ("train", "val", "test")
     official.cityscapes(tmp_path / "cityscapes", np.random.default_rng(0))
     make("cityscapes", tmp_path / "cityscapes", tmp_path)
     for example in prepared.load(tmp_path, "cityscapes", "train"):
@@ -246,3 +250,24 @@ def test_real_annotations_give_the_counts_of_the_paper(name, tmp_path):
     builder = PUBLIC[name](tmp_path, source, data, 0, lambda _, items: items)
     counts = {split: sum(len(example.records) for example in examples) for split, examples in builder.splits().items()}
     assert counts == PUBLIC[name].sizes._asdict()
+
+
+def test_killed_command_leaves_no_set_that_loads(tmp_path):
+    """The command is killed as soon as its files appear; given again, it makes the set."""
+    rng = np.random.default_rng(0)
+    for number in range(300):
+        official.save(tmp_path / "source" / "images" / f"{number}.jpg", official.photo(rng))
+        official.save(tmp_path / "source" / "masks" / f"{number}.jpg", official.blob(rng) * np.uint8(255))
+    command = ["-m", "tunevlseg_jax.prepare", "kvasir", "--source", tmp_path / "source", "--output", tmp_path / "data"]
+    process = small.start(*command)
+    while not list((tmp_path / "data").glob(".kvasir.incomplete/tfds/kvasir/*incomplete*/*")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.kill()
+    assert small.finish(process)[0] == -signal.SIGKILL
+    assert prepared.names(tmp_path / "data") == () and list((tmp_path / "data").iterdir())
+    with pytest.raises(UserError, match="no prepared set 'kvasir'"):
+        prepared.load(tmp_path / "data", "kvasir", "train")
+    assert small.finish(small.start(*command))[0] == 0
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["kvasir"]
+    assert sum(len(prepared.load(tmp_path / "data", "kvasir", split)) for split in prepared.SPLITS) == 300

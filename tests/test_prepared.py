@@ -116,6 +116,25 @@ def test_names_that_are_no_names_are_refused(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_no_prepared_set_is_never_replaced(root):
+    """Such as the source, where a set of its name is written beside it."""
+    photos = root / "photos"
+    (photos / "images").mkdir(parents=True)
+    (root / "empty").mkdir()
+    (root / "file").touch()
+    (root / "polyps" / "notes.txt").touch()
+    for name, says in (
+        ("photos", ", such as 'images'"),
+        ("empty", ""),
+        ("file", "'file'"),
+        ("polyps", r"'notes\.txt'"),
+    ):
+        with pytest.raises(UserError, match=rf"{name} holds something else than a prepared set.*{says}; give another"):
+            write(root, name, {"train": [example(1)]}, "a test")
+    assert (photos / "images").is_dir() and (root / "polyps" / "notes.txt").is_file()
+    assert sorted(path.name for path in root.iterdir()) == ["empty", "file", "photos", "polyps"]
+
+
 def failing() -> Iterator[Example]:
     yield example(1)
     raise UserError("row 2 has no mask")

@@ -200,12 +200,12 @@ def find(root: Path, name: str) -> Path:
 
 
 def splits(folder: Path) -> tuple[str, ...]:
-    """The splits that a set has.
+    """The splits that a set has, also those that are another one.
 
     Raises:
       UserError: the set can't be read.
     """
-    return tuple(_stored(folder))
+    return (*stored_splits(folder), *aliases(folder))
 
 
 def names(root: Path) -> tuple[str, ...]:

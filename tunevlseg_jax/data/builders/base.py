@@ -95,10 +95,12 @@ def build(root: Path, name: str, make: Callable[[Path], B]) -> B:
     """Writes the set of a builder, which `make` makes for a folder to write to, as DIR/NAME/VERSION.
 
     Raises:
-      UserError: the name can't be, the folder can't be written to, or whatever the builder raises.
+      UserError: the name can't be, DIR/NAME holds something else, the folder can't be written to, or whatever the
+        builder raises.
     """
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
         raise UserError(f"a data set can't be called {name!r}: letters, digits and underscores, a letter first")
+    _check_replaceable(root / name)
     with making(root / name) as temporary:
         builder = make(temporary / "tfds")
         builder.download_and_prepare(download_dir=temporary / "tfds")
@@ -108,6 +110,16 @@ def build(root: Path, name: str, make: Callable[[Path], B]) -> B:
         shutil.rmtree(temporary / "tfds")
         write_json(temporary / VERSION / ALIASES_FILE, {"test": "val"} if builder.test_is_val else {})
     return builder
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raises a UserError where a folder holds anything but a prepared set, for it is about to be replaced."""
+    if not folder.exists():
+        return
+    others = [path.name for path in folder.iterdir() if path.name != VERSION] if folder.is_dir() else [folder.name]
+    if others or not (folder / VERSION / "features.json").is_file():
+        held = f", such as {others[0]!r}" if others else ""
+        raise UserError(f"{folder} holds something else than a prepared set{held}; give another --output or name")
 
 
 def write(root: Path, name: str, splits: Mapping[str, Iterable[Example]], about: str) -> Path:
