@@ -157,14 +157,14 @@ def test_annotations_that_do_not_fit_are_refused(rows, says, tmp_path):
 
 
 def test_seeded_splits_keep_groups_together_and_strata_in_proportion(tmp_path):
-    busi = official.busi(tmp_path / "busi", np.random.default_rng(0))
-    make("busi", tmp_path / "busi", tmp_path, seed=1)
+    busi = official.busi(tmp_path / "downloads" / "busi", np.random.default_rng(0))
+    make("busi", tmp_path / "downloads" / "busi", tmp_path, seed=1)
     for split, count in (("train", 8), ("val", 1), ("test", 1)):
         kinds = [example.id.partition("_")[2] for example in prepared.load(tmp_path, "busi", split)]
         assert {kind: kinds.count(kind) for kind in kinds} == {"benign": count, "malignant": count, "normal": count}
     assert len(busi.masks) == 30
-    official.chexlocalize(tmp_path / "chex", np.random.default_rng(0))
-    make("chexlocalize", tmp_path / "chex", tmp_path)
+    official.chexlocalize(tmp_path / "downloads" / "chex", np.random.default_rng(0))
+    make("chexlocalize", tmp_path / "downloads" / "chex", tmp_path)
     groups = [
         {example.group for example in prepared.load(tmp_path, "chexlocalize", split)} for split in prepared.SPLITS
     ]
@@ -189,14 +189,14 @@ def test_isic_keeps_the_official_test_part(tmp_path):
 
 
 def test_void_and_ids_that_are_not_asked_for_stay_void(tmp_path):
-    official.voc2012_set(tmp_path / "voc", np.random.default_rng(0))
-    make("voc2012", tmp_path / "voc", tmp_path)
+    official.voc2012_set(tmp_path / "downloads" / "voc", np.random.default_rng(0))
+    make("voc2012", tmp_path / "downloads" / "voc", tmp_path)
     for example in prepared.load(tmp_path, "voc2012", "test"):  # which is val
         assert (example.maps()[0] == VOID).sum() == 7 and len(example.maps()) == 1
     assert [example.id for example in prepared.load(tmp_path, "voc2012", "test")] == ["2007_000004", "2007_000005"]
     assert prepared.splits(prepared.find(tmp_path, "voc2012")) == ("train", "val", "test")
-    official.cityscapes(tmp_path / "cityscapes", np.random.default_rng(0))
-    make("cityscapes", tmp_path / "cityscapes", tmp_path)
+    official.cityscapes(tmp_path / "downloads" / "cityscapes", np.random.default_rng(0))
+    make("cityscapes", tmp_path / "downloads" / "cityscapes", tmp_path)
     for example in prepared.load(tmp_path, "cityscapes", "train"):
         assert set(np.unique(example.maps()[0])) == {VOID, *(record.value for record in example.records)}
 
