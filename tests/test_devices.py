@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -26,8 +27,10 @@ for path in sys.argv[1:]:
 
 
 def run(folder, size: int):
-    """A configuration with that many records in a batch, and a folder of its own."""
-    return small.config(folder / str(size), train=Train(epochs=3, batch_size=size))
+    """A configuration with that many records in a batch, and a folder of its own; the larger batches are resident."""
+    config = small.config(folder / str(size), train=Train(epochs=3, batch_size=size))
+    placement = "resident" if size == SIZES[-1] else "streaming"
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, placement=placement))
 
 
 @pytest.fixture(scope="module")

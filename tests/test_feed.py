@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_image
 
 from tunevlseg_jax import devices, train
 from tunevlseg_jax.config import Data, Scenes
-from tunevlseg_jax.data import augment, scenes
+from tunevlseg_jax.data import augment, scenes, speed
 from tunevlseg_jax.data.batch import Batch, gather
 from tunevlseg_jax.data.feed import RESIDENT_SHARE, Feed
 from tunevlseg_jax.errors import UserError
@@ -151,3 +151,9 @@ def test_the_shares_are_those_of_the_recipe():
     draws = jax.vmap(lambda key: jax.random.uniform(key, (8,)))(jax.random.split(jax.random.key(0), 2000))
     moved = (np.asarray(jax.vmap(augment.affine, (0, None, None))(draws[:, :5], 8, 8)) != np.eye(2, 3)).any(axis=(1, 2))
     assert 0.17 < moved.mean() < 0.23
+
+
+def test_speed_is_told_for_every_way(monkeypatch, capsys):
+    small.run(monkeypatch, speed.main, "--images", 6, "--size", 24, "--batch-size", 4, "--epochs", 1, "--workers", 1)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "streaming" in line or "resident" in line]
+    assert len(rows) == 2 and all(int(row[place]) > 0 for row in rows for place in (-2, -4))

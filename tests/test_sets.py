@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 from rich.console import Console
 
 from tunevlseg_jax import artefacts, evaluate, step, train
-from tunevlseg_jax.config import Data
+from tunevlseg_jax.config import Data, Scenes
 from tunevlseg_jax.data import prepared, sets, sized, targets
 from tunevlseg_jax.data.builders.base import write
 from tunevlseg_jax.data.images import encode_png
@@ -159,6 +159,18 @@ def test_names_that_do_not_exist(data, root, name, split, says):
         sets.load(dataclasses.replace(data, name=name), split, SIZE)
     pattern = re.escape(says.format(root=root)).replace(r"\.\*", ".*")
     assert re.match(pattern, str(caught.value)), str(caught.value)
+
+
+def test_scenes_tell_all_that_they_show():
+    """Where absence is to be scored, what nobody asked for isn't absent."""
+    scene = Data(name="scenes/photo", scenes=Scenes(test=4))
+    asked, told = (sets.load(scene, "test", (96, 96), complete=complete) for complete in (False, True))
+    assert (len(asked), len(told)) == (4, 40)
+    own = list(sets.originals(scene, "test", complete=True))
+    for number, target in enumerate(own):
+        assert_array_equal(target.masks, told.masks[10 * number : 10 * number + 10])
+        assert_array_equal(target.masks[0], asked.mask(number))
+    assert sum(target.masks.any(axis=(1, 2)).sum() for target in own) > 4
 
 
 def test_void_is_known_at_both_sizes(data):

@@ -73,9 +73,10 @@ def main() -> None:
     options = command.options(Options, "python -m tunevlseg_jax.evaluate", __doc__ or "")
     made, learnt = artefacts.restore(Path(options.run), options.checkpoint)
     data = dataclasses.replace(options.data.over(made.config.data), shots=None)
-    split = made.split(options.split, data)
-    original = options.resolution == "original"
-    found = sets.originals(data, options.split) if original else targets.stored(split.records)
+    split = made.split(options.split, data, complete=options.ask_absent)
+    found = targets.stored(split.records)
+    if options.resolution == "original":
+        found = sets.originals(data, options.split, complete=options.ask_absent)
     scored = (scoring.every_class if options.ask_absent else scoring.own)(made, learnt, split, found)
     name = f"{data.name.replace('/', '_')}_{options.split}_{options.resolution}"
     name += f"_{data.protocol}" * (data.protocol != "paper") + "_every_class" * options.ask_absent
@@ -148,13 +149,13 @@ COLUMNS = {
     "iou": "IoU\nof set",
     "sample_iou": "IoU",
     "hd95_both_nonempty": "HD95\npx",
-    "surface_dice_2px": "surface\nDice",
-    "multi_class_iou": "1-class\nIoU",
+    "surface_dice_2px": "sDice\n2 px",
+    "multi_class_iou": "multi\nIoU",
     "false_positive_rate": "false\npos.",
 }
 """Headers of the table's columns."""
 NOTES = (
-    "Dice, IoU, surface Dice (2 px): means over records, 1 where both masks are empty. IoU of set: one ratio over all "
+    "Dice, IoU, surface Dice: means over n records, 1 where both masks are empty. IoU of set: one ratio over all "
     "pixels. HD95: mean over the records where neither mask is empty."
 )
 """What is to be known of them."""
@@ -164,14 +165,18 @@ def _table(title: str, caption: str, scores: Mapping[str, Any], rows: Sequence[M
     table = Table(title=title, caption=caption)
     names = [name for name in COLUMNS if name in rows[0]]
     table.add_column("")
-    table.add_column("records", justify="right")
+    table.add_column("n", justify="right")
     for name in names:
         table.add_column(COLUMNS[name], justify="right")
     everything = {"class": "all", "multi_class_iou": scores.get("miou")} | dict(scores)
     for row in (*(rows if len(rows) > 1 else ()), everything):
         cells = (row[name] for name in names)
-        table.add_row(row["class"], str(row["records"]), *("-" if cell is None else f"{cell:.4f}" for cell in cells))
+        table.add_row(row["class"], str(row["records"]), *map(_shown, cells))
     return table
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if value < 10 else f"{value:.1f}"
 
 
 def _tell_rest(console: Console, scores: Mapping[str, Any]) -> None:
@@ -182,9 +187,13 @@ def _tell_rest(console: Console, scores: Mapping[str, Any]) -> None:
         soft_wrap=True,
     )
     if "miou" in scores:
-        shares = (scores[name] for name in ("miou", "miou_with_background"))
-        mean, background = ("-" if share is None else f"{share:.4f}" for share in shares)
-        console.print(f"mean IoU over classes: {mean}; with the background: {background}", soft_wrap=True)
+        mean, background = (_shown(scores[name]) for name in ("miou", "miou_with_background"))
+        console.print(
+            f"multi IoU: each pixel goes to its likeliest class, or to the background; mean over classes {mean}, "
+            f"with the background {background}\n"
+            "false pos.: of the images that don't show a class, the share in which any pixel is marked",
+            soft_wrap=True,
+        )
         if scores["classes_overlap"]:
             console.print("note: classes overlap here, and one class a pixel can't be right everywhere", soft_wrap=True)
 

@@ -66,18 +66,19 @@ class Experiment:
         params = {**self.frozen, **self.trainable}
         return network, {path: array for path, array in params.items() if path.startswith("model/")}
 
-    def split(self, name: str, data: Data | None = None) -> Split:
+    def split(self, name: str, data: Data | None = None, *, complete: bool = False) -> Split:
         """A split of the run's data set, or of another, ready for the model.
 
         Args:
           name: of the split.
           data: another data set.
+          complete: see `sets.load`.
 
         Raises:
           UserError: there is no such data set or split, it is empty, or a prompt is too long.
         """
         data = data or self.config.data
-        records = sets.load(data, name, self.image_size)
+        records = sets.load(data, name, self.image_size, complete=complete)
         feed = Feed(records, devices.mesh(), data.placement, data.workers)
         return Split(feed, self.table(records.phrases))
 

@@ -15,26 +15,34 @@ from tunevlseg_jax.errors import UserError, nearest
 SCENES = tuple(f"scenes/{domain}" for domain in scenes.DOMAINS)
 
 
-def load(data: Data, split: str, size: tuple[int, int]) -> Records:
+def load(data: Data, split: str, size: tuple[int, int], *, complete: bool = False) -> Records:
     """A split of a data set, at (height, width), of which a training split may hold a few records of each class alone.
+
+    Args:
+      data: which data set.
+      split: train, val or test.
+      size: of images and maps.
+      complete: whether to have a record for everything that an image shows, also in `scenes`, which asks for less.
 
     Raises:
       UserError: there is no such data set or split, or it holds no records.
     """
     if data.name in SCENES:
-        records = resized(_scenes(data, split), size)
+        records = resized(_scenes(data, split, complete), size)
     else:
         records = sized.load(_prepared(data, split), size, data.cache, data.prompt_index)
     return records.few(data.shots, data.shots_seed) if data.shots and split == "train" else records
 
 
-def originals(data: Data, split: str) -> Iterator[Target]:
-    """The masks of each image of a split at its own size.
+def originals(data: Data, split: str, *, complete: bool = False) -> Iterator[Target]:
+    """The masks of each image of a split at its own size; arguments as in `load`.
 
     Raises:
       UserError: as in `load`.
     """
-    return targets.stored(_scenes(data, split)) if data.name in SCENES else targets.original(_prepared(data, split))
+    if data.name in SCENES:
+        return targets.stored(_scenes(data, split, complete))
+    return targets.original(_prepared(data, split))
 
 
 def splits(data: Data) -> tuple[str, ...]:
@@ -60,13 +68,14 @@ def _found(data: Data) -> Path:
     return prepared.find(Path(data.root), data.name)
 
 
-def _scenes(data: Data, split: str) -> Records:
+def _scenes(data: Data, split: str, complete: bool) -> Records:
     """A split of the embedded data set, at its own size."""
     sizes = {"train": data.scenes.train, "val": data.scenes.val, "test": data.scenes.test}
     if split not in sizes:
         raise UserError(f"there is no split {split!r}{nearest(split, sizes)}")
     if sizes[split] < 1:
         raise UserError(f"data.scenes.{split} is {sizes[split]}: the data set would be empty")
+    prompts = data.scenes.prompts_per_image if split == "train" else 1
     return scenes.load(
         data.name.removeprefix("scenes/"),
         split,
@@ -74,5 +83,5 @@ def _scenes(data: Data, split: str) -> Records:
         seed=data.scenes.seed,
         absent_fraction=data.scenes.absent_fraction,
         varied=data.scenes.varied and split == "train",
-        prompts_per_image=data.scenes.prompts_per_image if split == "train" else 1,
+        prompts_per_image=len(scenes.CLASSES) if complete else prompts,
     )
