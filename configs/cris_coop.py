@@ -6,7 +6,8 @@ needs a converted CRIS in checkpoints/cris-rn50:
 
     python -m conversion.cris --checkpoint cris_best.pth --tokenizer CIDAS/clipseg-rd64 --output checkpoints/cris-rn50
 
-Images are resized to 416 x 416; --model.prompt-offset 1 reproduces the published code's injection, a block late.
+To try it on the embedded model instead, add --model.checkpoint cris-tiny --learner.depth 5. Images are resized to
+416 x 416 (cris-tiny: 128 x 128); --model.prompt-offset 1 reproduces the published code's injection, a block late.
 """
 
 from tunevlseg_jax.config import Config, Model
