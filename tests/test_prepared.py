@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pickle
 import signal
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,27 @@ def test_mistakes_are_one_line(root):
     (root / "polyps" / prepared.VERSION / "features.json").write_text("{")
     with pytest.raises(UserError, match=r"can't read the prepared set in .*polyps"):
         prepared.load(root, "polyps", "train")
+
+
+def test_no_more_than_a_few_examples_are_held(tmp_path):
+    """A set of any size is written: an example is on the disk, or on its way, when the next ones are asked for."""
+    alive: weakref.WeakSet = weakref.WeakSet()
+    most = 0
+
+    class Counted(Example):
+        """One that can be counted while it lives."""
+
+    def examples() -> Iterator[Example]:
+        nonlocal most
+        for number in range(400):
+            one = Counted(f"{number}", "", example(1).image, example(1).masks, ())
+            alive.add(one)
+            most = max(most, len(alive))
+            yield one
+
+    write(tmp_path, "many", {"train": examples()}, "a test")
+    assert most < 10
+    assert [one.id for one in prepared.load(tmp_path, "many", "train")] == [f"{number}" for number in range(400)]
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "ä", "7"])
