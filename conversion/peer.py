@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from conversion.clipseg_config import config_to_huggingface
-from conversion.clipseg_folder import import_torch
+from conversion.torch_files import import_torch
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 
 
