@@ -180,7 +180,7 @@ def test_killed_writing_leaves_no_set(tmp_path):
         "from pathlib import Path; from test_prepared import example, write\n"
         "def examples():\n"
         "    yield example(1)\n"
-        "    print('midway', flush=True); input()\n"
+        "    print('midway', flush=True); import time; time.sleep(600)\n"
         f"write(Path({str(tmp_path)!r}), 'polyps', {{'train': examples()}}, 'a test')\n"
     )
     process = small.start("-c", code)

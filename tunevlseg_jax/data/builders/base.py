@@ -30,6 +30,13 @@ class Written(NamedTuple):
     records: int
 
 
+class Info(tfds.core.DatasetInfo):
+    """TFDS's, which looks for nothing in the cloud and leaves no empty folders among temporary files for it."""
+
+    def initialize_from_bucket(self) -> None:
+        """Nothing to look for: the sets are the user's."""
+
+
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A data set in the prepared format, which `data/prepared.py` tells."""
 
@@ -49,7 +56,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """The examples of train, val and test, those that the set has."""
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return Info(
             builder=self,
             description=self.about,
             homepage=self.homepage,
