@@ -124,6 +124,8 @@ class Train:
       batch_size: records a step.
       augment: whether training images are augmented as in the paper: with probability 0.2 a small affine map, with 0.2
         other brightness and contrast.
+      cache_features: whether the model looks at an image once for all epochs where it always sees the same: with the
+        textual learners, in validation and testing, and in training without augmentation.
       seed: of initial values, order, augmentation and dropout.
       order_seed: of the order of the training records and of their augmentation, where it isn't `seed`; a sweep's
         trials share one order.
@@ -137,6 +139,7 @@ class Train:
     epochs: int = 20
     batch_size: int = 32
     augment: bool = True
+    cache_features: bool = True
     seed: int = 0
     order_seed: int | None = None
     order_skip: int = 0

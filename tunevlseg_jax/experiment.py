@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tunevlseg_jax import devices, pretrained
+from tunevlseg_jax import devices, pretrained, step
 from tunevlseg_jax import network as networks
 from tunevlseg_jax.config import Config, Data, Model, Precision
 from tunevlseg_jax.data import sets
@@ -19,6 +19,7 @@ from tunevlseg_jax.data.feed import Feed
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.loop import Split
 from tunevlseg_jax.models import AnyModelConfig
+from tunevlseg_jax.models.stages import Seen
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.partition import Flat, split
 from tunevlseg_jax.pretrained import Pretrained
@@ -66,21 +67,32 @@ class Experiment:
         params = {**self.frozen, **self.trainable}
         return network, {path: array for path, array in params.items() if path.startswith("model/")}
 
-    def split(self, name: str, data: Data | None = None, *, complete: bool = False) -> Split:
+    def split(self, name: str, data: Data | None = None, *, complete: bool = False, seen_once: bool = False) -> Split:
         """A split of the run's data set, or of another, ready for the model.
 
         Args:
           name: of the split.
           data: another data set.
           complete: see `sets.load`.
+          seen_once: whether the model looks at each image once for all epochs, where that changes nothing.
 
         Raises:
           UserError: there is no such data set or split, it is empty, or a prompt is too long.
         """
         data = data or self.config.data
         records = sets.load(data, name, self.image_size, complete=complete)
-        feed = Feed(records, devices.mesh(), data.placement, data.workers)
+        see = self._see if seen_once and self.sees_the_same(name) else None
+        feed = Feed(records, devices.mesh(), data.placement, data.workers, see)
         return Split(feed, self.table(records.phrases))
+
+    def sees_the_same(self, split: str) -> bool:
+        """Whether a frozen model sees the same in an image of this split at every epoch and trial."""
+        settings = self.config.train
+        frozen = settings.tune == "prompts" and not self.config.learner.vision_prompts
+        return frozen and settings.cache_features and not (split == "train" and settings.augment)
+
+    def _see(self, images: Array) -> Seen:
+        return step.see_step(self.frozen, images, network=self.network)
 
     def table(self, phrases: Sequence[str]) -> Array:
         """(phrases, length) int32 tokens, ready for the text tower.

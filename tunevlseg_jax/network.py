@@ -13,10 +13,11 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models import AnyModelConfig
+from tunevlseg_jax.models import AnyModel, AnyModelConfig
+from tunevlseg_jax.models.stages import Seen
 from tunevlseg_jax.models.upsampler import Upsampler
 from tunevlseg_jax.partition import Flat, flatten, module_parameters, nested, subtree
-from tunevlseg_jax.prompts import Learner, Towers
+from tunevlseg_jax.prompts import Learner, Prompts, Towers
 
 M = TypeVar("M", bound=nnx.Module)
 
@@ -48,7 +49,7 @@ class Network:
     def logits(
         self,
         params: Flat,
-        images: Array,
+        images: Array | Seen,
         phrase: Array,
         table: Array,
         *,
@@ -60,7 +61,8 @@ class Network:
 
         Args:
           params: every parameter, by path.
-          images: (batch, height, width, 3) uint8, RGB; or (batch / n, ...), each asked for n neighbouring phrases.
+          images: (batch, height, width, 3) uint8, RGB; or (batch / n, ...), each asked for n neighbouring phrases; or
+            what `see` made of them, for a learner without vision prompts.
           phrase: (batch,) int32, rows of `table`.
           table: (phrases, length) int32, tokens of the distinct phrases; each goes through the text tower once,
             unless the learner makes prompts of its own for every image.
@@ -71,14 +73,13 @@ class Network:
         Returns:
           (batch, height, width) float32.
         """
-        weights = {path: array.astype(self.dtype) for path, array in subtree(params, "model").items()}
-        model = fill(self.config.build, weights)
+        model = self._model(params)
         learner_params = nested(subtree(params, "learner"))
 
         prompts = self.learner.prompts(learner_params, depth, dropout=dropout, key=key)
         prompts = prompts._replace(text_offset=self.prompt_offset)
-        seen = model.vision(normalize(images, self.config).astype(self.dtype), prompts)
-        seen = seen.repeated(len(phrase) // len(images))
+        seen = images if isinstance(images, Seen) else self._vision(model, images, prompts)
+        seen = seen.repeated(len(phrase) // len(seen))
         prompts = self.learner.condition(learner_params, prompts, seen.pooled)
         if self.learner.per_image:
             words = model.text(table[phrase], prompts)
@@ -91,6 +92,17 @@ class Network:
             return decoded.logits
         upsampler = fill(self._upsampler, subtree(params, "upsampler"))
         return upsampler.blend(decoded) if self.upsampling == "blend" else upsampler.add(decoded)
+
+    def see(self, params: Flat, images: Array) -> Seen:
+        """What the model sees in images, (batch, height, width, 3) uint8, without vision prompts."""
+        return self._vision(self._model(params), images, Prompts())
+
+    def _model(self, params: Flat) -> AnyModel:
+        weights = {path: array.astype(self.dtype) for path, array in subtree(params, "model").items()}
+        return fill(self.config.build, weights)
+
+    def _vision(self, model: AnyModel, images: Array, prompts: Prompts) -> Seen:
+        return model.vision(normalize(images, self.config).astype(self.dtype), prompts)
 
     def init(self, key: Array, model: Mapping[str, Array | np.ndarray], towers: Towers) -> Flat:
         """Every parameter: the model's given ones, and fresh ones for learner and upsampler.

@@ -15,6 +15,7 @@ from tunevlseg_jax.data.batch import Batch, Source, gather
 from tunevlseg_jax.losses import dice_ce
 from tunevlseg_jax.metrics import Scores, Sums
 from tunevlseg_jax.models.resize import resize_grid
+from tunevlseg_jax.models.stages import Seen
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.optim import Schedule
 from tunevlseg_jax.partition import Flat
@@ -128,7 +129,15 @@ def eval_step(
 
 
 @partial(jax.jit, static_argnames="network")
-def logits_step(params: Flat, images: Array, phrase: Array, table: Array, hyper: Hyper, *, network: Network) -> Array:
+def see_step(frozen: Flat, images: Array, *, network: Network) -> Seen:
+    """What a model whose vision nothing changes sees in images; see `Network.see`."""
+    return network.see(frozen, images)
+
+
+@partial(jax.jit, static_argnames="network")
+def logits_step(
+    params: Flat, images: Array | Seen, phrase: Array, table: Array, hyper: Hyper, *, network: Network
+) -> Array:
     """Logits of the mask that each image is asked for; arguments as in `Network.logits` and `predict_step`.
 
     Returns:

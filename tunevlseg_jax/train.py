@@ -45,7 +45,7 @@ def train(config: Config, console: Console) -> Results:
     """
     made = experiment.build(config)
     names = ("train", "val", "test") if "test" in sets.splits(config.data) else ("train", "val")
-    splits = {name: made.split(name) for name in names}
+    splits = {name: made.split(name, seen_once=True) for name in names}
     folder = RunFolder(config)
     mesh = devices.mesh()
     frozen = devices.replicated(made.frozen, mesh)

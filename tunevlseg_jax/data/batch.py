@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array
@@ -14,13 +14,14 @@ class Batch(NamedTuple):
     """A batch as the network takes it.
 
     Attributes:
-      images: (batch, height, width, 3) uint8, RGB; or (batch / n, ...), each looked at by n neighbouring rows.
+      images: (batch, height, width, 3) uint8, RGB; or (batch / n, ...), each looked at by n neighbouring rows; or what
+        a frozen model sees in them, a tree of arrays with a row for each.
       masks: (batch, height, width) bool.
       phrase: (batch,) int32, the row of the token table that an image is asked for.
       weight: (batch,) float32, 1 for a record and 0 for padding.
     """
 
-    images: Array
+    images: Any
     masks: Array
     phrase: Array
     weight: Array
@@ -50,13 +51,13 @@ class Source(NamedTuple):
     """Where a step finds its batch: among the pixels of a whole set, or in the batch's own.
 
     Attributes:
-      images: (image, height, width, 3) uint8, RGB.
+      images: (image, height, width, 3) uint8, RGB; or what a frozen model sees in them, a tree of arrays.
       maps: (map, height, width) uint8.
       rows: the records.
       draw: (2,) uint32, the key data from which augmentation draws; None for pixels as they are.
     """
 
-    images: Array
+    images: Any
     maps: Array
     rows: Rows
     draw: Array | None = None
@@ -65,7 +66,7 @@ class Source(NamedTuple):
 def gather(source: Source) -> Batch:
     """The batch of a source, augmented where it says so; the same whether its pixels are a set's or its own."""
     rows = source.rows
-    images = source.images if rows.image is None else source.images[rows.image]
+    images = source.images if rows.image is None else jax.tree.map(lambda all: all[rows.image], source.images)
     maps = source.maps if rows.map is None else source.maps[rows.map]
     one = (-1, 1, 1)
     masks = (maps & rows.bits.reshape(one)) == rows.value.reshape(one)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import grain
 import jax
@@ -18,6 +18,7 @@ from tunevlseg_jax.config import Placement
 from tunevlseg_jax.data import loader
 from tunevlseg_jax.data.batch import Batch, Rows, Source, gather
 from tunevlseg_jax.data.records import Records
+from tunevlseg_jax.data.seen import bytes_of_one, seen_once
 from tunevlseg_jax.errors import UserError
 
 RESIDENT_SHARE = 0.25
@@ -33,6 +34,8 @@ class Feed:
       mesh: the devices.
       placement: "resident" keeps images and label maps on every device; "streaming" sends each batch; "auto" is
         resident where a device has memory of its own and the split fits in RESIDENT_SHARE of what is free.
+      see: what a frozen model makes of a batch of images, a tree of arrays with a row for each; it takes the place of
+        the images, and is computed once. None for images as they are.
       workers: threads that gather batches ahead of the step, in streaming; 0 for none.
     """
 
@@ -40,6 +43,7 @@ class Feed:
     mesh: Mesh
     placement: Placement = "auto"
     workers: int = 1
+    see: Callable[[Array], Any] | None = None
 
     @cached_property
     def resident(self) -> bool:
@@ -51,15 +55,24 @@ class Feed:
         if self.placement == "streaming":
             return False
         free = devices.free_memory(self.mesh)
-        bytes_needed = self.records.images.nbytes + self.records.maps.nbytes
+        if free is None:  # the host's memory is the device's
+            return self.placement == "resident"
         if self.placement == "auto":
-            return free is not None and bytes_needed <= RESIDENT_SHARE * free
-        if free is not None and bytes_needed > free:
+            return self._bytes <= RESIDENT_SHARE * free
+        if self._bytes > free:
             raise UserError(
-                f"{self.records.name}, {self.records.split} takes {bytes_needed / 2**30:.1f} GiB, and a device has "
+                f"{self.records.name}, {self.records.split} takes {self._bytes / 2**30:.1f} GiB, and a device has "
                 f"{free / 2**30:.1f} GiB free; choose --data.placement streaming"
             )
         return True
+
+    @property
+    def _bytes(self) -> int:
+        """What the split takes on a device."""
+        images = self.records.images
+        if self.see is None:
+            return images.nbytes + self.records.maps.nbytes
+        return bytes_of_one(images, self.see) * len(images) + self.records.maps.nbytes
 
     def rows(self, batch_size: int) -> int:
         """How many rows a batch of `batch_size` records has, so that the devices share it evenly."""
@@ -95,7 +108,7 @@ class Feed:
 
     def _sent(self, rows: Rows) -> Source:
         """A batch whose pixels are its own."""
-        images = self._read(self.records.images, np.asarray(rows.image))
+        images = jax.tree.map(lambda array: self._read(array, np.asarray(rows.image)), self._images)
         maps = self._read(self.records.maps, np.asarray(rows.map))
         return Source(images, maps, devices.shared_out(rows._replace(image=None, map=None), self.mesh))
 
@@ -111,8 +124,14 @@ class Feed:
 
     @cached_property
     def _on_devices(self) -> tuple[Array, Array]:
-        pixels = devices.replicated((self._placed.images, self._placed.maps), self.mesh)
+        pixels = devices.replicated((self._images, self._placed.maps), self.mesh)
         return cast(tuple[Array, Array], pixels)
+
+    @cached_property
+    def _images(self) -> Any:
+        """What is placed of the images: themselves, or what is seen in them, in a file of its own."""
+        images = self._placed.images
+        return images if self.see is None else seen_once(images, self.see, self.mesh)
 
 
 _gathered = jax.jit(gather)

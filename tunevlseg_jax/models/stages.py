@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 
-class Seen(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Seen:
     """What the vision stage makes of images.
 
     Attributes:
@@ -20,7 +24,11 @@ class Seen(NamedTuple):
 
     states: tuple[Array, ...]
     pooled: Array
-    size: tuple[int, int]
+    size: tuple[int, int] = field(metadata={"static": True})
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return self.pooled.shape[0]
 
     def repeated(self, times: int) -> Seen:
         """Each image `times` times over, for as many prompts to look at."""

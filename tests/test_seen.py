@@ -1,0 +1,72 @@
+"""Looking at each image once changes nothing but the time."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import small
+from numpy.testing import assert_allclose
+from rich.console import Console
+
+from tunevlseg_jax import step
+from tunevlseg_jax.config import Train
+from tunevlseg_jax.learners import VPT, CoCoOp, CoOp
+from tunevlseg_jax.train import train
+
+quick_compilation = small.quick_compilation
+
+
+def settings(**changes) -> Train:
+    return Train(epochs=2, batch_size=4, augment=False, **changes)
+
+
+@pytest.mark.parametrize("learner", [CoOp(depth=2), CoCoOp(depth=2)], ids=lambda learner: type(learner).__name__)
+def test_training_is_the_same(tmp_path, monkeypatch, learner):
+    seen = []
+    see_step = step.see_step
+    monkeypatch.setattr(step, "see_step", lambda *a, **k: seen.append(len(a[1])) or see_step(*a, **k))
+    rows = {}
+    for cached in (True, False):
+        folder = tmp_path / str(cached)
+        train(small.config(folder, learner=learner, train=settings(cache_features=cached)), Console(quiet=True))
+        rows[cached] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        # Each of the three splits fits in one look, and is looked at once; without a cache there is none.
+        assert len(seen) == (3 if cached else 0)
+        seen.clear()
+    for one, other in zip(rows[True], rows[False], strict=True):
+        for part in ("train", "val"):
+            assert_allclose(list(one[part].values()), list(other[part].values()), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("learner", "changes", "same"),
+    [
+        (CoOp(depth=2), {}, {"train", "val"}),
+        (CoOp(depth=2), {"tune": "decoder"}, set()),
+        (VPT(depth=2), {}, set()),
+        (CoOp(depth=2), {"cache_features": False}, set()),
+    ],
+)
+def test_where_a_model_sees_the_same(learner, changes, same):
+    made = small.build(small.config(learner=learner, train=settings(**changes)))
+    assert {name for name in ("train", "val") if made.sees_the_same(name)} == same
+
+
+def test_augmented_images_are_looked_at_anew():
+    made = small.build(small.config(learner=CoOp(depth=2), train=Train(augment=True)))
+    assert made.sees_the_same("val") and not made.sees_the_same("train")
+
+
+def test_what_is_kept_is_what_is_seen():
+    """By rows, whether they are a whole number of looks or not, and in a file."""
+    made = small.build(small.config(learner=CoOp(depth=2), train=settings()))
+    feed = made.split("train", seen_once=True).feed
+    kept = feed._images
+    direct = step.see_step(made.frozen, feed.records.images, network=made.network)
+    for rows, expected in zip(jax.tree.leaves(kept), jax.tree.leaves(direct), strict=True):
+        assert isinstance(rows, np.memmap)
+        assert_allclose(rows, expected, rtol=1e-5, atol=1e-6)
+    assert feed._bytes == sum(rows.nbytes for rows in jax.tree.leaves(kept)) + feed.records.maps.nbytes

@@ -1,0 +1,64 @@
+"""What a frozen model sees in the images of a split, computed once and kept in a memory-mapped file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+from rich.progress import track
+
+from tunevlseg_jax import cache, devices
+from tunevlseg_jax.files import writing
+
+BATCH = 16
+"""Images looked at together."""
+
+
+def seen_once(images: np.ndarray, see: Callable[[Array], Any], mesh: Mesh) -> Any:
+    """What `see` makes of each image.
+
+    Args:
+      images: (image, height, width, 3) uint8, RGB.
+      see: from (batch, height, width, 3) to a tree of arrays with a row for each image.
+      mesh: the devices that look.
+
+    Returns:
+      Such a tree with a row for every image, in a file without a name: it is gone with the process.
+
+    Raises:
+      UserError: there is no room for it in the cache folder.
+    """
+    size = devices.rounded_up(min(BATCH, len(images)), mesh)
+    kept = None
+    for start in track(range(0, len(images), size), "looking at every image once", transient=True):
+        taken = np.asarray(images[start : start + size])
+        padded = np.pad(taken, ((0, size - len(taken)), (0, 0), (0, 0), (0, 0)), mode="edge")
+        found = jax.tree.map(np.asarray, see(devices.shared_out(jnp.asarray(padded), mesh)))
+        if kept is None:
+            kept = jax.tree.map(lambda array: _file(len(images), array), found)
+        for rows, leaf in zip(jax.tree.leaves(kept), jax.tree.leaves(found), strict=True):
+            rows[start : start + len(taken)] = leaf[: len(taken)]
+    return kept
+
+
+def bytes_of_one(images: np.ndarray, see: Callable[[Array], Any]) -> int:
+    """Bytes of what is seen in one image; nothing is computed."""
+    found = jax.eval_shape(see, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(found))
+
+
+def _file(rows: int, like: np.ndarray) -> np.ndarray:
+    folder = cache.folder()
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # Room for all of it now, instead of a bus error where the disk turns out to be full.
+            os.posix_fallocate(file.fileno(), 0, rows * like[:1].nbytes)
+            return np.memmap(file, like.dtype, "r+", shape=(rows, *like.shape[1:]))
