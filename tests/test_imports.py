@@ -66,12 +66,12 @@ def test_the_commands_are_found():
 
 
 def test_prompts_import_nothing_of_the_project():
-    assert ours(f"{PACKAGE}.prompts") == set()
+    assert ours(f"{PACKAGE}.prompts") == {"space"} and ours(f"{PACKAGE}.space") == set()
 
 
 @pytest.mark.parametrize("name", below("learners"))
 def test_learners_know_prompts_alone(name):
-    assert parts(ours(name)) <= {"learners", "prompts"}
+    assert parts(ours(name)) <= {"learners", "prompts", "space"}
 
 
 @pytest.mark.parametrize("name", below("models"))

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from tunevlseg_jax.space import Space
+
 Params = dict[str, Any]
 """A learner's parameters: a nested dict of arrays."""
 
@@ -54,6 +56,11 @@ class Towers:
     live_vision_prompts: int
     embed_words: Callable[[str], Array]
 
+    def prompted_blocks(self, learner: Learner) -> int:
+        """How many blocks the towers have that a learner prompts; the smaller number of two."""
+        counts = [self.text_blocks] * learner.text_prompts + [self.vision_blocks] * learner.vision_prompts
+        return min(counts)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Learner(ABC):
@@ -66,6 +73,11 @@ class Learner(ABC):
     """Whether `condition` makes a prompt of its own for every image."""
     text_prompts: ClassVar[bool] = False
     vision_prompts: ClassVar[bool] = False
+    space: ClassVar[Space] = {}
+    """What a search varies of the fields, unless told otherwise."""
+    widths: ClassVar[tuple[str, ...]] = ()
+    """Fields that are widths of hidden units: with parameters padded by zeros a wider learner computes the same, and
+    its zeros stay zeros in training, so that trials of different widths share a program."""
 
     @abstractmethod
     def init(self, key: Array, towers: Towers) -> Params:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from tunevlseg_jax.prompts import Learner, Params, Towers
+from tunevlseg_jax.space import Choice, Integers, Space
 
 CONTEXT_STD = 0.02
+
+
+def projector_space(*widths: int) -> Space:
+    """What the paper searches of a projector with one hidden layer (Table 2)."""
+    return {"projector.hidden": Choice(widths), "projector.kind": Choice(("mlp", "low_rank"))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +32,8 @@ class ContextLearner(Learner):
         for `depth`.
       num_context: number of context tokens in a block.
     """
+
+    space: ClassVar[Space] = {"depth": Integers(1, 11)}
 
     depth: int = 9
     max_depth: int | None = None

@@ -19,9 +19,11 @@ from tunevlseg_jax.learners.base import (
     linear,
     norm,
     per_row,
+    projector_space,
 )
 from tunevlseg_jax.learners.textual import TextContextLearner
 from tunevlseg_jax.prompts import Learner, Params, Prompts, Towers
+from tunevlseg_jax.space import Choice, Space, Uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,8 @@ class MaPLe(TextContextLearner):
     """
 
     vision_prompts: ClassVar[bool] = True
+    space: ClassVar[Space] = {**TextContextLearner.space, **projector_space(32, 64, 96)}
+    widths: ClassVar[tuple[str, ...]] = ("projector.hidden",)
 
     projector: Projector = field(default_factory=Projector)
 
@@ -63,6 +67,9 @@ class SharedSeparate(ContextLearner):
 
     text_prompts: ClassVar[bool] = True
     vision_prompts: ClassVar[bool] = True
+
+    space: ClassVar[Space] = {**ContextLearner.space, "width": Choice((32, 64))}
+    widths: ClassVar[tuple[str, ...]] = ("width",)
 
     width: int = 32
     projector: Projector = field(default_factory=lambda: Projector(kind="linear"))
@@ -102,6 +109,15 @@ class SharedAttention(ContextLearner):
 
     text_prompts: ClassVar[bool] = True
     vision_prompts: ClassVar[bool] = True
+
+    space: ClassVar[Space] = {
+        **ContextLearner.space,
+        "heads": Choice((16, 20, 32)),
+        "dropout": Uniform(0.1, 0.55),
+        "hidden": Choice((1280, 1420)),
+        "norm_first": Choice((True, False)),
+    }
+    widths: ClassVar[tuple[str, ...]] = ("hidden",)
 
     heads: int = 16
     hidden: int = 1280
@@ -170,7 +186,10 @@ class SharedAttention(ContextLearner):
 
 @dataclass(frozen=True)
 class _Dropout:
-    """Dropout whose rate is a value; nothing is dropped without a key. Each place and each row has its own draw."""
+    """Dropout whose rate is a value; nothing is dropped without a key.
+
+    Each place, row and unit has its own draw, so that units which pad a narrower layer change no other's.
+    """
 
     rate: Array
     key: Array | None
@@ -179,5 +198,10 @@ class _Dropout:
         if self.key is None:
             return x
         key = jax.random.fold_in(self.key, zlib.crc32(place.encode()))
-        kept = per_row(lambda row: jax.random.bernoulli(row, 1 - self.rate, x.shape[1:]), key, x.shape[0])
+        units, samples = x.shape[-1], x.shape[1:-1]
+
+        def draw(row: Array) -> Array:
+            return per_row(lambda unit: jax.random.bernoulli(unit, 1 - self.rate, samples), row, units)
+
+        kept = jnp.moveaxis(per_row(draw, key, x.shape[0]), 1, -1)
         return jnp.where(kept, x / (1 - self.rate), 0.0)

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tunevlseg_jax.learners.base import ContextLearner, Projector
+from tunevlseg_jax.learners.base import ContextLearner, Projector, projector_space
 from tunevlseg_jax.prompts import Params, Prompts, Towers
+from tunevlseg_jax.space import Space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,8 @@ class CoCoOp(TextContextLearner):
     """
 
     per_image: ClassVar[bool] = True
+    space: ClassVar[Space] = {**TextContextLearner.space, **projector_space(32, 64, 96, 128)}
+    widths: ClassVar[tuple[str, ...]] = ("projector.hidden",)
 
     projector: Projector = field(default_factory=Projector)
     normalize_image: bool = False
