@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tunevlseg_jax.checkpoint import Checkpoints
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.experiment import Experiment
-from tunevlseg_jax.files import read_json, replacing, write_json, writing
+from tunevlseg_jax.files import filling, read_json, replacing, write_json, writing
 from tunevlseg_jax.loop import Epoch
 from tunevlseg_jax.partition import Flat
 from tunevlseg_jax.pretrained import read_tensors, write_tensors
@@ -27,6 +27,7 @@ CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 LEARNT_FILE = "prompts.safetensors"
 CARD_FILE = "card.json"
+RESULTS_FILE = "results.json"
 
 WHEREABOUTS = ("workdir", "data.root", "data.cache", "data.placement", "data.workers")
 """Fields that a run may change when it goes on: they decide where things are, and no result."""
@@ -66,17 +67,21 @@ class RunFolder:
         Raises:
           UserError: it can't be written.
         """
-        line = {
-            "epoch": epoch.number[0],
-            "train": {name: values[0] for name, values in epoch.train.items()},
-            "val": {name: values[0] for name, values in epoch.val.items()},
-            "learning_rate": epoch.learning_rate[0],
-            "seconds": round(epoch.seconds, 3),
-            "images_per_second": round(epoch.images / epoch.seconds, 2),
-        }
         path = self.path / METRICS_FILE
         with writing(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(metrics_line(epoch, 0)) + "\n")
+
+
+def metrics_line(epoch: Epoch, trial: int) -> dict[str, Any]:
+    """What `metrics.jsonl` says of an epoch of one of its trials."""
+    return {
+        "epoch": epoch.number[trial],
+        "train": {name: values[trial] for name, values in epoch.train.items()},
+        "val": {name: values[trial] for name, values in epoch.val.items()},
+        "learning_rate": epoch.learning_rate[trial],
+        "seconds": round(epoch.seconds, 3),
+        "images_per_second": round(epoch.images / epoch.seconds, 2),
+    }
 
 
 class Board:
@@ -132,6 +137,21 @@ def save_learnt(folder: Path, learnt: Mapping[str, np.ndarray], card: Mapping[st
     """Writes the learnt tensors and their card, each whole or not at all."""
     write_tensors(folder / LEARNT_FILE, learnt)
     write_json(folder / CARD_FILE, card)
+
+
+def save_trial(
+    folder: Path,
+    config: Config,
+    curve: Sequence[Mapping[str, Any]],
+    learnt: Mapping[str, np.ndarray],
+    card: Mapping[str, Any],
+) -> None:
+    """Writes a trial of a sweep as a run folder, whole or not at all: all but TensorBoard's events and checkpoints."""
+    with filling(folder, last=CARD_FILE) as temporary:
+        write_json(temporary / CONFIG_FILE, schema.to_json(config))
+        (temporary / METRICS_FILE).write_text("".join(f"{json.dumps(line)}\n" for line in curve), encoding="utf-8")
+        write_json(temporary / RESULTS_FILE, card["scores"])
+        save_learnt(temporary, learnt, card)
 
 
 def card(config: Config, model_sha256: str, image_size: tuple[int, int], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,20 +217,7 @@ def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, Fl
 
 def _check_same(config: Config, path: Path) -> None:
     """Raises a UserError with the fields in which the folder's configuration differs, and its results would."""
-    before = _flat(schema.to_json(schema.from_json(Config, read_json(path), str(path))))
-    now = _flat(schema.to_json(config))
-    changed = [
-        name for name in sorted({*before, *now}) if name not in WHEREABOUTS and before.get(name) != now.get(name)
-    ]
-    if changed:
-        told = ", ".join(f"{name} was {before.get(name)} and is now {now.get(name)}" for name in changed)
+    before = schema.to_json(schema.from_json(Config, read_json(path), str(path)))
+    told = schema.difference(before, schema.to_json(config), but=WHEREABOUTS)
+    if told:
         raise UserError(f"{path.parent} holds a run of another configuration ({told}); choose another --workdir")
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested JSON objects as one, names joined with dots."""
-    if not isinstance(value, dict):
-        return {path: value}
-    return {
-        name: leaf for key, item in value.items() for name, leaf in _flat(item, f"{path}.{key}".lstrip(".")).items()
-    }

@@ -1,4 +1,4 @@
-"""Where arrays live: batches shared out over the devices, everything else on each of them."""
+"""Where arrays live: trials and batches shared out over the devices, everything else on each of them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,31 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
 
-DATA = "data"
-"""Axis of the mesh along which batches are shared out."""
+DATA, TRIAL = "data", "trial"
+"""Axes of the mesh along which batches are shared out, and trials."""
 
 
-def mesh() -> Mesh:
-    """All devices along one axis, `data`."""
-    return Mesh(np.asarray(jax.devices()), (DATA,))
+def mesh(trials: int = 1) -> Mesh:
+    """All devices along two axes: `trial` first, as far as there are `trials` for them, and `data`."""
+    count = jax.device_count()
+    across = max(number for number in range(1, min(trials, count) + 1) if count % number == 0)
+    return Mesh(np.asarray(jax.devices()).reshape(across, -1), (TRIAL, DATA))
 
 
 def replicated(tree: Tree, devices: Mesh) -> Tree:
     """Every array whole on every device."""
     return jax.device_put(tree, NamedSharding(devices, PartitionSpec()))
+
+
+def of_trials(devices: Mesh) -> NamedSharding:
+    """How arrays lie that are split along their first axis, the trials, a multiple of the mesh's `trial` axis."""
+    # Named as a compiled step names it in what it gives back, or the next step would be compiled anew.
+    return NamedSharding(devices, PartitionSpec(TRIAL) if devices.shape[TRIAL] > 1 else PartitionSpec())
+
+
+def by_trial(tree: Tree, devices: Mesh) -> Tree:
+    """Every array split along its first axis, the trials."""
+    return jax.device_put(tree, of_trials(devices))
 
 
 def shared_out(batch: Tree, devices: Mesh) -> Tree:
@@ -32,8 +45,8 @@ def shared_out(batch: Tree, devices: Mesh) -> Tree:
 
 
 def rounded_up(size: int, devices: Mesh, together: int = 1) -> int:
-    """The next multiple of the number of devices, each taking whole groups of `together` rows."""
-    multiple = devices.size * together
+    """The next multiple of the `data` axis, each part taking whole groups of `together` rows."""
+    multiple = devices.shape[DATA] * together
     return -(-size // multiple) * multiple
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from tunevlseg_jax import devices, pretrained, step
 from tunevlseg_jax import network as networks
@@ -61,13 +62,45 @@ class Experiment:
             seed=jnp.asarray([self.config.train.seed], jnp.uint32),
         )
 
+    def fresh(self, config: Config) -> Flat:
+        """Fresh parameters that train, for another learner or seed on the same model.
+
+        Raises:
+          UserError: the learner doesn't fit the model.
+        """
+        learner_key, _ = jax.random.split(jax.random.key(config.train.seed))
+        network = dataclasses.replace(self.network, learner=config.learner, upsampling=config.upsampling)
+        try:
+            params = network.init(learner_key, {}, self.towers)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        model = {path: array for path, array in self.trainable.items() if path.startswith("model/")}
+        return model | {path: jnp.asarray(array, jnp.float32) for path, array in params.items()}
+
+    def another(self, config: Config) -> Experiment:
+        """The same model with another learner or upsampler.
+
+        Raises:
+          UserError: the learner doesn't fit the model.
+        """
+        network = dataclasses.replace(self.network, learner=config.learner.static(), upsampling=config.upsampling)
+        return dataclasses.replace(self, config=config, network=network, trainable=self.fresh(config))
+
     def zero_shot(self) -> tuple[Network, Flat]:
         """The model as it was loaded, with nothing learnt: its program and its parameters."""
         network = dataclasses.replace(self.network, learner=ZeroShot(), upsampling="none")
         params = {**self.frozen, **self.trainable}
         return network, {path: array for path, array in params.items() if path.startswith("model/")}
 
-    def split(self, name: str, data: Data | None = None, *, complete: bool = False, seen_once: bool = False) -> Split:
+    def split(
+        self,
+        name: str,
+        data: Data | None = None,
+        *,
+        complete: bool = False,
+        seen_once: bool = False,
+        mesh: Mesh | None = None,
+    ) -> Split:
         """A split of the run's data set, or of another, ready for the model.
 
         Args:
@@ -75,6 +108,7 @@ class Experiment:
           data: another data set.
           complete: see `sets.load`.
           seen_once: whether the model looks at each image once for all epochs, where that changes nothing.
+          mesh: the devices; None for all of them along `data`.
 
         Raises:
           UserError: there is no such data set or split, it is empty, or a prompt is too long.
@@ -82,7 +116,7 @@ class Experiment:
         data = data or self.config.data
         records = sets.load(data, name, self.image_size, complete=complete)
         see = self._see if seen_once and self.sees_the_same(name) else None
-        feed = Feed(records, devices.mesh(), data.placement, data.workers, see)
+        feed = Feed(records, mesh or devices.mesh(), data.placement, data.workers, see)
         return Split(feed, self.table(records.phrases))
 
     def sees_the_same(self, split: str) -> bool:

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from tunevlseg_jax import devices, metrics, optim, step
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import loader
+from tunevlseg_jax.data.batch import Source
 from tunevlseg_jax.data.feed import Feed
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.metrics import Scores, Sums
@@ -109,12 +110,17 @@ class Fit:
         total = self.steps_per_epoch * self.config.train.epochs
         return Schedule(self.config.optim.warmup_steps, total if self.config.optim.cosine else 0)
 
+    def batches(self, order: int) -> Iterator[Source]:
+        """The training records in one of their orders, from 1, and augmented as it goes with that."""
+        settings = self.config.train
+        return self.train.feed.training(settings.batch_size, settings.seed_of_order, order, augment=settings.augment)
+
 
 def begin(trainable: Flat, hyper: Hyper, mesh: Mesh) -> Loop:
     """Before the first epoch; `trainable` has a leading trial axis."""
     # Copies: the step gives its state's buffers away, and the caller's arrays must live on.
     trials = len(hyper.seed)
-    state = devices.replicated(jax.tree.map(jnp.copy, step.init(trainable, hyper)), mesh)
+    state = devices.by_trial(jax.tree.map(jnp.copy, step.init(trainable, hyper)), mesh)
     return Loop(state, jax.tree.map(jnp.copy, state.trainable), optim.start(trials), np.zeros(trials, np.int32))
 
 
@@ -159,8 +165,8 @@ def advance(fit: Fit, loop: Loop, order: int, watch: Callable[[int, Sums], None]
         loop.progress, number, np.asarray(val["loss"]), np.asarray(val["dice"]), fit.config.optim, settings
     )
     rates = np.asarray(state.hyper.learning_rate) * loop.progress.rate_scale
-    state = state._replace(rate_scale=devices.replicated(jnp.asarray(progress.rate_scale), fit.mesh))
-    best = _where(devices.replicated(jnp.asarray(improved), fit.mesh), state.trainable, loop.best)
+    state = state._replace(rate_scale=devices.by_trial(jnp.asarray(progress.rate_scale), fit.mesh))
+    best = _where(devices.by_trial(jnp.asarray(improved), fit.mesh), state.trainable, loop.best)
     given = Epoch(number.tolist(), train, val, rates.tolist(), seconds, len(fit.train.records), improved.tolist())
     return Loop(state, best, progress, number), given
 
@@ -186,12 +192,10 @@ def evaluate(
 
 def _train_epoch(fit: Fit, state: State, order: int, watch: Callable[[int, Sums], None]) -> tuple[State, Sums]:
     """Every batch of the epoch once; step n is looked at after step n + 1 has been sent off."""
-    settings = fit.config.train
-    sources = fit.train.feed.training(settings.batch_size, settings.seed_of_order, order, augment=settings.augment)
     totals: Sums | None = None
     previous: Sums | None = None
     number = 0
-    for number, source in enumerate(sources, start=1):
+    for number, source in enumerate(fit.batches(order), start=1):
         state, sums = step.train_step(
             state,
             fit.frozen,

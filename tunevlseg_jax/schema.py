@@ -39,6 +39,20 @@ def from_json(cls: type[T], data: Any, where: str) -> T:
     return _read(cls, data, where, "")
 
 
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested JSON objects as one, names joined with dots."""
+    if not isinstance(value, dict):
+        return {path: value}
+    return {name: leaf for key, item in value.items() for name, leaf in flat(item, f"{path}.{key}".lstrip(".")).items()}
+
+
+def difference(before: Any, now: Any, but: tuple[str, ...] = ()) -> str:
+    """How two JSON objects differ, such as "optim.learning_rate was 0.1 and is now 0.2"; empty where they don't."""
+    old, new = flat(before), flat(now)
+    changed = [name for name in sorted({*old, *new}) if name not in but and old.get(name) != new.get(name)]
+    return ", ".join(f"{name} was {old.get(name)} and is now {new.get(name)}" for name in changed)
+
+
 def _read(annotation: Any, data: Any, where: str, path: str) -> Any:
     options = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
     classes = {

@@ -26,7 +26,6 @@ from tunevlseg_jax.loop import Fit, Loop, Split
 from tunevlseg_jax.metrics import Sums
 from tunevlseg_jax.partition import Flat
 
-RESULTS_FILE = "results.json"
 Results = dict[str, dict[str, dict[str, float]]]
 """Scores by row ("zero-shot", "tuned"), split and metric."""
 
@@ -185,7 +184,7 @@ def _save(
     card = artefacts.card(made.config, made.pretrained.sha256, made.image_size, data)
     card |= {"best_epoch": int(last.progress.best_epoch[0]), "scores": results}
     artefacts.save_learnt(path, learnt, card)
-    write_json(path / RESULTS_FILE, results)
+    write_json(path / artefacts.RESULTS_FILE, results)
 
 
 def _scored(splits: Mapping[str, Split]) -> list[str]:

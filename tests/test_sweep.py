@@ -1,0 +1,353 @@
+"""Tests of sweeps: trials side by side are each as alone, and a sweep ends with its trials whatever befalls it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import re
+import signal
+import time
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optuna
+import pytest
+import small
+from numpy.testing import assert_allclose
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from tunevlseg_jax import artefacts, evaluate, experiment, network, planner, search, step, sweep, train
+from tunevlseg_jax.config import Config, Data, Optim, Scenes, Train
+from tunevlseg_jax.data.batch import Rows, Source
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
+from tunevlseg_jax.ledger import JOURNAL
+from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.network import Network
+from tunevlseg_jax.optim import Schedule
+from tunevlseg_jax.partition import nested, split, subtree
+from tunevlseg_jax.prompts import Learner
+from tunevlseg_jax.sampler import Sampler
+from tunevlseg_jax.step import Hyper
+from tunevlseg_jax.sweep import Options, Replay
+
+quick_compilation = small.quick_compilation
+
+COOP = CoOp(depth=1, num_context=2, words=None)
+QUIET = Console(quiet=True)
+
+
+def options(folder: Path, config: Config | None = None, **changes) -> Options:
+    """A study of three trials at once."""
+    config = config or small.config(learner=COOP)
+    return Options(**({"study": "s", "trials": 3, "folder": str(folder), "config": config} | changes))
+
+
+def curve(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+
+
+def check_same_run(one: Path, other: Path, tolerance: float = 1e-4) -> None:
+    """Two runs agree in their losses, their scores and the prompts that they learnt."""
+    for ours, theirs in zip(curve(one), curve(other), strict=True):
+        assert ours["learning_rate"] == theirs["learning_rate"]
+        for part in ("train", "val"):
+            for name in ours[part]:
+                assert_allclose(ours[part][name], theirs[part][name], rtol=tolerance, err_msg=f"{part} {name}")
+    config, learnt, card = artefacts.load_learnt(one)
+    _, expected, other_card = artefacts.load_learnt(other)
+    assert card["best_epoch"] == other_card["best_epoch"]
+    assert {path: array.shape for path, array in learnt.items()} == {
+        path: array.shape for path, array in expected.items()
+    }
+    for ours, theirs in zip(prompts(config.learner, learnt), prompts(config.learner, expected), strict=True):
+        assert np.linalg.norm(ours - theirs) <= tolerance * np.linalg.norm(theirs)
+
+
+def prompts(learner: Learner, learnt: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """What a learner gives a model, as far as its depth goes; CoCoOp's for one random image."""
+    params = nested(subtree({path: jnp.asarray(array) for path, array in learnt.items()}, "learner"))
+    depth, dropout = learner.values()
+    made = learner.prompts(params, jnp.asarray(depth), dropout=jnp.asarray(dropout), key=None)
+    if learner.per_image:
+        width = params["projector"]["layer0"]["kernel"].shape[1]
+        made = learner.condition(params, made, jax.random.normal(jax.random.key(0), (1, width)))
+    return [np.asarray(array)[:depth] for array in (made.text, made.vision) if array is not None]
+
+
+# A trial that diverges, one that stops early, one that joins when that has, and widths that differ.
+UNEQUAL = (
+    {"optim.learning_rate": 2e-3, "learner.depth": 2, "learner.projector.hidden": 8},
+    {"optim.learning_rate": 1e30, "learner.depth": 1, "learner.projector.hidden": 8},
+    {"optim.learning_rate": 1e-7, "learner.depth": 3, "learner.projector.hidden": 4},
+    {"optim.learning_rate": 1e-3, "learner.depth": 3, "learner.projector.hidden": 4},
+)
+
+
+@pytest.fixture(scope="module")
+def unequal(quick_compilation, tmp_path_factory) -> Path:
+    """The folder of a study of UNEQUAL, three at once."""
+    folder = tmp_path_factory.mktemp("unequal")
+    config = small.config(
+        learner=MaPLe(depth=1, num_context=2, words=None),
+        train=Train(epochs=4, batch_size=4, patience=2, min_delta=1e-3),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        rows = [params | {"optim.weight_decay": 1e-2, "learner.projector.kind": "mlp"} for params in UNEQUAL]
+        patch.setattr(Sampler, "start_up", rows)
+        space = ("learning_rate=1e-7..1e30", "hidden=4,8")
+        before = step.train_step._cache_size()
+        sweep.sweep(options(folder, config, trials=4, parallel=3, space=space), QUIET)
+        assert step.train_step._cache_size() == before + 1
+    return folder / "s"
+
+
+def test_each_trial_ends_in_its_own_way(unequal):
+    rows = {int(row["trial"]): row for row in csv.DictReader((unequal / "trials.csv").read_text("utf-8").splitlines())}
+    assert [rows[number]["state"] for number in range(4)] == ["complete", "fail", "complete", "complete"]
+    assert [int(rows[number]["epochs"]) for number in (0, 2, 3)] == [4, 3, 4]
+    assert not rows[1]["objective"] and float(rows[0]["objective"]) == float(rows[0]["val_dice"])
+    configs = [artefacts.load_learnt(unequal / "trials" / f"{number:03d}")[0] for number in range(4)]
+    assert [config.train.order_skip for config in configs] == [0, 0, 0, int(rows[1]["epochs"])]
+    summary = json.loads((unequal / "summary.json").read_text())
+    assert summary["states"] == {"complete": 3, "fail": 1} and summary["trials"] == 4
+    values = {number: float(rows[number]["objective"]) for number in (0, 2, 3)}
+    assert summary["best"]["objective"] == max(values.values()) == values[summary["best"]["trial"]]
+    assert set(summary["best"]["mean"]) == {"val", "test"} and "std" not in summary["best"]
+
+
+@pytest.mark.parametrize("number", [0, 2, 3])
+def test_replayed_alone_a_trial_gives_the_same(unequal, tmp_path, number):
+    sweep.replay(Replay(study="s", trial=number, folder=str(unequal.parent), workdir=str(tmp_path / "alone")), QUIET)
+    check_same_run(unequal / "trials" / f"{number:03d}", tmp_path / "alone")
+
+
+def test_a_trial_that_diverged_keeps_its_curve(unequal):
+    last = curve(unequal / "trials" / "001")[-1]
+    assert not np.isfinite([last["train"]["loss"], last["val"]["loss"]]).all()
+
+
+def test_a_trials_folder_is_a_run_folder(unequal, monkeypatch, capsys):
+    small.run(monkeypatch, evaluate.main, "--run", unequal / "trials" / "000", "--split", "val")
+    row = curve(unequal / "trials" / "000")
+    assert f"{max(line['val']['dice'] for line in row):.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("learner", "space"),
+    [
+        (CoOp(), ()),
+        (CoCoOp(), ("hidden=8,16", "kind=mlp")),
+        (VPT(), ()),
+        (MaPLe(), ("hidden=8,16", "kind=low_rank")),
+        (SharedSeparate(), ("width=8,16",)),
+        (SharedAttention(), ("heads=4", "hidden=32,48", "norm_first=true")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_together_is_alone_for_every_learner(tmp_path, learner, space):
+    """Three epochs of the embedded model."""
+    config = Config(
+        learner=learner,
+        upsampling="blend",
+        data=Data(scenes=Scenes(train=32, val=16, test=8)),
+        train=Train(epochs=3, batch_size=16),
+    )
+    sweep.sweep(options(tmp_path, config, parallel=3, space=(*space, "learning_rate=1e-4..3e-3")), QUIET)
+    for number in range(3):
+        sweep.replay(Replay(study="s", trial=number, folder=str(tmp_path)), QUIET)
+        check_same_run(tmp_path / "s" / "trials" / f"{number:03d}", tmp_path / "s" / "replays" / f"{number:03d}")
+
+
+def test_seeds_repeat_the_best_trial(unequal, tmp_path):
+    config = small.config(learner=COOP, train=Train(epochs=1, batch_size=4))
+    (summary,) = sweep.sweep(options(tmp_path, config, trials=1, seeds=2), QUIET)
+    runs = summary["best"]["runs"]
+    assert [run["seed"] for run in runs] == [0, 1]
+    for metric in ("dice", "loss"):
+        values = [run["test"][metric] for run in runs]
+        assert summary["best"]["mean"]["test"][metric] == pytest.approx(np.mean(values))
+        assert summary["best"]["std"]["test"][metric] == pytest.approx(np.std(values, ddof=1))
+    first, second = (load_file(Path(run["folder"]) / "prompts.safetensors") for run in runs)
+    assert (first["learner/context"] != second["learner/context"]).any()
+    train.train(
+        dataclasses.replace(artefacts.load_learnt(Path(runs[1]["folder"]))[0], workdir=str(tmp_path / "alone")), QUIET
+    )
+    check_same_run(Path(runs[1]["folder"]), tmp_path / "alone")
+
+
+def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkeypatch):
+    made = experiment.build(small.config(learner=COOP))
+    fit = sweep._prepare(small.config(learner=COOP), options(tmp_path))[2]
+    need = {size: planner.bytes_needed(made, fit, size) for size in (1, 3)}
+    assert need[1] < need[3] < 3 * need[1] + 2**20
+    monkeypatch.setattr(planner, "free_bytes", lambda fit: int(need[1] / planner.SHARE) + 1)
+    assert planner.fitting(made, fit, 3, automatic=True) == 1
+    with pytest.raises(UserError, match=r"3 trials at once take .* GiB of memory, and .*--parallel auto finds out"):
+        planner.fitting(made, fit, 3, automatic=False)
+    monkeypatch.setattr(planner, "free_bytes", lambda fit: 1000)
+    with pytest.raises(UserError, match="not even one trial fits"):
+        planner.fitting(made, fit, 3, automatic=True)
+
+
+SWEEP = """
+import sys
+sys.path.insert(0, {tests!r})
+import small
+from rich.console import Console
+from tunevlseg_jax import config, step, sweep
+made = config.load(sys.argv[1])
+sweep.sweep(sweep.Options(study="s", trials=12, parallel=5, folder=sys.argv[2], config=made), Console(width=200))
+print("programs:", step.train_step._cache_size())
+"""
+
+
+def ended(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    """The finished trials, by number."""
+    if not (folder / "s" / JOURNAL).exists():
+        return []
+    backend = optuna.storages.journal.JournalFileBackend(str(folder / "s" / JOURNAL))
+    study = optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(backend))
+    return [trial for trial in study.trials if trial.state.is_finished()]
+
+
+@pytest.mark.slow
+def test_killed_twice_and_joined_by_a_second_worker(tmp_path):
+    """kill -9 within a batch and between batches; what is left goes on with two workers."""
+    config = small.write_config(tmp_path / "config.py", small.config(learner=COOP))
+    script = SWEEP.format(tests=str(small.ROOT / "tests"))
+    for enough in (1, 6):
+        process = small.start("-c", script, config, tmp_path)
+        deadline = time.monotonic() + 300
+        while len(ended(tmp_path)) < enough:
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    before = {trial.number: (trial.params, trial.value, trial.datetime_complete) for trial in ended(tmp_path)}
+    assert 6 <= len(before) < 12
+    workers = [small.start("-c", script, config, tmp_path) for _ in range(2)]
+    told = [small.finish(worker, 600) for worker in workers]
+    assert [(status, err) for status, _, err in told] == [(0, "")] * 2
+    after = {trial.number: (trial.params, trial.value, trial.datetime_complete) for trial in ended(tmp_path)}
+    assert list(after) == list(range(12)) and after.items() >= before.items()
+    ledger_space = search.space(config_of(tmp_path), experiment.build(search.shallow(config_of(tmp_path))), ())
+    start_up = Sampler(ledger_space, 0).start_up
+    assert [after[number][0] for number in range(10)] == start_up
+    rows = list(csv.DictReader((tmp_path / "s" / "trials.csv").read_text("utf-8").splitlines()))
+    assert [int(row["trial"]) for row in rows] == list(range(12))
+
+
+def config_of(folder: Path) -> Config:
+    from tunevlseg_jax import config
+
+    return config.load(str(folder / "config.py"))
+
+
+@pytest.mark.slow
+def test_eight_devices_give_the_trials_of_one(tmp_path):
+    """Four trials on four parts of the mesh, each batch on two devices."""
+    config = small.write_config(tmp_path / "config.py", small.config(learner=COOP))
+    script = SWEEP.format(tests=str(small.ROOT / "tests")).replace("trials=12, parallel=5", "trials=4, parallel=4")
+    flags = {8: "--xla_force_host_platform_device_count=8", 1: ""}
+    for count, flag in flags.items():
+        process = small.start("-c", script, config, tmp_path / str(count), XLA_FLAGS=flag)
+        status, out, err = small.finish(process, 600)
+        assert (status, err) == (0, "") and "programs: 1" in out
+    for number in range(4):
+        check_same_run(*(tmp_path / str(count) / "s" / "trials" / f"{number:03d}" for count in flags))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--trials 1", "study"),
+        ("--study s --trials 0", "trials can't be 0"),
+        ("--study s --parallel 0", "parallel can't be 0"),
+        ("--study s --parallel many", "many"),
+        ("--study s --seeds 0", "seeds can't be 0"),
+        ("--study ../s", "study can't be '../s'"),
+        ("--study s --learners coop,vtp", "no learner 'vtp'; did you mean 'vpt'"),
+        ("--study s --pruner medain", "medain.*median"),
+        ("--study s --space depht=1..2", "no parameter 'depht'; did you mean 'depth'"),
+        ("--study s --space depth=2..1", "learner.depth: 2..1 is empty"),
+        ("--study s --trails 3", "--trails.*did you mean --trials"),
+        ("--study s --storage nowhere", "the study's storage nowhere can't be used"),
+        ("--study s --data.name scenes/photo,scenes/xry", "'scenes/xry'; did you mean 'scenes/xray'"),
+        ("replay nothing 3", "keeps no trial 3; there is no finished trial"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, says):
+    config = small.write_config(tmp_path / "config.py", small.config(learner=COOP))
+    given = arguments.split() if arguments.startswith("replay") else ["--config", config, *arguments.split()]
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, sweep.main, *given, "--folder", tmp_path / "studies")
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
+    assert re.search(says, err), err
+
+
+def test_a_study_of_another_configuration_is_refused(unequal, capsys, monkeypatch, tmp_path):
+    config, _, _ = artefacts.load_learnt(unequal / "trials" / "000")
+    config = dataclasses.replace(config, optim=Optim(plateau_patience=3), learner=MaPLe(depth=1, words=None))
+    path = small.write_config(tmp_path / "config.py", config)
+    with pytest.raises(SystemExit):
+        small.run(monkeypatch, sweep.main, "--config", path, "--study", "s", "--folder", unequal.parent)
+    err = capsys.readouterr().err
+    assert "'s' is of another configuration" in err and "optim.plateau_patience was 5 and is now 3" in err
+
+
+def test_sets_and_learners_have_a_study_each(tmp_path, monkeypatch):
+    config = small.config(learner=COOP, data=Data(name="scenes/photo, scenes/xray"))
+    told = sweep._studies(options(tmp_path, config, learners="all"))
+    assert len(told) == 12 and list(told)[:2] == ["s/scenes-photo.coop", "s/scenes-photo.cocoop"]
+    assert told["s/scenes-xray.coop"].learner == COOP and told["s/scenes-xray.coop"].data.name == "scenes/xray"
+    assert told["s/scenes-xray.maple"].learner == MaPLe()
+
+
+REAL = CLIPSegConfig()
+
+
+@cache
+def flops(learner: Learner, trials: int) -> float:
+    """Of a step of CLIPSeg at its real size, 352 pixels, on four images of one class, with exact augmentation."""
+    net = Network(REAL, learner, "blend")
+    shape = jax.ShapeDtypeStruct
+    weights = {path: shape(dims, jnp.float32) for path, dims in network.shapes(REAL).items()}
+    towers = REAL.towers(lambda phrase: jnp.zeros((0, 0)))
+    params = jax.eval_shape(lambda key, given: net.init(key, given, towers), jax.random.key(0), weights)
+    trainable, frozen = split(params, "prompts")
+    trainable = {path: shape((trials, *array.shape), array.dtype) for path, array in trainable.items()}
+    types = (jnp.float32, jnp.float32, jnp.int32, jnp.float32, jnp.uint32)
+    state = jax.eval_shape(step.init, trainable, Hyper(*(shape((trials,), kind) for kind in types)))
+    one = shape((4,), jnp.uint8)
+    source = Source(
+        shape((4, 352, 352, 3), jnp.uint8),
+        shape((4, 352, 352), jnp.uint8),
+        Rows(None, None, one, one, shape((4,), jnp.int32), shape((4,), jnp.float32)),
+        draw=shape((2,), jnp.uint32),
+    )
+    program = step.train_step.lower(
+        state, frozen, source, shape((1, 73), jnp.int32), network=net, schedule=Schedule(0, 0)
+    )
+    costs = program.cost_analysis()
+    assert costs is not None
+    return costs["flops"]
+
+
+def test_textual_trials_share_the_vision_pass():
+    """Sixteen trials of CoOp cost at most a sixth of sixteen steps, even with prompts as long as the tower takes."""
+    learner = CoOp(depth=11, words=None)
+    assert flops(learner, 16) <= 16 * flops(learner, 1) / 6
+
+
+def test_visual_trials_cost_no_more_than_one_after_the_other():
+    learner = VPT(depth=11)
+    assert flops(learner, 8) <= 8 * flops(learner, 1)

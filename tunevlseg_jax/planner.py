@@ -1,0 +1,75 @@
+"""How many trials fit: the memory that the compiled step of so many takes, against what is free."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+from tunevlseg_jax import devices, slots, step
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.experiment import Experiment
+from tunevlseg_jax.loop import Fit
+
+SHARE = 0.9
+"""Of the free memory, what a step may take: the rest is for the evaluation and for what the runtime keeps."""
+GIB = 2**30
+
+
+def fitting(made: Experiment, fit: Fit, size: int, *, automatic: bool) -> int:
+    """How many trials to train at once: `size`, or fewer where they don't fit.
+
+    The step is compiled for that many, and isn't compiled again when it runs.
+
+    Args:
+      made: the program.
+      fit: what the trials share, on the devices.
+      size: how many are wanted.
+      automatic: whether fewer will do.
+
+    Raises:
+      UserError: so many don't fit, or not even one.
+    """
+    free = SHARE * free_bytes(fit)
+    while True:
+        needed = bytes_needed(made, fit, size)
+        if needed <= free:
+            return size
+        fewer = max(1, min(size - 1, int(size * free / needed)))
+        if not automatic or size == 1:
+            takes = f"{needed / GIB:.1f} GiB of memory, and {free / GIB:.1f} GiB can be used"
+            if size == 1:
+                raise UserError(f"not even one trial fits: it takes {takes}")
+            raise UserError(
+                f"{size} trials at once take {takes}; about {fewer} would fit, and --parallel auto finds out"
+            )
+        size = fewer
+
+
+def bytes_needed(made: Experiment, fit: Fit, size: int) -> int:
+    """Bytes of each device that `size` trials take beyond what is shared, by the compiler's account of the step."""
+    trainable, hyper = jax.eval_shape(lambda: slots.many(made, size))
+    state = jax.eval_shape(step.init, trainable, hyper)
+    by_trial = devices.of_trials(fit.mesh)
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=by_trial), state)
+    program = step.train_step.lower(
+        state, fit.frozen, next(fit.batches(order=1)), fit.train.table, network=made.network, schedule=fit.schedule
+    ).compile()
+    analysis = program.memory_analysis()
+    assert analysis is not None, "every backend that JAX has accounts for memory"
+    kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, state.trainable)))
+    made_anew = analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return kept // fit.mesh.shape[devices.TRIAL] + made_anew
+
+
+def free_bytes(fit: Fit) -> int:
+    """Bytes that are free on the fullest device, or on the host where it is the device."""
+    on_devices = devices.free_memory(fit.mesh)
+    if on_devices is not None:
+        return on_devices
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():  # Linux: with what it would drop of its caches
+        available = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+        return int(available.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,202 @@
+"""From a configuration to its search space, and from a trial's parameters to the trial's own configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from tunevlseg_jax import config as configuration
+from tunevlseg_jax import schema
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.errors import UserError, nearest
+from tunevlseg_jax.experiment import Experiment
+from tunevlseg_jax.space import OPTIMIZER, Choice, Distribution, Integers, LogUniform, Space, Uniform, Value
+
+SEARCHABLE = ("learner.", "optim.", "train.", "upsampling")
+FIXED = (
+    *("train.seed", "train.order_seed", "train.order_skip", "train.tune", "train.precision"),
+    *("train.augment", "train.cache_features", "learner.max_depth", "learner.class"),
+)
+"""Fields that a search can't vary: seeds are a repetition's, and the rest is shared by all trials."""
+
+
+def space(config: Config, made: Experiment, overrides: Sequence[str]) -> dict[str, Distribution]:
+    """The distributions to search with this learner: the paper's as far as they fit the model, and what overrides them.
+
+    Args:
+      config: of the study.
+      made: the study's model.
+      overrides: each NAME=LOW..HIGH, NAME=log:LOW..HIGH, NAME=A,B,C, or NAME=A to hold a field; NAME is a field of
+        the configuration, or the last part of a field that is searched anyway.
+
+    Raises:
+      UserError: an unknown field, an empty range, a value that can't be.
+    """
+    found: dict[str, Distribution] = dict(OPTIMIZER)
+    found |= {f"learner.{name}": _fitting(usual, name, config, made) for name, usual in config.learner.space.items()}
+    fields = schema.flat(schema.to_json(config))
+    for override in overrides:
+        name, text = _split(override)
+        name = _field(name, found, fields)
+        try:
+            found[name] = _distribution(text, found.get(name), fields[name])
+            found[name].check()
+        except ValueError as error:
+            raise UserError(f"the search space of {name}: {error}") from None
+    for name in sorted(found, key=lambda name: name != "learner.depth"):  # first what every other trial needs
+        for value in _ends(found[name]):
+            trial = apply(config, found, _deepest(found) | {name: value})
+            configuration.check(trial)
+            _check_fit(trial, made, f"the search space of {name}")
+    return found
+
+
+def apply(config: Config, searched: Space, params: Mapping[str, Value]) -> Config:
+    """The configuration of a trial.
+
+    Args:
+      config: of the study.
+      searched: the study's space; its largest depth is the room that every trial's prompts have.
+      params: the trial's parameters.
+
+    Raises:
+      UserError: a value of another type than its field's.
+    """
+    data = schema.to_json(config)
+    for name, value in params.items():
+        _set(data, name, value)
+    if "learner.depth" in searched:
+        data["learner"]["max_depth"] = _deepest(searched)["learner.depth"]
+    return schema.from_json(Config, data, "the search space")
+
+
+def program(config: Config, trial: Config, searched: Space) -> Config:
+    """What trials must agree in to train in one program: a trial's configuration without what is a value of it.
+
+    Widths of hidden units are the widest of the space: narrower trials are padded with zeros.
+    """
+    widest = {f"learner.{name}" for name in config.learner.widths} & searched.keys()
+    data = schema.to_json(trial)
+    for name in widest:
+        _set(data, name, max(_ends(searched[name])))
+    wide = schema.from_json(Config, data, "the search space")
+    optim = dataclasses.replace(
+        trial.optim, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay
+    )
+    train = dataclasses.replace(trial.train, seed=config.train.seed, order_seed=None, order_skip=0)
+    return dataclasses.replace(wide, learner=wide.learner.static(), optim=optim, train=train, workdir=config.workdir)
+
+
+def _split(override: str) -> tuple[str, str]:
+    name, equals, text = override.partition("=")
+    if not equals or not name or not text:
+        raise UserError(f"{override!r} is no search space: it takes NAME=LOW..HIGH, NAME=log:LOW..HIGH or NAME=A,B,C")
+    return name.replace("-", "_"), text
+
+
+def _field(name: str, found: Space, fields: Mapping[str, Any]) -> str:
+    """The field that a name means."""
+    short = {full.rpartition(".")[2]: full for full in found}
+    known = {full for full in fields if full.startswith(SEARCHABLE) and full not in FIXED}
+    full = short.get(name, name)
+    if full not in known:
+        told = nearest(name, {*short, *known})
+        raise UserError(f"the search space has no parameter {name!r}{told}")
+    return full
+
+
+def _distribution(text: str, usual: Distribution | None, now: Any) -> Distribution:
+    """What an override says; a range keeps the scale of the usual one."""
+    logarithmic = text.startswith("log:")
+    low, dots, high = text.removeprefix("log:").partition("..")
+    if not dots:
+        return Choice(tuple(_value(item, now) for item in text.split(",")))
+    kind = next((item for item in (usual, now) if item is not None), 0.0)
+    if isinstance(kind, int | Integers) and not isinstance(kind, bool):
+        return Integers(_number(int, low), _number(int, high))
+    ends = _number(float, low), _number(float, high)
+    return LogUniform(*ends) if logarithmic or isinstance(usual, LogUniform) else Uniform(*ends)
+
+
+def _number(kind: type, text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no {'whole ' if kind is int else ''}number") from None
+
+
+def _value(text: str, now: Any) -> Value:
+    """A value of the type that a field has now, or None."""
+    if text.lower() == "none":
+        return None
+    if isinstance(now, list):
+        now = now[0] if now else 0
+    if isinstance(now, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{text!r} is neither true nor false")
+        return text.lower() == "true"
+    if isinstance(now, int | float):
+        return _number(type(now), text)
+    return text
+
+
+def _set(data: dict[str, Any], name: str, value: Value) -> None:
+    """Sets a field in nested JSON; one that holds a list gets a list of one."""
+    *path, last = name.split(".")
+    for part in path:
+        data = data[part]
+    data[last] = [value] if isinstance(data[last], list) else value
+
+
+def _ends(distribution: Distribution) -> tuple[Any, ...]:
+    """The values to try a distribution out with: its ends, or all of a choice."""
+    return distribution.values if isinstance(distribution, Choice) else (distribution.low, distribution.high)
+
+
+def _deepest(searched: Space) -> dict[str, Value]:
+    """The largest depth, by its field."""
+    return {name: max(_ends(searched[name])) for name in ("learner.depth",) if name in searched}
+
+
+def _fitting(usual: Distribution, name: str, config: Config, made: Experiment) -> Distribution:
+    """What of a learner's usual distribution fits the model: depths that it has, and choices that it takes."""
+    if name == "depth" and isinstance(usual, Integers):
+        return Integers(usual.low, min(usual.high, made.towers.prompted_blocks(config.learner)))
+    if not isinstance(usual, Choice):
+        return usual
+    kept = []
+    for value in usual.values:
+        with contextlib.suppress(UserError):
+            _check_fit(apply(shallow(config), {}, {f"learner.{name}": value}), made, name)
+            kept.append(value)
+    return Choice(tuple(kept)) if kept else usual
+
+
+def _check_fit(trial: Config, made: Experiment, where: str) -> None:
+    """Raises a UserError where a trial's learner doesn't fit the model."""
+    try:
+        jax.eval_shape(lambda: made.fresh(trial))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def shallow(config: Config) -> Config:
+    """The configuration with a learner that fits any model where its depth is searched."""
+    if "depth" not in config.learner.space:
+        return config
+    return dataclasses.replace(config, learner=dataclasses.replace(config.learner, depth=1, max_depth=None))
+
+
+def expand(config: Config, names: Sequence[str], learners: Sequence[type]) -> list[Config]:
+    """One configuration for each data set and learner; the configuration's own learner keeps its settings."""
+    configs = []
+    for name in names:
+        for learner in learners:
+            kept = config.learner if type(config.learner) is learner else learner()
+            data = dataclasses.replace(config.data, name=name)
+            configs.append(dataclasses.replace(config, data=data, learner=kept))
+    return configs

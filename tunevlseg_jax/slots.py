@@ -1,0 +1,136 @@
+"""Trials side by side in one compiled program: each in a slot of its own, that the next one takes when it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from tunevlseg_jax import artefacts, devices, loop, optim, step
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.experiment import Experiment
+from tunevlseg_jax.loop import Epoch, Fit, Loop
+from tunevlseg_jax.metrics import Sums
+from tunevlseg_jax.optim import Progress
+from tunevlseg_jax.partition import Flat
+from tunevlseg_jax.step import State
+
+
+@dataclass
+class Run:
+    """A trial in a slot.
+
+    Attributes:
+      number: of the trial.
+      config: its own configuration, with which `train` gives the same alone.
+      shapes: of its parameters, without padding.
+      curve: a line of metrics for each epoch so far.
+    """
+
+    number: int
+    config: Config
+    shapes: Mapping[str, tuple[int, ...]]
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Slots:
+    """`size` trials of one program, which share the frozen weights, the batches and their order.
+
+    What the free slots hold trains along and is never looked at, so that nothing compiles when a trial comes or goes.
+    """
+
+    def __init__(self, made: Experiment, fit: Fit, size: int):
+        self.made, self.fit, self.size = made, fit, size
+        self.runs: list[Run | None] = [None] * size
+        self.order = 0
+        self.loop = loop.begin(*many(made, size), fit.mesh)
+
+    @property
+    def free(self) -> int:
+        """The number of slots without a trial."""
+        return self.runs.count(None)
+
+    def put(self, number: int, config: Config) -> None:
+        """A trial into a free slot; it joins at the next epoch.
+
+        The order of the records goes on as it was, so that all trials share each batch: the trial's configuration
+        says how many epochs of it had gone by.
+        """
+        if self.free == self.size:
+            self.order = 0
+        settings = self.fit.config.train
+        train = dataclasses.replace(
+            config.train, order_seed=settings.seed_of_order, order_skip=settings.order_skip + self.order
+        )
+        config = dataclasses.replace(config, train=train)
+        slot = self.runs.index(None)
+        fresh = self.made.fresh(config)
+        self.runs[slot] = Run(number, config, {path: array.shape for path, array in fresh.items()})
+        one = jax.tree.map(lambda array: array[None], padded(fresh, self.made.trainable))
+        hyper = dataclasses.replace(self.made, config=config).hyper()
+        state, best = _put(self.loop.state, self.loop.best, step.init(one, hyper), slot)
+        progress = Progress(
+            *(_with(old, slot, new[0]) for old, new in zip(self.loop.progress, optim.start(1), strict=True))
+        )
+        state, best = devices.by_trial((state, best), self.fit.mesh)
+        self.loop = Loop(state, best, progress, _with(self.loop.epoch, slot, 0))
+
+    def advance(self, watch: Callable[[int, Sums], None]) -> Epoch:
+        """One epoch of every trial; `watch` as in `loop.advance`."""
+        self.order += 1
+        self.loop, epoch = loop.advance(self.fit, self.loop, self.fit.config.train.order_skip + self.order, watch)
+        for slot, run in enumerate(self.runs):
+            if run is not None:
+                run.curve.append(artefacts.metrics_line(epoch, slot))
+        return epoch
+
+    def best(self, slot: int) -> dict[str, np.ndarray]:
+        """The parameters of a slot's trial at its best epoch, without padding."""
+        run = self.runs[slot]
+        assert run is not None, "a slot with a trial"
+        return {
+            path: np.asarray(array[slot])[tuple(slice(side) for side in run.shapes[path])]
+            for path, array in self.loop.best.items()
+        }
+
+    def take(self, slot: int) -> None:
+        """Frees a slot."""
+        self.runs[slot] = None
+
+
+def many(made: Experiment, size: int) -> tuple[Flat, step.Hyper]:
+    """Fresh parameters and hyperparameters, the same for `size` trials."""
+    trainable = {path: jnp.broadcast_to(array, (size, *array.shape)) for path, array in made.trainable.items()}
+    return trainable, jax.tree.map(lambda values: jnp.broadcast_to(values, size), made.hyper())
+
+
+def padded(params: Mapping[str, Array | np.ndarray], like: Flat) -> Flat:
+    """The parameters with zeros behind them along every axis, in the shapes of `like`; see `Learner.widths`."""
+    return {
+        path: jnp.zeros_like(array).at[tuple(slice(side) for side in params[path].shape)].set(params[path])
+        for path, array in like.items()
+    }
+
+
+@partial(jax.jit, donate_argnums=(0, 1))
+def _put(state: State, best: Flat, fresh: State, slot: Array) -> tuple[State, Flat]:
+    """A fresh trial in place of what a slot holds."""
+
+    def put(old: Array, new: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), slot, axis=0)
+
+    return jax.tree.map(put, state, fresh), jax.tree.map(put, best, fresh.trainable)
+
+
+def _with(values: np.ndarray, slot: int, value: Any) -> np.ndarray:
+    """The values with another in one slot."""
+    changed = values.copy()
+    changed[slot] = value
+    return changed

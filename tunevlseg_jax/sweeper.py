@@ -1,0 +1,182 @@
+"""A worker of a study: it asks for trials, trains them side by side, and writes down what comes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from optuna.trial import TrialState
+
+from tunevlseg_jax import artefacts, devices, planner, search
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.experiment import Experiment
+from tunevlseg_jax.ledger import Claim, Ledger
+from tunevlseg_jax.loop import Epoch, Fit
+from tunevlseg_jax.sampler import START_UP
+from tunevlseg_jax.slots import Run, Slots
+from tunevlseg_jax.space import Space
+
+Objective = Literal["dice", "loss"]
+PAUSE = 1.0
+"""Seconds between two looks at what other workers do, when there is nothing else to do."""
+
+
+@dataclass
+class Sweeper:
+    """What a worker knows of its study.
+
+    Attributes:
+      config: of the study.
+      space: what is searched.
+      made: the model, with the study's own learner.
+      fit: what all trials share.
+      ledger: the study.
+      folder: of the study.
+      data: name and fingerprints of the data, for the cards.
+      wanted: number of trials.
+      parallel: trials to have in hand at once.
+      automatic: whether fewer will do where they don't fit in memory.
+      objective: "dice", the best validation Dice of a trial's epochs, maximised; "loss", that same epoch's
+        validation loss, minimised.
+      tell: what is happening, in a few words.
+      ended: called with the number of a trial that has come to its end, and how.
+    """
+
+    config: Config
+    space: Space
+    made: Experiment
+    fit: Fit
+    ledger: Ledger
+    folder: Path
+    data: Mapping[str, Any]
+    wanted: int
+    parallel: int
+    automatic: bool
+    objective: Objective
+    tell: Callable[[str], None]
+    ended: Callable[[int, TrialState, Mapping[str, Any]], None]
+
+    def __post_init__(self):
+        self.hand: list[Claim] = []
+        self.programs: dict[Config, list[Slots]] = {}
+
+    def run(self) -> None:
+        """Trains until the study has its number of finished trials, whoever finishes them."""
+        while True:
+            self._ask(training=0)
+            if self.hand:
+                self._train(Counter(map(self._program, self.hand)).most_common(1)[0][0])
+            elif len(self.ledger.finished()) >= self.wanted:
+                return
+            else:
+                self.tell("waiting for other workers' trials")
+                time.sleep(PAUSE)
+
+    def slots(self, program: Config, trials: int) -> Slots:
+        """Slots for that many trials of a program: those of an earlier batch unless half of them would be free."""
+        across = self.fit.mesh.shape[devices.TRIAL]
+        trials = -(-trials // across) * across
+        known = self.programs.setdefault(program, [])
+        for slots in known:
+            if trials <= slots.size <= 2 * trials:
+                return slots
+        self.tell(f"compiling for {trials} trials")
+        made = self.made.another(program)
+        fit = dataclasses.replace(self.fit, config=program, network=made.network)
+        size = planner.fitting(made, fit, trials, automatic=self.automatic)
+        if size < trials:
+            size = self.parallel = max(size // across, 1) * across
+        slots = Slots(made, fit, size)
+        known.append(slots)
+        return slots
+
+    def _ask(self, training: int) -> None:
+        """Takes trials into the hand, until with those in training there are `parallel`.
+
+        The start-up trials don't depend on each other. The first one after them is asked for when all of them have
+        come to an end, as far as this worker trains them; from then on each is asked for when a slot is free.
+        """
+        self.hand += self.ledger.adopt()
+        while len(self.hand) + training < self.parallel:
+            if not self.ledger.starting() and any(number < START_UP for number in self.ledger.claimed):
+                return
+            claim = self.ledger.claim(self.wanted)
+            if claim is None:
+                return
+            self.hand.append(claim)
+
+    def _trial(self, claim: Claim) -> Config:
+        return search.apply(self.config, self.space, claim.params)
+
+    def _program(self, claim: Claim) -> Config:
+        return search.program(self.config, self._trial(claim), self.space)
+
+    def _train(self, program: Config) -> None:
+        """The trials in the hand that one program can train, and those that join them."""
+        slots = self.slots(program, sum(self._program(claim) == program for claim in self.hand))
+        while self._fill(slots, program) or slots.free < slots.size:
+            self._settle(slots, slots.advance(self._watch(slots)))
+            if 0 < slots.free < slots.size:
+                self._ask(training=slots.size - slots.free)
+
+    def _fill(self, slots: Slots, program: Config) -> int:
+        """Puts what fits of the hand into free slots, and says how many trials that were."""
+        fitting = [claim for claim in self.hand if self._program(claim) == program][: slots.free]
+        for claim in fitting:
+            self.hand.remove(claim)
+            slots.put(claim.number, self._trial(claim))
+        return len(fitting)
+
+    def _watch(self, slots: Slots) -> Callable[[int, Any], None]:
+        """What tells of the steps of an epoch."""
+        training, epoch, steps = slots.size - slots.free, slots.order + 1, slots.fit.steps_per_epoch
+        trials = f"{training} trial{'s' if training > 1 else ''}"
+        return lambda step, sums: self.tell(f"training {trials}, epoch {epoch}, step {step}/{steps}")
+
+    def _settle(self, slots: Slots, epoch: Epoch) -> None:
+        """Reports the epoch of every trial, and closes those that have come to an end."""
+        running = [(slot, run) for slot, run in enumerate(slots.runs) if run is not None]
+        for _, run in running:
+            value = run.curve[-1]["val"][self.objective]
+            if math.isfinite(value):
+                self.ledger.report(run.number, run.curve[-1]["epoch"], value)
+        for slot, run in running:
+            state = self._state(slots, slot, run)
+            if state is not None:
+                self._close(slots, slot, run, state)
+
+    def _state(self, slots: Slots, slot: int, run: Run) -> TrialState | None:
+        """How a trial ended with its latest epoch, or None."""
+        last = run.curve[-1]
+        if not (math.isfinite(last["train"]["loss"]) and math.isfinite(last["val"]["loss"])):
+            return TrialState.FAIL
+        if slots.loop.progress.stopped[slot] or last["epoch"] >= slots.fit.config.train.epochs:
+            return TrialState.COMPLETE
+        if self.ledger.should_prune(run.number, last["epoch"]):
+            return TrialState.PRUNED
+        return None
+
+    def _close(self, slots: Slots, slot: int, run: Run, state: TrialState) -> None:
+        """Writes a trial's folder, then closes it in the ledger: killed between the two, it is trained again."""
+        best = int(slots.loop.progress.best_epoch[slot])
+        told = {"epochs": len(run.curve), "best_epoch": best}
+        if best:
+            told |= {f"val_{name}": value for name, value in run.curve[best - 1]["val"].items()}
+        self.write(self.folder / "trials" / f"{run.number:03d}", slots, slot, run, best)
+        value = run.curve[best - 1]["val"][self.objective] if state == TrialState.COMPLETE else None
+        self.ledger.finish(run.number, state, value, told)
+        slots.take(slot)
+        self.ended(run.number, state, told)
+
+    def write(self, folder: Path, slots: Slots, slot: int, run: Run, best: int) -> None:
+        """A trial's run folder."""
+        config = dataclasses.replace(run.config, workdir=str(folder))
+        scores = {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {}
+        card = artefacts.card(config, self.made.pretrained.sha256, self.made.image_size, self.data)
+        artefacts.save_trial(folder, config, run.curve, slots.best(slot), card | {"best_epoch": best, "scores": scores})
