@@ -67,13 +67,15 @@ def test_a_table_and_its_numbers(tmp_path, monkeypatch, capsys):
     config = small.write_config(tmp_path / "config.py", small.config())
     output = tmp_path / "numbers.json"
     monkeypatch.setattr(programs, "CEILING_SIDE", 512)
-    small.run(monkeypatch, benchmark.main, "--config", config, "--repeats", 2, "--output", output)
+    small.run(
+        monkeypatch, benchmark.main, "--config", config, "--repeats", 2, "--output", output, "--train.batch-size", 2
+    )
     rows = json.loads(output.read_text())
     assert [row["program"] for row in rows] == ["training", "evaluation", "prediction"]
     for row in rows:
         assert 0 < row["fastest"] <= row["seconds"] <= row["slowest"]
         assert row["images_per_second"] == pytest.approx(row["batch"] / row["seconds"])
-        assert row["flops"] > 0 and row["share_of_ceiling"] > 0
+        assert row["batch"] == 2 and row["flops"] > 0 and row["share_of_ceiling"] > 0
     assert rows[0]["flops"] > 1.5 * rows[1]["flops"]
     assert "ceiling" in capsys.readouterr().out
 

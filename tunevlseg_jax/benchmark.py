@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
+import tyro
 from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
@@ -71,7 +72,7 @@ class Options:
       profile: folder for a trace of one run of each program, for TensorBoard or Perfetto.
     """
 
-    config: Config
+    config: Annotated[Config, tyro.conf.arg(name="")]
     sizes: Literal["clipseg-rd64", "cris-rn50"] | None = None
     learners: Literal["own", "all"] = "own"
     repeats: int = 5
