@@ -41,15 +41,25 @@ def told(output: Path, model: Pretrained) -> str:
     return f"wrote {output}: {count} tensors, {size:,} parameters, from weights with sha256 {model.sha256}"
 
 
-def check(output: Path) -> None:
-    """Raises a UserError where writing would destroy something else than an earlier conversion."""
+def check(output: Path, what: str = "a model", is_ours: Callable[[Path], bool] | None = None) -> None:
+    """Raises a UserError where writing would destroy something else than an earlier conversion.
+
+    Args:
+      output: the folder to write.
+      what: a conversion leaves there.
+      is_ours: whether a folder is such a one; None for models.
+    """
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file, not a folder")
     if not output.exists() or not any(output.iterdir()):
         return
-    config = read_object(output / CONFIG_FILE) if (output / CONFIG_FILE).is_file() else {}
-    if "source" not in config or not {"model", "model_type"} & set(config):
-        raise UserError(f"--output {output} is not empty, and not a model that this command wrote; choose another")
+    if not (is_ours or _is_model)(output):
+        raise UserError(f"--output {output} is not empty, and not {what} that this command wrote; choose another")
+
+
+def _is_model(folder: Path) -> bool:
+    config = read_object(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else {}
+    return "source" in config and bool({"model", "model_type"} & set(config))
 
 
 def _check_range(weights: Mapping[str, np.ndarray]) -> None:

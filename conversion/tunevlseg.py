@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from conversion import published_checkpoint, rules
-from conversion.output import portable
+from conversion.output import check, portable
 from conversion.published import LEARNER, RATIO, UPSAMPLER, from_published, to_published
 from conversion.published_learner import Untold, read_learner, with_copies, without_copies
 from conversion.rules import ConversionError, Tensors
@@ -71,7 +71,7 @@ def import_checkpoint(options: Options) -> Iterator[str]:
       UserError: the checkpoint is none, or of another model; the message is one line.
     """
     path, output = Path(options.checkpoint), Path(options.output)
-    _check_output(output)
+    check(output, "a run", _is_import)
     if options.model is None:
         raise UserError("--model is missing: name the model that the prompts were learnt for, such as its folder")
     theirs = published_checkpoint.read(path)
@@ -197,16 +197,11 @@ def _switch(name: str, value: bool) -> str:
     return f"--learner.{name}" if value else f"--learner.no-{name}"
 
 
-def _check_output(output: Path) -> None:
-    """Raises a UserError where writing would destroy something else than an earlier import."""
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file, not a folder")
-    if not output.exists() or not any(output.iterdir()):
-        return
-    path = output / artefacts.CARD_FILE
+def _is_import(folder: Path) -> bool:
+    """Whether a folder is a run that this command wrote."""
+    path = folder / artefacts.CARD_FILE
     source = read_object(path).get("source") if path.is_file() else None
-    if not isinstance(source, dict) or source.get("made by") != PROGRAM:
-        raise UserError(f"--output {output} is not empty, and not a run that this command wrote; choose another")
+    return isinstance(source, dict) and source.get("made by") == PROGRAM
 
 
 # Export

@@ -17,11 +17,11 @@ from rich.table import Table
 
 from tunevlseg_jax import command, devices, experiment, pretrained, programs, topology
 from tunevlseg_jax import config as configuration
-from tunevlseg_jax import learners as all_learners
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.files import write_json
+from tunevlseg_jax.learners import LEARNERS
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.network import random_model
@@ -30,7 +30,6 @@ from tunevlseg_jax.programs import Program
 
 PROGRAM = "python -m tunevlseg_jax.benchmark"
 SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig}
-LEARNERS = ("CoOp", "CoCoOp", "VPT", "MaPLe", "SharedSeparate", "SharedAttention")
 STUDY_RECORDS = 48_096
 """Training records of the paper's ten data sets together (its Table 1)."""
 STUDY_TRIALS, STUDY_EPOCHS = 20, 20
@@ -97,7 +96,7 @@ def main() -> None:
 def _times(options: Options, console: Console) -> list[dict[str, Any]]:
     mesh = devices.mesh()
     device = jax.devices()[0]
-    made = [_build(options, config) for config in _configs(options)]
+    made = _experiments(options)
     timed = [(one, program) for one in made for program in programs.programs(one, mesh)]
     matrix, matrix_flops = programs.ceiling(made[0].network.dtype)
     runs: list[Callable[[], Any]] = [matrix, *(program.run for _, program in timed)]
@@ -200,13 +199,13 @@ def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
     for number, column in enumerate(PLAN_COLUMNS):
         table.add_column(column, justify="left" if number < 2 else "right")
     rows = []
-    for config in _configs(options):
-        made = _build(options, config)
+    for made in _experiments(options):
+        learner = type(made.config.learner).__name__
         for name in options.topology:
-            with console.status(f"compiling {type(config.learner).__name__} for {name}"):
+            with console.status(f"compiling {learner} for {name}"):
                 plan = topology.plan(made, name, batch)
                 largest = topology.largest_batch(plan, topology.plan(made, name, 2 * batch))
-            row = {"learner": type(config.learner).__name__} | dataclasses.asdict(plan)
+            row = {"learner": learner} | dataclasses.asdict(plan)
             slowest = max(plan.bound, key=lambda part: plan.bound[part])
             rate = plan.batch * plan.chips / plan.bound[slowest]
             row |= {"fits": plan.fits, "largest_batch": largest, "bound": plan.bound, "images_per_second": rate}
@@ -238,20 +237,18 @@ def _study_hours(images_per_second: float) -> float:
     return STUDY_TRIALS * STUDY_EPOCHS * STUDY_RECORDS / images_per_second / 3600
 
 
-def _configs(options: Options) -> list[Config]:
-    """The configuration, or one for each learner that its model takes."""
+def _experiments(options: Options) -> list[Experiment]:
+    """The configuration's, or one for each learner that its model takes; they share the frozen weights."""
+    config = options.config
     if options.learners == "own":
-        return [options.config]
-    visual = options.sizes != "cris-rn50" and (
-        options.sizes is not None
-        or isinstance(pretrained.load(options.config.model.checkpoint, weights=False).config, CLIPSegConfig)
-    )
-    depth, _ = options.config.learner.values()
-    classes = [getattr(all_learners, name) for name in LEARNERS]
+        return [_build(options, config)]
+    depth, _ = config.learner.values()
+    base = _build(options, dataclasses.replace(config, learner=LEARNERS[0](depth=depth or 1)))
+    vision = base.towers.vision_width is not None
     return [
-        dataclasses.replace(options.config, learner=cls(depth=depth or 1))
-        for cls in classes
-        if visual or not cls.vision_prompts
+        base.another(dataclasses.replace(config, learner=cls(depth=depth or 1)))
+        for cls in LEARNERS
+        if vision or not cls.vision_prompts
     ]
 
 

@@ -119,6 +119,15 @@ class Experiment:
         feed = Feed(records, mesh or devices.mesh(), data.placement, data.workers, see)
         return Split(feed, self.table(records.phrases))
 
+    def splits(self, mesh: Mesh) -> dict[str, Split]:
+        """What a run of this configuration trains on and is scored on: train, val, and test where there is one.
+
+        Raises:
+          UserError: as in `split`.
+        """
+        names = ("train", "val", "test") if "test" in sets.splits(self.config.data) else ("train", "val")
+        return {name: self.split(name, seen_once=True, mesh=mesh) for name in names}
+
     def sees_the_same(self, split: str) -> bool:
         """Whether a frozen model sees the same in an image of this split at every epoch and trial."""
         settings = self.config.train

@@ -59,9 +59,7 @@ def _train(sweeper: Sweeper, config: Config, folders: dict[int, Path]) -> None:
             sweeper.tell(f"repeating with {batch.size - batch.free} other seeds, epoch {batch.order + 1}")
             batch.advance(lambda number, sums: None)
             for slot, run in enumerate(batch.runs):
-                if run is not None and (
-                    batch.loop.progress.stopped[slot] or run.curve[-1]["epoch"] >= config.train.epochs
-                ):
+                if run is not None and batch.has_ended(slot):
                     sweeper.write(folders[run.number], batch, slot, run, int(batch.loop.progress.best_epoch[slot]))
                     batch.take(slot)
 

@@ -91,6 +91,11 @@ class Slots:
                 run.curve.append(artefacts.metrics_line(epoch, slot))
         return epoch
 
+    def has_ended(self, slot: int) -> bool:
+        """Whether a slot's trial has stopped early, or has had its last epoch."""
+        last = int(self.loop.epoch[slot]) >= self.fit.config.train.epochs
+        return last or bool(self.loop.progress.stopped[slot])
+
     def best(self, slot: int) -> dict[str, np.ndarray]:
         """The parameters of a slot's trial at its best epoch, without padding."""
         run = self.runs[slot]

@@ -17,14 +17,13 @@ from rich.console import Console
 
 from tunevlseg_jax import artefacts, command, devices, experiment, memory, repeats, schema, search, standings
 from tunevlseg_jax import config as configuration
-from tunevlseg_jax import learners as all_learners
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import sets
 from tunevlseg_jax.errors import UserError, nearest
 from tunevlseg_jax.experiment import Experiment
+from tunevlseg_jax.learners import LEARNERS
 from tunevlseg_jax.ledger import Ledger
 from tunevlseg_jax.loop import Fit, Split
-from tunevlseg_jax.prompts import Learner
 from tunevlseg_jax.sampler import START_UP, Sampler
 from tunevlseg_jax.space import Space
 from tunevlseg_jax.standings import Standings
@@ -39,17 +38,7 @@ PRUNERS: dict[str, type[BasePruner]] = {
     "median": optuna.pruners.MedianPruner,
     "halving": optuna.pruners.SuccessiveHalvingPruner,
 }
-LEARNERS: dict[str, type[Learner]] = {
-    cls.__name__.lower(): cls
-    for cls in (
-        all_learners.CoOp,
-        all_learners.CoCoOp,
-        all_learners.VPT,
-        all_learners.MaPLe,
-        all_learners.SharedSeparate,
-        all_learners.SharedAttention,
-    )
-}
+BY_NAME = {cls.__name__.lower(): cls for cls in LEARNERS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,13 +170,13 @@ def _studies(options: Options) -> dict[str, Config]:
     learners = [type(config.learner)]
     if options.learners == "all":
         vision = experiment.build(search.shallow(config)).towers.vision_width is not None
-        learners = [cls for cls in LEARNERS.values() if vision or not cls.vision_prompts]
+        learners = [cls for cls in LEARNERS if vision or not cls.vision_prompts]
     elif options.learners is not None:
         names = [name.strip().replace("-", "").replace("_", "").lower() for name in options.learners.split(",")]
         for name in names:
-            if name not in LEARNERS:
-                raise UserError(f"there is no learner {name!r}{nearest(name, ['all', *LEARNERS])}")
-        learners = [LEARNERS[name] for name in names]
+            if name not in BY_NAME:
+                raise UserError(f"there is no learner {name!r}{nearest(name, ['all', *BY_NAME])}")
+        learners = [BY_NAME[name] for name in names]
     configs = search.expand(config, [name.strip() for name in config.data.name.split(",")], learners)
     for one in configs:
         sets.splits(one.data)  # what is misspelt is said before the first study begins
@@ -248,8 +237,7 @@ def _prepare(config: Config, options: Options) -> tuple[Experiment, dict[str, Sp
     """The model and the data of a study."""
     made = experiment.build(search.shallow(config))
     mesh = devices.mesh(_at_once(options))
-    parts = ("train", "val", "test") if "test" in sets.splits(config.data) else ("train", "val")
-    splits = {part: made.split(part, seen_once=True, mesh=mesh) for part in parts}
+    splits = made.splits(mesh)
     frozen = devices.replicated(made.frozen, mesh)
     return made, splits, Fit(config, made.network, frozen, splits["train"], splits["val"], mesh)
 

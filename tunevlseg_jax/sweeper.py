@@ -156,7 +156,7 @@ class Sweeper:
         last = run.curve[-1]
         if not (math.isfinite(last["train"]["loss"]) and math.isfinite(last["val"]["loss"])):
             return TrialState.FAIL
-        if slots.loop.progress.stopped[slot] or last["epoch"] >= slots.fit.config.train.epochs:
+        if slots.has_ended(slot):
             return TrialState.COMPLETE
         if self.ledger.should_prune(run.number, last["epoch"]):
             return TrialState.PRUNED

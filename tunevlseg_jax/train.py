@@ -18,7 +18,6 @@ from rich.table import Table
 from tunevlseg_jax import artefacts, command, devices, experiment, loop, metrics
 from tunevlseg_jax.artefacts import Board, RunFolder
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.data import sets
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.files import write_json
@@ -43,10 +42,9 @@ def train(config: Config, console: Console) -> Results:
       UserError: the configuration can't be, or the run came to a loss that isn't finite.
     """
     made = experiment.build(config)
-    names = ("train", "val", "test") if "test" in sets.splits(config.data) else ("train", "val")
-    splits = {name: made.split(name, seen_once=True) for name in names}
-    folder = RunFolder(config)
     mesh = devices.mesh()
+    splits = made.splits(mesh)
+    folder = RunFolder(config)
     frozen = devices.replicated(made.frozen, mesh)
     fit = Fit(config, made.network, frozen, splits["train"], splits["val"], mesh)
     _introduce(made, fit, console)
