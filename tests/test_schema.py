@@ -70,6 +70,7 @@ def changed(path: str, value) -> dict:
         ("train.epoch", 3, "Train has no field 'epoch'; did you mean 'epochs'"),
         ("learner.projector.xyz", 3, "Projector has no field 'xyz'; there are hidden, kind, norm, shared"),
         ("learner.class", "MAPle", "learner is of class 'MAPle'; did you mean 'MaPLe'"),
+        ("learner.class", ["MaPLe"], "learner is of class .*MaPLe"),
         ("learner.projector.kind", "lowrank", "learner.projector.kind is 'lowrank'; did you mean 'low_rank'"),
         ("learner", {"depth": 3}, "learner has no 'class'; it is one of ZeroShot, CoOp"),
         ("optim", None, "optim has no 'class'"),

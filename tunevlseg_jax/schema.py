@@ -85,7 +85,7 @@ def _read_dataclass(classes: dict[str, Any], data: Any, where: str, path: str) -
         raise UserError(f"{where}: {path or 'the top'} has no {CLASS!r}; it is one of {', '.join(classes)}")
     data = dict(data)
     kind = data.pop(CLASS)
-    if kind not in classes:
+    if not isinstance(kind, str) or kind not in classes:
         raise UserError(f"{where}: {path or 'the top'} is of class {kind!r}{nearest(str(kind), classes)}")
     cls = classes[kind]
     hints = typing.get_type_hints(cls)

@@ -1,0 +1,209 @@
+"""Gathers the runs that lie under a folder, and says of whatever else looks like one why it doesn't count."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from tunevlseg_jax import standings
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.files import read_object
+from tunevlseg_jax.report import evaluations, run_folder
+from tunevlseg_jax.report.evaluations import Evaluation
+
+Role = Literal["run", "trial", "seed"]
+Ends = tuple[Mapping[int, str], str]
+"""How the trials of a study ended, by number, and why that can't be told where it can't."""
+
+EVALUATIONS = "evaluations"
+PARTS = ("checkpoints", "tensorboard", EVALUATIONS)
+"""Folders in a run's that hold no runs."""
+APART = 0.02
+"""By how much the test Dice of a run's card and of its evaluation may differ, say through another precision; with more
+between them they are taken to be of different weights."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that came to its end.
+
+    Attributes:
+      folder: where it lies.
+      role: by where it lies: a study's trial (STUDY/trials/NNN), its best trial again with another seed
+        (STUDY/seeds/NNN-SEED), or a run by itself.
+      study: folder of the study that it belongs to.
+      config: what it was asked for.
+      card: see `artefacts.card`.
+      curve: the lines of metrics.jsonl, one an epoch; empty for a zero-shot run.
+      scores: of the model as it was tuned, by split ("val", and "test" where it was scored) and metric, as in the card.
+      evaluations: what `evaluate` left in the folder.
+    """
+
+    folder: Path
+    role: Role
+    study: Path | None
+    config: Config
+    card: Mapping[str, Any]
+    curve: Sequence[Mapping[str, Any]]
+    scores: Mapping[str, Mapping[str, float]]
+    evaluations: Sequence[Evaluation]
+
+    @property
+    def zero_shot(self) -> bool:
+        """Whether this is the model as it is, with nothing learnt."""
+        return run_folder.zero_shot(self.config)
+
+    @property
+    def validation(self) -> float:
+        """The validation Dice that a choice among runs goes by: that of the best epoch, as it was trained."""
+        return max(line["val"]["dice"] for line in self.curve) if self.curve else self.scores["val"]["dice"]
+
+    @property
+    def own_test(self) -> Evaluation | None:
+        """The evaluation of the records that the run itself is to be tested on, at the model's size."""
+        fitting = (one for one in self.evaluations if _is_own(one, self.card))
+        return next(fitting, None)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that doesn't count.
+
+    Attributes:
+      path: the folder of a run, or the JSON of an evaluation.
+      reason: why, in one line.
+    """
+
+    path: Path
+    reason: str
+
+
+def gather(root: Path) -> tuple[list[Run], list[Skipped]]:
+    """Every run under a folder, in the order of their paths, and what was skipped.
+
+    A run counts if its files are whole and agree with each other, and an evaluation if its files do. Trials count once
+    the search of their study has ended, unless they were pruned or diverged. Replays of trials are no results and are
+    passed over, as are hidden folders and links to folders.
+
+    Raises:
+      UserError: there is no such folder, or it can't be read.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is a file, not a folder of runs" if root.exists() else f"there is no folder {root}")
+    runs: list[Run] = []
+    skipped: list[Skipped] = []
+    ends = cache(_ends)
+    for place, names, files in os.walk(root, onerror=_raise):
+        path = Path(place)
+        names[:] = sorted(name for name in names if not name.startswith(".") and not _is_replays(path / name))
+        if not set(files) & set(run_folder.FILES):
+            continue
+        names[:] = [name for name in names if name not in PARTS]
+        try:
+            run, unread = _run(path, ends)
+        except UserError as error:
+            skipped.append(_skipped(path, error))
+        else:
+            runs.append(run)
+            skipped += unread
+    return runs, skipped
+
+
+def _run(path: Path, ends: Callable[[Path], Ends]) -> tuple[Run, list[Skipped]]:
+    """A run with the evaluations that count, and the others.
+
+    Raises:
+      UserError: it doesn't count.
+    """
+    role, study = _place(path)
+    config = run_folder.settings(path)
+    if role == "trial" and study is not None:
+        _check_end(int(path.name), *ends(study))
+    card = run_folder.card(path, config)
+    curve = run_folder.curve(path, config, card.get("best_epoch"))
+    run_folder.check_learnt(path, config)
+    found, unread = [], []
+    for file in sorted((path / EVALUATIONS).glob("*.json")):
+        try:
+            evaluation = evaluations.read(file)
+            _check_weights(evaluation, card)
+        except UserError as error:
+            unread.append(_skipped(file, error))
+        else:
+            found.append(evaluation)
+    return Run(path, role, study, config, card, curve, card["scores"]["tuned"], tuple(found)), unread
+
+
+def _place(path: Path) -> tuple[Role, Path | None]:
+    """What a run is by where it lies, and its study."""
+    if path.parent.name == "trials" and re.fullmatch(r"\d{3,}", path.name):
+        return "trial", path.parent.parent
+    if path.parent.name == "seeds" and re.fullmatch(r"\d{3,}-\d+", path.name):
+        return "seed", path.parent.parent
+    return "run", None
+
+
+def _is_replays(path: Path) -> bool:
+    return path.name == "replays" and (path.parent / "trials").is_dir()
+
+
+def _ends(study: Path) -> Ends:
+    """Reads how the trials of a study ended."""
+    try:
+        number = read_object(study / standings.SUMMARY_FILE).get("trials")
+        text = (study / standings.TRIALS_FILE).read_bytes().decode("utf-8")
+    except (UserError, OSError, ValueError):
+        return {}, "the search of its study hasn't ended; the sweep's command, given again, goes on with it"
+    try:
+        states = {int(row["trial"]): row["state"] for row in csv.DictReader(text.splitlines(), strict=True)}
+    except (csv.Error, ValueError, KeyError, TypeError):
+        states = {}
+    if len(states) != number or not text.endswith("\n"):
+        return {}, f"{standings.TRIALS_FILE} of its study is broken; the sweep's command, given again, writes it anew"
+    return states, ""
+
+
+def _check_end(number: int, states: Mapping[int, str], unknown: str) -> None:
+    """Raises a UserError unless a trial was trained to its end."""
+    if unknown:
+        raise UserError(unknown)
+    match states.get(number):
+        case "complete":
+            return
+        case "pruned":
+            raise UserError("a pruned trial: the sweep gave it up")
+        case "fail":
+            raise UserError("a failed trial: its loss wasn't finite")
+        case _:
+            raise UserError(f"{standings.TRIALS_FILE} of its study doesn't list it: its search hasn't ended")
+
+
+def _is_own(evaluation: Evaluation, card: Mapping[str, Any]) -> bool:
+    """Whether an evaluation is of the records that the card is of, in the same way."""
+    same = evaluation.data_sha256 == card["data"].get("test") and evaluation.data == card["data"]["name"]
+    return same and evaluation.split == "test" and evaluation.resolution == "model" and not evaluation.every_class
+
+
+def _check_weights(evaluation: Evaluation, card: Mapping[str, Any]) -> None:
+    """Raises a UserError if an evaluation is of other weights than the run's, as far as scores can tell."""
+    scores = card["scores"]["tuned"]
+    if "test" in scores and _is_own(evaluation, card):
+        ours, theirs = evaluation.scores["dice"], scores["test"]["dice"]
+        if not math.isclose(ours, theirs, abs_tol=APART):
+            raise UserError(f"its Dice is {ours:.4f}, and the card's {theirs:.4f}: it is of other weights")
+
+
+def _skipped(path: Path, error: UserError) -> Skipped:
+    return Skipped(path, " ".join(str(error).split()))
+
+
+def _raise(error: OSError) -> None:
+    raise UserError(f"can't read {error.filename}: {error.strerror}")
