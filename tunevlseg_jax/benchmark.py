@@ -63,6 +63,7 @@ class Options:
       config: what would be trained; its batch is the one that is timed.
       sizes: time random weights of a public model's sizes instead of model.checkpoint, which needn't be there.
       learners: "all" times each learner that the model takes instead of the configuration's own.
+      trials: time the training of so many trials side by side too, as a sweep trains them.
       repeats: how often each program runs; the programs take turns.
       peer: "transformers" times Hugging Face's CLIPSeg too, forward, on the same device, images and precision.
       topology: compile the training step for these TPU slices instead, such as v5e:16x16 v5p:4x4x4; needs libtpu (the
@@ -74,6 +75,7 @@ class Options:
     config: Annotated[Config, tyro.conf.arg(name="")]
     sizes: Literal["clipseg-rd64", "cris-rn50"] | None = None
     learners: Literal["own", "all"] = "own"
+    trials: int = 1
     repeats: int = 5
     peer: Literal["none", "transformers"] = "none"
     topology: tuple[str, ...] = ()
@@ -85,8 +87,9 @@ def main() -> None:
     """Prints a table, and writes its numbers where asked to."""
     options = command.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
     configuration.check(options.config)
-    if options.repeats < 1:
-        raise UserError(f"--repeats is {options.repeats}; a time needs 1 or more")
+    for name in ("repeats", "trials"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} is {getattr(options, name)}; it takes 1 or more")
     console = Console()
     rows = _plans(options, console) if options.topology else _times(options, console)
     if options.output is not None:
@@ -97,7 +100,7 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
     mesh = devices.mesh()
     device = jax.devices()[0]
     made = _experiments(options)
-    timed = [(one, program) for one in made for program in programs.programs(one, mesh)]
+    timed = [(one, program) for one in made for program in programs.programs(one, mesh, options.trials)]
     matrix, matrix_flops = programs.ceiling(made[0].network.dtype)
     runs: list[Callable[[], Any]] = [matrix, *(program.run for _, program in timed)]
     if options.peer == "transformers":
@@ -106,7 +109,7 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
     if options.profile is not None:
         with jax.profiler.trace(options.profile):
             for _, program in timed:
-                program.run()
+                jax.block_until_ready(program.run())
     ceiling = matrix_flops / float(np.median(seconds[0]))
     peer = seconds[-1] if options.peer == "transformers" else None
     rows = [

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from tunevlseg_jax import cache
+from tunevlseg_jax import cache, memory
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.errors import UserError, nearest
@@ -27,6 +27,7 @@ RULE = {"─", "-"}
 def run(command: Callable[[], None]) -> None:
     """Runs a command and exits: 0, 2 after a user's mistake with one line on stderr, 130 after Ctrl-C."""
     cache.keep_programs()
+    memory.keep_freed()
     try:
         command()
     except UserError as error:

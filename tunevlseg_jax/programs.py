@@ -13,9 +13,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tunevlseg_jax import devices, step
-from tunevlseg_jax.data.batch import Rows, Source, gather
+from tunevlseg_jax.data.batch import Batch, Rows, Source, gather
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.optim import Schedule
+from tunevlseg_jax.partition import Flat
+from tunevlseg_jax.step import Hyper
 
 CEILING_SIDE = 4096
 """Of the square matrices whose product says what a device can do."""
@@ -27,7 +29,7 @@ class Program:
 
     Attributes:
       name: what it does.
-      run: does it once, and waits for the result.
+      run: does it once; its result may not be there yet.
       records: in its batch.
       flops: of one run, counted in the program as it would be handed to an accelerator's compiler.
       compilation: seconds of tracing and compiling.
@@ -42,44 +44,58 @@ class Program:
     temporary: int
 
 
-def programs(made: Experiment, mesh: Mesh) -> list[Program]:
-    """Training, evaluation and prediction of an experiment on one batch of random images."""
+def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
+    """Training, evaluation and prediction of an experiment on one batch of random images.
+
+    Where nothing that trains changes what the model sees, training and evaluation also on what is cached of
+    images that it has seen before; and with more than one trial, training of so many side by side.
+    """
     size = devices.rounded_up(made.config.train.batch_size, mesh)
     frozen = devices.replicated(made.frozen, mesh)
-    trainable = devices.replicated(jax.tree.map(lambda array: array[None], made.trainable), mesh)
     source = random_source(size, made.image_size, mesh, augmented=made.config.train.augment)
     batch = jax.jit(gather)(source._replace(draw=None))
-    table, hyper = devices.replicated((made.table(["polyp"]), made.hyper()), mesh)
-    one = jax.tree.map(lambda values: values[0], hyper)
-    params = frozen | {path: array[0] for path, array in trainable.items()}
+    table = devices.replicated(made.table(["polyp"]), mesh)
 
-    state = jax.tree.map(jnp.copy, step.init(trainable, hyper))  # the step gives its state's buffers away
-    stepping, timings = _compiled(
-        step.train_step, state, frozen, source, table, network=made.network, schedule=Schedule(0, 0)
+    def train(name: str, source: Source, trials: int = 1) -> Program:
+        trainable, hyper = devices.replicated(_repeated(made, trials), mesh)
+        arguments = step.init(trainable, hyper), frozen, source, table
+        stepping, timings = _compiled(step.train_step, *arguments, network=made.network, schedule=Schedule(0, 0))
+        state = arguments[0]
+
+        def run() -> Any:
+            nonlocal state  # the step gives its state's buffers away
+            state, sums = stepping(state, frozen, source, table)
+            return sums
+
+        return Program(name, run, size * trials, *timings)
+
+    def evaluate(name: str, batch: Batch) -> Program:
+        trainable, hyper = devices.replicated(_repeated(made, 1), mesh)
+        arguments = trainable, frozen, batch, table, hyper
+        evaluation, timings = _compiled(step.eval_step, *arguments, network=made.network)
+        return Program(name, lambda: evaluation(*arguments), size, *timings)
+
+    def predict() -> Program:
+        hyper = jax.tree.map(lambda values: values[0], made.hyper())
+        arguments = devices.replicated((made.frozen | made.trainable, batch.images, table, hyper), mesh)
+        prediction, timings = _compiled(step.predict_step, *arguments, network=made.network)
+        return Program("prediction", lambda: prediction(*arguments), size, *timings)
+
+    made_ready = [train("training", source), evaluate("evaluation", batch), predict()]
+    if trials > 1:
+        made_ready.append(train(f"training x {trials}", source, trials))
+    if made.sees_the_same("val"):
+        seen = step.see_step(frozen, batch.images, network=made.network)
+        made_ready.append(train("training, cached", source._replace(images=seen, draw=None)))
+        made_ready.append(evaluate("evaluation, cached", batch._replace(images=seen)))
+    return made_ready
+
+
+def _repeated(made: Experiment, trials: int) -> tuple[Flat, Hyper]:
+    """An experiment's fresh parameters and its values, `trials` times."""
+    return jax.tree.map(lambda array: jnp.repeat(array[None], trials, axis=0), made.trainable), jax.tree.map(
+        lambda values: jnp.repeat(values, trials, axis=0), made.hyper()
     )
-    evaluation, eval_timings = _compiled(step.eval_step, trainable, frozen, batch, table, hyper, network=made.network)
-    prediction, predict_timings = _compiled(step.predict_step, params, batch.images, table, one, network=made.network)
-
-    def train() -> Any:
-        nonlocal state
-        state, sums = stepping(state, frozen, source, table)
-        return jax.block_until_ready(sums)
-
-    return [
-        Program("training", train, size, *timings),
-        Program(
-            "evaluation",
-            lambda: jax.block_until_ready(evaluation(trainable, frozen, batch, table, hyper)),
-            size,
-            *eval_timings,
-        ),
-        Program(
-            "prediction",
-            lambda: jax.block_until_ready(prediction(params, batch.images, table, one)),
-            size,
-            *predict_timings,
-        ),
-    ]
 
 
 def training(made: Experiment, mesh: Mesh, batch: int) -> Any:
@@ -120,12 +136,12 @@ def random_source(size: int, image_size: tuple[int, int], mesh: Mesh, *, augment
 def timed(runs: list[Callable[[], Any]], repeats: int) -> list[list[float]]:
     """Seconds of each run, repeat by repeat, the runs taking turns so that a slow moment touches all of them."""
     for run in runs:
-        run()  # what is done once is not timed
+        jax.block_until_ready(run())  # what is done once is not timed
     seconds: list[list[float]] = [[] for _ in runs]
     for _ in range(repeats):
         for run, taken in zip(runs, seconds, strict=True):
             started = time.perf_counter()
-            run()
+            jax.block_until_ready(run())
             taken.append(time.perf_counter() - started)
     return seconds
 
@@ -134,7 +150,7 @@ def ceiling(dtype: np.dtype) -> tuple[Callable[[], Any], float]:
     """A matrix product in this type on one device, and its number of operations: what the device can do at best."""
     matrix = jnp.ones((CEILING_SIDE, CEILING_SIDE), dtype)
     product = jax.jit(lambda a, b: a @ b)
-    return lambda: jax.block_until_ready(product(matrix, matrix)), 2.0 * CEILING_SIDE**3
+    return lambda: product(matrix, matrix), 2.0 * CEILING_SIDE**3
 
 
 def flops(traced: Any) -> float:

@@ -15,7 +15,7 @@ import tyro
 from optuna.pruners import BasePruner
 from rich.console import Console
 
-from tunevlseg_jax import artefacts, command, devices, experiment, memory, repeats, schema, search, standings
+from tunevlseg_jax import artefacts, command, devices, experiment, repeats, schema, search, standings
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import sets
@@ -101,8 +101,6 @@ def main() -> None:
         del sys.argv[1]
         replay(command.options(Replay, f"{PROGRAM} replay", "Trains one trial of a study alone."), Console())
         return
-
-    memory.keep_freed()
 
     def over(config: Config) -> Options:
         return Options(study=tyro.MISSING, config=config)
