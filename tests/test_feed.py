@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_image
 
 from tunevlseg_jax import devices, train
 from tunevlseg_jax.config import Data, Scenes
-from tunevlseg_jax.data import augment, scenes, speed
+from tunevlseg_jax.data import augment, scenes, speed, views
 from tunevlseg_jax.data.batch import Batch, gather
 from tunevlseg_jax.data.feed import RESIDENT_SHARE, Feed
 from tunevlseg_jax.errors import UserError
@@ -157,3 +157,35 @@ def test_speed_is_told_for_every_way(monkeypatch, capsys):
     small.run(monkeypatch, speed.main, "--images", 6, "--size", 24, "--batch-size", 4, "--epochs", 1, "--workers", 1)
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if "streaming" in line or "resident" in line]
     assert len(rows) == 2 and all(int(row[place]) > 0 for row in rows for place in (-2, -4))
+
+
+@pytest.fixture(scope="module")
+def view(records):
+    return views.view(records, 1, seed=5)
+
+
+def test_a_view_is_what_augmentation_makes(records, view):
+    draws = augment.draw(jax.random.fold_in(jax.random.key(5), 1), len(records.images))
+    expected = jax.jit(augment.augmented)(records.images, draws)
+    assert_array_equal(view.images, expected)
+    matrices = augment.affine_of(draws, *records.images.shape[1:3])
+    for row, image in enumerate(records.image):
+        assert_array_equal(view.mask(row), augment.warp_masks(jnp.asarray(records.mask(row))[None], matrices[image])[0])
+
+
+def test_views_differ_and_come_back(records, view):
+    """By number and seed, and every record keeps its image's prompts."""
+    again, others = views.view(records, 1, seed=5), [views.view(records, 2, seed=5), views.view(records, 1, seed=6)]
+    assert again.fingerprint() == view.fingerprint()
+    assert len({view.fingerprint(), *(other.fingerprint() for other in others)}) == 3
+    assert view.ids == records.ids and view.phrases == records.phrases
+    assert view.prompts_per_image == records.prompts_per_image
+
+
+def test_views_of_more_images_begin_with_those_of_fewer():
+    """A view of an image depends on its place alone, also past the end of a batch of them."""
+    many = scenes.load("photo", "train", views.BATCH + 3)
+    few = dataclasses.replace(many.take(np.arange(3)), images=many.images[:3])
+    view, less = (views.view(records, 1, seed=0) for records in (many, few))
+    assert_array_equal(view.images[:3], less.images)
+    assert_array_equal(view.masks[:3], less.masks)

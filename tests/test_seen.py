@@ -11,9 +11,11 @@ import small
 from numpy.testing import assert_allclose
 from rich.console import Console
 
-from tunevlseg_jax import step
+from tunevlseg_jax import devices, step
 from tunevlseg_jax.config import Train
+from tunevlseg_jax.data.batch import gather
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp
+from tunevlseg_jax.loop import Fit
 from tunevlseg_jax.train import train
 
 quick_compilation = small.quick_compilation
@@ -58,6 +60,30 @@ def test_where_a_model_sees_the_same(learner, changes, same):
 def test_augmented_images_are_looked_at_anew():
     made = small.build(small.config(learner=CoOp(depth=2), train=Train(augment=True)))
     assert made.sees_the_same("val") and not made.sees_the_same("train")
+
+
+def test_fixed_views_are_seen_once_and_trained_on_in_turn(tmp_path, monkeypatch):
+    """With and without a cache the same losses, and they are those of the views: three epochs see two."""
+    seen, rows, see_step = [], {}, step.see_step
+    monkeypatch.setattr(step, "see_step", lambda *a, **k: seen.append(len(a[1])) or see_step(*a, **k))
+    for cached in (True, False):
+        folder = tmp_path / str(cached)
+        settings = Train(epochs=3, batch_size=4, augmented_views=2, cache_features=cached)
+        train(small.config(folder, learner=CoOp(depth=2), train=settings), Console(quiet=True))
+        rows[cached] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert len(seen) == (4 if cached else 0)  # two views, val and test
+        seen.clear()
+    for one, other in zip(rows[True], rows[False], strict=True):
+        assert_allclose(list(one["train"].values()), list(other["train"].values()), rtol=1e-5, atol=1e-7)
+    made = small.build(small.config(learner=CoOp(depth=2), train=Train(batch_size=4, augmented_views=2)))
+    split = made.splits(devices.mesh())["train"]
+    fit = Fit(made.config, made.network, made.frozen, split, split, devices.mesh())
+    marked = [
+        sum(int((batch.masks.sum((1, 2)) * batch.weight).sum()) for batch in map(gather, fit.batches(order)))
+        for order in range(1, 6)
+    ]
+    own = [view.records.masks.sum() for view in split.views]
+    assert marked == [own[0], own[1], own[0], own[1], own[0]] and own[0] != own[1]
 
 
 def test_what_is_kept_is_what_is_seen():

@@ -162,6 +162,7 @@ def card(config: Config, model_sha256: str, image_size: tuple[int, int], data: M
         "model_sha256": model_sha256,
         "protocol": {
             "image_size": list(image_size),
+            "augmentation": _augmentation(config),
             "threshold": 0.5,
             "dice": "mean over samples; empty on empty counts 1",
             "iou": "one ratio over all pixels of the split",
@@ -169,6 +170,13 @@ def card(config: Config, model_sha256: str, image_size: tuple[int, int], data: M
         },
         "data": dict(data),
     }
+
+
+def _augmentation(config: Config) -> str:
+    if not config.train.augment:
+        return "none"
+    views = config.train.augmented_views
+    return "anew in each step" if views is None else f"{views} fixed views of each image, one an epoch in turn"
 
 
 def load_learnt(folder: Path) -> tuple[Config, dict[str, np.ndarray], dict[str, Any]]:

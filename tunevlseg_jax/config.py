@@ -124,8 +124,10 @@ class Train:
       batch_size: records a step.
       augment: whether training images are augmented as in the paper: with probability 0.2 a small affine map, with 0.2
         other brightness and contrast.
+      augmented_views: in how many fixed augmented views training images are seen, an epoch one of them in turn, instead
+        of augmented anew in each step; the textual learners then look at each of them once. None for anew.
       cache_features: whether the model looks at an image once for all epochs where it always sees the same: with the
-        textual learners, in validation and testing, and in training without augmentation.
+        textual learners, in validation and testing, and in training without augmentation or in fixed views.
       seed: of initial values, order, augmentation and dropout.
       order_seed: of the order of the training records and of their augmentation, where it isn't `seed`; a sweep's
         trials share one order.
@@ -139,6 +141,7 @@ class Train:
     epochs: int = 20
     batch_size: int = 32
     augment: bool = True
+    augmented_views: int | None = None
     cache_features: bool = True
     seed: int = 0
     order_seed: int | None = None
@@ -201,6 +204,7 @@ def check(config: Config) -> None:
         "model.prompt_offset": config.model.prompt_offset >= 0,
         "train.epochs": config.train.epochs >= 1,
         "train.batch_size": config.train.batch_size >= 1,
+        "train.augmented_views": config.train.augmented_views is None or config.train.augmented_views >= 1,
         "train.patience": config.train.patience >= 1,
         "train.min_delta": 0 <= config.train.min_delta < float("inf"),
         "train.seed": 0 <= config.train.seed < 2**32,
@@ -223,6 +227,8 @@ def check(config: Config) -> None:
             for part in name.split("."):
                 value = getattr(value, part)
             raise UserError(f"{name} can't be {value}")
+    if config.train.augmented_views is not None and not config.train.augment:
+        raise UserError("train.augmented_views needs train.augment: there is nothing to see in views")
 
 
 def _line(error: Exception, path: str) -> int:

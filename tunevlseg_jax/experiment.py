@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from tunevlseg_jax import devices, pretrained, step
 from tunevlseg_jax import network as networks
 from tunevlseg_jax.config import Config, Data, Model, Precision
-from tunevlseg_jax.data import sets
+from tunevlseg_jax.data import sets, views
 from tunevlseg_jax.data.feed import Feed
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.loop import Split
@@ -126,13 +126,22 @@ class Experiment:
           UserError: as in `split`.
         """
         names = ("train", "val", "test") if "test" in sets.splits(self.config.data) else ("train", "val")
-        return {name: self.split(name, seen_once=True, mesh=mesh) for name in names}
+        splits = {name: self.split(name, seen_once=True, mesh=mesh) for name in names}
+        return splits | {"train": self._in_views(splits["train"])}
+
+    def _in_views(self, split: Split) -> Split:
+        """The training split with the augmented views that the configuration asks for."""
+        settings, feed = self.config.train, split.feed
+        numbers = range(1, (settings.augmented_views or 0) + 1)
+        records = [views.view(feed.records, number, settings.seed_of_order) for number in numbers]
+        return dataclasses.replace(split, views=tuple(dataclasses.replace(feed, records=one) for one in records))
 
     def sees_the_same(self, split: str) -> bool:
         """Whether a frozen model sees the same in an image of this split at every epoch and trial."""
         settings = self.config.train
         frozen = settings.tune == "prompts" and not self.config.learner.vision_prompts
-        return frozen and settings.cache_features and not (split == "train" and settings.augment)
+        anew = settings.augment and settings.augmented_views is None
+        return frozen and settings.cache_features and not (split == "train" and anew)
 
     def _see(self, images: Array) -> Seen:
         return step.see_step(self.frozen, images, network=self.network)

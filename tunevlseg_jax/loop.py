@@ -68,10 +68,17 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Split:
-    """Records at the model's size on their way to the devices, and the tokens of their phrases."""
+    """Records at the model's size on their way to the devices.
+
+    Attributes:
+      feed: the records as they are.
+      table: the tokens of their phrases.
+      views: the records in fixed augmented views; each epoch of training takes one of them in turn.
+    """
 
     feed: Feed
     table: Array
+    views: tuple[Feed, ...] = ()
 
     @property
     def records(self) -> Records:
@@ -112,8 +119,11 @@ class Fit:
 
     def batches(self, order: int) -> Iterator[Source]:
         """The training records in one of their orders, from 1, and augmented as it goes with that."""
-        settings = self.config.train
-        return self.train.feed.training(settings.batch_size, settings.seed_of_order, order, augment=settings.augment)
+        settings, feed, views = self.config.train, self.train.feed, self.train.views
+        if views:
+            feed = views[(order - 1) % len(views)]
+        fresh = settings.augment and not views
+        return feed.training(settings.batch_size, settings.seed_of_order, order, augment=fresh)
 
 
 def begin(trainable: Flat, hyper: Hyper, mesh: Mesh) -> Loop:

@@ -33,12 +33,27 @@ def augment(key: Array, images: Array, masks: Array) -> tuple[Array, Array]:
       Images and masks of the same shapes and types.
     """
     count, height, width, _ = images.shape
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
-    draws = jax.vmap(lambda one: jax.random.uniform(one, (8,)))(keys)
-    matrices = jax.vmap(affine, (0, None, None))(draws[:, :5], height, width)
-    images = jax.vmap(recolour)(jax.vmap(warp)(images, matrices), draws[:, 5:])
+    draws = draw(key, count)
+    matrices = affine_of(draws, height, width)
     grouped = masks.reshape(count, -1, height, width)
-    return images, jax.vmap(warp_masks)(grouped, matrices).reshape(masks.shape)
+    return augmented(images, draws), jax.vmap(warp_masks)(grouped, matrices).reshape(masks.shape)
+
+
+def draw(key: Array, count: int) -> Array:
+    """(count, 8) uniform in [0, 1), what decides on the augmentation of each image."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+    return jax.vmap(lambda one: jax.random.uniform(one, (8,)))(keys)
+
+
+def affine_of(draws: Array, height: int, width: int) -> Array:
+    """(image, 2, 3) the affine map of each image; see `affine`."""
+    return jax.vmap(affine, (0, None, None))(draws[:, :5], height, width)
+
+
+def augmented(images: Array, draws: Array) -> Array:
+    """(image, height, width, 3) uint8 images, moved and recoloured as `draws` (image, 8) decide."""
+    _, height, width, _ = images.shape
+    return jax.vmap(recolour)(jax.vmap(warp)(images, affine_of(draws, height, width)), draws[:, 5:])
 
 
 def affine(draws: Array, height: int, width: int) -> Array:

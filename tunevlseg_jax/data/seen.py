@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +12,8 @@ from jax import Array
 from jax.sharding import Mesh
 from rich.progress import track
 
-from tunevlseg_jax import cache, devices
-from tunevlseg_jax.files import writing
+from tunevlseg_jax import devices
+from tunevlseg_jax.data.scratch import scratch
 
 BATCH = 16
 """Images looked at together."""
@@ -42,7 +40,7 @@ def seen_once(images: np.ndarray, see: Callable[[Array], Any], mesh: Mesh) -> An
         padded = np.pad(taken, ((0, size - len(taken)), (0, 0), (0, 0), (0, 0)), mode="edge")
         found = jax.tree.map(np.asarray, see(devices.shared_out(jnp.asarray(padded), mesh)))
         if kept is None:
-            kept = jax.tree.map(lambda array: _file(len(images), array), found)
+            kept = jax.tree.map(lambda array: scratch((len(images), *array.shape[1:]), array.dtype), found)
         for rows, leaf in zip(jax.tree.leaves(kept), jax.tree.leaves(found), strict=True):
             rows[start : start + len(taken)] = leaf[: len(taken)]
     return kept
@@ -52,13 +50,3 @@ def bytes_of_one(images: np.ndarray, see: Callable[[Array], Any]) -> int:
     """Bytes of what is seen in one image; nothing is computed."""
     found = jax.eval_shape(see, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(found))
-
-
-def _file(rows: int, like: np.ndarray) -> np.ndarray:
-    folder = cache.folder()
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            # Room for all of it now, instead of a bus error where the disk turns out to be full.
-            os.posix_fallocate(file.fileno(), 0, rows * like[:1].nbytes)
-            return np.memmap(file, like.dtype, "r+", shape=(rows, *like.shape[1:]))

@@ -1,0 +1,26 @@
+"""Arrays in files without a name: as large as the disk, and gone with the process."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import numpy as np
+
+from tunevlseg_jax import cache
+from tunevlseg_jax.files import writing
+
+
+def scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array of zeros in the cache folder.
+
+    Raises:
+      UserError: there is no room for it.
+    """
+    folder = cache.folder()
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # Room for all of it now, instead of a bus error where the disk turns out to be full.
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+            return np.memmap(file, dtype, "r+", shape=shape)
