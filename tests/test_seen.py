@@ -14,8 +14,9 @@ from rich.console import Console
 from tunevlseg_jax import devices, step
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.data.batch import gather
-from tunevlseg_jax.learners import VPT, CoCoOp, CoOp
+from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, ZeroShot
 from tunevlseg_jax.loop import Fit
+from tunevlseg_jax.models.stages import Words
 from tunevlseg_jax.train import train
 
 quick_compilation = small.quick_compilation
@@ -96,3 +97,21 @@ def test_what_is_kept_is_what_is_seen():
         assert isinstance(rows, np.memmap)
         assert_allclose(rows, expected, rtol=1e-5, atol=1e-6)
     assert feed._bytes == sum(rows.nbytes for rows in jax.tree.leaves(kept)) + feed.records.maps.nbytes
+
+
+@pytest.mark.parametrize("learner", [VPT(depth=2), ZeroShot()], ids=lambda learner: type(learner).__name__)
+def test_phrases_are_read_once_where_nothing_changes_that(learner):
+    made = small.build(small.config(learner=learner, train=settings()))
+    phrases, images = ["seven", "a photo of a two"], np.zeros((2, 96, 96, 3), np.uint8)
+    read, tokens = made.read(phrases), made.table(phrases)
+    assert isinstance(read, Words)
+    arguments = {**made.frozen, **made.trainable}, images, np.asarray([1, 0])
+    values = {"depth": np.int32(2), "dropout": np.float32(0)}
+    once, anew = (jax.jit(made.network.logits)(*arguments, table, **values) for table in (read, tokens))
+    assert_allclose(once, anew, rtol=1e-5, atol=1e-6)
+
+
+def test_learnt_words_and_tuned_towers_are_read_anew():
+    for changes in ({"learner": CoOp(depth=2)}, {"learner": ZeroShot(), "train": settings(tune="all")}):
+        made = small.build(small.config(**changes))
+        assert made.read(["seven"]).shape == made.table(["seven"]).shape

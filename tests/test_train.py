@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import cv2
+import jax
 import numpy as np
 import pytest
 import small
@@ -257,7 +258,7 @@ def probabilities_of(folder: Path, split: Split) -> list[np.ndarray]:
     params, found = {**made.frozen, **learnt}, []
     for image, prompt in zip(split.records.images, split.records.prompt, strict=True):
         batch = np.broadcast_to(image, (predict.BATCH, *image.shape))
-        row = split.table[prompt : prompt + 1]
+        row = jax.tree.map(lambda rows, prompt=prompt: rows[prompt : prompt + 1], split.table)
         found.append(np.asarray(step.predict_step(params, batch, row, hyper, network=made.network))[0])
     return found
 

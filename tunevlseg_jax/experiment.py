@@ -20,7 +20,7 @@ from tunevlseg_jax.data.feed import Feed
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.loop import Split
 from tunevlseg_jax.models import AnyModelConfig
-from tunevlseg_jax.models.stages import Seen
+from tunevlseg_jax.models.stages import Seen, Words
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.partition import Flat, split
 from tunevlseg_jax.pretrained import Pretrained
@@ -117,7 +117,7 @@ class Experiment:
         records = sets.load(data, name, self.image_size, complete=complete)
         see = self._see if seen_once and self.sees_the_same(name) else None
         feed = Feed(records, mesh or devices.mesh(), data.placement, data.workers, see)
-        return Split(feed, self.table(records.phrases))
+        return Split(feed, self.read(records.phrases))
 
     def splits(self, mesh: Mesh) -> dict[str, Split]:
         """What a run of this configuration trains on and is scored on: train, val, and test where there is one.
@@ -145,6 +145,16 @@ class Experiment:
 
     def _see(self, images: Array) -> Seen:
         return step.see_step(self.frozen, images, network=self.network)
+
+    def read(self, phrases: Sequence[str]) -> Array | Words:
+        """What a step takes of phrases: what the model reads in them where nothing changes that, else their tokens.
+
+        Raises:
+          UserError: a phrase is too long.
+        """
+        table = self.table(phrases)
+        changes = self.network.learner.text_tokens > 0 or self.config.train.tune != "prompts"
+        return table if changes else step.read_step(self.frozen, table, network=self.network)
 
     def table(self, phrases: Sequence[str]) -> Array:
         """(phrases, length) int32 tokens, ready for the text tower.

@@ -21,6 +21,7 @@ from tunevlseg_jax.data.batch import Source
 from tunevlseg_jax.data.feed import Feed
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.metrics import Scores, Sums
+from tunevlseg_jax.models.stages import Words
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.optim import Progress, Schedule
 from tunevlseg_jax.partition import Flat
@@ -72,12 +73,12 @@ class Split:
 
     Attributes:
       feed: the records as they are.
-      table: the tokens of their phrases.
+      table: the tokens of their phrases, or what the model reads in them where that never changes.
       views: the records in fixed augmented views; each epoch of training takes one of them in turn.
     """
 
     feed: Feed
-    table: Array
+    table: Array | Words
     views: tuple[Feed, ...] = ()
 
     @property

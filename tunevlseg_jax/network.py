@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.models import AnyModel, AnyModelConfig
-from tunevlseg_jax.models.stages import Seen
+from tunevlseg_jax.models.stages import Seen, Words
 from tunevlseg_jax.models.upsampler import Upsampler
 from tunevlseg_jax.partition import Flat, flatten, module_parameters, nested, subtree
 from tunevlseg_jax.prompts import Learner, Prompts, Towers
@@ -51,7 +51,7 @@ class Network:
         params: Flat,
         images: Array | Seen,
         phrase: Array,
-        table: Array,
+        table: Array | Words,
         *,
         depth: Array,
         dropout: Array,
@@ -65,7 +65,8 @@ class Network:
             what `see` made of them, for a learner without vision prompts.
           phrase: (batch,) int32, rows of `table`.
           table: (phrases, length) int32, tokens of the distinct phrases; each goes through the text tower once,
-            unless the learner makes prompts of its own for every image.
+            unless the learner makes prompts of its own for every image. Or what `read` made of them, for a learner
+            without text prompts.
           depth: int32 scalar, see `Prompts`.
           dropout: float32 scalar, the learner's rate.
           key: of the dropout; None in evaluation.
@@ -82,9 +83,10 @@ class Network:
         seen = seen.repeated(len(phrase) // len(seen))
         prompts = self.learner.condition(learner_params, prompts, seen.pooled)
         if self.learner.per_image:
-            words = model.text(table[phrase], prompts)
+            words = model.text(cast(Array, table)[phrase], prompts)
         else:
-            words = jax.tree.map(lambda rows: rows[phrase], model.text(table, prompts))
+            read = table if isinstance(table, Words) else model.text(table, prompts)
+            words = jax.tree.map(lambda rows: rows[phrase], read)
         decoded = model.decode(seen, words)
         decoded = decoded._replace(logits=decoded.logits.astype(jnp.float32))
 
@@ -96,6 +98,10 @@ class Network:
     def see(self, params: Flat, images: Array) -> Seen:
         """What the model sees in images, (batch, height, width, 3) uint8, without vision prompts."""
         return self._vision(self._model(params), images, Prompts())
+
+    def read(self, params: Flat, table: Array) -> Words:
+        """What the model reads in phrases, (phrases, length) int32 tokens, without text prompts."""
+        return self._model(params).text(table, Prompts())
 
     def _model(self, params: Flat) -> AnyModel:
         weights = {path: array.astype(self.dtype) for path, array in subtree(params, "model").items()}

@@ -59,7 +59,7 @@ def main() -> None:
     output = Path(options.output)
     _check_output(output, names.values())
     made, learnt = artefacts.restore(Path(options.run), options.checkpoint)
-    table = made.table([options.prompt])
+    table = made.read([options.prompt])
     params = {**made.frozen, **learnt}
     hyper = jax.tree.map(lambda values: values[0], made.hyper())
     console = Console()

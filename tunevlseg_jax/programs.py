@@ -54,7 +54,7 @@ def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
     frozen = devices.replicated(made.frozen, mesh)
     source = random_source(size, made.image_size, mesh, augmented=made.config.train.augment)
     batch = jax.jit(gather)(source._replace(draw=None))
-    table = devices.replicated(made.table(["polyp"]), mesh)
+    table = devices.replicated(made.read(["polyp"]), mesh)
 
     def train(name: str, source: Source, trials: int = 1) -> Program:
         trainable, hyper = devices.replicated(_repeated(made, trials), mesh)
@@ -117,7 +117,7 @@ def training(made: Experiment, mesh: Mesh, batch: int) -> Any:
     state = jax.eval_shape(lambda tree: step.init(jax.tree.map(lambda a: a[None], tree), made.hyper()), made.trainable)
     numbers = Rows(None, None, rows(jnp.uint8), rows(jnp.uint8), rows(jnp.int32), rows(jnp.float32))
     source = Source(rows(jnp.uint8, *made.image_size, 3), rows(jnp.uint8, *made.image_size), numbers)
-    arguments = like(state), like(made.frozen), source, like(made.table(["polyp"]))
+    arguments = like(state), like(made.frozen), source, like(made.read(["polyp"]))
     return step.train_step.trace(*arguments, network=made.network, schedule=Schedule(0, 0))
 
 

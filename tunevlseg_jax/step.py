@@ -15,7 +15,7 @@ from tunevlseg_jax.data.batch import Batch, Source, gather
 from tunevlseg_jax.losses import dice_ce
 from tunevlseg_jax.metrics import Scores, Sums
 from tunevlseg_jax.models.resize import resize_grid
-from tunevlseg_jax.models.stages import Seen
+from tunevlseg_jax.models.stages import Seen, Words
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.optim import Schedule
 from tunevlseg_jax.partition import Flat
@@ -77,7 +77,7 @@ def train_step(
     state: State,
     frozen: Flat,
     source: Source,
-    table: Array,
+    table: Array | Words,
     *,
     network: Network,
     schedule: Schedule,
@@ -88,7 +88,7 @@ def train_step(
       state: before; its buffers are given away.
       frozen: parameters that don't train, shared by the trials and untouched.
       source: of the batch, which the trials share.
-      table: (phrases, length) int32, tokens.
+      table: (phrases, length) int32, tokens; or what the model reads in them, see `Network.logits`.
       network: what to run.
       schedule: of the learning rate.
 
@@ -117,7 +117,7 @@ def train_step(
 
 @partial(jax.jit, static_argnames="network")
 def eval_step(
-    trainable: Flat, frozen: Flat, batch: Batch, table: Array, hyper: Hyper, *, network: Network
+    trainable: Flat, frozen: Flat, batch: Batch, table: Array | Words, hyper: Hyper, *, network: Network
 ) -> tuple[Sums, Scores]:
     """Scores every trial on one batch: the sums without padding, and each sample's, (trials, batch)."""
 
@@ -135,8 +135,14 @@ def see_step(frozen: Flat, images: Array, *, network: Network) -> Seen:
 
 
 @partial(jax.jit, static_argnames="network")
+def read_step(frozen: Flat, table: Array, *, network: Network) -> Words:
+    """What a model whose text tower nothing changes reads in phrases; see `Network.read`."""
+    return network.read(frozen, table)
+
+
+@partial(jax.jit, static_argnames="network")
 def logits_step(
-    params: Flat, images: Array | Seen, phrase: Array, table: Array, hyper: Hyper, *, network: Network
+    params: Flat, images: Array | Seen, phrase: Array, table: Array | Words, hyper: Hyper, *, network: Network
 ) -> Array:
     """Logits of the mask that each image is asked for; arguments as in `Network.logits` and `predict_step`.
 
@@ -147,13 +153,13 @@ def logits_step(
 
 
 @partial(jax.jit, static_argnames="network")
-def predict_step(params: Flat, images: Array, table: Array, hyper: Hyper, *, network: Network) -> Array:
+def predict_step(params: Flat, images: Array, table: Array | Words, hyper: Hyper, *, network: Network) -> Array:
     """Probabilities of the mask that one phrase asks for, in every image.
 
     Args:
       params: every parameter, without a trial axis.
       images: (batch, height, width, 3) uint8, RGB.
-      table: (1, length) int32, tokens of the phrase.
+      table: (1, length) int32, tokens of the phrase; or what the model reads in it.
       hyper: of one trial, without a trial axis.
       network: what to run.
 
@@ -164,7 +170,9 @@ def predict_step(params: Flat, images: Array, table: Array, hyper: Hyper, *, net
     return jax.nn.sigmoid(network.logits(params, images, phrase, table, depth=hyper.depth, dropout=hyper.dropout))
 
 
-def _scores(network: Network, params: Flat, batch: Batch, table: Array, hyper: Hyper, key: Array | None) -> Scores:
+def _scores(
+    network: Network, params: Flat, batch: Batch, table: Array | Words, hyper: Hyper, key: Array | None
+) -> Scores:
     """Scores at the size of the masks, to which the logits are resized (bilinear) where it isn't the images'."""
     logits = network.logits(
         params, batch.images, batch.phrase, table, depth=hyper.depth, dropout=hyper.dropout, key=key
