@@ -89,6 +89,11 @@ def test_nobody_imports_a_command(name):
     assert not ours(name) & COMMANDS
 
 
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in (*below("report"), f"{PACKAGE}.study")])
+def test_only_a_study_knows_the_report(name):
+    assert "report" not in parts(ours(name))
+
+
 @pytest.mark.parametrize("name", below("data"))
 def test_data_knows_no_model_and_no_learner(name):
     assert not parts(ours(name)) & {"models", "learners", "conversion", "step", "loop", "optim"}

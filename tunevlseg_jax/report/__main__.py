@@ -1,0 +1,130 @@
+"""Makes tables of all runs under a folder: `python -m tunevlseg_jax.report --runs runs --output report`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from tunevlseg_jax import command
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.files import replacing, write_csv
+from tunevlseg_jax.report import cells as cell_rules
+from tunevlseg_jax.report import headings, markup, runs, tables, words
+from tunevlseg_jax.report.cells import Cells
+from tunevlseg_jax.report.runs import Run, Skipped
+from tunevlseg_jax.report.table import Table
+
+PROGRAM = "python -m tunevlseg_jax.report"
+REPORT_FILE, LATEX_FILE, CELLS_FILE = "report.md", "tables.tex", "cells.csv"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to report on, and where to.
+
+    Attributes:
+      runs: folder of runs and studies, at any depth.
+      output: folder for the report; files of an earlier one are replaced.
+      words: how many of the nearest words to tell of each learnt context vector; 0 for none, without loading models.
+    """
+
+    runs: str
+    output: str = "report"
+    words: int = 3
+
+
+def main() -> None:
+    """Gathers, makes the report, and shows its first table."""
+    report(command.options(Options, PROGRAM, __doc__ or ""), Console())
+
+
+def report(options: Options, console: Console) -> Cells:
+    """Writes the report, and returns what it is of.
+
+    Raises:
+      UserError: there is no run, or the report can't be written.
+    """
+    output = Path(options.output)
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file, not a folder for the report; choose another --output")
+    if options.words < 0:
+        raise UserError(f"words can't be {options.words}")
+    found, skipped = runs.gather(Path(options.runs))
+    if not found:
+        told = f": {skipped[0].path}: {skipped[0].reason}" if skipped else ""
+        more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        raise UserError(f"there is no run to report on in {options.runs}{told}{more}")
+    cells = cell_rules.choose(found)
+    made, missing = tables.tables(cells)
+    if options.words:
+        near, unread = words.words(cells, options.words)
+        made += [near] if near is not None else []
+        missing += unread
+    left_out = [*skipped, *cells.left_out]
+    for table in made:
+        write_csv(output / f"{table.name}.csv", markup.csv_rows(table))
+    write_csv(output / CELLS_FILE, _cell_rows(cells))
+    _write(output / LATEX_FILE, markup.document(made))
+    _write(output / REPORT_FILE, _markdown(options, found, cells, made, missing, left_out))
+    console.print(markup.terminal(made[0]))
+    console.print(
+        f"{_counted(len(found), 'run')}, {_counted(len(cells.by_key), 'cell')}; report: {output / REPORT_FILE}"
+    )
+    for one in left_out:
+        console.print(f"skipped: {one.path}: {one.reason}", soft_wrap=True, markup=False, highlight=False)
+    return cells
+
+
+def _cell_rows(cells: Cells) -> list[dict[str, object]]:
+    """A row for every cell: its scores, and the runs that stand for it."""
+    rows = []
+    for row in cells.rows:
+        for cell in cells.of(row):
+            told: dict[str, object] = dict(cell.key._asdict())
+            for metric in ("dice", "iou", "sample_iou", "hd95_both_nonempty", "surface_dice_2px"):
+                score = cell.score(metric)
+                told |= {metric: score and score.mean, f"{metric}_std": score and score.std}
+            told |= {"records": cell.records, "from": "card" if cell.from_card else "evaluations"}
+            told |= {"configurations": cell.configurations, "seeds": len(cell.runs)}
+            rows.append(told | {"runs": " ".join(str(run.folder) for run in cell.runs)})
+    return rows
+
+
+def _markdown(
+    options: Options,
+    found: Sequence[Run],
+    cells: Cells,
+    made: Sequence[Table],
+    missing: Sequence[str],
+    left_out: Sequence[Skipped],
+) -> str:
+    """The whole report."""
+    count = f"{_counted(len(found), 'run')} under `{options.runs}` in {_counted(len(cells.by_key), 'cell')}"
+    parts = [f"# Report\n\n{count}, made by `{PROGRAM}`.\n", *map(markup.markdown, made)]
+    if missing:
+        parts.append("## Not made\n\n" + "".join(f"- {markup.markdown_text(line)}\n" for line in missing))
+    standing = [
+        f"- {markup.markdown_text(headings.place(cell.key))}: {', '.join(f'`{run.folder}`' for run in cell.runs)}\n"
+        for row in cells.rows
+        for cell in cells.of(row)
+    ]
+    parts.append("## Runs that stand for cells\n\n" + "".join(standing))
+    lines = [f"- {markup.markdown_text(str(one.path))}: {markup.markdown_text(one.reason)}\n" for one in left_out]
+    parts.append("## Skipped\n\n" + ("".join(lines) or "Nothing.\n"))
+    return "\n".join(parts)
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    command.run(main)
