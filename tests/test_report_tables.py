@@ -318,8 +318,8 @@ def table_of(words: str) -> Table:
 
 @given(NASTY)
 def test_names_come_out_of_markdown_as_they_went_in(words):
-    html = MarkdownIt("commonmark").enable("table").parse(markup.markdown(table_of(words)))
     plain = " ".join(words.split())
+    html = MarkdownIt("commonmark").enable("table").parse(markup.markdown(table_of(plain)))
     inline = [token for token in html if token.type == "inline"]
     texts = ["".join(child.content for child in token.children if child.type == "text") for token in inline]
     assert texts[0] == texts[-1] == texts[-2] == plain or not plain
