@@ -70,13 +70,17 @@ def model_folder() -> Path:
         decoder_hidden=32,
         image_size=IMAGE,
     )
+    pretrained.save(FOLDER / "model", Pretrained(config, random_weights(config), tokenizer, ""), {"made by": "tests"})
+    return FOLDER / "model"
+
+
+def random_weights(config: CLIPSegConfig) -> dict[str, np.ndarray]:
+    """Such that no stage is idle."""
     rng = np.random.default_rng(7)
-    weights = {
+    return {
         path: (path.endswith("scale") + 0.15 * rng.normal(size=shape)).astype(np.float32)
         for path, shape in shapes(config).items()
     }
-    pretrained.save(FOLDER / "model", Pretrained(config, weights, tokenizer, ""), {"made by": "tests"})
-    return FOLDER / "model"
 
 
 def config(workdir: Path | str = "unused", **changes) -> Config:

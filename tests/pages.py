@@ -1,0 +1,146 @@
+"""The pages of the documentation: their commands, code blocks, links and what stands in `code`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import small
+
+PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (small.ROOT / "docs").glob("*.md")))
+COMMANDS = ("", "bash")
+"""What stands behind the fence of a block of commands."""
+SHOWN = ("text", "csv", "python", "math")
+"""What stands behind the fence of any other block."""
+BETWEEN = ("&&", "&", ";", "|")
+"""What separates two commands of a line."""
+FENCE = re.compile(r"^ *```(.*)$")
+
+
+class Block(NamedTuple):
+    """A fenced block: where its first line stands, from 1, what stands behind its fence, its lines and what is above."""
+
+    line: int
+    kind: str
+    lines: tuple[str, ...]
+    above: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a page.
+
+    Attributes:
+      where: page and line.
+      words: as a shell splits it.
+      environment: the variables that are set for it.
+    """
+
+    where: str
+    words: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return shlex.join(self.words)
+
+
+def text(page: str) -> str:
+    return (small.ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """The fenced blocks of a page."""
+    start, kind, above, inside = 0, "", "", list[str]()
+    for number, line in enumerate(text(page).splitlines(), 1):
+        fence = FENCE.match(line)
+        if fence and not start:
+            start, kind, inside = number + 1, fence[1].strip(), []
+        elif fence:
+            yield Block(start, kind, tuple(inside), above)
+            start, above = 0, ""
+        elif start:
+            inside.append(line)
+        elif line.strip():
+            above = line
+
+
+def prose(page: str) -> str:
+    """A page without its fenced blocks."""
+    kept, inside = [], False
+    for line in text(page).splitlines():
+        if FENCE.match(line):
+            inside = not inside
+        elif not inside:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def commands(page: str) -> Iterator[Command]:
+    """The commands of a page's blocks, in their order; a line's end in "\\" goes on with the next one."""
+    for block in blocks(page):
+        if block.kind not in COMMANDS:
+            continue
+        started = ""
+        for number, line in enumerate(block.lines, block.line):
+            started += line
+            if started.endswith("\\"):
+                started = started[:-1]
+                continue
+            yield from split(f"{page}:{number}", started)
+            started = ""
+
+
+def inline(page: str) -> Iterator[Command]:
+    """The commands that stand in a page's prose."""
+    for code in codes(page):
+        if code.startswith("python -m "):
+            yield from split(page, code)
+
+
+def codes(page: str) -> list[str]:
+    """What stands in `code` in a page's prose, on one line each."""
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose(page))]
+
+
+def split(where: str, line: str) -> Iterator[Command]:
+    """The commands of a line."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words = list[str]()
+    for word in [*lexer, ";"]:
+        if word not in BETWEEN:
+            words.append(word)
+        elif words:
+            first = next(number for number, each in enumerate(words) if not re.match(r"\w+=", each))
+            environment = [tuple(each.split("=", 1)) for each in words[:first]]
+            yield Command(where, tuple(words[first:]), tuple((name, value) for name, value in environment))
+            words = []
+
+
+def links(page: str) -> list[str]:
+    """The targets of a page's links."""
+    return re.findall(r"\]\(([^)\s]+)\)", prose(page))
+
+
+def anchors(page: str) -> set[str]:
+    """What a link may name of a page: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def written(page: str) -> dict[str, str]:
+    """The files that a page shows in full: each block's that has its name in `code` on the line above."""
+    return {
+        named[-1]: "\n".join(block.lines) + "\n"
+        for block in blocks(page)
+        if block.kind == "csv" and (named := re.findall(r"`([^`]+)`", block.above))
+    }
+
+
+def exists(path: str, page: str) -> bool:
+    """Whether a link's or a code's path leads to something, from a page or from the repository."""
+    return (small.ROOT / page).parent.joinpath(path).exists() or Path(small.ROOT, path).exists()

@@ -1,0 +1,175 @@
+"""Tests of the pages: every command parses, and runs for a newcomer; what they name, link to and count is there."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import newcomer
+import pages
+import pytest
+import small
+from pages import PAGES, Command
+
+from tunevlseg_jax import command, network
+from tunevlseg_jax import config as configuration
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.data.audit.findings import KINDS
+from tunevlseg_jax.data.builders import PUBLIC
+from tunevlseg_jax.learners import LEARNERS
+from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.models.cris import CRISConfig
+from tunevlseg_jax.network import Network
+from tunevlseg_jax.space import Choice
+
+COMMANDS = {str(one): one for page in PAGES for one in (*pages.commands(page), *pages.inline(page))}
+PARSED = {text: one for text, one in COMMANDS.items() if text not in newcomer.OTHERS}
+
+
+class Parsed(Exception):
+    """Ends a command when its options have been read; holds them."""
+
+
+def options(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]):
+    """What a command line of ours gives its command."""
+    parse = command._parse
+
+    def stop(*arguments):
+        raise Parsed(parse(*arguments))
+
+    monkeypatch.chdir(small.ROOT)
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "_parse", stop)
+        patch.setattr(sys, "argv", list(words[2:]))
+        try:
+            newcomer.main(words[2])()
+        except Parsed as parsed:
+            return parsed.args[0]
+    raise AssertionError(f"{words} ended without reading its options")
+
+
+@pytest.mark.parametrize("one", [pytest.param(one, id=f"{one.where} {text}") for text, one in PARSED.items()])
+def test_a_command_parses(one: Command, monkeypatch):
+    match one.words:
+        case ("pip", "install", *rest):
+            named = re.findall(r"\.\[(\w+(?:,\w+)*)\]", " ".join(rest))
+            known = tomllib.loads(pages.text("pyproject.toml"))["project"]["optional-dependencies"]
+            assert {extra for extras in named for extra in extras.split(",")} <= known.keys()
+        case ("python", "-c", code):
+            compile(code, one.where, "exec")
+        case ("python", "-m", module, *rest) if module.split(".")[0] in ("tunevlseg_jax", "conversion"):
+            if "--help" in rest:
+                with pytest.raises(SystemExit, match="0"):
+                    options(monkeypatch, one.words)
+                return
+            found = options(monkeypatch, one.words)
+            config = found if isinstance(found, Config) else getattr(found, "config", None)
+            if isinstance(config, Config):
+                configuration.check(config)
+        case _:
+            raise AssertionError(f"{one.where}: what is {one}? Nothing here can parse it; if that must be, say why")
+
+
+def test_nothing_is_left_out():
+    """Every block is one of commands or says what else it is, and every exception is used."""
+    for page in PAGES:
+        for block in pages.blocks(page):
+            assert block.kind in (*pages.COMMANDS, *pages.SHOWN), f"{page}:{block.line} is a block of {block.kind!r}"
+            if block.kind not in pages.COMMANDS:
+                assert not any(line.startswith(("python -m ", "pip ")) for line in block.lines), f"{page}:{block.line}"
+    assert newcomer.OTHERS.keys() <= COMMANDS.keys()
+    assert newcomer.ELSEWHERE.keys() <= COMMANDS.keys()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for link in pages.links(page):
+        path, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        assert not path or pages.exists(path, page), f"{page}: {link}"
+        target = str((small.ROOT / page).parent.joinpath(path).resolve().relative_to(small.ROOT)) if path else page
+        assert not anchor or anchor in pages.anchors(target), f"{page}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_named_is_there(page):
+    """Files of the repository, options, and fields of the configuration."""
+    for code in pages.codes(page):
+        if re.match(r"(tunevlseg_jax|configs|conversion|tests|docs)/", code):
+            assert pages.exists(code, page), f"{page}: {code}"
+        for option in re.findall(r"(?<![\w-])--[a-z][\w.-]*", code):
+            assert option in known_options() or code.startswith("pip "), f"{page}: {option}"
+        if re.fullmatch(r"(model|learner|data|optim|train)\.[a-z_.]+", code):
+            option = f"--{code.replace('_', '-')}"
+            assert any(name == option or name.startswith(f"{option}.") for name in known_options()), f"{page}: {code}"
+
+
+@cache
+def known_options() -> set[str]:
+    """Every option that some command of ours has, as its --help tells."""
+    found = {"--help", "--config"}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for words in newcomer.HELP:
+            told = newcomer.printed(monkeypatch, newcomer.main(words[0]), *words[1:], "--help")
+            found |= set(re.findall(r"--[a-z][\w.-]*", told))
+    return found
+
+
+def test_numbers_of_parameters_are_counted():
+    """The table of docs/learners.md, at the sizes of the public models and the configurations' depth."""
+    rows = re.findall(r"^\| (\w[\w ]*?) \|.*\| ([\d,]+) \| ([\d,]+|–) \|$", pages.text("docs/learners.md"), re.MULTILINE)
+    told = {name.replace(" ", ""): numbers for name, *numbers in rows}
+    assert told.keys() == {learner.__name__ for learner in LEARNERS} | {"upsampler"}
+    for learner in LEARNERS:
+        assert told[learner.__name__] == [counted(sizes, learner) for sizes in (CLIPSegConfig(), CRISConfig())]
+    bare = [counted(sizes, None) for sizes in (CLIPSegConfig(), CRISConfig())]
+    assert told["upsampler"] == bare
+
+
+def counted(sizes: CLIPSegConfig | CRISConfig, learner) -> str:
+    """The number of parameters that a learner trains on a model, or the upsampler's where there is none."""
+    towers = sizes.towers(lambda words: jnp.zeros((len(words.split()), sizes.text.width)))
+    if learner is not None and learner.vision_prompts and towers.vision_width is None:
+        return "–"
+    made = Network(sizes, network.ZeroShot() if learner is None else learner(), "none" if learner else "blend")
+    params = jax.eval_shape(lambda key: made.init(key, {}, towers), jax.random.key(0))
+    return f"{sum(leaf.size for leaf in params.values()):,}"
+
+
+def test_ranges_are_those_that_a_sweep_searches():
+    page = pages.text("docs/learners.md").partition("## Hyperparameters")[2]
+    for learner in LEARNERS:
+        row = next(line for line in page.splitlines() if line.replace(" ", "").startswith(f"|{learner.__name__}|"))
+        for name, searched in learner.space.items():
+            values = searched.values if isinstance(searched, Choice) else ()
+            assert f"`learner.{name}`" in row and all(str(value) in row for value in values if value not in (True, False))
+
+
+def test_data_sets_are_as_the_code_has_them():
+    page = pages.text("docs/datasets.md")
+    for name, builder in PUBLIC.items():
+        assert re.search(rf"^\| `{name}` .* \| {' / '.join(map(str, builder.sizes))} \|", page, re.MULTILINE), name
+    for kind, severity in KINDS.items():
+        (row,) = re.findall(rf"^\|(.*){kind}: ", page, re.MULTILINE)
+        assert ("|" in row) == (severity == "warning"), kind
+
+
+def test_the_example_of_a_learner_is_one():
+    (block,) = [block for block in pages.blocks("docs/extending.md") if block.kind == "python"]
+    found: dict = {"__name__": "example"}
+    exec(compile("\n".join(block.lines), "docs/extending.md", "exec"), found)
+    learner, towers = found["TiedVPT"](depth=2, max_depth=3), CLIPSegConfig().towers(jnp.zeros)
+    params = learner.init(jax.random.key(0), towers)
+    made = learner.prompts(params, jnp.asarray(2), dropout=jnp.asarray(0.0), key=None)
+    assert params["context"].shape == (1, 4, 768) and made.vision.shape == (3, 1, 4, 768)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_a_newcomer_runs_the_commands(page, monkeypatch, tmp_path):
+    newcomer.runs(page, monkeypatch, tmp_path)
