@@ -1,8 +1,8 @@
 """Someone who gives the commands of a page one after the other, with small stand-ins for what isn't here.
 
-What stands in: models of the public ones' formats with nine narrow blocks and random weights, under the names that pages
-give them; the tiny downloads of `official.py`, with annotations in medvlsm's format; noise in place of photographs. Runs
-have one epoch of a few small batches, studies few trials, times one repetition.
+What stands in: models of the public ones' formats with nine narrow blocks and random weights, under the names that
+pages give them; the tiny downloads of `official.py`, with annotations in medvlsm's format; noise in place of
+photographs. Runs have one epoch of a few small batches, studies few trials, times one repetition.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import importlib
 import importlib.util
 import io
 import shutil
-import sys
+import time
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,11 @@ OTHERS = {
 }
 """Commands of others, which aren't parsed: what they are."""
 
+TOPOLOGY = "compiles for minutes; tests/test_benchmark.py has a plan made for a slice"
+BENCHMARK = "python -m tunevlseg_jax.benchmark --config configs/clipseg_vpt.py --sizes clipseg-rd64"
 ELSEWHERE = {
+    f"{BENCHMARK} --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
+    f"{BENCHMARK} --train.batch-size 8 --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     "python -m tunevlseg_jax.sweep --config configs/clipseg_coop.py --data.name kvasir --study shared "
     "--storage postgresql+psycopg://user@host/name": "needs a server; tests/test_ledger.py starts one",
 }
@@ -113,7 +117,9 @@ def runs(page: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     for one in (*before, *pages.commands(page)):
         if str(one) not in {*OTHERS, *ELSEWHERE} and one.words[0] != "pip":  # what pip installs runs this test
             print(f"\n{one.where}: {one}")
+            started = time.perf_counter()
             give(one, monkeypatch)
+            print(f"({time.perf_counter() - started:.1f} s)")
 
 
 def give(one: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +130,7 @@ def give(one: Command, monkeypatch: pytest.MonkeyPatch) -> None:
             print(out)
             assert status == 0, f"{one.where}: {one}\n{err}"
         case ("python", "-c", code):
-            exec(compile(code, one.where, "exec"), {})
+            exec(compile(code, one.where, "exec", dont_inherit=True), {})
         case ("python", "-m", module, *rest):
             try:
                 small.run(monkeypatch, main(module), *rest)

@@ -22,7 +22,7 @@ FENCE = re.compile(r"^ *```(.*)$")
 
 
 class Block(NamedTuple):
-    """A fenced block: where its first line stands, from 1, what stands behind its fence, its lines and what is above."""
+    """A fenced block: its first line's number, from 1, what stands behind its fence, its lines, and the line above."""
 
     line: int
     kind: str
