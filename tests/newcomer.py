@@ -1,8 +1,9 @@
 """Someone who gives the commands of a page one after the other, with small stand-ins for what isn't here.
 
-What stands in: models of the public ones' formats with nine narrow blocks and random weights, under the names that
-pages give them; the tiny downloads of `official.py`, with annotations in medvlsm's format; noise in place of
-photographs. Runs have one epoch of a few small batches, studies few trials, times one repetition.
+What stands in: models of the public ones' formats with five narrow blocks and random weights, under the names that
+pages give them and for the embedded CLIPSeg; the tiny downloads of `official.py`, with annotations in medvlsm's format;
+noise in place of photographs. Runs have one epoch of two small batches, no more depth than blocks, studies two trials,
+times one repetition.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ from conversion.cris_tensors import cris_rules
 from tunevlseg_jax import benchmark, command, pretrained, programs, sweep
 from tunevlseg_jax.config import Config, Scenes
 from tunevlseg_jax.data import speed
+from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.pretrained import Pretrained
 
-BLOCKS = 9
-"""As many as the configurations' depth."""
+BLOCKS = 5
+"""As many as the embedded model has, which pages speak of."""
 
 BEFORE = {
     "README.md": ("python -m tunevlseg_jax.train --config configs/clipseg_finetune.py",),
@@ -148,20 +150,24 @@ def less(options: Any) -> Any:
 
 @less.register
 def _(config: Config) -> Config:
+    model, learner = config.model, config.learner
+    if model.checkpoint == "clipseg-tiny":
+        model = dataclasses.replace(model, checkpoint="checkpoints/clipseg-rd64")
+    if isinstance(learner, ContextLearner):
+        learner = dataclasses.replace(learner, depth=min(learner.depth, BLOCKS))
     data = dataclasses.replace(config.data, scenes=Scenes(train=6, val=3, test=3))
-    train = dataclasses.replace(config.train, epochs=1, batch_size=4)
-    return dataclasses.replace(config, data=data, train=train)
+    train = dataclasses.replace(config.train, epochs=1, batch_size=4, augment=False)
+    return dataclasses.replace(config, model=model, learner=learner, data=data, train=train)
 
 
 @less.register
 def _(options: sweep.Options) -> sweep.Options:
-    trials, seeds = min(options.trials, 3), min(options.seeds, 2)
-    return dataclasses.replace(options, trials=trials, seeds=seeds, config=less(options.config))
+    return dataclasses.replace(options, trials=2, seeds=min(options.seeds, 2), config=less(options.config))
 
 
 @less.register
 def _(options: sweep.Replay) -> sweep.Replay:
-    return dataclasses.replace(options, trial=min(options.trial, 2))
+    return dataclasses.replace(options, trial=1)
 
 
 @less.register
@@ -185,7 +191,7 @@ def clipseg() -> Pretrained:
     assert isinstance(model.config, CLIPSegConfig)
     text = dataclasses.replace(model.config.text, blocks=BLOCKS, context_length=77)
     vision = dataclasses.replace(model.config.vision, blocks=BLOCKS)
-    config = dataclasses.replace(model.config, text=text, vision=vision, taps=(3, 5, 7))
+    config = dataclasses.replace(model.config, text=text, vision=vision, taps=(0, 2, 3))
     return Pretrained(config, small.random_weights(config), model.tokenizer, "")
 
 
