@@ -82,7 +82,7 @@ HELP = (
     ("tunevlseg_jax.sweep", "--config", "configs/clipseg_vpt.py"),
     ("tunevlseg_jax.benchmark", "--config", "configs/clipseg_vpt.py"),
     *(("tunevlseg_jax.prepare", what) for what in ("kvasir", "folder", "check")),
-    *((f"tunevlseg_jax.{name}",) for name in ("evaluate", "predict", "data.speed")),
+    *((f"tunevlseg_jax.{name}",) for name in ("evaluate", "predict", "report", "data.speed")),
     *((f"conversion.{name}",) for name in ("clipseg", "cris", "run", "tunevlseg")),
 )
 """The commands that tell every option."""
@@ -260,10 +260,10 @@ def downloads(folder: Path, rng: np.random.Generator) -> None:
             shutil.make_archive(str(folder / Path(file).stem), kind, source)
             shutil.rmtree(source)
         if annotated:
-            test_builders.annotate(folder / "medvlsm" / "data" / annotated, annotations(name, meant))
+            test_builders.annotate(folder / "medvlsm" / "data" / annotated, rows_of(name, meant))
 
 
-def annotations(name: str, meant: official.Meant) -> dict[str, list[tuple[str, str, dict]]]:
+def rows_of(name: str, meant: official.Meant) -> dict[str, list[tuple[str, str, dict]]]:
     """Rows of medvlsm's files by split."""
     rows: dict[str, list[tuple[str, str, dict]]] = {"train": [], "val": [], "test": []}
     for number, (image, masks) in enumerate(meant.masks.items()):
