@@ -91,14 +91,15 @@ def test_training_changes_what_trains_alone(config):
 
 
 @cache
-def gradient_program():
+def gradient_program(recompute="nothing"):
     """(loss, logits) and the gradient in what trains, as a function of that and of the depth."""
     made = small.build(CONFIG)
-    batch = gather(batches()[0])
+    network = dataclasses.replace(made.network, recompute=recompute)
+    batch, phrases = gather(batches()[0]), table()
 
     def loss(trainable, depth):
-        logits = made.network.logits(
-            {**made.frozen, **trainable}, batch.images, batch.phrase, table(), depth=depth, dropout=jnp.zeros(())
+        logits = network.logits(
+            {**made.frozen, **trainable}, batch.images, batch.phrase, phrases, depth=depth, dropout=jnp.zeros(())
         )
         return dice_ce(logits, batch.masks).sum(), logits
 
@@ -235,3 +236,17 @@ def test_half_precision_is_for_what_is_frozen():
     _, expected = train(full, begin(full, hyper(1)))
     assert losses.dtype == np.float32
     assert_allclose(losses, expected, rtol=0.02)
+
+
+@pytest.mark.parametrize("recompute", ["elementwise", "blocks"])
+def test_what_is_computed_anew_changes_nothing(recompute):
+    """Neither the loss nor its gradient; and it is computed: the program has more operations."""
+    made, depth = small.build(CONFIG), jnp.asarray(2)
+    programs = [gradient_program(), gradient_program(recompute)]
+    (usual, gradients), (other, others) = (program(made.trainable, depth) for program in programs)
+    assert_allclose(other[0], usual[0], rtol=1e-6)
+    largest = max(float(abs(gradient).max()) for gradient in gradients.values())
+    for path, gradient in gradients.items():
+        assert_allclose(others[path], gradient, rtol=1e-4, atol=1e-6 * largest)
+    less, more = (program.lower(made.trainable, depth).cost_analysis()["flops"] for program in programs)
+    assert more > less * (1.1 if recompute == "blocks" else 1)

@@ -11,7 +11,7 @@ from tunevlseg_jax import schema
 from tunevlseg_jax.data.prepared import Protocol
 from tunevlseg_jax.errors import UserError, nearest
 from tunevlseg_jax.learners import AnyLearner, ZeroShot
-from tunevlseg_jax.network import Upsampling
+from tunevlseg_jax.network import Recompute, Upsampling
 from tunevlseg_jax.partition import Tune
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -128,6 +128,9 @@ class Train:
         of augmented anew in each step; the textual learners then look at each of them once. None for anew.
       cache_features: whether the model looks at an image once for all epochs where it always sees the same: with the
         textual learners, in validation and testing, and in training without augmentation or in fixed views.
+      recompute: what the way back through the vision tower computes anew instead of keeping it from the way forward, to
+        take less memory: "nothing"; "elementwise", all but the results of matrix products; "blocks", all but what goes
+        from block to block. It changes results by rounding alone.
       seed: of initial values, order, augmentation and dropout.
       order_seed: of the order of the training records and of their augmentation, where it isn't `seed`; a sweep's
         trials share one order.
@@ -143,6 +146,7 @@ class Train:
     augment: bool = True
     augmented_views: int | None = None
     cache_features: bool = True
+    recompute: Recompute = "nothing"
     seed: int = 0
     order_seed: int | None = None
     order_skip: int = 0

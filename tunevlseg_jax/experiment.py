@@ -190,7 +190,9 @@ def assemble(config: Config, model: Pretrained) -> Experiment:
     sizes = model.config
     if config.train.tune != "all":
         sizes, weights = sizes.for_frozen_encoder(weights)
-    network = Network(sizes, config.learner, config.upsampling, dtype, config.model.prompt_offset)
+    network = Network(
+        sizes, config.learner, config.upsampling, dtype, config.model.prompt_offset, config.train.recompute
+    )
 
     def embed_words(phrase: str) -> Array:
         return jnp.asarray(weights["text_tower/token_embedding"])[model.tokenizer.words(phrase)]

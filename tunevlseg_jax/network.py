@@ -14,6 +14,7 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.models import AnyModel, AnyModelConfig
+from tunevlseg_jax.models.clip import Recompute
 from tunevlseg_jax.models.stages import Seen, Words
 from tunevlseg_jax.models.upsampler import Upsampler
 from tunevlseg_jax.partition import Flat, flatten, module_parameters, nested, subtree
@@ -38,6 +39,7 @@ class Network:
       upsampling: what the learnable upsampler does.
       dtype: what the model computes in; learner, upsampler, softmax, norms and loss stay in float32.
       prompt_offset: how many blocks late text prompts enter, see `Prompts.text_offset`.
+      recompute: what the way back through a vision transformer makes anew, see `VisionTower`.
     """
 
     config: AnyModelConfig
@@ -45,6 +47,7 @@ class Network:
     upsampling: Upsampling = "none"
     dtype: np.dtype = FLOAT32
     prompt_offset: int = 0
+    recompute: Recompute = "nothing"
 
     def logits(
         self,
@@ -108,7 +111,7 @@ class Network:
         return fill(self.config.build, weights)
 
     def _vision(self, model: AnyModel, images: Array, prompts: Prompts) -> Seen:
-        return model.vision(normalize(images, self.config).astype(self.dtype), prompts)
+        return model.vision(normalize(images, self.config).astype(self.dtype), prompts, self.recompute)
 
     def init(self, key: Array, model: Mapping[str, Array | np.ndarray], towers: Towers) -> Flat:
         """Every parameter: the model's given ones, and fresh ones for learner and upsampler.

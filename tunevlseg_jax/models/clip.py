@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -13,6 +16,8 @@ from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.models.stages import Words
 from tunevlseg_jax.prompts import Prompts, inject, insert
 
+Recompute = Literal["nothing", "elementwise", "blocks"]
+"""What the way back through a block makes anew instead of keeping it from the way forward."""
 LEGACY_END_TOKEN = 2
 """Configurations of OpenAI's checkpoints give 2 as the end token; the real one is then the largest id."""
 
@@ -108,12 +113,14 @@ class VisionTower(nnx.Module):
         self.post_norm = LayerNorm(config.width)
         self.projection = nnx.Linear(config.width, embedding_width, use_bias=False, rngs=rngs)
 
-    def __call__(self, images: Array, prompts: Prompts) -> tuple[list[Array], Array]:
+    def __call__(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> tuple[list[Array], Array]:
         """Looks at images.
 
         Args:
           images: (batch, height, width, 3), normalised; each side a multiple of the patch.
           prompts: `prompts.vision` goes in behind the patches, without positions, before the first norm.
+          recompute: "elementwise" keeps the results of matrix products with weights for the way back, "blocks" only
+            what goes from block to block.
 
         Returns:
           The output of every block with the next one's prompt already in it, (batch, 1 + patches + num_context,
@@ -137,7 +144,7 @@ class VisionTower(nnx.Module):
         states = []
         for number, block in enumerate(self.blocks):
             # The next prompt goes in before the state is handed out: a decoder sees what the next block sees.
-            x = inject(block(x), prompts.vision, prompts.depth, number + 1, end)
+            x = inject(_kept(block, recompute)(x), prompts.vision, prompts.depth, number + 1, end)
             states.append(x)
         return states, self.projection(self.post_norm(x[:, 0]))
 
@@ -149,3 +156,12 @@ class VisionTower(nnx.Module):
             return stored
         resized = resize_grid(stored[1:].reshape(side, side, -1).astype(jnp.float32), grid, "bicubic")
         return jnp.concatenate([stored[:1], resized.reshape(grid[0] * grid[1], -1).astype(stored.dtype)])
+
+
+def _kept(block: Block, recompute: Recompute) -> Callable[[Array], Array]:
+    """The block, keeping less for the way back."""
+    if recompute == "nothing":
+        return block
+    policies = jax.checkpoint_policies
+    kept = policies.nothing_saveable if recompute == "blocks" else policies.dots_with_no_batch_dims_saveable
+    return jax.checkpoint(lambda x: block(x), policy=kept)

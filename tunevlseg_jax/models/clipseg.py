@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.clip import TextConfig, TextTower, VisionConfig, VisionTower
+from tunevlseg_jax.models.clip import Recompute, TextConfig, TextTower, VisionConfig, VisionTower
 from tunevlseg_jax.models.layers import Block
 from tunevlseg_jax.models.stages import Decoded, Seen, Words
 from tunevlseg_jax.prompts import Prompts, Towers
@@ -97,9 +97,9 @@ class CLIPSeg(nnx.Module):
         """See `TextTower`."""
         return self.text_tower(tokens, prompts)
 
-    def vision(self, images: Array, prompts: Prompts) -> Seen:
+    def vision(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> Seen:
         """The tapped states in the decoder's width and the pooled image vector; see `VisionTower`."""
-        states, pooled = self.vision_tower(images, prompts)
+        states, pooled = self.vision_tower(images, prompts, recompute)
         taps = self.decoder.reduce([states[tap] for tap in self.config.taps])
         return Seen(taps, pooled, (images.shape[1], images.shape[2]))
 

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.clip import TextConfig, TextTower
+from tunevlseg_jax.models.clip import Recompute, TextConfig, TextTower
 from tunevlseg_jax.models.layers import LayerNorm, MixedAttention
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.models.resnet import STRIDE, BatchNorm, ConvNorm, ModifiedResNet, ResNetConfig, average_pool, fold
@@ -121,8 +121,10 @@ class CRIS(nnx.Module):
         """See `TextTower`."""
         return self.text_tower(tokens, prompts)
 
-    def vision(self, images: Array, prompts: Prompts) -> Seen:
+    def vision(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> Seen:
         """What the neck takes of C3, C4 and C5, see `ModifiedResNet`; the image vector is C5's mean over its grid.
+
+        Nothing that is learnt goes back through it, so there is nothing to `recompute`.
 
         Raises:
           ValueError: there are vision prompts, which a ResNet has no place for.
