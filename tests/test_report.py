@@ -174,6 +174,7 @@ def test_the_command(made, tmp_path, monkeypatch, capsys):
     assert "Data sets and combinations" in out and str(output / "report.md") in out
     assert re.search(rf"skipped: {made}/broken: can't read .*config.json", out)
     assert "broken" in (output / "report.md").read_text("utf-8").partition("## Skipped")[2]
+    (output / "table5.csv").write_text("of an earlier report")
     small.run(monkeypatch, command.main, "--runs", made, "--output", output)
     assert {path.name for path in output.iterdir()} == FILES
 

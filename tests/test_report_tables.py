@@ -365,12 +365,14 @@ def test_latex_compiles(two_sets, tmp_path):
     nasty = "".join(map(chr, range(32, 127))) + " -- ,, ?` !` äÉß ± † \N{MINUS SIGN} 中 \N{GREEK SMALL LETTER ALPHA}"
     folder = tmp_path / "tex"
     folder.mkdir()
-    (folder / "tables.tex").write_text(markup.document([*made, table_of(nasty)]), encoding="utf-8")
+    long = dataclasses.replace(table_of("long"), rows=table_of("long").rows * 100)
+    (folder / "tables.tex").write_text(markup.document([*made, table_of(nasty), long]), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 0, ended.stdout[-2000:]
     assert (folder / "tables.pdf").stat().st_size > 10_000
-    assert "Missing character" not in ended.stdout
+    assert not re.search("Missing character|Float too large|Overfull", ended.stdout)
+    assert f"({len(made) + 1 + 3} pages" in ended.stdout
 
 
 def test_csv_has_numbers_as_they_were_computed(two_sets):

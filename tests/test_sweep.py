@@ -33,6 +33,7 @@ from tunevlseg_jax.network import Network
 from tunevlseg_jax.optim import Schedule
 from tunevlseg_jax.partition import nested, split, subtree
 from tunevlseg_jax.prompts import Learner
+from tunevlseg_jax.report import runs
 from tunevlseg_jax.sampler import Sampler
 from tunevlseg_jax.step import Hyper
 from tunevlseg_jax.sweep import Options, Replay
@@ -132,6 +133,15 @@ def test_replayed_alone_a_trial_gives_the_same(unequal, tmp_path, number):
 def test_a_trial_that_diverged_keeps_its_curve(unequal):
     last = curve(unequal / "trials" / "001")[-1]
     assert not np.isfinite([last["train"]["loss"], last["val"]["loss"]]).all()
+
+
+def test_a_report_takes_the_trials_that_ended_well(unequal):
+    found, skipped = runs.gather(unequal)
+    assert [(run.folder.name, run.role, run.study) for run in found] == [
+        (f"{number:03d}", "trial", unequal) for number in (0, 2, 3)
+    ]
+    (left,) = skipped
+    assert left.path == unequal / "trials" / "001" and "failed trial" in left.reason
 
 
 def test_a_trials_folder_is_a_run_folder(unequal, monkeypatch, capsys):

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tunevlseg_jax import command
 from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import replacing, write_csv
+from tunevlseg_jax.files import replacing, write_csv, writing
 from tunevlseg_jax.report import cells as cell_rules
 from tunevlseg_jax.report import headings, markup, runs, tables, words
 from tunevlseg_jax.report.cells import Cells
@@ -64,6 +64,9 @@ def report(options: Options, console: Console) -> Cells:
         made += [near] if near is not None else []
         missing += unread
     left_out = [*skipped, *cells.left_out]
+    with writing(output):  # no table of an earlier report may stand beside this one's
+        for name in (*tables.NAMES, words.NAME):
+            (output / f"{name}.csv").unlink(missing_ok=True)
     for table in made:
         write_csv(output / f"{table.name}.csv", markup.csv_rows(table))
     write_csv(output / CELLS_FILE, _cell_rows(cells))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.table import Table as Terminal
@@ -43,11 +45,14 @@ PREAMBLE = r"""\documentclass{article}
 \usepackage[landscape,margin=1cm]{geometry}
 \usepackage{booktabs}
 \usepackage{graphicx}
+\setlength{\belowcaptionskip}{6pt}
 \pagestyle{empty}
 \begin{document}
 """
 """Of a document that compiles by itself; a paper that takes a table needs its packages."""
 END = "\\end{document}\n"
+PAGE = 36
+"""Rows of a table that fit on a page with the caption."""
 
 
 def markdown(table: Table) -> str:
@@ -74,7 +79,7 @@ def latex(table: Table) -> str:
     for row in table.rows:
         lines += [r"\midrule"] * row.ruled
         lines.append(_cells((*map(latex_text, row.labels), *(_latex_number(table, entry) for entry in row.entries))))
-    caption = " ".join((f"{table.title}.", table.caption, *table.notes))
+    caption = " ".join(filter(None, (f"{table.title}.", table.caption, *table.notes)))
     return "\n".join(
         (
             r"\begin{table}[p]",
@@ -94,8 +99,9 @@ def latex(table: Table) -> str:
 
 
 def document(tables: Sequence[Table]) -> str:
-    """All tables as a LaTeX document that compiles by itself."""
-    return PREAMBLE + "\\clearpage\n".join(map(latex, tables)) + END
+    """All tables as a LaTeX document that compiles by itself, each on a page, or on several."""
+    pages = itertools.chain.from_iterable(map(_pages, tables))
+    return PREAMBLE + "\\clearpage\n".join(map(latex, pages)) + END
 
 
 def csv_rows(table: Table) -> list[dict[str, Any]]:
@@ -154,6 +160,16 @@ def _latex_character(character: str) -> str:
     if "À" <= character <= "ÿ" and unicodedata.category(character)[0] == "L":
         return character
     return rf"\texttt{{U+{ord(character):04X}}}"
+
+
+def _pages(table: Table) -> Iterator[Table]:
+    """A table in parts that fit on a page, of which the first says everything."""
+    first, *others = (table.rows[start : start + PAGE] for start in range(0, len(table.rows), PAGE))
+    yield dataclasses.replace(table, rows=first)
+    for number, rows in enumerate(others, 2):
+        yield dataclasses.replace(
+            table, name=f"{table.name}-{number}", title=f"{table.title} (continued)", caption="", notes=(), rows=rows
+        )
 
 
 def _grouped_columns(table: Table) -> list[str]:

@@ -14,6 +14,8 @@ TITLES = {
     "table4": "Initial context (Table 4 of the paper)",
     "table5": "Learnable upsampler (Table 5 of the paper)",
 }
+NAMES = (*(f"table3_{metric}" for metric in scores.METRICS), "table4", "table5", "cross_data")
+"""Of all tables that there may be."""
 LEARNABLE = "learnable upsampler"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from functools import cache
 
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from tunevlseg_jax.report.runs import Run
 from tunevlseg_jax.report.table import Row, Table
 from tunevlseg_jax.tokenizer import Tokenizer
 
+NAME = "words"
 EMBEDDING = "text_tower/token_embedding"
 END_OF_WORD = "</w>"
 HEAD = ("model", "combination", "data set", "seed", "vector")
@@ -38,7 +41,8 @@ def words(cells: Cells, number: int) -> tuple[Table | None, list[str]]:
     Returns:
       The table, None where no learner prompts the text tower; and for each run that couldn't be looked at why.
     """
-    rows, missing = [], []
+    rows: list[Row] = []
+    unread: dict[str, list[Run]] = defaultdict(list)
     load = cache(pretrained.load)
     for cell in (cell for row in cells.rows for cell in cells.of(row)):
         for run in cell.runs:
@@ -47,16 +51,17 @@ def words(cells: Cells, number: int) -> tuple[Table | None, list[str]]:
             try:
                 near = nearest(run, load(run.config.model.checkpoint), number)
             except UserError as error:
-                missing.append(f"No words of {run.folder}: {error}.")
+                unread[str(error)].append(run)
                 continue
             place = (*scores.labels(cell.row), cell.key.data, str(run.config.train.seed))
             for vector, tokens in enumerate(near, 1):
                 told = [text for token, distance in tokens for text in (token, f"{distance:.3f}")]
                 rows.append(Row((*place, str(vector), *told), ruled=bool(rows) and vector == 1))
+    missing = [f"Words near what {_told(of)} learnt: {reason}." for reason, of in unread.items()]
     if not rows:
         return None, missing or ["Words near learnt prompts: not made, as no run's learner prompts the text tower."]
     told = [text for place in range(1, number + 1) for text in (f"token {place}", f"distance {place}")]
-    return Table("words", "Words near learnt prompts", CAPTION, (*HEAD, *told), (), tuple(rows)), missing
+    return Table(NAME, "Words near learnt prompts", CAPTION, (*HEAD, *told), (), tuple(rows)), missing
 
 
 def nearest(run: Run, model: Pretrained, number: int) -> list[list[tuple[str, float]]]:
@@ -94,6 +99,11 @@ def context(run: Run) -> np.ndarray:
         raise UserError(f"{run.folder / artefacts.LEARNT_FILE} doesn't hold what its learner learns") from error
     assert made.text is not None, "a learner that prompts the text tower"
     return np.asarray(made.text[0, 0])
+
+
+def _told(unread: Sequence[Run]) -> str:
+    more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+    return f"{unread[0].folder}{more}"
 
 
 def spelt(tokenizer: Tokenizer, token: int) -> str:
