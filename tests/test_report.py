@@ -160,7 +160,7 @@ def test_words_are_told_missing_where_the_model_is_another(made):
 
 
 def test_the_command(made, tmp_path, monkeypatch, capsys):
-    output = tmp_path / "report"
+    output = tmp_path / "report [bold]"
     (made / "broken").mkdir()
     (made / "broken" / "config.json").write_text("{")
     monkeypatch.setenv("COLUMNS", "200")

@@ -73,11 +73,13 @@ def report(options: Options, console: Console) -> Cells:
     _write(output / LATEX_FILE, markup.document(made))
     _write(output / REPORT_FILE, _markdown(options, found, cells, made, missing, left_out))
     console.print(markup.terminal(made[0]))
-    console.print(
-        f"{_counted(len(found), 'run')}, {_counted(len(cells.by_key), 'cell')}; report: {output / REPORT_FILE}"
-    )
-    for one in left_out:
-        console.print(f"skipped: {one.path}: {one.reason}", soft_wrap=True, markup=False, highlight=False)
+    lines = [
+        f"{_counted(len(found), 'run')}, {_counted(len(cells.by_key), 'cell')}",
+        f"report: {output / REPORT_FILE}; beside it {LATEX_FILE}, and a CSV of each table",
+        *(f"skipped: {one.path}: {one.reason}" for one in left_out),
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     return cells
 
 
