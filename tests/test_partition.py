@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import pytest
 import small
 
+from tunevlseg_jax import experiment
+from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate, ZeroShot
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.network import Network, shapes
@@ -85,8 +87,10 @@ def test_a_rule_that_matches_nothing_raises(tune):
 
 
 def test_nothing_to_train_raises():
-    with pytest.raises(ValueError, match=r"nothing to train.*train.tune is 'prompts'"):
-        split(parameters(ZeroShot(), "none"), "prompts")
+    config = small.config(learner=ZeroShot(), upsampling="none")
+    with pytest.raises(UserError, match=r"nothing to train.*train.tune is 'prompts'"):
+        experiment.build(config)
+    assert not experiment.build(config, trains=False).trainable
 
 
 def test_the_first_rule_that_matches_decides():

@@ -35,6 +35,7 @@ from tunevlseg_jax.partition import nested, split, subtree
 from tunevlseg_jax.prompts import Learner
 from tunevlseg_jax.report import runs
 from tunevlseg_jax.sampler import Sampler
+from tunevlseg_jax.shared import Shared
 from tunevlseg_jax.step import Hyper
 from tunevlseg_jax.sweep import Options, Replay
 
@@ -200,8 +201,9 @@ def test_seeds_repeat_the_best_trial(unequal, tmp_path):
 
 
 def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkeypatch):
-    made = experiment.build(small.config(learner=COOP))
-    fit = sweep._prepare(small.config(learner=COOP), options(tmp_path))[2]
+    shared = Shared(small.config(learner=COOP))
+    made = shared.experiment(small.config(learner=COOP))
+    fit = shared.fit(made.config, made)
     need = {size: planner.bytes_needed(made, fit, size) for size in (1, 3)}
     assert need[1] < need[3] < 3 * need[1] + 2**20
     monkeypatch.setattr(planner, "free_bytes", lambda fit: int(need[1] / planner.SHARE) + 1)
@@ -322,7 +324,7 @@ def test_a_study_of_another_configuration_is_refused(unequal, capsys, monkeypatc
 
 def test_sets_and_learners_have_a_study_each(tmp_path, monkeypatch):
     config = small.config(learner=COOP, data=Data(name="scenes/photo, scenes/xray"))
-    told = sweep._studies(options(tmp_path, config, learners="all"))
+    told = sweep._studies(options(tmp_path, config, learners="all"), Shared(config))
     assert len(told) == 12 and list(told)[:2] == ["s/scenes-photo.coop", "s/scenes-photo.cocoop"]
     assert told["s/scenes-xray.coop"].learner == COOP and told["s/scenes-xray.coop"].data.name == "scenes/xray"
     assert told["s/scenes-xray.maple"].learner == MaPLe()

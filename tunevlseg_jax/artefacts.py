@@ -208,7 +208,7 @@ def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, Fl
     config, learnt, data = load_learnt(folder)
     if checkpoint is not None:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, checkpoint=checkpoint))
-    made = experiment.build(config)
+    made = experiment.build(config, trains=False)
     if made.pretrained.sha256 != data["model_sha256"]:
         raise UserError(
             f"{config.model.checkpoint} is not the model that {folder} was trained on: its weights have sha256 "

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar, cast
 
 from tunevlseg_jax import schema
 from tunevlseg_jax.data.prepared import Protocol
@@ -14,6 +15,7 @@ from tunevlseg_jax.learners import AnyLearner, ZeroShot
 from tunevlseg_jax.network import Recompute, Upsampling
 from tunevlseg_jax.partition import Tune
 
+T = TypeVar("T")
 Precision = Literal["auto", "float32", "bfloat16"]
 Placement = Literal["auto", "resident", "streaming"]
 
@@ -184,22 +186,33 @@ class Config:
 
 
 def load(path: str) -> Config:
-    """The `config` that a Python file defines.
+    """The `config` that a Python file defines; raises as `defined` does."""
+    return defined(path, "config", Config)
+
+
+def defined(path: str, name: str, cls: type[T], *parts: type) -> T:
+    """The dataclass that a Python file defines.
+
+    Args:
+      path: of the file.
+      name: that it gives the dataclass.
+      cls: what that is.
+      parts: other classes that the file may make, beside those of a configuration.
 
     Raises:
-      UserError: there is no such file, it doesn't run, it doesn't define a `config`, or a field has a value of
-        another type; the message gives the nearest name for a misspelt field.
+      UserError: there is no such file, it doesn't run, it doesn't define `name`, or a field has a value of another
+        type; the message gives the nearest name for a misspelt field.
     """
     if not Path(path).is_file():
         raise UserError(f"there is no configuration {path}")
     try:
-        config = runpy.run_path(path).get("config")
+        value = runpy.run_path(path).get(name)
     except Exception as error:  # whatever a user's file may raise
-        raise UserError(f"{path}:{_line(error, path)} {_explain(error)}") from error
-    if not isinstance(config, Config):
-        raise UserError(f"{path} doesn't define `config = Config(...)`")
+        raise UserError(f"{path}:{_line(error, path)} {_explain(error, (cls, *parts))}") from error
+    if not isinstance(value, cls):
+        raise UserError(f"{path} doesn't define `{name} = {cls.__name__}(...)`")
     # A dataclass takes whatever it is given; there and back as JSON, every field has the type that it declares.
-    return schema.from_json(Config, schema.to_json(config), path)
+    return schema.from_json(cls, schema.to_json(value), path)
 
 
 def check(config: Config) -> None:
@@ -245,16 +258,16 @@ def _line(error: Exception, path: str) -> int:
     return getattr(error, "lineno", None) or line
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, others: Sequence[type]) -> str:
     """An exception as one line, with the nearest field where one was misspelt."""
     message = str(error).splitlines()[0] if str(error) else type(error).__name__
     marker = ".__init__() got an unexpected keyword argument "
     if isinstance(error, TypeError) and marker in message:
         owner, word = message.split(marker)
         word = word.strip("'\"").split("'")[0]
-        for cls in _dataclasses():
+        for cls in (*_dataclasses(), *others):
             if cls.__name__ == owner:
-                return f"{owner} has no field {word!r}{nearest(word, [f.name for f in fields(cls)])}"
+                return f"{owner} has no field {word!r}{nearest(word, [f.name for f in fields(cast(Any, cls))])}"
     return f"{type(error).__name__}: {message}"
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from tunevlseg_jax import artefacts, command, samples, scoring
+from tunevlseg_jax import artefacts, command, evaluation
 from tunevlseg_jax.config import Data
-from tunevlseg_jax.data import sets, targets
 from tunevlseg_jax.data.prepared import Protocol
-from tunevlseg_jax.files import write_csv, write_json
-from tunevlseg_jax.scoring import Scored
+from tunevlseg_jax.evaluation import Resolution
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Options:
     run: str
     data: OtherData = field(default_factory=OtherData)
     split: str = "test"
-    resolution: Literal["model", "original"] = "model"
+    resolution: Resolution = "model"
     ask_absent: bool = False
     checkpoint: str | None = None
     output: str | None = None
@@ -74,74 +71,26 @@ def main() -> None:
     made, learnt = artefacts.restore(Path(options.run), options.checkpoint)
     data = dataclasses.replace(options.data.over(made.config.data), shots=None)
     split = made.split(options.split, data, complete=options.ask_absent)
-    found = targets.stored(split.records)
-    if options.resolution == "original":
-        found = sets.originals(data, options.split, complete=options.ask_absent)
-    scored = (scoring.every_class if options.ask_absent else scoring.own)(made, learnt, split, found)
-    name = f"{data.name.replace('/', '_')}_{options.split}_{options.resolution}"
-    name += f"_{data.protocol}" * (data.protocol != "paper") + "_every_class" * options.ask_absent
-    folder = Path(options.output) if options.output else Path(options.run) / "evaluations"
-    size = _sizes(scored.sizes)
-    rows = _by_class(split.records.classes, scored)
-    scores = samples.summary(scored.samples) | _of_all_classes(scored, rows)
-    told = {"run": options.run, "data": data.name, "protocol": data.protocol, "split": options.split}
-    told |= {
-        "data_sha256": split.records.fingerprint(),
-        "size": size,
-        "threshold": 0.5,
-        "empty_masks": samples.POLICIES,
-    }
-    write_json(folder / f"{name}.json", told | {"records": len(scored.samples), "scores": scores})
-    write_csv(folder / f"{name}.csv", [dataclasses.asdict(sample) for sample in scored.samples])
-    write_csv(folder / f"{name}_classes.csv", rows)
+    folder = Path(options.output) if options.output else Path(options.run) / evaluation.FOLDER
+    told = evaluation.evaluate(
+        made,
+        learnt,
+        split,
+        data,
+        run=options.run,
+        folder=folder,
+        resolution=options.resolution,
+        ask_absent=options.ask_absent,
+    )
     console = Console()
-    title = f"{options.run} on {data.name}, {options.split} ({len(scored.samples)} records)"
-    console.print(_table(title, f"At {size} pixels ({options.resolution}), threshold 0.5. {NOTES}", scores, rows))
-    _tell_rest(console, scores)
+    title = f"{options.run} on {data.name}, {options.split} ({told.scores['records']} records)"
+    caption = f"At {told.size} pixels ({options.resolution}), threshold 0.5. {NOTES}"
+    console.print(_table(title, caption, told.scores, told.rows))
+    _tell_rest(console, told.scores)
     console.print(
-        f"scores: {folder / name}.json, of each class: {name}_classes.csv, of each record: {name}.csv",
+        f"scores: {folder / told.name}.json, of each class: {told.name}_classes.csv, of each record: {told.name}.csv",
         soft_wrap=True,
     )
-
-
-def _by_class(names: Sequence[str], scored: Scored) -> list[dict[str, Any]]:
-    """A row of scores for each class that was asked for."""
-    rows = []
-    for label, name in enumerate(names):
-        own = [sample for sample in scored.samples if sample.label == name]
-        if own:
-            row = {"class": name} | samples.summary(own)
-            if scored.classes is not None:
-                row |= {"multi_class_iou": _number(scored.classes.iou[label])} | samples.absent_rates(own)
-            rows.append(row)
-    return rows
-
-
-def _of_all_classes(scored: Scored, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What asking for every class adds."""
-    if scored.classes is None:
-        return {}
-    seen = [row["multi_class_iou"] for row in rows if row["multi_class_iou"] is not None]
-    with_background = [share for share in scored.classes.iou.tolist() if not math.isnan(share)]
-    return {
-        "miou": _mean(seen),
-        "miou_with_background": _mean(with_background),
-        "classes_overlap": scored.classes.overlapping,
-    } | samples.absent_rates(scored.samples)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _sizes(sizes: set[tuple[int, int]]) -> str:
-    """One size, or the least and the greatest by area."""
-    ends = [f"{height}x{width}" for height, width in sorted(sizes, key=lambda size: (size[0] * size[1], size))]
-    return ends[0] if len(ends) == 1 else f"{ends[0]} to {ends[-1]}"
 
 
 COLUMNS = {

@@ -115,7 +115,7 @@ class Experiment:
         """
         data = data or self.config.data
         records = sets.load(data, name, self.image_size, complete=complete)
-        see = self._see if seen_once and self.sees_the_same(name) else None
+        see = self.see if seen_once and self.sees_the_same(name) else None
         feed = Feed(records, mesh or devices.mesh(), data.placement, data.workers, see)
         return Split(feed, self.read(records.phrases))
 
@@ -143,7 +143,8 @@ class Experiment:
         anew = settings.augment and settings.augmented_views is None
         return frozen and settings.cache_features and not (split == "train" and anew)
 
-    def _see(self, images: Array) -> Seen:
+    def see(self, images: Array) -> Seen:
+        """What the model sees in images, (batch, height, width, 3) uint8, without vision prompts."""
         return step.see_step(self.frozen, images, network=self.network)
 
     def read(self, phrases: Sequence[str]) -> Array | Words:
@@ -168,20 +169,24 @@ class Experiment:
         return jnp.asarray(self.pretrained.tokenizer.table(phrases, longest, truncate=data.truncate))
 
 
-def build(config: Config) -> Experiment:
+def build(config: Config, *, trains: bool = True) -> Experiment:
     """Loads the model and makes an experiment of it.
 
+    Args:
+      config: of the experiment.
+      trains: whether it is to be trained; False lets it be one that learns nothing.
+
     Raises:
-      UserError: the model can't be had, or the learner doesn't fit it.
+      UserError: the model can't be had, the learner doesn't fit it, or there is nothing to train.
     """
-    return assemble(config, pretrained.load(config.model.checkpoint, weights=not config.model.fresh))
+    return assemble(config, pretrained.load(config.model.checkpoint, weights=not config.model.fresh), trains=trains)
 
 
-def assemble(config: Config, model: Pretrained) -> Experiment:
-    """Makes fresh parameters for a loaded model and splits them.
+def assemble(config: Config, model: Pretrained, *, trains: bool = True) -> Experiment:
+    """Makes fresh parameters for a loaded model and splits them; see `build`.
 
     Raises:
-      UserError: the learner doesn't fit the model.
+      UserError: the learner doesn't fit the model, or there is nothing to train.
     """
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
     weights = networks.random_model(model.config, model_key) if config.model.fresh else model.weights
@@ -203,6 +208,9 @@ def assemble(config: Config, model: Pretrained) -> Experiment:
         trainable, frozen = split(params, config.train.tune)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if trains and not trainable:
+        told = f"a learner without parameters, no upsampler, and train.tune is {config.train.tune!r}"
+        raise UserError(f"nothing to train: {told}")
     return Experiment(
         config=config,
         pretrained=model,

@@ -61,7 +61,7 @@ def split(params: Flat, tune: Tune) -> tuple[Flat, Flat]:
     """What trains, and what is frozen.
 
     Raises:
-      ValueError: a parameter has no rule, a rule for the model matches nothing, or nothing would train.
+      ValueError: a parameter has no rule, or a rule for the model matches nothing.
     """
     trains = decide(RULES[tune], params)
     for pattern in RULES[tune]:
@@ -69,8 +69,6 @@ def split(params: Flat, tune: Tune) -> tuple[Flat, Flat]:
             raise ValueError(f"the rule {pattern!r} of tune={tune!r} matches no parameter of this model")
     trains |= {path: False for path in params if re.fullmatch(STATISTICS, path)}
     trainable = {path: array for path, array in params.items() if trains[path]}
-    if not trainable:
-        raise ValueError(f"nothing to train: a learner without parameters, no upsampler, and train.tune is {tune!r}")
     return trainable, {path: array for path, array in params.items() if not trains[path]}
 
 

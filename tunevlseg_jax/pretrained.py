@@ -49,9 +49,9 @@ def find(checkpoint: str) -> Path:
     Raises:
       UserError: it is none of these.
     """
-    for folder in (Path(checkpoint), EMBEDDED / checkpoint):
-        if (folder / CONFIG_FILE).is_file():
-            return folder
+    folder = here(checkpoint)
+    if folder is not None:
+        return folder
     if Path(checkpoint).exists() or checkpoint.count("/") != 1 or checkpoint.startswith((".", "/", "~")):
         embedded = ", ".join(sorted(path.name for path in EMBEDDED.iterdir()))
         raise UserError(
@@ -59,6 +59,12 @@ def find(checkpoint: str) -> Path:
             f"of the embedded models ({embedded})"
         )
     return _from_hub(checkpoint)
+
+
+def here(checkpoint: str) -> Path | None:
+    """The folder that a name means on this machine, None where it means none."""
+    folders = (Path(checkpoint), EMBEDDED / checkpoint)
+    return next((folder for folder in folders if (folder / CONFIG_FILE).is_file()), None)
 
 
 def load(checkpoint: str, *, weights: bool = True) -> Pretrained:

@@ -1,25 +1,29 @@
-"""The best trial again with other seeds, and all of them scored on the test split."""
+"""More runs of a study, side by side: its best trial with other seeds or a changed field; and all of them scored."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from tunevlseg_jax import artefacts, locks, loop, metrics, search, slots
+from tunevlseg_jax import artefacts, devices, locks, loop, metrics, slots
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.files import read_json, write_json
 from tunevlseg_jax.loop import Split
+from tunevlseg_jax.slots import Slots
 from tunevlseg_jax.sweeper import Sweeper
 
 SEEDS = "seeds"
 
 
-def repeat(sweeper: Sweeper, best: int, seeds: int, splits: dict[str, Split]) -> list[dict[str, Any]]:
-    """Trains the best trial with the seeds that follow its own, and scores all of them.
+def repeat(sweeper: Sweeper, best: int, seeds: int) -> dict[int, Path]:
+    """Trains the best trial with the seeds that follow its own.
 
     Initial values and dropout differ between them; the order of the records is the same.
 
@@ -27,62 +31,104 @@ def repeat(sweeper: Sweeper, best: int, seeds: int, splits: dict[str, Split]) ->
       sweeper: of the study, whose search has ended.
       best: number of the best trial.
       seeds: how many runs there are to be, the trial itself among them.
-      splits: "val" and "test".
 
     Returns:
-      For each run its `seed`, its `folder` and its scores by split and metric; empty where another machine keeps
-      the best trial's folder.
+      The run folders by seed, the trial's first; none where another machine keeps that.
     """
-    first = sweeper.folder / "trials" / f"{best:03d}"
+    first = sweeper.trial_folder(best)
     if not (first / artefacts.CARD_FILE).exists():
-        return []
+        return {}
     config, _, _ = artefacts.load_learnt(first)
     own = config.train.seed
-    others = range(own + 1, own + seeds)
-    folders = {own: first} | {seed: sweeper.folder / SEEDS / f"{best:03d}-{seed}" for seed in others}
-    with locks.locked(sweeper.folder / "seeds.lock"):  # several workers end together, and one of them does this
-        missing = [seed for seed, folder in folders.items() if not (folder / artefacts.CARD_FILE).exists()]
-        _train(sweeper, config, {seed: folders[seed] for seed in missing})
-        return _score(sweeper, folders, splits)
+    others = {seed: sweeper.folder / SEEDS / f"{best:03d}-{seed}" for seed in range(own + 1, own + seeds)}
+    train(sweeper, {folder: _with_seed(config, seed) for seed, folder in others.items()})
+    return {own: first} | others
 
 
-def _train(sweeper: Sweeper, config: Config, folders: dict[int, Path]) -> None:
-    """One run for each seed, side by side as far as they fit."""
-    program = search.program(sweeper.config, config, sweeper.space)
-    waiting = list(folders)
-    while waiting:
-        batch = sweeper.slots(program, min(len(waiting), sweeper.parallel))
-        for seed in waiting[: batch.size]:
-            batch.put(seed, dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed)))
-        del waiting[: batch.size]
-        while batch.free < batch.size:
-            sweeper.tell(f"repeating with {batch.size - batch.free} other seeds, epoch {batch.order + 1}")
-            batch.advance(lambda number, sums: None)
-            for slot, run in enumerate(batch.runs):
-                if run is not None and batch.has_ended(slot):
-                    sweeper.write(folders[run.number], batch, slot, run, int(batch.loop.progress.best_epoch[slot]))
-                    batch.take(slot)
+def train(sweeper: Sweeper, runs: Mapping[Path, Config]) -> None:
+    """Trains what is missing of some runs, side by side as far as they share a program and fit.
+
+    Args:
+      sweeper: of the study whose model and data they are.
+      runs: their configurations by folder.
+    """
+    with _alone(sweeper):
+        missing: dict[Config, list[Path]] = {}
+        for folder, config in runs.items():
+            if not (folder / artefacts.CARD_FILE).exists():
+                missing.setdefault(sweeper.program(config), []).append(folder)
+        for program, folders in missing.items():
+            while folders:
+                batch = sweeper.slots(program, min(len(folders), sweeper.parallel))
+                _train(sweeper, batch, {folder: runs[folder] for folder in folders[: batch.size]})
+                del folders[: batch.size]
 
 
-def _score(sweeper: Sweeper, folders: dict[int, Path], splits: dict[str, Split]) -> list[dict[str, Any]]:
-    """Every run on validation and test, and the scores into its folder."""
-    sweeper.tell("scoring the best trial on the test split")
-    runs = [(folder, *artefacts.load_learnt(folder)) for folder in folders.values()]
-    made = sweeper.made.another(search.program(sweeper.config, runs[0][1], sweeper.space))
-    params = [slots.padded(learnt, made.trainable) for _, _, learnt, _ in runs]
-    hypers = [dataclasses.replace(made, config=config).hyper() for _, config, _, _ in runs]
+def score(sweeper: Sweeper, folders: Iterable[Path]) -> None:
+    """Puts the scores on the test split into the cards and results of runs that have none yet."""
+    if sweeper.test is None:
+        return
+    with _alone(sweeper):
+        waiting: dict[Config, list[_Run]] = {}
+        for folder in dict.fromkeys(folders):
+            config, learnt, card = artefacts.load_learnt(folder)
+            if card["scores"] and "test" not in card["scores"]["tuned"]:
+                waiting.setdefault(sweeper.program(config), []).append(_Run(folder, config, learnt, card))
+        for program, runs in waiting.items():
+            size = sweeper.across(min(len(runs), sweeper.parallel))
+            for start in range(0, len(runs), size):
+                sweeper.tell("scoring on the test split")
+                _score(sweeper, sweeper.test, program, runs[start : start + size], size)
+
+
+def told(folders: Mapping[int, Path]) -> list[dict[str, Any]]:
+    """For each run, by seed, its `seed`, its `folder` and its scores by split and metric."""
+    cards = {seed: read_json(folder / artefacts.CARD_FILE) for seed, folder in folders.items()}
+    return [{"seed": seed, "folder": str(folder)} | cards[seed]["scores"]["tuned"] for seed, folder in folders.items()]
+
+
+class _Run(NamedTuple):
+    folder: Path
+    config: Config
+    learnt: Mapping[str, np.ndarray]
+    card: Mapping[str, Any]
+
+
+def _train(sweeper: Sweeper, batch: Slots, runs: Mapping[Path, Config]) -> None:
+    """Runs of one program, no more than there are slots."""
+    folders = list(runs)
+    for number, folder in enumerate(folders):
+        batch.put(number, runs[folder])
+    while batch.free < batch.size:
+        sweeper.tell(f"training {batch.size - batch.free} more, epoch {batch.order + 1}")
+        batch.advance(lambda number, sums: None)
+        for slot, run in enumerate(batch.runs):
+            if run is not None and batch.has_ended(slot):
+                sweeper.write(folders[run.number], batch, slot, run, int(batch.loop.progress.best_epoch[slot]))
+                batch.take(slot)
+
+
+def _score(sweeper: Sweeper, test: Split, program: Config, runs: Sequence[_Run], size: int) -> None:
+    """Runs of one program, `size` at most: as many as one compiled program scores, the last one often over."""
+    made = sweeper.made.another(program)
+    filled = [*runs, *[runs[-1]] * (size - len(runs))]
+    params = [slots.padded(run.learnt, made.trainable) for run in filled]
+    hypers = [dataclasses.replace(made, config=run.config).hyper() for run in filled]
     trainable = {path: jnp.stack([each[path] for each in params]) for path in made.trainable}
     hyper = jax.tree.map(lambda *values: jnp.concatenate(values), *hypers)
-    size = made.config.train.batch_size
-    scores = {}
-    for name, split in splits.items():
-        sums, _ = loop.evaluate(made.network, trainable, sweeper.fit.frozen, split, hyper, size)
-        scores[name] = metrics.means(sums)
-    told = []
-    for place, (folder, config, _, _) in enumerate(runs):
-        own = {name: {metric: values[place] for metric, values in means.items()} for name, means in scores.items()}
-        card = read_json(folder / artefacts.CARD_FILE)
-        write_json(folder / artefacts.RESULTS_FILE, {"tuned": own})
-        write_json(folder / artefacts.CARD_FILE, card | {"scores": {"tuned": own}})
-        told.append({"seed": config.train.seed, "folder": str(folder)} | own)
-    return told
+    trainable, hyper = devices.by_trial((trainable, hyper), sweeper.fit.mesh)
+    sums, _ = loop.evaluate(made.network, trainable, made.frozen, test, hyper, program.train.batch_size)
+    means = metrics.means(sums)
+    for place, run in enumerate(runs):
+        scores = run.card["scores"]["tuned"] | {"test": {name: values[place] for name, values in means.items()}}
+        write_json(run.folder / artefacts.RESULTS_FILE, {"tuned": scores})
+        write_json(run.folder / artefacts.CARD_FILE, run.card | {"scores": {"tuned": scores}})
+
+
+def _alone(sweeper: Sweeper) -> contextlib.AbstractContextManager[None]:
+    """Several workers end together, and one at a time does this."""
+    return locks.locked(sweeper.folder / "repeats.lock")
+
+
+def _with_seed(config: Config, seed: int) -> Config:
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))

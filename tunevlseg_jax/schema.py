@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 import typing
@@ -62,7 +63,10 @@ def _read(annotation: Any, data: Any, where: str, path: str) -> Any:
         return _read_dataclass(classes, data, where, path)
     if data is None and type(None) in options:
         return None
-    option = next(option for option in options if option is not type(None))
+    *others, option = (option for option in options if option is not type(None))
+    for other in others:
+        with contextlib.suppress(UserError):
+            return _read(other, data, where, path)
     if typing.get_origin(option) is tuple:
         items = typing.get_args(option)
         if not isinstance(data, list) or (items[-1] is not ... and len(items) != len(data)):

@@ -17,7 +17,7 @@ from tunevlseg_jax import artefacts, devices, planner, search
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.ledger import Claim, Ledger
-from tunevlseg_jax.loop import Epoch, Fit
+from tunevlseg_jax.loop import Epoch, Fit, Split
 from tunevlseg_jax.sampler import START_UP
 from tunevlseg_jax.slots import Run, Slots
 from tunevlseg_jax.space import Space
@@ -36,6 +36,7 @@ class Sweeper:
       space: what is searched.
       made: the model, with the study's own learner.
       fit: what all trials share.
+      test: the test split, where there is one.
       ledger: the study.
       folder: of the study.
       data: name and fingerprints of the data, for the cards.
@@ -52,6 +53,7 @@ class Sweeper:
     space: Space
     made: Experiment
     fit: Fit
+    test: Split | None
     ledger: Ledger
     folder: Path
     data: Mapping[str, Any]
@@ -80,8 +82,7 @@ class Sweeper:
 
     def slots(self, program: Config, trials: int) -> Slots:
         """Slots for that many trials of a program: those of an earlier batch unless half of them would be free."""
-        across = self.fit.mesh.shape[devices.TRIAL]
-        trials = -(-trials // across) * across
+        trials = self.across(trials)
         known = self.programs.setdefault(program, [])
         for slots in known:
             if trials <= slots.size <= 2 * trials:
@@ -91,10 +92,24 @@ class Sweeper:
         fit = dataclasses.replace(self.fit, config=program, network=made.network)
         size = planner.fitting(made, fit, trials, automatic=self.automatic)
         if size < trials:
+            across = self.across(1)
             size = self.parallel = max(size // across, 1) * across
         slots = Slots(made, fit, size)
         known.append(slots)
         return slots
+
+    def across(self, trials: int) -> int:
+        """The next multiple of the devices' trial axis."""
+        axis = self.fit.mesh.shape[devices.TRIAL]
+        return -(-trials // axis) * axis
+
+    def program(self, trial: Config) -> Config:
+        """What a trial must agree in with others to share a program with them."""
+        return search.program(self.config, trial, self.space)
+
+    def trial_folder(self, number: int) -> Path:
+        """The run folder of a trial."""
+        return self.folder / "trials" / f"{number:03d}"
 
     def _ask(self, training: int) -> None:
         """Takes trials into the hand, until with those in training there are `parallel`.
@@ -115,7 +130,7 @@ class Sweeper:
         return search.apply(self.config, self.space, claim.params)
 
     def _program(self, claim: Claim) -> Config:
-        return search.program(self.config, self._trial(claim), self.space)
+        return self.program(self._trial(claim))
 
     def _train(self, program: Config) -> None:
         """The trials in the hand that one program can train, and those that join them."""
@@ -168,7 +183,7 @@ class Sweeper:
         told = {"epochs": len(run.curve), "best_epoch": best}
         if best:
             told |= {f"val_{name}": value for name, value in run.curve[best - 1]["val"].items()}
-        self.write(self.folder / "trials" / f"{run.number:03d}", slots, slot, run, best)
+        self.write(self.trial_folder(run.number), slots, slot, run, best)
         value = run.curve[best - 1]["val"][self.objective] if state == TrialState.COMPLETE else None
         self.ledger.finish(run.number, state, value, told)
         slots.take(slot)

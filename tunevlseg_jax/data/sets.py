@@ -13,6 +13,19 @@ from tunevlseg_jax.data.targets import Target
 from tunevlseg_jax.errors import UserError, nearest
 
 SCENES = tuple(f"scenes/{domain}" for domain in scenes.DOMAINS)
+PUBLISHED = {
+    "kvasir": 800,
+    "clinicdb": 490,
+    "bkai": 800,
+    "isic2016": 810,
+    "dfu2022": 1600,
+    "camus": 4800,
+    "busi": 624,
+    "chexlocalize": 1279,
+    "cityscapes": 34723,
+    "voc2012": 2170,
+}
+"""Training records of the paper's data sets (its Table 1)."""
 
 
 def load(data: Data, split: str, size: tuple[int, int], *, complete: bool = False) -> Records:
@@ -45,6 +58,17 @@ def originals(data: Data, split: str, *, complete: bool = False) -> Iterator[Tar
     return targets.original(_prepared(data, split))
 
 
+def count(data: Data, split: str) -> int:
+    """The number of records in a split, at no size; few shots aside.
+
+    Raises:
+      UserError: as in `load`.
+    """
+    if data.name in SCENES:
+        return _sizes(data)[split] * (data.scenes.prompts_per_image if split == "train" else 1)
+    return sum(len(example.records) for example in _prepared(data, split))
+
+
 def splits(data: Data) -> tuple[str, ...]:
     """The splits that a data set has.
 
@@ -70,7 +94,7 @@ def _found(data: Data) -> Path:
 
 def _scenes(data: Data, split: str, complete: bool) -> Records:
     """A split of the embedded data set, at its own size."""
-    sizes = {"train": data.scenes.train, "val": data.scenes.val, "test": data.scenes.test}
+    sizes = _sizes(data)
     if split not in sizes:
         raise UserError(f"there is no split {split!r}{nearest(split, sizes)}")
     if sizes[split] < 1:
@@ -85,3 +109,8 @@ def _scenes(data: Data, split: str, complete: bool) -> Records:
         varied=data.scenes.varied and split == "train",
         prompts_per_image=len(scenes.CLASSES) if complete else prompts,
     )
+
+
+def _sizes(data: Data) -> dict[str, int]:
+    """The number of scenes in each split of the embedded data set."""
+    return {"train": data.scenes.train, "val": data.scenes.val, "test": data.scenes.test}

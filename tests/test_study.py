@@ -1,0 +1,232 @@
+"""Tests of studies: what they make, that they go on after a crash, and what they refuse."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import small
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from tunevlseg_jax import artefacts, evaluate, grid, study
+from tunevlseg_jax.config import Config, Data, Scenes, Train
+from tunevlseg_jax.grid import Ablation, Combination, Study
+from tunevlseg_jax.learners import CoOp, ZeroShot
+from tunevlseg_jax.tuning import Search
+
+quick_compilation = small.quick_compilation
+
+QUIET = Console(quiet=True)
+ZERO, DECODER, COOP = "zero-shot-on-model", "fine-tuned-decoder-on-model", "coop-on-model"
+
+
+def config(learner=None, **changes) -> Config:
+    usual = {"upsampling": "none", "train": Train(epochs=2, batch_size=4, augment=False)}
+    made = small.config(learner=learner or ZeroShot(), **(usual | changes))
+    return dataclasses.replace(made, data=Data(scenes=Scenes(train=6, val=3, test=4)))
+
+
+def tiny(folder: Path, **changes) -> Study:
+    """The model as it is, its decoder fine-tuned, and two trials of CoOp with their ablation."""
+    usual = Study(
+        folder=str(folder),
+        data=("scenes/photo", "scenes/xray"),
+        combinations=(
+            Combination(config=config()),
+            Combination(config=config(train=Train(tune="decoder", epochs=1, batch_size=4, augment=False))),
+            Combination(config=config(CoOp(num_context=2, words=None), upsampling="blend"), space=("depth=1..2",)),
+        ),
+        ablations=(Ablation(name="without upsampler", field="upsampling", value="none"),),
+        search=Search(trials=2, parallel=2),
+        across=(("scenes/photo", "scenes/xray"),),
+    )
+    return dataclasses.replace(usual, **changes)
+
+
+def write(path: Path, made: Study) -> Path:
+    """A Python file that defines `study`."""
+    path.write_text(
+        "from tunevlseg_jax.config import *\nfrom tunevlseg_jax.learners import *\n"
+        "from tunevlseg_jax.grid import *\nfrom tunevlseg_jax.tuning import *\n"
+        f"study = {made!r}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(quick_compilation, tmp_path_factory) -> Path:
+    """The folder of a study that has ended."""
+    folder = tmp_path_factory.mktemp("study") / "runs"
+    study.run(tiny(folder), QUIET)
+    return folder
+
+
+def card(folder: Path) -> dict:
+    return json.loads((folder / "card.json").read_text("utf-8"))
+
+
+def test_every_cell_has_its_runs(made):
+    cells = json.loads((made / "cells.json").read_text("utf-8"))
+    assert list(cells) == [str(cell.folder) for cell in tiny(made).cells()] and len(cells) == 8
+    for kept in cells.values():
+        assert len(kept["runs"]) == 1
+        (run,) = (made / name for name in kept["runs"])
+        assert set(card(run)["scores"]["tuned"]) == {"val", "test"}
+        own = card(run)["data"]["name"].replace("/", "_")
+        names = {path.name for path in (run / "evaluations").glob("*.json")}
+        assert names == {f"scenes_{domain}_test_model.json" for domain in ("photo", "xray")}
+        told = json.loads((run / "evaluations" / f"{own}_test_model.json").read_text("utf-8"))
+        assert told["scores"]["dice"] == pytest.approx(card(run)["scores"]["tuned"]["test"]["dice"], abs=1e-3)
+        assert told["data_sha256"] == card(run)["data"]["test"]
+
+
+def test_the_search_keeps_its_trials_and_its_best_one_stands_for_the_cell(made):
+    for domain in ("photo", "xray"):
+        search = made / f"scenes-{domain}" / COOP
+        rows = list(csv.DictReader((search / "trials.csv").read_text("utf-8").splitlines()))
+        assert [row["state"] for row in rows] == ["complete"] * 2
+        for number in range(2):  # for the figures of the report: every trial's score on the test split
+            assert set(card(search / "trials" / f"{number:03d}")["scores"]["tuned"]) == {"val", "test"}
+        best = max(range(2), key=lambda number: (float(rows[number]["objective"]), -number))
+        kept = json.loads((made / "cells.json").read_text("utf-8"))[f"scenes-{domain}/{COOP}"]
+        assert kept["runs"] == [f"scenes-{domain}/{COOP}/trials/{best:03d}"]
+    seeds = [json.loads((made / f"scenes-{d}" / COOP / "summary.json").read_text()) for d in ("photo", "xray")]
+    assert seeds[0]["best"]["params"] != seeds[1]["best"]["params"]  # each data set's search has a seed of its own
+
+
+def test_an_ablation_is_the_best_trial_but_for_one_field(made):
+    cells = json.loads((made / "cells.json").read_text("utf-8"))
+    (best,) = cells[f"scenes-photo/{COOP}"]["runs"]
+    ((key, kept),) = ((key, kept) for key, kept in cells.items() if key.startswith(f"scenes-photo/{COOP}/abl"))
+    assert kept["runs"] == [f"{key}/0"]
+    ours, theirs = (artefacts.load_learnt(made / run)[0] for run in (kept["runs"][0], best))
+    assert (ours.upsampling, theirs.upsampling) == ("none", "blend")
+    assert dataclasses.replace(ours, upsampling="blend", workdir="") == dataclasses.replace(theirs, workdir="")
+    assert not any(name.startswith("upsampler/") for name in load_file(made / kept["runs"][0] / "prompts.safetensors"))
+
+
+def test_zero_shot_is_a_run_that_evaluate_takes(made, monkeypatch, capsys):
+    folder = made / "scenes-photo" / ZERO
+    assert load_file(folder / "prompts.safetensors") == {} and (folder / "metrics.jsonl").read_text() == ""
+    before = (folder / "evaluations" / "scenes_photo_test_model.csv").read_text("utf-8")
+    small.run(monkeypatch, evaluate.main, "--run", folder, "--output", folder / "again")
+    assert f"{card(folder)['scores']['tuned']['test']['dice']:.4f}" in capsys.readouterr().out
+    assert (folder / "again" / "scenes_photo_test_model.csv").read_text("utf-8") == before
+
+
+def test_again_it_trains_nothing(made, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.suffix in (".safetensors", ".csv")}
+    for name in ("_as_it_is", "_fine_tuned", "_searched"):
+        monkeypatch.setattr(study._Work, name, None)
+    study.run(tiny(made), QUIET)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_another_study_in_its_folder_is_refused(made, monkeypatch, capsys, tmp_path):
+    other = tiny(made, search=Search(trials=3, parallel=2), data=("scenes/photo", "scenes/endoscopy"), across=())
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, study.main, "--config", write(tmp_path / "study.py", other))
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.count("\n") == 1
+    assert "search.trials was 2 and is now 3" in err and "data.scenes/xray was scenes/xray and is now None" in err
+
+
+def test_whereabouts_may_change():
+    def moved(combination: Combination) -> Combination:
+        data = dataclasses.replace(combination.config.data, root="elsewhere")
+        return dataclasses.replace(combination, config=dataclasses.replace(combination.config, data=data, workdir="x"))
+
+    one, other = tiny(Path("one")), tiny(Path("other"))
+    other = dataclasses.replace(other, combinations=tuple(map(moved, other.combinations)))
+    assert other.identity() == one.identity()
+
+
+def test_the_plan_tells_every_cell_and_what_is_missing(monkeypatch, capsys, tmp_path):
+    made = tiny(tmp_path / "runs", data=("scenes/photo", "kvasir"), across=())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    path = write(tmp_path / "study.py", made)
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, study.main, "--config", path)
+    assert stop.value.code == 2 and "there is no data set 'kvasir'" in capsys.readouterr().err
+    small.run(monkeypatch, study.main, "--config", path, "--plan")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "CoOp on model 2 x 2 x 6 24" in told and "CoOp on model 2 x 2 x 800 3,200" in told
+    assert "CoOp on model, without upsampler 1 x 2 x 6 12" in told and "8 cells 5,642" in told
+    assert "kvasir (missing)" in told and "prepare kvasir --source" in told and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["study_scenes", "study_paper"])
+def test_the_studies_that_come_with_the_project(name):
+    made = grid.load(str(small.ROOT / "configs" / f"{name}.py"))
+    learners = [type(c.config.learner).__name__ for c in made.combinations if c.kind == "searched"]
+    assert len(learners) == 8 and len(made.data) == {"study_scenes": 4, "study_paper": 10}[name]
+    kinds = {ablation.name: [c.name for c in made.combinations if ablation.applies(c)] for ablation in made.ablations}
+    assert [len(names) for names in kinds.values()] == [1, 8]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"data": ()}, "one data set or more"),
+        ({"data": ("scenes/photo", "scenes/photo")}, "has scenes/photo, zero-shot on model twice"),
+        ({"across": (("scenes/photo", "scenes/ultrasound"),)}, "across names scenes/ultrasound"),
+        ({"ablations": (Ablation(name="x", field="learner.wrods", value=None),)}, "changes 'learner.wrods'"),
+        ({"search": Search(trials=0)}, "trials can't be 0"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, changes, says):
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, study.main, "--config", write(tmp_path / "study.py", tiny(tmp_path / "runs", **changes)))
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.count("\n") == 1 and says in err, err
+
+
+def test_a_misspelt_field_has_its_name_told(tmp_path, monkeypatch, capsys):
+    path = write(tmp_path / "study.py", tiny(tmp_path / "runs"))
+    path.write_text(path.read_text("utf-8").replace("trials=2", "trails=2"), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        small.run(monkeypatch, study.main, "--config", path)
+    assert "Search has no field 'trails'; did you mean 'trials'?" in capsys.readouterr().err
+
+
+def begun(folder: Path) -> dict[Path, int]:
+    """When the learnt tensors of each finished run were written."""
+    return {
+        path: path.stat().st_mtime_ns for path in folder.rglob(artefacts.LEARNT_FILE) if ".0" not in str(path.parent)
+    }
+
+
+@pytest.mark.slow
+def test_killed_and_interrupted_it_goes_on(tmp_path):
+    """kill -9 after the first trial, Ctrl-C after a cell; then it ends with its trials, none of them trained again."""
+    runs = tmp_path / "runs"
+    path = write(tmp_path / "study.py", tiny(runs, search=Search(trials=4, parallel=1)))
+    command = ("-m", "tunevlseg_jax.study", "--config", path)
+    kept: dict[Path, int] = {}
+    for enough, kill in ((3, signal.SIGKILL), (7, signal.SIGINT)):
+        process = small.start(*command)
+        deadline = time.monotonic() + 300
+        while len(begun(runs)) < enough:
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+            time.sleep(0.02)
+        os.kill(process.pid, kill)
+        status, _, err = small.finish(process)
+        assert status == (130 if kill == signal.SIGINT else -kill)
+        assert kill == signal.SIGKILL or ("this goes on" in err and err.count("\n") == 1), err
+        assert kept.items() <= begun(runs).items()
+        kept = begun(runs)
+    status, _, err = small.finish(small.start(*command), 300)
+    assert (status, err) == (0, ""), err
+    assert kept.items() <= begun(runs).items() and len(kept) < len(begun(runs)) == 2 * (1 + 1 + 4 + 1)
+    for domain in ("photo", "xray"):
+        rows = list(csv.DictReader((runs / f"scenes-{domain}" / COOP / "trials.csv").read_text("utf-8").splitlines()))
+        assert [(int(row["trial"]), row["state"]) for row in rows] == [(number, "complete") for number in range(4)]

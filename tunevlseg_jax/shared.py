@@ -1,0 +1,77 @@
+"""What studies on one model share: its weights on the devices, and the data sets that it sees, each loaded once."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tunevlseg_jax import devices, experiment
+from tunevlseg_jax.config import Config, Data
+from tunevlseg_jax.data import sets
+from tunevlseg_jax.data.feed import Feed
+from tunevlseg_jax.experiment import Experiment
+from tunevlseg_jax.learners import ZeroShot
+from tunevlseg_jax.loop import Fit, Split
+
+
+class Shared:
+    """A model, and the splits that were asked for; what a frozen model sees in them is computed once for all learners.
+
+    Attributes:
+      mesh: the devices.
+      base: the model as it is, its frozen weights on the devices.
+    """
+
+    def __init__(self, config: Config, trials: int = 1):
+        """Loads the model.
+
+        Args:
+          config: names the model and what of it trains; learner and data may be others later.
+          trials: how many are to be trained at once, for the devices' trial axis.
+
+        Raises:
+          UserError: the model can't be had.
+        """
+        self.mesh = devices.mesh(trials)
+        base = experiment.build(dataclasses.replace(config, learner=ZeroShot(), upsampling="none"), trains=False)
+        self.base = dataclasses.replace(base, frozen=devices.replicated(base.frozen, self.mesh))
+        self.feeds: dict[tuple[Data, str, bool], Feed] = {}
+
+    def experiment(self, config: Config) -> Experiment:
+        """The model with a configuration's learner and upsampler.
+
+        Raises:
+          UserError: the learner doesn't fit the model.
+        """
+        return self.base.another(config)
+
+    def split(self, made: Experiment, name: str, data: Data | None = None) -> Split:
+        """A split for an experiment on this model, of its own data set or of another.
+
+        Raises:
+          UserError: there is no such split, or a prompt is too long.
+        """
+        feed = self._feed(data or made.config.data, name, seen_once=made.sees_the_same(name))
+        return Split(feed, made.table(feed.records.phrases))
+
+    def splits(self, made: Experiment) -> dict[str, Split]:
+        """What a run is trained on and scored on: train, val, and test where there is one."""
+        names = ("train", "val", "test") if "test" in sets.splits(made.config.data) else ("train", "val")
+        return {name: self.split(made, name) for name in names}
+
+    def fit(self, config: Config, made: Experiment) -> Fit:
+        """What stays the same over the runs of a study."""
+        train, val = (self.split(made, name) for name in ("train", "val"))
+        return Fit(config, made.network, made.frozen, train, val, self.mesh)
+
+    def forget_training(self) -> None:
+        """Lets go of all splits but those for testing."""
+        self.feeds = {key: feed for key, feed in self.feeds.items() if key[1] == "test"}
+
+    def _feed(self, data: Data, name: str, *, seen_once: bool) -> Feed:
+        key = data, name, seen_once
+        if key not in self.feeds:
+            if seen_once:
+                self.feeds[key] = dataclasses.replace(self._feed(data, name, seen_once=False), see=self.base.see)
+            else:
+                self.feeds[key] = self.base.split(name, data, mesh=self.mesh).feed
+        return self.feeds[key]

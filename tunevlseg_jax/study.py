@@ -1,0 +1,240 @@
+"""Runs a whole study and reports on it: `python -m tunevlseg_jax.study --config configs/study_scenes.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rich
+from rich.console import Console
+
+from tunevlseg_jax import (
+    artefacts,
+    command,
+    evaluation,
+    grid,
+    locks,
+    loop,
+    memory,
+    metrics,
+    pretrained,
+    repeats,
+    search,
+    slots,
+    tuning,
+)
+from tunevlseg_jax import standings as standing
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.data import sets
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.experiment import Experiment
+from tunevlseg_jax.files import read_json
+from tunevlseg_jax.forecast import plan
+from tunevlseg_jax.grid import Cell, Study
+from tunevlseg_jax.partition import Flat
+from tunevlseg_jax.progress import Book, Outlook
+from tunevlseg_jax.shared import Shared
+from tunevlseg_jax.sweeper import Sweeper
+from tunevlseg_jax.train import train
+
+PROGRAM = "python -m tunevlseg_jax.study"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which study.
+
+    Attributes:
+      config: a Python file that defines `study`, such as configs/study_scenes.py.
+      folder: of its runs and its report, where it isn't the file's; one that exists is continued.
+      plan: only print what is going to be trained, and what is missing for it.
+    """
+
+    config: str
+    folder: str | None = None
+    plan: bool = False
+
+
+def main() -> None:
+    """Runs a study, or goes on with it; 130 after Ctrl-C, with how to go on."""
+    options = command.options(Options, PROGRAM, __doc__ or "")
+    study = grid.load(options.config)
+    if options.folder is not None:
+        study = dataclasses.replace(study, folder=options.folder)
+    console = rich.get_console()  # on which bars show themselves inside the live view
+    if options.plan:
+        table, missing = plan(study)
+        console.print(table, *missing, sep="\n", soft_wrap=True)
+        return
+    memory.keep_freed()
+    try:
+        run(study, console)
+    except KeyboardInterrupt:
+        again = shlex.join(["python", "-m", "tunevlseg_jax.study", *sys.argv[1:]])
+        print(f"interrupted; what is finished is kept, and this goes on: {again}", file=sys.stderr)
+        raise SystemExit(command.INTERRUPTED) from None
+
+
+def run(study: Study, console: Console) -> None:
+    """Trains and evaluates what a study lacks, and reports on all of it.
+
+    Raises:
+      UserError: the folder holds another study, another process works on it, or something is missing.
+    """
+    for combination in study.combinations:  # what is missing is said before the first cell begins
+        pretrained.find(combination.config.model.checkpoint)
+    for cell in study.cells():
+        sets.splits(cell.config.data)
+    folder = Path(study.folder)
+    book = Book(folder, study)
+    view = Outlook(console, study, book)
+    with _alone(folder):
+        with view.live:
+            _Work(study, folder, book, view).run()
+        _report(folder, console)
+
+
+class _Work:
+    """What is done for each cell; a model and a data set are loaded once for all that need them."""
+
+    def __init__(self, study: Study, folder: Path, book: Book, view: Outlook):
+        self.study, self.folder, self.book, self.view = study, folder, book, view
+        self.models: dict[Any, Shared] = {}
+
+    def run(self) -> None:
+        """Every cell that isn't finished."""
+        kinds = {"zero-shot": self._as_it_is, "fine-tuned": self._fine_tuned, "searched": self._searched}
+        for data in self.study.data:
+            for combination in self.study.combinations:
+                own = [cell for cell in self.study.cells() if (cell.data, cell.combination) == (data, combination)]
+                if not all(map(self.book.has, own)):
+                    kinds[combination.kind](own)
+            for shared in self.models.values():
+                shared.forget_training()
+
+    def _as_it_is(self, cells: Sequence[Cell]) -> None:
+        """The model without any training, as a run folder."""
+        (cell,) = cells
+        with self._making(cell) as runs:
+            folder = self.folder / cell.folder
+            config = dataclasses.replace(cell.config, workdir=str(folder))
+            shared = self._shared(config)
+            made = shared.experiment(config)
+            splits, scores = shared.splits(made), {}
+            for part in splits.keys() - {"train"}:
+                size = config.train.batch_size
+                sums, _ = loop.evaluate(made.network, {}, made.frozen, splits[part], made.hyper(), size)
+                scores[part] = {name: values[0] for name, values in metrics.means(sums).items()}
+            data = {"name": cell.data} | {part: split.records.fingerprint() for part, split in splits.items()}
+            card = artefacts.card(config, made.pretrained.sha256, made.image_size, data)
+            artefacts.save_trial(folder, config, [], {}, card | {"best_epoch": 0, "scores": {"tuned": scores}})
+            self._evaluate(cell, shared, made, {}, folder)
+            runs.append(folder)
+
+    def _fine_tuned(self, cells: Sequence[Cell]) -> None:
+        """A baseline, by `train`."""
+        (cell,) = cells
+        with self._making(cell) as runs:
+            folder = self.folder / cell.folder
+            config = dataclasses.replace(cell.config, workdir=str(folder))
+            if not (folder / artefacts.CARD_FILE).exists():
+                self.view.tell("training")
+                train(config, Console(quiet=True))
+            made, learnt = artefacts.restore(folder)
+            frozen = dataclasses.replace(config, train=dataclasses.replace(config.train, tune="prompts"))
+            self._evaluate(cell, self._shared(frozen), made, learnt, folder)
+            runs.append(folder)
+
+    def _searched(self, cells: Sequence[Cell]) -> None:
+        """A search, and the ablations of its best trial."""
+        options, folder, name = self.study.options(cells[0]), self.folder / cells[0].folder, str(cells[0].folder)
+        shared = self._shared(cells[0].config)
+        self.view.begin(cells[0])
+        with tuning.opened(options, name, folder, cells[0].config, shared, self.view) as sweeper:
+            for cell in cells:
+                if not self.book.has(cell):
+                    with self._making(cell) as runs:
+                        if cell.ablation is None:
+                            runs += self._search(sweeper, options, name)
+                        else:
+                            runs += self._ablate(sweeper, options, cell)
+                        for run in runs:
+                            self._evaluate_searched(cell, shared, sweeper, run)
+
+    def _search(self, sweeper: Sweeper, options: tuning.Search, name: str) -> list[Path]:
+        best = tuning.run(sweeper, options, name)["best"]
+        return [] if best is None else [Path(one["folder"]) for one in best["runs"]]
+
+    def _ablate(self, sweeper: Sweeper, options: tuning.Search, cell: Cell) -> list[Path]:
+        """The best trial and its repetitions again, with the ablation's field changed."""
+        assert cell.ablation is not None
+        best = standing.best_of(sweeper.ledger.finished(), sweeper.ledger)
+        if best is None:
+            return []
+        runs = {}
+        for seed, folder in repeats.repeat(sweeper, best.number, options.seeds).items():
+            config, _, _ = artefacts.load_learnt(folder)
+            changed = search.apply(config, {}, {cell.ablation.field: cell.ablation.value})
+            runs[self.folder / cell.folder / str(seed)] = changed
+        repeats.train(sweeper, runs)
+        repeats.score(sweeper, runs)
+        return list(runs)
+
+    def _evaluate_searched(self, cell: Cell, shared: Shared, sweeper: Sweeper, run: Path) -> None:
+        """As `_evaluate`, in the program of the search's trials, which serves them all."""
+        config, learnt, _ = artefacts.load_learnt(run)
+        made = sweeper.made.another(sweeper.program(config))
+        padded = slots.padded(learnt, made.trainable)
+        self._evaluate(cell, shared, dataclasses.replace(made, config=config), padded, run)
+
+    def _evaluate(self, cell: Cell, shared: Shared, made: Experiment, learnt: Flat, run: Path) -> None:
+        """Scores a run record by record, on its own data set and across."""
+        for data in self.study.tested(cell):
+            self.view.tell(f"evaluating on {data.name}")
+            part = "test" if "test" in sets.splits(data) else "val"
+            split = shared.split(made, part, data)
+            evaluation.evaluate(made, learnt, split, data, run=str(run), folder=run / evaluation.FOLDER)
+
+    def _shared(self, config: Config) -> Shared:
+        key = config.model, config.train
+        if key not in self.models:
+            self.view.tell(f"loading {config.model.checkpoint}")
+            self.models[key] = Shared(config, self.study.search.at_once)
+        return self.models[key]
+
+    @contextlib.contextmanager
+    def _making(self, cell: Cell) -> Iterator[list[Path]]:
+        """Times the block, which fills the list with the runs that stand for the cell, and writes it down."""
+        started = time.perf_counter()
+        self.view.begin(cell)
+        runs: list[Path] = []
+        yield runs
+        seconds = time.perf_counter() - started
+        self.book.add(cell, runs, seconds)
+        self.view.done(cell, [read_json(run / artefacts.CARD_FILE)["scores"]["tuned"] for run in runs], seconds)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time works on a study."""
+    try:
+        held = locks.hold(folder / "study.lock")
+    except BlockingIOError:
+        raise UserError(f"another process works on {folder}") from None
+    with held:
+        yield
+
+
+def _report(folder: Path, console: Console) -> None:
+    """Tables, figures and page of all runs."""
+
+
+if __name__ == "__main__":
+    command.run(main)

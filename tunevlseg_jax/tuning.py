@@ -1,0 +1,167 @@
+"""One search, from its first trial or where it stopped to its summary."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.trial import TrialState
+
+from tunevlseg_jax import artefacts, repeats, schema, search, standings
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.experiment import Experiment
+from tunevlseg_jax.ledger import Ledger
+from tunevlseg_jax.sampler import START_UP, Sampler
+from tunevlseg_jax.shared import Shared
+from tunevlseg_jax.space import Space
+from tunevlseg_jax.sweeper import Objective, Sweeper
+
+PRUNERS: dict[str, type[BasePruner]] = {
+    "none": optuna.pruners.NopPruner,
+    "median": optuna.pruners.MedianPruner,
+    "halving": optuna.pruners.SuccessiveHalvingPruner,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How to search.
+
+    Attributes:
+      trials: how many trials the study is to have, those that it has already included.
+      parallel: trials to train at once, or "auto" for up to 10 as memory allows. A trial that is asked for while
+        others run doesn't know their scores: the first 10 are random anyway, later ones are a little less informed
+        than one after the other.
+      seeds: runs of the best trial, with its own seed and those that follow.
+      space: what to search besides or instead of the paper's Table 2, such as depth=1..5 learning_rate=1e-4..1e-3
+        projector.kind=mlp,low_rank optim.warmup_steps=0..20 num_context=4.
+      pruner: "median" gives up a trial that is worse than half of the finished ones were at the same epoch, "halving"
+        all but the best quarter at epochs 1, 4, 16 and so on.
+      objective: "dice", the validation Dice of the trial's best epoch, or "loss", that epoch's validation loss.
+      sampler_seed: of the search.
+      test_all: whether every trial is scored on the test split, instead of the best one alone; validation decides
+        either way which is the best.
+      storage: URL of a database for the studies, such as postgresql://host/name; None for a journal file.
+    """
+
+    trials: int = 20
+    parallel: Literal["auto"] | int = "auto"
+    seeds: int = 1
+    space: tuple[str, ...] = ()
+    pruner: Literal["none", "median", "halving"] = "none"
+    objective: Objective = "dice"
+    sampler_seed: int = 0
+    test_all: bool = False
+    storage: str | None = None
+
+    def check(self) -> None:
+        """Raises a UserError that names the first option that can't be."""
+        for name in ("trials", "seeds", "parallel"):
+            value = getattr(self, name)
+            if value != "auto" and value < 1:
+                raise UserError(f"{name} can't be {value}")
+
+    @property
+    def at_once(self) -> int:
+        """How many trials to train at once, as far as they fit in memory."""
+        return START_UP if self.parallel == "auto" else self.parallel
+
+
+class View(Protocol):
+    """Who is told of a search."""
+
+    def tell(self, words: str) -> None:
+        """What is going on."""
+
+    def trial(self, ledger: Ledger, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
+        """A trial has come to its end."""
+
+    def update(self, name: str, ledger: Ledger) -> None:
+        """The counts of a study have changed."""
+
+
+@contextlib.contextmanager
+def opened(options: Search, name: str, folder: Path, config: Config, shared: Shared, view: View) -> Iterator[Sweeper]:
+    """A study, made or opened to go on, and its worker.
+
+    Args:
+      options: how to search.
+      name: of the study.
+      folder: of the study.
+      config: what all trials have in common.
+      shared: the model and the data.
+      view: who is told.
+
+    Raises:
+      UserError: the search space can't be, or the study is of another configuration.
+    """
+    view.tell(f"preparing {name}")
+    made = shared.experiment(search.shallow(config))
+    splits = shared.splits(made)
+    space = search.space(config, made, options.space)
+    data = {"name": config.data.name} | {part: split.records.fingerprint() for part, split in splits.items()}
+    ledger = Ledger(
+        folder,
+        name,
+        options.storage,
+        _identity(options, config, space, made, data),
+        Sampler(space, options.sampler_seed),
+        "maximize" if options.objective == "dice" else "minimize",
+        PRUNERS[options.pruner](),
+    )
+
+    def ended(number: int, state: TrialState, told: Mapping[str, Any]) -> None:
+        view.trial(ledger, number, state, told)
+        view.update(name, ledger)
+
+    with contextlib.closing(ledger):
+        view.update(name, ledger)
+        yield Sweeper(
+            config=config,
+            space=space,
+            made=made,
+            fit=shared.fit(config, made),
+            test=splits.get("test"),
+            ledger=ledger,
+            folder=folder,
+            data=data,
+            wanted=options.trials,
+            parallel=options.at_once,
+            automatic=options.parallel == "auto",
+            objective=options.objective,
+            tell=view.tell,
+            ended=ended,
+        )
+
+
+def run(sweeper: Sweeper, options: Search, name: str) -> dict[str, Any]:
+    """Trains what the study lacks, repeats its best trial, and scores on the test split; returns the summary."""
+    sweeper.run()
+    ledger = sweeper.ledger
+    best = standings.best_of(ledger.finished(), ledger)
+    folders = {} if best is None else repeats.repeat(sweeper, best.number, options.seeds)
+    everything = [sweeper.trial_folder(trial.number) for trial in ledger.finished()] if options.test_all else []
+    repeats.score(sweeper, [*folders.values(), *everything])
+    return standings.write(sweeper.folder, name, ledger, best, repeats.told(folders))
+
+
+def _identity(
+    options: Search, config: Config, space: Space, made: Experiment, data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What all trials of a study share, as JSON."""
+    whereabouts = (*artefacts.WHEREABOUTS, "model.checkpoint")  # the model's hash says what it is
+    told = {name: value for name, value in schema.flat(schema.to_json(config)).items() if name not in whereabouts}
+    return {
+        **told,
+        "space": {name: schema.to_json(distribution) for name, distribution in space.items()},
+        "objective": options.objective,
+        "sampler_seed": options.sampler_seed,
+        "model_sha256": made.pretrained.sha256,
+        "records": dict(data),
+    }
