@@ -9,9 +9,8 @@ from typing import NamedTuple
 import cv2
 import jax
 import numpy as np
-from rich.progress import track
 
-from tunevlseg_jax import devices, samples, step
+from tunevlseg_jax import bars, devices, samples, step
 from tunevlseg_jax.data import targets
 from tunevlseg_jax.data.images import resize
 from tunevlseg_jax.data.records import Records
@@ -89,4 +88,4 @@ def _score(records: Records, row: int, predicted: np.ndarray, mask: np.ndarray) 
 
 
 def _progress(images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    return iter(track(images, "scoring", transient=True))
+    return iter(bars.passing(images, "scoring"))

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
-from rich.progress import track
 
-from tunevlseg_jax import devices
+from tunevlseg_jax import bars, devices
 from tunevlseg_jax.data.scratch import scratch
 
 BATCH = 16
@@ -35,7 +34,7 @@ def seen_once(images: np.ndarray, see: Callable[[Array], Any], mesh: Mesh) -> An
     """
     size = devices.rounded_up(min(BATCH, len(images)), mesh)
     kept = None
-    for start in track(range(0, len(images), size), "looking at every image once", transient=True):
+    for start in bars.passing(range(0, len(images), size), "looking at every image once"):
         taken = np.asarray(images[start : start + size])
         padded = np.pad(taken, ((0, size - len(taken)), (0, 0), (0, 0), (0, 0)), mode="edge")
         found = jax.tree.map(np.asarray, see(devices.shared_out(jnp.asarray(padded), mesh)))

@@ -12,9 +12,8 @@ from typing import BinaryIO
 import cv2
 import grain
 import numpy as np
-from rich.progress import track
 
-from tunevlseg_jax import cache
+from tunevlseg_jax import bars, cache
 from tunevlseg_jax.data.images import resize
 from tunevlseg_jax.data.prepared import CLEAN_FILE, Example, Prepared
 from tunevlseg_jax.data.records import WHOLE, Records
@@ -91,7 +90,7 @@ def _resized(split: Prepared, size: tuple[int, int]) -> Iterator[tuple[Example, 
     ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     examples = grain.MapDataset.range(len(split)).map(one).to_iter_dataset(ahead)
     title = f"{split.name}, {split.split}: resizing to {size[0]}x{size[1]}"
-    return iter(track(examples, title, total=len(split), transient=True))
+    return iter(bars.passing(examples, title, len(split)))
 
 
 def _is_binary(example: Example, number: int, plane: np.ndarray) -> bool:
