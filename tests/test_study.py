@@ -181,6 +181,7 @@ def test_the_studies_that_come_with_the_project(name):
         ({"across": (("scenes/photo", "scenes/ultrasound"),)}, "across names scenes/ultrasound"),
         ({"ablations": (Ablation(name="x", field="learner.wrods", value=None),)}, "changes 'learner.wrods'"),
         ({"search": Search(trials=0)}, "trials can't be 0"),
+        ({"search": Search(space=("projector.kind=mlp",))}, "no parameter 'projector.kind'"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, changes, says):

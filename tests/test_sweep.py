@@ -156,7 +156,7 @@ def test_a_trials_folder_is_a_run_folder(unequal, monkeypatch, capsys):
     ("learner", "space", "tolerance"),
     [
         (CoOp(), (), 1e-4),
-        (CoCoOp(), ("hidden=8,16", "kind=mlp"), 1e-4),
+        (CoCoOp(), ("hidden=8,16", "projector.kind=mlp"), 1e-4),
         (VPT(), (), 1e-4),
         (MaPLe(), ("hidden=8,16", "kind=low_rank"), 1e-4),
         # The prompts of these two are so large at first that rounding shows: with nobody beside it, a change of the

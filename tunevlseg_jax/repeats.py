@@ -91,7 +91,7 @@ class _Run(NamedTuple):
     folder: Path
     config: Config
     learnt: Mapping[str, np.ndarray]
-    card: Mapping[str, Any]
+    card: dict[str, Any]
 
 
 def _train(sweeper: Sweeper, batch: Slots, runs: Mapping[Path, Config]) -> None:

@@ -31,7 +31,7 @@ def space(config: Config, made: Experiment, overrides: Sequence[str]) -> dict[st
       config: of the study.
       made: the study's model.
       overrides: each NAME=LOW..HIGH, NAME=log:LOW..HIGH, NAME=A,B,C, or NAME=A to hold a field; NAME is a field of
-        the configuration, or the last part of a field that is searched anyway.
+        the configuration, or the last parts of a field that is searched anyway.
 
     Raises:
       UserError: an unknown field, an empty range, a value that can't be.
@@ -100,7 +100,7 @@ def _split(override: str) -> tuple[str, str]:
 
 def _field(name: str, found: Space, fields: Mapping[str, Any]) -> str:
     """The field that a name means."""
-    short = {full.rpartition(".")[2]: full for full in found}
+    short = {part: full for full in found for part in (full.partition(".")[2], full.rpartition(".")[2])}
     known = {full for full in fields if full.startswith(SEARCHABLE) and full not in FIXED}
     full = short.get(name, name)
     if full not in known:

@@ -110,6 +110,7 @@ class _Work:
 
     def run(self) -> None:
         """Every cell that isn't finished."""
+        self._check_spaces()
         kinds = {"zero-shot": self._as_it_is, "fine-tuned": self._fine_tuned, "searched": self._searched}
         for data in self.study.data:
             for combination in self.study.combinations:
@@ -118,6 +119,14 @@ class _Work:
                     kinds[combination.kind](own)
             for shared in self.models.values():
                 shared.forget_training()
+
+    def _check_spaces(self) -> None:
+        """Raises a UserError where a search that isn't finished can't be, before the first cell begins."""
+        unfinished = [cell for cell in self.study.cells() if not self.book.has(cell)]
+        searched = {cell.combination: cell for cell in unfinished if cell.combination.kind == "searched"}
+        for cell in searched.values():
+            made = self._shared(cell.config).experiment(search.shallow(cell.config))
+            search.space(cell.config, made, self.study.options(cell).space)
 
     def _as_it_is(self, cells: Sequence[Cell]) -> None:
         """The model without any training, as a run folder."""
