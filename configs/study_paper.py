@@ -38,7 +38,7 @@ study = Study(
     ),
     ablations=(
         Ablation(name="Gaussian context", field="learner.words", value=None, learners=("MaPLe",)),
-        Ablation(name="without upsampler", field="upsampling", value="none"),
+        Ablation(name="no upsampler", field="upsampling", value="none"),
     ),
     search=Search(trials=20),
     across=(("kvasir", "clinicdb", "bkai"),),

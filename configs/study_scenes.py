@@ -44,7 +44,7 @@ study = Study(
     ),
     ablations=(
         Ablation(name="Gaussian context", field="learner.words", value=None, learners=("MaPLe",)),
-        Ablation(name="without upsampler", field="upsampling", value="none"),
+        Ablation(name="no upsampler", field="upsampling", value="none"),
     ),
     search=Search(trials=4, parallel=4, space=("learning_rate=1e-3..2e-2",)),
     across=(DOMAINS,),

@@ -43,7 +43,7 @@ def tiny(folder: Path, **changes) -> Study:
             Combination(config=config(train=Train(tune="decoder", epochs=1, batch_size=4, augment=False))),
             Combination(config=config(CoOp(num_context=2, words=None), upsampling="blend"), space=("depth=1..2",)),
         ),
-        ablations=(Ablation(name="without upsampler", field="upsampling", value="none"),),
+        ablations=(Ablation(name="no upsampler", field="upsampling", value="none"),),
         search=Search(trials=2, parallel=2),
         across=(("scenes/photo", "scenes/xray"),),
     )
@@ -160,7 +160,7 @@ def test_the_plan_tells_every_cell_and_what_is_missing(monkeypatch, capsys, tmp_
     small.run(monkeypatch, study.main, "--config", path, "--plan")
     told = " ".join(capsys.readouterr().out.split())
     assert "CoOp on model 2 x 2 x 6 24" in told and "CoOp on model 2 x 2 x 800 3,200" in told
-    assert "CoOp on model, without upsampler 1 x 2 x 6 12" in told and "8 cells 5,642" in told
+    assert "CoOp on model, no upsampler 1 x 2 x 6 12" in told and "8 cells 5,642" in told
     assert "kvasir (missing)" in told and "prepare kvasir --source" in told and not (tmp_path / "runs").exists()
 
 
