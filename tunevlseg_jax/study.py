@@ -1,4 +1,4 @@
-"""Runs a whole study and reports on it: `python -m tunevlseg_jax.study --config configs/study_scenes.py`."""
+"""Runs a whole study: `python -m tunevlseg_jax.study --config configs/study_scenes.py`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def run(study: Study, console: Console) -> None:
-    """Trains and evaluates what a study lacks, and reports on all of it.
+    """Trains and evaluates what a study lacks.
 
     Raises:
       UserError: the folder holds another study, another process works on it, or something is missing.
@@ -95,10 +95,8 @@ def run(study: Study, console: Console) -> None:
     folder = Path(study.folder)
     book = Book(folder, study)
     view = Outlook(console, study, book)
-    with _alone(folder):
-        with view.live:
-            _Work(study, folder, book, view).run()
-        _report(folder, console)
+    with _alone(folder), view.live:
+        _Work(study, folder, book, view).run()
 
 
 class _Work:
@@ -239,10 +237,6 @@ def _alone(folder: Path) -> Iterator[None]:
         raise UserError(f"another process works on {folder}") from None
     with held:
         yield
-
-
-def _report(folder: Path, console: Console) -> None:
-    """Tables, figures and page of all runs."""
 
 
 if __name__ == "__main__":
