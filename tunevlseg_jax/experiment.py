@@ -127,9 +127,9 @@ class Experiment:
         """
         names = ("train", "val", "test") if "test" in sets.splits(self.config.data) else ("train", "val")
         splits = {name: self.split(name, seen_once=True, mesh=mesh) for name in names}
-        return splits | {"train": self._in_views(splits["train"])}
+        return splits | {"train": self.in_views(splits["train"])}
 
-    def _in_views(self, split: Split) -> Split:
+    def in_views(self, split: Split) -> Split:
         """The training split with the augmented views that the configuration asks for."""
         settings, feed = self.config.train, split.feed
         numbers = range(1, (settings.augmented_views or 0) + 1)

@@ -35,6 +35,7 @@ class Shared:
         base = experiment.build(dataclasses.replace(config, learner=ZeroShot(), upsampling="none"), trains=False)
         self.base = dataclasses.replace(base, frozen=devices.replicated(base.frozen, self.mesh))
         self.feeds: dict[tuple[Data, str, bool], Feed] = {}
+        self.views: dict[tuple[Data, bool, int | None, int], tuple[Feed, ...]] = {}
 
     def experiment(self, config: Config) -> Experiment:
         """The model with a configuration's learner and upsampler.
@@ -51,7 +52,7 @@ class Shared:
           UserError: there is no such split, or a prompt is too long.
         """
         feed = self._feed(data or made.config.data, name, seen_once=made.sees_the_same(name))
-        return Split(feed, made.table(feed.records.phrases))
+        return Split(feed, made.read(feed.records.phrases))
 
     def splits(self, made: Experiment) -> dict[str, Split]:
         """What a run is trained on and scored on: train, val, and test where there is one."""
@@ -61,11 +62,19 @@ class Shared:
     def fit(self, config: Config, made: Experiment) -> Fit:
         """What stays the same over the runs of a study."""
         train, val = (self.split(made, name) for name in ("train", "val"))
-        return Fit(config, made.network, made.frozen, train, val, self.mesh)
+        return Fit(config, made.network, made.frozen, self._in_views(made, train), val, self.mesh)
 
     def forget_training(self) -> None:
         """Lets go of all splits but those for testing."""
         self.feeds = {key: feed for key, feed in self.feeds.items() if key[1] == "test"}
+        self.views.clear()
+
+    def _in_views(self, made: Experiment, train: Split) -> Split:
+        settings = made.config.train
+        key = made.config.data, train.feed.see is not None, settings.augmented_views, settings.seed_of_order
+        if key not in self.views:
+            self.views[key] = made.in_views(train).views
+        return dataclasses.replace(train, views=self.views[key])
 
     def _feed(self, data: Data, name: str, *, seen_once: bool) -> Feed:
         key = data, name, seen_once
@@ -73,5 +82,6 @@ class Shared:
             if seen_once:
                 self.feeds[key] = dataclasses.replace(self._feed(data, name, seen_once=False), see=self.base.see)
             else:
-                self.feeds[key] = self.base.split(name, data, mesh=self.mesh).feed
+                records = sets.load(data, name, self.base.image_size)
+                self.feeds[key] = Feed(records, self.mesh, data.placement, data.workers)
         return self.feeds[key]

@@ -22,7 +22,6 @@ from tunevlseg_jax import (
     grid,
     locks,
     loop,
-    memory,
     metrics,
     pretrained,
     repeats,
@@ -73,7 +72,6 @@ def main() -> None:
         table, missing = plan(study)
         console.print(table, *missing, sep="\n", soft_wrap=True)
         return
-    memory.keep_freed()
     try:
         run(study, console)
     except KeyboardInterrupt:

@@ -6,8 +6,8 @@ import dataclasses
 
 import jax
 import numpy as np
-from rich.progress import track
 
+from tunevlseg_jax import bars
 from tunevlseg_jax.data import augment
 from tunevlseg_jax.data.records import Records, packed
 from tunevlseg_jax.data.scratch import scratch
@@ -37,7 +37,7 @@ def view(records: Records, number: int, seed: int) -> Records:
     images, (height, width) = records.images, records.images.shape[1:3]
     draws = augment.draw(jax.random.fold_in(jax.random.key(seed), number), len(images))
     seen = scratch(images.shape, images.dtype)
-    for start in track(range(0, len(images), BATCH), f"making augmented view {number}", transient=True):
+    for start in bars.passing(range(0, len(images), BATCH), f"making augmented view {number}"):
         rows = slice(start, start + BATCH)
         seen[rows] = _whole_batch(_images, images[rows], draws[rows])
     matrices = _matrices(draws, height, width)[records.image]
