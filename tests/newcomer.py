@@ -73,6 +73,7 @@ ELSEWHERE = {
     f"{BENCHMARK} --train.batch-size 8 --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     "python -m tunevlseg_jax.sweep --config configs/clipseg_coop.py --data.name kvasir --study shared "
     "--storage postgresql+psycopg://user@host/name": "needs a server; tests/test_ledger.py starts one",
+    "python -m tunevlseg_jax.study --config configs/study_scenes.py": "takes half an hour; less in tests/test_study.py",
 }
 """Commands that are parsed, but not given here: why, and who gives them."""
 
@@ -82,7 +83,7 @@ HELP = (
     ("tunevlseg_jax.sweep", "--config", "configs/clipseg_vpt.py"),
     ("tunevlseg_jax.benchmark", "--config", "configs/clipseg_vpt.py"),
     *(("tunevlseg_jax.prepare", what) for what in ("kvasir", "folder", "check")),
-    *((f"tunevlseg_jax.{name}",) for name in ("evaluate", "predict", "report", "data.speed")),
+    *((f"tunevlseg_jax.{name}",) for name in ("evaluate", "predict", "report", "study", "data.speed")),
     *((f"conversion.{name}",) for name in ("clipseg", "cris", "run", "tunevlseg")),
 )
 """The commands that tell every option."""

@@ -1,4 +1,4 @@
-"""Runs a whole study: `python -m tunevlseg_jax.study --config configs/study_scenes.py`."""
+"""Runs a whole study and reports on it: `python -m tunevlseg_jax.study --config configs/study_scenes.py`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def run(study: Study, console: Console) -> None:
-    """Trains and evaluates what a study lacks.
+    """Trains and evaluates what a study lacks, and reports on all of it.
 
     Raises:
       UserError: the folder holds another study, another process works on it, or something is missing.
@@ -93,8 +93,10 @@ def run(study: Study, console: Console) -> None:
     folder = Path(study.folder)
     book = Book(folder, study)
     view = Outlook(console, study, book)
-    with _alone(folder), view.live:
-        _Work(study, folder, book, view).run()
+    with _alone(folder):
+        with view.live:
+            _Work(study, folder, book, view).run()
+        _report(folder, console)
 
 
 class _Work:
@@ -235,6 +237,13 @@ def _alone(folder: Path) -> Iterator[None]:
         raise UserError(f"another process works on {folder}") from None
     with held:
         yield
+
+
+def _report(folder: Path, console: Console) -> None:
+    """Everything that a report has of the study's runs, beside them."""
+    from tunevlseg_jax.report.__main__ import Options, report
+
+    report(Options(runs=str(folder), output=str(folder / "report")), console)
 
 
 if __name__ == "__main__":
