@@ -122,8 +122,17 @@ def test_zero_shot_is_a_run_that_evaluate_takes(made, monkeypatch, capsys):
     assert (folder / "again" / "scenes_photo_test_model.csv").read_text("utf-8") == before
 
 
+def test_its_report_has_every_cell(made):
+    rows = list(csv.DictReader((made / "report" / "cells.csv").read_text("utf-8").splitlines()))
+    assert len(rows) == 8 and {row["from"] for row in rows} == {"evaluations"}
+    standing = {str(Path(row["runs"]).relative_to(made)) for row in rows}
+    cells = json.loads((made / "cells.json").read_text("utf-8"))
+    assert standing == {run for kept in cells.values() for run in kept["runs"]}
+
+
 def test_again_it_trains_nothing(made, monkeypatch):
-    before = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.suffix in (".safetensors", ".csv")}
+    kept = [path for path in made.glob("scenes-*/**/*") if path.is_file()]
+    before = {path: path.stat().st_mtime_ns for path in kept}
     for name in ("_as_it_is", "_fine_tuned", "_searched"):
         monkeypatch.setattr(study._Work, name, None)
     study.run(tiny(made), QUIET)
