@@ -12,6 +12,7 @@ import handmade
 import numpy as np
 import pytest
 import small
+import tokenizers
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
@@ -23,6 +24,7 @@ from tunevlseg_jax.pretrained import EMBEDDED
 from tunevlseg_jax.report import __main__ as command
 from tunevlseg_jax.report import cells, runs, words
 from tunevlseg_jax.report.__main__ import Options
+from tunevlseg_jax.tokenizer import Tokenizer
 
 quick_compilation = small.quick_compilation
 
@@ -132,8 +134,14 @@ def test_words_near_prompts(made, report):
             )
             for number, (distance, place) in enumerate(distances[:3], 1):
                 assert float(row[f"distance {number}"]) == pytest.approx(distance, abs=6e-4)
-                if row[f"token {number}"].isalpha():
-                    assert tokens[f"{row[f'token {number}']}</w>"] == place
+                token = row[f"token {number}"]
+                if token.removeprefix("-").isascii() and token.strip("-"):
+                    assert (
+                        tokens[
+                            token[1:] if token.startswith("-") else f"\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}{token}"
+                        ]
+                        == place
+                    )
 
 
 def test_words_of_a_projected_context_are_of_what_the_tower_sees(tmp_path):
@@ -149,6 +157,18 @@ def test_words_of_a_projected_context_are_of_what_the_tower_sees(tmp_path):
     save_file({"learner/context": learnt["learner/context"]}, folder / "prompts.safetensors")
     with pytest.raises(UserError, match=r"prompts.safetensors doesn't hold what its learner learns"):
         words.context(run)
+
+
+def test_tokens_as_they_are_read():
+    """Of CLIP's vocabulary, where a word has an end, and of the embedded one, where it has a beginning."""
+    vocabulary = {"photo</w>": 0, "pho": 1, "<|endoftext|>": 2, "\N{LATIN SMALL LETTER A WITH CIRCUMFLEX}": 3}
+    model = tokenizers.models.BPE(vocab=vocabulary, merges=[], end_of_word_suffix="</w>")
+    clip = tokenizers.Tokenizer(model)
+    clip.decoder = tokenizers.decoders.ByteLevel()
+    spelt = [words.spelt(Tokenizer(clip), token) for token in range(5)]
+    assert spelt == ["photo", "pho-", "<|endoftext|>", "\N{LATIN SMALL LETTER A WITH CIRCUMFLEX}-", "token 4"]
+    own = Tokenizer.load(EMBEDDED / "clipseg-tiny")
+    assert [words.spelt(own, token) for token in (316, 348, 351)] == ["photo", "-kground", "<|endoftext|>"]
 
 
 def test_words_are_told_missing_where_the_model_is_another(made):

@@ -21,13 +21,14 @@ from tunevlseg_jax.tokenizer import Tokenizer
 
 NAME = "words"
 EMBEDDING = "text_tower/token_embedding"
-END_OF_WORD = "</w>"
+END_OF_WORD, BLANK = "</w>", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"
+"""How vocabularies tell whole words from parts: by an end, or by the blank before (as byte-level ones write it)."""
 HEAD = ("model", "combination", "data set", "seed", "vector")
 CAPTION = (
     "Of every run that stands for a cell and whose learner prompts the text tower: the tokens of the vocabulary with "
     "the nearest embeddings to each context vector that enters before the first block, and their Euclidean distances. "
-    "A vector of CoCoOp is taken before an image shifts it, one of a shared learner after its projection. A token that "
-    "ends in a hyphen begins a word. Nearest is not near: a vector may be far from every token."
+    "A vector of CoCoOp is taken before an image shifts it, one of a shared learner after its projection. A hyphen "
+    "marks a part of a word. Nearest is not near: a vector may be far from every token."
 )
 
 
@@ -107,13 +108,15 @@ def _told(unread: Sequence[Run]) -> str:
 
 
 def spelt(tokenizer: Tokenizer, token: int) -> str:
-    """A token as it is read; one that ends no word gets a hyphen, and bytes that are no text stay as the vocabulary has
-    them."""
+    """A token as it is read, with a hyphen where it is a part of a word; bytes that are no text stay as the vocabulary
+    writes them."""
     raw = tokenizer.backend.id_to_token(token)
     if raw is None:
         return f"token {token}"
     if raw.startswith("<|"):
         return raw
     text = tokenizer.backend.decode([token], skip_special_tokens=False).strip()
-    text = raw.removesuffix(END_OF_WORD) if not text or "\N{REPLACEMENT CHARACTER}" in text else text
-    return text if raw.endswith(END_OF_WORD) else f"{text}-"
+    text = (raw if not text or "\N{REPLACEMENT CHARACTER}" in text else text).removesuffix(END_OF_WORD)
+    if getattr(tokenizer.backend.model, "end_of_word_suffix", None) == END_OF_WORD:  # CLIP's
+        return text if raw.endswith(END_OF_WORD) else f"{text}-"
+    return text if raw.startswith(BLANK) else f"-{text}"
