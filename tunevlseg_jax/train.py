@@ -194,12 +194,12 @@ def _table(config: Config, made: Experiment, splits: Mapping[str, Split], result
     height, width = made.image_size
     table = Table(
         title=f"{type(config.learner).__name__} on {config.data.name}",
-        caption=f"Dice: mean over images; IoU: one ratio over all pixels; {height}x{width} pixels, threshold 0.5",
+        caption=f"Dice: mean over records; IoU: one ratio over all pixels; {height}x{width} pixels, threshold 0.5",
     )
     table.add_column("")
     for name in _scored(splits):
         for metric in ("Dice", "IoU"):
-            table.add_column(f"{name} {metric}\n({len(splits[name].records)} images)", justify="right")
+            table.add_column(f"{name} {metric}\n({len(splits[name].records)} records)", justify="right")
     for row, scores in results.items():
         cells = [f"{scores[name][metric]:.4f}" for name in _scored(splits) for metric in ("dice", "iou")]
         table.add_row(row, *cells)
