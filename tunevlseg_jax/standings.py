@@ -126,7 +126,9 @@ def over_seeds(runs: Sequence[Mapping[str, Any]], what: Any) -> dict[str, dict[s
 
 def results(summaries: Sequence[Mapping[str, Any]]) -> Table:
     """What to close with: each study's best trial, with mean and standard deviation over its seeds."""
-    table = Table(title="best trials", caption="Dice: mean over records; IoU: one ratio over all pixels; std over seeds")
+    table = Table(
+        title="best trials", caption="Dice: mean over records; IoU: one ratio over all pixels; std over seeds"
+    )
     table.add_column("study")
     for column in ("trial", "seeds", "val Dice", "test Dice", "test IoU"):
         table.add_column(column, justify="right")
