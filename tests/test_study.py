@@ -10,8 +10,11 @@ import signal
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 import small
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 from safetensors.numpy import load_file
 
@@ -19,6 +22,7 @@ from tunevlseg_jax import artefacts, evaluate, grid, study
 from tunevlseg_jax.config import Config, Data, Scenes, Train
 from tunevlseg_jax.grid import Ablation, Combination, Study
 from tunevlseg_jax.learners import CoOp, ZeroShot
+from tunevlseg_jax.ledger import JOURNAL
 from tunevlseg_jax.tuning import Search
 
 quick_compilation = small.quick_compilation
@@ -208,35 +212,53 @@ def test_a_misspelt_field_has_its_name_told(tmp_path, monkeypatch, capsys):
     assert "Search has no field 'trails'; did you mean 'trials'?" in capsys.readouterr().err
 
 
-def begun(folder: Path) -> dict[Path, int]:
-    """When the learnt tensors of each finished run were written."""
+def trials(runs: Path) -> dict[tuple[str, int], object]:
+    """When each finished trial had ended, by study and number."""
+    found = {}
+    for path in runs.rglob(JOURNAL):
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        for one in optuna.get_all_study_summaries(storage):
+            for trial in optuna.load_study(study_name=one.study_name, storage=storage).trials:
+                if trial.state.is_finished():
+                    found[one.study_name, trial.number] = trial.datetime_complete
+    return found
+
+
+def finished(runs: Path) -> dict[str, int]:
+    """When the learnt tensors of the finished cells' runs were written."""
+    path = runs / "cells.json"
+    cells = json.loads(path.read_text("utf-8")) if path.exists() else {}
     return {
-        path: path.stat().st_mtime_ns for path in folder.rglob(artefacts.LEARNT_FILE) if ".0" not in str(path.parent)
+        run: (runs / run / "prompts.safetensors").stat().st_mtime_ns for kept in cells.values() for run in kept["runs"]
     }
 
 
 @pytest.mark.slow
 def test_killed_and_interrupted_it_goes_on(tmp_path):
-    """kill -9 after the first trial, Ctrl-C after a cell; then it ends with its trials, none of them trained again."""
+    """kill -9 within a search, Ctrl-C in the next one; it ends with its trials, and nothing is trained twice."""
     runs = tmp_path / "runs"
-    path = write(tmp_path / "study.py", tiny(runs, search=Search(trials=4, parallel=1)))
+    coop = tiny(runs).combinations[2:]
+    path = write(tmp_path / "study.py", tiny(runs, combinations=coop, search=Search(trials=4, parallel=1)))
     command = ("-m", "tunevlseg_jax.study", "--config", path)
-    kept: dict[Path, int] = {}
-    for enough, kill in ((3, signal.SIGKILL), (7, signal.SIGINT)):
+    trained, cells = {}, {}
+    for enough, kill in ((1, signal.SIGKILL), (5, signal.SIGINT)):
         process = small.start(*command)
         deadline = time.monotonic() + 300
-        while len(begun(runs)) < enough:
+        while len(trials(runs)) < enough:
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-            time.sleep(0.02)
+            time.sleep(0.1)
+        before = trials(runs), finished(runs)
         os.kill(process.pid, kill)
         status, _, err = small.finish(process)
         assert status == (130 if kill == signal.SIGINT else -kill)
         assert kill == signal.SIGKILL or ("this goes on" in err and err.count("\n") == 1), err
-        assert kept.items() <= begun(runs).items()
-        kept = begun(runs)
+        assert trained.items() <= before[0].items() and cells.items() <= before[1].items()
+        trained, cells = before
+    assert len(cells) == 2
     status, _, err = small.finish(small.start(*command), 300)
     assert (status, err) == (0, ""), err
-    assert kept.items() <= begun(runs).items() and len(kept) < len(begun(runs)) == 2 * (1 + 1 + 4 + 1)
-    for domain in ("photo", "xray"):
-        rows = list(csv.DictReader((runs / f"scenes-{domain}" / COOP / "trials.csv").read_text("utf-8").splitlines()))
-        assert [(int(row["trial"]), row["state"]) for row in rows] == [(number, "complete") for number in range(4)]
+    assert trained.items() <= trials(runs).items() and cells.items() <= finished(runs).items()
+    assert list(trials(runs)) == [
+        (f"scenes-{name}/{COOP}", number) for name in ("photo", "xray") for number in range(4)
+    ]
+    assert len(finished(runs)) == 4 and len(list((runs / "report" / "cells.csv").open())) == 1 + 4

@@ -112,6 +112,16 @@ class Outlook:
             f"{number:3d}/{len(self.cells)}  {cell.name}: {told}  ({seconds:.0f} s)", soft_wrap=True, highlight=False
         )
 
+    def end(self) -> None:
+        """Every cell is finished: what they took, by what was done."""
+        seconds: dict[str, float] = {}
+        for cell in self.cells:
+            what = cell.combination.kind if cell.ablation is None else "ablations"
+            seconds[what] = seconds.get(what, 0) + self.book.seconds([cell])
+        self.doing, self.words, self.counts = "", "", ""
+        told = ", ".join(f"{what} {taken:.0f} s" for what, taken in seconds.items())
+        self.console.print(f"{len(self.cells)} cells: {told}", soft_wrap=True, highlight=False)
+
     def _render(self) -> Group:
         table = Table(title=self.study.folder)
         table.add_column("data set")
@@ -122,6 +132,6 @@ class Outlook:
             done = [cell for cell in own if self.book.has(cell)]
             table.add_row(data, f"{len(done)}/{len(own)}", f"{self.book.seconds(done):.0f}" if done else "")
         rest = self.book.rest(self.cells)
-        left = "" if rest is None else f", about {rest / 60:.0f} min left"
+        left = f", about {rest / 60:.0f} min left" if rest else ""
         told = "  ".join(part for part in (self.doing, self.counts, self.words) if part)
         return Group(table, Text(f"{told}  ({time.perf_counter() - self.started:.0f} s{left})"))

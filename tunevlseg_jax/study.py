@@ -96,6 +96,7 @@ def run(study: Study, console: Console) -> None:
     with _alone(folder):
         with view.live:
             _Work(study, folder, book, view).run()
+            view.end()
         _report(folder, console)
 
 
