@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import re
+import sys
 from pathlib import Path
 
 import handmade
@@ -31,6 +32,7 @@ quick_compilation = small.quick_compilation
 QUIET = Console(quiet=True)
 ONCE = Train(epochs=1, batch_size=4, augment=False)
 FILES = {"report.md", "tables.tex", "cells.csv", "table3_dice.csv", "table3_iou.csv", "cross_data.csv", "words.csv"}
+FILES |= {"report.html", "figures"}
 
 
 def settings(**changes) -> Config:
@@ -185,7 +187,7 @@ def test_the_command(made, tmp_path, monkeypatch, capsys):
     (made / "broken" / "config.json").write_text("{")
     monkeypatch.setenv("COLUMNS", "200")
     try:
-        small.run(monkeypatch, command.main, "--runs", made, "--output", output, "--words", "0")
+        small.run(monkeypatch, command.main, "--runs", made, "--output", output, "--words", "0", "--no-page")
     finally:
         (made / "broken" / "config.json").unlink()
         (made / "broken").rmdir()
@@ -193,9 +195,25 @@ def test_the_command(made, tmp_path, monkeypatch, capsys):
     assert "Data sets and combinations" in out and str(output / "report.md") in out
     assert re.search(rf"skipped: {made}/broken: can't read .*config.json", out)
     assert "broken" in (output / "report.md").read_text("utf-8").partition("## Skipped")[2]
-    (output / "table5.csv").write_text("of an earlier report")
+    assert not (output / "report.html").exists()
+    (output / "figures").mkdir()
+    earlier = [output / "table5.csv", output / "figures" / "examples_9_9.png"]
+    for path in earlier:
+        path.write_text("of an earlier report")
     small.run(monkeypatch, command.main, "--runs", made, "--output", output)
     assert {path.name for path in output.iterdir()} == FILES
+    assert not any(path.exists() for path in earlier)
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", (output / "report.md").read_text("utf-8"))
+    assert shown and all((output / path).is_file() for path in shown)
+
+
+def test_without_what_draws_there_are_tables(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit):
+        small.run(monkeypatch, command.main, "--runs", made, "--output", tmp_path / "report")
+    assert "figures and the page need matplotlib" in capsys.readouterr().err
+    small.run(monkeypatch, command.main, "--runs", made, "--output", tmp_path / "report", "--words", "0", "--no-page")
+    assert (tmp_path / "report" / "report.md").is_file()
 
 
 def test_mistakes(tmp_path, monkeypatch, capsys):
@@ -210,6 +228,7 @@ def test_mistakes(tmp_path, monkeypatch, capsys):
         (("--runs", tmp_path / "foreign"), "there is no run .*foreign: .*there is no config.json"),
         (("--runs", tmp_path, "--output", tmp_path / "file"), "file is a file, not a folder for the report"),
         (("--runs", tmp_path, "--words", "-1"), "words can't be -1"),
+        (("--runs", tmp_path, "--samples", "3"), "samples can't be 3; it is 0, or 4 or more"),
         (("--runs", tmp_path, "--outptu", "x"), "did you mean --output"),
         ((), "--runs"),
     ):

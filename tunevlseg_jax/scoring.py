@@ -39,7 +39,7 @@ def own(made: Experiment, learnt: Flat, split: Split, found: Iterator[Target]) -
       found: the masks of its images, at the size to score at; logits are resized to it.
     """
     records, scored, sizes = split.records, [], set()
-    logits = _logits(made, learnt, split, made.config.train.batch_size)
+    logits = logits_of(made, learnt, split, made.config.train.batch_size)
     for rows, target in zip(_progress(targets.rows_by_image(records)), found, strict=True):
         sizes.add(target.void.shape)
         for row, mask in zip(rows, target.masks, strict=True):
@@ -53,7 +53,7 @@ def every_class(made: Experiment, learnt: Flat, split: Split, found: Iterator[Ta
     number, scored, sizes, classes = len(own.classes), [], set(), Classes(len(own.classes))
     feed = dataclasses.replace(split.feed, records=asked)
     batch_size = number * max(1, made.config.train.batch_size // number)
-    logits = _logits(made, learnt, Split(feed, split.table), batch_size)
+    logits = logits_of(made, learnt, Split(feed, split.table), batch_size)
     for image, (rows, target) in enumerate(zip(_progress(targets.rows_by_image(own)), found, strict=True)):
         size = target.void.shape
         sizes.add(size)
@@ -67,7 +67,7 @@ def every_class(made: Experiment, learnt: Flat, split: Split, found: Iterator[Ta
     return Scored(scored, sizes, classes)
 
 
-def _logits(made: Experiment, learnt: Flat, split: Split, batch_size: int) -> Iterator[np.ndarray]:
+def logits_of(made: Experiment, learnt: Flat, split: Split, batch_size: int) -> Iterator[np.ndarray]:
     """Each record's logits at the model's size, in the split's order; padding comes last."""
     mesh = split.feed.mesh
     params = devices.replicated({**made.frozen, **learnt}, mesh)

@@ -1,14 +1,15 @@
-"""Makes tables of all runs under a folder: `python -m tunevlseg_jax.report --runs runs --output report`."""
+"""Makes tables, figures and a page of the runs under a folder: `python -m tunevlseg_jax.report --runs runs`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tunevlseg_jax import command
+from tunevlseg_jax import __version__, command
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.files import replacing, write_csv, writing
 from tunevlseg_jax.report import cells as cell_rules
@@ -17,8 +18,14 @@ from tunevlseg_jax.report.cells import Cells
 from tunevlseg_jax.report.runs import Run, Skipped
 from tunevlseg_jax.report.table import Table
 
+if TYPE_CHECKING:
+    from tunevlseg_jax.report.gallery import Gallery
+
 PROGRAM = "python -m tunevlseg_jax.report"
-REPORT_FILE, LATEX_FILE, CELLS_FILE = "report.md", "tables.tex", "cells.csv"
+REPORT_FILE, PAGE_FILE, LATEX_FILE, CELLS_FILE = "report.md", "report.html", "tables.tex", "cells.csv"
+FIGURES = "figures"
+FEWEST_SAMPLES = 4
+"""One of each kind."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +36,16 @@ class Options:
       runs: folder of runs and studies, at any depth.
       output: folder for the report; files of an earlier one are replaced.
       words: how many of the nearest words to tell of each learnt context vector; 0 for none, without loading models.
+      samples: how many test records of each data set to look at, in figures and on the page; 0 for none, without
+        loading models and data.
+      page: whether to draw figures and to write the page, for which `pip install "tunevlseg_jax[report]"` is needed.
     """
 
     runs: str
     output: str = "report"
     words: int = 3
+    samples: int = 24
+    page: bool = True
 
 
 def main() -> None:
@@ -52,6 +64,10 @@ def report(options: Options, console: Console) -> Cells:
         raise UserError(f"{output} is a file, not a folder for the report; choose another --output")
     if options.words < 0:
         raise UserError(f"words can't be {options.words}")
+    if options.samples and options.samples < FEWEST_SAMPLES:
+        raise UserError(f"samples can't be {options.samples}; it is 0, or {FEWEST_SAMPLES} or more")
+    if options.page:
+        _check_installed()
     found, skipped = runs.gather(Path(options.runs))
     if not found:
         told = f": {skipped[0].path}: {skipped[0].reason}" if skipped else ""
@@ -64,23 +80,73 @@ def report(options: Options, console: Console) -> Cells:
         made += [near] if near is not None else []
         missing += unread
     left_out = [*skipped, *cells.left_out]
-    with writing(output):  # no table of an earlier report may stand beside this one's
-        for name in (*tables.NAMES, words.NAME):
-            (output / f"{name}.csv").unlink(missing_ok=True)
+    with writing(output):  # nothing of an earlier report may stand beside this one's
+        for name in (PAGE_FILE, *(f"{table}.csv" for table in (*tables.NAMES, words.NAME))):
+            (output / name).unlink(missing_ok=True)
     for table in made:
         write_csv(output / f"{table.name}.csv", markup.csv_rows(table))
     write_csv(output / CELLS_FILE, _cell_rows(cells))
     _write(output / LATEX_FILE, markup.document(made))
-    _write(output / REPORT_FILE, _markdown(options, found, cells, made, missing, left_out))
+    drawn = _draw(options, console, found, cells, made, missing, left_out) if options.page else None
+    _write(output / REPORT_FILE, _markdown(options, found, cells, made, missing, left_out, drawn))
     console.print(markup.terminal(made[0]))
+    told = f"; {PAGE_FILE}, {FIGURES}" if drawn else ""
     lines = [
-        f"{_counted(len(found), 'run')}, {_counted(len(cells.by_key), 'cell')}",
-        f"report: {output / REPORT_FILE}; beside it {LATEX_FILE}, and a CSV of each table",
+        _count(found, cells),
+        f"report: {output / REPORT_FILE}; beside it {LATEX_FILE}, and a CSV of each table{told}",
         *(f"skipped: {one.path}: {one.reason}" for one in left_out),
     ]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     return cells
+
+
+def _check_installed() -> None:
+    """Raises a UserError where a library that draws is missing."""
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        told = f'figures and the page need {error.name}: pip install "tunevlseg_jax[report]"'
+        raise UserError(f"{told}; or leave them out with --no-page") from error
+
+
+def _draw(
+    options: Options,
+    console: Console,
+    found: Sequence[Run],
+    cells: Cells,
+    made: Sequence[Table],
+    missing: Sequence[str],
+    left_out: Sequence[Skipped],
+) -> Gallery:
+    """Writes the figures and the page."""
+    from tunevlseg_jax.report import gallery, page
+    from tunevlseg_jax.report.figures import style
+
+    output = Path(options.output)
+    with console.status("drawing") as status:
+        drawn = gallery.hang(found, cells, options.samples, status.update)
+        status.update("writing figures and page")
+        with writing(output):
+            for path in (path for name in gallery.NAMES for path in (output / FIGURES).glob(f"{name}.*")):
+                path.unlink()
+        for figure in drawn.figures:
+            style.write(figure, output / FIGURES)
+        content = page.Content(
+            title=f"Report on {options.runs}",
+            summary=f"{_count(found, cells)}.",
+            footer=f"Made by {PROGRAM}, tunevlseg_jax {__version__}.",
+            tables=made,
+            untabled=missing,
+            figures=drawn.figures,
+            undrawn=drawn.undrawn,
+            samples=drawn.samples,
+            runs=gallery.keys(found, cells),
+            skipped=left_out,
+        )
+        page.write(output / PAGE_FILE, content)
+    return drawn
 
 
 def _cell_rows(cells: Cells) -> list[dict[str, object]]:
@@ -105,12 +171,17 @@ def _markdown(
     made: Sequence[Table],
     missing: Sequence[str],
     left_out: Sequence[Skipped],
+    drawn: Gallery | None,
 ) -> str:
     """The whole report."""
-    count = f"{_counted(len(found), 'run')} under `{options.runs}` in {_counted(len(cells.by_key), 'cell')}"
+    count = f"{_count(found, cells)} under `{options.runs}`"
     parts = [f"# Report\n\n{count}, made by `{PROGRAM}`.\n", *map(markup.markdown, made)]
-    if missing:
-        parts.append("## Not made\n\n" + "".join(f"- {markup.markdown_text(line)}\n" for line in missing))
+    for figure in drawn.figures if drawn else ():
+        title, caption = markup.markdown_text(figure.title), markup.markdown_text(figure.caption)
+        parts.append(f"## {title}\n\n![{title}]({FIGURES}/{figure.name}.png)\n\n{caption}\n")
+    undone = [*missing, *(drawn.undrawn if drawn else ())]
+    if undone:
+        parts.append("## Not made\n\n" + "".join(f"- {markup.markdown_text(line)}\n" for line in undone))
     standing = [
         f"- {markup.markdown_text(headings.place(cell.key))}: {', '.join(f'`{run.folder}`' for run in cell.runs)}\n"
         for row in cells.rows
@@ -120,6 +191,10 @@ def _markdown(
     lines = [f"- {markup.markdown_text(str(one.path))}: {markup.markdown_text(one.reason)}\n" for one in left_out]
     parts.append("## Skipped\n\n" + ("".join(lines) or "Nothing.\n"))
     return "\n".join(parts)
+
+
+def _count(found: Sequence[Run], cells: Cells) -> str:
+    return f"{_counted(len(found), 'run')} in {_counted(len(cells.by_key), 'cell')}"
 
 
 def _counted(number: int, word: str) -> str:
