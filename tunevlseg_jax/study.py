@@ -86,7 +86,10 @@ def run(study: Study, console: Console) -> None:
     Raises:
       UserError: the folder holds another study, another process works on it, or something is missing.
     """
-    for combination in study.combinations:  # what is missing is said before the first cell begins
+    from tunevlseg_jax.report.__main__ import check_installed
+
+    check_installed()  # what is missing is said before the first cell begins
+    for combination in study.combinations:
         pretrained.find(combination.config.model.checkpoint)
     for cell in study.cells():
         sets.splits(cell.config.data)

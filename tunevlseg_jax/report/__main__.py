@@ -67,7 +67,7 @@ def report(options: Options, console: Console) -> Cells:
     if options.samples and options.samples < FEWEST_SAMPLES:
         raise UserError(f"samples can't be {options.samples}; it is 0, or {FEWEST_SAMPLES} or more")
     if options.page:
-        _check_installed()
+        check_installed()
     found, skipped = runs.gather(Path(options.runs))
     if not found:
         told = f": {skipped[0].path}: {skipped[0].reason}" if skipped else ""
@@ -101,14 +101,14 @@ def report(options: Options, console: Console) -> Cells:
     return cells
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
     """Raises a UserError where a library that draws is missing."""
     try:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
         told = f'figures and the page need {error.name}: pip install "tunevlseg_jax[report]"'
-        raise UserError(f"{told}; or leave them out with --no-page") from error
+        raise UserError(f"{told} (report --no-page does without)") from error
 
 
 def _draw(
