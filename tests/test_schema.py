@@ -123,3 +123,14 @@ def test_every_learner_is_exported_and_frozen():
         assert getattr(learners, cls.__name__) is cls
         with pytest.raises(dataclasses.FrozenInstanceError):
             cls().words = "other"
+
+
+def test_a_file_of_an_earlier_version_means_what_it_meant():
+    """Fields that came later may be missing, and nothing else."""
+    told = schema.to_json(Config())
+    for name in ("augmented_views", "recompute"):
+        del told["train"][name]
+    assert schema.from_json(Config, told, "a test") == Config()
+    del told["train"]["patience"]
+    with pytest.raises(UserError, match="a test: Train lacks patience"):
+        schema.from_json(Config, told, "a test")

@@ -146,9 +146,9 @@ class Train:
     epochs: int = 20
     batch_size: int = 32
     augment: bool = True
-    augmented_views: int | None = None
+    augmented_views: int | None = schema.added(None)
     cache_features: bool = True
-    recompute: Recompute = "nothing"
+    recompute: Recompute = schema.added("nothing")
     seed: int = 0
     order_seed: int | None = None
     order_skip: int = 0

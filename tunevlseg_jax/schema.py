@@ -1,4 +1,4 @@
-"""Frozen dataclasses as JSON and back, strictly: every field once, no field unknown."""
+"""Frozen dataclasses as JSON and back, strictly: every field once, no field unknown, and none missing but new ones."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ T = TypeVar("T")
 
 CLASS = "class"
 """The key that names the class, where a field may hold one of several; no field can be called so in Python."""
+ADDED = "added"
+"""The mark of a field that files of earlier versions lack."""
+
+
+def added(default: Any) -> Any:
+    """A dataclass field that files of earlier versions lack; its default is how things were then."""
+    return dataclasses.field(default=default, metadata={ADDED: True})
 
 
 def to_json(value: Any) -> Any:
@@ -35,7 +42,7 @@ def from_json(cls: type[T], data: Any, where: str) -> T:
       where: the file, for messages.
 
     Raises:
-      UserError: a field is missing, unknown or of another type; the message names it.
+      UserError: a field is missing that isn't `added`, unknown or of another type; the message names it.
     """
     return _read(cls, data, where, "")
 
@@ -97,6 +104,7 @@ def _read_dataclass(classes: dict[str, Any], data: Any, where: str, path: str) -
     for name in data:
         if name not in names:
             raise UserError(f"{where}: {kind} has no field {name!r}{nearest(name, names)}")
+    data = {field.name: to_json(field.default) for field in dataclasses.fields(cls) if ADDED in field.metadata} | data
     missing = [name for name in names if name not in data]
     if missing:
         raise UserError(f"{where}: {kind} lacks {', '.join(missing)}")
