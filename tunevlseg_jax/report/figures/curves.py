@@ -34,7 +34,6 @@ def curves(chosen: Mapping[Key, Run]) -> Picture | None:
             best = max(range(len(dice)), key=dice.__getitem__)
             ax.plot(epochs[best], dice[best], "o", color=style.colour(key.combination), markersize=3.5)
         ax.set_title(data, loc="left", fontweight="bold")
-        ax.set_ylim(-0.03, 1.03)
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         ax.label_outer()
     figure.supxlabel("epoch", fontsize=8)

@@ -69,8 +69,8 @@ def parameters(chosen: Mapping[Key, Run], dice: Mapping[Key, float]) -> Picture 
     ax.set_xlabel("parameters that train")
     ax.set_ylabel("test Dice, mean over data sets")
     caption = (
-        f"Means over {len(sets)} data sets ({', '.join(sets)}) of the runs that stand for a cell of the table, "
-        "upsampler included. Of prompts with room for more blocks than the run's depth, those in use count."
+        f"Means over {', '.join(sets)} of the runs that stand for a cell of the table, upsampler "
+        "included. Of prompts with room for more blocks than the run's depth, those in use count."
     )
     if left := sorted({f"{shown(combination)} ({model})" for model, combination in by_pair.keys() - whole.keys()}):
         caption += f" Left out, since a data set is missing: {', '.join(left)}."

@@ -30,11 +30,13 @@ LOOKS: Mapping[str, tuple[str, str]] = {
     "MaPLe": ("#0072b2", "D"),
     "SharedSeparate": ("#56b4e9", "v"),
     "SharedAttention": ("#cc79a7", "P"),
-    cells.ZERO_SHOT: ("#8a8a8a", "X"),
+    cells.ZERO_SHOT: ("#8f4bd1", "X"),
     cells.DECODER: ("#8c6d31", "h"),
-    cells.MODEL: ("#6a5acd", "p"),
+    cells.MODEL: ("#c1121f", "p"),
 }
-"""Colour and marker of each combination: for learners Okabe and Ito's, which colour-blind people can tell apart."""
+"""Colour and marker of each combination; of learners Okabe and Ito's, which colour-blind people can tell apart.
+
+None is grey, since masks are drawn in them over grey images."""
 SPARE = (("#999933", "*"), ("#882255", "<"), ("#44aa99", ">"))
 """For combinations that a user has added."""
 TRUTH = "#f0e442"

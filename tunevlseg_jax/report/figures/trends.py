@@ -137,7 +137,6 @@ def _draw(ax: Axes, axis: Axis, combination: str, points: Sequence[Point], sets:
     inside = within(points)
     if inside is not None and len({point.data for point in points}) > 1:
         told.append(f"within sets {inside.r2:.2f}")
-    ax.set_ylim(-0.03, 1.03)
     if axis.logarithmic:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(FuncFormatter(style.power_of_ten))
