@@ -190,6 +190,7 @@ def test_a_run_tells_its_command(opened):
     click(opened, "#run-table button.how")
     assert texts(opened, "#how-command pre")[0].startswith("python -m tunevlseg_jax.train --config configs/")
     assert "data.name" in texts(opened, "#how tbody th")
+    assert texts(opened, "#how-folder")[0].endswith("/d"), "the first row, as the table is sorted"
     click(opened, "#how form button")
     assert not opened.find_element("css selector", "#how").is_displayed()
 

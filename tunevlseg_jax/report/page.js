@@ -99,7 +99,9 @@ const how = document.getElementById("how");
 function tell(run) {
   document.getElementById("how-title").textContent = `${run.combination} of ${run.model} on ${run.data}, ${run.name}`;
   const command = document.getElementById("how-command");
-  command.querySelector("pre").textContent = run.command ?? "No training: this is the model as it is.";
+  const without = run.trained ? "No configuration of a clone was at hand." : "No training: this is the model as it is.";
+  document.getElementById("how-folder").textContent = run.folder;
+  command.querySelector("pre").textContent = run.command ?? without;
   command.querySelector("button").hidden = run.command === null;
   const changes = Object.entries(run.changes).map(([field, value]) =>
     make("tr", {}, make("th", { scope: "row", textContent: field }), make("td", { className: "words", textContent: value })));

@@ -125,6 +125,8 @@ def _run(key: Key, run: Run) -> dict[str, Any]:
         "name": f"{run.role} {run.folder.name}",
         "val": run.validation,
         "test": None if test is None else test["dice"],
+        "folder": str(run.folder),
+        "trained": not run.zero_shot,
         "command": again.command(run.config),
         "changes": {name: json.dumps(value, ensure_ascii=False) for name, value in again.changes(run.config).items()},
     }
