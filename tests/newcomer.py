@@ -148,7 +148,8 @@ def give(one: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 @singledispatch
 def less(options: Any) -> Any:
     """The options of a command that does less."""
-    return options
+    config = getattr(options, "config", None)
+    return dataclasses.replace(options, config=less(config)) if isinstance(config, Config) else options
 
 
 @less.register
