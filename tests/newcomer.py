@@ -4,7 +4,7 @@ What stands in: models of the public ones' formats with five narrow blocks and r
 pages give them and for the embedded CLIPSeg; the tiny downloads of `official.py`, with annotations in medvlsm's format;
 noise in place of photographs. Runs have one epoch of two small batches, no more depth than blocks, studies two trials
 (of which number 1 is what pages call 7), times one repetition; whole studies are only planned, since
-tests/test_study.py runs one.
+tests/test_study.py runs one, and reports look at no image.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from tunevlseg_jax.data import speed
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.pretrained import Pretrained
+from tunevlseg_jax.report import __main__ as report
 
 BLOCKS = 5
 """As many as the embedded model has, which pages speak of."""
@@ -182,6 +183,11 @@ def _(options: evaluate.Options) -> evaluate.Options:
 @less.register
 def _(options: study.Options) -> study.Options:
     return dataclasses.replace(options, plan=True)
+
+
+@less.register
+def _(options: report.Options) -> report.Options:
+    return dataclasses.replace(options, samples=0)
 
 
 @less.register
