@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 
@@ -77,7 +78,10 @@ def test_a_table_and_its_numbers(tmp_path, monkeypatch, capsys):
         assert row["images_per_second"] == pytest.approx(row["batch"] / row["seconds"])
         assert row["batch"] == 2 and row["flops"] > 0 and row["share_of_ceiling"] > 0
     assert rows[0]["flops"] > 1.5 * rows[1]["flops"]
-    assert "ceiling" in capsys.readouterr().out
+    peaks = list(rows[0]["peak_bytes"].values())
+    assert peaks[0] > 0 and peaks == sorted(peaks)
+    out = capsys.readouterr().out
+    assert "ceiling" in out and f"peak memory of this process: {peaks[0] / 2**30:.2f} GiB" in out
 
 
 @TPU
@@ -90,6 +94,9 @@ def test_a_plan_for_a_slice():
     trainable = sum(array.size for array in small.build(config).trainable.values())
     assert set(plan.collectives) == {"all-reduce"}
     assert plan.collectives["all-reduce"][0] < 4 * trainable + 1000
+    sharded = dataclasses.replace(config, train=dataclasses.replace(config.train, shard_frozen=True))
+    other = topology.plan(experiment.build(sharded), "v5e:4x4", 4)
+    assert other.collectives["all-gather"][0] > 0 and other.held < plan.held
 
 
 def test_a_slice_that_there_is_not():

@@ -10,51 +10,69 @@ import small
 from numpy.testing import assert_allclose
 from rich.console import Console
 
+from tunevlseg_jax.artefacts import RunFolder
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.train import train
 
 quick_compilation = small.quick_compilation
 
-SIZES = (4, 8)
-"""Records in a batch: eight devices divide one of them, and the last batch of neither is full."""
+RUNS = {"small": Train(epochs=3, batch_size=4), "large": Train(epochs=3, batch_size=8)}
+"""Eight devices divide one of the batches, and the last batch of neither is full."""
+RUNS["sharded"] = dataclasses.replace(RUNS["large"], shard_frozen=True)
 SCRIPT = """
 import sys
 from rich.console import Console
-from tunevlseg_jax import config, train
+from tunevlseg_jax import config, devices, experiment, train
 for path in sys.argv[1:]:
     train.train(config.load(path), Console())
+frozen = experiment.build(config.load(path)).placed(devices.mesh()).frozen.values()
+print("bytes:", *(sum(array.addressable_data(number).nbytes for array in frozen) for number in range(8)))
 """
 
 
-def run(folder, size: int):
-    """A configuration with that many records in a batch, and a folder of its own; the larger batches are resident."""
-    config = small.config(folder / str(size), train=Train(epochs=3, batch_size=size))
-    placement = "resident" if size == SIZES[-1] else "streaming"
+def run(folder, name: str):
+    """A configuration with a folder of its own; large batches are resident."""
+    config = small.config(folder / name, train=RUNS[name])
+    placement = "streaming" if name == "small" else "resident"
     return dataclasses.replace(config, data=dataclasses.replace(config.data, placement=placement))
 
 
 @pytest.fixture(scope="module")
 def eight(tmp_path_factory):
-    """The folder of runs on eight devices, in a process that has them."""
+    """The folder of runs on eight devices, in a process that has them, and the bytes of frozen weights on each."""
     folder = tmp_path_factory.mktemp("eight")
-    paths = [small.write_config(folder / f"{size}.py", run(folder, size)) for size in SIZES]
+    paths = [small.write_config(folder / f"{name}.py", run(folder, name)) for name in RUNS]
     process = small.start("-c", SCRIPT, *paths, XLA_FLAGS="--xla_force_host_platform_device_count=8")
-    status, out, err = small.finish(process)
+    status, out, err = small.finish(process, 600)
     assert (status, err) == (0, "") and "8 cpu devices" in out
-    return folder
+    return folder, [int(size) for size in out.splitlines()[-1].removeprefix("bytes: ").split()]
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_eight_devices_give_the_losses_of_one(eight, tmp_path, size):
-    results = train(run(tmp_path, size), Console(quiet=True))
+@pytest.mark.parametrize("name", RUNS)
+def test_eight_devices_give_the_losses_of_one(eight, tmp_path, name):
+    folder, _ = eight
+    results = train(run(tmp_path, name), Console(quiet=True))
     one, other = (
-        [json.loads(line) for line in (folder / str(size) / "metrics.jsonl").read_text().splitlines()]
-        for folder in (tmp_path, eight)
+        [json.loads(line) for line in (each / name / "metrics.jsonl").read_text().splitlines()]
+        for each in (tmp_path, folder)
     )
     for part in ("train", "val"):
         assert_allclose([row[part]["loss"] for row in other], [row[part]["loss"] for row in one], rtol=1e-5)
-    theirs = json.loads((eight / str(size) / "results.json").read_text())
+    theirs = json.loads((folder / name / "results.json").read_text())
     for row in results:
         for split in ("val", "test"):
             assert_allclose(theirs[row][split]["loss"], results[row][split]["loss"], rtol=1e-5)
             assert_allclose(theirs[row][split]["dice"], results[row][split]["dice"], atol=1e-3)
+
+
+def test_each_device_keeps_an_eighth_of_the_matrices(eight):
+    frozen = small.build(small.config()).frozen.values()
+    matrices = sum(array.nbytes for array in frozen if array.ndim > 1 and any(side % 8 == 0 for side in array.shape))
+    everything = sum(array.nbytes for array in frozen)
+    assert matrices > 0.9 * everything
+    assert eight[1] == [everything - matrices + matrices // 8] * 8
+
+
+def test_a_run_may_go_on_with_its_weights_shared_out(tmp_path):
+    for shard in (False, True):
+        RunFolder(small.config(tmp_path / "run", train=Train(shard_frozen=shard)))

@@ -33,7 +33,7 @@ def made(request) -> experiment.Experiment:
 def zero_shot_dice(made: experiment.Experiment, domain: str) -> float:
     network, params = made.zero_shot()
     split = made.split("test", dataclasses.replace(made.config.data, name=f"scenes/{domain}"))
-    sums, _ = loop.evaluate(network, {}, params, split, made.hyper(), 50)
+    sums = loop.evaluate(network, {}, params, split, made.hyper(), 50)
     return metrics.means(sums)["dice"][0]
 
 

@@ -352,7 +352,7 @@ def test_a_loss_that_is_not_finite(fails, tmp_path, config_file):
     err = fails(
         train.main,
         *("--config", config_file, "--optim.learning-rate", "1e30"),
-        says=r"the loss is (nan|inf) at step \d of epoch 1, with learning rate 1e\+30; no epoch had been finished",
+        says=r"the loss is (nan|inf) at step \d of epoch 1, with learning rate 1e\+30; there is no checkpoint yet",
     )
     assert "--optim.learning-rate" in err and "prompts.safetensors" not in [
         p.name for p in (tmp_path / "run").iterdir()
@@ -364,7 +364,7 @@ def test_a_validation_loss_that_is_not_finite(fails, tmp_path):
     data = Data(name="scenes/photo", scenes=Scenes(train=4, val=5, test=6))
     config = small.config(tmp_path / "run", data=data, optim=Optim(learning_rate=1e30))
     path = small.write_config(tmp_path / "config.py", config)
-    says = r"the validation loss is (nan|inf) at step 1 of epoch 1, with learning rate 1e\+30; no epoch"
+    says = r"the validation loss is (nan|inf) at step 1 of epoch 1, with learning rate 1e\+30; there is no checkpoint"
     fails(train.main, "--config", path, says=says)
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
@@ -379,9 +379,9 @@ def test_the_last_good_checkpoint_is_kept(fails, tmp_path, config_file, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.step, "train_step", spoilt)
-        says = "the loss is nan at step 2 of epoch 2, with learning rate 0.01; the checkpoint of epoch 1 is kept"
+        says = "the loss is nan at step 2 of epoch 2, with learning rate 0.01; the checkpoint after step 3 is kept"
         fails(train.main, "--config", config_file, says=says)
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["1"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["3"]
     small.check_that_it_continues(tmp_path / "run")
 
 
@@ -414,10 +414,10 @@ def test_a_full_disk_while_saving(fails, tmp_path, monkeypatch, left, foreseen):
     with small_disk(tmp_path / "disk") as disk:
         save = Checkpoints.save
 
-        def late(self, epoch, tree):
-            if epoch == 2:
+        def late(self, steps, tree):
+            if steps == 6:
                 fill(disk, left)
-            save(self, epoch, tree)
+            save(self, steps, tree)
 
         config = small.write_config(tmp_path / "config.py", small.config(disk / "run"))
         with monkeypatch.context() as patch:
@@ -425,7 +425,10 @@ def test_a_full_disk_while_saving(fails, tmp_path, monkeypatch, left, foreseen):
             if not foreseen:
                 patch.setattr(checkpoint, "_check_room", lambda folder, size: None)
             fails(
-                train.main, "--config", config, says="can't save a checkpoint in .*; the checkpoint of epoch 1 is kept"
+                train.main,
+                "--config",
+                config,
+                says="can't save a checkpoint in .*; the checkpoint after step 3 is kept",
             )
         (disk / "filling").unlink()
         small.check_that_it_continues(disk / "run")
@@ -436,16 +439,16 @@ def test_a_quota_while_saving(fails, tmp_path, config_file, monkeypatch):
     """As above where no disk can be mounted: no file may grow."""
     save, (soft, hard) = Checkpoints.save, resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def late(self, epoch, tree):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (64 if epoch == 2 else soft, hard))
+    def late(self, steps, tree):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64 if steps == 6 else soft, hard))
         try:
-            save(self, epoch, tree)
+            save(self, steps, tree)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", late)
-        says = "can't save a checkpoint in .*; the checkpoint of epoch 1 is kept"
+        says = "can't save a checkpoint in .*; the checkpoint after step 3 is kept"
         fails(train.main, "--config", config_file, says=says)
     small.check_that_it_continues(tmp_path / "run")
 

@@ -64,7 +64,7 @@ def test_run_folder(finished):
         *("config.json", "metrics.jsonl", "tensorboard", "checkpoints", "prompts.safetensors", "card.json"),
         "results.json",
     }
-    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"2", "3"}  # the last two
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"6", "9"}  # the last two
     assert read(finished / "config.json")["learner"]["class"] == "VPT"
 
 
@@ -165,7 +165,7 @@ def test_a_run_may_be_interrupted_anywhere(finished, tmp_path, monkeypatch, caps
         patch.setattr(owner, name, interrupted)
         with pytest.raises(SystemExit) as stop:
             small.run(monkeypatch, train.main, "--config", config)
-    assert stop.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+    assert stop.value.code == 130 and capsys.readouterr().err == "interrupted: the same command goes on\n"
     small.check_that_it_continues(tmp_path / "run")
 
 
@@ -175,7 +175,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
     command = "-m", "tunevlseg_jax.train", "--config", small.write_config(tmp_path / "config.py", config), "--workdir"
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     with small.start(*command, whole) as undisturbed, small.start(*command, killed) as process:
-        while not (killed / "checkpoints" / "2").exists():
+        while not (killed / "checkpoints" / "6").exists():
             assert process.poll() is None, process.communicate()
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)

@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from tunevlseg_jax import __version__, experiment, schema
+from tunevlseg_jax import __version__, experiment, processes, schema
 from tunevlseg_jax.checkpoint import Checkpoints
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.errors import UserError
@@ -29,12 +29,12 @@ LEARNT_FILE = "prompts.safetensors"
 CARD_FILE = "card.json"
 RESULTS_FILE = "results.json"
 
-WHEREABOUTS = ("workdir", "data.root", "data.cache", "data.placement", "data.workers")
-"""Fields that a run may change when it goes on: they decide where things are, and no result."""
+WHEREABOUTS = ("workdir", "data.root", "data.cache", "data.placement", "data.workers", "train.shard_frozen")
+"""Fields that a run may change when it goes on: they decide where things are, as the number of devices does."""
 
 
 class RunFolder:
-    """The folder of a run in training."""
+    """The folder of a run in training; of several processes the first alone looks into it and writes."""
 
     def __init__(self, config: Config):
         """Makes the folder, or opens it to go on.
@@ -43,6 +43,11 @@ class RunFolder:
           UserError: it belongs to a run of another configuration, or can't be written to.
         """
         self.path = Path(config.workdir)
+        if processes.first():
+            self._open(config)
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
+
+    def _open(self, config: Config) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file, not a run folder")
         if (self.path / CONFIG_FILE).exists():
@@ -51,7 +56,6 @@ class RunFolder:
             raise UserError(f"{self.path} is not empty and not a run folder; choose another --workdir")
         else:
             write_json(self.path / CONFIG_FILE, schema.to_json(config))
-        self.checkpoints = Checkpoints(self.path / "checkpoints")
 
     def keep_metrics(self, epochs: int) -> None:
         """Drops the lines of epochs after `epochs`, which are about to be trained again."""

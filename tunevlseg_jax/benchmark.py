@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
-from tunevlseg_jax import command, devices, experiment, pretrained, programs, topology
+from tunevlseg_jax import command, devices, experiment, memory, pretrained, programs, topology
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import sets
@@ -99,13 +99,17 @@ def main() -> None:
 def _times(options: Options, console: Console) -> list[dict[str, Any]]:
     mesh = devices.mesh()
     device = jax.devices()[0]
+    peaks = {"with libraries loaded": memory.peak()}
     made = _experiments(options)
+    peaks["with weights made"] = memory.peak()
     timed = [(one, program) for one in made for program in programs.programs(one, mesh, options.trials)]
+    peaks["with programs compiled"] = memory.peak()
     matrix, matrix_flops = programs.ceiling(made[0].network.dtype)
     runs: list[Callable[[], Any]] = [matrix, *(program.run for _, program in timed)]
     if options.peer == "transformers":
         runs.append(_peer(made[0], timed[0][1].records))
     seconds = programs.timed(runs, options.repeats)
+    peaks["in the end"] = memory.peak()
     if options.profile is not None:
         with jax.profiler.trace(options.profile):
             for _, program in timed:
@@ -113,7 +117,7 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
     ceiling = matrix_flops / float(np.median(seconds[0]))
     peer = seconds[-1] if options.peer == "transformers" else None
     rows = [
-        _row(one, program, mesh, taken, ceiling, peer)
+        _row(one, program, mesh, taken, ceiling, peer) | {"peak_bytes": peaks}
         for (one, program), taken in zip(timed, seconds[1:], strict=False)
     ]
     about = f"{mesh.size} x {device.device_kind}, {made[0].network.dtype.name}, batch {timed[0][1].records}"
@@ -122,6 +126,8 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
         f"ceiling: a {programs.CEILING_SIDE}² matrix product in the same run, {ceiling / 1e9:,.0f} GFLOP/s a device",
         soft_wrap=True,
     )
+    told = ", ".join(f"{size / 2**30:.2f} GiB {when}" for when, size in peaks.items())
+    console.print(f"peak memory of {'the fullest device' if device.memory_stats() else 'this process'}: {told}")
     for row in rows:
         if "study_hours" in row:
             console.print(f"{row['learner']}: {row['study_hours']:,.1f} device hours for {STUDY_NOTE}", soft_wrap=True)

@@ -7,11 +7,15 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax import Array
+from orbax.checkpoint.options import MultiprocessingOptions
 
+from tunevlseg_jax import devices, processes
 from tunevlseg_jax.errors import UserError
 
 Tree = TypeVar("Tree")
@@ -21,52 +25,85 @@ ROOM = 4 << 20
 
 
 class Checkpoints:
-    """The checkpoints of one run, numbered by epoch, the last two kept."""
+    """The checkpoints of one run, numbered by the steps that had been done, the last two kept.
+
+    They hold whole arrays, and process 0 alone reads and writes them: a checkpoint goes on on any number of devices and
+    processes, whose hosts needn't share a disk.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs, traceback and all, what it raises as well
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, cleanup_tmp_directories=True, enable_async_checkpointing=False
-        )
-        try:
-            self.manager = ocp.CheckpointManager(folder.absolute(), options=options)
-        except OSError as error:
-            raise UserError(f"can't make {folder}: {error.strerror or error}") from error
+        self.manager = _manager(folder) if processes.first() else None
 
     @property
-    def latest(self) -> int:
-        """The last epoch that was saved, 0 for none."""
-        return self.manager.latest_step() or 0
+    def kept(self) -> str:
+        """Which one is the latest, in words, as far as this process knows; nothing if there is none."""
+        latest = None if self.manager is None else self.manager.latest_step()
+        return "" if latest is None else f"the checkpoint after step {latest} is kept"
 
-    def save(self, epoch: int, tree: object) -> None:
+    def save(self, steps: int, tree: object) -> None:
         """Saves a tree of arrays, whole or not at all; the earlier checkpoint stays until the new one is whole.
+
+        Where there is one after so many steps already, it stays.
 
         Raises:
           UserError: it can't be written, such as on a full disk.
         """
+        tree = devices.fetched(tree)
+        if self.manager is None:
+            return
         try:
             _check_room(self.folder, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + ROOM)
-            self.manager.save(epoch, args=ocp.args.StandardSave(tree))
+            self.manager.save(steps, args=ocp.args.StandardSave(tree))
         except Exception as error:  # Orbax passes on whatever the file system's layers raise
-            kept = f"; the checkpoint of epoch {self.latest} is kept" if self.latest else ""
-            raise UserError(f"can't save a checkpoint in {self.folder}: {_first_line(error)}{kept}") from error
+            told = f"can't save a checkpoint in {self.folder}: {_first_line(error)}"
+            raise UserError("; ".join(filter(None, (told, self.kept)))) from error
 
     def restore(self, like: Tree) -> Tree:
-        """The latest checkpoint, with the types, shapes and shardings of `like`.
+        """The latest checkpoint, with the types, shapes and shardings of `like`; `like` itself where there is none.
 
         Raises:
           UserError: it can't be read, or isn't of this shape.
         """
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        try:
-            return cast(Tree, self.manager.restore(self.latest, args=ocp.args.StandardRestore(shapes)))
-        except Exception as error:  # as in `save`
-            raise UserError(f"can't read checkpoint {self.folder / str(self.latest)}: {_first_line(error)}") from error
+        if not processes.from_first(np.asarray(bool(self.kept))):
+            return like
+        found = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+        with processes.together():
+            if self.manager is not None:
+                found = _read(self.manager, self.folder, found)
+        found = processes.from_first(found)
+        return jax.tree.map(
+            lambda leaf, value: devices.placed(value, leaf.sharding) if isinstance(leaf, Array) else value, like, found
+        )
 
     def close(self) -> None:
         """Frees what Orbax holds."""
-        self.manager.close()
+        if self.manager is not None:
+            self.manager.close()
+
+
+def _manager(folder: Path) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=2,
+        cleanup_tmp_directories=True,
+        enable_async_checkpointing=False,
+        multiprocessing_options=MultiprocessingOptions(primary_host=0, active_processes={0}),
+        create=False,
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return ocp.CheckpointManager(folder.absolute(), options=options)
+    except OSError as error:
+        raise UserError(f"can't make {folder}: {error.strerror or error}") from error
+
+
+def _read(manager: ocp.CheckpointManager, folder: Path, like: Any) -> Any:
+    latest = manager.latest_step()
+    try:
+        return manager.restore(latest, args=ocp.args.StandardRestore(like))
+    except Exception as error:  # as in `save`
+        raise UserError(f"can't read checkpoint {folder / str(latest)}: {_first_line(error)}") from error
 
 
 def _check_room(folder: Path, size: int) -> None:

@@ -5,37 +5,63 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import jax
 import tyro
 
-from tunevlseg_jax import cache, memory
+from tunevlseg_jax import cache, interruption, memory, processes
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.errors import UserError, nearest
+from tunevlseg_jax.errors import EverywhereError, UserError, nearest
 
 T = TypeVar("T")
 
-INTERRUPTED = 130
 MISTAKEN = 2
 RULE = {"─", "-"}
 """What the lines between the parts of a box are made of."""
 
 
 def run(command: Callable[[], None]) -> None:
-    """Runs a command and exits: 0, 2 after a user's mistake with one line on stderr, 130 after Ctrl-C."""
+    """Runs a command and exits.
+
+    The status is 0; 2 after a user's mistake, with one line on stderr; 130 after Ctrl-C and 143 after SIGTERM, with one
+    line too. Of several processes the first alone tells what all of them know.
+    """
     cache.keep_programs()
     memory.keep_freed()
     try:
-        command()
+        with interruption.at_once():
+            command()
+    except EverywhereError as error:
+        _tell(f"error: {error}", alone=False)
+        processes.leave(MISTAKEN, alone=False)
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(MISTAKEN) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+        _tell(f"error: {error}", alone=True)
+        processes.leave(MISTAKEN, alone=True)
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, interruption.Stopped) else signal.SIGINT
+        alone = not isinstance(stop, interruption.Interrupted)
+        word = "terminated" if number == signal.SIGTERM else "interrupted"
+        _tell(f"{word}: {stop}" if str(stop) else word, alone=alone)
+        processes.leave(128 + number, alone=alone)
+    except Exception:
+        if processes.several():  # which wait for this one, and it mustn't wait for them
+            traceback.print_exc()
+            processes.leave(1, alone=True)
+        raise
+
+
+def _tell(line: str, *, alone: bool) -> None:
+    """One line on stderr: of process 0, or of one that ends alone."""
+    if alone and processes.several():
+        line = f"process {jax.process_index()}: {line}"
+    if alone or processes.first():
+        print(" ".join(line.split()), file=sys.stderr)
 
 
 def options(cls: type[T], program: str, description: str, default: T | None = None) -> T:
@@ -75,17 +101,6 @@ def subcommand(defaults: Mapping[str, T], descriptions: Mapping[str, str], progr
     return _parse(choices, sys.argv[1:], program, description, None)
 
 
-def config_options(program: str, description: str) -> Config:
-    """The configuration that `--config FILE` names, with the command line's other options over it.
-
-    Raises:
-      UserError: as in `options`, or the file is no configuration.
-    """
-    config = options_over_config(Config, lambda config: config, program, description)
-    configuration.check(config)
-    return config
-
-
 def options_over_config(cls: type[T], default: Callable[[Config], T], program: str, description: str) -> T:
     """The command line as a dataclass whose values come from the configuration that `--config FILE` names.
 
@@ -119,7 +134,13 @@ def _parse(cls: Any, arguments: list[str], program: str, description: str, defau
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UserError(_one_line(told.getvalue())) from None
+        message = _one_line(told.getvalue())
+        for argument in arguments:
+            if argument.partition("=")[0] in processes.OPTIONS and "nrecognized" in message:
+                raise UserError(
+                    f"{argument.partition('=')[0]} is for python -m tunevlseg_jax.train; {program} is one process"
+                ) from None
+        raise UserError(message) from None
 
 
 def _one_line(box: str) -> str:

@@ -133,6 +133,8 @@ class Train:
       recompute: what the way back through the vision tower computes anew instead of keeping it from the way forward, to
         take less memory: "nothing"; "elementwise", all but the results of matrix products; "blocks", all but what goes
         from block to block. It changes results by rounding alone.
+      shard_frozen: whether each device keeps a part of the frozen weights alone, and all of them gather a weight when
+        it is used: less memory for more communication.
       seed: of initial values, order, augmentation and dropout.
       order_seed: of the order of the training records and of their augmentation, where it isn't `seed`; a sweep's
         trials share one order.
@@ -149,6 +151,7 @@ class Train:
     augmented_views: int | None = schema.added(None)
     cache_features: bool = True
     recompute: Recompute = schema.added("nothing")
+    shard_frozen: bool = schema.added(False)
     seed: int = 0
     order_seed: int | None = None
     order_skip: int = 0

@@ -1,14 +1,19 @@
-"""Where arrays live: trials and batches shared out over the devices, everything else on each of them."""
+"""Where arrays live: trials, batches and, where asked for, weights shared out over the devices, the rest on each.
+
+The devices may be those of several processes, each of which holds its own devices' parts alone. What goes in is then
+the same on every process, or what each of them reads for its own devices.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 Tree = TypeVar("Tree")
 
@@ -23,9 +28,39 @@ def mesh(trials: int = 1) -> Mesh:
     return Mesh(np.asarray(jax.devices()).reshape(across, -1), (TRIAL, DATA))
 
 
+def placed(tree: Tree, sharding: Sharding) -> Tree:
+    """Every array as a sharding says."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def one(array: Any) -> Array:
+        if isinstance(array, Array) and not array.is_fully_addressable:
+            return jax.device_put(array, sharding)
+        # Not device_put, which would send it to all processes to see whether it is the same there.
+        whole = np.asarray(array)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
+
+    return jax.tree.map(one, tree)
+
+
 def replicated(tree: Tree, devices: Mesh) -> Tree:
     """Every array whole on every device."""
-    return jax.device_put(tree, NamedSharding(devices, PartitionSpec()))
+    return placed(tree, NamedSharding(devices, PartitionSpec()))
+
+
+def scattered(tree: Tree, devices: Mesh) -> Tree:
+    """Every array split over the `data` axis, along its largest axis that this divides; whole where there is none."""
+    return jax.tree.map(lambda array: placed(array, scattering(array.shape, devices)), tree)
+
+
+def scattering(shape: Sequence[int], devices: Mesh) -> NamedSharding:
+    """How an array of this shape lies in `scattered`."""
+    parts = devices.shape[DATA]
+    divided = [axis for axis, side in enumerate(shape) if side % parts == 0 and side]
+    if len(shape) < 2 or not divided:  # vectors are small, and each gathering has its price
+        return NamedSharding(devices, PartitionSpec())
+    longest = max(divided, key=lambda axis: shape[axis])
+    return NamedSharding(devices, PartitionSpec(*(DATA if axis == longest else None for axis in range(len(shape)))))
 
 
 def of_trials(devices: Mesh) -> NamedSharding:
@@ -36,12 +71,12 @@ def of_trials(devices: Mesh) -> NamedSharding:
 
 def by_trial(tree: Tree, devices: Mesh) -> Tree:
     """Every array split along its first axis, the trials."""
-    return jax.device_put(tree, of_trials(devices))
+    return placed(tree, of_trials(devices))
 
 
 def shared_out(batch: Tree, devices: Mesh) -> Tree:
     """Every array split along its first axis, a multiple of the number of devices."""
-    return jax.device_put(batch, NamedSharding(devices, PartitionSpec(DATA)))
+    return placed(batch, NamedSharding(devices, PartitionSpec(DATA)))
 
 
 def rounded_up(size: int, devices: Mesh, together: int = 1) -> int:
@@ -55,9 +90,22 @@ def made_shared_out(shape: tuple[int, ...], read: Callable[[Any], np.ndarray], d
     return jax.make_array_from_callback(shape, NamedSharding(devices, PartitionSpec(DATA)), read)
 
 
+def fetched(tree: Any) -> Any:
+    """Every array whole and as numpy, on every process; all processes must ask for it."""
+
+    def one(array: Any) -> np.ndarray:
+        if isinstance(array, Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+            return multihost_utils.process_allgather(array, tiled=True)
+        return np.asarray(array)
+
+    return jax.tree.map(one, tree)
+
+
 def free_memory(devices: Mesh) -> int | None:
-    """Bytes free on the fullest device of this host; None where devices use the host's own memory."""
+    """Bytes free on the fullest device, to whole MiB; None where devices use the host's own memory."""
     stats = [device.memory_stats() for device in devices.local_devices]
     if not all(stats):
         return None
-    return min(one["bytes_limit"] - one["bytes_in_use"] for one in stats if one)
+    free = min(one["bytes_limit"] - one["bytes_in_use"] for one in stats if one) >> 20
+    # Of all processes, so that they decide alike.
+    return int(multihost_utils.process_allgather(np.asarray(free, np.int32)).min()) << 20

@@ -10,6 +10,10 @@ class UserError(ValueError):
     """A mistake that the user can mend: commands print it as one line, without a traceback, and exit with 2."""
 
 
+class EverywhereError(UserError):
+    """A UserError that every process of a run has come to at the same point, so that all of them leave in order."""
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """The end of a message about an unknown word: the nearest of `words`, or all where none is near."""
     words = sorted(words)

@@ -62,6 +62,11 @@ class Experiment:
             seed=jnp.asarray([self.config.train.seed], jnp.uint32),
         )
 
+    def placed(self, mesh: Mesh) -> Experiment:
+        """The same with its frozen parameters on the devices, shared out or whole on each."""
+        place = devices.scattered if self.config.train.shard_frozen else devices.replicated
+        return dataclasses.replace(self, frozen=place(self.frozen, mesh))
+
     def fresh(self, config: Config) -> Flat:
         """Fresh parameters that train, for another learner or seed on the same model.
 
@@ -116,8 +121,9 @@ class Experiment:
         data = data or self.config.data
         records = sets.load(data, name, self.image_size, complete=complete)
         see = self.see if seen_once and self.sees_the_same(name) else None
-        feed = Feed(records, mesh or devices.mesh(), data.placement, data.workers, see)
-        return Split(feed, self.read(records.phrases))
+        mesh = mesh or devices.mesh()
+        feed = Feed(records, mesh, data.placement, data.workers, see)
+        return Split(feed, self.read(records.phrases, mesh))
 
     def splits(self, mesh: Mesh) -> dict[str, Split]:
         """What a run of this configuration trains on and is scored on: train, val, and test where there is one.
@@ -147,15 +153,23 @@ class Experiment:
         """What the model sees in images, (batch, height, width, 3) uint8, without vision prompts."""
         return step.see_step(self.frozen, images, network=self.network)
 
-    def read(self, phrases: Sequence[str]) -> Array | Words:
+    def read(self, phrases: Sequence[str], mesh: Mesh | None = None) -> Array | Words:
         """What a step takes of phrases: what the model reads in them where nothing changes that, else their tokens.
+
+        Args:
+          phrases: to read.
+          mesh: the devices, each of which gets it; None for one.
 
         Raises:
           UserError: a phrase is too long.
         """
         table = self.table(phrases)
-        changes = self.network.learner.text_tokens > 0 or self.config.train.tune != "prompts"
-        return table if changes else step.read_step(self.frozen, table, network=self.network)
+        if mesh is not None:
+            table = devices.replicated(table, mesh)
+        if self.network.learner.text_tokens > 0 or self.config.train.tune != "prompts":
+            return table
+        words = step.read_step(self.frozen, table, network=self.network)
+        return words if mesh is None else devices.replicated(words, mesh)
 
     def table(self, phrases: Sequence[str]) -> Array:
         """(phrases, length) int32 tokens, ready for the text tower.

@@ -20,7 +20,8 @@ from tunevlseg_jax.data import loader
 from tunevlseg_jax.data.batch import Source
 from tunevlseg_jax.data.feed import Feed
 from tunevlseg_jax.data.records import Records
-from tunevlseg_jax.metrics import Scores, Sums
+from tunevlseg_jax.interruption import Interrupted, never
+from tunevlseg_jax.metrics import Sums
 from tunevlseg_jax.models.stages import Words
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.optim import Progress, Schedule
@@ -29,19 +30,23 @@ from tunevlseg_jax.step import Hyper, State
 
 
 class Loop(NamedTuple):
-    """Everything that goes on from one epoch to the next, and into a checkpoint.
+    """Everything that goes on from one step to the next, and into a checkpoint.
 
     Attributes:
       state: of the steps.
       best: each trial's parameters at its best epoch.
       progress: each trial's standing.
       epoch: (trials,) int32, epochs done.
+      steps: () int32, steps done of the epoch that has begun.
+      sums: (trials,) over these.
     """
 
     state: State
     best: Flat
     progress: Progress
     epoch: np.ndarray
+    steps: np.ndarray
+    sums: Sums
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,8 @@ class Epoch:
       train: loss, dice, iou, sample_iou over the epoch's batches, as they were trained on.
       val: the same over the validation split, after the epoch.
       learning_rate: (trials,) of the epoch, schedule aside.
-      seconds: of training, without validation.
-      images: trained on.
+      seconds: of training, without validation; since the run went on, if that was within the epoch.
+      images: trained on in these.
       improved: (trials,) whether this is the best epoch so far.
     """
 
@@ -118,13 +123,18 @@ class Fit:
         total = self.steps_per_epoch * self.config.train.epochs
         return Schedule(self.config.optim.warmup_steps, total if self.config.optim.cosine else 0)
 
-    def batches(self, order: int) -> Iterator[Source]:
-        """The training records in one of their orders, from 1, and augmented as it goes with that."""
+    def batches(self, order: int, skip: int = 0) -> Iterator[Source]:
+        """The training records in one of their orders, from 1, and augmented as it goes with that.
+
+        Args:
+          order: which of them.
+          skip: batches to leave out at its start.
+        """
         settings, feed, views = self.config.train, self.train.feed, self.train.views
         if views:
             feed = views[(order - 1) % len(views)]
         fresh = settings.augment and not views
-        return feed.training(settings.batch_size, settings.seed_of_order, order, augment=fresh)
+        return feed.training(settings.batch_size, settings.seed_of_order, order, augment=fresh, skip=skip)
 
 
 def begin(trainable: Flat, hyper: Hyper, mesh: Mesh) -> Loop:
@@ -132,45 +142,66 @@ def begin(trainable: Flat, hyper: Hyper, mesh: Mesh) -> Loop:
     # Copies: the step gives its state's buffers away, and the caller's arrays must live on.
     trials = len(hyper.seed)
     state = devices.by_trial(jax.tree.map(jnp.copy, step.init(trainable, hyper)), mesh)
-    return Loop(state, jax.tree.map(jnp.copy, state.trainable), optim.start(trials), np.zeros(trials, np.int32))
+    return Loop(
+        state=state,
+        best=jax.tree.map(jnp.copy, state.trainable),
+        progress=optim.start(trials),
+        epoch=np.zeros(trials, np.int32),
+        steps=np.zeros((), np.int32),
+        sums=_no_sums(trials, mesh),
+    )
 
 
-def run(fit: Fit, loop: Loop, watch: Callable[[int, int, Sums], None]) -> Iterator[tuple[Loop, Epoch]]:
-    """Trains one trial until the last epoch, or until it has stopped early.
+def run(
+    fit: Fit, loop: Loop, watch: Callable[[int, int, Sums], None], check: Callable[[], None]
+) -> Iterator[tuple[Loop, Epoch | Interrupted]]:
+    """Trains one trial until the last epoch, until it has stopped early or until it is interrupted.
 
     Args:
       fit: what stays the same.
       loop: where to go on from; its state's buffers are given away.
       watch: called with epoch, step within the epoch (both from 1) and the step's sums, one step late, so that the
         device never waits for it; it may raise to end the run.
+      check: called after each step and each batch of the validation; it may raise Interrupted.
 
     Yields:
-      The loop after each epoch, whole, and what the epoch gave.
+      The loop after each epoch, whole, and what the epoch gave; or the loop within an epoch, and what interrupted it.
     """
-    for epoch in range(int(loop.epoch[0]) + 1, fit.config.train.epochs + 1):
-        if loop.progress.stopped.all():
-            return
-        loop, given = advance(fit, loop, fit.config.train.order_skip + epoch, partial(watch, epoch))
+    while loop.epoch[0] < fit.config.train.epochs and not loop.progress.stopped.all():
+        epoch = int(loop.epoch[0]) + 1
+        loop, given = advance(fit, loop, fit.config.train.order_skip + epoch, partial(watch, epoch), check)
         yield loop, given
 
 
-def advance(fit: Fit, loop: Loop, order: int, watch: Callable[[int, Sums], None]) -> tuple[Loop, Epoch]:
+def advance(
+    fit: Fit, loop: Loop, order: int, watch: Callable[[int, Sums], None], check: Callable[[], None] = never
+) -> tuple[Loop, Epoch | Interrupted]:
     """One epoch of every trial and its validation.
 
     Args:
       fit: what stays the same.
-      loop: before the epoch; its state's buffers are given away.
+      loop: before the epoch or within it; its state's buffers are given away.
       order: which of the orders of the training records the trials see, from 1.
       watch: called with the step within the epoch and its sums, as in `run`.
+      check: as in `run`.
+
+    Returns:
+      The loop after the epoch, and what it gave; or the loop within it, and what interrupted it.
     """
     settings = fit.config.train
+    images = max(0, len(fit.train.records) - int(loop.steps) * settings.batch_size)
     started = time.perf_counter()
-    state, sums = _train_epoch(fit, loop.state, order, watch)
-    train = metrics.means(sums)
-    seconds = time.perf_counter() - started
-    val = metrics.means(
-        evaluate(fit.network, state.trainable, fit.frozen, fit.val, state.hyper, settings.batch_size)[0]
-    )
+    try:
+        for after in _steps(fit, loop, order, watch):
+            loop = after
+            check()
+        train = metrics.means(loop.sums)
+        seconds = time.perf_counter() - started
+        state = loop.state
+        sums = evaluate(fit.network, state.trainable, fit.frozen, fit.val, state.hyper, settings.batch_size, check)
+    except Interrupted as stop:
+        return loop, stop
+    val = metrics.means(sums)
     number = loop.epoch + 1
     progress, improved = optim.advance(
         loop.progress, number, np.asarray(val["loss"]), np.asarray(val["dice"]), fit.config.optim, settings
@@ -178,50 +209,52 @@ def advance(fit: Fit, loop: Loop, order: int, watch: Callable[[int, Sums], None]
     rates = np.asarray(state.hyper.learning_rate) * loop.progress.rate_scale
     state = state._replace(rate_scale=devices.by_trial(jnp.asarray(progress.rate_scale), fit.mesh))
     best = _where(devices.by_trial(jnp.asarray(improved), fit.mesh), state.trainable, loop.best)
-    given = Epoch(number.tolist(), train, val, rates.tolist(), seconds, len(fit.train.records), improved.tolist())
-    return Loop(state, best, progress, number), given
+    given = Epoch(number.tolist(), train, val, rates.tolist(), seconds, images, improved.tolist())
+    return Loop(state, best, progress, number, np.zeros_like(loop.steps), _no_sums(len(number), fit.mesh)), given
 
 
 def evaluate(
-    network: Network, trainable: Flat, frozen: Flat, split: Split, hyper: Hyper, batch_size: int
-) -> tuple[Sums, Scores]:
-    """Scores every trial on a whole split.
+    network: Network,
+    trainable: Flat,
+    frozen: Flat,
+    split: Split,
+    hyper: Hyper,
+    batch_size: int,
+    check: Callable[[], None] = never,
+) -> Sums:
+    """Scores every trial on a whole split: (trials,) sums; `check` as in `run`, after each batch."""
+    totals = _no_sums(len(hyper.seed), split.feed.mesh)
+    for batch in split.feed.evaluation(batch_size):
+        sums, _ = step.eval_step(trainable, frozen, batch, split.table, hyper, network=network)
+        totals = metrics.merge(totals, sums)
+        check()
+    return totals
 
-    Returns:
-      Sums, (trials,), and each record's scores in the split's order, (trials, records) numpy.
-    """
-    totals: Sums | None = None
-    parts = []
-    for number, batch in enumerate(split.feed.evaluation(batch_size)):
-        sums, scores = step.eval_step(trainable, frozen, batch, split.table, hyper, network=network)
-        totals = sums if totals is None else metrics.merge(totals, sums)
-        parts.append((scores, min(batch_size, len(split.records) - number * batch_size)))
-    assert totals is not None, "a split holds at least one record"
-    rows = [jax.tree.map(lambda values, real=real: np.asarray(values)[:, :real], scores) for scores, real in parts]
-    return totals, jax.tree.map(lambda *values: np.concatenate(values, axis=1), *rows)
 
-
-def _train_epoch(fit: Fit, state: State, order: int, watch: Callable[[int, Sums], None]) -> tuple[State, Sums]:
-    """Every batch of the epoch once; step n is looked at after step n + 1 has been sent off."""
-    totals: Sums | None = None
+def _steps(fit: Fit, loop: Loop, order: int, watch: Callable[[int, Sums], None]) -> Iterator[Loop]:
+    """The epoch's remaining batches, one after the other; step n is looked at after step n + 1 has been sent off."""
     previous: Sums | None = None
-    number = 0
-    for number, source in enumerate(fit.batches(order), start=1):
+    done = int(loop.steps)
+    for number, source in enumerate(fit.batches(order, skip=done), start=done + 1):
         state, sums = step.train_step(
-            state,
+            loop.state,
             fit.frozen,
             source,
             fit.train.table,
             network=fit.network,
             schedule=fit.schedule,
         )
+        loop = loop._replace(state=state, steps=np.int32(number), sums=metrics.merge(loop.sums, sums))
         if previous is not None:
             watch(number - 1, previous)
         previous = sums
-        totals = sums if totals is None else metrics.merge(totals, sums)
-    assert totals is not None and previous is not None, "a split holds at least one record"
-    watch(number, previous)
-    return state, totals
+        yield loop
+    if previous is not None:
+        watch(fit.steps_per_epoch, previous)
+
+
+def _no_sums(trials: int, mesh: Mesh) -> Sums:
+    return devices.by_trial(Sums(*(jnp.zeros(trials) for _ in Sums._fields)), mesh)
 
 
 @jax.jit

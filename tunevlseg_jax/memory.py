@@ -1,9 +1,12 @@
-"""The host's memory: what a step's temporaries leave, kept for the next step."""
+"""Memory: the most that was in use, and on the host what a step's temporaries leave, kept for the next step."""
 
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
+
+import jax
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, ARENA_MAX = -3, -1, -8
 """Of glibc's mallopt(3)."""
@@ -21,3 +24,15 @@ def keep_freed() -> None:
     if mallopt is not None:
         for option, value in ((ARENA_MAX, 1), (MMAP_THRESHOLD, 2**30), (TRIM_THRESHOLD, 2**31 - 1)):
             mallopt(option, value)
+
+
+def peak() -> int:
+    """The most bytes that were ever in use: on the fullest device here, or by this process where devices use its own.
+
+    A process's are what it held in memory, its code and libraries included.
+    """
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    if all(stats):
+        return max(one["peak_bytes_in_use"] for one in stats if one)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -51,7 +51,7 @@ def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
     images that it has seen before; and with more than one trial, training of so many side by side.
     """
     size = devices.rounded_up(made.config.train.batch_size, mesh)
-    frozen = devices.replicated(made.frozen, mesh)
+    frozen = made.placed(mesh).frozen
     source = random_source(size, made.image_size, mesh, augmented=made.config.train.augment)
     batch = jax.jit(gather)(source._replace(draw=None))
     table = devices.replicated(made.read(["polyp"]), mesh)
@@ -103,13 +103,14 @@ def training(made: Experiment, mesh: Mesh, batch: int) -> Any:
 
     Args:
       made: the experiment.
-      mesh: the batch is shared out over its devices, and everything else is whole on each.
+      mesh: the batch is shared out over its devices, and with `train.shard_frozen` the frozen weights; everything else
+        is whole on each.
       batch: records, a multiple of the number of devices.
     """
     whole, shared = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(devices.DATA))
 
-    def like(tree: Any) -> Any:
-        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole), tree)
+    def like(tree: Any, lying: Callable[[Any], Any] = lambda array: whole) -> Any:
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=lying(a)), tree)
 
     def rows(dtype: Any, *shape: int) -> Any:
         return jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=shared)
@@ -117,7 +118,10 @@ def training(made: Experiment, mesh: Mesh, batch: int) -> Any:
     state = jax.eval_shape(lambda tree: step.init(jax.tree.map(lambda a: a[None], tree), made.hyper()), made.trainable)
     numbers = Rows(None, None, rows(jnp.uint8), rows(jnp.uint8), rows(jnp.int32), rows(jnp.float32))
     source = Source(rows(jnp.uint8, *made.image_size, 3), rows(jnp.uint8, *made.image_size), numbers)
-    arguments = like(state), like(made.frozen), source, like(made.read(["polyp"]))
+    frozen = like(made.frozen)
+    if made.config.train.shard_frozen:
+        frozen = like(made.frozen, lambda array: devices.scattering(array.shape, mesh))
+    arguments = like(state), frozen, source, like(made.read(["polyp"]))
     return step.train_step.trace(*arguments, network=made.network, schedule=Schedule(0, 0))
 
 

@@ -117,7 +117,7 @@ def _score(sweeper: Sweeper, test: Split, program: Config, runs: Sequence[_Run],
     trainable = {path: jnp.stack([each[path] for each in params]) for path in made.trainable}
     hyper = jax.tree.map(lambda *values: jnp.concatenate(values), *hypers)
     trainable, hyper = devices.by_trial((trainable, hyper), sweeper.fit.mesh)
-    sums, _ = loop.evaluate(made.network, trainable, made.frozen, test, hyper, program.train.batch_size)
+    sums = loop.evaluate(made.network, trainable, made.frozen, test, hyper, program.train.batch_size)
     means = metrics.means(sums)
     for place, run in enumerate(runs):
         scores = run.card["scores"]["tuned"] | {"test": {name: values[place] for name, values in means.items()}}

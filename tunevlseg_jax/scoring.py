@@ -70,7 +70,7 @@ def every_class(made: Experiment, learnt: Flat, split: Split, found: Iterator[Ta
 def logits_of(made: Experiment, learnt: Flat, split: Split, batch_size: int) -> Iterator[np.ndarray]:
     """Each record's logits at the model's size, in the split's order; padding comes last."""
     mesh = split.feed.mesh
-    params = devices.replicated({**made.frozen, **learnt}, mesh)
+    params = made.placed(mesh).frozen | devices.replicated(learnt, mesh)
     hyper = jax.tree.map(lambda values: values[0], made.hyper())
     for number, batch in enumerate(split.feed.evaluation(batch_size)):
         logits = step.logits_step(params, batch.images, batch.phrase, split.table, hyper, network=made.network)

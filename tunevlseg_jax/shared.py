@@ -33,7 +33,7 @@ class Shared:
         """
         self.mesh = devices.mesh(trials)
         base = experiment.build(dataclasses.replace(config, learner=ZeroShot(), upsampling="none"), trains=False)
-        self.base = dataclasses.replace(base, frozen=devices.replicated(base.frozen, self.mesh))
+        self.base = base.placed(self.mesh)
         self.feeds: dict[tuple[Data, str, bool], Feed] = {}
         self.views: dict[tuple[Data, bool, int | None, int], tuple[Feed, ...]] = {}
 
@@ -52,7 +52,7 @@ class Shared:
           UserError: there is no such split, or a prompt is too long.
         """
         feed = self._feed(data or made.config.data, name, seen_once=made.sees_the_same(name))
-        return Split(feed, made.read(feed.records.phrases))
+        return Split(feed, made.read(feed.records.phrases, self.mesh))
 
     def splits(self, made: Experiment) -> dict[str, Split]:
         """What a run is trained on and scored on: train, val, and test where there is one."""

@@ -16,7 +16,7 @@ from jax import Array
 from tunevlseg_jax import artefacts, devices, loop, optim, step
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.experiment import Experiment
-from tunevlseg_jax.loop import Epoch, Fit, Loop
+from tunevlseg_jax.loop import Epoch, Fit
 from tunevlseg_jax.metrics import Sums
 from tunevlseg_jax.optim import Progress
 from tunevlseg_jax.partition import Flat
@@ -80,12 +80,13 @@ class Slots:
             *(_with(old, slot, new[0]) for old, new in zip(self.loop.progress, optim.start(1), strict=True))
         )
         state, best = devices.by_trial((state, best), self.fit.mesh)
-        self.loop = Loop(state, best, progress, _with(self.loop.epoch, slot, 0))
+        self.loop = self.loop._replace(state=state, best=best, progress=progress, epoch=_with(self.loop.epoch, slot, 0))
 
     def advance(self, watch: Callable[[int, Sums], None]) -> Epoch:
         """One epoch of every trial; `watch` as in `loop.advance`."""
         self.order += 1
         self.loop, epoch = loop.advance(self.fit, self.loop, self.fit.config.train.order_skip + self.order, watch)
+        assert isinstance(epoch, Epoch), "nothing interrupts it"
         for slot, run in enumerate(self.runs):
             if run is not None:
                 run.curve.append(artefacts.metrics_line(epoch, slot))

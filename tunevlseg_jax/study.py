@@ -20,6 +20,7 @@ from tunevlseg_jax import (
     command,
     evaluation,
     grid,
+    interruption,
     locks,
     loop,
     metrics,
@@ -62,7 +63,7 @@ class Options:
 
 
 def main() -> None:
-    """Runs a study, or goes on with it; 130 after Ctrl-C, with how to go on."""
+    """Runs a study, or goes on with it; an interruption tells how to go on."""
     options = command.options(Options, PROGRAM, __doc__ or "")
     study = grid.load(options.config)
     if options.folder is not None:
@@ -72,12 +73,9 @@ def main() -> None:
         table, missing = plan(study)
         console.print(table, *missing, sep="\n", soft_wrap=True)
         return
-    try:
+    again = shlex.join(["python", "-m", "tunevlseg_jax.study", *sys.argv[1:]])
+    with interruption.telling(f"what is finished is kept, and this goes on: {again}"):
         run(study, console)
-    except KeyboardInterrupt:
-        again = shlex.join(["python", "-m", "tunevlseg_jax.study", *sys.argv[1:]])
-        print(f"interrupted; what is finished is kept, and this goes on: {again}", file=sys.stderr)
-        raise SystemExit(command.INTERRUPTED) from None
 
 
 def run(study: Study, console: Console) -> None:
@@ -141,7 +139,7 @@ class _Work:
             splits, scores = shared.splits(made), {}
             for part in splits.keys() - {"train"}:
                 size = config.train.batch_size
-                sums, _ = loop.evaluate(made.network, {}, made.frozen, splits[part], made.hyper(), size)
+                sums = loop.evaluate(made.network, {}, made.frozen, splits[part], made.hyper(), size)
                 scores[part] = {name: values[0] for name, values in metrics.means(sums).items()}
             data = {"name": cell.data} | {part: split.records.fingerprint() for part, split in splits.items()}
             card = artefacts.card(config, made.pretrained.sha256, made.image_size, data)

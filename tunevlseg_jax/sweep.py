@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from tunevlseg_jax import artefacts, command, search, standings, tuning
+from tunevlseg_jax import artefacts, command, interruption, search, standings, tuning
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import sets
@@ -72,7 +72,9 @@ def main() -> None:
     def over(config: Config) -> Options:
         return Options(study=tyro.MISSING, config=config)
 
-    sweep(command.options_over_config(Options, over, PROGRAM, __doc__ or ""), Console())
+    options = command.options_over_config(Options, over, PROGRAM, __doc__ or "")
+    with interruption.telling("finished trials are kept, and the same command goes on with the study"):
+        sweep(options, Console())
 
 
 def sweep(options: Options, console: Console) -> list[dict[str, Any]]:

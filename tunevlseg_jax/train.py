@@ -5,34 +5,61 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
+import tyro
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tunevlseg_jax import artefacts, command, devices, experiment, loop, metrics
+from tunevlseg_jax import artefacts, command, devices, experiment, interruption, loop, metrics, processes
+from tunevlseg_jax import config as configuration
 from tunevlseg_jax.artefacts import Board, RunFolder
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.errors import EverywhereError
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.files import write_json
-from tunevlseg_jax.loop import Fit, Loop, Split
+from tunevlseg_jax.interruption import Interrupted, Interruptions
+from tunevlseg_jax.loop import Epoch, Fit, Loop, Split
 from tunevlseg_jax.metrics import Sums
+from tunevlseg_jax.network import Network
 from tunevlseg_jax.partition import Flat
+from tunevlseg_jax.processes import Cluster
+from tunevlseg_jax.step import Hyper
+
+PROGRAM = "python -m tunevlseg_jax.train"
+GOES_ON = "the same command goes on"
 
 Results = dict[str, dict[str, dict[str, float]]]
 """Scores by row ("zero-shot", "tuned"), split and metric."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """A run, and who trains it.
+
+    Attributes:
+      config: of the run.
+      cluster: the processes, where there are several.
+    """
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
+
+
 def main() -> None:
     """Trains, and closes with a table of zero-shot against tuned."""
-    config = command.config_options("python -m tunevlseg_jax.train", __doc__ or "")
-    train(config, Console())
+    options = command.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
+    configuration.check(options.config)
+    processes.join(options.cluster)
+    with interruption.telling(GOES_ON):
+        train(options.config, Console(quiet=not processes.first()))
 
 
 def train(config: Config, console: Console) -> Results:
@@ -41,20 +68,22 @@ def train(config: Config, console: Console) -> Results:
     Raises:
       UserError: the configuration can't be, or the run came to a loss that isn't finite.
     """
-    made = experiment.build(config)
     mesh = devices.mesh()
-    splits = made.splits(mesh)
-    folder = RunFolder(config)
-    frozen = devices.replicated(made.frozen, mesh)
-    fit = Fit(config, made.network, frozen, splits["train"], splits["val"], mesh)
+    with processes.together():
+        made = experiment.build(config).placed(mesh)
+        splits = made.splits(mesh)
+        folder = RunFolder(config)
+    fit = Fit(config, made.network, made.frozen, splits["train"], splits["val"], mesh)
     _introduce(made, fit, console)
-    last = _train(made, fit, folder, console)
-    learnt = jax.tree.map(lambda array: np.asarray(array[0]), last.best)
-    results = {
-        "zero-shot": _score(*_zero_shot(made), made, splits),
-        "tuned": _score(made.network, last.best, frozen, made, splits),
-    }
-    _save(made, folder.path, last, learnt, splits, results)
+    with Interruptions(mesh) as interruptions:
+        last = _train(made, fit, folder, interruptions.check, console)
+        hyper = devices.replicated(made.hyper(), mesh)
+        results = {
+            "zero-shot": _score(*_zero_shot(made, mesh), hyper, splits, config, interruptions.check),
+            "tuned": _score(made.network, last.best, made.frozen, hyper, splits, config, interruptions.check),
+        }
+    if processes.first():
+        _save(made, folder.path, last, splits, results)
     console.print(_table(config, made, splits, results))
     console.print(f"run folder: {folder.path}", soft_wrap=True)
     return results
@@ -67,7 +96,8 @@ def _introduce(made: Experiment, fit: Fit, console: Console) -> None:
     console.print(
         f"{type(made.config.learner).__name__} on {made.config.model.checkpoint} for {made.config.data.name}: "
         f"{trainable:,} parameters train, {frozen:,} are frozen; {len(fit.train.records)} training records; "
-        f"{fit.mesh.size} {device.platform} device{'s' if fit.mesh.size > 1 else ''}, {made.network.dtype.name}",
+        f"{fit.mesh.size} {device.platform} device{'s' if fit.mesh.size > 1 else ''}"
+        f"{f' in {jax.process_count()} processes' if processes.several() else ''}, {made.network.dtype.name}",
         soft_wrap=True,
     )
     depth, _ = made.config.learner.values()
@@ -80,15 +110,13 @@ def _introduce(made: Experiment, fit: Fit, console: Console) -> None:
         )
 
 
-def _train(made: Experiment, fit: Fit, folder: RunFolder, console: Console) -> Loop:
+def _train(made: Experiment, fit: Fit, folder: RunFolder, check: Callable[[], None], console: Console) -> Loop:
     """The loop with its bar, its log and its checkpoints."""
-    config = fit.config
     start = loop.begin(jax.tree.map(lambda array: array[None], made.trainable), made.hyper(), fit.mesh)
-    done = folder.checkpoints.latest
-    last = folder.checkpoints.restore(start) if done else start
-    folder.keep_metrics(done)
+    last = folder.checkpoints.restore(start)
+    done = _steps_done(fit, last)
     if done:
-        console.print(f"going on after epoch {done}")
+        console.print(f"going on after {_position(last)}")
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -97,22 +125,49 @@ def _train(made: Experiment, fit: Fit, folder: RunFolder, console: Console) -> L
         TimeRemainingColumn(),
         console=console,
     )
-    board = Board(folder.path / "tensorboard", done)
-    with bar, contextlib.closing(board), contextlib.closing(folder.checkpoints):
-        task = bar.add_task(
-            "compiling", total=config.train.epochs * fit.steps_per_epoch, completed=done * fit.steps_per_epoch, told=""
-        )
+    with bar, contextlib.closing(folder.checkpoints), _Logs(folder, int(last.epoch[0])) as logs:
+        task = bar.add_task("compiling", total=fit.config.train.epochs * fit.steps_per_epoch, completed=done, told="")
         watch = _Watch(fit, folder, bar, task)
-        for after, epoch in loop.run(fit, last, watch):
+        for after, epoch in loop.run(fit, last, watch, check):
             last = after
+            if isinstance(epoch, Interrupted):
+                watch.check(int(last.epoch[0]) + 1, int(last.steps), float(np.asarray(last.sums.loss)[0]), "loss")
+                folder.checkpoints.save(_steps_done(fit, last), last)
+                raise Interrupted(epoch.number, f"{_position(last)} is saved, and {GOES_ON} from there")
             watch.check(epoch.number[0], fit.steps_per_epoch, epoch.val["loss"][0], "validation loss")
             # The checkpoint last: whatever ends the process before it, the epoch is trained and told once more.
-            folder.add_metrics(epoch)
-            board.add(epoch)
-            folder.checkpoints.save(epoch.number[0], last)
+            logs.add(epoch)
+            folder.checkpoints.save(_steps_done(fit, last), last)
             bar.console.print(_epoch_line(epoch), soft_wrap=True)
         bar.update(task, description="trained")
     return last
+
+
+class _Logs(contextlib.ExitStack):
+    """What is written of each epoch after `epochs`; of several processes the first alone writes."""
+
+    def __init__(self, folder: RunFolder, epochs: int):
+        super().__init__()
+        self.folder, self.board = folder, None
+        if processes.first():
+            folder.keep_metrics(epochs)
+            self.board = self.enter_context(contextlib.closing(Board(folder.path / "tensorboard", epochs)))
+
+    def add(self, epoch: Epoch) -> None:
+        if self.board is not None:
+            self.folder.add_metrics(epoch)
+            self.board.add(epoch)
+
+
+def _steps_done(fit: Fit, last: Loop) -> int:
+    """In all epochs together."""
+    return int(last.epoch[0]) * fit.steps_per_epoch + int(last.steps)
+
+
+def _position(last: Loop) -> str:
+    """Where a run stands."""
+    epochs = int(last.epoch[0])
+    return f"step {last.steps} of epoch {epochs + 1}" if last.steps else f"epoch {epochs}"
 
 
 class _Watch:
@@ -120,33 +175,31 @@ class _Watch:
 
     def __init__(self, fit: Fit, folder: RunFolder, bar: Progress, task: Any):
         self.fit, self.folder, self.bar, self.task = fit, folder, bar, task
-        self.started, self.seen = time.perf_counter(), 0.0
+        self.epoch, self.started, self.seen = 0, 0.0, 0.0
 
     def __call__(self, epoch: int, number: int, sums: Sums) -> None:
-        count = float(sums.samples[0])
-        loss = float(sums.loss[0]) / count
-        self.check(epoch, number, loss, "loss")
+        count, loss, dice = (float(np.asarray(values)[0]) for values in (sums.samples, sums.loss, sums.dice))
+        self.check(epoch, number, loss / count, "loss")
         now = time.perf_counter()
-        if number == 1:  # the epoch's rate, without what was compiled or waited for before its first step
-            self.started, self.seen = now, -count
+        if epoch != self.epoch:  # the epoch's rate, without what was compiled or waited for before its first step
+            self.epoch, self.started, self.seen = epoch, now, -count
         self.seen += count
         rate = self.seen / max(now - self.started, 1e-9)
-        told = f"loss {loss:.3f}  Dice {float(sums.dice[0]) / count:.3f}  {rate:.0f} images/s"
+        told = f"loss {loss / count:.3f}  Dice {dice / count:.3f}  {rate:.0f} images/s"
         self.bar.update(self.task, advance=1, description=f"epoch {epoch}/{self.fit.config.train.epochs}", told=told)
 
     def check(self, epoch: int, number: int, loss: float, name: str) -> None:
-        """Raises a UserError at a loss that isn't finite; the checkpoints are all from before it."""
+        """Raises an error at a loss that isn't finite; the checkpoints are all from before it."""
         if math.isfinite(loss):
             return
-        latest = self.folder.checkpoints.latest
-        kept = f"the checkpoint of epoch {latest} is kept" if latest else "no epoch had been finished"
-        raise UserError(
+        kept = self.folder.checkpoints.kept or "there is no checkpoint yet"
+        raise EverywhereError(
             f"the {name} is {loss} at step {number} of epoch {epoch}, with learning rate "
             f"{self.fit.config.optim.learning_rate:g}; {kept}. Try a lower --optim.learning-rate"
         )
 
 
-def _epoch_line(epoch: loop.Epoch) -> str:
+def _epoch_line(epoch: Epoch) -> str:
     return (
         f"epoch {epoch.number[0]:3d}  train loss {epoch.train['loss'][0]:.4f} Dice {epoch.train['dice'][0]:.4f}  "
         f"val loss {epoch.val['loss'][0]:.4f} Dice {epoch.val['dice'][0]:.4f}"
@@ -154,30 +207,31 @@ def _epoch_line(epoch: loop.Epoch) -> str:
     )
 
 
-def _zero_shot(made: Experiment):
+def _zero_shot(made: Experiment, mesh: Mesh) -> tuple[Network, Flat, Flat]:
     network, params = made.zero_shot()
-    return network, {}, params
+    tuned = {path: array for path, array in params.items() if path in made.trainable}
+    return network, {}, params | devices.replicated(tuned, mesh)
 
 
 def _score(
-    network, trainable: Flat, frozen: Flat, made: Experiment, splits: Mapping[str, Split]
+    network: Network,
+    trainable: Flat,
+    frozen: Flat,
+    hyper: Hyper,
+    splits: Mapping[str, Split],
+    config: Config,
+    check: Callable[[], None],
 ) -> dict[str, dict[str, float]]:
     """Means over every split but the training split."""
     scores = {}
     for name in _scored(splits):
-        sums, _ = loop.evaluate(network, trainable, frozen, splits[name], made.hyper(), made.config.train.batch_size)
+        sums = loop.evaluate(network, trainable, frozen, splits[name], hyper, config.train.batch_size, check)
         scores[name] = {metric: values[0] for metric, values in metrics.means(sums).items()}
     return scores
 
 
-def _save(
-    made: Experiment,
-    path: Path,
-    last: Loop,
-    learnt: Mapping[str, np.ndarray],
-    splits: Mapping[str, Split],
-    results: Results,
-) -> None:
+def _save(made: Experiment, path: Path, last: Loop, splits: Mapping[str, Split], results: Results) -> None:
+    learnt = {path: np.asarray(array)[0] for path, array in last.best.items()}
     data = {"name": made.config.data.name} | {name: split.records.fingerprint() for name, split in splits.items()}
     card = artefacts.card(made.config, made.pretrained.sha256, made.image_size, data)
     card |= {"best_epoch": int(last.progress.best_epoch[0]), "scores": results}

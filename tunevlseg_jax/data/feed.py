@@ -78,15 +78,15 @@ class Feed:
         """How many rows a batch of `batch_size` records has, so that the devices share it evenly."""
         return devices.rounded_up(batch_size, self.mesh, self.records.prompts_per_image)
 
-    def training(self, batch_size: int, seed: int, epoch: int, *, augment: bool) -> Iterator[Source]:
-        """The batches of one epoch; see `loader.training`.
+    def training(self, batch_size: int, seed: int, epoch: int, *, augment: bool, skip: int = 0) -> Iterator[Source]:
+        """The batches of one epoch but for the first `skip`; see `loader.training`.
 
         What augmentation draws depends on `seed`, epoch and step alone: all trials of a sweep see one batch, so that
         what doesn't depend on the trial is computed once for all.
         """
         batches = loader.training(self._placed, batch_size, self.rows(batch_size), seed, epoch)
         before = (epoch - 1) * len(batches)
-        for number, source in enumerate(self._sources(batches)):
+        for number, source in enumerate(self._sources(batches[skip:]), start=skip):
             if augment:
                 key = jax.random.fold_in(jax.random.key(seed), before + number)
                 source = source._replace(draw=devices.replicated(jax.random.key_data(key), self.mesh))
@@ -104,11 +104,12 @@ class Feed:
             return (Source(images, maps, devices.shared_out(rows, self.mesh)) for rows in batches)
         ahead = grain.ReadOptions(num_threads=self.workers, prefetch_buffer_size=2 * max(1, self.workers))
         numbers = grain.MapDataset.range(len(batches))
-        return iter(numbers.map(lambda number: self._sent(batches[number])).to_iter_dataset(ahead))
+        seen = self._images  # here: looking at images is a matter of all processes, and not of a thread
+        return iter(numbers.map(lambda number: self._sent(batches[number], seen)).to_iter_dataset(ahead))
 
-    def _sent(self, rows: Rows) -> Source:
+    def _sent(self, rows: Rows, seen: Any) -> Source:
         """A batch whose pixels are its own."""
-        images = jax.tree.map(lambda array: self._read(array, np.asarray(rows.image)), self._images)
+        images = jax.tree.map(lambda array: self._read(array, np.asarray(rows.image)), seen)
         maps = self._read(self.records.maps, np.asarray(rows.map))
         return Source(images, maps, devices.shared_out(rows._replace(image=None, map=None), self.mesh))
 

@@ -37,7 +37,7 @@ def seen_once(images: np.ndarray, see: Callable[[Array], Any], mesh: Mesh) -> An
     for start in bars.passing(range(0, len(images), size), "looking at every image once"):
         taken = np.asarray(images[start : start + size])
         padded = np.pad(taken, ((0, size - len(taken)), (0, 0), (0, 0), (0, 0)), mode="edge")
-        found = jax.tree.map(np.asarray, see(devices.shared_out(jnp.asarray(padded), mesh)))
+        found = devices.fetched(see(devices.shared_out(jnp.asarray(padded), mesh)))
         if kept is None:
             kept = jax.tree.map(lambda array: scratch((len(images), *array.shape[1:]), array.dtype), found)
         for rows, leaf in zip(jax.tree.leaves(kept), jax.tree.leaves(found), strict=True):
