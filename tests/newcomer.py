@@ -33,7 +33,7 @@ from pages import Command
 
 from conversion import clipseg_folder, rules, tiny
 from conversion.cris_tensors import cris_rules
-from tunevlseg_jax import benchmark, command, evaluate, pretrained, programs, study, sweep
+from tunevlseg_jax import benchmark, command, evaluate, pretrained, programs, study, sweep, train
 from tunevlseg_jax.config import Config, Scenes
 from tunevlseg_jax.data import speed
 from tunevlseg_jax.learners.base import ContextLearner
@@ -68,9 +68,13 @@ OTHERS = {
 }
 """Commands of others, which aren't parsed: what they are."""
 
+SEVERAL = "needs other hosts; tests/test_processes.py starts several processes"
 TOPOLOGY = "compiles for minutes; tests/test_benchmark.py has a plan made for a slice"
+TRAIN = "python -m tunevlseg_jax.train --config configs/clipseg_vpt.py"
 BENCHMARK = "python -m tunevlseg_jax.benchmark --config configs/clipseg_vpt.py --sizes clipseg-rd64"
 ELSEWHERE = {
+    f"{TRAIN} --distributed auto": SEVERAL,
+    f"{TRAIN} --processes 2 --process 0 --coordinator 10.0.0.1:8476": SEVERAL,
     f"{BENCHMARK} --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     f"{BENCHMARK} --train.batch-size 8 --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     "python -m tunevlseg_jax.sweep --config configs/clipseg_coop.py --data.name kvasir --study shared "
@@ -161,8 +165,13 @@ def _(config: Config) -> Config:
     if isinstance(learner, ContextLearner):
         learner = dataclasses.replace(learner, depth=min(learner.depth, BLOCKS))
     data = dataclasses.replace(config.data, scenes=Scenes(train=6, val=3, test=3))
-    train = dataclasses.replace(config.train, epochs=1, batch_size=4, augment=False)
-    return dataclasses.replace(config, model=model, learner=learner, data=data, train=train)
+    settings = dataclasses.replace(config.train, epochs=1, batch_size=4, augment=False)
+    return dataclasses.replace(config, model=model, learner=learner, data=data, train=settings)
+
+
+@less.register
+def _(options: train.Options) -> train.Options:
+    return dataclasses.replace(options, config=less(options.config))
 
 
 @less.register
