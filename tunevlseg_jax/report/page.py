@@ -112,6 +112,7 @@ def _figure(figure: style.Picture) -> dict[str, Any]:
     drawn = style.svg(figure)
     small = len(drawn.encode()) <= LARGEST_SVG
     told = {"name": figure.name, "title": figure.title, "caption": figure.caption}
+    told |= {"inches": figure.figure.get_figwidth()}
     return told | {"svg": Markup(drawn) if small else None, "png": None if small else _uri("png", style.png(figure))}
 
 

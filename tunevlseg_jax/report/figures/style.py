@@ -46,7 +46,7 @@ INK = "#24292f"
 
 WIDTH = 7.2
 """Inches."""
-DPI = 150
+DPI = 130
 SETTINGS: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
