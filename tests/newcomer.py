@@ -33,7 +33,7 @@ from pages import Command
 
 from conversion import clipseg_folder, rules, tiny
 from conversion.cris_tensors import cris_rules
-from tunevlseg_jax import benchmark, command, evaluate, pretrained, programs, study, sweep, train
+from tunevlseg_jax import benchmark, command, evaluate, pretrained, programs, study, sweep
 from tunevlseg_jax.config import Config, Scenes
 from tunevlseg_jax.data import speed
 from tunevlseg_jax.learners.base import ContextLearner
@@ -165,13 +165,8 @@ def _(config: Config) -> Config:
     if isinstance(learner, ContextLearner):
         learner = dataclasses.replace(learner, depth=min(learner.depth, BLOCKS))
     data = dataclasses.replace(config.data, scenes=Scenes(train=6, val=3, test=3))
-    settings = dataclasses.replace(config.train, epochs=1, batch_size=4, augment=False)
-    return dataclasses.replace(config, model=model, learner=learner, data=data, train=settings)
-
-
-@less.register
-def _(options: train.Options) -> train.Options:
-    return dataclasses.replace(options, config=less(options.config))
+    train = dataclasses.replace(config.train, epochs=1, batch_size=4, augment=False)
+    return dataclasses.replace(config, model=model, learner=learner, data=data, train=train)
 
 
 @less.register
