@@ -7,15 +7,15 @@ import json
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import handmade
 import numpy as np
 import pytest
+import small
 
-from tunevlseg_jax import command
+from tunevlseg_jax import train
 from tunevlseg_jax.config import Config, Data, Model, Optim, Train
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate, ZeroShot
 from tunevlseg_jax.report import again, cells, gallery, page, runs, tables
@@ -93,8 +93,10 @@ def test_a_command_makes_its_configuration_again(config, monkeypatch):
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "tunevlseg_jax.train"] and (again.CONFIGS.parent / words[4]).is_file()
     monkeypatch.chdir(again.CONFIGS.parent)
-    monkeypatch.setattr(sys, "argv", words[2:])
-    made = command.config_options("train", "")
+    trained = []
+    monkeypatch.setattr(train, "train", lambda config, console: trained.append(config))
+    small.run(monkeypatch, train.main, *words[3:])
+    (made,) = trained
     assert made.workdir == f"{config.workdir}-again"
     assert dataclasses.replace(made, workdir=config.workdir) == config
 
