@@ -3,8 +3,7 @@
 What stands in: models of the public ones' formats with five narrow blocks and random weights, under the names that
 pages give them and for the embedded CLIPSeg; the tiny downloads of `official.py`, with annotations in medvlsm's format;
 noise in place of photographs. Runs have one epoch of two small batches, no more depth than blocks, studies two trials
-(of which number 1 is what pages call 7), times one repetition; whole studies are only planned, since
-tests/test_study.py runs one, and reports look at no image.
+(of which number 1 is what pages call 7), times one repetition; reports look at no image.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from pages import Command
 
 from conversion import clipseg_folder, rules, tiny
 from conversion.cris_tensors import cris_rules
-from tunevlseg_jax import benchmark, command, evaluate, pretrained, programs, study, sweep
+from tunevlseg_jax import benchmark, command, evaluate, pretrained, programs, sweep
 from tunevlseg_jax.config import Config, Scenes
 from tunevlseg_jax.data import speed
 from tunevlseg_jax.learners.base import ContextLearner
@@ -182,11 +181,6 @@ def _(options: sweep.Replay) -> sweep.Replay:
 @less.register
 def _(options: evaluate.Options) -> evaluate.Options:
     return dataclasses.replace(options, run=options.run.replace("trials/007", "trials/001"))
-
-
-@less.register
-def _(options: study.Options) -> study.Options:
-    return dataclasses.replace(options, plan=True)
 
 
 @less.register
