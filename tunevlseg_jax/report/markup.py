@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.table import Table as Terminal
 from rich.text import Text
 
@@ -124,11 +125,13 @@ def csv_rows(table: Table) -> list[dict[str, Any]]:
 
 def terminal(table: Table) -> Terminal:
     """A table of rich's."""
-    made = Terminal(title=Text(table.title), caption=Text("\n".join((table.caption, *table.notes))))
-    for name in table.head:
-        made.add_column(Text(name), overflow="fold")
+    caption = Text("\n".join((table.caption, *table.notes)))
+    made = Terminal(title=Text(table.title), caption=caption, box=SIMPLE, pad_edge=False, collapse_padding=True)
+    for place, name in enumerate(table.head):
+        longest = max((len(word) for row in table.rows for word in row.labels[place].split()), default=0)
+        made.add_column(Text(name), overflow="fold", min_width=max(longest, len(name)))
     for name in table.columns:
-        made.add_column(Text(name), justify="right", no_wrap=True)
+        made.add_column(Text(name.replace("/", "/\n")), justify="right", no_wrap=True)
     for number, row in enumerate(table.rows):
         cells = [Text(label) for label in row.labels]
         cells += [Text(table.shown(entry), STYLES[entry.mark]) for entry in row.entries]

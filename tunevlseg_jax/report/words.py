@@ -116,7 +116,8 @@ def spelt(tokenizer: Tokenizer, token: int) -> str:
     if raw.startswith("<|"):
         return raw
     text = tokenizer.backend.decode([token], skip_special_tokens=False).strip()
-    text = (raw if not text or "\N{REPLACEMENT CHARACTER}" in text else text).removesuffix(END_OF_WORD)
+    read = text and text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text
+    text = (text if read else raw).removesuffix(END_OF_WORD)
     if getattr(tokenizer.backend.model, "end_of_word_suffix", None) == END_OF_WORD:  # CLIP's
         return text if raw.endswith(END_OF_WORD) else f"{text}-"
     return text if raw.startswith(BLANK) else f"-{text}"
