@@ -64,6 +64,12 @@ def test_bytes_of_collectives():
     assert topology.collectives(program) == {"all-reduce": (4 * 4 * 128 + 2 * 8 + 3, 2), "all-gather": (4 * 18, 1)}
 
 
+def test_what_interconnects_take():
+    """A sum goes round twice, a gathering once."""
+    plan = topology.Plan("v5e:4x4", 16, 8, 1.0, 0, 0, 0.0, 0.0, {"all-reduce": (32_000, 1), "all-gather": (16_000, 2)})
+    assert plan.bound["interconnect"] == pytest.approx((2 * 30_000 + 15_000) / 200e9)
+
+
 def test_a_table_and_its_numbers(tmp_path, monkeypatch, capsys):
     config = small.write_config(tmp_path / "config.py", small.config())
     output = tmp_path / "numbers.json"

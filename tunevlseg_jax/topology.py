@@ -86,7 +86,9 @@ class Plan:
     @property
     def bound(self) -> dict[str, float]:
         """Seconds that a step takes at least, by what bounds it (Williams et al. 2009's roofline)."""
-        sent = sum(size for size, _ in self.collectives.values()) * 2 * (self.chips - 1) / self.chips
+        # A sum goes round twice, in parts and then whole; what is only gathered or passed on goes once.
+        weighed = sum(size * (2 if kind == "all-reduce" else 1) for kind, (size, _) in self.collectives.items())
+        sent = weighed * (self.chips - 1) / self.chips
         return {
             "compute": self.flops / self.chip.flops,
             "memory": self.bytes / self.chip.bandwidth,
