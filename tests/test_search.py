@@ -68,10 +68,7 @@ def test_overrides():
         *("learner.words=None", "optim.plateau_factor=0.1..0.5", "optim.warmup_steps=0..3"),
         *("optim.weight_decay=0.1", "train.min_delta=log:1e-5..1e-3", "optim.cosine=true,false"),
     )
-    with pytest.raises(UserError, match=r"no parameter 'projector.kind'; did you mean 'learner.projector.kind'"):
-        search.space(MAPLE, made(), overrides)
-    found = search.space(MAPLE, made(), [text.removeprefix("projector.") for text in overrides])
-    assert found == {
+    assert search.space(MAPLE, made(), overrides) == {
         "optim.learning_rate": LogUniform(1e-4, 1e-3),
         "optim.weight_decay": Choice((0.1,)),
         "learner.depth": Integers(1, 2),
