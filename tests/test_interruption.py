@@ -16,8 +16,9 @@ from pathlib import Path
 import jax
 import pytest
 import small
+from rich.console import Console
 
-from tunevlseg_jax import devices, loop, train
+from tunevlseg_jax import checkpoint, devices, loop, train
 from tunevlseg_jax.checkpoint import Checkpoints
 
 quick_compilation = small.quick_compilation
@@ -124,6 +125,26 @@ def check_readable(folder: Path, scratch: Path) -> None:
         checkpoints.close()
         assert 3 * found.epoch[0] + found.steps == steps
         shutil.rmtree(scratch)
+
+
+def test_killed_while_an_old_checkpoint_is_deleted(tmp_path, monkeypatch):
+    """It isn't among the others any more by then."""
+    config, deleted = small.config(tmp_path / "run"), []
+
+    def dies(path, **settings):
+        if path.exists():  # of the third checkpoint, when the first one goes
+            next(file for file in path.rglob("*") if file.is_file()).unlink()
+            deleted.append(path)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "rmtree", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(config, Console(quiet=True))
+    assert len(deleted) == 1 and steps_saved(tmp_path / "run") == [6, 9]
+    check_readable(tmp_path / "run", tmp_path / "scratch")
+    small.check_that_it_continues(tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"6", "9"}
 
 
 @pytest.mark.slow

@@ -20,6 +20,8 @@ from tunevlseg_jax.errors import UserError
 
 Tree = TypeVar("Tree")
 
+REMOVED = "removed"
+"""Folder beside the checkpoints, into which one goes whole before it is deleted: none is ever found half deleted."""
 ROOM = 4 << 20
 """Bytes that a checkpoint may take beyond its arrays."""
 
@@ -56,6 +58,7 @@ class Checkpoints:
         try:
             _check_room(self.folder, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + ROOM)
             self.manager.save(steps, args=ocp.args.StandardSave(tree))
+            shutil.rmtree(self.folder / REMOVED, ignore_errors=True)
         except Exception as error:  # Orbax passes on whatever the file system's layers raise
             told = f"can't save a checkpoint in {self.folder}: {_first_line(error)}"
             raise UserError("; ".join(filter(None, (told, self.kept)))) from error
@@ -86,6 +89,7 @@ class Checkpoints:
 def _manager(folder: Path) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         max_to_keep=2,
+        todelete_subdir=REMOVED,
         cleanup_tmp_directories=True,
         enable_async_checkpointing=False,
         multiprocessing_options=MultiprocessingOptions(primary_host=0, active_processes={0}),
@@ -93,6 +97,7 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / REMOVED, ignore_errors=True)
         return ocp.CheckpointManager(folder.absolute(), options=options)
     except OSError as error:
         raise UserError(f"can't make {folder}: {error.strerror or error}") from error
