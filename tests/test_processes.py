@@ -143,6 +143,7 @@ def one(quick_compilation, tmp_path_factory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_two_processes_leave_together_and_one_goes_on(one, tmp_path, monkeypatch):
     """From a checkpoint within an epoch; process 1 alone had been told to leave."""
     path = small.write_config(tmp_path / "config.py", config(tmp_path / "run"))
