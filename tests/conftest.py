@@ -21,6 +21,7 @@ def quick_compilation():
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 
+
 # What a shell starts in the background ignores Ctrl-C, and so would the processes that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
