@@ -144,7 +144,8 @@ def markdown_text(text: str) -> str:
     """Text as Markdown shows it: what would be markup, HTML or the end of a cell is escaped, and a line stays one."""
     text = re.sub(r"\s+", " ", text).strip()
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)
+    text = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)
+    return re.sub(r"^(\d*)([-+=.)])(?=[-=\s]|$)", r"\1\\\2", text)  # no list and no underline of a heading
 
 
 def latex_text(text: str) -> str:
