@@ -62,6 +62,11 @@ class Experiment:
             seed=jnp.asarray([self.config.train.seed], jnp.uint32),
         )
 
+    def repeated(self, trials: int) -> tuple[Flat, Hyper]:
+        """Fresh parameters and hyperparameters, the same for so many trials."""
+        trainable = {path: jnp.broadcast_to(array, (trials, *array.shape)) for path, array in self.trainable.items()}
+        return trainable, jax.tree.map(lambda values: jnp.broadcast_to(values, trials), self.hyper())
+
     def placed(self, mesh: Mesh) -> Experiment:
         """The same with its frozen parameters on the devices, shared out or whole on each."""
         place = devices.scattered if self.config.train.shard_frozen else devices.replicated

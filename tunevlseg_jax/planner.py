@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from tunevlseg_jax import devices, slots, step
+from tunevlseg_jax import devices, step
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.loop import Fit
@@ -49,7 +49,7 @@ def fitting(made: Experiment, fit: Fit, size: int, *, automatic: bool) -> int:
 
 def bytes_needed(made: Experiment, fit: Fit, size: int) -> int:
     """Bytes of each device that `size` trials take beyond what is shared, by the compiler's account of the step."""
-    trainable, hyper = jax.eval_shape(lambda: slots.many(made, size))
+    trainable, hyper = jax.eval_shape(lambda: made.repeated(size))
     state = jax.eval_shape(step.init, trainable, hyper)
     by_trial = devices.of_trials(fit.mesh)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=by_trial), state)

@@ -16,8 +16,6 @@ from tunevlseg_jax import devices, step
 from tunevlseg_jax.data.batch import Batch, Rows, Source, gather
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.optim import Schedule
-from tunevlseg_jax.partition import Flat
-from tunevlseg_jax.step import Hyper
 
 CEILING_SIDE = 4096
 """Of the square matrices whose product says what a device can do."""
@@ -57,7 +55,7 @@ def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
     table = devices.replicated(made.read(["polyp"]), mesh)
 
     def train(name: str, source: Source, trials: int = 1) -> Program:
-        trainable, hyper = devices.replicated(_repeated(made, trials), mesh)
+        trainable, hyper = devices.replicated(made.repeated(trials), mesh)
         arguments = step.init(trainable, hyper), frozen, source, table
         stepping, timings = _compiled(step.train_step, *arguments, network=made.network, schedule=Schedule(0, 0))
         state = arguments[0]
@@ -70,7 +68,7 @@ def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
         return Program(name, run, size * trials, *timings)
 
     def evaluate(name: str, batch: Batch) -> Program:
-        trainable, hyper = devices.replicated(_repeated(made, 1), mesh)
+        trainable, hyper = devices.replicated(made.repeated(1), mesh)
         arguments = trainable, frozen, batch, table, hyper
         evaluation, timings = _compiled(step.eval_step, *arguments, network=made.network)
         return Program(name, lambda: evaluation(*arguments), size, *timings)
@@ -89,13 +87,6 @@ def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
         made_ready.append(train("training, cached", source._replace(images=seen, draw=None)))
         made_ready.append(evaluate("evaluation, cached", batch._replace(images=seen)))
     return made_ready
-
-
-def _repeated(made: Experiment, trials: int) -> tuple[Flat, Hyper]:
-    """An experiment's fresh parameters and its values, `trials` times."""
-    return jax.tree.map(lambda array: jnp.repeat(array[None], trials, axis=0), made.trainable), jax.tree.map(
-        lambda values: jnp.repeat(values, trials, axis=0), made.hyper()
-    )
 
 
 def training(made: Experiment, mesh: Mesh, batch: int) -> Any:

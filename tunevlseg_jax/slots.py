@@ -50,7 +50,7 @@ class Slots:
         self.made, self.fit, self.size = made, fit, size
         self.runs: list[Run | None] = [None] * size
         self.order = 0
-        self.loop = loop.begin(*many(made, size), fit.mesh)
+        self.loop = loop.begin(*made.repeated(size), fit.mesh)
 
     @property
     def free(self) -> int:
@@ -109,12 +109,6 @@ class Slots:
     def take(self, slot: int) -> None:
         """Frees a slot."""
         self.runs[slot] = None
-
-
-def many(made: Experiment, size: int) -> tuple[Flat, step.Hyper]:
-    """Fresh parameters and hyperparameters, the same for `size` trials."""
-    trainable = {path: jnp.broadcast_to(array, (size, *array.shape)) for path, array in made.trainable.items()}
-    return trainable, jax.tree.map(lambda values: jnp.broadcast_to(values, size), made.hyper())
 
 
 def padded(params: Mapping[str, Array | np.ndarray], like: Flat) -> Flat:
