@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 
@@ -92,17 +91,25 @@ def test_a_table_and_its_numbers(tmp_path, monkeypatch, capsys):
 
 @TPU
 @pytest.mark.slow
-def test_a_plan_for_a_slice():
-    config = small.config(train=Train(precision="bfloat16"))
-    plan = topology.plan(experiment.build(config), "v5e:4x4", 4)
-    assert plan.chips == 16 and plan.fits and plan.flops > 0
-    # What goes over the wires is the gradient of what trains, and the scores.
-    trainable = sum(array.size for array in small.build(config).trainable.values())
-    assert set(plan.collectives) == {"all-reduce"}
-    assert plan.collectives["all-reduce"][0] < 4 * trainable + 1000
-    sharded = dataclasses.replace(config, train=dataclasses.replace(config.train, shard_frozen=True))
-    other = topology.plan(experiment.build(sharded), "v5e:4x4", 4)
-    assert other.collectives["all-gather"][0] > 0 and other.held < plan.held
+def test_plans_for_slices(tmp_path):
+    """The first ones twice: what one process compiled is no use to the next."""
+    config = small.config(train=Train(precision="bfloat16", batch_size=4))
+    path = small.write_config(tmp_path / "config.py", config)
+    output = tmp_path / "plans.json"
+    for sharing in ((), (), ("--train.shard-frozen",)):
+        command = "-m", "tunevlseg_jax.benchmark", "--config", path, "--topology", "v5e:2x2", "v5e:4x4"
+        status, out, err = small.finish(small.start(*command, "--output", output, *sharing, COLUMNS="80"), 300)
+        assert (status, err) == (0, "")
+        assert "images/s at most" in out and max(map(len, out.split("* the paper")[0].splitlines())) <= 80
+        small_slice, large = json.loads(output.read_text())
+        assert (small_slice["chips"], large["chips"]) == (4, 16) and large["fits"] and large["flops"] > 0
+        if not sharing:
+            held = large["held"]
+            # What goes over the wires is the gradient of what trains, and the scores.
+            trainable = sum(array.size for array in small.build(config).trainable.values())
+            assert set(large["collectives"]) == {"all-reduce"}
+            assert large["collectives"]["all-reduce"][0] < 4 * trainable + 1000
+    assert large["collectives"]["all-gather"][0] > 0 and large["held"] < held
 
 
 def test_a_slice_that_there_is_not():

@@ -15,10 +15,9 @@ from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
-from tunevlseg_jax import command, devices, experiment, memory, pretrained, programs, topology
+from tunevlseg_jax import command, costs, devices, experiment, memory, plans, pretrained, programs
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.data import sets
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.files import write_json
@@ -31,28 +30,6 @@ from tunevlseg_jax.programs import Program
 
 PROGRAM = "python -m tunevlseg_jax.benchmark"
 SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig}
-STUDY_RECORDS = sum(sets.PUBLISHED.values())
-STUDY_TRIALS, STUDY_EPOCHS = 20, 20
-"""Of each learner on each set, in the paper."""
-STUDY_NOTE = (
-    f"the paper's study, for one learner: {STUDY_TRIALS} trials of {STUDY_EPOCHS} epochs over the "
-    f"{STUDY_RECORDS:,} training records of its ten sets; training alone"
-)
-PLAN_COLUMNS = (
-    "",
-    "slice",
-    "chips",
-    "compile s",
-    "GiB a chip",
-    "fits",
-    "largest\nbatch a chip",
-    "GFLOP a chip",
-    "HBM GB",
-    "collectives",
-    "step takes\nat least",
-    "images/s\nat most",
-    "the paper's study,\nchip hours at least",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +107,7 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
     console.print(f"peak memory of {'the fullest device' if device.memory_stats() else 'this process'}: {told}")
     for row in rows:
         if "study_hours" in row:
-            console.print(f"{row['learner']}: {row['study_hours']:,.1f} device hours for {STUDY_NOTE}", soft_wrap=True)
+            console.print(f"{row['learner']}: {row['study_hours']:,.1f} device hours for {costs.NOTE}", soft_wrap=True)
     return rows
 
 
@@ -165,7 +142,7 @@ def _row(
         "frozen_bytes": _bytes(made.frozen),
     }
     if program.name == "training":
-        row["study_hours"] = _study_hours(program.records / median / mesh.size)
+        row["study_hours"] = costs.study_hours(program.records / median / mesh.size)
     if peer is not None:
         ratios = np.asarray(seconds) / np.asarray(peer)
         row |= {"peer_seconds": float(np.median(peer)), "of_peer": float(np.median(ratios))}
@@ -203,47 +180,13 @@ def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
     if options.config.train.precision == "auto":  # of the slice, not of this machine
         train = dataclasses.replace(options.config.train, precision="bfloat16")
         options = dataclasses.replace(options, config=dataclasses.replace(options.config, train=train))
-    batch = options.config.train.batch_size
-    table = Table(title=f"the training step, {batch} records a chip", caption="bounds: published figures of the chip")
-    for number, column in enumerate(PLAN_COLUMNS):
-        table.add_column(column, justify="left" if number < 2 else "right")
     rows = []
     for made in _experiments(options):
-        learner = type(made.config.learner).__name__
-        for name in options.topology:
-            with console.status(f"compiling {learner} for {name}"):
-                plan = topology.plan(made, name, batch)
-                largest = topology.largest_batch(plan, topology.plan(made, name, 2 * batch))
-            row = {"learner": learner} | dataclasses.asdict(plan)
-            slowest = max(plan.bound, key=lambda part: plan.bound[part])
-            rate = plan.batch * plan.chips / plan.bound[slowest]
-            row |= {"fits": plan.fits, "largest_batch": largest, "bound": plan.bound, "images_per_second": rate}
-            row["study_hours"] = _study_hours(rate / plan.chips)
-            rows.append(row)
-            sent = [f"{number} {kind}, {size / 1e3:,.0f} kB" for kind, (size, number) in plan.collectives.items()]
-            table.add_row(
-                row["learner"],
-                name,
-                str(plan.chips),
-                f"{plan.seconds:.0f}",
-                f"{(plan.held + plan.temporary) / 2**30:.2f} of {plan.chip.memory / 2**30:.0f}",
-                "yes" if plan.fits else "no",
-                str(largest),
-                f"{plan.flops / 1e9:,.0f}",
-                f"{plan.bytes / 1e9:.1f}",
-                "\n".join(sent) or "none",
-                f"{1e3 * plan.bound[slowest]:.1f} ms\n({slowest})",
-                f"{rate:,.0f}",
-                f"{row['study_hours']:.1f}",
-            )
-    console.print(table)
-    console.print(STUDY_NOTE, soft_wrap=True)
+        with console.status("") as status:
+            rows += plans.plans(made, options.topology, options.config.train.batch_size, status.update)
+        console.print(plans.table(rows[-len(options.topology) :]))
+    console.print(f"* {costs.NOTE}", soft_wrap=True)
     return rows
-
-
-def _study_hours(images_per_second: float) -> float:
-    """Of one device, for one learner on the paper's ten sets."""
-    return STUDY_TRIALS * STUDY_EPOCHS * STUDY_RECORDS / images_per_second / 3600
 
 
 def _experiments(options: Options) -> list[Experiment]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import platformdirs
+from jax.experimental.compilation_cache import compilation_cache
 
 VARIABLE = "TUNEVLSEG_CACHE"
 PROGRAMS_BYTES = 2 * 2**30
@@ -37,3 +38,9 @@ def keep_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(programs))
         jax.config.update("jax_compilation_cache_max_size", PROGRAMS_BYTES)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
+
+
+def keep_no_more() -> None:
+    """Has jax keep nothing of what this process compiles from now on."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # jax looks at the setting once

@@ -40,8 +40,12 @@ CHIPS = {
     "v5p": Chip(459e12, 95e9, 2765e9, 600e9),
     "v6e": Chip(918e12, 32e9, 1638e9, 400e9),
 }
-OFF_POD = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-16"}
-"""What libtpu asks a TPU's own machine for, and complains about on any other; compiling doesn't depend on it."""
+OFF_POD = {
+    **{"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-16"},
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+"""What libtpu asks a TPU's own machine for, and complains about on any other; and that several processes may load it,
+which is one's privilege only where there is a TPU."""
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _SHAPE = re.compile(r"(pred|[a-z]+\d+)\[([\d,]*)\]")
 _COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
