@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 from tunevlseg_jax.models import attention
 
 LENGTH = attention.MAPPED_KEYS + 3
+FORMS = attention._head_by_head, attention._keys_first
 
 
 @pytest.fixture(scope="module")
@@ -36,27 +37,28 @@ def check(got, expected):
     jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=0, atol=2e-6 * np.abs(b).max()), got, expected)
 
 
-def test_head_by_head_is_the_whole(arrays):
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_is_the_whole(arrays, form):
     one = [array[0] for array in arrays]
-    check(everything(attention._head_by_head)(*one), everything(attention._whole)(*one))
+    check(everything(form)(*one), everything(attention._whole)(*one))
 
 
-def test_in_half_precision(arrays):
+@pytest.mark.parametrize("form", FORMS)
+def test_in_half_precision(arrays, form):
     """As near to float32's as bfloat16 can be, and in the type of the arguments."""
     one = [array[0].astype(jnp.bfloat16) for array in arrays]
-    (_, mixed), gradients = everything(attention._head_by_head)(*one)
+    (_, mixed), gradients = everything(form)(*one)
     (_, expected), exact = everything(attention._whole)(*(array.astype(jnp.float32) for array in one))
     for got, wanted in zip([mixed, *gradients], [expected, *exact], strict=True):
         assert got.dtype == jnp.bfloat16
         assert_allclose(got.astype(jnp.float32), wanted, rtol=0, atol=0.02 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("axes", [(0, 0, 0), (0, None, None)])
-def test_under_vmap(arrays, axes):
+def test_under_vmap(arrays, axes, form):
     given = [array if axis == 0 else array[0] for array, axis in zip(arrays, axes, strict=True)]
-    got, expected = (
-        everything(jax.vmap(form, in_axes=axes))(*given) for form in (attention._head_by_head, attention._whole)
-    )
+    got, expected = (everything(jax.vmap(one, in_axes=axes))(*given) for one in (form, attention._whole))
     check(got, expected)
 
 
