@@ -26,7 +26,7 @@ from tunevlseg_jax import artefacts, evaluate, experiment, network, planner, sea
 from tunevlseg_jax.config import Config, Data, Optim, Scenes, Train
 from tunevlseg_jax.data.batch import Rows, Source
 from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
+from tunevlseg_jax.learners import LEARNERS, VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
 from tunevlseg_jax.ledger import JOURNAL
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.network import Network
@@ -65,7 +65,11 @@ def check_same_run(one: Path, other: Path, tolerance: float = 1e-4) -> None:
                 assert_allclose(ours[part][name], theirs[part][name], **close, err_msg=f"{part} {name}")
     config, learnt, card = artefacts.load_learnt(one)
     _, expected, other_card = artefacts.load_learnt(other)
-    assert card["best_epoch"] == other_card["best_epoch"]
+    if card["best_epoch"] != other_card["best_epoch"]:  # two epochs are equally good but for rounding
+        best = {folder: max(line["val"]["dice"] for line in curve(folder)) for folder in (one, other)}
+        assert_allclose(curve(one)[other_card["best_epoch"] - 1]["val"]["dice"], best[one], rtol=0, atol=1e-4)
+        assert_allclose(curve(other)[card["best_epoch"] - 1]["val"]["dice"], best[other], rtol=0, atol=1e-4)
+        return
     assert {path: array.shape for path, array in learnt.items()} == {
         path: array.shape for path, array in expected.items()
     }
@@ -153,30 +157,60 @@ def test_a_trials_folder_is_a_run_folder(unequal, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("learner", "space", "tolerance"),
+    ("learner", "space"),
     [
-        (CoOp(), (), 1e-4),
-        (CoCoOp(), ("hidden=8,16", "projector.kind=mlp"), 1e-4),
-        (VPT(), (), 1e-4),
-        (MaPLe(), ("hidden=8,16", "kind=low_rank"), 1e-4),
-        # The prompts of these two are so large at first that rounding shows: with nobody beside it, a change of the
-        # parameters by 1e-7 changes the first gradient by 2e-4 and by 6e-4.
-        (SharedSeparate(), ("width=8,16",), 1e-3),
-        (SharedAttention(), ("heads=4", "hidden=32,48", "norm_first=true"), 2e-2),
+        (CoOp(words=None), ()),
+        (CoCoOp(words=None), ("hidden=8,16", "projector.kind=mlp")),
+        (VPT(), ()),
+        (MaPLe(words=None), ("hidden=8,16", "kind=low_rank")),
+        (SharedSeparate(), ("width=8,16",)),
+        (SharedAttention(), ("heads=4", "hidden=32,48", "norm_first=true")),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_together_is_alone_for_every_learner(tmp_path, learner, space, tolerance):
-    """Three epochs of the embedded model."""
+def test_neighbours_change_nothing(quick_compilation, tmp_path, monkeypatch, learner, space):
+    """To the bit: beside two that are well, and beside one that diverges and one of another depth and width."""
+    config = small.config(learner=learner, train=Train(epochs=3, batch_size=4))
+    space = (*space, "depth=1..2", "learning_rate=1e-4..1e30")
+    searched = search.space(config, experiment.build(search.shallow(config)), space)
+    low, high = ({name: search._ends(values)[end] for name, values in searched.items()} for end in (0, -1))
+    calm = {name: {"optim.learning_rate": 1e-3}.get(name, value) for name, value in high.items()}
+    beside = {"calm": [calm, calm], "wild": [high, low]}
+    for name, neighbours in beside.items():
+        monkeypatch.setattr(Sampler, "start_up", [low, *neighbours])
+        sweep.sweep(options(tmp_path / name, config, parallel=3, space=space), QUIET)
+    one, other = (tmp_path / name / "s" / "trials" / "000" for name in beside)
+    assert small.metrics(one) == small.metrics(other)
+    assert (one / "prompts.safetensors").read_bytes() == (other / "prompts.safetensors").read_bytes()
+    lost = curve(tmp_path / "wild" / "s" / "trials" / "001")[-1]
+    assert not np.isfinite([lost["train"]["loss"], lost["val"]["loss"]]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("learner", "space", "rates", "tolerance"),
+    [
+        (CoOp(), (), "1e-5..1e-3", 1e-4),
+        (CoCoOp(), ("hidden=8,16", "projector.kind=mlp"), "1e-5..1e-4", 1e-4),
+        (VPT(), (), "1e-5..1e-3", 1e-4),
+        (MaPLe(), ("hidden=8,16", "kind=low_rank"), "1e-5..3e-4", 1e-4),
+        # The prompts of these two are so large at first that rounding shows: with nobody beside it, a change of the
+        # parameters by 1e-7 changes the first gradient by 2e-4 and by 6e-4, and Adam makes whole steps of the sign of
+        # what is nearly zero.
+        (SharedSeparate(), ("width=8,16",), "1e-6..1e-5", 1e-3),
+        (SharedAttention(), ("heads=4", "hidden=32,48", "norm_first=true"), "1e-6..1e-5", 1e-2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_together_is_alone_for_every_learner(tmp_path, learner, space, rates, tolerance):
+    """Three epochs of the embedded model, alone in another program, whose sums are rounded otherwise."""
     config = Config(
         learner=learner,
         upsampling="blend",
         data=Data(name="scenes/photo", scenes=Scenes(train=32, val=16, test=8)),
         train=Train(epochs=3, batch_size=16),
     )
-    # Small steps where projectors end in a LayerNorm: their prompts are large, and magnify rounding from step to step.
-    rates = "learning_rate=1e-5..1e-3" if isinstance(learner, CoOp | VPT | MaPLe) else "learning_rate=1e-5..1e-4"
-    sweep.sweep(options(tmp_path, config, parallel=3, space=(*space, rates)), QUIET)
+    sweep.sweep(options(tmp_path, config, parallel=3, space=(*space, f"learning_rate={rates}")), QUIET)
     for number in range(3):
         sweep.replay(Replay(study="s", trial=number, folder=str(tmp_path)), QUIET)
         trial, alone = (tmp_path / "s" / part / f"{number:03d}" for part in ("trials", "replays"))
@@ -263,6 +297,48 @@ def test_killed_twice_and_joined_by_a_second_worker(tmp_path):
     assert [int(row["trial"]) for row in rows] == list(range(12))
 
 
+@pytest.mark.slow
+def test_interrupted_a_search_goes_on_and_gives_up_what_goes_badly(tmp_path):
+    """Ctrl-C while trials train; the same command then ends with the trials it was asked for, some of them pruned."""
+    config = small.write_config(
+        tmp_path / "config.py", small.config(learner=COOP, train=Train(epochs=60, batch_size=4))
+    )
+    asked = ("--study", "s", "--folder", tmp_path, "--trials", 12, "--parallel", 2, "--pruner", "median")
+    command = ("-m", "tunevlseg_jax.sweep", "--config", config, *asked, "--space", "learning_rate=1e-6..3e-2")
+    process = small.start(*command)
+    deadline = time.monotonic() + 300
+    while not ended(tmp_path):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    status, _, err = small.finish(process)
+    assert status == 128 + signal.SIGINT and "the same command goes on with the study" in err
+    before = {trial.number: (trial.params, trial.value) for trial in ended(tmp_path)}
+    assert 1 <= len(before) < 12
+    status, _, err = small.finish(small.start(*command), 300)
+    assert (status, err) == (0, "")
+    after = {trial.number: (trial.params, trial.value) for trial in ended(tmp_path)}
+    assert list(after) == list(range(12)) and after.items() >= before.items()
+    rows = list(csv.DictReader((tmp_path / "s" / "trials.csv").read_text("utf-8").splitlines()))
+    pruned = [row for row in rows if row["state"] == "pruned"]
+    assert pruned and all(int(row["epochs"]) < 60 for row in pruned)
+    assert json.loads((tmp_path / "s" / "summary.json").read_text())["states"]["pruned"] == len(pruned)
+
+
+@pytest.mark.slow
+def test_every_learner_on_two_sets_in_one_call(tmp_path):
+    config = small.write_config(tmp_path / "config.py", small.config(train=Train(epochs=1, batch_size=4)))
+    asked = ("--study", "s", "--folder", tmp_path, "--learners", "all", "--data.name", "scenes/photo,scenes/xray")
+    command = ("-m", "tunevlseg_jax.sweep", "--config", config, *asked, "--trials", 2)
+    status, out, err = small.finish(small.start(*command, "--space", "depth=1..2"), 600)
+    assert (status, err) == (0, "")
+    summaries = [json.loads(path.read_text()) for path in (tmp_path / "s").glob("*/summary.json")]
+    assert len(summaries) == 2 * len(LEARNERS)
+    for summary in summaries:
+        assert summary["trials"] == 2 and summary["study"] in out
+        assert 0 <= summary["best"]["mean"]["test"]["dice"] <= 1
+
+
 def config_of(folder: Path) -> Config:
     from tunevlseg_jax import config
 
@@ -296,6 +372,8 @@ def test_eight_devices_give_the_trials_of_one(tmp_path):
         ("--study s --pruner medain", "medain.*median"),
         ("--study s --space depht=1..2", "no parameter 'depht'; did you mean 'depth'"),
         ("--study s --space depth=2..1", "learner.depth: 2..1 is empty"),
+        ("--study s --learners coop,maple --space hidden=8", "space of CoOp has no parameter 'hidden'"),
+        ("--study s --learners maple,coop --space hidden=8", "space of CoOp has no parameter 'hidden'"),
         ("--study s --trails 3", "--trails.*did you mean --trials"),
         ("--study s --storage nowhere", "the study's storage nowhere can't be used"),
         ("--study s --data.name scenes/photo,scenes/xry", "'scenes/xry'; did you mean 'scenes/xray'"),

@@ -41,7 +41,7 @@ def space(config: Config, made: Experiment, overrides: Sequence[str]) -> dict[st
     fields = schema.flat(schema.to_json(config))
     for override in overrides:
         name, text = _split(override)
-        name = _field(name, found, fields)
+        name = _field(name, found, fields, type(config.learner).__name__)
         try:
             found[name] = _distribution(text, found.get(name), fields[name])
             found[name].check()
@@ -98,14 +98,14 @@ def _split(override: str) -> tuple[str, str]:
     return name.replace("-", "_"), text
 
 
-def _field(name: str, found: Space, fields: Mapping[str, Any]) -> str:
+def _field(name: str, found: Space, fields: Mapping[str, Any], learner: str) -> str:
     """The field that a name means."""
     short = {part: full for full in found for part in (full.partition(".")[2], full.rpartition(".")[2])}
     known = {full for full in fields if full.startswith(SEARCHABLE) and full not in FIXED}
     full = short.get(name, name)
     if full not in known:
         told = nearest(name, {*short, *known})
-        raise UserError(f"the search space has no parameter {name!r}{told}")
+        raise UserError(f"the search space of {learner} has no parameter {name!r}{told}")
     return full
 
 

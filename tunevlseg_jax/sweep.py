@@ -144,8 +144,9 @@ def _studies(options: Options, shared: Shared) -> dict[str, Config]:
                 raise UserError(f"there is no learner {name!r}{nearest(name, ['all', *BY_NAME])}")
         learners = [BY_NAME[name] for name in names]
     configs = search.expand(config, [name.strip() for name in config.data.name.split(",")], learners)
-    for one in configs:
-        sets.splits(one.data)  # what is misspelt is said before the first study begins
+    for one in configs:  # what can't be is said before the first study begins
+        sets.splits(one.data)
+        search.space(one, shared.experiment(search.shallow(one)), options.space)
     if len(configs) == 1:
         return {options.study: configs[0]}
     return {
