@@ -76,3 +76,30 @@ def test_each_device_keeps_an_eighth_of_the_matrices(eight):
 def test_a_run_may_go_on_with_its_weights_shared_out(tmp_path):
     for shard in (False, True):
         RunFolder(small.config(tmp_path / "run", train=Train(shard_frozen=shard)))
+
+
+def test_what_trials_share_is_shared_out_too():
+    """Four trials on four devices look at an image once together, and each reads its own prompts."""
+    script = """
+import jax
+
+from tunevlseg_jax import devices, experiment, loop, programs, step
+from tunevlseg_jax.config import Config, Train
+from tunevlseg_jax.learners import CoOp
+from tunevlseg_jax.optim import Schedule
+
+mesh = devices.mesh(4)
+made = experiment.build(Config(learner=CoOp(depth=5), upsampling="blend", train=Train(batch_size=8))).placed(mesh)
+source = programs.random_source(8, made.image_size, mesh, augmented=True)
+state = loop.begin(*made.repeated(4), mesh).state
+table = devices.replicated(made.read(["polyp"]), mesh)
+traced = step.train_step.trace(state, made.frozen, source, table, network=made.network, schedule=Schedule(0, 0))
+print("operations:", traced.lower().compile().cost_analysis()["flops"])
+"""
+    counts = []
+    for number in (1, 4):
+        process = small.start("-c", script, XLA_FLAGS=f"--xla_force_host_platform_device_count={number}")
+        status, out, err = small.finish(process)
+        assert (status, err) == (0, "")
+        counts.append(float(out.split()[-1]))
+    assert counts[1] < 0.3 * counts[0], counts

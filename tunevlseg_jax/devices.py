@@ -18,7 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 Tree = TypeVar("Tree")
 
 DATA, TRIAL = "data", "trial"
-"""Axes of the mesh along which batches are shared out, and trials."""
+"""Axes of the mesh: trials are split along the second, batches along both, so that what trials share is done once."""
+_BATCH = PartitionSpec((DATA, TRIAL))
 
 
 def mesh(trials: int = 1) -> Mesh:
@@ -76,18 +77,18 @@ def by_trial(tree: Tree, devices: Mesh) -> Tree:
 
 def shared_out(batch: Tree, devices: Mesh) -> Tree:
     """Every array split along its first axis, a multiple of the number of devices."""
-    return placed(batch, NamedSharding(devices, PartitionSpec(DATA)))
+    return placed(batch, NamedSharding(devices, _BATCH))
 
 
 def rounded_up(size: int, devices: Mesh, together: int = 1) -> int:
-    """The next multiple of the `data` axis, each part taking whole groups of `together` rows."""
-    multiple = devices.shape[DATA] * together
+    """The next multiple of the number of devices, each part taking whole groups of `together` rows."""
+    multiple = devices.size * together
     return -(-size // multiple) * multiple
 
 
 def made_shared_out(shape: tuple[int, ...], read: Callable[[Any], np.ndarray], devices: Mesh) -> Array:
     """An array like one of `shared_out`, of which each host reads only its own devices' parts."""
-    return jax.make_array_from_callback(shape, NamedSharding(devices, PartitionSpec(DATA)), read)
+    return jax.make_array_from_callback(shape, NamedSharding(devices, _BATCH), read)
 
 
 def fetched(tree: Any) -> Any:
