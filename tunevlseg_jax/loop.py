@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from tunevlseg_jax import devices, metrics, optim, step
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import loader
-from tunevlseg_jax.data.batch import Source
+from tunevlseg_jax.data.batch import Batch, Source
 from tunevlseg_jax.data.feed import Feed
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.interruption import Interrupted, never
@@ -27,6 +27,8 @@ from tunevlseg_jax.network import Network
 from tunevlseg_jax.optim import Progress, Schedule
 from tunevlseg_jax.partition import Flat
 from tunevlseg_jax.step import Hyper, State
+
+Rows = TypeVar("Rows", Batch, Source)
 
 
 class Loop(NamedTuple):
@@ -134,7 +136,8 @@ class Fit:
         if views:
             feed = views[(order - 1) % len(views)]
         fresh = settings.augment and not views
-        return feed.training(settings.batch_size, settings.seed_of_order, order, augment=fresh, skip=skip)
+        batches = feed.training(settings.batch_size, settings.seed_of_order, order, augment=fresh, skip=skip)
+        return (_for_trials(self.network, source, self.mesh) for source in batches)
 
 
 def begin(trainable: Flat, hyper: Hyper, mesh: Mesh) -> Loop:
@@ -225,6 +228,7 @@ def evaluate(
     """Scores every trial on a whole split: (trials,) sums; `check` as in `run`, after each batch."""
     totals = _no_sums(len(hyper.seed), split.feed.mesh)
     for batch in split.feed.evaluation(batch_size):
+        batch = _for_trials(network, batch, split.feed.mesh)
         sums, _ = step.eval_step(trainable, frozen, batch, split.table, hyper, network=network)
         totals = metrics.merge(totals, sums)
         check()
@@ -251,6 +255,11 @@ def _steps(fit: Fit, loop: Loop, order: int, watch: Callable[[int, Sums], None])
         yield loop
     if previous is not None:
         watch(fit.steps_per_epoch, previous)
+
+
+def _for_trials(network: Network, batch: Rows, mesh: Mesh) -> Rows:
+    """A batch where the trials want it: those that see each in their own way don't look at it together."""
+    return devices.along_data(batch, mesh) if network.learner.vision_prompts else batch
 
 
 def _no_sums(trials: int, mesh: Mesh) -> Sums:

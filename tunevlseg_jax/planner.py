@@ -64,10 +64,14 @@ def bytes_needed(made: Experiment, fit: Fit, size: int) -> int:
 
 
 def free_bytes(fit: Fit) -> int:
-    """Bytes that are free on the fullest device, or on the host where it is the device."""
+    """Bytes that are free on the fullest device, or of the host's for each device where they use those."""
     on_devices = devices.free_memory(fit.mesh)
     if on_devices is not None:
         return on_devices
+    return _free_on_host() // len(fit.mesh.local_devices)
+
+
+def _free_on_host() -> int:
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():  # Linux: with what it would drop of its caches
         available = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))

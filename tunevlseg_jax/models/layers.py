@@ -51,8 +51,9 @@ class SelfAttention(nnx.Module):
     def __call__(self, x: Array, mask: Array | None = None) -> Array:
         """From (batch, length, width) to (batch, length, out width); `mask` as in `attention`."""
         batch, length, width = x.shape
-        qkv = self.qkv(x).reshape(batch, length, 3, self.heads, width // self.heads)
-        mixed = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask)
+        split = (batch, length, self.heads, width // self.heads)
+        query, key, value = (part.reshape(split) for part in jnp.split(self.qkv(x), 3, axis=-1))
+        mixed = attention(query, key, value, mask)
         return self.out(mixed.reshape(batch, length, width))
 
 
