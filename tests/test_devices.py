@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 
 import pytest
 import small
@@ -104,17 +103,3 @@ print("operations:", traced.lower().compile().cost_analysis()["flops"])
         assert (status, err) == (0, "")
         counts.append(float(out.split()[-1]))
     assert counts[1] < 0.3 * counts[0], counts
-
-
-@pytest.mark.parametrize(
-    ("environment", "count"),
-    [
-        ({}, min(2, os.cpu_count() or 1)),
-        ({"JAX_NUM_CPU_DEVICES": "1"}, 1),
-        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, 3),
-    ],
-)
-def test_a_cpu_is_parted_unless_told_otherwise(environment, count):
-    script = "import jax; from tunevlseg_jax import devices; devices.part_cpu(); print(jax.device_count())"
-    status, out, err = small.finish(small.start("-c", script, **environment))
-    assert (status, out.strip(), err) == (0, str(count), "")

@@ -6,8 +6,6 @@ the same on every process, or what each of them reads for its own devices.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -22,21 +20,6 @@ Tree = TypeVar("Tree")
 DATA, TRIAL = "data", "trial"
 """Axes of the mesh: trials are split along the second, batches along both, so that what trials share is done once."""
 _BATCH = PartitionSpec((DATA, TRIAL))
-CPU_PARTS = 2
-HOST_DEVICES = "xla_force_host_platform_device_count"
-"""XLA's own word for parts of a CPU."""
-
-
-def part_cpu() -> None:
-    """Has a CPU be `CPU_PARTS` devices, unless the environment says otherwise; before anything asks for devices.
-
-    For many trials of a small model, whose operations alone can't keep two cores busy: BENCHMARKS.md has what that
-    saves. Operations of a large one do, and every part holds the frozen weights once more.
-    """
-    told = jax.config.values["jax_num_cpu_devices"] != -1 or HOST_DEVICES in os.environ.get("XLA_FLAGS", "")
-    if not told and (os.cpu_count() or 1) >= CPU_PARTS:
-        with contextlib.suppress(RuntimeError):  # somebody has asked for devices already
-            jax.config.update("jax_num_cpu_devices", CPU_PARTS)
 
 
 def mesh(trials: int = 1) -> Mesh:

@@ -61,11 +61,6 @@ def find(checkpoint: str) -> Path:
     return _from_hub(checkpoint)
 
 
-def embedded(checkpoint: str) -> bool:
-    """Whether a name is that of an embedded model."""
-    return here(checkpoint) == EMBEDDED / checkpoint
-
-
 def here(checkpoint: str) -> Path | None:
     """The folder that a name means on this machine, None where it means none."""
     folders = (Path(checkpoint), EMBEDDED / checkpoint)

@@ -18,7 +18,6 @@ from rich.console import Console
 from tunevlseg_jax import (
     artefacts,
     command,
-    devices,
     evaluation,
     grid,
     interruption,
@@ -74,9 +73,6 @@ def main() -> None:
         table, missing = plan(study)
         console.print(table, *missing, sep="\n", soft_wrap=True)
         return
-    models = {combination.config.model.checkpoint for combination in study.combinations}
-    if study.search.at_once > 1 and all(map(pretrained.embedded, models)):
-        devices.part_cpu()
     again = shlex.join(["python", "-m", "tunevlseg_jax.study", *sys.argv[1:]])
     with interruption.telling(f"what is finished is kept, and this goes on: {again}"):
         run(study, console)

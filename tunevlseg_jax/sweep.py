@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from tunevlseg_jax import artefacts, command, devices, interruption, pretrained, search, standings, tuning
+from tunevlseg_jax import artefacts, command, interruption, search, standings, tuning
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import sets
@@ -73,8 +73,6 @@ def main() -> None:
         return Options(study=tyro.MISSING, config=config)
 
     options = command.options_over_config(Options, over, PROGRAM, __doc__ or "")
-    if options.at_once > 1 and pretrained.embedded(options.config.model.checkpoint):
-        devices.part_cpu()
     with interruption.telling("finished trials are kept, and the same command goes on with the study"):
         sweep(options, Console())
 
