@@ -28,7 +28,7 @@ from tunevlseg_jax.optim import Progress, Schedule
 from tunevlseg_jax.partition import Flat
 from tunevlseg_jax.step import Hyper, State
 
-Rows = TypeVar("Rows", Batch, Source)
+AnyBatch = TypeVar("AnyBatch", Batch, Source)
 
 
 class Loop(NamedTuple):
@@ -257,7 +257,7 @@ def _steps(fit: Fit, loop: Loop, order: int, watch: Callable[[int, Sums], None])
         watch(fit.steps_per_epoch, previous)
 
 
-def _for_trials(network: Network, batch: Rows, mesh: Mesh) -> Rows:
+def _for_trials(network: Network, batch: AnyBatch, mesh: Mesh) -> AnyBatch:
     """A batch where the trials want it: those that see each in their own way don't look at it together."""
     return devices.along_data(batch, mesh) if network.learner.vision_prompts else batch
 
