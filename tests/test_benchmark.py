@@ -7,6 +7,7 @@ import json
 
 import pytest
 import small
+from rich.console import Console
 
 from tunevlseg_jax import benchmark, devices, experiment, programs, topology
 from tunevlseg_jax.config import Config, Train
@@ -87,6 +88,11 @@ def test_a_table_and_its_numbers(tmp_path, monkeypatch, capsys):
     assert peaks[0] > 0 and peaks == sorted(peaks)
     out = capsys.readouterr().out
     assert "ceiling" in out and f"peak memory of this process: {peaks[0] / 2**30:.2f} GiB" in out
+    # Numbers that are cut short are no numbers; this is what a terminal of 80 columns shows.
+    large = [row | {"seconds": 123.456, "flops": 1.2e15, "of_peer": 2.65} for row in rows]
+    large = [row | {"of_peer_least": 2.391, "of_peer_most": 12.9, "temporary_bytes": 10**10} for row in large]
+    Console(width=80).print(benchmark._table(large, "about", [4.9]))
+    assert "…" not in capsys.readouterr().out
 
 
 @TPU

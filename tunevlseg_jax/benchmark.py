@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 import tyro
 from jax.sharding import Mesh
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -98,7 +100,9 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
         for (one, program), taken in zip(timed, seconds[1:], strict=False)
     ]
     about = f"{mesh.size} x {device.device_kind}, {made[0].network.dtype.name}, batch {timed[0][1].records}"
-    console.print(_table(rows, f"{about}; medians of {options.repeats}", peer))
+    for _, own in itertools.groupby(rows, key=lambda row: row["learner"]):
+        console.print(_table(list(own), f"{about}; medians of {options.repeats}", peer), "")
+    console.print("GFLOP: counted in the program before compilation; MiB: beside its arguments")
     console.print(
         f"ceiling: a {programs.CEILING_SIDE}² matrix product in the same run, {ceiling / 1e9:,.0f} GFLOP/s a device",
         soft_wrap=True,
@@ -150,28 +154,27 @@ def _row(
     return row
 
 
-def _table(rows: Sequence[dict[str, Any]], title: str, peer: Sequence[float] | None) -> Table:
-    table = Table(title=title, caption="GFLOP: counted in the program before compilation; MiB: beside its arguments")
-    columns = ["", "", "compile s", "step s", "fastest-slowest", "images/s", "GFLOP", "of ceiling", "MiB", "trains KiB"]
+def _table(rows: Sequence[dict[str, Any]], about: str, peer: Sequence[float] | None) -> Table:
+    """One learner's programs; no wider than a terminal of 80 columns."""
+    title = f"{rows[0]['learner']}, trains {rows[0]['trainable_bytes'] / 2**10:,.0f} KiB: {about}"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0, show_edge=False)
+    columns = ["", "step\ns", "images/s", "of the\nceiling", "GFLOP", "MiB", "compile\ns"]
     if peer is not None:
-        columns.append(f"of the peer's\n{np.median(peer):.3f} s")
+        columns.append(f"of peer's\n{np.median(peer):.3g} s")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < 2 else "right")
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         cells = [
-            row["learner"],
             row["program"],
-            f"{row['compilation_seconds']:.1f}",
-            f"{row['seconds']:.3f}",
-            f"{row['fastest']:.3f}-{row['slowest']:.3f}",
+            f"{row['seconds']:.3g}\n{row['fastest']:.3g}-{row['slowest']:.3g}",
             f"{row['images_per_second']:.1f}",
-            f"{row['flops'] / 1e9:,.0f}",
             f"{row['share_of_ceiling']:.0%}",
+            f"{row['flops'] / 1e9:,.0f}",
             f"{row['temporary_bytes'] / 2**20:,.0f}",
-            f"{row['trainable_bytes'] / 2**10:,.0f}",
+            f"{row['compilation_seconds']:.1f}",
         ]
         if peer is not None:
-            cells.append(f"{row['of_peer']:.2f}\n({row['of_peer_least']:.2f}-{row['of_peer_most']:.2f})")
+            cells.append(f"{row['of_peer']:.2f}\n{row['of_peer_least']:.2f}-{row['of_peer_most']:.2f}")
         table.add_row(*cells)
     return table
 
