@@ -338,7 +338,8 @@ def test_verify_on_the_command_line(built, tmp_path):
     assert done.returncode == 0, done.stderr
     found, wrote = done.stdout.splitlines()
     words = found.split()
-    assert found.startswith("largest difference from transformers' logits ") and 0 <= float(words[6]) < 1e-5
+    # With these random weights the original's own float32 is up to 1.3e-5 from its float64.
+    assert found.startswith("largest difference from transformers' logits ") and 0 <= float(words[6]) < 5e-5
     assert wrote.startswith(f"wrote {tmp_path / 'ours'}: ")
     assert_same_models(pretrained.load(str(tmp_path / "ours")), pretrained.load(str(built)))
 
