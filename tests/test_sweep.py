@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 from functools import cache
 from pathlib import Path
@@ -270,6 +271,14 @@ def ended(folder: Path) -> list[optuna.trial.FrozenTrial]:
     return [trial for trial in study.trials if trial.state.is_finished()]
 
 
+def wait_for(process: subprocess.Popen, folder: Path, enough: int) -> None:
+    """Until a sweep has so many finished trials."""
+    deadline = time.monotonic() + 300
+    while len(ended(folder)) < enough:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+
+
 @pytest.mark.slow
 def test_killed_twice_and_joined_by_a_second_worker(tmp_path):
     """kill -9 within a batch and between batches; what is left goes on with two workers."""
@@ -277,10 +286,7 @@ def test_killed_twice_and_joined_by_a_second_worker(tmp_path):
     script = SWEEP.format(tests=str(small.ROOT / "tests"))
     for enough in (1, 6):
         process = small.start("-c", script, config, tmp_path)
-        deadline = time.monotonic() + 300
-        while len(ended(tmp_path)) < enough:
-            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-            time.sleep(0.02)
+        wait_for(process, tmp_path, enough)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     before = {trial.number: (trial.params, trial.value, trial.datetime_complete) for trial in ended(tmp_path)}
@@ -306,10 +312,7 @@ def test_interrupted_a_search_goes_on_and_gives_up_what_goes_badly(tmp_path):
     asked = ("--study", "s", "--folder", tmp_path, "--trials", 12, "--parallel", 2, "--pruner", "median")
     command = ("-m", "tunevlseg_jax.sweep", "--config", config, *asked, "--space", "learning_rate=1e-6..3e-2")
     process = small.start(*command)
-    deadline = time.monotonic() + 300
-    while not ended(tmp_path):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.02)
+    wait_for(process, tmp_path, 1)
     process.send_signal(signal.SIGINT)
     status, _, err = small.finish(process)
     assert status == 128 + signal.SIGINT and "the same command goes on with the study" in err

@@ -17,7 +17,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tunevlseg_jax import command, costs, devices, experiment, memory, plans, pretrained, programs
+from tunevlseg_jax import cache, command, costs, devices, experiment, memory, plans, pretrained, programs
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.errors import UserError
@@ -183,11 +183,14 @@ def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
     if options.config.train.precision == "auto":  # of the slice, not of this machine
         train = dataclasses.replace(options.config.train, precision="bfloat16")
         options = dataclasses.replace(options, config=dataclasses.replace(options.config, train=train))
+    experiments = _experiments(options)
+    cache.keep_no_more()  # a program for chips that aren't there can't be loaded again
     rows = []
-    for made in _experiments(options):
+    for made in experiments:
         with console.status("") as status:
-            rows += plans.plans(made, options.topology, options.config.train.batch_size, status.update)
-        console.print(plans.table(rows[-len(options.topology) :]))
+            own = plans.plans(made, options.topology, options.config.train.batch_size, status.update)
+        console.print(plans.table(own))
+        rows += own
     console.print(f"* {costs.NOTE}", soft_wrap=True)
     return rows
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tunevlseg_jax import cache, costs, topology
+from tunevlseg_jax import costs, topology
 from tunevlseg_jax.experiment import Experiment
 
 Row = dict[str, Any]
@@ -26,7 +26,6 @@ def plans(made: Experiment, slices: Sequence[str], batch: int, tell: Callable[[s
     Raises:
       UserError: see `topology.plan`.
     """
-    cache.keep_no_more()  # a program for chips that aren't there can't be loaded again
     learner = type(made.config.learner).__name__
     rows = []
     for name in slices:

@@ -125,8 +125,7 @@ class _Work:
         unfinished = [cell for cell in self.study.cells() if not self.book.has(cell)]
         searched = {cell.combination: cell for cell in unfinished if cell.combination.kind == "searched"}
         for cell in searched.values():
-            made = self._shared(cell.config).experiment(search.shallow(cell.config))
-            search.space(cell.config, made, self.study.options(cell).space)
+            tuning.searched(self.study.options(cell), cell.config, self._shared(cell.config))
 
     def _as_it_is(self, cells: Sequence[Cell]) -> None:
         """The model without any training, as a run folder."""

@@ -146,9 +146,10 @@ def _studies(options: Options, shared: Shared) -> dict[str, Config]:
     configs = search.expand(config, [name.strip() for name in config.data.name.split(",")], learners)
     for one in configs:  # what can't be is said before the first study begins
         sets.splits(one.data)
-        search.space(one, shared.experiment(search.shallow(one)), options.space)
     if len(configs) == 1:
         return {options.study: configs[0]}
+    for one in configs:
+        tuning.searched(options, one, shared)
     return {
         f"{options.study}/{one.data.name.replace('/', '-')}.{type(one.learner).__name__.lower()}": one
         for one in configs

@@ -41,7 +41,9 @@ CHIPS = {
     "v6e": Chip(918e12, 32e9, 1638e9, 400e9),
 }
 OFF_POD = {
-    **{"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-16"},
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 """What libtpu asks a TPU's own machine for, and complains about on any other; and that several processes may load it,

@@ -86,6 +86,16 @@ class View(Protocol):
         """The counts of a study have changed."""
 
 
+def searched(options: Search, config: Config, shared: Shared) -> tuple[Experiment, Space]:
+    """The model with room for every trial of a configuration, and what is searched.
+
+    Raises:
+      UserError: the search space can't be.
+    """
+    made = shared.experiment(search.shallow(config))
+    return made, search.space(config, made, options.space)
+
+
 @contextlib.contextmanager
 def opened(options: Search, name: str, folder: Path, config: Config, shared: Shared, view: View) -> Iterator[Sweeper]:
     """A study, made or opened to go on, and its worker.
@@ -102,9 +112,8 @@ def opened(options: Search, name: str, folder: Path, config: Config, shared: Sha
       UserError: the search space can't be, or the study is of another configuration.
     """
     view.tell(f"preparing {name}")
-    made = shared.experiment(search.shallow(config))
+    made, space = searched(options, config, shared)
     splits = shared.splits(made)
-    space = search.space(config, made, options.space)
     data = {"name": config.data.name} | {part: split.records.fingerprint() for part, split in splits.items()}
     ledger = Ledger(
         folder,
