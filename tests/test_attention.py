@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from tunevlseg_jax.models import attention
 
 LENGTH = attention.MAPPED_KEYS + 3
-FORMS = attention._head_by_head, attention._keys_first
+FORMS = attention._few_heads, attention._keys_first
 
 
 @pytest.fixture(scope="module")
@@ -77,5 +77,5 @@ def test_the_form_follows_the_platform(arrays):
 def test_scores_are_not_kept(arrays):
     """Training keeps nothing as large as the scores of all heads."""
     one = [array[0] for array in arrays]
-    saved = jax.tree.leaves(jax.vjp(attention._head_by_head, *one)[1])
+    saved = jax.tree.leaves(jax.vjp(attention._few_heads, *one)[1])
     assert max(np.size(array) for array in saved) < LENGTH**2
