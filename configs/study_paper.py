@@ -7,9 +7,9 @@ The first tells every cell with what it trains on, and what is missing; the seco
 and converted checkpoints in checkpoints/clipseg-rd64 and checkpoints/cris-rn50 (see the README).
 
 The cost: 230 cells train on 166 million images together, 154 million of them in the searches (8 combinations x 20
-trials x 20 epochs x 48,096 training records). For the search of one learner, VPT, BENCHMARKS.md has a bound on TPU v5e:
-a step of 8 records a chip takes 29.6 ms or more, which makes 20 chip hours at least. On two CPU cores a step of CoOp on
-8 records takes 3.5 s, which would make 2,300 hours. Augmentation is the paper's, and exact. The three polyp sets are
+trials x 20 epochs x 48,096 training records). With `--rates` the plan tells hours at rates that were measured, or that
+a TPU slice can have at most (see the README): 53,000 hours on two CPU cores without the fine-tuned models; 20 chip
+hours of TPU v5e at least for the search of VPT. Augmentation is the paper's, and exact. The three polyp sets are
 evaluated across as well.
 """
 

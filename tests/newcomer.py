@@ -37,6 +37,7 @@ from tunevlseg_jax.config import Config, Scenes
 from tunevlseg_jax.data import speed
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.pretrained import Pretrained
 from tunevlseg_jax.report import __main__ as report
 
@@ -120,6 +121,7 @@ def runs(page: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     parse = command._parse
     monkeypatch.setattr(command, "_parse", lambda *arguments: less(parse(*arguments)))
     monkeypatch.setitem(benchmark.SIZES, "clipseg-rd64", lambda: clipseg().config)
+    monkeypatch.setitem(benchmark.SIZES, "cris-rn50", cris_sizes)
     monkeypatch.setattr(programs, "CEILING_SIDE", 256)
     monkeypatch.chdir(folder)
     before = (one for line in BEFORE.get(page, ()) for one in pages.split(f"before {page}", line))
@@ -213,10 +215,15 @@ def clipseg() -> Pretrained:
     return Pretrained(config, small.random_weights(config), model.tokenizer, "")
 
 
+def cris_sizes() -> CRISConfig:
+    """A narrow CRIS with as many blocks as configurations need."""
+    sizes = small_cris.sizes()
+    return dataclasses.replace(sizes, text=dataclasses.replace(sizes.text, blocks=BLOCKS, context_length=77))
+
+
 def cris() -> dict[str, torch.Tensor]:
     """A CRIS of the public checkpoint's format."""
-    sizes = small_cris.sizes()
-    config = dataclasses.replace(sizes, text=dataclasses.replace(sizes.text, blocks=BLOCKS, context_length=77))
+    config = cris_sizes()
     theirs = rules.part(cris_rules(config), small_cris.random_weights(config))
     return {f"module.{name}": torch.tensor(tensor) for name, tensor in theirs.items()}
 

@@ -54,12 +54,12 @@ def test_training_is_the_same(tmp_path, monkeypatch, learner):
     ],
 )
 def test_where_a_model_sees_the_same(learner, changes, same):
-    made = small.build(small.config(learner=learner, train=settings(**changes)))
+    made = small.config(learner=learner, train=settings(**changes))
     assert {name for name in ("train", "val") if made.sees_the_same(name)} == same
 
 
 def test_augmented_images_are_looked_at_anew():
-    made = small.build(small.config(learner=CoOp(depth=2), train=Train(augment=True)))
+    made = small.config(learner=CoOp(depth=2), train=Train(augment=True))
     assert made.sees_the_same("val") and not made.sees_the_same("train")
 
 

@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from tunevlseg_jax import artefacts, evaluate, grid, study
+from tunevlseg_jax import artefacts, evaluate, grid, rates, study
 from tunevlseg_jax.config import Config, Data, Scenes, Train
 from tunevlseg_jax.grid import Ablation, Combination, Study
 from tunevlseg_jax.learners import CoOp, ZeroShot
@@ -175,6 +175,54 @@ def test_the_plan_tells_every_cell_and_what_is_missing(monkeypatch, capsys, tmp_
     assert "CoOp on model 2 x 2 x 6 24" in told and "CoOp on model 2 x 2 x 800 3,200" in told
     assert "CoOp on model, no upsampler 1 x 2 x 6 12" in told and "8 cells 5,642" in told
     assert "kvasir (missing)" in told and "prepare kvasir --source" in told and not (tmp_path / "runs").exists()
+
+
+def test_the_plan_tells_hours_at_measured_rates(monkeypatch, capsys, tmp_path):
+    """Each cell's at the rate of its own model, learner and program; what wasn't measured is left open."""
+    made = tiny(tmp_path / "runs", data=("scenes/photo",), across=())
+    monkeypatch.setenv("COLUMNS", "100")
+    path = write(tmp_path / "study.py", made)
+
+    def row(device: str, program: str, rate: float, **changes: str) -> dict[str, object]:
+        usual = {"model": "model", "learner": "CoOp", "tune": "prompts", "device": device, "program": program}
+        return usual | changes | {"images_per_second_per_device": rate}
+
+    exact, cached, other = "training", "training, cached", {"model": "another"}
+    one = [row("cpu", exact, 1.0), row("cpu", cached, 24 / 7200), row("cpu", cached, 1.0, **other)]
+    two = [row("v5e:4x4", exact, 1e9), row("v5e:4x4", exact, 12 / 3600, learner="ZeroShot", tune="decoder")]
+    for name, rows in (("one", one), ("two", two)):
+        (tmp_path / name).write_text(json.dumps(rows))
+    small.run(monkeypatch, study.main, "--config", path, "--plan", "--rates", tmp_path / "one", tmp_path / "two")
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "cpu v5e:4x4" in told and "runs images hours hours" in told
+    assert "fine-tuned decoder on model 1 x 1 x 6 6 ? 0.5" in told
+    assert "CoOp on model 2 x 2 x 6 24 2 ?" in told and "CoOp on model, no upsampler 1 x 2 x 6 12 1 ?" in told
+    assert "4 cells 42 3 + ? 0.5 + ?" in told
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_the_rate_of_trials_side_by_side(augmented):
+    """It counts where it was measured, and where images aren't cached; it is not another number of trials'."""
+    own = config(CoOp(), train=Train(augment=augmented))
+    measured = {
+        ("model", "CoOp", "prompts", program): rate
+        for program, rate in {"training": 1.0, "training x 4": 4.0, "training, cached": 10.0}.items()
+    }
+    hours = [rates.hours(measured, own, at_once, 3600) for at_once in (1, 4, 8)]
+    assert hours == ([1, 0.25, 1] if augmented else [0.1, 0.1, 0.1])
+    assert rates.hours({}, own, 1, 3600) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("[{}]", "a row has no 'model'"), ("3", "not iterable"), ("[", "can't read")]
+)
+def test_files_that_are_no_rates(monkeypatch, capsys, tmp_path, text, says):
+    path = write(tmp_path / "study.py", tiny(tmp_path / "runs"))
+    (tmp_path / "rates.json").write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, study.main, "--config", path, "--plan", "--rates", tmp_path / "rates.json")
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and told.count("\n") == 1 and "rates.json" in told and says in told
 
 
 @pytest.mark.parametrize("name", ["study_scenes", "study_paper"])

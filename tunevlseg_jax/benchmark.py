@@ -17,7 +17,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tunevlseg_jax import cache, command, costs, devices, experiment, memory, plans, pretrained, programs
+from tunevlseg_jax import cache, command, devices, experiment, memory, plans, pretrained, programs, rates
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.errors import UserError
@@ -96,12 +96,15 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
     ceiling = matrix_flops / float(np.median(seconds[0]))
     peer = seconds[-1] if options.peer == "transformers" else None
     rows = [
-        _row(one, program, mesh, taken, ceiling, peer) | {"peak_bytes": peaks}
+        _identity(options, one) | _row(one, program, mesh, taken, ceiling, peer) | {"peak_bytes": peaks}
         for (one, program), taken in zip(timed, seconds[1:], strict=False)
     ]
     about = f"{mesh.size} x {device.device_kind}, {made[0].network.dtype.name}, batch {timed[0][1].records}"
-    for _, own in itertools.groupby(rows, key=lambda row: row["learner"]):
-        console.print(_table(list(own), f"{about}; medians of {options.repeats}", peer), "")
+    for learner, group in itertools.groupby(rows, key=lambda row: row["learner"]):
+        own = list(group)
+        trains = f"{own[0]['trainable_bytes'] / 2**10:,.0f} KiB"
+        console.print(f"[bold]{learner}[/bold], trains {trains}: {about}; medians of {options.repeats}", soft_wrap=True)
+        console.print(_table(own, peer), "")
     console.print("GFLOP: counted in the program before compilation; MiB: beside its arguments")
     console.print(
         f"ceiling: a {programs.CEILING_SIDE}² matrix product in the same run, {ceiling / 1e9:,.0f} GFLOP/s a device",
@@ -109,9 +112,6 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
     )
     told = ", ".join(f"{size / 2**30:.2f} GiB {when}" for when, size in peaks.items())
     console.print(f"peak memory of {'the fullest device' if device.memory_stats() else 'this process'}: {told}")
-    for row in rows:
-        if "study_hours" in row:
-            console.print(f"{row['learner']}: {row['study_hours']:,.1f} device hours for {costs.NOTE}", soft_wrap=True)
     return rows
 
 
@@ -126,7 +126,6 @@ def _row(
     median = float(np.median(seconds))
     rate = program.flops / median
     row = {
-        "learner": type(made.config.learner).__name__,
         "program": program.name,
         "device": jax.devices()[0].device_kind,
         "devices": mesh.size,
@@ -145,8 +144,6 @@ def _row(
         "trainable_bytes": _bytes(made.trainable),
         "frozen_bytes": _bytes(made.frozen),
     }
-    if program.name == "training":
-        row["study_hours"] = costs.study_hours(program.records / median / mesh.size)
     if peer is not None:
         ratios = np.asarray(seconds) / np.asarray(peer)
         row |= {"peer_seconds": float(np.median(peer)), "of_peer": float(np.median(ratios))}
@@ -154,10 +151,9 @@ def _row(
     return row
 
 
-def _table(rows: Sequence[dict[str, Any]], about: str, peer: Sequence[float] | None) -> Table:
+def _table(rows: Sequence[dict[str, Any]], peer: Sequence[float] | None) -> Table:
     """One learner's programs; no wider than a terminal of 80 columns."""
-    title = f"{rows[0]['learner']}, trains {rows[0]['trainable_bytes'] / 2**10:,.0f} KiB: {about}"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0, show_edge=False)
+    table = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)
     columns = ["", "step\ns", "images/s", "of the\nceiling", "GFLOP", "MiB", "compile\ns"]
     if peer is not None:
         columns.append(f"of peer's\n{np.median(peer):.3g} s")
@@ -188,11 +184,15 @@ def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
     rows = []
     for made in experiments:
         with console.status("") as status:
-            own = plans.plans(made, options.topology, options.config.train.batch_size, status.update)
+            found = plans.plans(made, options.topology, options.config.train.batch_size, status.update)
+        own = [_identity(options, made) | row for row in found]
         console.print(plans.table(own))
         rows += own
-    console.print(f"* {costs.NOTE}", soft_wrap=True)
     return rows
+
+
+def _identity(options: Options, made: Experiment) -> dict[str, str]:
+    return rates.identity(made.config, options.sizes or made.config.model.checkpoint)
 
 
 def _experiments(options: Options) -> list[Experiment]:

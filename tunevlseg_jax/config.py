@@ -187,6 +187,12 @@ class Config:
     train: Train = field(default_factory=Train)
     workdir: str = "runs/run"
 
+    def sees_the_same(self, split: str) -> bool:
+        """Whether a frozen model sees the same in an image of this split at every epoch and trial."""
+        frozen = self.train.tune == "prompts" and not self.learner.vision_prompts
+        anew = self.train.augment and self.train.augmented_views is None
+        return frozen and self.train.cache_features and not (split == "train" and anew)
+
 
 def load(path: str) -> Config:
     """The `config` that a Python file defines; raises as `defined` does."""

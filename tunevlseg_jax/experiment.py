@@ -125,7 +125,7 @@ class Experiment:
         """
         data = data or self.config.data
         records = sets.load(data, name, self.image_size, complete=complete)
-        see = self.see if seen_once and self.sees_the_same(name) else None
+        see = self.see if seen_once and self.config.sees_the_same(name) else None
         mesh = mesh or devices.mesh()
         feed = Feed(records, mesh, data.placement, data.workers, see)
         return Split(feed, self.read(records.phrases, mesh))
@@ -146,13 +146,6 @@ class Experiment:
         numbers = range(1, (settings.augmented_views or 0) + 1)
         records = [views.view(feed.records, number, settings.seed_of_order) for number in numbers]
         return dataclasses.replace(split, views=tuple(dataclasses.replace(feed, records=one) for one in records))
-
-    def sees_the_same(self, split: str) -> bool:
-        """Whether a frozen model sees the same in an image of this split at every epoch and trial."""
-        settings = self.config.train
-        frozen = settings.tune == "prompts" and not self.config.learner.vision_prompts
-        anew = settings.augment and settings.augmented_views is None
-        return frozen and settings.cache_features and not (split == "train" and anew)
 
     def see(self, images: Array) -> Seen:
         """What the model sees in images, (batch, height, width, 3) uint8, without vision prompts."""

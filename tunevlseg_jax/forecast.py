@@ -1,39 +1,63 @@
-"""What a study is going to train, cell by cell, and what it lacks for that."""
+"""What a study is going to train, cell by cell, what that takes, and what it lacks for that."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from rich.table import Table
 
-from tunevlseg_jax import pretrained
+from tunevlseg_jax import pretrained, rates
 from tunevlseg_jax.config import Data
 from tunevlseg_jax.data import sets
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.grid import Cell, Study
+from tunevlseg_jax.rates import Rates
 
 
-def plan(study: Study) -> tuple[Table, list[str]]:
-    """A row for each cell, and what is missing: data sets and models, each with what to do about it."""
+def plan(study: Study, measured: Mapping[str, Rates]) -> tuple[Table, list[str]]:
+    """A row for each cell, and what is missing: data sets and models, each with what to do about it.
+
+    Args:
+      study: the study.
+      measured: what devices do in a second, each a column of the hours that it would take.
+    """
     missing: dict[str, str] = {}
     records = {data: _training_records(data, missing) for data in {cell.config.data for cell in study.cells()}}
     for checkpoint in {combination.config.model.checkpoint for combination in study.combinations}:
         if pretrained.here(checkpoint) is None:
             missing[checkpoint] = f"there is no model {checkpoint!r} on this machine; see the commands of `conversion`"
     caption = "runs x epochs x training records = images to train on"
+    if measured:
+        caption += "; hours of one device, training alone, ? where nothing was measured"
     table = Table(title=study.folder, caption=caption, box=None, pad_edge=False)
-    for name in ("", "runs", "images"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    everything = 0
+    for name in ("", "runs", "images", *(f"{device}\nhours" for device in measured)):
+        table.add_column(name, justify="right" if name else "left", no_wrap=bool(name))
+    everything, taken = 0, {device: list[float | None]() for device in measured}
     for data in study.data:
         table.add_row(f"[bold]{data}[/bold] {'(missing)' if data in missing else ''}")
         for cell in (cell for cell in study.cells() if cell.data == data):
             count, runs, epochs = records[cell.config.data], _runs(study, cell), cell.config.train.epochs
+            if not runs:
+                table.add_row(cell.way)
+                continue
             images = runs * epochs * (count or 0)
             everything += images
-            told = (f"{runs} x {epochs} x {'?' if count is None else count}", f"{images:,}") if runs else ("", "")
-            table.add_row(cell.way, *told)
+            at_once = study.search.at_once if cell.combination.kind == "searched" else 1
+            for device, hours in taken.items():
+                hours.append(rates.hours(measured[device], cell.config, at_once, images))
+            told = f"{runs} x {epochs} x {'?' if count is None else count}", f"{images:,}"
+            table.add_row(cell.way, *told, *(_told(hours[-1:]) for hours in taken.values()))
         table.add_row()
-    table.add_row(f"{len(study.cells())} cells", "", f"{everything:,}")
+    table.add_row(f"{len(study.cells())} cells", "", f"{everything:,}", *map(_told, taken.values()))
     return table, [missing[name] for name in sorted(missing)]
+
+
+def _told(hours: Sequence[float | None]) -> str:
+    """The sum of those that are known, and whether there are others."""
+    known = [one for one in hours if one is not None]
+    total = sum(known)
+    words = [f"{total:,.0f}" if total >= 100 else f"{total:.2g}"] if known else []
+    return " + ".join(words + ["?"] * (len(known) < len(hours)))
 
 
 def _runs(study: Study, cell: Cell) -> int:

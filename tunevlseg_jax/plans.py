@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tunevlseg_jax import costs, topology
+from tunevlseg_jax import topology
 from tunevlseg_jax.experiment import Experiment
 
 Row = dict[str, Any]
@@ -35,11 +35,11 @@ def plans(made: Experiment, slices: Sequence[str], batch: int, tell: Callable[[s
         binding = max(plan.bound, key=lambda part: plan.bound[part])
         rate = plan.batch * plan.chips / plan.bound[binding]
         rows.append(
-            {"learner": learner}
+            {"program": "training"}
             | dataclasses.asdict(plan)
             | {"memory": plan.chip.memory, "fits": plan.fits, "largest_batch": largest}
-            | {"bound": plan.bound, "binding": binding, "images_per_second": rate}
-            | {"study_hours": costs.study_hours(rate / plan.chips)}
+            | {"bound": plan.bound, "binding": binding}
+            | {"images_per_second": rate, "images_per_second_per_device": rate / plan.chips}
         )
     return rows
 
@@ -50,7 +50,7 @@ def table(rows: Sequence[Row]) -> Table:
     shown = Table(title=title, caption="bounds: by published figures of the chip")
     shown.add_column("")
     for row in rows:
-        shown.add_column(row["name"], justify="right")
+        shown.add_column(row["device"], justify="right")
     cells: dict[str, Callable[[Row], str]] = {
         "chips": lambda row: str(row["chips"]),
         "compilation, s": lambda row: f"{row['seconds']:.0f}",
@@ -62,7 +62,6 @@ def table(rows: Sequence[Row]) -> Table:
         "collectives": _collectives,
         "a step takes at least": lambda row: f"{1e3 * row['bound'][row['binding']]:.1f} ms\n({row['binding']})",
         "images/s at most": lambda row: f"{row['images_per_second']:,.0f}",
-        "chip hours at least*": lambda row: f"{row['study_hours']:.1f}",
     }
     for name, cell in cells.items():
         shown.add_row(name, *map(cell, rows))

@@ -82,7 +82,7 @@ def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
     made_ready = [train("training", source), evaluate("evaluation", batch), predict()]
     if trials > 1:
         made_ready.append(train(f"training x {trials}", source, trials))
-    if made.sees_the_same("val"):
+    if made.config.sees_the_same("val"):
         seen = step.see_step(frozen, batch.images, network=made.network)
         made_ready.append(train("training, cached", source._replace(images=seen, draw=None)))
         made_ready.append(evaluate("evaluation, cached", batch._replace(images=seen)))

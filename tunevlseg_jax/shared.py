@@ -51,7 +51,7 @@ class Shared:
         Raises:
           UserError: there is no such split, or a prompt is too long.
         """
-        feed = self._feed(data or made.config.data, name, seen_once=made.sees_the_same(name))
+        feed = self._feed(data or made.config.data, name, seen_once=made.config.sees_the_same(name))
         return Split(feed, made.read(feed.records.phrases, self.mesh))
 
     def splits(self, made: Experiment) -> dict[str, Split]:

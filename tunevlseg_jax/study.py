@@ -25,6 +25,7 @@ from tunevlseg_jax import (
     loop,
     metrics,
     pretrained,
+    rates,
     repeats,
     search,
     slots,
@@ -55,11 +56,14 @@ class Options:
       config: a Python file that defines `study`, such as configs/study_scenes.py.
       folder: of its runs and its report, where it isn't the file's; one that exists is continued.
       plan: only print what is going to be trained, and what is missing for it.
+      rates: files of `benchmark --output`, from which the plan tells hours: one of each device and model, or of TPU
+        slices.
     """
 
     config: str
     folder: str | None = None
     plan: bool = False
+    rates: tuple[str, ...] = ()
 
 
 def main() -> None:
@@ -70,7 +74,7 @@ def main() -> None:
         study = dataclasses.replace(study, folder=options.folder)
     console = rich.get_console()  # on which bars show themselves inside the live view
     if options.plan:
-        table, missing = plan(study)
+        table, missing = plan(study, rates.read(options.rates))
         console.print(table, *missing, sep="\n", soft_wrap=True)
         return
     again = shlex.join(["python", "-m", "tunevlseg_jax.study", *sys.argv[1:]])

@@ -58,7 +58,7 @@ class Plan:
     """What one training step takes of each chip of a slice.
 
     Attributes:
-      name: of the slice, such as "v5e:4x4".
+      device: the slice, such as "v5e:4x4".
       chips: how many.
       batch: records a chip.
       seconds: of compilation.
@@ -69,7 +69,7 @@ class Plan:
       collectives: bytes by kind of collective, and how many of them.
     """
 
-    name: str
+    device: str
     chips: int
     batch: int
     seconds: float
@@ -82,7 +82,7 @@ class Plan:
     @property
     def chip(self) -> Chip:
         """Which chip."""
-        return CHIPS[self.name.partition(":")[0]]
+        return CHIPS[self.device.partition(":")[0]]
 
     @property
     def fits(self) -> bool:
@@ -119,7 +119,7 @@ def plan(made: Experiment, name: str, batch: int) -> Plan:
     seconds = time.perf_counter() - started
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     return Plan(
-        name=name,
+        device=name,
         chips=mesh.size,
         batch=batch,
         seconds=seconds,
