@@ -95,8 +95,8 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
                 jax.block_until_ready(program.run())
     ceiling = matrix_flops / float(np.median(seconds[0]))
     peer = seconds[-1] if options.peer == "transformers" else None
-    rows = [
-        _identity(options, one) | _row(one, program, mesh, taken, ceiling, peer) | {"peak_bytes": peaks}
+    rows: list[dict[str, Any]] = [
+        {**_identity(options, one), **_row(one, program, mesh, taken, ceiling, peer), "peak_bytes": peaks}
         for (one, program), taken in zip(timed, seconds[1:], strict=False)
     ]
     about = f"{mesh.size} x {device.device_kind}, {made[0].network.dtype.name}, batch {timed[0][1].records}"
@@ -176,6 +176,7 @@ def _table(rows: Sequence[dict[str, Any]], peer: Sequence[float] | None) -> Tabl
 
 
 def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
+    jax.config.update("jax_platforms", "cpu")  # nothing runs, and no other device need be asked for
     if options.config.train.precision == "auto":  # of the slice, not of this machine
         train = dataclasses.replace(options.config.train, precision="bfloat16")
         options = dataclasses.replace(options, config=dataclasses.replace(options.config, train=train))
@@ -185,7 +186,7 @@ def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
     for made in experiments:
         with console.status("") as status:
             found = plans.plans(made, options.topology, options.config.train.batch_size, status.update)
-        own = [_identity(options, made) | row for row in found]
+        own = [{**_identity(options, made), **row} for row in found]
         console.print(plans.table(own))
         rows += own
     return rows

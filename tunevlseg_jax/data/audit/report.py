@@ -46,4 +46,5 @@ def write(path: Path, found: Sequence[Finding]) -> None:
 
 def _size(split: str, looks: Sequence[Look]) -> str:
     own = [look for look in looks if look.split == split]
-    return f"{split}: {len(own)} images, {sum(len(look.asked) for look in own)} records"
+    records = sum(len(look.asked) for look in own)
+    return f"{split}: {len(own)} image{'s' * (len(own) != 1)}, {records} record{'s' * (records != 1)}"
