@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from tunevlseg_jax.models import attention
 
 LENGTH = attention.MAPPED_KEYS + 3
-FORMS = attention._few_heads, attention._keys_first
+FORMS = attention._few_heads, attention._keys_first, attention._all_heads
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def check(got, expected):
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_is_the_whole(arrays, form):
     one = [array[0] for array in arrays]
-    check(everything(form)(*one), everything(attention._whole)(*one))
+    check(everything(form)(*one), everything(attention._all_heads)(*one))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -48,7 +48,7 @@ def test_in_half_precision(arrays, form):
     """As near to float32's as bfloat16 can be, and in the type of the arguments."""
     one = [array[0].astype(jnp.bfloat16) for array in arrays]
     (_, mixed), gradients = everything(form)(*one)
-    (_, expected), exact = everything(attention._whole)(*(array.astype(jnp.float32) for array in one))
+    (_, expected), exact = everything(attention._all_heads)(*(array.astype(jnp.float32) for array in one))
     for got, wanted in zip([mixed, *gradients], [expected, *exact], strict=True):
         assert got.dtype == jnp.bfloat16
         assert_allclose(got.astype(jnp.float32), wanted, rtol=0, atol=0.02 * np.abs(wanted).max())
@@ -58,7 +58,7 @@ def test_in_half_precision(arrays, form):
 @pytest.mark.parametrize("axes", [(0, 0, 0), (0, None, None)])
 def test_under_vmap(arrays, axes, form):
     given = [array if axis == 0 else array[0] for array, axis in zip(arrays, axes, strict=True)]
-    got, expected = (everything(jax.vmap(one, in_axes=axes))(*given) for one in (form, attention._whole))
+    got, expected = (everything(jax.vmap(one, in_axes=axes))(*given) for one in (form, attention._all_heads))
     check(got, expected)
 
 

@@ -10,7 +10,7 @@ import pytest
 import small
 from rich.console import Console
 
-from tunevlseg_jax import benchmark, devices, experiment, programs, topology
+from tunevlseg_jax import benchmark, devices, experiment, hlo, programs, topology
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
@@ -62,7 +62,31 @@ def test_bytes_of_collectives():
       %done = f32[16]{0} all-gather-done(%gather)
       %other = pred[3]{0} all-reduce(%d)
     """
-    assert topology.collectives(program) == {"all-reduce": (4 * 4 * 128 + 2 * 8 + 3, 2), "all-gather": (4 * 18, 1)}
+    assert hlo.collectives(program) == {"all-reduce": (4 * 4 * 128 + 2 * 8 + 3, 2), "all-gather": (4 * 18, 1)}
+
+
+def test_traffic_with_a_chips_memory():
+    """What lies in S(1) is none; what is moved there and back is counted once, whatever of it is waited for."""
+    program = """HloModule jit_step
+
+%fused (one: f32[4,8]) -> f32[4,8] {
+  ROOT %negate = f32[4,8]{1,0} negate(%one)
+}
+
+ENTRY %main (weights: f32[4,8], rows: bf16[100]) -> f32[4,8] {
+  %weights.1 = f32[4,8]{1,0:T(8,128)} parameter(0)
+  %rows = bf16[100]{0} parameter(1)
+  %here = (f32[4,8]{1,0:T(8,128)S(1)}, f32[4,8]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%weights.1), index=0
+  %weights.2 = f32[4,8]{1,0:T(8,128)S(1)} copy-done(%here)
+  %part = ((bf16[100]{0}), bf16[25]{0:S(1)}, s32[]{:S(2)}) slice-start(%rows), slice={[0:25]}
+  %few = bf16[25]{0:S(1)} slice-done(%part)
+  %inside = f32[4,8]{1,0:T(8,128)S(1)} fusion(%weights.2, %few), kind=kLoop, calls=%fused
+  %sum = f32[4,8]{1,0} all-reduce(%inside), channel_id=1
+  ROOT %out = f32[4,8]{1,0} fusion(%sum, %weights.2), kind=kLoop, calls=%fused
+}
+"""
+    array = 4 * 4 * 8
+    assert hlo.traffic(program) == array + 2 * 25 + array + 2 * array
 
 
 def test_what_interconnects_take():
@@ -119,6 +143,7 @@ def test_plans_for_slices(tmp_path):
         assert "images/s at most" in out and max(map(len, out.splitlines())) <= 80
         small_slice, large = json.loads(output.read_text())
         assert (small_slice["chips"], large["chips"]) == (4, 16) and large["fits"] and large["flops"] > 0
+        assert large["bytes"] > large["held"] / 5  # what vision has of the weights is read at least once
         if not sharing:
             held = large["held"]
             # What goes over the wires is the gradient of what trains, and the scores.

@@ -6,14 +6,13 @@ import math
 import os
 import re
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
-from tunevlseg_jax import devices, programs
+from tunevlseg_jax import devices, hlo, programs
 from tunevlseg_jax.errors import UserError, nearest
 from tunevlseg_jax.experiment import Experiment
 
@@ -48,9 +47,6 @@ OFF_POD = {
 }
 """What libtpu asks a TPU's own machine for, and complains about on any other; and that several processes may load it,
 which is one's privilege only where there is a TPU."""
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-_SHAPE = re.compile(r"(pred|[a-z]+\d+)\[([\d,]*)\]")
-_COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ class Plan:
       held: bytes of what goes in: frozen weights, trainable tree, optimizer, batch.
       temporary: bytes of what the step makes, activations above all.
       flops: operations.
-      bytes: to and from HBM, as the compiler counts them.
+      bytes: to and from HBM.
       collectives: bytes by kind of collective, and how many of them.
     """
 
@@ -76,7 +72,7 @@ class Plan:
     held: int
     temporary: int
     flops: float
-    bytes: float
+    bytes: int
     collectives: dict[str, tuple[int, int]]
 
     @property
@@ -117,7 +113,7 @@ def plan(made: Experiment, name: str, batch: int) -> Plan:
     started = time.perf_counter()
     compiled = programs.training(made, mesh, batch * mesh.size).lower().compile()
     seconds = time.perf_counter() - started
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    memory, text = compiled.memory_analysis(), compiled.as_text()
     return Plan(
         device=name,
         chips=mesh.size,
@@ -125,9 +121,9 @@ def plan(made: Experiment, name: str, batch: int) -> Plan:
         seconds=seconds,
         held=memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporary=memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
-        flops=cost["flops"],
-        bytes=cost["bytes accessed"],
-        collectives=collectives(compiled.as_text()),
+        flops=compiled.cost_analysis()["flops"],
+        bytes=hlo.traffic(text),
+        collectives=hlo.collectives(text),
     )
 
 
@@ -136,22 +132,6 @@ def largest_batch(small: Plan, large: Plan) -> int:
     per_record = (large.held + large.temporary - small.held - small.temporary) / (large.batch - small.batch)
     constant = small.held + small.temporary - per_record * small.batch
     return max(0, math.floor((small.chip.memory - constant) / per_record))
-
-
-def collectives(program: str) -> dict[str, tuple[int, int]]:
-    """Bytes and number of each kind of collective in a compiled program's text."""
-    sizes: Counter[str] = Counter()
-    numbers: Counter[str] = Counter()
-    for shapes, kind in _COLLECTIVE.findall(program):
-        sizes[kind] += sum(_bytes(*shape) for shape in _SHAPE.findall(shapes))
-        numbers[kind] += 1
-    return {kind: (sizes[kind], numbers[kind]) for kind in sizes}
-
-
-def _bytes(kind: str, dimensions: str) -> int:
-    """Of an array as a program's text writes it, such as f32 and 8,128."""
-    bits = 8 if kind == "pred" else int(re.sub(r"\D", "", kind))
-    return math.prod(int(size) for size in dimensions.split(",") if size) * bits // 8
 
 
 def _devices(name: str) -> list[Any]:

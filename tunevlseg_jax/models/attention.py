@@ -30,18 +30,22 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
     """
     query = query * query.shape[-1] ** -0.5
     if mask is not None:
-        return _whole(query, key, value, mask)
+        return _masked(query, key, value, mask)
     for_cpu = _few_heads if key.shape[1] >= MAPPED_KEYS else _keys_first
-    return lax.platform_dependent(query, key, value, cpu=for_cpu, default=_whole)
+    return lax.platform_dependent(query, key, value, cpu=for_cpu, default=_all_heads)
 
 
-def _whole(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
-    """All heads at once, as accelerators like it; `query` is scaled already."""
+def _masked(query: Array, key: Array, value: Array, mask: Array) -> Array:
+    """The plain form, of short sequences of text; `query` is scaled already."""
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-    if mask is not None:
-        scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def _all_heads(query: Array, key: Array, value: Array) -> Array:
+    """All heads at once, as accelerators like it; scores are made anew in the way back, not kept in their memory."""
+    return _heads_first(_whole(*map(_heads_first, (query, key, value))))
 
 
 def _few_heads(query: Array, key: Array, value: Array) -> Array:
@@ -57,8 +61,65 @@ def _keys_first(query: Array, key: Array, value: Array) -> Array:
 def _of_rows(attend: Callable[..., Array], query: Array, key: Array, value: Array) -> Array:
     """`attend`, from (rows, queries, width) and twice (rows, keys, width), a row for each head of each image."""
     batch, length, heads, width = query.shape
-    mixed = attend(*(x.transpose(0, 2, 1, 3).reshape(batch * heads, -1, width) for x in (query, key, value)))
-    return mixed.reshape(batch, heads, length, width).transpose(0, 2, 1, 3)
+    mixed = attend(*(_heads_first(x).reshape(batch * heads, -1, width) for x in (query, key, value)))
+    return _heads_first(mixed.reshape(batch, heads, length, width))
+
+
+def _heads_first(x: Array) -> Array:
+    """(batch, length, heads, width) as (batch, heads, length, width), and back."""
+    return x.transpose(0, 2, 1, 3)
+
+
+def _forward(query: Array, key: Array, value: Array) -> Array:
+    """From (..., queries, width) and twice (..., keys, width) to (..., queries, width)."""
+    raised, total = _exponentials(_scores(query, key), axis=-1)
+    return (_product(raised.astype(value.dtype), value) / total).astype(value.dtype)
+
+
+def _backward(query: Array, key: Array, value: Array, mixed: Array, gradient: Array) -> tuple[Array, ...]:
+    raised, total = _exponentials(_scores(query, key), axis=-1)
+    scaled = gradient / total
+    mean = (scaled * mixed).sum(axis=-1, keepdims=True, dtype=jnp.float32)
+    scaled = scaled.astype(value.dtype)
+    scores = (raised * (_scores(scaled, value) - mean)).astype(query.dtype)
+    raised = raised.astype(value.dtype)
+    gradients = _product(scores, key), _product(scores.mT, query), _product(raised.mT, scaled)
+    return tuple(array.astype(query.dtype) for array in gradients)
+
+
+def _scores(left: Array, right: Array) -> Array:
+    """The products of all rows of two (..., length, width), in float32."""
+    return _product(left, right.mT)
+
+
+def _product(left: Array, right: Array) -> Array:
+    """A matrix product whose sums are float32."""
+    return jnp.matmul(left, right, preferred_element_type=jnp.float32)
+
+
+def _exponentials(scores: Array, axis: int) -> tuple[Array, Array]:
+    """A softmax's numerators and their sums along an axis of the keys, which is kept."""
+    raised = jnp.exp(scores - scores.max(axis=axis, keepdims=True))
+    return raised, raised.sum(axis=axis, keepdims=True)
+
+
+def _with_gradient(forward: Callable[..., Array], backward: Callable[..., tuple[Array, ...]]) -> Callable[..., Array]:
+    """`forward`, with a gradient for which its arguments and its result are kept, and nothing else."""
+
+    @jax.custom_vjp
+    def attend(query: Array, key: Array, value: Array) -> Array:
+        return forward(query, key, value)
+
+    def kept(*arrays: Array) -> tuple[Array, tuple[Array, ...]]:
+        mixed = forward(*arrays)
+        return mixed, (*arrays, mixed)
+
+    def back(kept: tuple[Array, ...], gradient: Array) -> tuple[Array, ...]:
+        # The barrier keeps the compiler from keeping what both ways have in common.
+        return backward(*lax.optimization_barrier((*kept, gradient)))
+
+    attend.defvjp(kept, back)
+    return attend
 
 
 @jax.custom_vjp
@@ -92,23 +153,6 @@ def _wide(narrow: Array, square: Array) -> Array:
     return lax.optimization_barrier(lax.optimization_barrier(narrow.mT) @ square)
 
 
-@jax.custom_vjp
-def _looped(query: Array, key: Array, value: Array) -> Array:
-    return _forward(query, key, value)
-
-
-def _looped_forward(query: Array, key: Array, value: Array) -> tuple[Array, tuple[Array, ...]]:
-    mixed = _forward(query, key, value)
-    return mixed, (query, key, value, mixed)
-
-
-def _looped_backward(kept: tuple[Array, ...], gradient: Array) -> tuple[Array, ...]:
-    return _backward(*kept, gradient)
-
-
-_looped.defvjp(_looped_forward, _looped_backward)
-
-
 def _few_at_a_time(some: Callable[..., Any]) -> Callable[..., Any]:
     """`some` over the rows of its arguments, a few at a time; under `jax.vmap` the loop is longer, not wider."""
 
@@ -134,28 +178,5 @@ def _few_at_a_time(some: Callable[..., Any]) -> Callable[..., Any]:
     return loop
 
 
-@_few_at_a_time
-def _forward(query: Array, key: Array, value: Array) -> Array:
-    raised, total = _exponentials(_scores(query, key), axis=-1)
-    return ((raised @ value) / total).astype(value.dtype)
-
-
-@_few_at_a_time
-def _backward(query: Array, key: Array, value: Array, mixed: Array, gradient: Array) -> tuple[Array, ...]:
-    raised, total = _exponentials(_scores(query, key), axis=-1)
-    scaled = gradient / total
-    mean = (scaled * mixed).sum(axis=-1, keepdims=True, dtype=jnp.float32)
-    scores = raised * (_scores(scaled, value) - mean)
-    gradients = (scores @ key, scores.mT @ query, raised.mT @ scaled)
-    return tuple(array.astype(query.dtype) for array in gradients)
-
-
-def _scores(left: Array, right: Array) -> Array:
-    """The products of all rows of two (rows, length, width), in float32."""
-    return jnp.matmul(left, right.mT, preferred_element_type=jnp.float32)
-
-
-def _exponentials(scores: Array, axis: int) -> tuple[Array, Array]:
-    """A softmax's numerators and their sums along an axis of the keys, which is kept."""
-    raised = jnp.exp(scores - scores.max(axis=axis, keepdims=True))
-    return raised, raised.sum(axis=axis, keepdims=True)
+_whole = _with_gradient(_forward, _backward)
+_looped = _with_gradient(_few_at_a_time(_forward), _few_at_a_time(_backward))

@@ -1,0 +1,69 @@
+"""What the text of a compiled program says: its collectives, and its traffic with a TPU's memory."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+_SHAPE = re.compile(r"(pred|[a-z]+\d+)\[([\d,]*)\](\{[^}]*\})?")
+_COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
+_INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)(?:, |$)")
+_NOTHING = ("parameter", "constant", "iota", "bitcast", "tuple", "get-tuple-element", "after-all")
+"""Instructions that move nothing, beside the ends (-done) of what is counted where it starts."""
+_PARTS = ("copy-start", "slice-start")
+"""Instructions that move as much as the smaller of their two arrays, in the background."""
+
+
+def collectives(program: str) -> dict[str, tuple[int, int]]:
+    """Bytes and number of each kind of collective."""
+    sizes: Counter[str] = Counter()
+    numbers: Counter[str] = Counter()
+    for shapes, kind in _COLLECTIVE.findall(program):
+        sizes[kind] += sum(size for size, _ in _arrays(shapes))
+        numbers[kind] += 1
+    return {kind: (sizes[kind], numbers[kind]) for kind in sizes}
+
+
+def traffic(program: str) -> int:
+    """Bytes to and from the main memory, of one pass through the program; what stays in a chip's faster ones is none.
+
+    XLA's own "bytes accessed" counts these too, several times as much. What an instruction looks up in an array counts
+    as the whole array.
+    """
+    entry = program[program.index("\nENTRY ") :].partition("\n}")[0]
+    shapes: dict[str, str] = {}
+    moved = 0
+    for name, shape, kind, arguments in filter(None, map(_parts, entry.splitlines())):
+        shapes[name] = shape
+        if kind in _NOTHING or kind.endswith("-done"):
+            continue
+        arrays = _arrays(shape)
+        if kind in _PARTS:
+            (one, one_outside), (other, other_outside), *_ = arrays
+            moved += min(one, other) * (one_outside + other_outside)
+        else:
+            if not kind.endswith("-start"):  # which gives its arguments back beside its results
+                arrays += [array for name in re.findall(r"%([\w.-]+)", arguments) for array in _arrays(shapes[name])]
+            moved += sum(size for size, outside in arrays if outside)
+    return moved
+
+
+def _parts(line: str) -> tuple[str, ...] | None:
+    """Name, shape, kind and arguments of an instruction."""
+    found = _INSTRUCTION.match(line)
+    return None if found is None else found.groups()
+
+
+def _arrays(shapes: str) -> list[tuple[int, bool]]:
+    """The arrays of a shape or a tuple of shapes: bytes, and whether it lies in the main memory."""
+    return [
+        (math.prod(int(side) for side in sides.split(",") if side) * _bits(kind) // 8, "S(" not in layout)
+        for kind, sides, layout in _SHAPE.findall(shapes)
+    ]
+
+
+def _bits(kind: str) -> int:
+    """Of an element, such as f32."""
+    return 8 if kind == "pred" else int(re.sub(r"\D.*", "", kind.lstrip("abcdefghijklmnopqrstuvwxyz")))
