@@ -131,8 +131,8 @@ class Train:
       cache_features: whether the model looks at an image once for all epochs where it always sees the same: with the
         textual learners, in validation and testing, and in training without augmentation or in fixed views.
       recompute: what the way back through the vision tower computes anew instead of keeping it from the way forward, to
-        take less memory: "nothing"; "elementwise", all but the results of matrix products; "blocks", all but what goes
-        from block to block. It changes results by rounding alone.
+        take less memory: "nothing" but attention's scores; "elementwise", all but the results of matrix products;
+        "blocks", all but what goes from block to block. It changes results by rounding alone.
       shard_frozen: whether each device keeps a part of the frozen weights alone, and all of them gather a weight when
         it is used: less memory for more communication.
       seed: of initial values, order, augmentation and dropout.
