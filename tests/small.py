@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import importlib.util
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ from tunevlseg_jax.pretrained import EMBEDDED, Pretrained
 from tunevlseg_jax.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[1]
+TPU = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu isn't installed (the extra `tpu`)")
 IMAGE = 48
 BLOCKS = 3
 CONTEXT = 24

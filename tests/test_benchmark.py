@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, Sh
 from tunevlseg_jax.prompts import Learner
 
 quick_compilation = small.quick_compilation
-
-TPU = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu isn't installed (the extra `tpu`)")
 
 
 def counted(learner: Learner, tune="prompts") -> float:
@@ -127,7 +124,7 @@ def test_a_table_and_its_numbers(tmp_path, monkeypatch, capsys):
     assert "…" not in capsys.readouterr().out
 
 
-@TPU
+@small.TPU
 @pytest.mark.slow
 def test_plans_for_slices(tmp_path):
     """The first ones twice: what one process compiled is no use to the next."""
