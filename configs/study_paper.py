@@ -8,9 +8,8 @@ and converted checkpoints in checkpoints/clipseg-rd64 and checkpoints/cris-rn50 
 
 The cost: 230 cells train on 166 million images together, 154 million of them in the searches (8 combinations x 20
 trials x 20 epochs x 48,096 training records). With `--rates` the plan tells hours at rates that were measured, or that
-a TPU slice can have at most (see the README): 53,000 hours on two CPU cores without the fine-tuned models; 20 chip
-hours of TPU v5e at least for the search of VPT. Augmentation is the paper's, and exact. The three polyp sets are
-evaluated across as well.
+a TPU slice can have at most (see the README): 53,000 hours on two CPU cores without the fine-tuned models; 5 chip hours
+of TPU v5e at least for VPT. Augmentation is the paper's, and exact. The three polyp sets are evaluated across as well.
 """
 
 from tunevlseg_jax.config import Config, Model, Optim, Train
