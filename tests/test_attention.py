@@ -102,7 +102,7 @@ def loss(query, key):
         query = attention.attention(query, key, key)
     return query.astype(jnp.float32).sum()
 
-compiled = jax.jit(jax.grad(loss)).trace(rows, rows).lower(lowering_platforms=("tpu",)).compile()
+compiled = jax.jit(jax.grad(loss)).lower(rows, rows).compile()
 print(compiled.memory_analysis().temp_size_in_bytes)
 """
 

@@ -32,7 +32,8 @@ def plan(study: Study, measured: Mapping[str, Rates]) -> tuple[Table, list[str]]
     table = Table(title=study.folder, caption=caption, box=None, pad_edge=False)
     for name in ("", "runs", "images", *(f"{device}\nhours" for device in measured)):
         table.add_column(name, justify="right" if name else "left", no_wrap=bool(name))
-    everything, taken = 0, {device: list[float | None]() for device in measured}
+    everything = 0
+    taken: list[list[float | None]] = []  # for each cell that trains, the hours of each device
     for data in study.data:
         table.add_row(f"[bold]{data}[/bold] {'(missing)' if data in missing else ''}")
         for cell in (cell for cell in study.cells() if cell.data == data):
@@ -43,12 +44,11 @@ def plan(study: Study, measured: Mapping[str, Rates]) -> tuple[Table, list[str]]
             images = runs * epochs * (count or 0)
             everything += images
             at_once = study.search.at_once if cell.combination.kind == "searched" else 1
-            for device, hours in taken.items():
-                hours.append(rates.hours(measured[device], cell.config, at_once, images))
+            taken.append([rates.hours(one, cell.config, at_once, images) for one in measured.values()])
             told = f"{runs} x {epochs} x {'?' if count is None else count}", f"{images:,}"
-            table.add_row(cell.way, *told, *(_told(hours[-1:]) for hours in taken.values()))
+            table.add_row(cell.way, *told, *(_told([hours]) for hours in taken[-1]))
         table.add_row()
-    table.add_row(f"{len(study.cells())} cells", "", f"{everything:,}", *map(_told, taken.values()))
+    table.add_row(f"{len(study.cells())} cells", "", f"{everything:,}", *map(_told, zip(*taken, strict=True)))
     return table, [missing[name] for name in sorted(missing)]
 
 

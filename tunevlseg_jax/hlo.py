@@ -9,7 +9,7 @@ from collections import Counter
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _SHAPE = re.compile(r"(pred|[a-z]+\d+)\[([\d,]*)\](\{[^}]*\})?")
 _COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
-_INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)(?:, |$)")
+_INSTRUCTION = re.compile(r"^ *(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)(?:, |$)", re.MULTILINE)
 _NOTHING = ("parameter", "constant", "iota", "bitcast", "tuple", "get-tuple-element", "after-all")
 """Instructions that move nothing, beside the ends (-done) of what is counted where it starts."""
 _PARTS = ("copy-start", "slice-start")
@@ -35,7 +35,7 @@ def traffic(program: str) -> int:
     entry = program[program.index("\nENTRY ") :].partition("\n}")[0]
     shapes: dict[str, str] = {}
     moved = 0
-    for name, shape, kind, arguments in filter(None, map(_parts, entry.splitlines())):
+    for name, shape, kind, arguments in _INSTRUCTION.findall(entry):
         shapes[name] = shape
         if kind in _NOTHING or kind.endswith("-done"):
             continue
@@ -45,15 +45,9 @@ def traffic(program: str) -> int:
             moved += min(one, other) * (one_outside + other_outside)
         else:
             if not kind.endswith("-start"):  # which gives its arguments back beside its results
-                arrays += [array for name in re.findall(r"%([\w.-]+)", arguments) for array in _arrays(shapes[name])]
+                arrays += [array for own in re.findall(r"%([\w.-]+)", arguments) for array in _arrays(shapes[own])]
             moved += sum(size for size, outside in arrays if outside)
     return moved
-
-
-def _parts(line: str) -> tuple[str, ...] | None:
-    """Name, shape, kind and arguments of an instruction."""
-    found = _INSTRUCTION.match(line)
-    return None if found is None else found.groups()
 
 
 def _arrays(shapes: str) -> list[tuple[int, bool]]:
@@ -66,4 +60,4 @@ def _arrays(shapes: str) -> list[tuple[int, bool]]:
 
 def _bits(kind: str) -> int:
     """Of an element, such as f32."""
-    return 8 if kind == "pred" else int(re.sub(r"\D.*", "", kind.lstrip("abcdefghijklmnopqrstuvwxyz")))
+    return 8 if kind == "pred" else int(re.findall(r"\d+", kind)[0])

@@ -19,7 +19,7 @@ def identity(config: Config, model: str) -> dict[str, str]:
     return {"model": Path(model).name, "learner": type(config.learner).__name__, "tune": config.train.tune}
 
 
-def read(paths: Sequence[str]) -> dict[str, Rates]:
+def read(paths: Sequence[str]) -> Mapping[str, Rates]:
     """The rates of each device in benchmarks' files; of what is in several, the last one counts.
 
     Raises:
@@ -29,11 +29,11 @@ def read(paths: Sequence[str]) -> dict[str, Rates]:
     for path in paths:
         try:
             for row in read_json(Path(path)):
-                key = row["model"], row["learner"], row["tune"], row["program"]
+                key = *_key(row), row["program"]
                 found.setdefault(row["device"], {})[key] = float(row["images_per_second_per_device"])
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} isn't what `benchmark --output` writes: {_told(error)}") from error
-    return dict(found)
+    return found
 
 
 def hours(rates: Rates, config: Config, at_once: int, images: int) -> float | None:
@@ -45,10 +45,15 @@ def hours(rates: Rates, config: Config, at_once: int, images: int) -> float | No
       at_once: trials that a search trains side by side, which counts where it was measured.
       images: trained on, of all trials together.
     """
-    own = tuple(identity(config, config.model.checkpoint).values())
+    own = _key(identity(config, config.model.checkpoint))
     ways = ["training, cached"] if config.sees_the_same("train") else [f"training x {at_once}", "training"]
     rate = next((rates[*own, way] for way in ways if (*own, way) in rates), None)
     return None if rate is None else images / rate / 3600
+
+
+def _key(row: Mapping[str, str]) -> tuple[str, ...]:
+    """Of an `identity`, or of a benchmark's row, which has one."""
+    return row["model"], row["learner"], row["tune"]
 
 
 def _told(error: Exception) -> Any:

@@ -115,7 +115,7 @@ def _with_gradient(forward: Callable[..., Array], backward: Callable[..., tuple[
         return mixed, (*arrays, mixed)
 
     def back(kept: tuple[Array, ...], gradient: Array) -> tuple[Array, ...]:
-        # The barrier keeps the compiler from keeping what both ways have in common.
+        # Without the barrier the compiler would keep what both ways have in common.
         return backward(*lax.optimization_barrier((*kept, gradient)))
 
     attend.defvjp(kept, back)
