@@ -87,6 +87,7 @@ HELP = (
     *(("tunevlseg_jax.train", "--config", f"configs/clipseg_{name}.py") for name in ("cocoop", "maple")),
     *(("tunevlseg_jax.train", "--config", f"configs/clipseg_shared_{name}.py") for name in ("attention", "separate")),
     ("tunevlseg_jax.sweep", "--config", "configs/clipseg_vpt.py"),
+    ("tunevlseg_jax.sweep", "replay"),
     ("tunevlseg_jax.benchmark", "--config", "configs/clipseg_vpt.py"),
     ("tunevlseg_jax.study",),
     *(("tunevlseg_jax.prepare", what) for what in ("kvasir", "folder", "check")),

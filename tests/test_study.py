@@ -225,6 +225,15 @@ def test_files_that_are_no_rates(monkeypatch, capsys, tmp_path, text, says):
     assert stop.value.code == 2 and told.count("\n") == 1 and "rates.json" in told and says in told
 
 
+def test_rates_without_a_plan_are_refused(monkeypatch, capsys, tmp_path):
+    path = write(tmp_path / "study.py", tiny(tmp_path / "runs"))
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, study.main, "--config", path, "--rates", tmp_path / "rates.json")
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and told.count("\n") == 1 and "--rates is for --plan" in told
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("name", ["study_scenes", "study_paper"])
 def test_the_studies_that_come_with_the_project(name):
     made = grid.load(str(small.ROOT / "configs" / f"{name}.py"))

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -34,11 +35,12 @@ from tunevlseg_jax.network import Network
 from tunevlseg_jax.optim import Schedule
 from tunevlseg_jax.partition import nested, split, subtree
 from tunevlseg_jax.prompts import Learner
+from tunevlseg_jax.replay import Replay
 from tunevlseg_jax.report import runs
 from tunevlseg_jax.sampler import Sampler
 from tunevlseg_jax.shared import Shared
 from tunevlseg_jax.step import Hyper
-from tunevlseg_jax.sweep import Options, Replay
+from tunevlseg_jax.sweep import Options
 
 quick_compilation = small.quick_compilation
 
@@ -130,9 +132,25 @@ def test_each_trial_ends_in_its_own_way(unequal):
     assert set(summary["best"]["mean"]) == {"val", "test"} and "std" not in summary["best"]
 
 
+@pytest.mark.parametrize("number", range(4))
+def test_replayed_by_itself_a_trial_is_the_same_to_the_bit(unequal, tmp_path, monkeypatch, capsys, number):
+    small.run(
+        *(monkeypatch, sweep.main, "replay", "s", number),
+        *("--folder", unequal.parent, "--workdir", tmp_path / "again"),
+    )
+    assert f"trial {number} again: the same to the bit" in capsys.readouterr().out
+    trial = unequal / "trials" / f"{number:03d}"
+    assert small.metrics(trial) == small.metrics(tmp_path / "again")
+    assert (trial / "prompts.safetensors").read_bytes() == (tmp_path / "again" / "prompts.safetensors").read_bytes()
+    cards = [artefacts.load_learnt(folder)[2] for folder in (trial, tmp_path / "again")]
+    for name in ("best_epoch", "program", "data", "model_sha256"):
+        assert cards[0][name] == cards[1][name]
+
+
 @pytest.mark.parametrize("number", [0, 2, 3])
-def test_replayed_alone_a_trial_gives_the_same(unequal, tmp_path, number):
-    sweep.replay(Replay(study="s", trial=number, folder=str(unequal.parent), workdir=str(tmp_path / "alone")), QUIET)
+def test_trained_by_train_a_trial_gives_the_same_but_for_rounding(unequal, tmp_path, number):
+    asked = Replay(study="s", trial=number, folder=str(unequal.parent), workdir=str(tmp_path / "alone"), as_train=True)
+    sweep.replay(asked, QUIET)
     check_same_run(unequal / "trials" / f"{number:03d}", tmp_path / "alone")
 
 
@@ -187,35 +205,54 @@ def test_neighbours_change_nothing(quick_compilation, tmp_path, monkeypatch, lea
     assert not np.isfinite([lost["train"]["loss"], lost["val"]["loss"]]).all()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("learner", "space", "rates", "tolerance"),
-    [
-        (CoOp(), (), "1e-5..1e-3", 1e-4),
-        (CoCoOp(), ("hidden=8,16", "projector.kind=mlp"), "1e-5..1e-4", 1e-4),
-        (VPT(), (), "1e-5..1e-3", 1e-4),
-        (MaPLe(), ("hidden=8,16", "kind=low_rank"), "1e-6..3e-5", 1e-4),
-        # The prompts of these two are so large at first that rounding shows: with nobody beside it, a change of the
-        # parameters by 1e-7 changes the first gradient by 2e-4 and by 6e-4, and Adam makes whole steps of the sign of
-        # what is nearly zero.
-        (SharedSeparate(), ("width=8,16",), "1e-6..1e-5", 1e-3),
-        (SharedAttention(), ("heads=4", "hidden=32,48", "norm_first=true"), "1e-6..1e-5", 1e-2),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_together_is_alone_for_every_learner(tmp_path, learner, space, rates, tolerance):
-    """Three epochs of the embedded model, alone in another program, whose sums are rounded otherwise."""
+def three_trials(folder: str, learner: str, space: Sequence[str]) -> Options:
+    """A study of the embedded model: three trials at once, three epochs, rates as in the paper."""
     config = Config(
-        learner=learner,
+        learner=sweep.BY_NAME[learner](),
         upsampling="blend",
         data=Data(name="scenes/photo", scenes=Scenes(train=32, val=16, test=8)),
         train=Train(epochs=3, batch_size=16),
     )
-    sweep.sweep(options(tmp_path, config, parallel=3, space=(*space, f"learning_rate={rates}")), QUIET)
+    return options(Path(folder), config, parallel=3, space=space)
+
+
+EVERY_LEARNER = pytest.mark.parametrize(
+    ("learner", "space"),
+    [
+        ("coop", ()),
+        ("cocoop", ("hidden=8,16", "projector.kind=mlp")),
+        ("vpt", ()),
+        ("maple", ("hidden=8,16", "kind=low_rank")),
+        ("sharedseparate", ("width=8,16",)),
+        ("sharedattention", ("heads=4", "hidden=32,48", "norm_first=true")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+
+
+@pytest.mark.slow
+@EVERY_LEARNER
+def test_together_is_alone_for_every_learner(tmp_path, learner, space):
+    """To the bit, with nobody in the other slots."""
+    sweep.sweep(three_trials(str(tmp_path), learner, space), QUIET)
     for number in range(3):
         sweep.replay(Replay(study="s", trial=number, folder=str(tmp_path)), QUIET)
         trial, alone = (tmp_path / "s" / part / f"{number:03d}" for part in ("trials", "replays"))
-        check_same_run(trial, alone, tolerance)
+        assert small.metrics(trial) == small.metrics(alone)
+        assert (trial / "prompts.safetensors").read_bytes() == (alone / "prompts.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+@EVERY_LEARNER
+def test_together_is_train_for_every_learner(tmp_path, learner, space):
+    """In float64, where the rounding that tells another program apart is too small for Adam to make steps of."""
+    script = Path(__file__).with_name("double.py")
+    status, _, err = small.finish(small.start(script, tmp_path, learner, *space), seconds=600)
+    assert status == 0, err
+    for number in range(3):
+        trial, alone = tmp_path / "s" / "trials" / f"{number:03d}", tmp_path / "s" / "replays" / f"{number:03d}-train"
+        assert {array.dtype for array in artefacts.load_learnt(trial)[1].values()} == {np.dtype(np.float64)}
+        check_same_run(trial, alone, 1e-6)
 
 
 def test_seeds_repeat_the_best_trial(unequal, tmp_path):

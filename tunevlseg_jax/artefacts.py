@@ -44,18 +44,8 @@ class RunFolder:
         """
         self.path = Path(config.workdir)
         if processes.first():
-            self._open(config)
+            open_folder(config)
         self.checkpoints = Checkpoints(self.path / "checkpoints")
-
-    def _open(self, config: Config) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path} is a file, not a run folder")
-        if (self.path / CONFIG_FILE).exists():
-            _check_same(config, self.path / CONFIG_FILE)
-        elif self.path.exists() and any(self.path.iterdir()):
-            raise UserError(f"{self.path} is not empty and not a run folder; choose another --workdir")
-        else:
-            write_json(self.path / CONFIG_FILE, schema.to_json(config))
 
     def keep_metrics(self, epochs: int) -> None:
         """Drops the lines of epochs after `epochs`, which are about to be trained again."""
@@ -74,6 +64,23 @@ class RunFolder:
         path = self.path / METRICS_FILE
         with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics_line(epoch, 0)) + "\n")
+
+
+def open_folder(config: Config) -> None:
+    """Makes the folder of a run, with its configuration, unless it is there already.
+
+    Raises:
+      UserError: it belongs to a run of another configuration, or can't be written to.
+    """
+    path = Path(config.workdir)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, not a run folder")
+    if (path / CONFIG_FILE).exists():
+        _check_same(config, path / CONFIG_FILE)
+    elif path.exists() and any(path.iterdir()):
+        raise UserError(f"{path} is not empty and not a run folder; choose another --workdir")
+    else:
+        write_json(path / CONFIG_FILE, schema.to_json(config))
 
 
 def metrics_line(epoch: Epoch, trial: int) -> dict[str, Any]:

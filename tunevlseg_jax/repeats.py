@@ -104,7 +104,7 @@ def _train(sweeper: Sweeper, batch: Slots, runs: Mapping[Path, Config]) -> None:
         batch.advance(lambda number, sums: None)
         for slot, run in enumerate(batch.runs):
             if run is not None and batch.has_ended(slot):
-                sweeper.write(folders[run.number], batch, slot, run, int(batch.loop.progress.best_epoch[slot]))
+                batch.save(folders[run.number], slot, sweeper.data)
                 batch.take(slot)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tunevlseg_jax import artefacts, devices, loop, optim, step
+from tunevlseg_jax import artefacts, devices, loop, optim, schema, step
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.loop import Epoch, Fit
@@ -57,8 +58,8 @@ class Slots:
         """The number of slots without a trial."""
         return self.runs.count(None)
 
-    def put(self, number: int, config: Config) -> None:
-        """A trial into a free slot; it joins at the next epoch.
+    def put(self, number: int, config: Config, slot: int | None = None) -> None:
+        """A trial into a free slot, the first unless told which; it joins at the next epoch.
 
         The order of the records goes on as it was, so that all trials share each batch: the trial's configuration
         says how many epochs of it had gone by.
@@ -70,7 +71,7 @@ class Slots:
             config.train, order_seed=settings.seed_of_order, order_skip=settings.order_skip + self.order
         )
         config = dataclasses.replace(config, train=train)
-        slot = self.runs.index(None)
+        slot = self.runs.index(None) if slot is None else slot
         fresh = self.made.fresh(config)
         self.runs[slot] = Run(number, config, {path: array.shape for path, array in fresh.items()})
         one = jax.tree.map(lambda array: array[None], padded(fresh, self.made.trainable))
@@ -105,6 +106,30 @@ class Slots:
             path: np.asarray(array[slot])[tuple(slice(side) for side in run.shapes[path])]
             for path, array in self.loop.best.items()
         }
+
+    def save(self, folder: Path, slot: int, data: Mapping[str, Any]) -> None:
+        """Writes a slot's trial as a run folder.
+
+        Args:
+          folder: of the run.
+          slot: of the trial.
+          data: name and fingerprints of the data, for the card.
+        """
+        run = self.runs[slot]
+        assert run is not None, "a slot with a trial"
+        config = dataclasses.replace(run.config, workdir=str(folder))
+        best = int(self.loop.progress.best_epoch[slot])
+        card = artefacts.card(config, self.made.pretrained.sha256, self.made.image_size, data) | {
+            "best_epoch": best,
+            "scores": {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {},
+            "program": {
+                "trials": self.size,
+                "slot": slot,
+                "devices": dict(self.fit.mesh.shape),
+                "learner": schema.to_json(self.made.config.learner),
+            },
+        }
+        artefacts.save_trial(folder, config, run.curve, self.best(slot), card)
 
     def take(self, slot: int) -> None:
         """Frees a slot."""

@@ -69,6 +69,8 @@ class Options:
 def main() -> None:
     """Runs a study, or goes on with it; an interruption tells how to go on."""
     options = command.options(Options, PROGRAM, __doc__ or "")
+    if options.rates and not options.plan:
+        raise UserError("--rates is for --plan, which tells hours from them; give both")
     study = grid.load(options.config)
     if options.folder is not None:
         study = dataclasses.replace(study, folder=options.folder)

@@ -17,13 +17,13 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import sets
 from tunevlseg_jax.errors import UserError, nearest
 from tunevlseg_jax.learners import LEARNERS
+from tunevlseg_jax.replay import STUDIES, Replay, places, train_again
 from tunevlseg_jax.shared import Shared
 from tunevlseg_jax.standings import Standings
 from tunevlseg_jax.train import train
 from tunevlseg_jax.tuning import Search
 
 PROGRAM = "python -m tunevlseg_jax.sweep"
-STUDIES = "runs/studies"
 
 BY_NAME = {cls.__name__.lower(): cls for cls in LEARNERS}
 
@@ -45,28 +45,11 @@ class Options(Search):
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Replay:
-    """A trial to train alone.
-
-    Attributes:
-      study: name of the study.
-      trial: number of the trial.
-      folder: of all studies.
-      workdir: folder of the new run; None for one in the study's folder.
-    """
-
-    study: tyro.conf.Positional[str]
-    trial: tyro.conf.Positional[int]
-    folder: str = STUDIES
-    workdir: str | None = None
-
-
 def main() -> None:
-    """Searches, or with `replay STUDY TRIAL` trains one trial alone."""
+    """Searches, or with `replay STUDY TRIAL` trains one trial again."""
     if sys.argv[1:2] == ["replay"]:
         del sys.argv[1]
-        replay(command.options(Replay, f"{PROGRAM} replay", "Trains one trial of a study alone."), Console())
+        replay(command.options(Replay, f"{PROGRAM} replay", "Trains one trial of a study again, by itself."), Console())
         return
 
     def over(config: Config) -> Options:
@@ -101,23 +84,23 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
 
 
 def replay(options: Replay, console: Console) -> None:
-    """Trains one trial alone, in a run folder of its own.
+    """Trains one trial again, in a run folder of its own.
 
     Raises:
-      UserError: there is no such trial here.
+      UserError: there is no such trial here, or it can't be trained again as it was.
     """
-    study = Path(options.folder) / options.study
-    folder = study / "trials" / f"{options.trial:03d}"
-    if not folder.is_dir():
-        kept = [path.name.lstrip("0") or "0" for path in sorted(study.glob("trials/*"))]
-        told = f"there are {', '.join(kept)}" if kept else f"there is no finished trial in {study}"
-        raise UserError(f"the study {options.study!r} keeps no trial {options.trial}; {told}")
+    folder, again = places(options)
+    if not options.as_train:
+        with console.status("preparing") as status:
+            same = train_again(folder, again, status.update)
+        told = "the same to the bit" if same else "not the same to the bit, as with other devices or other versions"
+        console.print(f"trial {options.trial} again: {told}; run folder: {again}", soft_wrap=True)
+        return
     config, _, card = artefacts.load_learnt(folder)
-    again = options.workdir or str(study / "replays" / folder.name)
-    results = train(dataclasses.replace(config, workdir=again), console)
+    results = train(dataclasses.replace(config, workdir=str(again)), console)
     if card["scores"]:
         before, now = card["scores"]["tuned"]["val"]["dice"], results["tuned"]["val"]["dice"]
-        console.print(f"val Dice {now:.6f} alone, {before:.6f} in the sweep")
+        console.print(f"val Dice {now:.6f} in a program of its own, {before:.6f} in the sweep")
 
 
 def _check(options: Options) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from optuna.trial import TrialState
 
-from tunevlseg_jax import artefacts, devices, planner, search
+from tunevlseg_jax import devices, planner, search
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.ledger import Claim, Ledger
@@ -183,15 +183,8 @@ class Sweeper:
         told = {"epochs": len(run.curve), "best_epoch": best}
         if best:
             told |= {f"val_{name}": value for name, value in run.curve[best - 1]["val"].items()}
-        self.write(self.trial_folder(run.number), slots, slot, run, best)
+        slots.save(self.trial_folder(run.number), slot, self.data)
         value = run.curve[best - 1]["val"][self.objective] if state == TrialState.COMPLETE else None
         self.ledger.finish(run.number, state, value, told)
         slots.take(slot)
         self.ended(run.number, state, told)
-
-    def write(self, folder: Path, slots: Slots, slot: int, run: Run, best: int) -> None:
-        """A trial's run folder."""
-        config = dataclasses.replace(run.config, workdir=str(folder))
-        scores = {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {}
-        card = artefacts.card(config, self.made.pretrained.sha256, self.made.image_size, self.data)
-        artefacts.save_trial(folder, config, run.curve, slots.best(slot), card | {"best_epoch": best, "scores": scores})
