@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,13 @@ def main() -> None:
     source = {"made by": "conversion.run", "run": output.portable(options.run), "sha256": model.sha256}
     output.write(folder, model, source, options.dtype)
     print(output.told(folder, model))
+    config, _, _ = artefacts.load_learnt(Path(options.run))
+    height, width = config.model.image_size or (0, 0)
+    if height != width:
+        print(
+            f"note: it was trained on images of {height}x{width} pixels, which a model folder can't tell: "
+            f"train with --model.image-size {height} {width}"
+        )
 
 
 def load(run: Path) -> Pretrained:
@@ -61,7 +69,9 @@ def load(run: Path) -> Pretrained:
     weights = {**base.weights, **trained}
     path = run / artefacts.LEARNT_FILE
     pretrained.check_shapes(weights, base.config, path)
-    return Pretrained(base.config, weights, base.tokenizer, sha256(path))
+    height, width = config.model.image_size or (base.config.image_size, base.config.image_size)
+    sizes = dataclasses.replace(base.config, image_size=height) if height == width else base.config
+    return Pretrained(sizes, weights, base.tokenizer, sha256(path))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def clipseg_sizes(tokenizer: Tokenizer) -> CLIPSegConfig:
 
 
 def cris_sizes(tokenizer: Tokenizer) -> CRISConfig:
-    """1.8 M parameters, for images of 128 pixels: the places of digits then fall together with the cells of C4."""
+    """0.9 M parameters, for images of 128 pixels: the places of digits then fall together with the cells of C4."""
     return CRISConfig(
         text=_text(tokenizer, width=48),
         vision=ResNetConfig(layers=(1, 2, 2, 1), width=8, embedding_width=96, image_size=128),

@@ -66,10 +66,13 @@ def unpickled(path: Path) -> dict[str, np.ndarray]:
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(x, torch.Tensor) for x in loaded.values()):
         raise UserError(f"can't read {path}: it is no dictionary of tensors, bare or under 'state_dict'")
-    return {
-        str(name): (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-        for name, tensor in loaded.items()
-    }
+    try:
+        return {
+            str(name): (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+            for name, tensor in loaded.items()
+        }
+    except (RuntimeError, TypeError) as error:  # a kind of tensor that numpy lacks
+        raise UserError(f"can't read {path}: {str(error).splitlines()[0]}") from error
 
 
 def import_torch(what: str) -> Any:

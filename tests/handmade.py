@@ -130,14 +130,14 @@ def evaluation(
     return path
 
 
-def study(folder: Path, states: Sequence[str]) -> Path:
-    """Writes what a sweep leaves beside its trials' folders, and returns the study's."""
+def study(folder: Path, states: Sequence[str], best: dict[str, Any] | None = None) -> Path:
+    """Writes what a sweep leaves beside its trials' folders, and returns the study's; `best` as in its summary."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "trials.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["trial", "state", "objective"])
         table.writerows([number, state, 0.5] for number, state in enumerate(states))
-    write_json(folder / "summary.json", {"study": folder.name, "trials": len(states), "best": None})
+    write_json(folder / "summary.json", {"study": folder.name, "trials": len(states), "best": best})
     return folder
 
 

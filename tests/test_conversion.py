@@ -205,6 +205,12 @@ def test_pickled_weights_give_the_same_model(source):
     pickled = pretrained.load(str(source))
     assert_same_models(pickled, safe)
     assert pickled.sha256 == sha256(source / "pytorch_model.bin")
+    learnable = {name: torch.nn.Parameter(torch.tensor(tensor)) for name, tensor in tensors.items()}
+    torch.save(learnable, source / "pytorch_model.bin")
+    assert_same_models(pretrained.load(str(source)), safe)
+    torch.save({"weight": torch.zeros(2, dtype=torch.float8_e4m3fn)}, source / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"can.t read .*pytorch_model\.bin: .*Float8"):
+        pretrained.load(str(source))
     half = {name: torch.tensor(tensor).bfloat16() for name, tensor in tensors.items()}
     torch.save(half, source / "pytorch_model.bin")
     weights = pretrained.load(str(source)).weights

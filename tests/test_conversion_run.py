@@ -46,10 +46,17 @@ def convert(monkeypatch, capsys) -> Callable[..., str]:
 
 
 def make_run(
-    folder: Path, base: Path, learnt: dict[str, np.ndarray], *, fresh: bool = False, digest: str | None = None
+    folder: Path,
+    base: Path,
+    learnt: dict[str, np.ndarray],
+    *,
+    fresh: bool = False,
+    digest: str | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Path:
     """What a run that ended leaves behind, as far as a conversion reads it."""
-    config = Config(model=Model(checkpoint=str(base), fresh=fresh), train=Train(tune="all" if fresh else "decoder"))
+    model = Model(checkpoint=str(base), fresh=fresh, image_size=size)
+    config = Config(model=model, train=Train(tune="all" if fresh else "decoder"))
     digest = ("" if fresh else sha256(base / "model.safetensors")) if digest is None else digest
     artefacts.save_learnt(folder, learnt, artefacts.card(config, digest, (64, 64), {}))
     write_json(folder / "config.json", schema.to_json(config))
@@ -79,6 +86,16 @@ def test_the_decoder_was_trained(base, tmp_path, convert):
     assert digest in told
     source = read_json(tmp_path / "ours" / "config.json")["source"]
     assert source == {"made by": "conversion.run", "run": "run", "sha256": digest}
+
+
+@pytest.mark.parametrize("size", [(96, 96), (96, 64)])
+def test_the_size_of_the_images_that_it_was_trained_on(base, tmp_path, convert, size):
+    model = pretrained.load(str(base))
+    run = make_run(tmp_path / "run", base, decoder_of(model), size=size)
+    told = convert("--run", run, "--output", tmp_path / "ours")
+    square = size[0] == size[1]
+    assert pretrained.load(str(tmp_path / "ours")).config.image_size == (96 if square else model.config.image_size)
+    assert ("--model.image-size 96 64" in told) != square
 
 
 def test_everything_was_trained_from_scratch(base, tmp_path, convert):

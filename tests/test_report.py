@@ -89,6 +89,7 @@ def test_the_tables_are_those_of_the_files_of_records(made, report):
     other = rows(made / "seed0" / "evaluations" / "scenes_xray_test_model.csv")
     expected = sum(float(record["dice"]) for record in other) / len(other)
     assert float(crossed["scenes/xray"]) == pytest.approx(expected, abs=1e-7)
+    assert "clipseg-tiny, CoOp, scenes/photo: 1 of its 2 runs tested on scenes/xray." in text
 
 
 def test_without_records_the_cards_scores_stand_and_say_so(made, report, tmp_path):
@@ -181,6 +182,12 @@ def test_words_are_told_missing_where_the_model_is_another(made):
     assert "seed0 and 1 more learnt: clipseg-tiny is not the model that it was trained on" in missing[0]
 
 
+def test_more_words_than_there_are(made):
+    table, _ = words.words(cells.choose(runs.gather(made)[0]), 400)
+    assert table is not None and table.head[-2:] == ("token 352", "distance 352")
+    assert {len(row.labels) for row in table.rows} == {len(table.head)}
+
+
 def test_the_command(made, tmp_path, monkeypatch, capsys):
     output = tmp_path / "report [bold]"
     (made / "broken").mkdir()
@@ -197,14 +204,19 @@ def test_the_command(made, tmp_path, monkeypatch, capsys):
     assert "broken" in (output / "report.md").read_text("utf-8").partition("## Skipped")[2]
     assert not (output / "report.html").exists()
     (output / "figures").mkdir()
-    earlier = [output / "table5.csv", output / "figures" / "examples_9_9.png"]
-    for path in earlier:
-        path.write_text("of an earlier report")
+    earlier = [output / "table5.csv", output / "figures" / "examples_9_9.png", output / "figures" / "examples_9_9.svg"]
+    own = output / "figures" / "curves.pdf"
+    for path in (*earlier, own):
+        path.write_text("made earlier")
+    with (output / "report.md").open("a") as text:
+        text.write("![Examples](figures/examples_9_9.png)\n")
     small.run(monkeypatch, command.main, "--runs", made, "--output", output)
     assert {path.name for path in output.iterdir()} == FILES
-    assert not any(path.exists() for path in earlier)
+    assert not any(path.exists() for path in earlier) and own.exists()
     shown = re.findall(r"!\[.*?\]\((.*?)\)", (output / "report.md").read_text("utf-8"))
     assert shown and all((output / path).is_file() for path in shown)
+    small.run(monkeypatch, command.main, "--runs", made, "--output", output, "--words", "0", "--no-page")
+    assert list((output / "figures").iterdir()) == [own]
 
 
 def test_without_what_draws_there_are_tables(made, tmp_path, monkeypatch, capsys):
@@ -227,6 +239,7 @@ def test_mistakes(tmp_path, monkeypatch, capsys):
         (("--runs", tmp_path / "empty"), "there is no run to report on in .*empty"),
         (("--runs", tmp_path / "foreign"), "there is no run .*foreign: .*there is no config.json"),
         (("--runs", tmp_path, "--output", tmp_path / "file"), "file is a file, not a folder for the report"),
+        (("--runs", tmp_path, "--output", tmp_path / "foreign"), "foreign is not empty, and no report"),
         (("--runs", tmp_path, "--words", "-1"), "words can't be -1"),
         (("--runs", tmp_path, "--samples", "3"), "samples can't be 3; it is 0, or 4 or more"),
         (("--runs", tmp_path, "--outptu", "x"), "did you mean --output"),

@@ -101,6 +101,16 @@ def test_a_command_makes_its_configuration_again(config, monkeypatch):
     assert dataclasses.replace(made, workdir=config.workdir) == config
 
 
+def test_a_configuration_that_cant_be_loaded_is_none_to_begin_from(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("config = Config(lerner=1)")
+    monkeypatch.setattr(again, "CONFIGS", tmp_path)
+    again._bases.cache_clear()
+    try:
+        assert again.command(Config()) is None
+    finally:
+        again._bases.cache_clear()
+
+
 def test_no_command_trains_the_model_as_it_is():
     assert again.command(Config(learner=ZeroShot())) is None
 

@@ -95,6 +95,26 @@ def test_a_sweeps_repetitions_do_not_vote(tmp_path):
     )
 
 
+def test_a_study_stands_with_the_trial_that_it_chose(tmp_path):
+    """By validation loss, say; the seeds of an earlier choice go with it. Beside other runs validation Dice decides."""
+    best = {"trial": 1, "chosen_by": "validation loss"}
+    study = handmade.study(tmp_path / "s", ["complete", "complete"], best)
+    write(study / "trials" / "000", rate(1e-3), None, val=0.6)
+    write(study / "trials" / "001", rate(1e-4), 0.9, val=0.55)
+    other = dataclasses.replace(rate(1e-3), train=dataclasses.replace(USUAL.train, seed=1))
+    write(study / "seeds" / "000-1", other, 0.3, val=0.6)
+    cells = chosen(tmp_path)
+    assert names(cells.by_key[COOP]) == ["001"] and cells.by_key[COOP].configurations == 2
+    (table, *_), _ = tables.tables(cells)
+    assert "of its study's trials the one chosen by validation loss." in " ".join(table.notes)
+    write(tmp_path / "alone", rate(1e-5), 0.2, val=0.58)
+    assert names(chosen(tmp_path).by_key[COOP]) == ["alone"]
+    shutil.rmtree(study / "trials" / "001")  # as where another machine keeps it
+    assert names(chosen(tmp_path).by_key[COOP]) == ["alone"]
+    shutil.rmtree(tmp_path / "alone")
+    assert names(chosen(tmp_path).by_key[COOP]) == ["000", "000-1"]
+
+
 def test_of_copies_one_counts(tmp_path):
     write(tmp_path / "a", USUAL, 0.5)
     shutil.copytree(tmp_path / "a", tmp_path / "b")

@@ -23,6 +23,7 @@ from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import VOID, Example, Record
 from tunevlseg_jax.data.records import WHOLE
 from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.report import runs
 
 quick_compilation = small.quick_compilation
 
@@ -213,6 +214,17 @@ def found_by(run: Path, example: Example, prompts: list[str]) -> np.ndarray:
     )
     height, width = example.maps()[0].shape
     return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in np.asarray(logits)])
+
+
+def test_evaluating_with_other_prompts_stays_apart(run, monkeypatch):
+    own, _, _ = scored(monkeypatch, run, "streets_test_model")
+    other, rows, _ = scored(monkeypatch, run, "streets_test_model_prompt2", "--data.prompt-index", "2")
+    assert (own["prompt_index"], other["prompt_index"]) == (1, 2)
+    assert rows[0]["prompt"] == next(record for example in TEST for record in example.records).prompts[2][0]
+    assert json.loads((run / "evaluations" / "streets_test_model.json").read_text(encoding="utf-8")) == own
+    (gathered,), skipped = runs.gather(run)
+    assert not [one for one in skipped if "streets_test_model" in one.path.name]
+    assert gathered.own_test is not None and gathered.own_test.data_sha256 == own["data_sha256"]
 
 
 def test_evaluating_images_of_unequal_sizes(run, monkeypatch, capsys):

@@ -67,11 +67,14 @@ def evaluate(
         found = sets.originals(data, records.split, complete=ask_absent)
     scored = (scoring.every_class if ask_absent else scoring.own)(made, learnt, split, found)
     name = f"{data.name.replace('/', '_')}_{records.split}_{resolution}"
-    name += f"_{data.protocol}" * (data.protocol != "paper") + "_every_class" * ask_absent
+    name += f"_{data.protocol}" * (data.protocol != "paper")
+    name += f"_prompt{data.prompt_index}" * (data.prompt_index != made.config.data.prompt_index)
+    name += "_every_class" * ask_absent
     size = _sizes(scored.sizes)
     rows = _by_class(records.classes, scored)
     scores = samples.summary(scored.samples) | _of_all_classes(scored, rows)
-    told = {"run": run, "data": data.name, "protocol": data.protocol, "split": records.split}
+    told = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
+    told |= {"split": records.split}
     told |= {"data_sha256": records.fingerprint(), "size": size, "threshold": 0.5, "empty_masks": samples.POLICIES}
     write_csv(folder / f"{name}.csv", [dataclasses.asdict(sample) for sample in scored.samples])
     write_csv(folder / f"{name}_classes.csv", rows)

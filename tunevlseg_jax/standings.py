@@ -110,7 +110,9 @@ def write(
         "best": None,
     }
     if best is not None:
-        summary["best"] = {"trial": best.number, "objective": best.value, "params": best.params, "runs": list(runs)}
+        objective = "validation loss" if ledger.direction == "minimize" else "validation Dice"
+        summary["best"] = {"trial": best.number, "chosen_by": objective, "objective": best.value}
+        summary["best"] |= {"params": best.params, "runs": list(runs)}
         summary["best"]["mean"] = over_seeds(runs, statistics.fmean)
         if len(runs) > 1:
             summary["best"]["std"] = over_seeds(runs, statistics.stdev)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Options:
 
     Attributes:
       runs: folder of runs and studies, at any depth.
-      output: folder for the report; files of an earlier one are replaced.
+      output: folder for the report; it must be empty, or hold an earlier one, which is replaced.
       words: how many of the nearest words to tell of each learnt context vector; 0 for none, without loading models.
       samples: how many test records of each data set to look at, in figures and on the page; 0 for none, without
         loading models and data.
@@ -62,6 +63,9 @@ def report(options: Options, console: Console) -> Cells:
     output = Path(options.output)
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file, not a folder for the report; choose another --output")
+    is_report = any((output / name).is_file() for name in (CELLS_FILE, REPORT_FILE))
+    if output.exists() and any(output.iterdir()) and not is_report:
+        raise UserError(f"{output} is not empty, and no report; choose another --output")
     if options.words < 0:
         raise UserError(f"words can't be {options.words}")
     if options.samples and options.samples < FEWEST_SAMPLES:
@@ -80,12 +84,12 @@ def report(options: Options, console: Console) -> Cells:
         made += [near] if near is not None else []
         missing += unread
     left_out = [*skipped, *cells.left_out]
+    write_csv(output / CELLS_FILE, _cell_rows(cells))  # first: by it a report is known
     with writing(output):  # nothing of an earlier report may stand beside this one's
-        for name in (PAGE_FILE, *(f"{table}.csv" for table in (*tables.NAMES, words.NAME))):
+        for name in (PAGE_FILE, *(f"{table}.csv" for table in (*tables.NAMES, words.NAME)), *_figures(output)):
             (output / name).unlink(missing_ok=True)
     for table in made:
         write_csv(output / f"{table.name}.csv", markup.csv_rows(table))
-    write_csv(output / CELLS_FILE, _cell_rows(cells))
     _write(output / LATEX_FILE, markup.document(made))
     drawn = _draw(options, console, found, cells, made, missing, left_out) if options.page else None
     _write(output / REPORT_FILE, _markdown(options, found, cells, made, missing, left_out, drawn))
@@ -128,9 +132,6 @@ def _draw(
     with console.status("drawing") as status:
         drawn = gallery.hang(found, cells, options.samples, status.update)
         status.update("writing figures and page")
-        with writing(output):
-            for path in (path for name in gallery.NAMES for path in (output / FIGURES).glob(f"{name}.*")):
-                path.unlink()
         for figure in drawn.figures:
             style.write(figure, output / FIGURES)
         content = page.Content(
@@ -147,6 +148,13 @@ def _draw(
         )
         page.write(output / PAGE_FILE, content)
     return drawn
+
+
+def _figures(output: Path) -> list[str]:
+    """The files of an earlier report's figures, as it shows them."""
+    path = output / REPORT_FILE
+    names = re.findall(rf"\]\({FIGURES}/([\w.-]+)\.png\)", path.read_text(encoding="utf-8")) if path.exists() else []
+    return [f"{FIGURES}/{name}{suffix}" for name in names for suffix in (".png", ".svg")]
 
 
 def _cell_rows(cells: Cells) -> list[dict[str, object]]:
@@ -194,7 +202,9 @@ def _markdown(
 
 
 def _count(found: Sequence[Run], cells: Cells) -> str:
-    return f"{_counted(len(found), 'run')} in {_counted(len(cells.by_key), 'cell')}"
+    """How many runs there are to compare, and in how many cells."""
+    number = len({run.folder for run in found} - {one.path for one in cells.left_out})
+    return f"{_counted(number, 'run')} in {_counted(len(cells.by_key), 'cell')}"
 
 
 def _counted(number: int, word: str) -> str:

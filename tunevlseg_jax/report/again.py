@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Mapping
 from functools import cache
@@ -11,6 +12,7 @@ from typing import Any
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax import schema
 from tunevlseg_jax.config import Config
+from tunevlseg_jax.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 """The configurations of a clone; an installed package comes without."""
@@ -50,12 +52,13 @@ def _kind(fields: Mapping[str, Any]) -> list[Any]:
 
 @cache
 def _bases() -> dict[str, dict[str, Any]]:
-    """The fields of each configuration of the project, by its file's name."""
-    return {
-        path.name: schema.flat(schema.to_json(configuration.load(str(path))))
-        for path in sorted(CONFIGS.glob("*.py"))
-        if _defines_run(path)
-    }
+    """The fields of each configuration of the project, by its file's name; one that can't be loaded is passed over."""
+    found = {}
+    for path in sorted(CONFIGS.glob("*.py")):
+        if _defines_run(path):
+            with contextlib.suppress(UserError):
+                found[path.name] = schema.flat(schema.to_json(configuration.load(str(path))))
+    return found
 
 
 def _defines_run(path: Path) -> bool:

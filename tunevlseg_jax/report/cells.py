@@ -6,9 +6,10 @@ figure shows comes from them:
 1. Like with like. The runs of a data set differ in nothing that decides what a score means: protocol, shots and kind of
    prompts throughout the data set, and for each model also image size and the fingerprints of the records. Where there
    are several such conditions, the one that most cells have stands, and the runs of the others are left out, by name.
-2. Selection by validation. Of a cell's configurations (seed and whereabouts aside) the one with the highest validation
-   Dice of the best epoch stands, as a mean over its runs. Repetitions of a sweep's best trial with other seeds don't
-   vote: they would count against the trial that was chosen because its own seed was lucky.
+2. Selection by validation. A study stands with the trial that its search chose. Of a cell's configurations (seed and
+   whereabouts aside) the one with the highest validation Dice of the best epoch stands, as a mean over its runs.
+   Repetitions of a sweep's best trial with other seeds don't vote: they would count against the trial that was chosen
+   because its own seed was lucky.
 3. Every seed counts. The cell's scores are means over the seeds of that configuration, on the test split: from each
    run's own evaluation of its records at the model's size, or where there is none from the card.
 """
@@ -153,7 +154,8 @@ def choose(runs: Iterable[Run]) -> Cells:
     for place, configurations in cells.items():
         for members in configurations.values():
             copies += _without_copies(members)
-        best = max(configurations.values(), key=_validation)
+        standing = [members for members in configurations.values() if not all(run.passed_over for run in members)]
+        best = max(standing or configurations.values(), key=_validation)
         by_seed = sorted(best, key=lambda run: run.config.train.seed)
         by_key[place] = Cell(place, tuple(by_seed), len(configurations), condition(by_seed[0]))
     return Cells(by_key, [*others, *copies])

@@ -40,6 +40,8 @@ def cross(cells: Cells) -> Table | None:
                 fitting = [one for one in given if one.data_sha256 == records[key.model, name]]
                 if len(fitting) < len(given):
                     notes.append(f"{headings.place(key)}: an evaluation on {name} is of other records, and left out.")
+                if 0 < len(fitting) < (runs := len(cells.by_key[key].runs)):
+                    notes.append(f"{headings.place(key)}: {len(fitting)} of its {runs} runs tested on {name}.")
                 elsewhere = Entry.of_score(summary([one.scores["dice"] for one in fitting]))
                 entries.append(scores.entry(cells.by_key[key], "dice") if name == key.data else elsewhere)
             lines.append(Row((*scores.labels(row), key.data), tuple(entries), ruled=bool(lines) and not number))

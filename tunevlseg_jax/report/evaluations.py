@@ -170,8 +170,9 @@ def _agree(told: Any, value: float | None) -> bool:
 def _resolution(path: Path, told: Mapping[str, Any], every_class: bool) -> Literal["model", "original"]:
     """At which size it scored, which the file's name alone tells."""
     start = f"{told['data'].replace('/', '_')}_{told['split']}_"
-    end = f"_{told['protocol']}" * (told["protocol"] != "paper") + "_every_class" * every_class
+    protocol = f"_{told['protocol']}" * (told["protocol"] != "paper")
     for resolution in ("model", "original"):
-        if path.stem == f"{start}{resolution}{end}":
-            return resolution
+        for prompts in ("", f"_prompt{told.get('prompt_index')}"):  # the run's own, or another kind
+            if path.stem == f"{start}{resolution}{protocol}{prompts}{'_every_class' * every_class}":
+                return resolution
     raise UserError(f"{path.name} tells of {told['data']}, {told['split']}, which is not what it is called")

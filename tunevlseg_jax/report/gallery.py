@@ -20,9 +20,6 @@ from tunevlseg_jax.report.figures.trends import AXES, trend
 from tunevlseg_jax.report.pictures import Found
 from tunevlseg_jax.report.runs import Run
 
-NAMES = (*(axis.name for axis in AXES), "curves", "parameters", "importance", "examples_*", "embeddings_*")
-"""Patterns of the names of all figures that there may be."""
-
 
 @dataclass(frozen=True)
 class Gallery:

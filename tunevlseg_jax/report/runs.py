@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tunevlseg_jax import standings
 from tunevlseg_jax.config import Config
@@ -20,8 +20,6 @@ from tunevlseg_jax.report import evaluations, run_folder
 from tunevlseg_jax.report.evaluations import Evaluation
 
 Role = Literal["run", "trial", "seed"]
-Ends = tuple[Mapping[int, str], str]
-"""How the trials of a study ended, by number, and why that can't be told where it can't."""
 
 EVALUATIONS = "evaluations"
 PARTS = ("checkpoints", "tensorboard", EVALUATIONS)
@@ -29,6 +27,22 @@ PARTS = ("checkpoints", "tensorboard", EVALUATIONS)
 APART = 0.02
 """By how much the test Dice of a run's card and of its evaluation may differ, say through another precision; with more
 between them they are taken to be of different weights."""
+
+
+class Search(NamedTuple):
+    """What a study's files tell of its search.
+
+    Attributes:
+      states: how each trial ended, by number.
+      unknown: why that can't be told, where it can't.
+      best: number of the trial that it chose; None where that isn't told.
+      chosen_by: what it chose it by.
+    """
+
+    states: Mapping[int, str]
+    unknown: str = ""
+    best: int | None = None
+    chosen_by: str = "validation Dice"
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,7 @@ class Run:
       role: by where it lies: a study's trial (STUDY/trials/NNN), its best trial again with another seed
         (STUDY/seeds/NNN-SEED), or a run by itself.
       study: folder of the study that it belongs to.
+      search: of that study.
       config: what it was asked for.
       card: see `artefacts.card`.
       curve: the lines of metrics.jsonl, one an epoch; empty for a zero-shot run.
@@ -50,6 +65,7 @@ class Run:
     folder: Path
     role: Role
     study: Path | None
+    search: Search | None
     config: Config
     card: Mapping[str, Any]
     curve: Sequence[Mapping[str, Any]]
@@ -60,6 +76,12 @@ class Run:
     def zero_shot(self) -> bool:
         """Whether this is the model as it is, with nothing learnt."""
         return run_folder.zero_shot(self.config)
+
+    @property
+    def passed_over(self) -> bool:
+        """Whether this is a trial, or one again with another seed, and its study chose another trial."""
+        best = None if self.search is None else self.search.best
+        return best is not None and best != int(self.folder.name.partition("-")[0])
 
     @property
     def validation(self) -> float:
@@ -100,7 +122,7 @@ def gather(root: Path) -> tuple[list[Run], list[Skipped]]:
         raise UserError(f"{root} is a file, not a folder of runs" if root.exists() else f"there is no folder {root}")
     runs: list[Run] = []
     skipped: list[Skipped] = []
-    ends = cache(_ends)
+    searched = cache(_searched)
     for place, names, files in os.walk(root, onerror=_raise):
         path = Path(place)
         names[:] = sorted(name for name in names if not name.startswith(".") and not _is_replays(path / name))
@@ -108,7 +130,7 @@ def gather(root: Path) -> tuple[list[Run], list[Skipped]]:
             continue
         names[:] = [name for name in names if name not in PARTS]
         try:
-            run, unread = _run(path, ends)
+            run, unread = _run(path, searched)
         except UserError as error:
             skipped.append(_skipped(path, error))
         else:
@@ -117,7 +139,7 @@ def gather(root: Path) -> tuple[list[Run], list[Skipped]]:
     return runs, skipped
 
 
-def _run(path: Path, ends: Callable[[Path], Ends]) -> tuple[Run, list[Skipped]]:
+def _run(path: Path, searched: Callable[[Path], Search]) -> tuple[Run, list[Skipped]]:
     """A run with the evaluations that count, and the others.
 
     Raises:
@@ -125,8 +147,9 @@ def _run(path: Path, ends: Callable[[Path], Ends]) -> tuple[Run, list[Skipped]]:
     """
     role, study = _place(path)
     config = run_folder.settings(path)
-    if role == "trial" and study is not None:
-        _check_end(int(path.name), *ends(study))
+    search = None if study is None else searched(study)
+    if role == "trial" and search is not None:
+        _check_end(int(path.name), search)
     card = run_folder.card(path, config)
     curve = run_folder.curve(path, config, card.get("best_epoch"))
     run_folder.check_learnt(path, config)
@@ -139,7 +162,7 @@ def _run(path: Path, ends: Callable[[Path], Ends]) -> tuple[Run, list[Skipped]]:
             unread.append(_skipped(file, error))
         else:
             found.append(evaluation)
-    return Run(path, role, study, config, card, curve, card["scores"]["tuned"], tuple(found)), unread
+    return Run(path, role, study, search, config, card, curve, card["scores"]["tuned"], tuple(found)), unread
 
 
 def _place(path: Path) -> tuple[Role, Path | None]:
@@ -155,27 +178,31 @@ def _is_replays(path: Path) -> bool:
     return path.name == "replays" and (path.parent / "trials").is_dir()
 
 
-def _ends(study: Path) -> Ends:
-    """Reads how the trials of a study ended."""
+def _searched(study: Path) -> Search:
+    """Reads how the trials of a study ended, and which of them it chose."""
     try:
-        number = read_object(study / standings.SUMMARY_FILE).get("trials")
+        summary = read_object(study / standings.SUMMARY_FILE)
         text = (study / standings.TRIALS_FILE).read_bytes().decode("utf-8")
     except (UserError, OSError, ValueError):
-        return {}, "the search of its study hasn't ended; the sweep's command, given again, goes on with it"
+        return Search({}, "the search of its study hasn't ended; the sweep's command, given again, goes on with it")
     try:
         states = {int(row["trial"]): row["state"] for row in csv.DictReader(text.splitlines(), strict=True)}
     except (csv.Error, ValueError, KeyError, TypeError):
         states = {}
-    if len(states) != number or not text.endswith("\n"):
-        return {}, f"{standings.TRIALS_FILE} of its study is broken; the sweep's command, given again, writes it anew"
-    return states, ""
+    if len(states) != summary.get("trials") or not text.endswith("\n"):
+        broken = f"{standings.TRIALS_FILE} of its study is broken; the sweep's command, given again, writes it anew"
+        return Search({}, broken)
+    best = summary.get("best")
+    if not isinstance(best, dict) or type(best.get("trial")) is not int:
+        return Search(states)
+    return Search(states, best=best["trial"], chosen_by=str(best.get("chosen_by", "validation Dice")))
 
 
-def _check_end(number: int, states: Mapping[int, str], unknown: str) -> None:
+def _check_end(number: int, search: Search) -> None:
     """Raises a UserError unless a trial was trained to its end."""
-    if unknown:
-        raise UserError(unknown)
-    match states.get(number):
+    if search.unknown:
+        raise UserError(search.unknown)
+    match search.states.get(number):
         case "complete":
             return
         case "pruned":

@@ -105,6 +105,9 @@ def _notes(rows: Sequence[Row], used: Sequence[Cell]) -> list[str]:
     if any(entry.sign == CARD for entry in entries):
         notes.append(f"{CARD}: from the card of a run without an evaluation of its test records to recompute it from.")
     for cell in used:
+        otherwise = {run.search.chosen_by for run in cell.runs if run.search is not None} - {"validation Dice"}
+        if otherwise:
+            notes.append(f"{headings.place(cell.key)}: of its study's trials the one chosen by {', '.join(otherwise)}.")
         if cell.untested:
             folders = ", ".join(str(run.folder) for run in cell.untested)
             count = f"{len(cell.untested)} of the {len(cell.runs)} runs that stand for it have"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
@@ -61,8 +62,10 @@ def words(cells: Cells, number: int) -> tuple[Table | None, list[str]]:
     missing = [f"Words near what {_told(of)} learnt: {reason}." for reason, of in unread.items()]
     if not rows:
         return None, missing or ["Words near learnt prompts: not made, as no run's learner prompts the text tower."]
+    width = max(len(row.labels) for row in rows)
     told = [text for place in range(1, number + 1) for text in (f"token {place}", f"distance {place}")]
-    return Table(NAME, "Words near learnt prompts", CAPTION, (*HEAD, *told), (), tuple(rows)), missing
+    rows = [dataclasses.replace(row, labels=(*row.labels, *[""] * (width - len(row.labels)))) for row in rows]
+    return Table(NAME, "Words near learnt prompts", CAPTION, (*HEAD, *told)[:width], (), tuple(rows)), missing
 
 
 def nearest(run: Run, model: Pretrained, number: int) -> list[list[tuple[str, float]]]:
