@@ -89,8 +89,8 @@ class Folder:
         relative to the source, masks binary.
       fractions: of train, val and test, where images don't tell their split; groups stay together.
       seed: of that split.
-      threshold: grey value above which a binary mask's pixel belongs to the object; None for the middle, and only if
-        the mask has two values or is JPEG.
+      threshold: grey value above which a binary mask's pixel belongs to the object. None: of two values the larger is
+        the object, and lossy files such as JPEG are cut in the middle; so are shades in medvlsm's layout.
       test_is_val: for sets that have no test split: evaluate on val.
     """
 
@@ -199,7 +199,7 @@ def own_items(options: Folder, source: Source) -> tuple[str, list[Item]]:
     images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
     if options.images is None and options.masks is None:
         if (place := medvlsm.folder(source)) is not None:
-            return f"medvlsm's, {place or '.'}", list(medvlsm.items(source, place))
+            return f"medvlsm's, {place or '.'}", list(medvlsm.items(source, place, options.threshold))
         if any(source.find(matching.pattern(matching.CLASS_TREE[1]))):
             images, masks = matching.CLASS_TREE
     classes = None if options.classes is None else tables.classes(options.classes)
