@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -348,6 +350,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "--prompt x",
         r"two images have the same name: images/c\.bmp and images/c\.jpg",
     ),
+    "no UTF-8": (
+        lambda at: (at / "images/c.jpg").rename(at / "images" / os.fsdecode(b"K\xf6ln.jpg")),
+        "--prompt x",
+        r"the file name 'images/K\\udcf6ln\.jpg' isn't UTF-8; rename it",
+    ),
     "no prompt": (lambda at: None, "", "binary masks need --prompt"),
     "empty prompt": (lambda at: None, "--prompt ''", "--prompt is empty"),
     "no source": (lambda at: None, "--prompt x --images pictures/{name}", r"no image that fits .*pictures/\{name\}"),
@@ -373,6 +380,16 @@ def fails(monkeypatch, capsys, says: str, *arguments: object) -> None:
         small.run(monkeypatch, prepare.main, *arguments)
     assert stop.value.code == 2
     one_line(capsys.readouterr().err, says)
+
+
+def test_two_sources_with_the_same_names_are_one_line(monkeypatch, capsys, source, tmp_path):
+    other = shutil.copytree(source, tmp_path / "other")
+    save(other / "images" / "c.jpg", photo(np.random.default_rng(1), (40, 16)))
+    (source / "masks" / "c.png").unlink()
+    arguments = ["--name", "mine", "--source", source, other, "--output", tmp_path / "data", "--prompt", "x"]
+    says = r"source, .*other has different files called images/c\.jpg; keep each in a folder of its own below one"
+    fails(monkeypatch, capsys, says, "folder", *arguments)
+    assert not list((tmp_path / "data").glob("*"))
 
 
 COLUMNS = {"image": "images/c.jpg", "mask": "masks/c.png", "prompt": "x"}
