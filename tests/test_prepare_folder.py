@@ -387,7 +387,7 @@ def test_two_sources_with_the_same_names_are_one_line(monkeypatch, capsys, sourc
     save(other / "images" / "c.jpg", photo(np.random.default_rng(1), (40, 16)))
     (source / "masks" / "c.png").unlink()
     arguments = ["--name", "mine", "--source", source, other, "--output", tmp_path / "data", "--prompt", "x"]
-    says = r"source, .*other has different files called images/c\.jpg; keep each in a folder of its own below one"
+    says = r"source, .*other has different files called images/c\.jpg; keep them unpacked, each in a folder"
     fails(monkeypatch, capsys, says, "folder", *arguments)
     assert not list((tmp_path / "data").glob("*"))
 

@@ -65,7 +65,10 @@ def test_files_of_two_sources_with_one_path_must_be_the_same(tmp_path):
             source = Source(paths, tmp_path / "unpacked")
             assert source.names == ("README", "images/1.jpg", "images/3.jpg", "masks/3.png")
             assert source.read("images/1.jpg") == b"one" and source.read("masks/3.png") == b""
-            with pytest.raises(UserError, match=r"different files called images/3\.jpg; keep each in a folder of its"):
+            with pytest.raises(
+                UserError,
+                match=r"different files called images/3\.jpg; keep them unpacked, each in a folder of its own",
+            ):
                 source.read("images/3.jpg")
 
 

@@ -73,7 +73,8 @@ class Folder:
 
     Attributes:
       name: of the set: letters, digits and underscores.
-      source: folders, zip or tar files; a folder's zip and tar files count as if unpacked.
+      source: folders, zip or tar files; a folder's zip and tar files count as if unpacked. What has the same path in
+        several must be the same file.
       output: the data folder; the set is written to OUTPUT/NAME.
       images: pattern of the image files, from any folder on. {name} is what images and masks have in common, {group}
         the patient or video, {split} a folder such as train, * anything. Without a suffix any image format fits.

@@ -92,7 +92,8 @@ class Source:
             raise UserError(f"can't read {name} in {self}: {error}") from error
         if any(other != data for other in others):
             raise UserError(
-                f"{self} has different files called {name}; keep each in a folder of its own below one --source"
+                f"{self} has different files called {name}; keep them unpacked, each in a folder of its own below one "
+                "--source"
             )
         return data
 
