@@ -14,6 +14,8 @@ import small
 
 from tunevlseg_jax import prepare
 from tunevlseg_jax.data import prepared
+from tunevlseg_jax.data.audit import alike
+from tunevlseg_jax.data.audit.look import looks
 from tunevlseg_jax.data.builders.base import write
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import Example, Record
@@ -155,6 +157,21 @@ def test_numbers_alone_make_no_video(monkeypatch, tmp_path):
     images = [example(f"ISIC_{number:04d}", field(number)) for number in range(30)]
     write(tmp_path, "mine", {"train": images[::2], "val": images[1::4], "test": images[3::4]}, "a test")
     assert audit(monkeypatch, tmp_path)[:2] == (0, set())
+
+
+def test_neighbours_do_not_hang_on_the_order_of_the_images():
+    """The clean splits and the audit of them see the same images in other orders."""
+    rng = np.random.default_rng(0)
+    levels = {}
+    for number in range(50):  # pairs of frames that differ by nothing up to as much as any two
+        levels[f"{3 * number}"] = int(rng.integers(0, 128))
+        levels[f"{3 * number + 1}"] = levels[f"{3 * number}"] + number
+    seen = list(looks("train", [example(name, np.full((*SIZE, 3), level, np.uint8)) for name, level in levels.items()]))
+    found = set()
+    for seed in range(20):
+        order = [seen[number] for number in np.random.default_rng(seed).permutation(len(seen))]
+        found.add(frozenset((order[one].id, order[other].id) for one, other in alike.neighbours(order)))
+    assert len(found) == 1 and found != {frozenset()}
 
 
 def test_clean_splits_keep_their_sizes_where_groups_allow(monkeypatch, tmp_path):

@@ -209,7 +209,7 @@ class Named(Source):
 
     def __init__(self, names: Iterable[str], data: bytes):
         self.paths = ()
-        self._readers = {name: lambda: data for name in names}
+        self._readers = {name: [lambda: data] for name in names}
 
 
 def downloaded(name: str, image: str, mask: str) -> tuple[str, ...]:
@@ -244,7 +244,7 @@ def test_real_annotations_give_the_counts_of_the_paper(name, tmp_path):
             finding = row.mask.partition(".")[0].removeprefix(f"{key}_").replace("_", " ").title()
             masks.setdefault(key, {})[finding] = {"size": [4, 4], "counts": [3, 13]}
         source = Named(files, picture)
-        source._readers["CheXlocalize/gt_segmentations_val.json"] = lambda: json.dumps(masks).encode()
+        source._readers["CheXlocalize/gt_segmentations_val.json"] = [lambda: json.dumps(masks).encode()]
     else:
         source = Named({file for row in rows for file in downloaded(name, row.image, row.mask)}, picture)
     builder = PUBLIC[name](tmp_path, source, data, 0, lambda _, items: items)

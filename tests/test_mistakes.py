@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import resource
 import shutil
@@ -304,6 +305,13 @@ def test_predicting_from_nothing(fails, tmp_path):
         (("--image", image, "--prompt", "seven", "--imag", image), "--imag.*did you mean --image"),
     ):
         fails(prediction.main, *run, *options, says=says, leaves=(output,))
+
+
+def test_a_name_that_is_not_utf8(fails, tmp_path):
+    image, output = picture(tmp_path / "images", os.fsdecode(b"K\xf6ln.png")), tmp_path / "masks"
+    for given in (image, image.parent):
+        options = "--run", small.finished(), "--image", given, "--prompt", "seven", "--output", output
+        fails(prediction.main, *options, says=r"K\\udcf6ln\.png' isn't UTF-8; rename it", leaves=(output,))
 
 
 def test_a_mask_that_was_not_predicted_stays(fails, tmp_path):

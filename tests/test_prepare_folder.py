@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +19,8 @@ from PIL import Image
 from test_mistakes import one_line
 
 from tunevlseg_jax import prepare
-from tunevlseg_jax.data import prepared
+from tunevlseg_jax.data import encodings, prepared
+from tunevlseg_jax.data.audit.look import looks
 from tunevlseg_jax.data.prepared import VOID, Example
 
 Run = Callable[..., dict[str, Example]]
@@ -215,6 +220,62 @@ def test_medvlsm_folders(run, tmp_path, capsys):
         assert example.records[0].prompts == {0: ("",), 1: ("part 1", "part"), 2: ("left part 1",)}
 
 
+def medvlsm_set(root: Path, mask: np.ndarray) -> None:
+    """A set of one image in medvlsm's layout."""
+    save(root / "images" / "a.png", photo(np.random.default_rng(0), mask.shape[:2]))
+    save(root / "masks" / "a.png", mask)
+    (root / "anns").mkdir()
+    row = {"img_name": "a.png", "mask_name": "a.png", "prompts": {"p1": "x"}}
+    (root / "anns" / "train.json").write_text(json.dumps([row]))
+
+
+def test_shades_in_medvlsm_folders_are_cut(run, tmp_path):
+    """In the middle, as public masks with soft edges need, or at --threshold."""
+    medvlsm_set(tmp_path / "source", np.arange(256, dtype=np.uint8).reshape(16, 16))
+    for options, marked in (((), 128), (("--threshold", 15), 240)):
+        (example,) = run(*options).values()
+        assert int(example.maps()[0].sum()) == marked
+
+
+def test_labels_in_medvlsm_folders_are_refused(monkeypatch, capsys, tmp_path):
+    medvlsm_set(tmp_path / "source", np.arange(256, dtype=np.uint8).reshape(16, 16) % 3)
+    arguments = ["--name", "mine", "--source", tmp_path / "source", "--output", tmp_path / "data"]
+    says = r"mask masks/a\.png has values up to 2, none above 127.*white on black.*--threshold"
+    fails(monkeypatch, capsys, says, "folder", *arguments)
+
+
+@pytest.mark.parametrize("value", [1, 2, 15, 100, 128, 255, 4095, 65535])
+def test_of_two_values_the_larger_is_the_object(value):
+    """A label of a drawing program, a palette's index, a percentage, 12 bits in 16."""
+    mask = blob(np.random.default_rng(0))
+    for low in (0, value - 1):
+        file = io.BytesIO()
+        Image.fromarray(np.where(mask, value, low).astype(np.uint8 if value < 256 else np.uint16)).save(file, "PNG")
+        for decode in (encodings.binary, encodings.two_valued):
+            np.testing.assert_array_equal(decode(file.getvalue(), "mask"), mask)
+
+
+def test_photographs_that_say_in_doubtful_ways_how_they_are_turned(run, source):
+    """Broken EXIF and an orientation in XMP, which OpenCV passes over: the mask has the size of what it decodes."""
+    rng = np.random.default_rng(0)
+    for path in (*source.glob("images/*"), *source.glob("masks/*")):
+        path.unlink()
+    broken = b"Exif\0\0" + bytes(16)
+    xmp = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+        <rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
+    options: dict[str, dict[str, Any]] = {
+        "a.jpg": {"exif": broken, "dpi": (72, 72)},
+        "b.png": {"exif": broken},
+        "c.jpg": {"xmp": xmp},
+    }
+    for name, said in options.items():
+        Image.fromarray(photo(rng, (16, 40))).save(source / "images" / name, **said)
+        save(source / "masks" / f"{name[0]}.png", blob(rng, (16, 40)))
+    found = run("--prompt", "x", "--fractions", 1, 0, 0)
+    assert [example.rgb().shape for example in found.values()] == [(16, 40, 3)] * 3
+    assert all(not look.faults for look in looks("train", found.values()))
+
+
 def test_grey_alpha_and_turned_photographs(run, source):
     """Photographs that EXIF turns, whose masks are upright; grey, deep and RGBA images; 1-bit and alpha masks."""
     rng = np.random.default_rng(0)
@@ -248,6 +309,13 @@ def half(source: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
+def painted(source: Path, *colours: tuple[int, ...]) -> None:
+    """A mask of two colours."""
+    save(
+        source / "masks" / "c.png", np.asarray(colours, np.uint8)[blob(np.random.default_rng(0), (40, 16)).astype(int)]
+    )
+
+
 MISTAKES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "missing mask": (lambda at: (at / "masks/c.png").unlink(), "--prompt x", r"images/c\.jpg has no mask"),
     "missing image": (lambda at: (at / "images/c.jpg").unlink(), "--prompt x", r"1 masks have no image.*masks/c\.png"),
@@ -259,6 +327,19 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "corrupt JPEG": (half, "--prompt x", r"can't decode images/c\.jpg"),
     "no image": (lambda at: (at / "masks/c.png").write_text("?"), "--prompt x", r"can't decode masks/c\.png"),
     "shades": (shades, "--prompt x", r"mask masks/c\.png has 256 values.*--encoding.*--threshold"),
+    "equally bright colours": (
+        lambda at: painted(at, (255, 255, 255), RED),
+        "--prompt x",
+        r"mask masks/c\.png has colours that are equally bright.*--encoding colour with --classes.*white on black",
+    ),
+    "equally bright colours, cut": (lambda at: painted(at, (0, 255, 0), RED), "--prompt x --threshold 9", "bright"),
+    "white on transparent white": (
+        lambda at: painted(at, (255, 255, 255, 0), (255, 255, 255, 255)),
+        "--prompt x",
+        r"mask masks/c\.png is of one colour and shows its object by transparency alone; save it without",
+    ),
+    "black on transparent black": (lambda at: painted(at, (0, 0, 0, 0), (0, 0, 0, 255)), "--prompt x", "transparency"),
+    "grey on transparent grey": (lambda at: painted(at, (9, 0), (9, 255)), "--prompt x", "transparency"),
     "two masks": (
         lambda at: save(at / "masks/c.bmp", np.zeros((40, 16), np.uint8)),
         "--prompt x",
@@ -268,6 +349,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         lambda at: save(at / "images/c.bmp", np.zeros((40, 16), np.uint8)),
         "--prompt x",
         r"two images have the same name: images/c\.bmp and images/c\.jpg",
+    ),
+    "no UTF-8": (
+        lambda at: (at / "images/c.jpg").rename(at / "images" / os.fsdecode(b"K\xf6ln.jpg")),
+        "--prompt x",
+        r"the file name 'images/K\\udcf6ln\.jpg' isn't UTF-8; rename it",
     ),
     "no prompt": (lambda at: None, "", "binary masks need --prompt"),
     "empty prompt": (lambda at: None, "--prompt ''", "--prompt is empty"),
@@ -294,6 +380,16 @@ def fails(monkeypatch, capsys, says: str, *arguments: object) -> None:
         small.run(monkeypatch, prepare.main, *arguments)
     assert stop.value.code == 2
     one_line(capsys.readouterr().err, says)
+
+
+def test_two_sources_with_the_same_names_are_one_line(monkeypatch, capsys, source, tmp_path):
+    other = shutil.copytree(source, tmp_path / "other")
+    save(other / "images" / "c.jpg", photo(np.random.default_rng(1), (40, 16)))
+    (source / "masks" / "c.png").unlink()
+    arguments = ["--name", "mine", "--source", source, other, "--output", tmp_path / "data", "--prompt", "x"]
+    says = r"source, .*other has different files called images/c\.jpg; keep them unpacked, each in a folder"
+    fails(monkeypatch, capsys, says, "folder", *arguments)
+    assert not list((tmp_path / "data").glob("*"))
 
 
 COLUMNS = {"image": "images/c.jpg", "mask": "masks/c.png", "prompt": "x"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 import tarfile
 import zipfile
@@ -19,6 +20,7 @@ JUNK = {"set/.DS_Store": b"", "__MACOSX/set/images/._2.jpg": b"", "set/images/Th
 
 def write(path: Path, files: dict[str, bytes] = FILES) -> Path:
     """A folder, zip or tar file of these files, by the suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
             for name, data in files.items():
@@ -51,6 +53,32 @@ def test_archives_in_a_folder_count_as_unpacked_there(tmp_path):
     write(folder / "all.zip")
     source = Source([folder], tmp_path / "unpacked")
     assert source.names == tuple(sorted(FILES)) and source.read("set/images/2.jpg") == b"unpacked already"
+
+
+def test_files_of_two_sources_with_one_path_must_be_the_same(tmp_path):
+    """As folders, archives, and archives in one folder; what nobody reads may differ."""
+    same = {"images/1.jpg": b"one", "images/3.jpg": b"three"}
+    parts = {"a": same | {"README": b"of a"}, "b": same | {"images/3.jpg": b"3", "masks/3.png": b"", "README": b""}}
+    for suffix in ("", ".zip", ".tar", ".tar.gz"):
+        roots = [write(tmp_path / suffix[1:] / f"{name}{suffix}", files) for name, files in parts.items()]
+        for paths in (roots, [roots[0].parent]) if suffix else (roots,):
+            source = Source(paths, tmp_path / "unpacked")
+            assert source.names == ("README", "images/1.jpg", "images/3.jpg", "masks/3.png")
+            assert source.read("images/1.jpg") == b"one" and source.read("masks/3.png") == b""
+            with pytest.raises(
+                UserError,
+                match=r"different files called images/3\.jpg; keep them unpacked, each in a folder of its own",
+            ):
+                source.read("images/3.jpg")
+
+
+def test_names_that_are_not_utf8_are_one_line_where_they_are_meant(tmp_path):
+    name = os.fsdecode(b"images/K\xf6ln.png")
+    for root in (write(tmp_path / "folder", {name: b"", "notes.txt": b""}), write(tmp_path / "set.tar", {name: b""})):
+        source = Source([root], tmp_path)
+        assert not list(source.find("masks/.*"))
+        with pytest.raises(UserError, match=r"the file name 'images/K\\udcf6ln\.png' isn't UTF-8; rename it"):
+            list(source.find("images/.*"))
 
 
 def test_accents_are_found_however_they_are_written(tmp_path):

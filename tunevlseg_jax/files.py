@@ -19,6 +19,14 @@ from typing import Any
 from tunevlseg_jax.errors import UserError
 
 
+def check_name(name: str) -> None:
+    """Raises a UserError at a file name that isn't UTF-8: no table or prepared set can hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"the file name {name!a} isn't UTF-8; rename it") from error
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turns an OSError in the block into a UserError that names `path`."""

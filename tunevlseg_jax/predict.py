@@ -17,7 +17,7 @@ from rich.table import Table
 from tunevlseg_jax import artefacts, command, step
 from tunevlseg_jax.data.images import SUFFIXES, read_rgb, resize, write_png
 from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import write_csv
+from tunevlseg_jax.files import check_name, write_csv
 
 BATCH = 8
 COLOUR = (255, 64, 64)
@@ -109,7 +109,7 @@ def _find(given: Sequence[str]) -> list[Path]:
     """The image files that are meant, those of a folder in the order of their names.
 
     Raises:
-      UserError: nothing is given, a path doesn't exist, or a folder holds no images.
+      UserError: nothing is given, a path doesn't exist, a folder holds no images, or a name isn't UTF-8.
     """
     if not given:
         raise UserError("--image needs the names of image files, or of folders of them")
@@ -124,6 +124,8 @@ def _find(given: Sequence[str]) -> list[Path]:
             paths += inside
         else:
             paths.append(path)
+    for path in paths:
+        check_name(str(path))
     return list(dict.fromkeys(paths))
 
 

@@ -73,7 +73,8 @@ class Folder:
 
     Attributes:
       name: of the set: letters, digits and underscores.
-      source: folders, zip or tar files; a folder's zip and tar files count as if unpacked.
+      source: folders, zip or tar files; a folder's zip and tar files count as if unpacked. What has the same path in
+        several must be the same file.
       output: the data folder; the set is written to OUTPUT/NAME.
       images: pattern of the image files, from any folder on. {name} is what images and masks have in common, {group}
         the patient or video, {split} a folder such as train, * anything. Without a suffix any image format fits.
@@ -89,8 +90,8 @@ class Folder:
         relative to the source, masks binary.
       fractions: of train, val and test, where images don't tell their split; groups stay together.
       seed: of that split.
-      threshold: grey value above which a binary mask's pixel belongs to the object; None for the middle, and only if
-        the mask has two values or is JPEG.
+      threshold: grey value above which a binary mask's pixel belongs to the object. None: of two values the larger is
+        the object, and lossy files such as JPEG are cut in the middle; so are shades in medvlsm's layout.
       test_is_val: for sets that have no test split: evaluate on val.
     """
 
@@ -199,7 +200,7 @@ def own_items(options: Folder, source: Source) -> tuple[str, list[Item]]:
     images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
     if options.images is None and options.masks is None:
         if (place := medvlsm.folder(source)) is not None:
-            return f"medvlsm's, {place or '.'}", list(medvlsm.items(source, place))
+            return f"medvlsm's, {place or '.'}", list(medvlsm.items(source, place, options.threshold))
         if any(source.find(matching.pattern(matching.CLASS_TREE[1]))):
             images, masks = matching.CLASS_TREE
     classes = None if options.classes is None else tables.classes(options.classes)

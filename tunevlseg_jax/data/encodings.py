@@ -14,9 +14,21 @@ from tunevlseg_jax.errors import UserError
 Image.MAX_IMAGE_PIXELS = None  # whole-slide images are large, and no attack
 KEPT = ("JPEG", "MPO", "PNG")
 LOSSY = ("JPEG", "MPO", "WEBP")
-ROTATED = (5, 6, 7, 8)
-"""EXIF orientations that swap height and width."""
 Colour = tuple[int, int, int]
+
+
+def whole(data: bytes, name: str) -> Image.Image:
+    """An image, decoded to its end, which OpenCV doesn't insist on.
+
+    Raises:
+      UserError: it isn't an image, or a broken one.
+    """
+    try:
+        opened = Image.open(io.BytesIO(data))
+        opened.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"can't decode {name}: it is not an image, or a broken one") from error
+    return opened
 
 
 def image(data: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
@@ -25,13 +37,9 @@ def image(data: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
     Raises:
       UserError: it isn't an image, or a broken one; half a JPEG is one as well.
     """
-    opened = _open(data, name)
-    width, height = opened.size
-    if opened.getexif().get(0x0112) in ROTATED:
-        width, height = height, width
-    if opened.format in KEPT:
-        return data, (height, width)
-    return encode_png(decode_rgb(data, name)), (height, width)
+    opened = whole(data, name)
+    pixels = decode_rgb(data, name)  # as training will: what else tells how a photograph is turned may disagree
+    return data if opened.format in KEPT else encode_png(pixels), pixels.shape[:2]
 
 
 def values(data: bytes, name: str) -> tuple[np.ndarray, bool]:
@@ -41,9 +49,9 @@ def values(data: bytes, name: str) -> tuple[np.ndarray, bool]:
     colours (height, width, 3) uint8, without alpha.
 
     Raises:
-      UserError: it isn't an image, or a broken one.
+      UserError: it isn't an image, or a broken one, or only its alpha shows anything.
     """
-    opened = _open(data, name)
+    opened = whole(data, name)
     lossless = opened.format not in LOSSY
     if opened.mode == "F":
         raise UserError(f"mask {name} holds floating-point numbers; whole numbers up to 65535 were expected")
@@ -52,27 +60,45 @@ def values(data: bytes, name: str) -> tuple[np.ndarray, bool]:
         if array.min() < 0 or array.max() > 65535:
             raise UserError(f"mask {name} has values from {array.min()} to {array.max()}; 65535 is the most")
         return array.astype(np.uint8) if array.dtype == bool else array, lossless
-    if opened.mode in ("LA", "PA"):
-        return np.asarray(opened.getchannel(0)), lossless
-    return np.asarray(opened.convert("RGB")), lossless
+    array = np.asarray(opened.getchannel(0) if opened.mode in ("LA", "PA") else opened.convert("RGB"))
+    if "A" in opened.getbands() and _one_colour(array) and np.ptp(np.asarray(opened.getchannel("A"))):
+        raise UserError(
+            f"mask {name} is of one colour and shows its object by transparency alone; save it without transparency, "
+            "white on black"
+        )
+    return array, lossless
 
 
 def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
-    """(height, width) bool of a two-valued mask; of colours, the brightest channel.
+    """(height, width) bool of a binary mask; of colours, the brightest channel.
 
-    The brighter value is the object: 1 of 0 and 1, 255 of 0 and 255. Lossy files and shades between are cut in the
-    middle of the range, or at `threshold`.
+    Of two values in a lossless file the larger is the object, whatever they are; one value is the object unless it is
+    0. Lossy files and shades between are cut in the middle of the range, or at `threshold`.
 
     Raises:
-      UserError: as in `values`.
+      UserError: as in `values`, or which pixels are the object can't be told.
     """
-    array, _ = values(data, name)
+    array, lossless = values(data, name)
     if array.ndim == 3:
-        array = array.max(-1)
+        colours, array = array, array.max(-1)
+        if array.min() == array.max() and not _one_colour(colours):
+            raise UserError(
+                f"mask {name} has colours that are equally bright, so none is the object; give --encoding colour with "
+                "--classes, or save it white on black"
+            )
     if threshold is not None:
         return array > threshold
-    highest = int(array.max(initial=0))
-    return array > (0 if highest <= 1 else 127 if highest <= 255 else 32767)
+    found = distinct(array)
+    if lossless and len(found) <= 2:
+        return array > (found[0] if len(found) == 2 else 0)
+    highest = int(found[-1])
+    middle = 0 if highest <= 1 else 127 if highest <= 255 else 32767
+    if 0 < highest <= middle:
+        raise UserError(
+            f"mask {name} has values up to {highest}, none above {middle}, and nothing would be the object; save it "
+            "white on black, or cut grey shades with prepare folder's --threshold"
+        )
+    return array > middle
 
 
 def by_colour(data: bytes, name: str, table: Mapping[Colour, int], *, nearest: bool | None = None) -> np.ndarray:
@@ -87,7 +113,7 @@ def by_colour(data: bytes, name: str, table: Mapping[Colour, int], *, nearest: b
     Raises:
       UserError: as in `values`, or a lossless file has a colour that the table lacks.
     """
-    opened = _open(data, name)
+    opened = whole(data, name)
     packed = _packed(np.asarray(opened.convert("RGB")))
     colours = distinct(packed)
     channels = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1)
@@ -107,6 +133,11 @@ def distinct(array: np.ndarray) -> np.ndarray:
     seen = np.zeros(int(array.max(initial=0)) + 1, bool)
     seen[array] = True
     return np.flatnonzero(seen)
+
+
+def _one_colour(array: np.ndarray) -> bool:
+    """Whether all pixels of (height, width) or (height, width, 3) are equal."""
+    return bool((array == array[0, 0]).all())
 
 
 def _packed(colours: np.ndarray) -> np.ndarray:
@@ -144,13 +175,3 @@ def check_values(mask: np.ndarray, allowed: Sequence[int], name: str) -> None:
     """Raises a UserError at a value of a label map that isn't allowed."""
     if unknown := sorted(set(distinct(mask).tolist()) - set(allowed)):
         raise UserError(f"mask {name} has the value {unknown[0]}, which is no class; there are {sorted(allowed)}")
-
-
-def _open(data: bytes, name: str) -> Image.Image:
-    """An image, decoded to its end."""
-    try:
-        opened = Image.open(io.BytesIO(data))
-        opened.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"can't decode {name}: it is not an image, or a broken one") from error
-    return opened

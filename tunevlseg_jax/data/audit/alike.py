@@ -88,7 +88,8 @@ def difference(one: Look, other: Look) -> float:
 
 
 def _usual_difference(looks: Sequence[Look]) -> float:
-    """The median difference of two images, over a fixed draw of pairs."""
+    """The median difference of two images, over a fixed draw of pairs, whatever order they come in."""
+    looks = sorted(looks, key=lambda look: (look.id, look.content))
     draw = np.random.default_rng(0).integers(0, len(looks), (1000, 2))
     return float(np.median([difference(looks[one], looks[other]) for one, other in draw if one != other]))
 

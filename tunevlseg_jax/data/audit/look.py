@@ -75,7 +75,7 @@ def look(split: str, index: int, example: Example) -> Look:
     faults: list[tuple[str, str]] = []
     image, maps = None, ()
     try:
-        encodings.image(example.image, example.id)
+        encodings.whole(example.image, example.id)
         image = example.rgb()
     except UserError as error:
         faults.append(("unreadable", str(error)))

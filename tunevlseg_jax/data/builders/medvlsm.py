@@ -31,8 +31,8 @@ def folder(source: Source) -> str | None:
     return found[0] if found else None
 
 
-def items(source: Source, folder: str) -> Iterator[Item]:
-    """The images that the annotations name, each in its split.
+def items(source: Source, folder: str, threshold: int | None) -> Iterator[Item]:
+    """The images that the annotations name, each in its split; masks are cut as in `encodings.binary`.
 
     Raises:
       UserError: an annotation is broken, or names a file that the source lacks.
@@ -44,7 +44,9 @@ def items(source: Source, folder: str) -> Iterator[Item]:
         for key, rows in annotations.by_image(annotations.parse(source.read(name), name)).items():
             image = _place(source, folder, "images", split, rows[0].image, name)
             masks = tuple(_place(source, folder, "masks", split, row.mask, name) for row in rows)
-            yield Item(key, partial(_load, source, key, image, masks, rows), splits=(split,), records=len(rows))
+            yield Item(
+                key, partial(_load, source, key, image, masks, rows, threshold), splits=(split,), records=len(rows)
+            )
 
 
 def _place(source: Source, folder: str, kind: str, split: str, file: str, where: str) -> str:
@@ -54,11 +56,13 @@ def _place(source: Source, folder: str, kind: str, split: str, file: str, where:
     raise UserError(f"{where} names {file}, but there is no {folder}{kind}/{file} in {source}")
 
 
-def _load(source: Source, key: str, image: str, masks: Sequence[str], rows: Sequence[Annotation]) -> Example:
+def _load(
+    source: Source, key: str, image: str, masks: Sequence[str], rows: Sequence[Annotation], threshold: int | None
+) -> Example:
     encoded, size = encodings.image(source.read(image), image)
     maps, records = [], []
     for number, (mask, (unique, row)) in enumerate(zip(masks, annotations.unique_ids(rows), strict=True)):
-        pixels = encodings.binary(source.read(mask), mask)
+        pixels = encodings.binary(source.read(mask), mask, threshold)
         encodings.check_size(pixels, size, mask, image)
         maps.append(encode_png(pixels.astype(np.uint8)))
         label = row.prompts[LEVEL][0] if LEVEL in row.prompts else ""
