@@ -24,12 +24,13 @@ from numpy.testing import assert_allclose
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from tunevlseg_jax import artefacts, evaluate, experiment, network, planner, search, step, sweep, train
+from tunevlseg_jax import artefacts, evaluate, experiment, network, planner, search, step, sweep, train, tuning
 from tunevlseg_jax.config import Config, Data, Optim, Scenes, Train
 from tunevlseg_jax.data.batch import Rows, Source
 from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.learners import LEARNERS, VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
+from tunevlseg_jax.learners import LEARNERS, VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
 from tunevlseg_jax.ledger import JOURNAL
+from tunevlseg_jax.loop import Fit
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.optim import Schedule
@@ -39,6 +40,7 @@ from tunevlseg_jax.replay import Replay
 from tunevlseg_jax.report import runs
 from tunevlseg_jax.sampler import Sampler
 from tunevlseg_jax.shared import Shared
+from tunevlseg_jax.standings import Standings
 from tunevlseg_jax.step import Hyper
 from tunevlseg_jax.sweep import Options
 
@@ -285,6 +287,76 @@ def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkey
     monkeypatch.setattr(planner, "free_bytes", lambda fit: 1000)
     with pytest.raises(UserError, match="not even one trial fits"):
         planner.fitting(made, fit, 3, automatic=True)
+
+
+def test_on_two_devices_an_even_number_fits():
+    script = f"""
+import sys
+sys.path.insert(0, {str(small.ROOT / "tests")!r})
+import small
+from tunevlseg_jax import planner
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.learners import CoOp
+from tunevlseg_jax.shared import Shared
+from tunevlseg_jax.standings import Standings
+config = small.config(learner=CoOp(depth=1, num_context=2, words=None))
+shared = Shared(config, 4)
+made = shared.experiment(config)
+fit = shared.fit(config, made)
+for size in (4, 2):
+    need = planner.bytes_needed(made, fit, size)
+    planner.free_bytes = lambda fit: int(need / planner.SHARE) - 1
+    try:
+        print("fits:", planner.fitting(made, fit, 4, automatic=True))
+    except UserError as error:
+        print(error)
+"""
+    process = small.start("-c", script, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    status, out, err = small.finish(process)
+    assert (status, err) == (0, ""), err
+    assert re.fullmatch("fits: 2\nnot even one trial fits: .*\n", out)
+
+
+def test_memory_is_counted_with_the_data_on_the_devices(monkeypatch):
+    data = Data(name="scenes/photo", placement="resident", scenes=Scenes(train=11, val=7, test=5))  # of no other test
+    config = small.config(learner=VPT(depth=1, max_depth=small.BLOCKS, num_context=2), data=data)
+    shared = Shared(config)
+    made = shared.experiment(config)
+    fit = shared.fit(config, made)
+    held = []
+
+    def free_bytes(fit: Fit) -> int:
+        held.extend(array.shape for array in jax.live_arrays())
+        return 2**40
+
+    monkeypatch.setattr(planner, "free_bytes", free_bytes)
+    assert planner.fitting(made, fit, 1, automatic=True) == 1
+    assert {split.records.compact().images.shape for split in (fit.train, fit.val)} <= set(held)
+
+
+def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
+    """Whoever still holds the slots of another, and however often programs take turns."""
+    config = small.config(learner=MaPLe(depth=1, num_context=2, words=None))
+    asked = options(tmp_path, config, parallel=7)
+    kinds = [Projector(kind="mlp", hidden=(8,)), Projector(kind="low_rank", hidden=(8,))]
+    learners = [dataclasses.replace(config.learner, projector=kind) for kind in kinds]
+    trials = [dataclasses.replace(config, learner=learner) for learner in learners]
+    held, kept = [], []
+
+    def of_seven() -> int:
+        return sum(array.ndim > 2 and array.shape[0] == 7 for array in jax.live_arrays())
+
+    def free_bytes(fit: Fit) -> int:
+        held.append(of_seven())
+        return 2**40
+
+    monkeypatch.setattr(planner, "free_bytes", free_bytes)
+    view = Standings(QUIET, ["s"], 3)
+    with tuning.opened(asked, "s", tmp_path / "s", config, Shared(config), view) as sweeper:
+        for trial in (*trials, *trials):
+            kept.append(sweeper.slots(sweeper.program(trial), 7))
+            assert of_seven() > 0 and sweeper.slots(sweeper.program(trial), 4) is kept[-1]
+    assert held == [0] * 4
 
 
 SWEEP = """

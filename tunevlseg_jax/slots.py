@@ -135,6 +135,10 @@ class Slots:
         """Frees a slot."""
         self.runs[slot] = None
 
+    def close(self) -> None:
+        """Gives the devices' memory back, whoever still holds the slots; nothing trains in them any more."""
+        del self.loop
+
 
 def padded(params: Mapping[str, Array | np.ndarray], like: Flat) -> Flat:
     """The parameters with zeros behind them along every axis, in the shapes of `like`; see `Learner.widths`."""

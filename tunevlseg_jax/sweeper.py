@@ -66,7 +66,7 @@ class Sweeper:
 
     def __post_init__(self):
         self.hand: list[Claim] = []
-        self.programs: dict[Config, list[Slots]] = {}
+        self.latest: Slots | None = None
 
     def run(self) -> None:
         """Trains until the study has its number of finished trials, whoever finishes them."""
@@ -81,22 +81,25 @@ class Sweeper:
                 time.sleep(PAUSE)
 
     def slots(self, program: Config, trials: int) -> Slots:
-        """Slots for that many trials of a program: those of an earlier batch unless half of them would be free."""
+        """Slots for that many trials of a program, when those of the latest batch have all been taken.
+
+        They are the latest batch's own where it was of this program, unless more than half of them would be free. Else
+        that lets go of its memory first: the next one may take all of it.
+        """
         trials = self.across(trials)
-        known = self.programs.setdefault(program, [])
-        for slots in known:
-            if trials <= slots.size <= 2 * trials:
-                return slots
+        if self.latest is not None:
+            if self.latest.fit.config == program and trials <= self.latest.size <= 2 * trials:
+                return self.latest
+            self.latest.close()
+            self.latest = None
         self.tell(f"compiling for {trials} trials")
         made = self.made.another(program)
         fit = dataclasses.replace(self.fit, config=program, network=made.network)
         size = planner.fitting(made, fit, trials, automatic=self.automatic)
         if size < trials:
-            across = self.across(1)
-            size = self.parallel = max(size // across, 1) * across
-        slots = Slots(made, fit, size)
-        known.append(slots)
-        return slots
+            self.parallel = size
+        self.latest = Slots(made, fit, size)
+        return self.latest
 
     def across(self, trials: int) -> int:
         """The next multiple of the devices' trial axis."""
