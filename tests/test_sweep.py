@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -24,7 +26,7 @@ from numpy.testing import assert_allclose
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from tunevlseg_jax import artefacts, evaluate, experiment, network, planner, search, step, sweep, train, tuning
+from tunevlseg_jax import artefacts, evaluate, experiment, network, planner, schema, search, step, sweep, train, tuning
 from tunevlseg_jax.config import Config, Data, Optim, Scenes, Train
 from tunevlseg_jax.data.batch import Rows, Source
 from tunevlseg_jax.errors import UserError
@@ -147,6 +149,64 @@ def test_replayed_by_itself_a_trial_is_the_same_to_the_bit(unequal, tmp_path, mo
     cards = [artefacts.load_learnt(folder)[2] for folder in (trial, tmp_path / "again")]
     for name in ("best_epoch", "program", "data", "model_sha256"):
         assert cards[0][name] == cards[1][name]
+
+
+def edited(unequal: Path, tmp_path: Path, **changes) -> Replay:
+    """Trial 0 of a study, with another card, to be replayed in a folder of its own."""
+    trial = tmp_path / "studies" / "s" / "trials" / "000"
+    shutil.copytree(unequal / "trials" / "000", trial)
+    card = json.loads((trial / "card.json").read_text())
+    for path, value in changes.items():
+        *parents, name = path.split("__")
+        functools.reduce(dict.__getitem__, parents, card)[name] = value
+    (trial / "card.json").write_text(json.dumps(card))
+    return Replay(study="s", trial=0, folder=str(tmp_path / "studies"), workdir=str(tmp_path / "again"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"program": 3}, "card.json, program: the top has no 'class'"),
+        ({"program__slot": "first"}, "card.json, program: slot is 'first', not int"),
+        ({"program__slot": 3}, "program: slot can't be 3, of 3 trials"),
+        ({"program__devices": [2, 1]}, r"program: devices can't be \[2, 1\], for 3 trials"),
+        ({"program__learner__projector__hiden": 4}, "Projector has no field 'hiden'; did you mean 'hidden'"),
+        ({"program__learner__projector__hidden": [4]}, "program: its learner has no room for the trial's"),
+        ({"program__learner": schema.to_json(COOP)}, "program: its learner has no room for the trial's"),
+        ({"config__train__batch_size": 0}, "train.batch_size can't be 0"),
+        ({"model_sha256": "of another"}, "not the model"),
+        ({"data": None}, "card.json: data is None, not the fingerprint of each split"),
+        ({"data__val": "of others"}, "the val records of scenes/photo are not those"),
+    ],
+)
+def test_a_replay_that_cant_be_is_one_line_and_no_folder(unequal, tmp_path, changes, says):
+    with pytest.raises(UserError, match=says):
+        sweep.replay(edited(unequal, tmp_path, **changes), QUIET)
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_replay_by_train_needs_a_score_to_compare_with(unequal, tmp_path):
+    asked = edited(unequal, tmp_path, scores__tuned={})
+    with pytest.raises(UserError, match=r"card\.json: its scores lack the validation Dice"):
+        sweep.replay(dataclasses.replace(asked, as_train=True), QUIET)
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_replay_is_not_tried_with_fewer_slots(unequal, tmp_path, monkeypatch):
+    monkeypatch.setattr(planner, "free_bytes", lambda fit: 1000)
+    with pytest.raises(UserError, match="has 3 slots, too many for this memory; give --as-train"):
+        sweep.replay(edited(unequal, tmp_path), QUIET)
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_replay_takes_the_devices_that_there_are(unequal, tmp_path):
+    """Three slots on two devices, of which the study had three."""
+    asked = edited(unequal, tmp_path, program__devices=[3, 1])
+    command = ("-m", "tunevlseg_jax.sweep", "replay", "s", 0, "--folder", asked.folder, "--workdir", asked.workdir)
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    status, out, err = small.finish(small.start(*command, **flags))
+    assert (status, err) == (0, "") and "trial 0 again: " in out
+    check_same_run(unequal / "trials" / "000", tmp_path / "again")
 
 
 @pytest.mark.parametrize("number", [0, 2, 3])
@@ -353,9 +413,10 @@ def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(planner, "free_bytes", free_bytes)
     view = Standings(QUIET, ["s"], 3)
     with tuning.opened(asked, "s", tmp_path / "s", config, Shared(config), view) as sweeper:
-        for trial in (*trials, *trials):
-            kept.append(sweeper.slots(sweeper.program(trial), 7))
-            assert of_seven() > 0 and sweeper.slots(sweeper.program(trial), 4) is kept[-1]
+        for trial, number in zip((*trials, *trials), (7, 7, 5, 5), strict=True):
+            kept.append(sweeper.slots(sweeper.program(trial), number))
+            assert kept[-1].size == 7 and of_seven() > 0  # compiled before: 5 would be compiled anew
+            assert sweeper.slots(sweeper.program(trial), 4) is kept[-1]
     assert held == [0] * 4
 
 

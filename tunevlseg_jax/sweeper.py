@@ -66,6 +66,7 @@ class Sweeper:
 
     def __post_init__(self):
         self.hand: list[Claim] = []
+        self.compiled: dict[Config, set[int]] = {}
         self.latest: Slots | None = None
 
     def run(self) -> None:
@@ -81,23 +82,26 @@ class Sweeper:
                 time.sleep(PAUSE)
 
     def slots(self, program: Config, trials: int) -> Slots:
-        """Slots for that many trials of a program, when those of the latest batch have all been taken.
+        """Slots for that many trials of a program, once those that were given before have all been freed.
 
-        They are the latest batch's own where it was of this program, unless more than half of them would be free. Else
-        that lets go of its memory first: the next one may take all of it.
+        As many as were compiled before, unless more than half of them would be free. Slots of another program or size
+        let go of their memory first: the next may take all of it.
         """
         trials = self.across(trials)
+        compiled = self.compiled.setdefault(program, set())
+        wanted = min((size for size in compiled if trials <= size <= 2 * trials), default=trials)
         if self.latest is not None:
-            if self.latest.fit.config == program and trials <= self.latest.size <= 2 * trials:
+            if (self.latest.fit.config, self.latest.size) == (program, wanted):
                 return self.latest
             self.latest.close()
             self.latest = None
-        self.tell(f"compiling for {trials} trials")
+        self.tell(f"compiling for {wanted} trials")
         made = self.made.another(program)
         fit = dataclasses.replace(self.fit, config=program, network=made.network)
-        size = planner.fitting(made, fit, trials, automatic=self.automatic)
+        size = planner.fitting(made, fit, wanted, automatic=self.automatic)
         if size < trials:
             self.parallel = size
+        compiled.add(size)
         self.latest = Slots(made, fit, size)
         return self.latest
 
