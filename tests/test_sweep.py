@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -24,12 +26,13 @@ from numpy.testing import assert_allclose
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from tunevlseg_jax import artefacts, evaluate, experiment, network, planner, search, step, sweep, train
+from tunevlseg_jax import artefacts, evaluate, experiment, network, planner, schema, search, step, sweep, train, tuning
 from tunevlseg_jax.config import Config, Data, Optim, Scenes, Train
 from tunevlseg_jax.data.batch import Rows, Source
 from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.learners import LEARNERS, VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
+from tunevlseg_jax.learners import LEARNERS, VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
 from tunevlseg_jax.ledger import JOURNAL
+from tunevlseg_jax.loop import Fit
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.optim import Schedule
@@ -39,6 +42,7 @@ from tunevlseg_jax.replay import Replay
 from tunevlseg_jax.report import runs
 from tunevlseg_jax.sampler import Sampler
 from tunevlseg_jax.shared import Shared
+from tunevlseg_jax.standings import Standings
 from tunevlseg_jax.step import Hyper
 from tunevlseg_jax.sweep import Options
 
@@ -145,6 +149,64 @@ def test_replayed_by_itself_a_trial_is_the_same_to_the_bit(unequal, tmp_path, mo
     cards = [artefacts.load_learnt(folder)[2] for folder in (trial, tmp_path / "again")]
     for name in ("best_epoch", "program", "data", "model_sha256"):
         assert cards[0][name] == cards[1][name]
+
+
+def edited(unequal: Path, tmp_path: Path, **changes) -> Replay:
+    """Trial 0 of a study, with another card, to be replayed in a folder of its own."""
+    trial = tmp_path / "studies" / "s" / "trials" / "000"
+    shutil.copytree(unequal / "trials" / "000", trial)
+    card = json.loads((trial / "card.json").read_text())
+    for path, value in changes.items():
+        *parents, name = path.split("__")
+        functools.reduce(dict.__getitem__, parents, card)[name] = value
+    (trial / "card.json").write_text(json.dumps(card))
+    return Replay(study="s", trial=0, folder=str(tmp_path / "studies"), workdir=str(tmp_path / "again"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"program": 3}, "card.json, program: the top has no 'class'"),
+        ({"program__slot": "first"}, "card.json, program: slot is 'first', not int"),
+        ({"program__slot": 3}, "program: slot can't be 3, of 3 trials"),
+        ({"program__devices": [2, 1]}, r"program: devices can't be \[2, 1\], for 3 trials"),
+        ({"program__learner__projector__hiden": 4}, "Projector has no field 'hiden'; did you mean 'hidden'"),
+        ({"program__learner__projector__hidden": [4]}, "program: its learner has no room for the trial's"),
+        ({"program__learner": schema.to_json(COOP)}, "program: its learner has no room for the trial's"),
+        ({"config__train__batch_size": 0}, "train.batch_size can't be 0"),
+        ({"model_sha256": "of another"}, "not the model"),
+        ({"data": None}, "card.json: data is None, not the fingerprint of each split"),
+        ({"data__val": "of others"}, "the val records of scenes/photo are not those"),
+    ],
+)
+def test_a_replay_that_cant_be_is_one_line_and_no_folder(unequal, tmp_path, changes, says):
+    with pytest.raises(UserError, match=says):
+        sweep.replay(edited(unequal, tmp_path, **changes), QUIET)
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_replay_by_train_needs_a_score_to_compare_with(unequal, tmp_path):
+    asked = edited(unequal, tmp_path, scores__tuned={})
+    with pytest.raises(UserError, match=r"card\.json: its scores lack the validation Dice"):
+        sweep.replay(dataclasses.replace(asked, as_train=True), QUIET)
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_replay_is_not_tried_with_fewer_slots(unequal, tmp_path, monkeypatch):
+    monkeypatch.setattr(planner, "free_bytes", lambda fit: 1000)
+    with pytest.raises(UserError, match="has 3 slots, too many for this memory; give --as-train"):
+        sweep.replay(edited(unequal, tmp_path), QUIET)
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_replay_takes_the_devices_that_there_are(unequal, tmp_path):
+    """Three slots on two devices, of which the study had three."""
+    asked = edited(unequal, tmp_path, program__devices=[3, 1])
+    command = ("-m", "tunevlseg_jax.sweep", "replay", "s", 0, "--folder", asked.folder, "--workdir", asked.workdir)
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    status, out, err = small.finish(small.start(*command, **flags))
+    assert (status, err) == (0, "") and "trial 0 again: " in out
+    check_same_run(unequal / "trials" / "000", tmp_path / "again")
 
 
 @pytest.mark.parametrize("number", [0, 2, 3])
@@ -285,6 +347,77 @@ def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkey
     monkeypatch.setattr(planner, "free_bytes", lambda fit: 1000)
     with pytest.raises(UserError, match="not even one trial fits"):
         planner.fitting(made, fit, 3, automatic=True)
+
+
+def test_on_two_devices_an_even_number_fits():
+    script = f"""
+import sys
+sys.path.insert(0, {str(small.ROOT / "tests")!r})
+import small
+from tunevlseg_jax import planner
+from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.learners import CoOp
+from tunevlseg_jax.shared import Shared
+from tunevlseg_jax.standings import Standings
+config = small.config(learner=CoOp(depth=1, num_context=2, words=None))
+shared = Shared(config, 4)
+made = shared.experiment(config)
+fit = shared.fit(config, made)
+for size in (4, 2):
+    need = planner.bytes_needed(made, fit, size)
+    planner.free_bytes = lambda fit: int(need / planner.SHARE) - 1
+    try:
+        print("fits:", planner.fitting(made, fit, 4, automatic=True))
+    except UserError as error:
+        print(error)
+"""
+    process = small.start("-c", script, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    status, out, err = small.finish(process)
+    assert (status, err) == (0, ""), err
+    assert re.fullmatch("fits: 2\nnot even one trial fits: .*\n", out)
+
+
+def test_memory_is_counted_with_the_data_on_the_devices(monkeypatch):
+    data = Data(name="scenes/photo", placement="resident", scenes=Scenes(train=11, val=7, test=5))  # of no other test
+    config = small.config(learner=VPT(depth=1, max_depth=small.BLOCKS, num_context=2), data=data)
+    shared = Shared(config)
+    made = shared.experiment(config)
+    fit = shared.fit(config, made)
+    held = []
+
+    def free_bytes(fit: Fit) -> int:
+        held.extend(array.shape for array in jax.live_arrays())
+        return 2**40
+
+    monkeypatch.setattr(planner, "free_bytes", free_bytes)
+    assert planner.fitting(made, fit, 1, automatic=True) == 1
+    assert {split.records.compact().images.shape for split in (fit.train, fit.val)} <= set(held)
+
+
+def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
+    """Whoever still holds the slots of another, and however often programs take turns."""
+    config = small.config(learner=MaPLe(depth=1, num_context=2, words=None))
+    asked = options(tmp_path, config, parallel=7)
+    kinds = [Projector(kind="mlp", hidden=(8,)), Projector(kind="low_rank", hidden=(8,))]
+    learners = [dataclasses.replace(config.learner, projector=kind) for kind in kinds]
+    trials = [dataclasses.replace(config, learner=learner) for learner in learners]
+    held, kept = [], []
+
+    def of_seven() -> int:
+        return sum(array.ndim > 2 and array.shape[0] == 7 for array in jax.live_arrays())
+
+    def free_bytes(fit: Fit) -> int:
+        held.append(of_seven())
+        return 2**40
+
+    monkeypatch.setattr(planner, "free_bytes", free_bytes)
+    view = Standings(QUIET, ["s"], 3)
+    with tuning.opened(asked, "s", tmp_path / "s", config, Shared(config), view) as sweeper:
+        for trial, number in zip((*trials, *trials), (7, 7, 5, 5), strict=True):
+            kept.append(sweeper.slots(sweeper.program(trial), number))
+            assert kept[-1].size == 7 and of_seven() > 0  # compiled before: 5 would be compiled anew
+            assert sweeper.slots(sweeper.program(trial), 4) is kept[-1]
+    assert held == [0] * 4
 
 
 SWEEP = """

@@ -24,22 +24,22 @@ def fitting(made: Experiment, fit: Fit, size: int, *, automatic: bool) -> int:
 
     Args:
       made: the program.
-      fit: what the trials share, on the devices.
-      size: how many are wanted.
-      automatic: whether fewer will do.
+      fit: what the trials share.
+      size: how many are wanted, a multiple of the mesh's trial axis.
+      automatic: whether fewer will do, still such a multiple.
 
     Raises:
-      UserError: so many don't fit, or not even one.
+      UserError: so many don't fit, or not even one on each part of that axis.
     """
-    free = SHARE * free_bytes(fit)
+    free, axis = usable_bytes(fit), fit.mesh.shape[devices.TRIAL]
     while True:
         needed = bytes_needed(made, fit, size)
         if needed <= free:
             return size
-        fewer = max(1, min(size - 1, int(size * free / needed)))
-        if not automatic or size == 1:
+        fewer = max(axis, min(size - axis, int(size * free / needed) // axis * axis))
+        if not automatic or size == axis:
             takes = f"{needed / GIB:.1f} GiB of memory, and {free / GIB:.1f} GiB can be used"
-            if size == 1:
+            if size == axis:
                 raise UserError(f"not even one trial fits: it takes {takes}")
             raise UserError(
                 f"{size} trials at once take {takes}; about {fewer} would fit, and --parallel auto finds out"
@@ -61,6 +61,13 @@ def bytes_needed(made: Experiment, fit: Fit, size: int) -> int:
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, state.trainable)))
     made_anew = analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return kept // fit.mesh.shape[devices.TRIAL] + made_anew
+
+
+def usable_bytes(fit: Fit) -> float:
+    """Bytes of each device that a step may take: a share of what is free beside the data, which are placed first."""
+    for feed in (*(fit.train.views or (fit.train.feed,)), fit.val.feed):
+        feed.place()
+    return SHARE * free_bytes(fit)
 
 
 def free_bytes(fit: Fit) -> int:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
 import tyro
 
 from tunevlseg_jax import artefacts, planner, schema
+from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.shared import Shared
-from tunevlseg_jax.slots import Slots
+from tunevlseg_jax.slots import Place, Slots
 
 STUDIES = "runs/studies"
 CLOCK = ("seconds", "images_per_second")
@@ -72,35 +78,57 @@ def train_again(folder: Path, again: Path, tell: Callable[[str], None]) -> bool:
       Whether it is the same to the bit.
 
     Raises:
-      UserError: the model or the records are others now, or the program doesn't fit in memory.
+      UserError: the card doesn't say how, the model or the records are others now, or memory is short.
     """
     config, _, card = artefacts.load_learnt(folder)
-    if "program" not in card:
-        raise UserError(f"{folder} is of an earlier version and doesn't say what program it had; give --as-train")
-    place = card["program"]
-    artefacts.open_folder(dataclasses.replace(config, workdir=str(again)))
-    asked = schema.to_json(config) | {"learner": place["learner"]}
-    program = schema.from_json(Config, asked, str(folder / artefacts.CARD_FILE))
-    shared = Shared(program, place["devices"]["trial"])
+    configuration.check(config)
+    place = _place(folder, card)
+    epochs = len(_curve(folder))
+    program = dataclasses.replace(config, learner=place.learner)
+    # As many parts along the trial axis as there were, or what the devices that there are now share with that.
+    shared = Shared(program, math.gcd(place.devices[0], jax.device_count()))
     made = shared.experiment(program)
-    fit = shared.fit(program, made)
+    _check_room(made, config, folder)
     if made.pretrained.sha256 != card["model_sha256"]:
         raise UserError(f"{config.model.checkpoint} is not the model that {folder} was trained on")
+    fit = shared.fit(program, made)
     for name, split in (("train", fit.train), ("val", fit.val)):
-        if split.records.fingerprint() != card["data"][name]:
+        if split.records.fingerprint() != card["data"].get(name):
             raise UserError(f"the {name} records of {config.data.name} are not those that {folder} was trained on")
-    size = place["trials"]
-    if planner.fitting(made, fit, size, automatic=True) < size:
-        raise UserError(f"the program of {folder} has {size} slots, too many for this memory; give --as-train")
-    slots = Slots(made, fit, size)
-    slots.put(0, config, place["slot"])
-    epochs = len(_curve(folder))
+    if planner.usable_bytes(fit) < planner.bytes_needed(made, fit, place.trials):
+        raise UserError(f"the program of {folder} has {place.trials} slots, too many for this memory; give --as-train")
+    artefacts.open_folder(dataclasses.replace(config, workdir=str(again)))
+    slots = Slots(made, fit, place.trials)
+    slots.put(0, config, place.slot)
     for epoch in range(1, epochs + 1):
         tell(f"epoch {epoch} of {epochs}")
         slots.advance(lambda step, sums: None)
-    slots.save(again, place["slot"], card["data"])
+    slots.save(again, place.slot, card["data"])
     ours, theirs = ((path / artefacts.LEARNT_FILE).read_bytes() for path in (again, folder))
     return ours == theirs and _curve(again) == _curve(folder)
+
+
+def _place(folder: Path, card: Mapping[str, Any]) -> Place:
+    """The program and the slot that a trial had, by its card, whose data are fingerprints by split."""
+    path = folder / artefacts.CARD_FILE
+    if "program" not in card:
+        raise UserError(f"{folder} is of an earlier version and doesn't say what program it had; give --as-train")
+    if not isinstance(card.get("data"), dict):
+        raise UserError(f"{path}: data is {card.get('data')!r}, not the fingerprint of each split")
+    place = schema.from_json(Place, card["program"], f"{path}, program")
+    if not 0 <= place.slot < place.trials:
+        raise UserError(f"{path}, program: slot can't be {place.slot}, of {place.trials} trials")
+    if min(place.devices) < 1 or place.trials % place.devices[0]:
+        raise UserError(f"{path}, program: devices can't be {list(place.devices)}, for {place.trials} trials")
+    return place
+
+
+def _check_room(made: Experiment, config: Config, folder: Path) -> None:
+    """Raises a UserError unless the program's parameters have room for the trial's."""
+    room = {path: array.shape for path, array in made.trainable.items()}
+    needed = {path: array.shape for path, array in made.fresh(config).items()}
+    if needed.keys() != room.keys() or any(np.greater(needed[path], room[path]).any() for path in room):
+        raise UserError(f"{folder / artefacts.CARD_FILE}, program: its learner has no room for the trial's")
 
 
 def _curve(folder: Path) -> list[str]:

@@ -17,6 +17,7 @@ from jax import Array
 from tunevlseg_jax import artefacts, devices, loop, optim, schema, step
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.experiment import Experiment
+from tunevlseg_jax.learners import AnyLearner
 from tunevlseg_jax.loop import Epoch, Fit
 from tunevlseg_jax.metrics import Sums
 from tunevlseg_jax.optim import Progress
@@ -39,6 +40,23 @@ class Run:
     config: Config
     shapes: Mapping[str, tuple[int, ...]]
     curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a trial's card says of the program that trained it.
+
+    Attributes:
+      trials: how many slots it had.
+      slot: the trial's, from 0.
+      devices: how many there were along the mesh's trial axis and its data axis.
+      learner: the program's, with room for every trial of the study.
+    """
+
+    trials: int
+    slot: int
+    devices: tuple[int, int]
+    learner: AnyLearner
 
 
 class Slots:
@@ -119,21 +137,22 @@ class Slots:
         assert run is not None, "a slot with a trial"
         config = dataclasses.replace(run.config, workdir=str(folder))
         best = int(self.loop.progress.best_epoch[slot])
+        axes = self.fit.mesh.shape
+        place = Place(self.size, slot, (axes[devices.TRIAL], axes[devices.DATA]), self.made.config.learner)
         card = artefacts.card(config, self.made.pretrained.sha256, self.made.image_size, data) | {
             "best_epoch": best,
             "scores": {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {},
-            "program": {
-                "trials": self.size,
-                "slot": slot,
-                "devices": dict(self.fit.mesh.shape),
-                "learner": schema.to_json(self.made.config.learner),
-            },
+            "program": schema.to_json(place),
         }
         artefacts.save_trial(folder, config, run.curve, self.best(slot), card)
 
     def take(self, slot: int) -> None:
         """Frees a slot."""
         self.runs[slot] = None
+
+    def close(self) -> None:
+        """Gives the devices' memory back, whoever still holds the slots; nothing trains in them any more."""
+        del self.loop
 
 
 def padded(params: Mapping[str, Array | np.ndarray], like: Flat) -> Flat:

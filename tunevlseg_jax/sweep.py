@@ -97,9 +97,14 @@ def replay(options: Replay, console: Console) -> None:
         console.print(f"trial {options.trial} again: {told}; run folder: {again}", soft_wrap=True)
         return
     config, _, card = artefacts.load_learnt(folder)
+    configuration.check(config)
+    try:
+        before = float(card["scores"]["tuned"]["val"]["dice"]) if card["scores"] else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / artefacts.CARD_FILE}: its scores lack the validation Dice") from error
     results = train(dataclasses.replace(config, workdir=str(again)), console)
-    if card["scores"]:
-        before, now = card["scores"]["tuned"]["val"]["dice"], results["tuned"]["val"]["dice"]
+    if before is not None:
+        now = results["tuned"]["val"]["dice"]
         console.print(f"val Dice {now:.6f} in a program of its own, {before:.6f} in the sweep")
 
 

@@ -66,7 +66,8 @@ class Sweeper:
 
     def __post_init__(self):
         self.hand: list[Claim] = []
-        self.programs: dict[Config, list[Slots]] = {}
+        self.compiled: dict[Config, set[int]] = {}
+        self.latest: Slots | None = None
 
     def run(self) -> None:
         """Trains until the study has its number of finished trials, whoever finishes them."""
@@ -81,22 +82,28 @@ class Sweeper:
                 time.sleep(PAUSE)
 
     def slots(self, program: Config, trials: int) -> Slots:
-        """Slots for that many trials of a program: those of an earlier batch unless half of them would be free."""
+        """Slots for that many trials of a program, once those that were given before have all been freed.
+
+        As many as were compiled before, unless more than half of them would be free. Slots of another program or size
+        let go of their memory first: the next may take all of it.
+        """
         trials = self.across(trials)
-        known = self.programs.setdefault(program, [])
-        for slots in known:
-            if trials <= slots.size <= 2 * trials:
-                return slots
-        self.tell(f"compiling for {trials} trials")
+        compiled = self.compiled.setdefault(program, set())
+        wanted = min((size for size in compiled if trials <= size <= 2 * trials), default=trials)
+        if self.latest is not None:
+            if (self.latest.fit.config, self.latest.size) == (program, wanted):
+                return self.latest
+            self.latest.close()
+            self.latest = None
+        self.tell(f"compiling for {wanted} trials")
         made = self.made.another(program)
         fit = dataclasses.replace(self.fit, config=program, network=made.network)
-        size = planner.fitting(made, fit, trials, automatic=self.automatic)
+        size = planner.fitting(made, fit, wanted, automatic=self.automatic)
         if size < trials:
-            across = self.across(1)
-            size = self.parallel = max(size // across, 1) * across
-        slots = Slots(made, fit, size)
-        known.append(slots)
-        return slots
+            self.parallel = size
+        compiled.add(size)
+        self.latest = Slots(made, fit, size)
+        return self.latest
 
     def across(self, trials: int) -> int:
         """The next multiple of the devices' trial axis."""

@@ -74,6 +74,11 @@ class Feed:
             return images.nbytes + self.records.maps.nbytes
         return bytes_of_one(images, self.see) * len(images) + self.records.maps.nbytes
 
+    def place(self) -> None:
+        """Puts a resident split on the devices, as its first batch would."""
+        if self.resident:
+            _ = self._on_devices
+
     def rows(self, batch_size: int) -> int:
         """How many rows a batch of `batch_size` records has, so that the devices share it evenly."""
         return devices.rounded_up(batch_size, self.mesh, self.records.prompts_per_image)
