@@ -83,9 +83,7 @@ def main() -> None:
             mask = resize(small, image.shape[:2], cv2.INTER_LINEAR) > least
             name = f"{names[path]}_mask.png"
             listed[name] = dict(zip(COLUMNS, (path, options.prompt, name, float(mask.mean())), strict=True))
-            write_csv(
-                output / LIST_FILE, list(listed.values())
-            )  # before the mask, which is predict's where it is listed
+            write_csv(output / LIST_FILE, list(listed.values()))  # before the mask: what is listed is predict's
             write_png(output / name, mask.astype(np.uint8) * 255)
             write_png(output / f"{names[path]}_overlay.png", overlay(image, mask))
             report.add_row(str(path), f"{image.shape[1]}x{image.shape[0]}", f"{mask.mean():.1%}")
