@@ -27,7 +27,7 @@ COLOUR = (255, 64, 64)
 OPACITY = 0.4
 LIST_FILE = "predictions.csv"
 """Lists what was predicted into a folder; the masks that it names, and their overlays, are predict's own."""
-COLUMNS = ("image", "prompt", "mask", "marked")
+COLUMNS: tuple[str, ...] = ("image", "prompt", "mask", "marked")
 
 
 @dataclass(frozen=True)
