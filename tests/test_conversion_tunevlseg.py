@@ -214,7 +214,7 @@ def predicted(row: dict, sample: int, run, monkeypatch) -> np.ndarray:
     monkeypatch.setattr(Experiment, "table", lambda self, phrases: table)
     Path("photo.png").touch()
     # Not compiled: the cases share most operations, and compiling each case anew takes longer.
-    monkeypatch.setattr(step, "predict_step", step.predict_step.__wrapped__)
+    monkeypatch.setattr(step, "logits_step", step.logits_step.__wrapped__)
     run("--run", "run", "--image", "photo.png", "--prompt", "a", "--output", "masks", main=predict.main)
     mask = cv2.imread("masks/photo_mask.png", cv2.IMREAD_GRAYSCALE)
     assert mask is not None

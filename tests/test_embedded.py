@@ -58,9 +58,12 @@ def test_it_reads_the_prompt(made):
     records = resized(scenes.load("photo", "test", 50, prompts_per_image=len(scenes.CLASSES)), made.image_size)
     network, params = made.zero_shot()
     hyper = jax.tree.map(lambda values: values[0], made.hyper())
+    phrases = np.zeros(len(records.images), np.int32)
     found = np.stack(
         [
-            step.predict_step(params, records.images, made.table([name]), hyper, network=network)
+            jax.nn.sigmoid(
+                step.logits_step(params, records.images, phrases, made.table([name]), hyper, network=network)
+            )
             for name in scenes.CLASSES
         ],
         axis=1,

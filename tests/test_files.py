@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+
 import pytest
 
 from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import filling, read_json, read_object, replacing, sha256, write_json
+from tunevlseg_jax.files import filling, making, read_json, read_object, replacing, sha256, write_json
 
 
 def names(folder) -> list[str]:
@@ -87,6 +90,38 @@ def test_last_file_moves_last(tmp_path):
         for name in ("a", "z"):
             (temporary / name).touch()
     assert names(tmp_path) == ["z"]
+
+
+def test_making_replaces_the_whole_folder(tmp_path):
+    folder = tmp_path / "folder"
+    for name in ("a", "b"):
+        with making(folder) as temporary:
+            (temporary / name).touch()
+        assert names(folder) == [name] and names(tmp_path) == ["folder"]
+    with pytest.raises(UserError, match="No space left"), making(folder) as temporary:
+        raise OSError(28, "No space left on device")
+    assert names(folder) == ["b"] and names(tmp_path) == ["folder"]
+
+
+def test_making_leaves_alone_what_another_process_has_begun(tmp_path, monkeypatch):
+    """While the old folder is being thrown away, which may take long, its name is free for the next one."""
+    folder, remove = tmp_path / "folder", shutil.rmtree
+    folder.mkdir()
+    with contextlib.ExitStack() as other:
+
+        def slow(path, **options):
+            if path.name == ".folder.old" and path.exists():
+                remove(path, **options)
+                (other.enter_context(making(folder)) / "theirs").touch()
+            else:
+                remove(path, **options)
+
+        monkeypatch.setattr(shutil, "rmtree", slow)
+        with making(folder) as temporary:
+            (temporary / "ours").touch()
+        monkeypatch.undo()
+        assert names(folder) == ["ours"]
+    assert names(folder) == ["theirs"] and names(tmp_path) == ["folder"]
 
 
 def test_json(tmp_path):

@@ -314,13 +314,37 @@ def test_a_name_that_is_not_utf8(fails, tmp_path):
         fails(prediction.main, *options, says=r"K\\udcf6ln\.png' isn't UTF-8; rename it", leaves=(output,))
 
 
-def test_a_mask_that_was_not_predicted_stays(fails, tmp_path):
+@pytest.mark.parametrize("part", ["mask", "overlay"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_mask_that_was_not_predicted_stays(fails, tmp_path, part, listed):
+    """Also in a folder that has predictions of other images."""
     image = picture(tmp_path / "images")
-    theirs = picture(tmp_path / "masks", f"{image.stem}_mask.png")
-    before = theirs.read_bytes()
+    theirs = picture(tmp_path / "masks", f"{image.stem}_{part}.png")
+    if listed:
+        (theirs.parent / prediction.LIST_FILE).write_text("image,prompt,mask,marked\na.png,seven,a_mask.png,0.5\n")
+    before = {path: path.read_bytes() for path in theirs.parent.iterdir()}
     options = "--run", small.finished(), "--image", image, "--prompt", "seven", "--output", theirs.parent
     fails(prediction.main, *options, says=f"holds a {theirs.name} that predict didn't write")
-    assert theirs.read_bytes() == before and list(theirs.parent.iterdir()) == [theirs]
+    assert {path: path.read_bytes() for path in theirs.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"", "predict didn't write"),
+        (b"patient,finding\n1,none\n", "predict didn't write"),
+        (b"image,prompt,mask,marked\na.png,seven,a_mask.png,0.5,checked\n", "predict didn't write"),
+        (b"\xff\xfe", "can't read"),
+    ],
+)
+def test_a_list_that_is_not_of_predictions_stays(fails, tmp_path, text, says):
+    image, output = picture(tmp_path / "images"), tmp_path / "masks"
+    output.mkdir()
+    theirs = output / prediction.LIST_FILE
+    theirs.write_bytes(text)
+    options = "--run", small.finished(), "--image", image, "--prompt", "seven", "--output", output
+    fails(prediction.main, *options, says=rf"{says} .*masks/predictions\.csv")
+    assert theirs.read_bytes() == text and list(output.iterdir()) == [theirs]
 
 
 def broken(name: str) -> bytes:

@@ -123,6 +123,15 @@ def test_class_tree_and_test_that_is_val(run, tmp_path, capsys):
     assert test == found["val/b"]
 
 
+def test_test_that_is_val_takes_nothing_from_train(run, source, capsys):
+    """What the default fractions would put in a test split is trained on and validated with."""
+    found = run("--prompt", "wound", "--test-is-val")
+    assert sorted(key.partition("/")[2] for key in found if not key.startswith("test")) == ["Köln", "a b", "c", "d.e"]
+    folder = prepared.find(source.parent / "data", "mine")
+    assert prepared.splits(folder) == ("train", "val", "test") and prepared.stored_splits(folder) == ("train", "val")
+    assert "paper" not in capsys.readouterr().out
+
+
 def coded(path: Path, kind: str, size: tuple[int, int] = (16, 24)) -> np.ndarray:
     """Writes a mask of polyp (1), tool (2), void and background by colour or palette; returns its label map."""
     rng = np.random.default_rng(1)
@@ -304,6 +313,22 @@ def shades(source: Path) -> None:
     save(source / "masks" / "c.png", np.arange(640, dtype=np.uint8).reshape(40, 16))
 
 
+def medvlsms(source: Path) -> None:
+    (source / "anns").mkdir()
+    (source / "anns" / "train.json").write_text("[]")
+
+
+def class_tree(source: Path) -> None:
+    save(source / "annotations" / "train" / "polyp" / "c.png", np.zeros((40, 16), np.uint8))
+
+
+def into_test(source: Path) -> None:
+    for kind in ("images", "masks"):
+        (source / kind / "test").mkdir()
+        for path in (source / kind).glob("*.*"):
+            path.rename(source / kind / "test" / path.name)
+
+
 def half(source: Path) -> None:
     path = source / "images" / "c.jpg"
     path.write_bytes(path.read_bytes()[:-200])
@@ -362,6 +387,38 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no name": (lambda at: None, "--prompt x --masks masks/*", r"lacks \{name\}"),
     "fractions": (lambda at: None, "--prompt x --fractions 0.8 0.1 0.2", "shares of train, val and test"),
     "no classes": (lambda at: None, "--encoding colour", "--encoding colour needs --classes"),
+    "prompt for classes": (
+        lambda at: None,
+        "--prompt x --masks masks/{class}/{name}",
+        r"--prompt would ask for every class of 'masks/\{class\}/\{name\}' with the same words",
+    ),
+    "prompt for a class tree": (class_tree, "--prompt x", "--prompt would ask for every class of 'annotations/"),
+    "prompt beside classes": (lambda at: None, "--prompt x --classes c.csv", "--classes tells .*leave --prompt out"),
+    "prompt beside a manifest": (lambda at: None, "--prompt x --manifest m.csv", "--manifest .*leave --prompt out"),
+    "threshold of colours": (
+        lambda at: None,
+        "--encoding colour --classes c.csv --threshold 9",
+        "--threshold is for binary masks, not for --encoding colour",
+    ),
+    **{
+        f"medvlsm's and {options}": (medvlsms, options, rf"anns/train\.json tells .*leave {options.split()[0]} out")
+        for options in (
+            "--prompt x",
+            "--encoding palette",
+            "--classes c.csv",
+            "--fractions 0.5 0.25 0.25",
+        )
+    },
+    "test that is val": (
+        into_test,
+        "--prompt x --test-is-val --images images/{split}/{name} --masks masks/{split}/{name}",
+        "--test-is-val is for sets with a val split and without a test split; this one has test",
+    ),
+    "test that is no val": (
+        lambda at: None,
+        "--prompt x --test-is-val --fractions 0.9 0 0.1",
+        "--test-is-val is for sets with a val split .*; this one has train$",
+    ),
     "unknown encoding": (lambda at: None, "--encoding color", "'color'.*'colour'"),
 }
 

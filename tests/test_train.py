@@ -26,7 +26,7 @@ from tunevlseg_jax.artefacts import Board, RunFolder
 from tunevlseg_jax.checkpoint import Checkpoints
 from tunevlseg_jax.config import Optim, Train
 from tunevlseg_jax.data import sets
-from tunevlseg_jax.data.images import read_rgb
+from tunevlseg_jax.data.images import encode_png, read_rgb
 from tunevlseg_jax.files import sha256
 from tunevlseg_jax.loop import Split
 
@@ -243,23 +243,22 @@ def test_evaluating_at_the_size_of_the_masks(finished, shared, monkeypatch):
     assert told["size"] == "96x96"
     made = small.build(small.config())
     split, own = made.split("test"), sets.originals(made.config.data, "test")
-    for row, probabilities, target in zip(rows, probabilities_of(finished, split), own, strict=True):
+    for row, logits, target in zip(rows, logits_of(finished, split), own, strict=True):
         (mask,) = target.masks
-        logits = np.log(probabilities / (1 - probabilities))
         marked = cv2.resize(logits, (96, 96), interpolation=cv2.INTER_LINEAR) > 0
         assert float(row["union"]) == pytest.approx((marked | mask).sum(), abs=5)  # pixels on the brink
         assert float(row["intersection"]) == pytest.approx((marked & mask).sum(), abs=5)
 
 
-def probabilities_of(folder: Path, split: Split) -> list[np.ndarray]:
-    """Each record's probabilities at the model's size, as `predict` makes them."""
+def logits_of(folder: Path, split: Split) -> list[np.ndarray]:
+    """Each record's logits at the model's size, as `predict` makes them."""
     made, learnt = artefacts.restore(folder)
     hyper = step.Hyper(*(values[0] for values in made.hyper()))
-    params, found = {**made.frozen, **learnt}, []
+    params, found, phrases = {**made.frozen, **learnt}, [], np.zeros(predict.BATCH, np.int32)
     for image, prompt in zip(split.records.images, split.records.prompt, strict=True):
         batch = np.broadcast_to(image, (predict.BATCH, *image.shape))
         row = jax.tree.map(lambda rows, prompt=prompt: rows[prompt : prompt + 1], split.table)
-        found.append(np.asarray(step.predict_step(params, batch, row, hyper, network=made.network))[0])
+        found.append(np.asarray(step.logits_step(params, batch, phrases, row, hyper, network=made.network))[0])
     return found
 
 
@@ -313,6 +312,41 @@ def test_predicting(finished, images, tmp_path, monkeypatch, capsys):
         assert changed[mask > 0].mean() > 0.9 if mask.any() else not changed.any()
         marked += mask.any()
     assert marked
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.4])
+def test_predicting_at_the_size_of_a_large_image(finished, tmp_path, monkeypatch, threshold):
+    """Logits are enlarged, and not probabilities: these are the masks that `evaluate --resolution original` scores."""
+    split = small.build(small.config()).split("test")
+    image = np.concatenate([split.records.images[0], split.records.images[1]], axis=1).repeat(10, 0).repeat(10, 1)
+    (tmp_path / "large.png").write_bytes(encode_png(image))
+    options = "--run", finished, "--prompt", "seven", "--threshold", threshold, "--output", tmp_path / "masks"
+    small.run(monkeypatch, predict.main, *options, "--image", tmp_path / "large.png")
+    mask = read_rgb(tmp_path / "masks" / "large_mask.png")[..., 0]
+    made, learnt = artefacts.restore(finished)
+    hyper = step.Hyper(*(values[0] for values in made.hyper()))
+    batch = np.zeros((predict.BATCH, small.IMAGE, small.IMAGE, 3), np.uint8)
+    batch[0] = cv2.resize(image, (small.IMAGE, small.IMAGE), interpolation=cv2.INTER_CUBIC)
+    phrases, table = np.zeros(predict.BATCH, np.int32), made.read(["seven"])
+    logits = step.logits_step({**made.frozen, **learnt}, batch, phrases, table, hyper, network=made.network)
+    enlarged = cv2.resize(np.asarray(logits)[0], image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    assert_array_equal(mask > 0, enlarged > np.log(threshold / (1 - threshold)))
+    assert 0 < (mask > 0).mean() < 1
+
+
+def test_predicting_again_keeps_what_was_predicted(finished, images, tmp_path, monkeypatch):
+    """Also of images that are predicted anew, whose row is replaced."""
+    options = "--run", finished, "--output", tmp_path / "masks"
+    for prompt, names in (("seven", ("grey.png", "one.webp")), ("two, or 画像", ("grey.png", "tiny.bmp"))):
+        given = [images / name for name in names]
+        small.run(monkeypatch, predict.main, *options, "--prompt", prompt, "--image", *given)
+    with (tmp_path / "masks" / predict.LIST_FILE).open(newline="", encoding="utf-8") as file:
+        rows = [(row["image"], row["prompt"], row["mask"]) for row in csv.DictReader(file)]
+    assert rows == [
+        (str(images / "grey.png"), "two, or 画像", "grey_mask.png"),
+        (str(images / "one.webp"), "seven", "one_mask.png"),
+        (str(images / "tiny.bmp"), "two, or 画像", "tiny_mask.png"),
+    ]
 
 
 def test_predicting_does_not_depend_on_the_other_images(finished, images, tmp_path, monkeypatch):

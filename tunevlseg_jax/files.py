@@ -99,15 +99,19 @@ def making(folder: Path) -> Iterator[Path]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{folder} is being written by another process; wait until it has ended") from None
-        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
-        for path in temporary.iterdir():
-            shutil.rmtree(path)
-        yield temporary
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-            stack.callback(shutil.rmtree, old, ignore_errors=True)
-        temporary.rename(folder)
+        try:
+            for path in temporary.iterdir():
+                shutil.rmtree(path)
+            yield temporary
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                folder.rename(old)
+            temporary.rename(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        # From here on, what has the temporary name is another process's, which may begin while the old one goes.
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import jax
@@ -23,7 +26,8 @@ BATCH = 8
 COLOUR = (255, 64, 64)
 OPACITY = 0.4
 LIST_FILE = "predictions.csv"
-"""Lists what was predicted; a folder that has it is predict's own."""
+"""Lists what was predicted into a folder; the masks that it names, and their overlays, are predict's own."""
+COLUMNS: tuple[str, ...] = ("image", "prompt", "mask", "marked")
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class Options:
       run: folder of the run.
       image: image files, or folders of them.
       prompt: what to look for, in words.
-      output: folder for the masks; a file that an earlier prediction didn't write is never replaced.
-      threshold: probability from which a pixel belongs to the mask.
+      output: folder for the masks, which may hold earlier ones; a file that predict didn't write is never replaced.
+      threshold: probability above which a pixel belongs to the mask.
       checkpoint: where the base model is now, if not where it was in training.
     """
 
@@ -57,7 +61,8 @@ def main() -> None:
     paths = _find(options.image)
     names = _names(paths)
     output = Path(options.output)
-    _check_output(output, names.values())
+    listed = _listed(output / LIST_FILE)
+    _check_output(output, names.values(), listed)
     made, learnt = artefacts.restore(Path(options.run), options.checkpoint)
     table = made.read([options.prompt])
     params = {**made.frozen, **learnt}
@@ -66,18 +71,20 @@ def main() -> None:
     report = Table(title=f"{options.prompt!r} in {len(paths)} image{'s' if len(paths) > 1 else ''}")
     for column in ("image", "size", "marked"):
         report.add_column(column, justify="left" if column == "image" else "right")
-    listed = []
+    phrases = np.zeros(BATCH, np.int32)
+    least = math.log(options.threshold / (1 - options.threshold))
     for start in track(range(0, len(paths), BATCH), "segmenting", console=console, transient=True):
         images = [read_rgb(path) for path in paths[start : start + BATCH]]
         inputs = np.stack([resize(image, made.image_size, cv2.INTER_CUBIC) for image in images])
         padded = np.pad(inputs, ((0, BATCH - len(inputs)), (0, 0), (0, 0), (0, 0)))
-        probabilities = np.asarray(step.predict_step(params, padded, table, hyper, network=made.network))
-        for path, image, small in zip(paths[start : start + BATCH], images, probabilities, strict=False):
-            mask = resize(small, image.shape[:2], cv2.INTER_LINEAR) >= options.threshold
-            row = {"image": path, "prompt": options.prompt, "mask": f"{names[path]}_mask.png"}
-            listed.append(row | {"marked": float(mask.mean())})
-            write_csv(output / LIST_FILE, listed)  # before the masks that it names: it marks the folder as predict's
-            write_png(output / f"{names[path]}_mask.png", mask.astype(np.uint8) * 255)
+        logits = np.asarray(step.logits_step(params, padded, phrases, table, hyper, network=made.network))
+        for path, image, small in zip(paths[start : start + BATCH], images, logits, strict=False):
+            # Logits are enlarged and then cut, so that these are the masks that are scored at the images' own size.
+            mask = resize(small, image.shape[:2], cv2.INTER_LINEAR) > least
+            name = f"{names[path]}_mask.png"
+            listed[name] = dict(zip(COLUMNS, (path, options.prompt, name, float(mask.mean())), strict=True))
+            write_csv(output / LIST_FILE, list(listed.values()))  # before the mask: what is listed is predict's
+            write_png(output / name, mask.astype(np.uint8) * 255)
             write_png(output / f"{names[path]}_overlay.png", overlay(image, mask))
             report.add_row(str(path), f"{image.shape[1]}x{image.shape[0]}", f"{mask.mean():.1%}")
     console.print(report)
@@ -93,11 +100,32 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return cv2.drawContours(np.ascontiguousarray(drawn), outlines, -1, COLOUR, width)
 
 
-def _check_output(folder: Path, names: Iterable[str]) -> None:
+def _listed(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows that earlier predictions left in a folder's list, by mask; none where there is no list.
+
+    Raises:
+      UserError: the file isn't such a list.
+    """
+    if not path.exists():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"can't read {path}: {error}") from error
+    if rows[:1] != [[*COLUMNS]] or any(len(row) != len(COLUMNS) for row in rows):
+        raise UserError(
+            f"predict didn't write {path}, whose columns would be {', '.join(COLUMNS)}; choose another --output"
+        )
+    made = [dict(zip(COLUMNS, row, strict=True)) for row in rows[1:]]
+    return {row["mask"]: row for row in made}
+
+
+def _check_output(folder: Path, names: Iterable[str], listed: Container[str]) -> None:
     """Raises a UserError where a mask would replace a file that isn't a prediction, such as an annotator's."""
-    if (folder / LIST_FILE).exists():
-        return
     for name in names:
+        if f"{name}_mask.png" in listed:
+            continue
         for part in ("mask", "overlay"):
             if (folder / f"{name}_{part}.png").exists():
                 raise UserError(

@@ -88,11 +88,12 @@ class Folder:
         background.
       manifest: CSV or JSON with the columns image, mask, prompt, and if known split, class and group; paths are
         relative to the source, masks binary.
-      fractions: of train, val and test, where images don't tell their split; groups stay together.
+      fractions: of train, val and test, where images don't tell their split; groups stay together. With --test-is-val
+        train and val share what would be test's.
       seed: of that split.
       threshold: grey value above which a binary mask's pixel belongs to the object. None: of two values the larger is
         the object, and lossy files such as JPEG are cut in the middle; so are shades in medvlsm's layout.
-      test_is_val: for sets that have no test split: evaluate on val.
+      test_is_val: make no test split; evaluate on val.
     """
 
     name: str
@@ -166,6 +167,8 @@ def prepare_public(options: Public, console: Console) -> None:
     if builder.test_is_val:
         del sizes["test"]
     _report(builder, options.output, console, sizes)
+    if builder.test_is_val:
+        console.print("test is val, as in the paper: the masks of the set's own test split aren't public")
 
 
 def prepare_folder(options: Folder, console: Console) -> None:
@@ -176,11 +179,16 @@ def prepare_folder(options: Folder, console: Console) -> None:
     """
     _check(options)
     shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
+    if options.test_is_val:
+        shares["test"] = 0
 
     def make(folder: Path) -> Given:
         layout, items = own_items(options, Source(options.source, folder / "unpacked"))
         console.print(f"layout: {layout}", soft_wrap=True)
         splits = dealt(items, shares, options.seed, bar)
+        if options.test_is_val and ("test" in splits or "val" not in splits):
+            made = ", ".join(splits) or "neither"
+            raise UserError(f"--test-is-val is for sets with a val split and without a test split; this one has {made}")
         return Given(folder, options.name, splits, "the user's own data", options.test_is_val)
 
     with Bar(console) as bar:
@@ -200,9 +208,15 @@ def own_items(options: Folder, source: Source) -> tuple[str, list[Item]]:
     images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
     if options.images is None and options.masks is None:
         if (place := medvlsm.folder(source)) is not None:
+            _check_unset(options, f"{place}anns/train.json")
             return f"medvlsm's, {place or '.'}", list(medvlsm.items(source, place, options.threshold))
         if any(source.find(matching.pattern(matching.CLASS_TREE[1]))):
             images, masks = matching.CLASS_TREE
+    if options.prompt and "{class}" in masks:
+        raise UserError(
+            f"--prompt would ask for every class of {masks!r} with the same words; leave it out, or say in --classes "
+            "how each is asked for"
+        )
     classes = None if options.classes is None else tables.classes(options.classes)
     if options.encoding != "binary":
         if classes is None or "{class}" in masks:
@@ -219,8 +233,24 @@ def _check(options: Folder) -> None:
         raise UserError(f"--fractions are {options.fractions}; they are shares of train, val and test that sum to 1")
     if options.manifest and (options.images or options.masks or options.classes or options.encoding != "binary"):
         raise UserError("--manifest lists binary masks; leave --images, --masks, --classes and --encoding out")
+    if options.manifest and options.prompt:
+        raise UserError("--manifest has a column for prompts; leave --prompt out")
+    if options.classes and options.prompt:
+        raise UserError("--classes tells how each class is asked for; leave --prompt out")
+    if options.encoding != "binary" and options.threshold is not None:
+        raise UserError(f"--threshold is for binary masks, not for --encoding {options.encoding}; leave it out")
     if not all(prompt.strip() for prompt in options.prompt):
         raise UserError("--prompt is empty; say what the masks show")
+
+
+def _check_unset(options: Folder, annotations: str) -> None:
+    """Raises a UserError where an option would say what medvlsm's annotations say already."""
+    told = "encoding", "prompt", "classes", "fractions"
+    if given := [f"--{name}" for name in told if getattr(options, name) != getattr(Folder, name)]:
+        raise UserError(
+            f"{annotations} tells prompts and splits of binary masks; leave {', '.join(given)} out, "
+            "or give --images and --masks to match by names"
+        )
 
 
 def check(options: Check, console: Console) -> None:
@@ -272,8 +302,6 @@ def _report(builder: Builder, output: Path, console: Console, paper: Mapping[str
     others = [split for split, count in paper.items() if count != getattr(builder.written.get(split), "records", 0)]
     if others:
         console.print(f"note: {', '.join(others)} differ from {PAPER}", soft_wrap=True)
-    if builder.test_is_val:
-        console.print("test is val, as in the paper: the masks of the set's own test split aren't public")
 
 
 if __name__ == "__main__":

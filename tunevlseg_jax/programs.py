@@ -75,8 +75,8 @@ def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
 
     def predict() -> Program:
         hyper = jax.tree.map(lambda values: values[0], made.hyper())
-        arguments = devices.replicated((made.frozen | made.trainable, batch.images, table, hyper), mesh)
-        prediction, timings = _compiled(step.predict_step, *arguments, network=made.network)
+        arguments = devices.replicated((made.frozen | made.trainable, batch.images, batch.phrase, table, hyper), mesh)
+        prediction, timings = _compiled(step.logits_step, *arguments, network=made.network)
         return Program("prediction", lambda: prediction(*arguments), size, *timings)
 
     made_ready = [train("training", source), evaluate("evaluation", batch), predict()]

@@ -144,30 +144,20 @@ def read_step(frozen: Flat, table: Array, *, network: Network) -> Words:
 def logits_step(
     params: Flat, images: Array | Seen, phrase: Array, table: Array | Words, hyper: Hyper, *, network: Network
 ) -> Array:
-    """Logits of the mask that each image is asked for; arguments as in `Network.logits` and `predict_step`.
+    """Logits of the mask that each image is asked for.
+
+    Args:
+      params: every parameter, without a trial axis.
+      images: (batch, height, width, 3) uint8, RGB; or what the model sees in them.
+      phrase: (batch,) int32, the row of `table` that an image is asked for.
+      table: (phrases, length) int32, tokens; or what the model reads in them.
+      hyper: of one trial, without a trial axis.
+      network: what to run.
 
     Returns:
       (batch, height, width) float32.
     """
     return network.logits(params, images, phrase, table, depth=hyper.depth, dropout=hyper.dropout)
-
-
-@partial(jax.jit, static_argnames="network")
-def predict_step(params: Flat, images: Array, table: Array | Words, hyper: Hyper, *, network: Network) -> Array:
-    """Probabilities of the mask that one phrase asks for, in every image.
-
-    Args:
-      params: every parameter, without a trial axis.
-      images: (batch, height, width, 3) uint8, RGB.
-      table: (1, length) int32, tokens of the phrase; or what the model reads in it.
-      hyper: of one trial, without a trial axis.
-      network: what to run.
-
-    Returns:
-      (batch, height, width) float32 in 0..1.
-    """
-    phrase = jnp.zeros(len(images), jnp.int32)
-    return jax.nn.sigmoid(network.logits(params, images, phrase, table, depth=hyper.depth, dropout=hyper.dropout))
 
 
 def _scores(

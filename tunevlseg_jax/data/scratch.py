@@ -10,6 +10,8 @@ import numpy as np
 from tunevlseg_jax import cache
 from tunevlseg_jax.files import writing
 
+CHUNK = 2**24
+
 
 def scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array of zeros in the cache folder.
@@ -22,5 +24,11 @@ def scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             # Room for all of it now, instead of a bus error where the disk turns out to be full.
-            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:  # macOS, which has no such call
+                for start in range(0, size, CHUNK):
+                    file.write(bytes(min(CHUNK, size - start)))
+                file.flush()
             return np.memmap(file, dtype, "r+", shape=shape)

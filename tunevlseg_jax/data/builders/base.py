@@ -45,7 +45,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     homepage: ClassVar[str | None] = None
     licence: ClassVar[str | None] = None
     test_is_val: bool = False
-    """Whether the paper tests on val, since the test masks aren't public."""
+    """Whether test is val, as in the paper where the test masks aren't public."""
 
     def __init__(self, data_dir: Path):
         self.written: dict[str, Written] = {}

@@ -119,7 +119,7 @@ def _asked(label: str, file: str, prompt: tuple[str, ...], classes: Classes | No
     if not label:
         return (prompt[0], prompt) if prompt else ("", ())
     if classes is None:
-        return label, prompt or (label,)
+        return label, (label,)
     if label not in classes.named:
         raise UserError(f"mask {file} is of the class {label!r}, which --classes lacks{nearest(label, classes.named)}")
     return label, classes.named[label].prompts
