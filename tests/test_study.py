@@ -243,13 +243,34 @@ def test_the_studies_that_come_with_the_project(name):
     assert [len(names) for names in kinds.values()] == [1, 8]
 
 
+SHARED = {
+    **{"tune": "decoder", "precision": "bfloat16", "augment": True, "augmented_views": 2, "cache_features": False},
+    **{"recompute": "blocks", "shard_frozen": True, "seed": 1, "order_seed": 1, "order_skip": 1},
+}
+"""Fields of `train` that all runs of a study share, or that tell its repetitions apart."""
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"data": ()}, "one data set or more"),
         ({"data": ("scenes/photo", "scenes/photo")}, "has scenes/photo, zero-shot on model twice"),
         ({"across": (("scenes/photo", "scenes/ultrasound"),)}, "across names scenes/ultrasound"),
-        ({"ablations": (Ablation(name="x", field="learner.wrods", value=None),)}, "changes 'learner.wrods'"),
+        *(
+            ({"ablations": (Ablation(name="x", field=field, value=value, learners=learners),)}, says)
+            for field, value, learners, says in (
+                ("learner.wrods", None, (), "the ablation 'x' can't change 'learner.wrods' of CoOp; it can change learner"),
+                ("data.shots", 2, (), "can't change 'data.shots' of CoOp; it can change"),
+                ("data.full_stop", False, (), "train.epochs, train.min_delta, train.patience, upsampling"),
+                ("model.prompt_offset", 1, (), "can't change 'model.prompt_offset'"),
+                *((f"train.{name}", value, (), f"can't change 'train.{name}'") for name, value in SHARED.items()),
+                ("upsampling", "mix", (), "the ablation 'x': upsampling is 'mix'"),
+                ("learner.num_context", 2.5, (), "the ablation 'x': learner.num_context is 2.5, not int"),
+                ("optim.learning_rate", -1.0, (), "the ablation 'x': optim.learning_rate can't be -1.0"),
+                ("learner.depth", 3, (), "the ablation 'x': learner.depth is 3, more than learner.max_depth, 2"),
+                ("upsampling", "none", ("VPT",), "the ablation 'x' is of no learner that the study searches"),
+            )
+        ),
         ({"search": Search(trials=0)}, "trials can't be 0"),
         ({"search": Search(space=("projector.kind=mlp",))}, "no parameter 'projector.kind'"),
     ],

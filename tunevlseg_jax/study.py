@@ -18,6 +18,7 @@ from rich.console import Console
 from tunevlseg_jax import (
     artefacts,
     command,
+    devices,
     evaluation,
     grid,
     interruption,
@@ -127,11 +128,15 @@ class _Work:
                 shared.forget_training()
 
     def _check_spaces(self) -> None:
-        """Raises a UserError where a search that isn't finished can't be, before the first cell begins."""
+        """Raises a UserError where a search that isn't finished, or an ablation, can't be, before the first cell."""
         unfinished = [cell for cell in self.study.cells() if not self.book.has(cell)]
         searched = {cell.combination: cell for cell in unfinished if cell.combination.kind == "searched"}
         for cell in searched.values():
-            tuning.searched(self.study.options(cell), cell.config, self._shared(cell.config))
+            made, space = tuning.searched(self.study.options(cell), cell.config, self._shared(cell.config))
+            trial = search.apply(cell.config, space, search.deepest(space))
+            for ablation in self.study.ablations:
+                if ablation.applies(cell.combination):
+                    search.check_fit(ablation.of(trial), made, f"the ablation {ablation.name!r}")
 
     def _as_it_is(self, cells: Sequence[Cell]) -> None:
         """The model without any training, as a run folder."""
@@ -142,9 +147,12 @@ class _Work:
             shared = self._shared(config)
             made = shared.experiment(config)
             splits, scores = shared.splits(made), {}
+            # As many times over as the devices' trial axis asks for.
+            _, hyper = made.repeated(shared.mesh.shape[devices.TRIAL])
+            hyper = devices.by_trial(hyper, shared.mesh)
             for part in splits.keys() - {"train"}:
                 size = config.train.batch_size
-                sums = loop.evaluate(made.network, {}, made.frozen, splits[part], made.hyper(), size)
+                sums = loop.evaluate(made.network, {}, made.frozen, splits[part], hyper, size)
                 scores[part] = {name: values[0] for name, values in metrics.means(sums).items()}
             data = {"name": cell.data} | {part: split.records.fingerprint() for part, split in splits.items()}
             card = artefacts.card(config, made.pretrained.sha256, made.image_size, data)
@@ -195,8 +203,7 @@ class _Work:
         runs = {}
         for seed, folder in repeats.repeat(sweeper, best.number, options.seeds).items():
             config, _, _ = artefacts.load_learnt(folder)
-            changed = search.apply(config, {}, {cell.ablation.field: cell.ablation.value})
-            runs[self.folder / cell.folder / str(seed)] = changed
+            runs[self.folder / cell.folder / str(seed)] = cell.ablation.of(config)
         repeats.train(sweeper, runs)
         repeats.score(sweeper, runs)
         return list(runs)

@@ -156,7 +156,8 @@ def run(sweeper: Sweeper, options: Search, name: str) -> dict[str, Any]:
     best = standings.best_of(ledger.finished(), ledger)
     folders = {} if best is None else repeats.repeat(sweeper, best.number, options.seeds)
     everything = [sweeper.trial_folder(trial.number) for trial in ledger.finished()] if options.test_all else []
-    repeats.score(sweeper, [*folders.values(), *everything])
+    here = [folder for folder in everything if (folder / artefacts.CARD_FILE).exists()]  # not on another machine
+    repeats.score(sweeper, [*folders.values(), *here])
     return standings.write(sweeper.folder, name, ledger, best, repeats.told(folders))
 
 
