@@ -137,7 +137,7 @@ def test_whole_numbers_have_ranges_where_the_paper_has_choices():
 def test_between_the_ends_of_a_range_every_value_fits():
     config = small.config(learner=SharedAttention(depth=1, heads=4, hidden=16))
     assert search.space(config, made(config), ["heads=1..2", "hidden=8..9"])["learner.heads"] == Integers(1, 2)
-    with pytest.raises(UserError, match="learner.heads: learner.heads is 3, which doesn't divide 64"):
+    with pytest.raises(UserError, match=r"learner.heads: learner.heads is 3, which doesn't divide 64"):
         search.space(config, made(config), ["heads=2..4", "hidden=8..9"])
 
 

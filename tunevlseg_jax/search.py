@@ -14,7 +14,17 @@ from tunevlseg_jax import schema
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.errors import UserError, nearest
 from tunevlseg_jax.experiment import Experiment
-from tunevlseg_jax.space import OPTIMIZER, Choice, Distribution, Integers, LogIntegers, LogUniform, Space, Uniform, Value
+from tunevlseg_jax.space import (
+    OPTIMIZER,
+    Choice,
+    Distribution,
+    Integers,
+    LogIntegers,
+    LogUniform,
+    Space,
+    Uniform,
+    Value,
+)
 
 VARIABLE = (
     *("learner.", "optim.", "upsampling"),
@@ -57,8 +67,8 @@ def space(config: Config, made: Experiment, overrides: Sequence[str]) -> dict[st
 
 def variable(config: Config) -> dict[str, Any]:
     """The fields in which trials of a study may differ, and what they are in this configuration."""
-    fixed = ("learner.max_depth", "learner.class", "learner.projector.class")
     fields = schema.flat(schema.to_json(config))
+    fixed = {name for name in fields if name == "learner.max_depth" or name.endswith(f".{schema.CLASS}")}
     return {name: value for name, value in fields.items() if name.startswith(VARIABLE) and name not in fixed}
 
 

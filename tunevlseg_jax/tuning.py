@@ -40,7 +40,7 @@ class Search:
         than one after the other.
       seeds: runs of the best trial, with its own seed and those that follow.
       space: what to search besides or instead of the paper's Table 2, such as depth=1..5 learning_rate=1e-4..1e-3
-        projector.kind=mlp,low_rank optim.warmup_steps=0..20 num_context=4.
+        projector.kind=mlp,low_rank optim.warmup_steps=log:1..20 num_context=4.
       pruner: "median" gives up a trial that is worse than half of the finished ones were at the same epoch, "halving"
         all but the best quarter at epochs 1, 4, 16 and so on.
       objective: "dice", the validation Dice of the trial's best epoch, or "loss", that epoch's validation loss.
