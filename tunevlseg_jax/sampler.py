@@ -28,6 +28,7 @@ class Sampler(BaseSampler):
     """
 
     def __init__(self, space: Space, seed: int):
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # the bars and tables of a study tell of its trials
         self.distributions = {name: to_optuna(distribution) for name, distribution in space.items()}
         self.seed = seed
 

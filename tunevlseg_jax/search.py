@@ -59,7 +59,7 @@ def space(config: Config, made: Experiment, overrides: Sequence[str]) -> dict[st
             raise UserError(f"the search space of {name}: {error}") from None
     for name in sorted(found, key=lambda name: name != "learner.depth"):  # first what every other trial needs
         for value in _tried(name, found[name], config):
-            trial = apply(config, found, deepest(found) | {name: value})
+            trial = apply(config, found, _deepest(found) | {name: value})
             configuration.check(trial)
             check_fit(trial, made, f"the search space of {name}")
     return found
@@ -88,7 +88,7 @@ def apply(config: Config, searched: Space, params: Mapping[str, Value], where: s
     for name, value in params.items():
         _set(data, name, value)
     if "learner.depth" in searched:
-        data["learner"]["max_depth"] = deepest(searched)["learner.depth"]
+        data["learner"]["max_depth"] = _deepest(searched)["learner.depth"]
     return schema.from_json(Config, data, where)
 
 
@@ -196,7 +196,7 @@ def _widths(config: Config) -> set[str]:
     return {f"learner.{name}" for name in config.learner.widths}
 
 
-def deepest(searched: Space) -> dict[str, Value]:
+def _deepest(searched: Space) -> dict[str, Value]:
     """The largest depth, by its field."""
     return {name: max(_ends(searched[name])) for name in ("learner.depth",) if name in searched}
 

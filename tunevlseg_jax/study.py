@@ -42,6 +42,7 @@ from tunevlseg_jax.forecast import plan
 from tunevlseg_jax.grid import Cell, Study
 from tunevlseg_jax.partition import Flat
 from tunevlseg_jax.progress import Book, Outlook
+from tunevlseg_jax.sampler import Sampler
 from tunevlseg_jax.shared import Shared
 from tunevlseg_jax.sweeper import Sweeper
 from tunevlseg_jax.train import train
@@ -132,11 +133,12 @@ class _Work:
         unfinished = [cell for cell in self.study.cells() if not self.book.has(cell)]
         searched = {cell.combination: cell for cell in unfinished if cell.combination.kind == "searched"}
         for cell in searched.values():
-            made, space = tuning.searched(self.study.options(cell), cell.config, self._shared(cell.config))
-            trial = search.apply(cell.config, space, search.deepest(space))
+            options = self.study.options(cell)
+            made, space = tuning.searched(options, cell.config, self._shared(cell.config))
+            first = search.apply(cell.config, space, Sampler(space, options.sampler_seed).start_up[0])
             for ablation in self.study.ablations:
                 if ablation.applies(cell.combination):
-                    search.check_fit(ablation.of(trial), made, f"the ablation {ablation.name!r}")
+                    search.check_fit(ablation.of(first), made, f"the ablation {ablation.name!r}")
 
     def _as_it_is(self, cells: Sequence[Cell]) -> None:
         """The model without any training, as a run folder."""
