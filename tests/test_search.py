@@ -12,13 +12,14 @@ import small
 from numpy.testing import assert_array_equal
 
 from tunevlseg_jax import search, slots
+from tunevlseg_jax.config import Train
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.partition import nested, subtree
 from tunevlseg_jax.sampler import START_UP, Sampler, suggest, to_optuna
-from tunevlseg_jax.space import OPTIMIZER, Choice, Integers, LogUniform, Uniform
+from tunevlseg_jax.space import OPTIMIZER, Choice, Integers, LogIntegers, LogUniform, Uniform
 
 quick_compilation = small.quick_compilation
 
@@ -102,12 +103,49 @@ def test_overrides():
         ("hidden=0", r"learner.projector.hidden: projector.hidden is \(0,\)"),
         ("optim.plateau_factor=0.5..2", "optim.plateau_factor can't be 2"),
         ("optim.cosine=maybe", "optim.cosine: 'maybe' is neither true nor false"),
+        ("optim.cosine=0..1", "optim.cosine: it is False now, and only numbers have a range"),
+        ("learner.words=1..2", "learner.words: it is None now, and only numbers have a range"),
+        ("depth=log:0..2", "learner.depth: 0..2 is empty; on a logarithmic scale"),
+        ("hidden=8..6.5", "learner.projector.hidden: '6.5' is no whole number"),
+        ("train.augmented_views=2,4", "no parameter 'train.augmented_views'"),
+        ("train.recompute=nothing,blocks", "no parameter 'train.recompute'"),
+        ("train.shard_frozen=true,false", "no parameter 'train.shard_frozen'"),
+        ("learner.projector.class=Projector", "no parameter 'learner.projector.class'"),
     ],
 )
 def test_mistakes_are_one_line(override, says):
     with pytest.raises(UserError, match=says) as error:
         search.space(MAPLE, made(), [override])
     assert "\n" not in str(error.value)
+
+
+def test_whole_numbers_have_ranges_where_the_paper_has_choices():
+    """On either scale; trials of any width share the program of the widest."""
+    overrides = ("depth=log:1..3", "hidden=4..8", "optim.warmup_steps=log:1..100")
+    found = search.space(MAPLE, made(), overrides)
+    assert found["learner.depth"] == LogIntegers(1, 3)
+    assert found["learner.projector.hidden"] == Integers(4, 8)
+    assert found["optim.warmup_steps"] == LogIntegers(1, 100)
+    params = {"learner.depth": 1, "learner.projector.hidden": 5}
+    program = search.program(MAPLE, search.apply(MAPLE, found, params), found)
+    assert isinstance(program.learner, MaPLe) and program.learner.projector.hidden == (8,)
+    drawn = Sampler({"optim.warmup_steps": LogIntegers(1, 10**6)}, 0).start_up
+    assert all(isinstance(one["optim.warmup_steps"], int) for one in drawn)
+    assert sum(one["optim.warmup_steps"] < 1000 for one in drawn) > 1
+
+
+def test_between_the_ends_of_a_range_every_value_fits():
+    config = small.config(learner=SharedAttention(depth=1, heads=4, hidden=16))
+    assert search.space(config, made(config), ["heads=1..2", "hidden=8..9"])["learner.heads"] == Integers(1, 2)
+    with pytest.raises(UserError, match=r"learner.heads: learner.heads is 3, which doesn't divide 64"):
+        search.space(config, made(config), ["heads=2..4", "hidden=8..9"])
+
+
+def test_a_studys_own_order_is_that_of_its_trials():
+    own = Train(epochs=3, batch_size=4, seed=1, order_seed=5, order_skip=2)
+    config = dataclasses.replace(MAPLE, train=own)
+    trial = dataclasses.replace(config, train=dataclasses.replace(own, seed=2, order_seed=7, order_skip=4))
+    assert search.program(config, trial, {}).train == own
 
 
 def test_trials_that_differ_in_values_and_widths_share_a_program():

@@ -126,6 +126,32 @@ def test_zero_shot_is_a_run_that_evaluate_takes(made, monkeypatch, capsys):
     assert (folder / "again" / "scenes_photo_test_model.csv").read_text("utf-8") == before
 
 
+TWO_DEVICES = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_study as tests
+from tunevlseg_jax import study
+asked = tests.Combination(config=tests.config()), tests.Combination(config=tests.config(upsampling="blend"))
+made = tests.tiny(sys.argv[1], data=("scenes/photo",), combinations=asked, ablations=(), across=())
+study.run(made, tests.QUIET)
+"""
+
+
+@pytest.mark.slow
+def test_on_two_devices_the_model_is_scored_as_it_is_and_with_an_upsampler(made, tmp_path):
+    script = TWO_DEVICES.format(tests=str(small.ROOT / "tests"))
+    process = small.start("-c", script, tmp_path, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    status, _, err = small.finish(process)
+    assert (status, err) == (0, ""), err
+    scores = [card(folder / "scenes-photo" / ZERO)["scores"]["tuned"] for folder in (tmp_path, made)]
+    for part in ("val", "test"):
+        assert scores[0][part] == pytest.approx(scores[1][part], rel=1e-4)
+    names = load_file(tmp_path / "scenes-photo" / "upsampler-on-model" / "prompts.safetensors")
+    assert names and all(name.startswith("upsampler/") for name in names)
+    rows = csv.DictReader((tmp_path / "report" / "cells.csv").read_text("utf-8").splitlines())
+    assert {row["combination"] for row in rows} == {"zero-shot", "upsampler"}
+
+
 def test_its_report_has_every_cell(made):
     rows = list(csv.DictReader((made / "report" / "cells.csv").read_text("utf-8").splitlines()))
     assert len(rows) == 8 and {row["from"] for row in rows} == {"evaluations"}
@@ -163,7 +189,9 @@ def test_whereabouts_may_change():
 
 
 def test_the_plan_tells_every_cell_and_what_is_missing(monkeypatch, capsys, tmp_path):
+    shorter = Ablation(name="one epoch", field="train.epochs", value=1)
     made = tiny(tmp_path / "runs", data=("scenes/photo", "kvasir"), across=())
+    made = dataclasses.replace(made, ablations=(*made.ablations, shorter))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     path = write(tmp_path / "study.py", made)
@@ -173,7 +201,8 @@ def test_the_plan_tells_every_cell_and_what_is_missing(monkeypatch, capsys, tmp_
     small.run(monkeypatch, study.main, "--config", path, "--plan")
     told = " ".join(capsys.readouterr().out.split())
     assert "CoOp on model 2 x 2 x 6 24" in told and "CoOp on model 2 x 2 x 800 3,200" in told
-    assert "CoOp on model, no upsampler 1 x 2 x 6 12" in told and "8 cells 5,642" in told
+    assert "CoOp on model, no upsampler 1 x 2 x 6 12" in told and "CoOp on model, one epoch 1 x 1 x 6 6" in told
+    assert "10 cells 6,448" in told
     assert "kvasir (missing)" in told and "prepare kvasir --source" in told and not (tmp_path / "runs").exists()
 
 
@@ -234,6 +263,21 @@ def test_rates_without_a_plan_are_refused(monkeypatch, capsys, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "kind", "name"),
+    [
+        ({}, "zero-shot", "zero-shot"),
+        ({"upsampling": "blend"}, "fine-tuned", "upsampler"),
+        ({"train": Train(tune="decoder")}, "fine-tuned", "fine-tuned decoder"),
+        ({"train": Train(tune="all"), "upsampling": "add"}, "fine-tuned", "fine-tuned model"),
+        ({"learner": CoOp()}, "searched", "CoOp"),
+    ],
+)
+def test_what_a_combination_is(changes, kind, name):
+    combination = Combination(config=config(**changes))
+    assert (combination.kind, combination.name) == (kind, f"{name} on model")
+
+
 @pytest.mark.parametrize("name", ["study_scenes", "study_paper"])
 def test_the_studies_that_come_with_the_project(name):
     made = grid.load(str(small.ROOT / "configs" / f"{name}.py"))
@@ -243,13 +287,39 @@ def test_the_studies_that_come_with_the_project(name):
     assert [len(names) for names in kinds.values()] == [1, 8]
 
 
+SHARED = {
+    **{"tune": "decoder", "precision": "bfloat16", "augment": True, "augmented_views": 2, "cache_features": False},
+    **{"recompute": "blocks", "shard_frozen": True, "seed": 1, "order_seed": 1, "order_skip": 1},
+}
+"""Fields of `train` that all runs of a study share, or that tell its repetitions apart."""
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"data": ()}, "one data set or more"),
         ({"data": ("scenes/photo", "scenes/photo")}, "has scenes/photo, zero-shot on model twice"),
         ({"across": (("scenes/photo", "scenes/ultrasound"),)}, "across names scenes/ultrasound"),
-        ({"ablations": (Ablation(name="x", field="learner.wrods", value=None),)}, "changes 'learner.wrods'"),
+        *(
+            ({"ablations": (Ablation(name="x", field=field, value=value, learners=learners),)}, says)
+            for field, value, learners, says in (
+                (
+                    "learner.wrods",
+                    None,
+                    (),
+                    "the ablation 'x' can't change 'learner.wrods' of CoOp; it can change learner",
+                ),
+                ("data.shots", 2, (), "can't change 'data.shots' of CoOp; it can change"),
+                ("data.full_stop", False, (), "train.epochs, train.min_delta, train.patience, upsampling"),
+                ("model.prompt_offset", 1, (), "can't change 'model.prompt_offset'"),
+                *((f"train.{name}", value, (), f"can't change 'train.{name}'") for name, value in SHARED.items()),
+                ("upsampling", "mix", (), "the ablation 'x': upsampling is 'mix'"),
+                ("learner.num_context", 2.5, (), "the ablation 'x': learner.num_context is 2.5, not int"),
+                ("optim.learning_rate", -1.0, (), "the ablation 'x': optim.learning_rate can't be -1.0"),
+                ("learner.depth", 3, (), "the ablation 'x': learner.depth is 3, more than learner.max_depth, 2"),
+                ("upsampling", "none", ("VPT",), "the ablation 'x' is of no learner that the study searches"),
+            )
+        ),
         ({"search": Search(trials=0)}, "trials can't be 0"),
         ({"search": Search(space=("projector.kind=mlp",))}, "no parameter 'projector.kind'"),
     ],

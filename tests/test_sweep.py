@@ -26,10 +26,24 @@ from numpy.testing import assert_allclose
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from tunevlseg_jax import artefacts, evaluate, experiment, network, planner, schema, search, step, sweep, train, tuning
+from tunevlseg_jax import (
+    artefacts,
+    evaluate,
+    experiment,
+    network,
+    planner,
+    repeats,
+    schema,
+    search,
+    step,
+    sweep,
+    train,
+    tuning,
+)
 from tunevlseg_jax.config import Config, Data, Optim, Scenes, Train
 from tunevlseg_jax.data.batch import Rows, Source
 from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.grid import Ablation
 from tunevlseg_jax.learners import LEARNERS, VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
 from tunevlseg_jax.ledger import JOURNAL
 from tunevlseg_jax.loop import Fit
@@ -39,7 +53,7 @@ from tunevlseg_jax.optim import Schedule
 from tunevlseg_jax.partition import nested, split, subtree
 from tunevlseg_jax.prompts import Learner
 from tunevlseg_jax.replay import Replay
-from tunevlseg_jax.report import runs
+from tunevlseg_jax.report import cells, runs
 from tunevlseg_jax.sampler import Sampler
 from tunevlseg_jax.shared import Shared
 from tunevlseg_jax.standings import Standings
@@ -104,20 +118,25 @@ UNEQUAL = (
 )
 
 
-@pytest.fixture(scope="module")
-def unequal(quick_compilation, tmp_path_factory) -> Path:
-    """The folder of a study of UNEQUAL, three at once."""
-    folder = tmp_path_factory.mktemp("unequal")
+def of_unequal(folder: Path, **changes) -> Options:
+    """A study of UNEQUAL, three at once."""
     config = small.config(
         learner=MaPLe(depth=1, num_context=2, words=None),
         train=Train(epochs=4, batch_size=4, patience=2, min_delta=1e-3),
     )
+    space = ("learning_rate=1e-7..1e30", "hidden=4,8")
+    return options(folder, config, trials=4, parallel=3, space=space, **changes)
+
+
+@pytest.fixture(scope="module")
+def unequal(quick_compilation, tmp_path_factory) -> Path:
+    """The folder of a study of UNEQUAL."""
+    folder = tmp_path_factory.mktemp("unequal")
     with pytest.MonkeyPatch.context() as patch:
         rows = [params | {"optim.weight_decay": 1e-2, "learner.projector.kind": "mlp"} for params in UNEQUAL]
         patch.setattr(Sampler, "start_up", rows)
-        space = ("learning_rate=1e-7..1e30", "hidden=4,8")
         before = step.train_step._cache_size()
-        sweep.sweep(options(folder, config, trials=4, parallel=3, space=space), QUIET)
+        sweep.sweep(of_unequal(folder), QUIET)
         assert step.train_step._cache_size() == before + 1
     return folder / "s"
 
@@ -332,6 +351,64 @@ def test_seeds_repeat_the_best_trial(unequal, tmp_path):
         dataclasses.replace(artefacts.load_learnt(Path(runs[1]["folder"]))[0], workdir=str(tmp_path / "alone")), QUIET
     )
     check_same_run(Path(runs[1]["folder"]), tmp_path / "alone")
+
+
+def test_a_trial_that_joined_late_is_repeated_in_its_own_order(unequal, tmp_path):
+    """With another seed, which then is the same configuration to a report, and with another field."""
+    folder = tmp_path / "s"
+    shutil.copytree(unequal, folder)
+    asked = of_unequal(tmp_path)
+    table = Standings(QUIET, ["s"], 4)
+    with tuning.opened(asked, "s", folder, asked.config, Shared(asked.config, 3), table) as sweeper:
+        first, second = repeats.repeat(sweeper, 3, 2).values()
+        trial, other = (artefacts.load_learnt(run)[0] for run in (first, second))
+        assert trial.train.order_skip > 0 and (trial.train.seed, other.train.seed) == (0, 1)
+        fewer = Ablation(name="fewer", field="train.epochs", value=2).of(trial)
+        repeats.train(sweeper, {tmp_path / "fewer": fewer})
+    assert cells.configuration(trial) == cells.configuration(other)
+    assert dataclasses.replace(artefacts.load_learnt(tmp_path / "fewer")[0], workdir="") == dataclasses.replace(
+        trial, train=dataclasses.replace(trial.train, epochs=2), workdir=""
+    )
+    losses = [[line["train"]["loss"] for line in curve(run)] for run in (first, tmp_path / "fewer")]
+    assert_allclose(losses[1], losses[0][:2], rtol=1e-4)
+
+
+CHANGES = {
+    **{"learner.words": "a photo", "learner.num_context": 3, "learner.depth": 2, "upsampling": "none"},
+    **{"optim.learning_rate": 1e-3, "optim.weight_decay": 0.5, "optim.warmup_steps": 5, "optim.cosine": True},
+    **{"optim.plateau_factor": 0.5, "optim.plateau_patience": 1},
+    **{"train.epochs": 2, "train.batch_size": 5, "train.patience": 1, "train.min_delta": 0.0},
+}
+"""Another value for each field that an ablation or a search may change, where no epoch is better than the first."""
+
+
+@pytest.mark.slow
+def test_every_field_that_may_differ_changes_what_is_trained(quick_compilation, tmp_path):
+    train = Train(epochs=4, batch_size=4, patience=3, min_delta=100.0, augment=False)
+    config = small.config(learner=COOP, train=train, optim=Optim(learning_rate=1e-2, plateau_patience=2))
+    assert CHANGES.keys() == search.variable(config).keys()
+    asked = options(tmp_path, config, space=("depth=1..2",))
+    ablations = [Ablation(name=field, field=field, value=value) for field, value in CHANGES.items()]
+    trial = dataclasses.replace(config, learner=dataclasses.replace(COOP, max_depth=2))
+    runs = {tmp_path / one.name: one.of(trial) for one in ablations}
+    same = tmp_path / "same"
+    table = Standings(QUIET, ["s"], 3)
+    with tuning.opened(asked, "s", tmp_path / "s", config, Shared(config), table) as sweeper:
+        repeats.train(sweeper, {same: trial} | runs)
+    for folder in runs:
+        assert small.metrics(folder) != small.metrics(same), folder.name
+
+
+@pytest.mark.parametrize("elsewhere", [0, 1, 2, 3])
+def test_trials_whose_folders_another_machine_keeps(unequal, tmp_path, elsewhere):
+    """The others are tested, and the summaries written."""
+    shutil.copytree(unequal, tmp_path / "s")
+    shutil.rmtree(tmp_path / "s" / "trials" / f"{elsewhere:03d}")
+    (summary,) = sweep.sweep(of_unequal(tmp_path, test_all=True), QUIET)
+    assert summary == json.loads((tmp_path / "s" / "summary.json").read_text()) and summary["trials"] == 4
+    assert len(summary["best"]["runs"]) == (summary["best"]["trial"] != elsewhere)
+    for number in {0, 2, 3} - {elsewhere}:
+        assert "test" in artefacts.load_learnt(tmp_path / "s" / "trials" / f"{number:03d}")[2]["scores"]["tuned"]
 
 
 def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkeypatch):

@@ -37,14 +37,15 @@ def plan(study: Study, measured: Mapping[str, Rates]) -> tuple[Table, list[str]]
     for data in study.data:
         table.add_row(f"[bold]{data}[/bold] {'(missing)' if data in missing else ''}")
         for cell in (cell for cell in study.cells() if cell.data == data):
-            count, runs, epochs = records[cell.config.data], _runs(study, cell), cell.config.train.epochs
+            config = cell.config if cell.ablation is None else cell.ablation.of(cell.config)
+            count, runs, epochs = records[cell.config.data], _runs(study, cell), config.train.epochs
             if not runs:
                 table.add_row(cell.way)
                 continue
             images = runs * epochs * (count or 0)
             everything += images
             at_once = study.search.at_once if cell.combination.kind == "searched" else 1
-            taken.append([rates.hours(one, cell.config, at_once, images) for one in measured.values()])
+            taken.append([rates.hours(one, config, at_once, images) for one in measured.values()])
             told = f"{runs} x {epochs} x {'?' if count is None else count}", f"{images:,}"
             table.add_row(cell.way, *told, *(_told([hours]) for hours in taken[-1]))
         table.add_row()

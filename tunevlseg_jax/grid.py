@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tunevlseg_jax import artefacts, schema
+from tunevlseg_jax import artefacts, schema, search
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config, Data
 from tunevlseg_jax.errors import UserError
@@ -33,18 +33,20 @@ class Combination:
 
     @property
     def kind(self) -> Kind:
-        """The model as it is, fine-tuned with the configuration as it is, or prompts after a search."""
+        """The model as it is; fine-tuned, or with an upsampler, as the configuration says; prompts after a search."""
         if not isinstance(self.config.learner, ZeroShot):
             return "searched"
-        return "zero-shot" if self.config.train.tune == "prompts" else "fine-tuned"
+        frozen = self.config.train.tune == "prompts" and self.config.upsampling == "none"
+        return "zero-shot" if frozen else "fine-tuned"
 
     @property
     def name(self) -> str:
         """For people, such as "VPT on clipseg-tiny"."""
+        tuned = {"prompts": "upsampler", "decoder": "fine-tuned decoder", "all": "fine-tuned model"}
         names = {
             "searched": type(self.config.learner).__name__,
             "zero-shot": "zero-shot",
-            "fine-tuned": "fine-tuned decoder" if self.config.train.tune == "decoder" else "fine-tuned model",
+            "fine-tuned": tuned[self.config.train.tune],
         }
         return f"{names[self.kind]} on {Path(self.config.model.checkpoint).name}"
 
@@ -55,7 +57,8 @@ class Ablation:
 
     Attributes:
       name: of its folders.
-      field: of the configuration, such as "upsampling" or "learner.words".
+      field: of the configuration, such as "upsampling" or "learner.words"; one of learner or optim, upsampling, or of
+        train: epochs, batch_size, patience or min_delta.
       value: that the field gets.
       learners: names of the classes that it is made of; () for all that are searched.
     """
@@ -69,6 +72,23 @@ class Ablation:
         """Whether it is made of this combination's best trials."""
         learner = type(combination.config.learner).__name__
         return combination.kind == "searched" and (not self.learners or learner in self.learners)
+
+    def of(self, config: Config) -> Config:
+        """A configuration with the field changed.
+
+        Raises:
+          UserError: it has no such field that a study's runs may differ in, or the value can't be.
+        """
+        where, known = f"the ablation {self.name!r}", search.variable(config)
+        if self.field not in known:
+            told = f"{self.field!r} of {type(config.learner).__name__}; it can change {', '.join(sorted(known))}"
+            raise UserError(f"{where} can't change {told}")
+        changed = search.apply(config, {}, {self.field: self.value}, where)
+        try:
+            configuration.check(changed)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        return changed
 
 
 @dataclass(frozen=True)
@@ -163,15 +183,10 @@ class Study:
             configuration.check(cell.config)
         for name in {name for group in self.across for name in group} - set(self.data):
             raise UserError(f"across names {name}, which is not among the study's data sets")
-        fields = [set(schema.flat(schema.to_json(one.config))) for one in self.combinations]
         for ablation in self.ablations:
-            if not any(
-                ablation.applies(one) and ablation.field in known
-                for one, known in zip(self.combinations, fields, strict=True)
-            ):
-                raise UserError(
-                    f"the ablation {ablation.name!r} changes {ablation.field!r}, which no learner of it has"
-                )
+            changed = [ablation.of(one.config) for one in self.combinations if ablation.applies(one)]
+            if not changed:
+                raise UserError(f"the ablation {ablation.name!r} is of no learner that the study searches")
 
 
 def load(path: str) -> Study:

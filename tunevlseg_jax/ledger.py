@@ -80,7 +80,6 @@ class Ledger:
         Raises:
           UserError: the storage can't be had, or holds a study of this name with another identity.
         """
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.folder, self.sampler = folder, sampler
         self.shared, self.direction = url is None, direction
         self.worker = uuid.uuid4().hex

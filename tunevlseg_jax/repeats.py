@@ -53,11 +53,12 @@ def train(sweeper: Sweeper, runs: Mapping[Path, Config]) -> None:
       runs: their configurations by folder.
     """
     with _alone(sweeper):
-        missing: dict[Config, list[Path]] = {}
+        missing: dict[tuple[Config, int], list[Path]] = {}
         for folder, config in runs.items():
             if not (folder / artefacts.CARD_FILE).exists():
-                missing.setdefault(sweeper.program(config), []).append(folder)
-        for program, folders in missing.items():
+                # Side by side they share the order of the records, which each is to have as its configuration says.
+                missing.setdefault((sweeper.program(config), config.train.order_skip), []).append(folder)
+        for (program, _), folders in missing.items():
             while folders:
                 batch = sweeper.slots(program, min(len(folders), sweeper.parallel))
                 _train(sweeper, batch, {folder: runs[folder] for folder in folders[: batch.size]})
@@ -99,8 +100,9 @@ def _train(sweeper: Sweeper, batch: Slots, runs: Mapping[Path, Config]) -> None:
     folders = list(runs)
     for number, folder in enumerate(folders):
         batch.put(number, runs[folder])
+    before = batch.order
     while batch.free < batch.size:
-        sweeper.tell(f"training {batch.size - batch.free} more, epoch {batch.order + 1}")
+        sweeper.tell(f"training {batch.size - batch.free} more, epoch {batch.order - before + 1}")
         batch.advance(lambda number, sums: None)
         for slot, run in enumerate(batch.runs):
             if run is not None and batch.has_ended(slot):

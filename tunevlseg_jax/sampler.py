@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from tunevlseg_jax.space import Choice, Distribution, Integers, LogUniform, Space
+from tunevlseg_jax.space import Choice, Distribution, Integers, LogIntegers, LogUniform, Space
 
 START_UP = 10
 """Trials drawn at random before TPE begins, as in the paper."""
@@ -28,6 +28,7 @@ class Sampler(BaseSampler):
     """
 
     def __init__(self, space: Space, seed: int):
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # the bars and tables of a study tell of its trials
         self.distributions = {name: to_optuna(distribution) for name, distribution in space.items()}
         self.seed = seed
 
@@ -71,7 +72,7 @@ def suggest(trial: optuna.Trial, distributions: Mapping[str, BaseDistribution]) 
         if isinstance(kind, FloatDistribution):
             params[name] = trial.suggest_float(name, kind.low, kind.high, log=kind.log)
         elif isinstance(kind, IntDistribution):
-            params[name] = trial.suggest_int(name, kind.low, kind.high)
+            params[name] = trial.suggest_int(name, kind.low, kind.high, log=kind.log)
         elif isinstance(kind, CategoricalDistribution):
             params[name] = trial.suggest_categorical(name, kind.choices)
     return params
@@ -82,5 +83,5 @@ def to_optuna(distribution: Distribution) -> BaseDistribution:
     if isinstance(distribution, Choice):
         return CategoricalDistribution(distribution.values)
     if isinstance(distribution, Integers):
-        return IntDistribution(distribution.low, distribution.high)
+        return IntDistribution(distribution.low, distribution.high, log=isinstance(distribution, LogIntegers))
     return FloatDistribution(distribution.low, distribution.high, log=isinstance(distribution, LogUniform))

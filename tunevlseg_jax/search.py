@@ -14,14 +14,24 @@ from tunevlseg_jax import schema
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.errors import UserError, nearest
 from tunevlseg_jax.experiment import Experiment
-from tunevlseg_jax.space import OPTIMIZER, Choice, Distribution, Integers, LogUniform, Space, Uniform, Value
-
-SEARCHABLE = ("learner.", "optim.", "train.", "upsampling")
-FIXED = (
-    *("train.seed", "train.order_seed", "train.order_skip", "train.tune", "train.precision"),
-    *("train.augment", "train.cache_features", "learner.max_depth", "learner.class"),
+from tunevlseg_jax.space import (
+    OPTIMIZER,
+    Choice,
+    Distribution,
+    Integers,
+    LogIntegers,
+    LogUniform,
+    Space,
+    Uniform,
+    Value,
 )
-"""Fields that a search can't vary: seeds are a repetition's, and the rest is shared by all trials."""
+
+VARIABLE = (
+    *("learner.", "optim.", "upsampling"),
+    *("train.epochs", "train.batch_size", "train.patience", "train.min_delta"),
+)
+"""Fields in which trials of a study may differ: seeds are a repetition's, and all trials share the data and the model,
+with what is computed of them."""
 
 
 def space(config: Config, made: Experiment, overrides: Sequence[str]) -> dict[str, Distribution]:
@@ -38,7 +48,7 @@ def space(config: Config, made: Experiment, overrides: Sequence[str]) -> dict[st
     """
     found: dict[str, Distribution] = dict(OPTIMIZER)
     found |= {f"learner.{name}": _fitting(usual, name, config, made) for name, usual in config.learner.space.items()}
-    fields = schema.flat(schema.to_json(config))
+    fields = variable(config)
     for override in overrides:
         name, text = _split(override)
         name = _field(name, found, fields, type(config.learner).__name__)
@@ -48,20 +58,28 @@ def space(config: Config, made: Experiment, overrides: Sequence[str]) -> dict[st
         except ValueError as error:
             raise UserError(f"the search space of {name}: {error}") from None
     for name in sorted(found, key=lambda name: name != "learner.depth"):  # first what every other trial needs
-        for value in _ends(found[name]):
+        for value in _tried(name, found[name], config):
             trial = apply(config, found, _deepest(found) | {name: value})
             configuration.check(trial)
-            _check_fit(trial, made, f"the search space of {name}")
+            check_fit(trial, made, f"the search space of {name}")
     return found
 
 
-def apply(config: Config, searched: Space, params: Mapping[str, Value]) -> Config:
+def variable(config: Config) -> dict[str, Any]:
+    """The fields in which trials of a study may differ, and what they are in this configuration."""
+    fields = schema.flat(schema.to_json(config))
+    fixed = {name for name in fields if name == "learner.max_depth" or name.endswith(f".{schema.CLASS}")}
+    return {name: value for name, value in fields.items() if name.startswith(VARIABLE) and name not in fixed}
+
+
+def apply(config: Config, searched: Space, params: Mapping[str, Value], where: str = "the search space") -> Config:
     """The configuration of a trial.
 
     Args:
       config: of the study.
       searched: the study's space; its largest depth is the room that every trial's prompts have.
       params: the trial's parameters.
+      where: they are from, for messages.
 
     Raises:
       UserError: a value of another type than its field's.
@@ -71,7 +89,7 @@ def apply(config: Config, searched: Space, params: Mapping[str, Value]) -> Confi
         _set(data, name, value)
     if "learner.depth" in searched:
         data["learner"]["max_depth"] = _deepest(searched)["learner.depth"]
-    return schema.from_json(Config, data, "the search space")
+    return schema.from_json(Config, data, where)
 
 
 def program(config: Config, trial: Config, searched: Space) -> Config:
@@ -79,15 +97,15 @@ def program(config: Config, trial: Config, searched: Space) -> Config:
 
     Widths of hidden units are the widest of the space: narrower trials are padded with zeros.
     """
-    widest = {f"learner.{name}" for name in config.learner.widths} & searched.keys()
     data = schema.to_json(trial)
-    for name in widest:
+    for name in _widths(config) & searched.keys():
         _set(data, name, max(_ends(searched[name])))
     wide = schema.from_json(Config, data, "the search space")
     optim = dataclasses.replace(
         trial.optim, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay
     )
-    train = dataclasses.replace(trial.train, seed=config.train.seed, order_seed=None, order_skip=0)
+    own = config.train
+    train = dataclasses.replace(trial.train, seed=own.seed, order_seed=own.order_seed, order_skip=own.order_skip)
     return dataclasses.replace(wide, learner=wide.learner.static(), optim=optim, train=train, workdir=config.workdir)
 
 
@@ -101,24 +119,26 @@ def _split(override: str) -> tuple[str, str]:
 def _field(name: str, found: Space, fields: Mapping[str, Any], learner: str) -> str:
     """The field that a name means."""
     short = {part: full for full in found for part in (full.partition(".")[2], full.rpartition(".")[2])}
-    known = {full for full in fields if full.startswith(SEARCHABLE) and full not in FIXED}
     full = short.get(name, name)
-    if full not in known:
-        told = nearest(name, {*short, *known})
+    if full not in fields:
+        told = nearest(name, {*short, *fields})
         raise UserError(f"the search space of {learner} has no parameter {name!r}{told}")
     return full
 
 
 def _distribution(text: str, usual: Distribution | None, now: Any) -> Distribution:
-    """What an override says; a range keeps the scale of the usual one."""
+    """What an override says, of a field that is something now; a range keeps the scale of the usual one."""
     logarithmic = text.startswith("log:")
     low, dots, high = text.removeprefix("log:").partition("..")
     if not dots:
         return Choice(tuple(_value(item, now) for item in text.split(",")))
-    kind = next((item for item in (usual, now) if item is not None), 0.0)
-    if isinstance(kind, int | Integers) and not isinstance(kind, bool):
-        return Integers(_number(int, low), _number(int, high))
-    ends = _number(float, low), _number(float, high)
+    now = _one(now)
+    if isinstance(now, bool) or not isinstance(now, int | float):
+        raise ValueError(f"it is {now} now, and only numbers have a range")
+    kind = int if isinstance(now, int) else float
+    ends = _number(kind, low), _number(kind, high)
+    if kind is int:
+        return LogIntegers(*ends) if logarithmic else Integers(*ends)
     return LogUniform(*ends) if logarithmic or isinstance(usual, LogUniform) else Uniform(*ends)
 
 
@@ -133,8 +153,7 @@ def _value(text: str, now: Any) -> Value:
     """A value of the type that a field has now, or None."""
     if text.lower() == "none":
         return None
-    if isinstance(now, list):
-        now = now[0] if now else 0
+    now = _one(now)
     if isinstance(now, bool):
         if text.lower() not in ("true", "false"):
             raise ValueError(f"{text!r} is neither true nor false")
@@ -142,6 +161,13 @@ def _value(text: str, now: Any) -> Value:
     if isinstance(now, int | float):
         return _number(type(now), text)
     return text
+
+
+def _one(now: Any) -> Any:
+    """What a field holds, or one of what it holds where that is a list, of whole numbers if it is empty."""
+    if isinstance(now, list):
+        return now[0] if now else 0
+    return now
 
 
 def _set(data: dict[str, Any], name: str, value: Value) -> None:
@@ -153,8 +179,21 @@ def _set(data: dict[str, Any], name: str, value: Value) -> None:
 
 
 def _ends(distribution: Distribution) -> tuple[Any, ...]:
-    """The values to try a distribution out with: its ends, or all of a choice."""
+    """The ends of a distribution, or all of a choice."""
     return distribution.values if isinstance(distribution, Choice) else (distribution.low, distribution.high)
+
+
+def _tried(name: str, distribution: Distribution, config: Config) -> Sequence[Any]:
+    """The values to try a field's distribution out with: its ends, or all where those between may not fit."""
+    usual = config.learner.space.get(name.removeprefix("learner."))
+    if isinstance(distribution, Integers) and isinstance(usual, Choice) and name not in _widths(config):
+        return range(distribution.low, distribution.high + 1)
+    return _ends(distribution)
+
+
+def _widths(config: Config) -> set[str]:
+    """The fields that are widths, to which narrower trials are padded."""
+    return {f"learner.{name}" for name in config.learner.widths}
 
 
 def _deepest(searched: Space) -> dict[str, Value]:
@@ -171,12 +210,12 @@ def _fitting(usual: Distribution, name: str, config: Config, made: Experiment) -
     kept = []
     for value in usual.values:
         with contextlib.suppress(UserError):
-            _check_fit(apply(shallow(config), {}, {f"learner.{name}": value}), made, name)
+            check_fit(apply(shallow(config), {}, {f"learner.{name}": value}), made, name)
             kept.append(value)
     return Choice(tuple(kept)) if kept else usual
 
 
-def _check_fit(trial: Config, made: Experiment, where: str) -> None:
+def check_fit(trial: Config, made: Experiment, where: str) -> None:
     """Raises a UserError where a trial's learner doesn't fit the model."""
     try:
         jax.eval_shape(lambda: made.fresh(trial))

@@ -80,14 +80,12 @@ class Slots:
         """A trial into a free slot, the first unless told which; it joins at the next epoch.
 
         The order of the records goes on as it was, so that all trials share each batch: the trial's configuration
-        says how many epochs of it had gone by.
+        says how many epochs of it had gone by. In empty slots the order begins where the given configuration says.
         """
         if self.free == self.size:
-            self.order = 0
-        settings = self.fit.config.train
-        train = dataclasses.replace(
-            config.train, order_seed=settings.seed_of_order, order_skip=settings.order_skip + self.order
-        )
+            self.order = config.train.order_skip
+        order_seed = self.fit.config.train.seed_of_order
+        train = dataclasses.replace(config.train, order_seed=order_seed, order_skip=self.order)
         config = dataclasses.replace(config, train=train)
         slot = self.runs.index(None) if slot is None else slot
         fresh = self.made.fresh(config)
@@ -104,7 +102,7 @@ class Slots:
     def advance(self, watch: Callable[[int, Sums], None]) -> Epoch:
         """One epoch of every trial; `watch` as in `loop.advance`."""
         self.order += 1
-        self.loop, epoch = loop.advance(self.fit, self.loop, self.fit.config.train.order_skip + self.order, watch)
+        self.loop, epoch = loop.advance(self.fit, self.loop, self.order, watch)
         assert isinstance(epoch, Epoch), "nothing interrupts it"
         for slot, run in enumerate(self.runs):
             if run is not None:

@@ -49,6 +49,16 @@ class Integers:
 
 
 @dataclass(frozen=True)
+class LogIntegers(Integers):
+    """A whole number from `low` to `high`, both included, uniform in its logarithm."""
+
+    def check(self) -> None:
+        """Raises a ValueError where there is no such value."""
+        if not 0 < self.low <= self.high:
+            raise ValueError(f"{self.low}..{self.high} is empty; on a logarithmic scale 0 < low <= high")
+
+
+@dataclass(frozen=True)
 class Choice:
     """One of some values."""
 

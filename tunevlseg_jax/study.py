@@ -18,6 +18,7 @@ from rich.console import Console
 from tunevlseg_jax import (
     artefacts,
     command,
+    devices,
     evaluation,
     grid,
     interruption,
@@ -41,6 +42,7 @@ from tunevlseg_jax.forecast import plan
 from tunevlseg_jax.grid import Cell, Study
 from tunevlseg_jax.partition import Flat
 from tunevlseg_jax.progress import Book, Outlook
+from tunevlseg_jax.sampler import Sampler
 from tunevlseg_jax.shared import Shared
 from tunevlseg_jax.sweeper import Sweeper
 from tunevlseg_jax.train import train
@@ -127,11 +129,16 @@ class _Work:
                 shared.forget_training()
 
     def _check_spaces(self) -> None:
-        """Raises a UserError where a search that isn't finished can't be, before the first cell begins."""
+        """Raises a UserError where a search that isn't finished, or an ablation, can't be, before the first cell."""
         unfinished = [cell for cell in self.study.cells() if not self.book.has(cell)]
         searched = {cell.combination: cell for cell in unfinished if cell.combination.kind == "searched"}
         for cell in searched.values():
-            tuning.searched(self.study.options(cell), cell.config, self._shared(cell.config))
+            options = self.study.options(cell)
+            made, space = tuning.searched(options, cell.config, self._shared(cell.config))
+            first = search.apply(cell.config, space, Sampler(space, options.sampler_seed).start_up[0])
+            for ablation in self.study.ablations:
+                if ablation.applies(cell.combination):
+                    search.check_fit(ablation.of(first), made, f"the ablation {ablation.name!r}")
 
     def _as_it_is(self, cells: Sequence[Cell]) -> None:
         """The model without any training, as a run folder."""
@@ -142,9 +149,12 @@ class _Work:
             shared = self._shared(config)
             made = shared.experiment(config)
             splits, scores = shared.splits(made), {}
+            # As many times over as the devices' trial axis asks for.
+            _, hyper = made.repeated(shared.mesh.shape[devices.TRIAL])
+            hyper = devices.by_trial(hyper, shared.mesh)
             for part in splits.keys() - {"train"}:
                 size = config.train.batch_size
-                sums = loop.evaluate(made.network, {}, made.frozen, splits[part], made.hyper(), size)
+                sums = loop.evaluate(made.network, {}, made.frozen, splits[part], hyper, size)
                 scores[part] = {name: values[0] for name, values in metrics.means(sums).items()}
             data = {"name": cell.data} | {part: split.records.fingerprint() for part, split in splits.items()}
             card = artefacts.card(config, made.pretrained.sha256, made.image_size, data)
@@ -195,8 +205,7 @@ class _Work:
         runs = {}
         for seed, folder in repeats.repeat(sweeper, best.number, options.seeds).items():
             config, _, _ = artefacts.load_learnt(folder)
-            changed = search.apply(config, {}, {cell.ablation.field: cell.ablation.value})
-            runs[self.folder / cell.folder / str(seed)] = changed
+            runs[self.folder / cell.folder / str(seed)] = cell.ablation.of(config)
         repeats.train(sweeper, runs)
         repeats.score(sweeper, runs)
         return list(runs)

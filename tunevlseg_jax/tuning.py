@@ -40,7 +40,7 @@ class Search:
         than one after the other.
       seeds: runs of the best trial, with its own seed and those that follow.
       space: what to search besides or instead of the paper's Table 2, such as depth=1..5 learning_rate=1e-4..1e-3
-        projector.kind=mlp,low_rank optim.warmup_steps=0..20 num_context=4.
+        projector.kind=mlp,low_rank optim.warmup_steps=log:1..20 num_context=4.
       pruner: "median" gives up a trial that is worse than half of the finished ones were at the same epoch, "halving"
         all but the best quarter at epochs 1, 4, 16 and so on.
       objective: "dice", the validation Dice of the trial's best epoch, or "loss", that epoch's validation loss.
@@ -156,7 +156,8 @@ def run(sweeper: Sweeper, options: Search, name: str) -> dict[str, Any]:
     best = standings.best_of(ledger.finished(), ledger)
     folders = {} if best is None else repeats.repeat(sweeper, best.number, options.seeds)
     everything = [sweeper.trial_folder(trial.number) for trial in ledger.finished()] if options.test_all else []
-    repeats.score(sweeper, [*folders.values(), *everything])
+    here = [folder for folder in everything if (folder / artefacts.CARD_FILE).exists()]  # not on another machine
+    repeats.score(sweeper, [*folders.values(), *here])
     return standings.write(sweeper.folder, name, ledger, best, repeats.told(folders))
 
 
