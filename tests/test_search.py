@@ -89,6 +89,7 @@ def test_overrides():
         ("depht=1..2", "no parameter 'depht'; did you mean 'depth'"),
         ("optim.lerning_rate=1..2", "did you mean 'optim.learning_rate'"),
         ("train.seed=0..3", "no parameter 'train.seed'"),
+        ("num_context=0", "learner.num_context: learner.num_context is 0"),
         ("depth", "'depth' is no search space: it takes NAME=LOW..HIGH"),
         ("depth=", "'depth=' is no search space"),
         ("depth=3..1", "learner.depth: 3..1 is empty"),

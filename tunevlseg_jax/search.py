@@ -41,7 +41,7 @@ def space(config: Config, made: Experiment, overrides: Sequence[str]) -> dict[st
       config: of the study.
       made: the study's model.
       overrides: each NAME=LOW..HIGH, NAME=log:LOW..HIGH, NAME=A,B,C, or NAME=A to hold a field; NAME is a field of
-        the configuration, or the last parts of a field that is searched anyway.
+        the configuration, or its last part or parts.
 
     Raises:
       UserError: an unknown field, an empty range, a value that can't be.
@@ -51,7 +51,7 @@ def space(config: Config, made: Experiment, overrides: Sequence[str]) -> dict[st
     fields = variable(config)
     for override in overrides:
         name, text = _split(override)
-        name = _field(name, found, fields, type(config.learner).__name__)
+        name = _field(name, fields, type(config.learner).__name__)
         try:
             found[name] = _distribution(text, found.get(name), fields[name])
             found[name].check()
@@ -116,9 +116,9 @@ def _split(override: str) -> tuple[str, str]:
     return name.replace("-", "_"), text
 
 
-def _field(name: str, found: Space, fields: Mapping[str, Any], learner: str) -> str:
-    """The field that a name means."""
-    short = {part: full for full in found for part in (full.partition(".")[2], full.rpartition(".")[2])}
+def _field(name: str, fields: Mapping[str, Any], learner: str) -> str:
+    """The field that a name means, whole or its last part or parts, which no two fields share."""
+    short = {part: full for full in fields for part in (full.partition(".")[2], full.rpartition(".")[2])}
     full = short.get(name, name)
     if full not in fields:
         told = nearest(name, {*short, *fields})

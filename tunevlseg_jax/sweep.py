@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from dataclasses import dataclass, field
@@ -71,11 +72,11 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
     studies = _studies(options, shared)
     table = Standings(console, list(studies), options.trials)
     summaries = []
-    with table.live:
+    with table.live, contextlib.ExitStack() as stack:
+        stack.callback(table.tell, "")  # also before an error's line
         for name, config in studies.items():
             with tuning.opened(options, name, Path(options.folder) / name, config, shared, table) as sweeper:
                 summaries.append(tuning.run(sweeper, options, name))
-        table.tell("")
     console.print(standings.results(summaries))
     for name in studies:
         folder = Path(options.folder) / name
