@@ -64,6 +64,7 @@ def test_each_fault_is_found_where_it_is(monkeypatch, capsys, tmp_path):
                 records=(example("twice", photo[4]).records[0], example("twice#2", photo[4]).records[0]),
             ),
             example("nothing", photo[5], filled=False),
+            dataclasses.replace(example("all", field(21)), masks=(encode_png(np.ones(SIZE, np.uint8)),)),
             example("left", photo[6], group="patient 1"),
         ],
         "val": [
@@ -96,19 +97,20 @@ def test_each_fault_is_found_where_it_is(monkeypatch, capsys, tmp_path):
         ("warning", "copies", "train/other"),
         ("warning", "repeated record", "train/twice"),
         ("warning", "empty mask", "train/nothing"),
+        ("warning", "full mask", "train/all"),
         ("warning", "empty mask", "val/large"),
         ("warning", "empty mask", "test/odd"),
         ("warning", "denies the mask", "test/denied"),
     }
     out = capsys.readouterr().out
-    assert "as train/good" in out and "train: 7 images, 8 records" in " ".join(out.split())
+    assert "as train/good" in out and "train: 8 images, 9 records" in " ".join(out.split())
 
     status, found, _ = audit(monkeypatch, tmp_path, "--protocol", "clean")
     clean = {split: prepared.load(tmp_path, "mine", split, "clean") for split in prepared.SPLITS}
     assert status == 0 and {severity for severity, _, _ in found} == {"warning"}
     kept = {split: {one.id for one in examples} for split, examples in clean.items()}
     assert set().union(*kept.values()) == {
-        *("photo", "again", "twice", "nothing", "left"),
+        *("photo", "again", "twice", "nothing", "all", "left"),
         *("encoded anew", "resized", "right"),
         *("renamed", "smaller", "denied"),
     }

@@ -14,6 +14,7 @@ An error makes scores wrong: a file that can't be used, or a test image that tra
   warning  near copies         images of a split that look the same
   warning  repeated record     the same mask of an image with the same prompt twice
   warning  empty mask          nothing of what a record asks for is in the image
+  warning  full mask           the whole image is what a record asks for
   warning  denies the mask     a prompt such as "no polyp" for a mask that isn't empty
 """
 
@@ -41,6 +42,7 @@ KINDS = {
     "near copies": "warning",
     "repeated record": "warning",
     "empty mask": "warning",
+    "full mask": "warning",
     "denies the mask": "warning",
 }
 NEGATION = re.compile(r"\b(no|not|none|without|absent|absence|free of|negative for)\b", re.IGNORECASE)
@@ -116,6 +118,8 @@ def _records(look: Look) -> Iterator[Finding]:
             yield Finding("denies the mask", str(look), said)
         elif not asked.pixels:
             yield Finding("empty mask", str(look), said)
+        elif asked.pixels == asked.of:
+            yield Finding("full mask", str(look), said)
 
 
 def _denies(asked: Asked) -> bool:

@@ -21,10 +21,11 @@ HASH = 16
 
 @dataclass(frozen=True)
 class Asked:
-    """A record, and how many of its map's pixels are its own."""
+    """A record, how many of its map's pixels are its own, and how many there are."""
 
     record: Record
     pixels: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ def look(split: str, index: int, example: Example) -> Look:
         None if image is None else resize(image, (THUMBNAIL, THUMBNAIL), cv2.INTER_AREA),
         np.zeros(HASH * HASH // 64, np.uint64) if image is None else difference_hash(image),
         tuple(
-            Asked(record, int(counts[record.mask][record.value]) if record.mask < len(maps) else 0)
+            Asked(record, int(counts[record.mask][record.value]), maps[record.mask].size)
+            if record.mask < len(maps)
+            else Asked(record, 0, 0)
             for record in example.records
         ),
         frozenset(int(value) for count in counts for value in np.flatnonzero(count)),
