@@ -115,6 +115,33 @@ def test_a_study_stands_with_the_trial_that_it_chose(tmp_path):
     assert names(chosen(tmp_path).by_key[COOP]) == ["000", "000-1"]
 
 
+def test_an_ablation_of_a_study_has_a_cell_of_its_own(tmp_path):
+    """However it is called, and however good it is."""
+    study = handmade.study(tmp_path / "s", ["complete"], {"trial": 0})
+    write(study / "trials" / "000", USUAL, 0.5, val=0.6)
+    shallow = dataclasses.replace(USUAL, learner=dataclasses.replace(USUAL.learner, depth=1))
+    write(study / "ablations" / "shallow" / "0", shallow, 0.9, val=0.8)
+    write(study / "ablations" / "no-upsampler" / "0", dataclasses.replace(USUAL, upsampling="none"), 0.7, val=0.9)
+    by_key = chosen(tmp_path).by_key
+    assert {key.ablation: names(cell) for key, cell in by_key.items()} == {
+        "": ["000"],
+        "shallow": ["0"],
+        cells.NO_UPSAMPLER: ["0"],
+    }
+    assert by_key[COOP].configurations == 1
+    (table, *_), _ = tables.tables(chosen(tmp_path))
+    assert shown(table) == [["clipseg-tiny", "CoOp", "50.00", "50.00"]]
+
+
+def test_of_copies_the_chosen_one_counts(tmp_path):
+    for name, best in (("a", 1), ("b", 0)):
+        study = handmade.study(tmp_path / name, ["complete", "complete"], {"trial": best})
+        write(study / "trials" / "000", rate(1e-3), 0.5, val=0.6)
+        write(study / "trials" / "001", rate(1e-4), 0.4, val=0.55)
+    (run,) = chosen(tmp_path).by_key[COOP].runs
+    assert run.folder == tmp_path / "b" / "trials" / "000"
+
+
 def test_of_copies_one_counts(tmp_path):
     write(tmp_path / "a", USUAL, 0.5)
     shutil.copytree(tmp_path / "a", tmp_path / "b")

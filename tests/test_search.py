@@ -135,6 +135,19 @@ def test_whole_numbers_have_ranges_where_the_paper_has_choices():
     assert sum(one["optim.warmup_steps"] < 1000 for one in drawn) > 1
 
 
+def test_an_ablation_may_be_wider_than_the_space():
+    found = search.space(MAPLE, made(), ["hidden=4..8"])
+    wide = search.apply(MAPLE, {}, {"learner.projector.hidden": 12})
+    program = search.program(MAPLE, wide, found)
+    assert isinstance(program.learner, MaPLe) and program.learner.projector.hidden == (12,)
+
+
+def test_the_largest_value_of_a_field():
+    own = MAPLE.train.epochs
+    told = {(): own, ("depth=1..2",): own, ("epochs=5",): 5, ("train.epochs=3..7",): 7, ("epochs=9,4",): 9}
+    assert {overrides: search.largest(MAPLE, overrides, "train.epochs") for overrides in told} == told
+
+
 def test_between_the_ends_of_a_range_every_value_fits():
     config = small.config(learner=SharedAttention(depth=1, heads=4, hidden=16))
     assert search.space(config, made(config), ["heads=1..2", "hidden=8..9"])["learner.heads"] == Integers(1, 2)

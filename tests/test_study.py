@@ -206,6 +206,15 @@ def test_the_plan_tells_every_cell_and_what_is_missing(monkeypatch, capsys, tmp_
     assert "kvasir (missing)" in told and "prepare kvasir --source" in told and not (tmp_path / "runs").exists()
 
 
+def test_the_plan_counts_the_epochs_that_a_search_gives(monkeypatch, capsys, tmp_path):
+    search = Search(trials=2, parallel=2, space=("epochs=1,3",))
+    path = write(tmp_path / "study.py", tiny(tmp_path / "runs", data=("scenes/photo",), across=(), search=search))
+    monkeypatch.setenv("COLUMNS", "100")
+    small.run(monkeypatch, study.main, "--config", path, "--plan")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "CoOp on model 2 x 3 x 6 36" in told and "CoOp on model, no upsampler 1 x 3 x 6 18" in told
+
+
 def test_the_plan_tells_hours_at_measured_rates(monkeypatch, capsys, tmp_path):
     """Each cell's at the rate of its own model, learner and program; what wasn't measured is left open."""
     made = tiny(tmp_path / "runs", data=("scenes/photo",), across=())

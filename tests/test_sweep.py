@@ -624,7 +624,7 @@ def test_eight_devices_give_the_trials_of_one(tmp_path):
         ("--study s --space depth=2..1", "learner.depth: 2..1 is empty"),
         ("--study s --learners coop,maple --space hidden=8", "space of CoOp has no parameter 'hidden'"),
         ("--study s --learners maple,coop --space hidden=8", "space of CoOp has no parameter 'hidden'"),
-        ("--study s --space num_context=22", "context of 22 tokens leaves .* prompt of scenes/photo takes"),
+        ("--study s --space num_context=21", "fit beside the learnt context"),
         ("--study s --trails 3", "--trails.*did you mean --trials"),
         ("--study s --storage nowhere", "the study's storage nowhere can't be used"),
         ("--study s --data.name scenes/photo,scenes/xry", "'scenes/xry'; did you mean 'scenes/xray'"),

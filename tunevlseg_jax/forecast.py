@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from tunevlseg_jax import pretrained, rates
-from tunevlseg_jax.config import Data
+from tunevlseg_jax import pretrained, rates, search
+from tunevlseg_jax.config import Config, Data
 from tunevlseg_jax.data import sets
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.grid import Cell, Study
@@ -37,7 +38,7 @@ def plan(study: Study, measured: Mapping[str, Rates]) -> tuple[Table, list[str]]
     for data in study.data:
         table.add_row(f"[bold]{data}[/bold] {'(missing)' if data in missing else ''}")
         for cell in (cell for cell in study.cells() if cell.data == data):
-            config = cell.config if cell.ablation is None else cell.ablation.of(cell.config)
+            config = _longest(study, cell)
             count, runs, epochs = records[cell.config.data], _runs(study, cell), config.train.epochs
             if not runs:
                 table.add_row(cell.way)
@@ -59,6 +60,15 @@ def _told(hours: Sequence[float | None]) -> str:
     total = sum(known)
     words = [f"{total:,.0f}" if total >= 100 else f"{total:.2g}"] if known else []
     return " + ".join(words + ["?"] * (len(known) < len(hours)))
+
+
+def _longest(study: Study, cell: Cell) -> Config:
+    """The configuration of a cell's runs, with the most epochs that its search may give them."""
+    config = cell.config
+    if cell.combination.kind == "searched":
+        epochs = search.largest(config, study.options(cell).space, "train.epochs")
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs))
+    return config if cell.ablation is None else cell.ablation.of(config)
 
 
 def _runs(study: Study, cell: Cell) -> int:

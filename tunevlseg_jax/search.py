@@ -95,18 +95,35 @@ def apply(config: Config, searched: Space, params: Mapping[str, Value], where: s
 def program(config: Config, trial: Config, searched: Space) -> Config:
     """What trials must agree in to train in one program: a trial's configuration without what is a value of it.
 
-    Widths of hidden units are the widest of the space: narrower trials are padded with zeros.
+    Widths of hidden units are the widest of the space: narrower trials are padded with zeros. An ablation may be wider.
     """
     data = schema.to_json(trial)
+    own = schema.flat(data)
     for name in _widths(config) & searched.keys():
-        _set(data, name, max(_ends(searched[name])))
+        _set(data, name, max(_one(own[name]), *_ends(searched[name])))
     wide = schema.from_json(Config, data, "the search space")
     optim = dataclasses.replace(
         trial.optim, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay
     )
-    own = config.train
-    train = dataclasses.replace(trial.train, seed=own.seed, order_seed=own.order_seed, order_skip=own.order_skip)
+    order = {name: getattr(config.train, name) for name in ("seed", "order_seed", "order_skip")}
+    train = dataclasses.replace(trial.train, **order)
     return dataclasses.replace(wide, learner=wide.learner.static(), optim=optim, train=train, workdir=config.workdir)
+
+
+def longest_context(config: Config, searched: Space) -> Config:
+    """The configuration as `shallow` has it, with the longest context of the space."""
+    name = "learner.num_context"
+    return apply(shallow(config), {}, {name: max(_ends(searched[name]))} if name in searched else {})
+
+
+def largest(config: Config, overrides: Sequence[str], field: str) -> Any:
+    """The largest value that a search gives a field which it doesn't vary by itself; overrides as in `space`."""
+    fields, learner = variable(config), type(config.learner).__name__
+    value = fields[field]
+    for name, text in map(_split, overrides):
+        if _field(name, fields, learner) == field:
+            value = max(_ends(_distribution(text, None, fields[field])))
+    return value
 
 
 def _split(override: str) -> tuple[str, str]:

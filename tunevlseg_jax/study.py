@@ -181,7 +181,8 @@ class _Work:
         options, folder, name = self.study.options(cells[0]), self.folder / cells[0].folder, str(cells[0].folder)
         shared = self._shared(cells[0].config)
         self.view.begin(cells[0])
-        with tuning.opened(options, name, folder, cells[0].config, shared, self.view) as sweeper:
+        ablated = [cell.ablation.of for cell in cells if cell.ablation is not None]
+        with tuning.opened(options, name, folder, cells[0].config, shared, self.view, ablated) as sweeper:
             for cell in cells:
                 if not self.book.has(cell):
                     with self._making(cell) as runs:

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 from optuna.trial import TrialState
 
 from tunevlseg_jax import devices, planner, search
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.ledger import Claim, Ledger
 from tunevlseg_jax.loop import Epoch, Fit, Split
@@ -100,7 +98,6 @@ class Sweeper:
         self.tell(f"compiling for {wanted} trials")
         made = self.made.another(program)
         fit = dataclasses.replace(self.fit, config=program, network=made.network)
-        _check_positions(fit)
         size = planner.fitting(made, fit, wanted, automatic=self.automatic)
         if size < trials:
             self.parallel = size
@@ -198,17 +195,3 @@ class Sweeper:
         self.ledger.finish(run.number, state, value, told)
         slots.take(slot)
         self.ended(run.number, state, told)
-
-
-def _check_positions(fit: Fit) -> None:
-    """Raises a UserError where a learner's context leaves the phrases, which all trials share, too little room."""
-    learner, positions = fit.network.learner, fit.network.config.text.context_length
-    for split in (fit.train, fit.val):
-        if learner.text_tokens and isinstance(split.table, jax.Array):
-            length = split.table.shape[1]
-            if length + learner.text_tokens > positions:
-                raise UserError(
-                    f"{type(learner).__name__} with a context of {learner.text_tokens} tokens leaves "
-                    f"{positions - learner.text_tokens} of the text tower's {positions} positions, and the longest "
-                    f"prompt of {fit.config.data.name} takes {length}; search a smaller learner.num_context"
-                )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -97,7 +97,15 @@ def searched(options: Search, config: Config, shared: Shared) -> tuple[Experimen
 
 
 @contextlib.contextmanager
-def opened(options: Search, name: str, folder: Path, config: Config, shared: Shared, view: View) -> Iterator[Sweeper]:
+def opened(
+    options: Search,
+    name: str,
+    folder: Path,
+    config: Config,
+    shared: Shared,
+    view: View,
+    ablated: Sequence[Callable[[Config], Config]] = (),
+) -> Iterator[Sweeper]:
     """A study, made or opened to go on, and its worker.
 
     Args:
@@ -107,12 +115,17 @@ def opened(options: Search, name: str, folder: Path, config: Config, shared: Sha
       config: what all trials have in common.
       shared: the model and the data.
       view: who is told.
+      ablated: what changes the best trial's configuration, to be trained in the same study.
 
     Raises:
-      UserError: the search space can't be, or the study is of another configuration.
+      UserError: the search space can't be, a prompt is too long, or the study is of another configuration.
     """
     view.tell(f"preparing {name}")
-    made, space = searched(options, config, shared)
+    _, space = searched(options, config, shared)
+    longest = search.longest_context(config, space)
+    # All trials share the prompts' tokens, so the longest context says how much room there is for them.
+    longest = max([longest, *(change(longest) for change in ablated)], key=lambda one: one.learner.text_tokens)
+    made = shared.experiment(longest)
     splits = shared.splits(made)
     data = {"name": config.data.name} | {part: split.records.fingerprint() for part, split in splits.items()}
     ledger = Ledger(

@@ -145,7 +145,8 @@ def choose(runs: Iterable[Run]) -> Cells:
     """Sorts runs into cells, and picks those that stand for each."""
     runs = list(runs)
     names = _model_names(runs)
-    keys = {run.folder: key(run.config, names[run.card["model_sha256"]]) for run in runs}
+    searched = {run.study: ablation(run.config) for run in runs if run.role in ("trial", "seed")}
+    keys = {run.folder: _place(run, names[run.card["model_sha256"]], searched.get(run.study)) for run in runs}
     runs, others = _comparable(runs, keys)
     cells: dict[Key, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
@@ -164,6 +165,20 @@ def choose(runs: Iterable[Run]) -> Cells:
 def key(config: Config, model: str) -> Key:
     """The cell that a run belongs to."""
     return Key(model, combination(config), ablation(config), config.data.name)
+
+
+def _place(run: Run, model: str, searched: str | None) -> Key:
+    """The cell that a run belongs to; an ablation of a study that is none of the paper's is called as its folder is.
+
+    Args:
+      run: the run.
+      model: name of its base model.
+      searched: the ablation that the trials of its study are of.
+    """
+    found = key(run.config, model)
+    if run.role == "ablation" and found.ablation == (searched or NONE):
+        return found._replace(ablation=", ".join(filter(None, (found.ablation, run.folder.parent.name))))
+    return found
 
 
 def combination(config: Config) -> str:
@@ -266,10 +281,10 @@ def _told(name: str, own: Mapping[str, Hashable], chosen: Mapping[str, Hashable]
 
 
 def _without_copies(members: list[Run]) -> list[Skipped]:
-    """Removes all runs but the first of each seed, and names them."""
+    """Removes all runs but one of each seed, and names them: the first that its study chose, if it is of a study."""
     first: dict[int, Run] = {}
     copies = []
-    for run in list(members):
+    for run in sorted(members, key=lambda run: run.passed_over):
         before = first.setdefault(run.config.train.seed, run)
         if before is not run:
             members.remove(run)

@@ -19,7 +19,7 @@ from tunevlseg_jax.files import read_object
 from tunevlseg_jax.report import evaluations, run_folder
 from tunevlseg_jax.report.evaluations import Evaluation
 
-Role = Literal["run", "trial", "seed"]
+Role = Literal["run", "trial", "seed", "ablation"]
 
 EVALUATIONS = "evaluations"
 PARTS = ("checkpoints", "tensorboard", EVALUATIONS)
@@ -52,7 +52,7 @@ class Run:
     Attributes:
       folder: where it lies.
       role: by where it lies: a study's trial (STUDY/trials/NNN), its best trial again with another seed
-        (STUDY/seeds/NNN-SEED), or a run by itself.
+        (STUDY/seeds/NNN-SEED), an ablation of these (STUDY/ablations/NAME/SEED), or a run by itself.
       study: folder of the study that it belongs to.
       search: of that study.
       config: what it was asked for.
@@ -80,7 +80,7 @@ class Run:
     @property
     def passed_over(self) -> bool:
         """Whether this is a trial, or one again with another seed, and its study chose another trial."""
-        best = None if self.search is None else self.search.best
+        best = None if self.search is None or self.role == "ablation" else self.search.best
         return best is not None and best != int(self.folder.name.partition("-")[0])
 
     @property
@@ -171,6 +171,8 @@ def _place(path: Path) -> tuple[Role, Path | None]:
         return "trial", path.parent.parent
     if path.parent.name == "seeds" and re.fullmatch(r"\d{3,}-\d+", path.name):
         return "seed", path.parent.parent
+    if path.parent.parent.name == "ablations" and path.name.isdigit():
+        return "ablation", path.parent.parent.parent
     return "run", None
 
 
