@@ -22,6 +22,7 @@ from tunevlseg_jax import prepare
 from tunevlseg_jax.data import encodings, prepared
 from tunevlseg_jax.data.audit.look import looks
 from tunevlseg_jax.data.prepared import VOID, Example
+from tunevlseg_jax.errors import UserError
 
 Run = Callable[..., dict[str, Example]]
 COLOURS = "class,colour,prompt\npolyp,#ff0000,a polyp|a small polyp\ntool,0 0 255,\nvoid,#808080,\n"
@@ -264,6 +265,34 @@ def test_of_two_values_the_larger_is_the_object(value):
             np.testing.assert_array_equal(decode(file.getvalue(), "mask"), mask)
 
 
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (7, 7), (0, 255)])
+def test_black_that_compression_made_noisy_is_no_object(low, high):
+    """A JPEG of one shade, which quantisation may move, and of black beside an object."""
+    shades = np.repeat(np.asarray([low, high], np.uint8), 64 * 16).reshape(32, 64)
+    file = io.BytesIO()
+    Image.fromarray(shades).save(file, "JPEG", quality=1 if high == 1 else 95)
+    np.testing.assert_array_equal(encodings.binary(file.getvalue(), "mask"), shades == 255)
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 90, np.uint8)).save(file, "JPEG")
+    with pytest.raises(UserError, match=r"values up to 90, none above 127"):
+        encodings.binary(file.getvalue(), "mask")
+
+
+def test_a_webp_may_be_lossless():
+    mask = blob(np.random.default_rng(0))
+    file = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8)).save(file, "WEBP", lossless=True)
+    np.testing.assert_array_equal(encodings.binary(file.getvalue(), "mask"), mask)
+
+
+@pytest.mark.parametrize("ground", [(0, 0, 0, 0), (0, 0, 0, 255), (90, 90, 90, 0)])
+def test_a_bright_object_on_transparent_or_opaque_ground(ground):
+    mask = blob(np.random.default_rng(0))
+    file = io.BytesIO()
+    Image.fromarray(np.asarray([ground, (255, 255, 255, 255)], np.uint8)[mask.astype(int)]).save(file, "PNG")
+    np.testing.assert_array_equal(encodings.binary(file.getvalue(), "mask"), mask)
+
+
 def test_photographs_that_say_in_doubtful_ways_how_they_are_turned(run, source):
     """Broken EXIF and an orientation in XMP, which OpenCV passes over: the mask has the size of what it decodes."""
     rng = np.random.default_rng(0)
@@ -361,7 +390,12 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "white on transparent white": (
         lambda at: painted(at, (255, 255, 255, 0), (255, 255, 255, 255)),
         "--prompt x",
-        r"mask masks/c\.png is of one colour and shows its object by transparency alone; save it without",
+        r"mask masks/c\.png is at least as bright where it is transparent.*save it without transparency, white",
+    ),
+    "green on transparent white": (
+        lambda at: painted(at, (255, 255, 255, 0), (0, 90, 0, 255)),
+        "--prompt x",
+        "transparency",
     ),
     "black on transparent black": (lambda at: painted(at, (0, 0, 0, 0), (0, 0, 0, 255)), "--prompt x", "transparency"),
     "grey on transparent grey": (lambda at: painted(at, (9, 0), (9, 255)), "--prompt x", "transparency"),

@@ -14,6 +14,8 @@ from tunevlseg_jax.errors import UserError
 Image.MAX_IMAGE_PIXELS = None  # whole-slide images are large, and no attack
 KEPT = ("JPEG", "MPO", "PNG")
 LOSSY = ("JPEG", "MPO", "WEBP")
+NOISE = 8
+"""The most that compression leaves of black in a lossy file."""
 Colour = tuple[int, int, int]
 
 
@@ -49,10 +51,10 @@ def values(data: bytes, name: str) -> tuple[np.ndarray, bool]:
     colours (height, width, 3) uint8, without alpha.
 
     Raises:
-      UserError: it isn't an image, or a broken one, or only its alpha shows anything.
+      UserError: it isn't an image, or a broken one, or what is transparent is as bright as what isn't.
     """
     opened = whole(data, name)
-    lossless = opened.format not in LOSSY
+    lossless = opened.format not in LOSSY or data[12:16] == b"VP8L"  # a WebP may be lossless
     if opened.mode == "F":
         raise UserError(f"mask {name} holds floating-point numbers; whole numbers up to 65535 were expected")
     if opened.mode in ("L", "P", "1") or opened.mode.startswith("I"):
@@ -61,11 +63,14 @@ def values(data: bytes, name: str) -> tuple[np.ndarray, bool]:
             raise UserError(f"mask {name} has values from {array.min()} to {array.max()}; 65535 is the most")
         return array.astype(np.uint8) if array.dtype == bool else array, lossless
     array = np.asarray(opened.getchannel(0) if opened.mode in ("LA", "PA") else opened.convert("RGB"))
-    if "A" in opened.getbands() and _one_colour(array) and np.ptp(np.asarray(opened.getchannel("A"))):
-        raise UserError(
-            f"mask {name} is of one colour and shows its object by transparency alone; save it without transparency, "
-            "white on black"
-        )
+    if "A" in opened.getbands():
+        alpha, bright = np.asarray(opened.getchannel("A")), array if array.ndim == 2 else array.max(-1)
+        clear = alpha <= (int(alpha.min()) + int(alpha.max())) // 2
+        if not clear.all() and bright[clear].max() >= bright[~clear].max():
+            raise UserError(
+                f"mask {name} is at least as bright where it is transparent, so the object can't be told; save "
+                "it without transparency, white on black"
+            )
     return array, lossless
 
 
@@ -73,7 +78,8 @@ def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
     """(height, width) bool of a binary mask; of colours, the brightest channel.
 
     Of two values in a lossless file the larger is the object, whatever they are; one value is the object unless it is
-    0. Lossy files and shades between are cut in the middle of the range, or at `threshold`.
+    0. Lossy files and shades between are cut in the middle of the range, or at `threshold`; a lossy file of black and
+    faint noise has no object.
 
     Raises:
       UserError: as in `values`, or which pixels are the object can't be told.
@@ -92,8 +98,8 @@ def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
     if lossless and len(found) <= 2:
         return array > (found[0] if len(found) == 2 else 0)
     highest = int(found[-1])
-    middle = 0 if highest <= 1 else 127 if highest <= 255 else 32767
-    if 0 < highest <= middle:
+    middle = 127 if highest <= 255 else 32767
+    if highest <= middle and (lossless or highest > NOISE):
         raise UserError(
             f"mask {name} has values up to {highest}, none above {middle}, and nothing would be the object; save it "
             "white on black, or cut grey shades with prepare folder's --threshold"
