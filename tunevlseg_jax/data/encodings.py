@@ -145,7 +145,7 @@ def _upright(data: bytes, name: str) -> tuple[Image.Image, bool]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of blocks that end too soon
             exif.load(opened.info.get("exif", b""))  # not getexif, which looks into XMP as well
-            turn = TURNS.get(exif.get(ExifTags.Base.Orientation))
+            turn = TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, struct.error):  # a broken block tells nothing
         turn = None
     return opened if turn is None else opened.transpose(turn), lossless

@@ -49,7 +49,7 @@ def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
     check_pages(data, name)
     if image.max() <= DEEP >> 8:  # so dark that it may be 12 bits in 16, of which OpenCV keeps the upper 8
         stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-        if stored.dtype == np.uint16 and 0 < (highest := int(stored.max())) < DEEP:
+        if stored is not None and stored.dtype == np.uint16 and 0 < (highest := int(stored.max())) < DEEP:
             raise UserError(
                 f"{name} has 16 bits, of which only values up to {highest} are used, and would be almost black; window "
                 "it to 8 bits"
