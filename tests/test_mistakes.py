@@ -293,6 +293,7 @@ def picture(folder: Path, name: str = "picture.png") -> Path:
 def test_predicting_from_nothing(fails, tmp_path):
     output, image = tmp_path / "masks", picture(tmp_path / "images")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "._a.jpg").write_bytes(b"what macOS adds")
     run = "--run", small.finished(), "--output", output
     for options, says in (
         (("--image", tmp_path / "nowhere.png", "--prompt", "seven"), "there is no .*nowhere.png"),

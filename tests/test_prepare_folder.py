@@ -21,7 +21,9 @@ from test_mistakes import one_line
 from tunevlseg_jax import prepare
 from tunevlseg_jax.data import encodings, prepared
 from tunevlseg_jax.data.audit.look import looks
+from tunevlseg_jax.data.images import decode_rgb
 from tunevlseg_jax.data.prepared import VOID, Example
+from tunevlseg_jax.errors import UserError
 
 Run = Callable[..., dict[str, Example]]
 COLOURS = "class,colour,prompt\npolyp,#ff0000,a polyp|a small polyp\ntool,0 0 255,\nvoid,#808080,\n"
@@ -264,6 +266,80 @@ def test_of_two_values_the_larger_is_the_object(value):
             np.testing.assert_array_equal(decode(file.getvalue(), "mask"), mask)
 
 
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (7, 7), (0, 255)])
+def test_black_that_compression_made_noisy_is_no_object(low, high):
+    """A JPEG of one shade, which quantisation may move, and of black beside an object."""
+    shades = np.repeat(np.asarray([low, high], np.uint8), 64 * 16).reshape(32, 64)
+    file = io.BytesIO()
+    Image.fromarray(shades).save(file, "JPEG", quality=1 if high == 1 else 95)
+    np.testing.assert_array_equal(encodings.binary(file.getvalue(), "mask"), shades == 255)
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 90, np.uint8)).save(file, "JPEG")
+    with pytest.raises(UserError, match=r"values up to 90, none above 127"):
+        encodings.binary(file.getvalue(), "mask")
+
+
+def test_a_webp_may_be_lossless():
+    mask = blob(np.random.default_rng(0))
+    file = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8)).save(file, "WEBP", lossless=True)
+    np.testing.assert_array_equal(encodings.binary(file.getvalue(), "mask"), mask)
+
+
+@pytest.mark.parametrize("ground", [(0, 0, 0, 0), (0, 0, 0, 255), (90, 90, 90, 0)])
+def test_a_bright_object_on_transparent_or_opaque_ground(ground):
+    mask = blob(np.random.default_rng(0))
+    file = io.BytesIO()
+    Image.fromarray(np.asarray([ground, (255, 255, 255, 255)], np.uint8)[mask.astype(int)]).save(file, "PNG")
+    np.testing.assert_array_equal(encodings.binary(file.getvalue(), "mask"), mask)
+
+
+WHITE_BLACK, VOC, EQUAL = [255, 255, 255, 0, 0, 0], [0, 0, 0, 128, 0, 0], [255, 255, 255, 255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("palette", "used", "marked"),
+    [
+        *((WHITE_BLACK, used, 0) for used in ((0, 1), (0,), (1,))),  # as optimisers write it
+        *((VOC, used, 1) for used in ((0, 1), (0,), (1,))),
+        (EQUAL, (0, 1), 1),
+    ],
+)
+def test_of_a_palettes_two_colours_the_brighter_is_the_object(palette, used, marked):
+    indices = np.resize(np.asarray(used, np.uint8), (8, 8))
+    drawn = Image.fromarray(indices, "L")
+    drawn.putpalette(palette)
+    file = io.BytesIO()
+    drawn.save(file, "PNG")
+    np.testing.assert_array_equal(encodings.values(file.getvalue(), "mask")[0], indices)
+    for decode in (encodings.binary, encodings.two_valued):
+        np.testing.assert_array_equal(decode(file.getvalue(), "mask"), indices == marked)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_masks_are_turned_as_images_are(orientation, suffix):
+    shades = np.random.default_rng(0).integers(0, 2, (12, 20, 1), np.uint8) * np.full(3, 255, np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(shades).save(file, {"tif": "TIFF"}.get(suffix, suffix), exif=exif, lossless=True)
+    upright = decode_rgb(file.getvalue(), "mask")
+    np.testing.assert_array_equal(encodings.binary(file.getvalue(), "mask"), upright[..., 0] > 0)
+    labels = encodings.by_colour(file.getvalue(), "mask", {(0, 0, 0): 0, (255, 255, 255): 1})
+    np.testing.assert_array_equal(labels, upright[..., 0] > 0)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0" + bytes(16), b"Exif\0\0MM\0*\0\0", b"Exif\0\0MM\0*\0\0\0\x08\0\x03\1\x0e"]
+)
+def test_masks_with_broken_exif(exif):
+    mask = blob(np.random.default_rng(0))
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG", exif=exif)
+    np.testing.assert_array_equal(encodings.binary(file.getvalue(), "mask"), mask)
+
+
 def test_photographs_that_say_in_doubtful_ways_how_they_are_turned(run, source):
     """Broken EXIF and an orientation in XMP, which OpenCV passes over: the mask has the size of what it decodes."""
     rng = np.random.default_rng(0)
@@ -334,6 +410,13 @@ def half(source: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
+def pages(path: Path, **options: Any) -> None:
+    """A TIFF of two pages in place of a file."""
+    first, second = (Image.fromarray(np.full((40, 16), value, np.uint8)) for value in (0, 255))
+    path.unlink()
+    first.save(path.with_suffix(".tif"), save_all=True, append_images=[second], **options)
+
+
 def painted(source: Path, *colours: tuple[int, ...]) -> None:
     """A mask of two colours."""
     save(
@@ -343,7 +426,25 @@ def painted(source: Path, *colours: tuple[int, ...]) -> None:
 
 MISTAKES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "missing mask": (lambda at: (at / "masks/c.png").unlink(), "--prompt x", r"images/c\.jpg has no mask"),
-    "missing image": (lambda at: (at / "images/c.jpg").unlink(), "--prompt x", r"1 masks have no image.*masks/c\.png"),
+    "missing image": (
+        lambda at: (at / "images/c.jpg").unlink(),
+        "--prompt x",
+        r"masks have no image .*webp.*c\.png",
+    ),
+    "pages of an image": (
+        lambda at: pages(at / "images/c.jpg"),
+        "--prompt x",
+        r"images/c\.tif holds 2 pages; save one image a file",
+    ),
+    "pages of a mask": (lambda at: pages(at / "masks/c.png"), "--prompt x", r"masks/c\.tif holds 2 pages"),
+    "12 bits in 16": (
+        lambda at: (
+            save(at / "images/c.png", np.arange(640, dtype=np.uint16).reshape(40, 16) * 6)
+            or (at / "images/c.jpg").unlink()
+        ),
+        "--prompt x",
+        r"images/c\.png has 16 bits, of which only values up to 3834 are used.*window it to 8 bits",
+    ),
     "another size": (
         lambda at: save(at / "masks/c.png", np.zeros((16, 40), np.uint8)),
         "--prompt x",
@@ -361,7 +462,12 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "white on transparent white": (
         lambda at: painted(at, (255, 255, 255, 0), (255, 255, 255, 255)),
         "--prompt x",
-        r"mask masks/c\.png is of one colour and shows its object by transparency alone; save it without",
+        r"mask masks/c\.png is at least as bright where it is transparent.*save it without transparency, white",
+    ),
+    "green on transparent white": (
+        lambda at: painted(at, (255, 255, 255, 0), (0, 90, 0, 255)),
+        "--prompt x",
+        "transparency",
     ),
     "black on transparent black": (lambda at: painted(at, (0, 0, 0, 0), (0, 0, 0, 255)), "--prompt x", "transparency"),
     "grey on transparent grey": (lambda at: painted(at, (9, 0), (9, 255)), "--prompt x", "transparency"),
@@ -382,7 +488,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "no prompt": (lambda at: None, "", "binary masks need --prompt"),
     "empty prompt": (lambda at: None, "--prompt ''", "--prompt is empty"),
-    "no source": (lambda at: None, "--prompt x --images pictures/{name}", r"no image that fits .*pictures/\{name\}"),
+    "no source": (
+        lambda at: None,
+        "--prompt x --images pictures/{name}",
+        r"no image that fits .*pictures/\{name.*webp",
+    ),
     "unknown field": (lambda at: None, "--prompt x --images {nam}", r"unknown field \{nam\}; did you mean 'name'"),
     "no name": (lambda at: None, "--prompt x --masks masks/*", r"lacks \{name\}"),
     "fractions": (lambda at: None, "--prompt x --fractions 0.8 0.1 0.2", "shares of train, val and test"),

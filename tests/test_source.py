@@ -51,6 +51,7 @@ def test_every_kind_of_download_shows_the_same_files(name, tmp_path):
 def test_archives_in_a_folder_count_as_unpacked_there(tmp_path):
     folder = write(tmp_path / "folder", {"set/images/2.jpg": b"unpacked already"})
     write(folder / "all.zip")
+    (folder / "._all.zip").write_bytes(b"what macOS adds")
     source = Source([folder], tmp_path / "unpacked")
     assert source.names == tuple(sorted(FILES)) and source.read("set/images/2.jpg") == b"unpacked already"
 

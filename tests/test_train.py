@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import small
 from numpy.testing import assert_array_equal
+from PIL import Image
 from rich.console import Console
 from safetensors.numpy import load_file
 from small import metrics
@@ -27,6 +28,7 @@ from tunevlseg_jax.checkpoint import Checkpoints
 from tunevlseg_jax.config import Optim, Train
 from tunevlseg_jax.data import sets
 from tunevlseg_jax.data.images import encode_png, read_rgb
+from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.files import sha256
 from tunevlseg_jax.loop import Split
 
@@ -361,3 +363,30 @@ def test_predicting_does_not_depend_on_the_other_images(finished, images, tmp_pa
 def test_sixteen_bits_are_the_eight_that_matter(images):
     assert_array_equal(read_rgb(images / "sixteen.png"), read_rgb(images / "alpha.png"))
     assert_array_equal(read_rgb(images / "grey.png")[..., 0], read_rgb(images / "sixteen.png")[..., 2])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_twelve_bits_in_sixteen_are_refused(tmp_path, suffix):
+    """But neither black nor dark images of 8 bits are."""
+    path = tmp_path / f"image{suffix}"
+    for highest in (4095, 1):
+        path.write_bytes(cv2.imencode(suffix, np.full((8, 8), highest, np.uint16))[1].tobytes())
+        with pytest.raises(UserError, match=rf"image\{suffix} has 16 bits, .* up to {highest} are used.*8 bits"):
+            read_rgb(path)
+    for shade in (np.uint16(0), np.uint8(5), np.uint16(4369)):
+        path.write_bytes(cv2.imencode(suffix, np.full((8, 8), shade))[1].tobytes())
+        assert (read_rgb(path) == shade // (257 if shade > 5 else 1)).all()
+
+
+def test_pages_of_a_tiff_are_refused_but_reduced_copies_are_not(tmp_path):
+    path = tmp_path / "image.tif"
+    page = Image.fromarray(np.full((8, 8, 3), 90, np.uint8))
+    copy = page.resize((4, 4))
+    for reduced in (True, False):
+        copy.encoderinfo = {"tiffinfo": {254: int(reduced)}}
+        page.save(path, save_all=True, append_images=[copy])
+        if reduced:
+            assert read_rgb(path).shape == (8, 8, 3)
+        else:
+            with pytest.raises(UserError, match=r"image\.tif holds 2 pages; save one image a file"):
+                read_rgb(path)

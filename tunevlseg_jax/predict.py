@@ -146,7 +146,8 @@ def _find(given: Sequence[str]) -> list[Path]:
         if not path.exists():
             raise UserError(f"there is no {path}")
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            files = (file for file in path.iterdir() if not file.name.startswith("."))  # such as macOS's ._a.jpg
+            inside = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
             if not inside:
                 raise UserError(f"{path} holds no images ({', '.join(SUFFIXES)})")
             paths += inside

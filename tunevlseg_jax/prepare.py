@@ -77,7 +77,8 @@ class Folder:
         several must be the same file.
       output: the data folder; the set is written to OUTPUT/NAME.
       images: pattern of the image files, from any folder on. {name} is what images and masks have in common, {group}
-        the patient or video, {split} a folder such as train, * anything. Without a suffix any image format fits.
+        the patient or video, {split} a folder such as train, * anything. Without a suffix BMP, JPEG, PNG,
+        TIFF and WebP files fit.
       masks: pattern of the mask files; {class} stands for the class where each class has masks of its own. None for
         both: medvlsm's layout (anns/*.json), a class tree (annotations/{split}/{class}/{name}), or images/ and masks/,
         whichever is there.
@@ -92,7 +93,8 @@ class Folder:
         train and val share what would be test's.
       seed: of that split.
       threshold: grey value above which a binary mask's pixel belongs to the object. None: of two values the larger is
-        the object, and lossy files such as JPEG are cut in the middle; so are shades in medvlsm's layout.
+        the object, of a palette's two colours the brighter, and lossy files such as JPEG are cut in the middle; so are
+        shades in medvlsm's layout.
       test_is_val: make no test split; evaluate on val.
     """
 

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import io
+import struct
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
-from tunevlseg_jax.data.images import decode_rgb, encode_png
+from tunevlseg_jax.data.images import check_pages, decode_rgb, encode_png
 from tunevlseg_jax.errors import UserError
 
 Image.MAX_IMAGE_PIXELS = None  # whole-slide images are large, and no attack
 KEPT = ("JPEG", "MPO", "PNG")
 LOSSY = ("JPEG", "MPO", "WEBP")
+NOISE = 8
+"""The most that compression leaves of black in a lossy file."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its orientation in EXIF."""
 Colour = tuple[int, int, int]
 
 
@@ -21,13 +35,14 @@ def whole(data: bytes, name: str) -> Image.Image:
     """An image, decoded to its end, which OpenCV doesn't insist on.
 
     Raises:
-      UserError: it isn't an image, or a broken one.
+      UserError: it isn't an image, or a broken one, or a TIFF of several pages.
     """
     try:
         opened = Image.open(io.BytesIO(data))
         opened.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"can't decode {name}: it is not an image, or a broken one") from error
+    check_pages(data, name)
     return opened
 
 
@@ -43,42 +58,36 @@ def image(data: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
 
 
 def values(data: bytes, name: str) -> tuple[np.ndarray, bool]:
-    """A mask file's stored values and whether it is lossless.
+    """A mask file's stored values, upright, and whether it is lossless.
 
     A palette's indices rather than its colours: (height, width) uint8; grey (height, width), 0 and 1 if it has 1 bit;
     colours (height, width, 3) uint8, without alpha.
 
     Raises:
-      UserError: it isn't an image, or a broken one, or only its alpha shows anything.
+      UserError: it isn't an image, or a broken one, or what is transparent is at least as bright as what isn't.
     """
-    opened = whole(data, name)
-    lossless = opened.format not in LOSSY
-    if opened.mode == "F":
-        raise UserError(f"mask {name} holds floating-point numbers; whole numbers up to 65535 were expected")
-    if opened.mode in ("L", "P", "1") or opened.mode.startswith("I"):
-        array = np.asarray(opened)
-        if array.min() < 0 or array.max() > 65535:
-            raise UserError(f"mask {name} has values from {array.min()} to {array.max()}; 65535 is the most")
-        return array.astype(np.uint8) if array.dtype == bool else array, lossless
-    array = np.asarray(opened.getchannel(0) if opened.mode in ("LA", "PA") else opened.convert("RGB"))
-    if "A" in opened.getbands() and _one_colour(array) and np.ptp(np.asarray(opened.getchannel("A"))):
-        raise UserError(
-            f"mask {name} is of one colour and shows its object by transparency alone; save it without transparency, "
-            "white on black"
-        )
-    return array, lossless
+    opened, lossless = _upright(data, name)
+    return _stored(opened, name), lossless
 
 
 def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
     """(height, width) bool of a binary mask; of colours, the brightest channel.
 
     Of two values in a lossless file the larger is the object, whatever they are; one value is the object unless it is
-    0. Lossy files and shades between are cut in the middle of the range, or at `threshold`.
+    0. Of a palette's two colours it is the brighter, or that of the larger index where they are equally bright. Lossy
+    files and shades between are cut in the middle of the range, or at `threshold`, which is compared with a palette's
+    indices; a lossy file of black and faint noise has no object.
 
     Raises:
       UserError: as in `values`, or which pixels are the object can't be told.
     """
-    array, lossless = values(data, name)
+    opened, lossless = _upright(data, name)
+    array = _stored(opened, name)
+    if opened.mode == "P" and threshold is None and len(distinct(array)) <= 2:
+        coloured = opened.convert("RGBA")
+        bright = np.asarray(coloured)[..., :3].max(-1)
+        if len(distinct(bright)) == len(distinct(array)):  # else the indices alone tell them apart
+            array = _stored(coloured, name)
     if array.ndim == 3:
         colours, array = array, array.max(-1)
         if array.min() == array.max() and not _one_colour(colours):
@@ -92,8 +101,8 @@ def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
     if lossless and len(found) <= 2:
         return array > (found[0] if len(found) == 2 else 0)
     highest = int(found[-1])
-    middle = 0 if highest <= 1 else 127 if highest <= 255 else 32767
-    if 0 < highest <= middle:
+    middle = 127 if highest <= 255 else 32767
+    if highest <= middle and (lossless or highest > NOISE):
         raise UserError(
             f"mask {name} has values up to {highest}, none above {middle}, and nothing would be the object; save it "
             "white on black, or cut grey shades with prepare folder's --threshold"
@@ -113,19 +122,54 @@ def by_colour(data: bytes, name: str, table: Mapping[Colour, int], *, nearest: b
     Raises:
       UserError: as in `values`, or a lossless file has a colour that the table lacks.
     """
-    opened = whole(data, name)
+    opened, lossless = _upright(data, name)
     packed = _packed(np.asarray(opened.convert("RGB")))
     colours = distinct(packed)
     channels = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1)
     distances = np.square(channels[:, None] - np.asarray(list(table))[None]).sum(-1)
     furthest = int(distances.min(1).argmax())
-    if not (opened.format in LOSSY if nearest is None else nearest) and distances[furthest].min():
+    if (lossless if nearest is None else not nearest) and distances[furthest].min():
         raise UserError(
             f"{name} has the colour {tuple(channels[furthest].tolist())}, which is no class; there are {sorted(table)}"
         )
     numbers = np.zeros(colours.max() + 1, np.uint8)
     numbers[colours] = np.asarray(list(table.values()), np.uint8)[distances.argmin(1)]
     return numbers[packed]
+
+
+def _upright(data: bytes, name: str) -> tuple[Image.Image, bool]:
+    """A mask file, decoded and turned as OpenCV turns images, and whether it is lossless."""
+    opened = whole(data, name)
+    lossless = opened.format not in LOSSY or data[12:16] == b"VP8L"  # a WebP may be lossless
+    exif = Image.Exif()
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of blocks that end too soon
+            exif.load(opened.info.get("exif", b""))  # not getexif, which looks into XMP as well
+            turn = TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
+    except (SyntaxError, struct.error):  # a broken block tells nothing
+        turn = None
+    return opened if turn is None else opened.transpose(turn), lossless
+
+
+def _stored(opened: Image.Image, name: str) -> np.ndarray:
+    """What `values` tells of an opened mask."""
+    if opened.mode == "F":
+        raise UserError(f"mask {name} holds floating-point numbers; whole numbers up to 65535 were expected")
+    if opened.mode in ("L", "P", "1") or opened.mode.startswith("I"):
+        array = np.asarray(opened)
+        if array.min() < 0 or array.max() > 65535:
+            raise UserError(f"mask {name} has values from {array.min()} to {array.max()}; 65535 is the most")
+        return array.astype(np.uint8) if array.dtype == bool else array
+    array = np.asarray(opened.getchannel(0) if opened.mode in ("LA", "PA") else opened.convert("RGB"))
+    if "A" in opened.getbands():
+        alpha, bright = np.asarray(opened.getchannel("A")), array if array.ndim == 2 else array.max(-1)
+        clear = alpha <= (int(alpha.min()) + int(alpha.max())) // 2
+        if not clear.all() and bright[clear].max() >= bright[~clear].max():
+            raise UserError(
+                f"mask {name} is at least as bright where it is transparent, so the object can't be told; save it "
+                "without transparency, white on black"
+            )
+    return array
 
 
 def distinct(array: np.ndarray) -> np.ndarray:

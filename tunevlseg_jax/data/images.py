@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import ImageSequence, TiffImagePlugin
 
 from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.files import replacing
@@ -14,13 +17,15 @@ from tunevlseg_jax.files import replacing
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+DEEP = 4096
+"""16-bit images use values of this and above; smaller ones are exports of 10 or 12 bits."""
 
 
 def read_rgb(path: Path) -> np.ndarray:
     """(height, width, 3) uint8, RGB, turned upright as its EXIF says; grey is repeated, alpha dropped.
 
     Raises:
-      UserError: the file can't be read, or isn't an image.
+      UserError: the file can't be read, or as in `decode_rgb`.
     """
     try:
         data = path.read_bytes()
@@ -33,7 +38,7 @@ def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
     """(height, width, 3) uint8 of an encoded image, as `read_rgb`; `name` is what to call it in an error.
 
     Raises:
-      UserError: it isn't an image.
+      UserError: it isn't an image, or a TIFF of several pages, or its 16 bits are used so little that 8 show nothing.
     """
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
@@ -41,7 +46,29 @@ def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
         image = None
     if image is None:
         raise UserError(f"can't decode {name}: it is not an image, or a broken one")
+    check_pages(data, name)
+    if image.max() <= DEEP >> 8:  # so dark that it may be 12 bits in 16, of which OpenCV keeps the upper 8
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if stored is not None and stored.dtype == np.uint16 and 0 < (highest := int(stored.max())) < DEEP:
+            raise UserError(
+                f"{name} has 16 bits, of which only values up to {highest} are used, and would be almost black; window "
+                "it to 8 bits"
+            )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def check_pages(data: bytes, name: Path | str) -> None:
+    """Raises a UserError at a TIFF of several pages, of which only the first would be used."""
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return
+    pages = 0
+    try:
+        for _ in ImageSequence.Iterator(tiff := TiffImagePlugin.TiffImageFile(io.BytesIO(data))):
+            pages += not tiff.tag_v2.get(254, 0) & 5  # reduced copies and transparency masks are no pages
+    except (OSError, SyntaxError, TypeError, ValueError, KeyError, struct.error):
+        pass  # what follows is broken; the first page has been decoded
+    if pages > 1:
+        raise UserError(f"{name} holds {pages} pages; save one image a file")
 
 
 def encode_png(image: np.ndarray) -> bytes:

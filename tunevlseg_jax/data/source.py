@@ -116,7 +116,7 @@ class Source:
                 continue
             seen.add(real)
             for file in map(Path(place).joinpath, sorted(files)):
-                if is_archive(file):
+                if is_archive(file) and not file.name.startswith("."):  # macOS's ._x.zip is none
                     archives.append(file)
                 else:
                     name = composed(file.relative_to(folder).as_posix())

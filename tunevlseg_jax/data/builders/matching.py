@@ -68,7 +68,7 @@ def find(source: Source, images: str, masks: str, prompt: tuple[str, ...], class
     own = dict(_matches(source, masks))
     found = {name: fields for name, fields in _matches(source, images) if name not in own}
     if not found:
-        raise UserError(f"{source} has no image that fits the pattern {images!r}")
+        raise UserError(f"{source} has no image that fits the pattern {images!r} ({', '.join(SUFFIXES)})")
     shared = [field for field in FIELDS if f"{{{field}}}" in images and f"{{{field}}}" in masks]
     by_image: dict[tuple[str, ...], dict[str, str]] = {}
     for mask, fields in own.items():
@@ -106,7 +106,7 @@ def _joined(
             _split(fields["split"], image) if "split" in fields else "",
         )
     if orphans := [file for key, labels in masks.items() if key not in seen for file in labels.values()]:
-        raise UserError(f"{len(orphans)} masks have no image, such as {orphans[0]}")
+        raise UserError(f"{len(orphans)} masks have no image ({', '.join(SUFFIXES)}), such as {orphans[0]}")
 
 
 def _matches(source: Source, text: str) -> Iterator[tuple[str, dict[str, str]]]:
