@@ -28,6 +28,7 @@ from safetensors.numpy import load_file
 
 from tunevlseg_jax import (
     artefacts,
+    devices,
     evaluate,
     experiment,
     network,
@@ -135,10 +136,30 @@ def unequal(quick_compilation, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         rows = [params | {"optim.weight_decay": 1e-2, "learner.projector.kind": "mlp"} for params in UNEQUAL]
         patch.setattr(Sampler, "start_up", rows)
+        patch.setattr(devices, "cores", lambda: 1)  # all in one program
         before = step.train_step._cache_size()
         sweep.sweep(of_unequal(folder), QUIET)
         assert step.train_step._cache_size() == before + 1
     return folder / "s"
+
+
+def test_in_a_program_for_each_core_trials_are_the_same_but_for_rounding(unequal, tmp_path, monkeypatch):
+    """In parts of two; the third trial starts with a part to itself, and so does the one that joins it."""
+    rows = [params | {"optim.weight_decay": 1e-2, "learner.projector.kind": "mlp"} for params in UNEQUAL]
+    monkeypatch.setattr(Sampler, "start_up", rows)
+    monkeypatch.setattr(devices, "cores", lambda: 2)
+    before = step.train_step._cache_size()
+    asked = dataclasses.replace(of_unequal(tmp_path), parallel=4)
+    sweep.sweep(asked, QUIET)
+    assert step.train_step._cache_size() == before + 1
+    cards = [artefacts.load_learnt(tmp_path / "s" / "trials" / f"{number:03d}")[2] for number in (0, 2, 3)]
+    assert [(card["program"]["trials"], card["program"]["slot"]) for card in cards] == [(2, 0), (2, 0), (2, 1)]
+    for number in (0, 2):
+        check_same_run(unequal / "trials" / f"{number:03d}", tmp_path / "s" / "trials" / f"{number:03d}")
+    sweep.replay(Replay(study="s", trial=3, folder=str(tmp_path)), QUIET)
+    trial, alone = (tmp_path / "s" / folder / "003" for folder in ("trials", "replays"))
+    assert small.metrics(trial) == small.metrics(alone)
+    assert (trial / "prompts.safetensors").read_bytes() == (alone / "prompts.safetensors").read_bytes()
 
 
 def test_each_trial_ends_in_its_own_way(unequal):
@@ -270,6 +291,7 @@ def test_a_trials_folder_is_a_run_folder(unequal, monkeypatch, capsys):
 )
 def test_neighbours_change_nothing(quick_compilation, tmp_path, monkeypatch, learner, space):
     """To the bit: beside two that are well, and beside one that diverges and one of another depth and width."""
+    monkeypatch.setattr(devices, "cores", lambda: 1)  # all in one program
     config = small.config(learner=learner, train=Train(epochs=3, batch_size=4))
     space = (*space, "depth=1..2", "learning_rate=1e-4..1e30")
     searched = search.space(config, experiment.build(search.shallow(config)), space)
@@ -313,8 +335,9 @@ EVERY_LEARNER = pytest.mark.parametrize(
 
 @pytest.mark.slow
 @EVERY_LEARNER
-def test_together_is_alone_for_every_learner(tmp_path, learner, space):
+def test_together_is_alone_for_every_learner(tmp_path, monkeypatch, learner, space):
     """To the bit, with nobody in the other slots."""
+    monkeypatch.setattr(devices, "cores", lambda: 1)  # all in one program
     sweep.sweep(three_trials(str(tmp_path), learner, space), QUIET)
     for number in range(3):
         sweep.replay(Replay(study="s", trial=number, folder=str(tmp_path)), QUIET)
@@ -488,6 +511,7 @@ def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
         return 2**40
 
     monkeypatch.setattr(planner, "free_bytes", free_bytes)
+    monkeypatch.setattr(devices, "cores", lambda: 1)  # all in one program
     view = Standings(QUIET, ["s"], 3)
     with tuning.opened(asked, "s", tmp_path / "s", config, Shared(config), view) as sweeper:
         for trial, number in zip((*trials, *trials), (7, 7, 5, 5), strict=True):

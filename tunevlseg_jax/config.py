@@ -164,6 +164,11 @@ class Train:
         """The seed that decides on the order."""
         return self.seed if self.order_seed is None else self.order_seed
 
+    @property
+    def augments_anew(self) -> bool:
+        """Whether training images are other ones in each step."""
+        return self.augment and self.augmented_views is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -189,9 +194,12 @@ class Config:
 
     def sees_the_same(self, split: str) -> bool:
         """Whether a frozen model sees the same in an image of this split at every epoch and trial."""
-        frozen = self.train.tune == "prompts" and not self.learner.vision_prompts
-        anew = self.train.augment and self.train.augmented_views is None
-        return frozen and self.train.cache_features and not (split == "train" and anew)
+        return self.sees_alike and not (split == "train" and self.train.augments_anew)
+
+    @property
+    def sees_alike(self) -> bool:
+        """Whether what a frozen model sees in an image has nothing to do with the trial, and may be kept."""
+        return self.train.tune == "prompts" and not self.learner.vision_prompts and self.train.cache_features
 
 
 def load(path: str) -> Config:

@@ -6,6 +6,7 @@ the same on every process, or what each of them reads for its own devices.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -27,6 +28,21 @@ def mesh(trials: int = 1) -> Mesh:
     count = jax.device_count()
     across = max(number for number in range(1, min(trials, count) + 1) if count % number == 0)
     return Mesh(np.asarray(jax.devices()).reshape(across, -1), (TRIAL, DATA))
+
+
+def parts(trials: int, devices: Mesh) -> int:
+    """Into how many programs so many trials are split, of the same number each: on a CPU one or more for each core.
+
+    A CPU's cores share out few operations of a step evenly, but two steps always. Other devices do one thing at a time.
+    """
+    if devices.size > 1 or devices.devices.flat[0].platform != "cpu":
+        return 1
+    return min(number for number in range(1, trials + 1) if trials % number == 0 and number >= min(cores(), trials))
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def placed(tree: Tree, sharding: Sharding) -> Tree:

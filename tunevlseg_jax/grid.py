@@ -165,7 +165,7 @@ class Study:
     def identity(self) -> dict[str, Any]:
         """What decides its results, as JSON."""
         told = schema.to_json(self)
-        del told["folder"], told["search"]["storage"]
+        del told["folder"], told["search"]["storage"], told["search"]["scratch"]
         for name in ("data", "ablations"):
             told[name] = {item if name == "data" else item["name"]: item for item in told[name]}
         told["combinations"] = {combination.name: _identity(combination) for combination in self.combinations}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from tunevlseg_jax.data import loader
 from tunevlseg_jax.data.batch import Batch, Source
 from tunevlseg_jax.data.feed import Feed
 from tunevlseg_jax.data.records import Records
+from tunevlseg_jax.data.sights import Sights
 from tunevlseg_jax.interruption import Interrupted, never
 from tunevlseg_jax.metrics import Sums
 from tunevlseg_jax.models.stages import Words
@@ -29,6 +32,9 @@ from tunevlseg_jax.partition import Flat
 from tunevlseg_jax.step import Hyper, State
 
 AnyBatch = TypeVar("AnyBatch", Batch, Source)
+
+SENDING = threading.Lock()
+"""Held while a step is sent off, so that threads which train side by side wait for its compilation, not compile too."""
 
 
 class Loop(NamedTuple):
@@ -105,6 +111,8 @@ class Fit:
       train: training split.
       val: validation split.
       mesh: the devices.
+      sights: where the training images go that a frozen model sees alike for all trials; None where each step looks at
+        them itself.
     """
 
     config: Config
@@ -113,6 +121,7 @@ class Fit:
     train: Split
     val: Split
     mesh: Mesh
+    sights: Sights | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -133,10 +142,12 @@ class Fit:
           skip: batches to leave out at its start.
         """
         settings, feed, views = self.config.train, self.train.feed, self.train.views
-        if views:
-            feed = views[(order - 1) % len(views)]
-        fresh = settings.augment and not views
-        batches = feed.training(settings.batch_size, settings.seed_of_order, order, augment=fresh, skip=skip)
+        which = settings.batch_size, settings.seed_of_order, order
+        if self.sights is not None:
+            batches = itertools.islice(self.sights.training(*which), skip, None)
+        else:
+            feed = views[(order - 1) % len(views)] if views else feed
+            batches = feed.training(*which, augment=settings.augments_anew, skip=skip)
         return (_for_trials(self.network, source, self.mesh) for source in batches)
 
 
@@ -172,19 +183,24 @@ def run(
     """
     while loop.epoch[0] < fit.config.train.epochs and not loop.progress.stopped.all():
         epoch = int(loop.epoch[0]) + 1
-        loop, given = advance(fit, loop, fit.config.train.order_skip + epoch, partial(watch, epoch), check)
+        batches = fit.batches(fit.config.train.order_skip + epoch, skip=int(loop.steps))
+        loop, given = advance(fit, loop, batches, partial(watch, epoch), check)
         yield loop, given
 
 
 def advance(
-    fit: Fit, loop: Loop, order: int, watch: Callable[[int, Sums], None], check: Callable[[], None] = never
+    fit: Fit,
+    loop: Loop,
+    batches: Iterator[Source],
+    watch: Callable[[int, Sums], None],
+    check: Callable[[], None] = never,
 ) -> tuple[Loop, Epoch | Interrupted]:
     """One epoch of every trial and its validation.
 
     Args:
       fit: what stays the same.
       loop: before the epoch or within it; its state's buffers are given away.
-      order: which of the orders of the training records the trials see, from 1.
+      batches: those that the epoch still has, see `Fit.batches`.
       watch: called with the step within the epoch and its sums, as in `run`.
       check: as in `run`.
 
@@ -195,7 +211,7 @@ def advance(
     images = max(0, len(fit.train.records) - int(loop.steps) * settings.batch_size)
     started = time.perf_counter()
     try:
-        for after in _steps(fit, loop, order, watch):
+        for after in _steps(fit, loop, batches, watch):
             loop = after
             check()
         train = metrics.means(loop.sums)
@@ -229,25 +245,26 @@ def evaluate(
     totals = _no_sums(len(hyper.seed), split.feed.mesh)
     for batch in split.feed.evaluation(batch_size):
         batch = _for_trials(network, batch, split.feed.mesh)
-        sums, _ = step.eval_step(trainable, frozen, batch, split.table, hyper, network=network)
+        with SENDING:
+            sums, _ = step.eval_step(trainable, frozen, batch, split.table, hyper, network=network)
         totals = metrics.merge(totals, sums)
         check()
     return totals
 
 
-def _steps(fit: Fit, loop: Loop, order: int, watch: Callable[[int, Sums], None]) -> Iterator[Loop]:
+def _steps(fit: Fit, loop: Loop, batches: Iterator[Source], watch: Callable[[int, Sums], None]) -> Iterator[Loop]:
     """The epoch's remaining batches, one after the other; step n is looked at after step n + 1 has been sent off."""
     previous: Sums | None = None
-    done = int(loop.steps)
-    for number, source in enumerate(fit.batches(order, skip=done), start=done + 1):
-        state, sums = step.train_step(
-            loop.state,
-            fit.frozen,
-            source,
-            fit.train.table,
-            network=fit.network,
-            schedule=fit.schedule,
-        )
+    for number, source in enumerate(batches, start=int(loop.steps) + 1):
+        with SENDING:
+            state, sums = step.train_step(
+                loop.state,
+                fit.frozen,
+                source,
+                fit.train.table,
+                network=fit.network,
+                schedule=fit.schedule,
+            )
         loop = loop._replace(state=state, steps=np.int32(number), sums=metrics.merge(loop.sums, sums))
         if previous is not None:
             watch(number - 1, previous)

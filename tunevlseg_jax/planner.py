@@ -33,7 +33,7 @@ def fitting(made: Experiment, fit: Fit, size: int, *, automatic: bool) -> int:
     """
     free, axis = usable_bytes(fit), fit.mesh.shape[devices.TRIAL]
     while True:
-        needed = bytes_needed(made, fit, size)
+        needed = bytes_needed(made, fit, size, devices.parts(size, fit.mesh))
         if needed <= free:
             return size
         fewer = max(axis, min(size - axis, int(size * free / needed) // axis * axis))
@@ -47,9 +47,16 @@ def fitting(made: Experiment, fit: Fit, size: int, *, automatic: bool) -> int:
         size = fewer
 
 
-def bytes_needed(made: Experiment, fit: Fit, size: int) -> int:
-    """Bytes of each device that `size` trials take beyond what is shared, by the compiler's account of the step."""
-    trainable, hyper = jax.eval_shape(lambda: made.repeated(size))
+def bytes_needed(made: Experiment, fit: Fit, size: int, parts: int = 1) -> int:
+    """Bytes of each device that `size` trials take beyond what is shared, by the compiler's account of the step.
+
+    Args:
+      made: the program.
+      fit: what the trials share.
+      size: how many trials.
+      parts: into how many they are split, of which as many train at a time as there are cores.
+    """
+    trainable, hyper = jax.eval_shape(lambda: made.repeated(size // parts))
     state = jax.eval_shape(step.init, trainable, hyper)
     by_trial = devices.of_trials(fit.mesh)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=by_trial), state)
@@ -60,7 +67,7 @@ def bytes_needed(made: Experiment, fit: Fit, size: int) -> int:
     assert analysis is not None, "every backend that JAX has accounts for memory"
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, state.trainable)))
     made_anew = analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    return kept // fit.mesh.shape[devices.TRIAL] + made_anew
+    return parts * kept // fit.mesh.shape[devices.TRIAL] + min(parts, devices.cores()) * made_anew
 
 
 def usable_bytes(fit: Fit) -> float:

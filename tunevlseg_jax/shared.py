@@ -8,6 +8,7 @@ from tunevlseg_jax import devices, experiment
 from tunevlseg_jax.config import Config, Data
 from tunevlseg_jax.data import sets
 from tunevlseg_jax.data.feed import Feed
+from tunevlseg_jax.data.sights import Sights
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.learners import ZeroShot
 from tunevlseg_jax.loop import Fit, Split
@@ -21,12 +22,13 @@ class Shared:
       base: the model as it is, its frozen weights on the devices.
     """
 
-    def __init__(self, config: Config, trials: int = 1):
+    def __init__(self, config: Config, trials: int = 1, scratch: float = 0.0):
         """Loads the model.
 
         Args:
           config: names the model and what of it trains; learner and data may be others later.
           trials: how many are to be trained at once, for the devices' trial axis.
+          scratch: GiB on the cache folder's disk that may hold what is seen in augmented images.
 
         Raises:
           UserError: the model can't be had.
@@ -34,6 +36,8 @@ class Shared:
         self.mesh = devices.mesh(trials)
         base = experiment.build(dataclasses.replace(config, learner=ZeroShot(), upsampling="none"), trains=False)
         self.base = base.placed(self.mesh)
+        self.scratch = scratch
+        self.sights: dict[Data, Sights] = {}
         self.feeds: dict[tuple[Data, str, bool], Feed] = {}
         self.views: dict[tuple[Data, bool, int | None, int], tuple[Feed, ...]] = {}
 
@@ -62,12 +66,14 @@ class Shared:
     def fit(self, config: Config, made: Experiment) -> Fit:
         """What stays the same over the runs of a study."""
         train, val = (self.split(made, name) for name in ("train", "val"))
-        return Fit(config, made.network, made.frozen, self._in_views(made, train), val, self.mesh)
+        sights = self._sights(train.feed, config) if config.sees_alike and config.train.augments_anew else None
+        return Fit(config, made.network, made.frozen, self._in_views(made, train), val, self.mesh, sights)
 
     def forget_training(self) -> None:
         """Lets go of all splits but those for testing."""
         self.feeds = {key: feed for key, feed in self.feeds.items() if key[1] == "test"}
         self.views.clear()
+        self.sights.clear()
 
     def _in_views(self, made: Experiment, train: Split) -> Split:
         settings = made.config.train
@@ -75,6 +81,11 @@ class Shared:
         if key not in self.views:
             self.views[key] = made.in_views(train).views
         return dataclasses.replace(train, views=self.views[key])
+
+    def _sights(self, feed: Feed, config: Config) -> Sights:
+        if config.data not in self.sights:
+            self.sights = {config.data: Sights(feed, self.base.see, self.scratch * 2**30)}  # of one set at a time
+        return self.sights[config.data]
 
     def _feed(self, data: Data, name: str, *, seen_once: bool) -> Feed:
         key = data, name, seen_once

@@ -1,4 +1,4 @@
-"""Trials side by side in one compiled program: each in a slot of its own, that the next one takes when it ends."""
+"""Trials side by side: each in a slot of a compiled program's, that the next one takes when it ends."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tunevlseg_jax import artefacts, devices, loop, optim, schema, step
+from tunevlseg_jax import abreast, artefacts, devices, loop, optim, schema, step
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.learners import AnyLearner
-from tunevlseg_jax.loop import Epoch, Fit
+from tunevlseg_jax.loop import Fit
 from tunevlseg_jax.metrics import Sums
 from tunevlseg_jax.optim import Progress
 from tunevlseg_jax.partition import Flat
@@ -48,7 +48,7 @@ class Place:
 
     Attributes:
       trials: how many slots it had.
-      slot: the trial's, from 0.
+      slot: the trial's among these, from 0.
       devices: how many there were along the mesh's trial axis and its data axis.
       learner: the program's, with room for every trial of the study.
     """
@@ -60,16 +60,19 @@ class Place:
 
 
 class Slots:
-    """`size` trials of one program, which share the frozen weights, the batches and their order.
+    """`size` trials, which share the frozen weights, the batches and their order.
 
-    What the free slots hold trains along and is never looked at, so that nothing compiles when a trial comes or goes.
+    They are split evenly into parts: each trains in a thread of its own, all by the same program, for `size / parts`
+    trials. What the free slots of a part hold trains along and is never looked at, so that nothing compiles when a
+    trial comes or goes; a part without a trial rests.
     """
 
-    def __init__(self, made: Experiment, fit: Fit, size: int):
+    def __init__(self, made: Experiment, fit: Fit, size: int, parts: int = 1):
         self.made, self.fit, self.size = made, fit, size
         self.runs: list[Run | None] = [None] * size
         self.order = 0
-        self.loop = loop.begin(*made.repeated(size), fit.mesh)
+        self.share = size // parts
+        self.loops = [loop.begin(*made.repeated(self.share), fit.mesh) for _ in range(parts)]
 
     @property
     def free(self) -> int:
@@ -90,37 +93,48 @@ class Slots:
         slot = self.runs.index(None) if slot is None else slot
         fresh = self.made.fresh(config)
         self.runs[slot] = Run(number, config, {path: array.shape for path, array in fresh.items()})
+        part, place = divmod(slot, self.share)
+        before = self.loops[part]
         one = jax.tree.map(lambda array: array[None], padded(fresh, self.made.trainable))
         hyper = dataclasses.replace(self.made, config=config).hyper()
-        state, best = _put(self.loop.state, self.loop.best, step.init(one, hyper), slot)
+        state, best = _put(before.state, before.best, step.init(one, hyper), place)
         progress = Progress(
-            *(_with(old, slot, new[0]) for old, new in zip(self.loop.progress, optim.start(1), strict=True))
+            *(_with(old, place, new[0]) for old, new in zip(before.progress, optim.start(1), strict=True))
         )
         state, best = devices.by_trial((state, best), self.fit.mesh)
-        self.loop = self.loop._replace(state=state, best=best, progress=progress, epoch=_with(self.loop.epoch, slot, 0))
+        epoch = _with(before.epoch, place, 0)
+        self.loops[part] = before._replace(state=state, best=best, progress=progress, epoch=epoch)
 
-    def advance(self, watch: Callable[[int, Sums], None]) -> Epoch:
-        """One epoch of every trial; `watch` as in `loop.advance`."""
+    def advance(self, watch: Callable[[int, Sums], None]) -> None:
+        """One epoch of every trial; `watch` as in `loop.advance`, of one part."""
         self.order += 1
-        self.loop, epoch = loop.advance(self.fit, self.loop, self.order, watch)
-        assert isinstance(epoch, Epoch), "nothing interrupts it"
-        for slot, run in enumerate(self.runs):
-            if run is not None:
-                run.curve.append(artefacts.metrics_line(epoch, slot))
-        return epoch
+        busy = sorted({slot // self.share for slot, run in enumerate(self.runs) if run is not None})
+        advanced = abreast.advance(self.fit, [self.loops[part] for part in busy], self.fit.batches(self.order), watch)
+        for part, (after, epoch) in zip(busy, advanced, strict=True):
+            self.loops[part] = after
+            for place in range(self.share):
+                if (run := self.runs[part * self.share + place]) is not None:
+                    run.curve.append(artefacts.metrics_line(epoch, place))
 
     def has_ended(self, slot: int) -> bool:
         """Whether a slot's trial has stopped early, or has had its last epoch."""
-        last = int(self.loop.epoch[slot]) >= self.fit.config.train.epochs
-        return last or bool(self.loop.progress.stopped[slot])
+        part, place = divmod(slot, self.share)
+        trained = self.loops[part]
+        return int(trained.epoch[place]) >= self.fit.config.train.epochs or bool(trained.progress.stopped[place])
+
+    def best_epoch(self, slot: int) -> int:
+        """The number of the best epoch of a slot's trial; 0 if it has none."""
+        part, place = divmod(slot, self.share)
+        return int(self.loops[part].progress.best_epoch[place])
 
     def best(self, slot: int) -> dict[str, np.ndarray]:
         """The parameters of a slot's trial at its best epoch, without padding."""
         run = self.runs[slot]
         assert run is not None, "a slot with a trial"
+        part, place = divmod(slot, self.share)
         return {
-            path: np.asarray(array[slot])[tuple(slice(side) for side in run.shapes[path])]
-            for path, array in self.loop.best.items()
+            path: np.asarray(array[place])[tuple(slice(side) for side in run.shapes[path])]
+            for path, array in self.loops[part].best.items()
         }
 
     def save(self, folder: Path, slot: int, data: Mapping[str, Any]) -> None:
@@ -134,9 +148,10 @@ class Slots:
         run = self.runs[slot]
         assert run is not None, "a slot with a trial"
         config = dataclasses.replace(run.config, workdir=str(folder))
-        best = int(self.loop.progress.best_epoch[slot])
+        best = self.best_epoch(slot)
         axes = self.fit.mesh.shape
-        place = Place(self.size, slot, (axes[devices.TRIAL], axes[devices.DATA]), self.made.config.learner)
+        along = axes[devices.TRIAL], axes[devices.DATA]
+        place = Place(self.share, slot % self.share, along, self.made.config.learner)
         card = artefacts.card(config, self.made.pretrained.sha256, self.made.image_size, data) | {
             "best_epoch": best,
             "scores": {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {},
@@ -150,7 +165,7 @@ class Slots:
 
     def close(self) -> None:
         """Gives the devices' memory back, whoever still holds the slots; nothing trains in them any more."""
-        del self.loop
+        self.loops.clear()
 
 
 def padded(params: Mapping[str, Array | np.ndarray], like: Flat) -> Flat:

@@ -230,7 +230,7 @@ class _Work:
         key = config.model, config.train
         if key not in self.models:
             self.view.tell(f"loading {config.model.checkpoint}")
-            self.models[key] = Shared(config, self.study.search.at_once)
+            self.models[key] = Shared(config, self.study.search.at_once, self.study.search.scratch)
         return self.models[key]
 
     @contextlib.contextmanager

@@ -68,7 +68,7 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
       UserError: an option or the search space can't be, or a study of that name is of another configuration.
     """
     _check(options)
-    shared = Shared(options.config, options.at_once)
+    shared = Shared(options.config, options.at_once, options.scratch)
     studies = _studies(options, shared)
     table = Standings(console, list(studies), options.trials)
     summaries = []

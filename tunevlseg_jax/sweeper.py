@@ -17,7 +17,7 @@ from tunevlseg_jax import devices, planner, search
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.ledger import Claim, Ledger
-from tunevlseg_jax.loop import Epoch, Fit, Split
+from tunevlseg_jax.loop import Fit, Split
 from tunevlseg_jax.sampler import START_UP
 from tunevlseg_jax.slots import Run, Slots
 from tunevlseg_jax.space import Space
@@ -102,7 +102,7 @@ class Sweeper:
         if size < trials:
             self.parallel = size
         compiled.add(size)
-        self.latest = Slots(made, fit, size)
+        self.latest = Slots(made, fit, size, devices.parts(size, fit.mesh))
         return self.latest
 
     def across(self, trials: int) -> int:
@@ -143,7 +143,8 @@ class Sweeper:
         """The trials in the hand that one program can train, and those that join them."""
         slots = self.slots(program, sum(self._program(claim) == program for claim in self.hand))
         while self._fill(slots, program) or slots.free < slots.size:
-            self._settle(slots, slots.advance(self._watch(slots)))
+            slots.advance(self._watch(slots))
+            self._settle(slots)
             if 0 < slots.free < slots.size:
                 self._ask(training=slots.size - slots.free)
 
@@ -161,8 +162,8 @@ class Sweeper:
         trials = f"{training} trial{'s' if training > 1 else ''}"
         return lambda step, sums: self.tell(f"training {trials}, epoch {epoch}, step {step}/{steps}")
 
-    def _settle(self, slots: Slots, epoch: Epoch) -> None:
-        """Reports the epoch of every trial, and closes those that have come to an end."""
+    def _settle(self, slots: Slots) -> None:
+        """Reports the latest epoch of every trial, and closes those that have come to an end."""
         running = [(slot, run) for slot, run in enumerate(slots.runs) if run is not None]
         for _, run in running:
             value = run.curve[-1]["val"][self.objective]
@@ -186,7 +187,7 @@ class Sweeper:
 
     def _close(self, slots: Slots, slot: int, run: Run, state: TrialState) -> None:
         """Writes a trial's folder, then closes it in the ledger: killed between the two, it is trained again."""
-        best = int(slots.loop.progress.best_epoch[slot])
+        best = slots.best_epoch(slot)
         told = {"epochs": len(run.curve), "best_epoch": best}
         if best:
             told |= {f"val_{name}": value for name, value in run.curve[best - 1]["val"].items()}

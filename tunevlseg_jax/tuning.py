@@ -47,6 +47,8 @@ class Search:
       sampler_seed: of the search.
       test_all: whether every trial is scored on the test split, instead of the best one alone; validation decides
         either way which is the best.
+      scratch: GiB on the cache folder's disk, at most half of what is free there, for what textual learners' model sees
+        in augmented images: trials that come later needn't look at these again.
       storage: URL of a database for the studies, such as postgresql://host/name; None for a journal file.
     """
 
@@ -58,6 +60,7 @@ class Search:
     objective: Objective = "dice"
     sampler_seed: int = 0
     test_all: bool = False
+    scratch: float = 8.0
     storage: str | None = None
 
     def check(self) -> None:
@@ -66,6 +69,8 @@ class Search:
             value = getattr(self, name)
             if value != "auto" and value < 1:
                 raise UserError(f"{name} can't be {value}")
+        if not self.scratch >= 0:
+            raise UserError(f"scratch can't be {self.scratch}")
 
     @property
     def at_once(self) -> int:

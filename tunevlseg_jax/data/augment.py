@@ -32,11 +32,8 @@ def augment(key: Array, images: Array, masks: Array) -> tuple[Array, Array]:
     Returns:
       Images and masks of the same shapes and types.
     """
-    count, height, width, _ = images.shape
-    draws = draw(key, count)
-    matrices = affine_of(draws, height, width)
-    grouped = masks.reshape(count, -1, height, width)
-    return augmented(images, draws), jax.vmap(warp_masks)(grouped, matrices).reshape(masks.shape)
+    draws = draw(key, len(images))
+    return augmented(images, draws), moved(masks, draws)
 
 
 def draw(key: Array, count: int) -> Array:
@@ -54,6 +51,13 @@ def augmented(images: Array, draws: Array) -> Array:
     """(image, height, width, 3) uint8 images, moved and recoloured as `draws` (image, 8) decide."""
     _, height, width, _ = images.shape
     return jax.vmap(recolour)(jax.vmap(warp)(images, affine_of(draws, height, width)), draws[:, 5:])
+
+
+def moved(masks: Array, draws: Array) -> Array:
+    """(image * n, height, width) masks, n neighbours of one image, moved as `draws` (image, 8) decide."""
+    _, height, width = masks.shape
+    grouped = masks.reshape(len(draws), -1, height, width)
+    return jax.vmap(warp_masks)(grouped, affine_of(draws, height, width)).reshape(masks.shape)
 
 
 def affine(draws: Array, height: int, width: int) -> Array:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from tunevlseg_jax.data.augment import augment
+from tunevlseg_jax.data import augment
 
 
 class Batch(NamedTuple):
@@ -54,7 +54,8 @@ class Source(NamedTuple):
       images: (image, height, width, 3) uint8, RGB; or what a frozen model sees in them, a tree of arrays.
       maps: (map, height, width) uint8.
       rows: the records.
-      draw: (2,) uint32, the key data from which augmentation draws; None for pixels as they are.
+      draw: (2,) uint32, the key data from which augmentation draws, or drew what a model has seen already; None for
+        pixels as they are.
     """
 
     images: Any
@@ -71,5 +72,9 @@ def gather(source: Source) -> Batch:
     one = (-1, 1, 1)
     masks = (maps & rows.bits.reshape(one)) == rows.value.reshape(one)
     if source.draw is not None:
-        images, masks = augment(jax.random.wrap_key_data(source.draw), images, masks)
+        key = jax.random.wrap_key_data(source.draw)
+        if isinstance(images, Array):
+            images, masks = augment.augment(key, images, masks)
+        else:  # a model saw them augmented
+            masks = augment.moved(masks, augment.draw(key, len(jax.tree.leaves(images)[0])))
     return Batch(images, masks, rows.phrase, rows.weight)

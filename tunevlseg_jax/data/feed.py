@@ -75,23 +75,35 @@ class Feed:
         return bytes_of_one(images, self.see) * len(images) + self.records.maps.nbytes
 
     def place(self) -> None:
-        """Puts a resident split on the devices, as its first batch would."""
-        if self.resident:
-            _ = self._on_devices
+        """Looks at the images where that is done once, and puts a resident split on the devices, as a batch would."""
+        _ = self._on_devices if self.resident else self._images
 
     def rows(self, batch_size: int) -> int:
         """How many rows a batch of `batch_size` records has, so that the devices share it evenly."""
         return devices.rounded_up(batch_size, self.mesh, self.records.prompts_per_image)
 
-    def training(self, batch_size: int, seed: int, epoch: int, *, augment: bool, skip: int = 0) -> Iterator[Source]:
+    def training(
+        self, batch_size: int, seed: int, epoch: int, *, augment: bool, skip: int = 0, seen: Any = None
+    ) -> Iterator[Source]:
         """The batches of one epoch but for the first `skip`; see `loader.training`.
 
         What augmentation draws depends on `seed`, epoch and step alone: all trials of a sweep see one batch, so that
         what doesn't depend on the trial is computed once for all.
+
+        Args:
+          batch_size: records in a batch.
+          seed: of order and augmentation.
+          epoch: from 1.
+          augment: whether images and masks are augmented.
+          skip: batches to leave out at its start.
+          seen: what was seen in the epoch's augmented images, a tree of arrays with a row for each image of each
+            batch, in their order; it takes the place of the images.
         """
         batches = loader.training(self._placed, batch_size, self.rows(batch_size), seed, epoch)
         before = (epoch - 1) * len(batches)
-        for number, source in enumerate(self._sources(batches[skip:]), start=skip):
+        if seen is not None:
+            batches = [_in_order(rows, number) for number, rows in enumerate(batches)]
+        for number, source in enumerate(self._sources(batches[skip:], seen), start=skip):
             if augment:
                 key = jax.random.fold_in(jax.random.key(seed), before + number)
                 source = source._replace(draw=devices.replicated(jax.random.key_data(key), self.mesh))
@@ -103,19 +115,20 @@ class Feed:
         for source in self._sources(loader.evaluation(self._placed, batch_size, self.rows(batch_size))):
             yield _gathered(source)
 
-    def _sources(self, batches: Sequence[Rows]) -> Iterator[Source]:
-        if self.resident:
+    def _sources(self, batches: Sequence[Rows], seen: Any = None) -> Iterator[Source]:
+        if self.resident and seen is None:
             images, maps = self._on_devices
             return (Source(images, maps, devices.shared_out(rows, self.mesh)) for rows in batches)
         ahead = grain.ReadOptions(num_threads=self.workers, prefetch_buffer_size=2 * max(1, self.workers))
         numbers = grain.MapDataset.range(len(batches))
-        seen = self._images  # here: looking at images is a matter of all processes, and not of a thread
+        if seen is None:
+            seen = self._images  # here: looking at images is a matter of all processes, and not of a thread
         return iter(numbers.map(lambda number: self._sent(batches[number], seen)).to_iter_dataset(ahead))
 
     def _sent(self, rows: Rows, seen: Any) -> Source:
         """A batch whose pixels are its own."""
         images = jax.tree.map(lambda array: self._read(array, np.asarray(rows.image)), seen)
-        maps = self._read(self.records.maps, np.asarray(rows.map))
+        maps = self._read(self._placed.maps, np.asarray(rows.map))
         return Source(images, maps, devices.shared_out(rows._replace(image=None, map=None), self.mesh))
 
     def _read(self, pixels: np.ndarray, places: np.ndarray) -> Array:
@@ -138,6 +151,12 @@ class Feed:
         """What is placed of the images: themselves, or what is seen in them, in a file of its own."""
         images = self._placed.images
         return images if self.see is None else seen_once(images, self.see, self.mesh)
+
+
+def _in_order(rows: Rows, number: int) -> Rows:
+    """The rows of batch `number`, whose images lie one after the other, those of the batches before them first."""
+    count = len(np.asarray(rows.image))
+    return rows._replace(image=cast(Array, np.arange(number * count, (number + 1) * count, dtype=np.int32)))
 
 
 _gathered = jax.jit(gather)
