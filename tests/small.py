@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tunevlseg_jax import command, experiment, pretrained, train
+from tunevlseg_jax import artefacts, command, experiment, pretrained, train
 from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train
 from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.learners import VPT
@@ -154,7 +154,7 @@ def finished() -> Path:
 def metrics(folder: Path) -> list[dict]:
     """The epochs of a run, without what the clock decides."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{name: row[name] for name in row if name not in ("seconds", "images_per_second")} for row in rows]
+    return [{name: row[name] for name in row if name not in artefacts.CLOCK} for row in rows]
 
 
 def check_that_it_continues(folder: Path) -> None:

@@ -83,6 +83,10 @@ def open_folder(config: Config) -> None:
         write_json(path / CONFIG_FILE, schema.to_json(config))
 
 
+CLOCK = ("seconds", "images_per_second")
+"""What of `metrics_line` is another every time."""
+
+
 def metrics_line(epoch: Epoch, trial: int) -> dict[str, Any]:
     """What `metrics.jsonl` says of an epoch of one of its trials."""
     return {

@@ -23,8 +23,6 @@ from tunevlseg_jax.shared import Shared
 from tunevlseg_jax.slots import Place, Slots
 
 STUDIES = "runs/studies"
-CLOCK = ("seconds", "images_per_second")
-"""What of a line of metrics is another every time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +134,6 @@ def _curve(folder: Path) -> list[str]:
     path = folder / artefacts.METRICS_FILE
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [json.dumps({name: value for name, value in line.items() if name not in CLOCK}) for line in lines]
+        return [json.dumps({name: value for name, value in line.items() if name not in artefacts.CLOCK}) for line in lines]
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"can't read {path}: {error}") from error

@@ -180,7 +180,7 @@ def distinct(array: np.ndarray) -> np.ndarray:
 
 
 def _one_colour(array: np.ndarray) -> bool:
-    """Whether all pixels of (height, width) or (height, width, 3) are equal."""
+    """Whether all pixels of (height, width, 3) are equal."""
     return bool((array == array[0, 0]).all())
 
 
