@@ -16,9 +16,10 @@ def main() -> None:
     import test_sweep
     from rich.console import Console
 
-    from tunevlseg_jax import sweep
+    from tunevlseg_jax import devices, sweep
     from tunevlseg_jax.replay import Replay
 
+    devices.cores = lambda: 1  # all in one program
     folder, learner, *space = sys.argv[1:]
     quiet = Console(quiet=True)
     sweep.sweep(test_sweep.three_trials(folder, learner, space), quiet)

@@ -176,6 +176,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
+@pytest.mark.slow
 def test_live_vision_prompts_are_those_that_reach_the_mask():
     """The gradient says so: the prompts counted as live have one, and those after them have none."""
     config = dataclasses.replace(SMALL, vision=dataclasses.replace(SMALL.vision, blocks=6))

@@ -241,6 +241,7 @@ def test_training_step(learner, upsampling, folder):
         assert np.abs(after[path] - before).max() > 0, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tune", ["decoder", "all"])
 def test_baselines_keep_statistics(tune, folder):
     config = Config(model=Model(checkpoint=str(folder)), learner=ZeroShot(), train=Train(tune=tune))

@@ -48,6 +48,7 @@ def eight(tmp_path_factory):
     return folder, [int(size) for size in out.splitlines()[-1].removeprefix("bytes: ").split()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_eight_devices_give_the_losses_of_one(eight, tmp_path, name):
     folder, _ = eight
@@ -78,6 +79,7 @@ def test_a_run_may_go_on_with_its_weights_shared_out(tmp_path):
         RunFolder(small.config(tmp_path / "run", train=Train(shard_frozen=shard)))
 
 
+@pytest.mark.slow
 def test_what_trials_share_is_shared_out_too():
     """Four trials on four devices look at an image once together, and each reads its own prompts."""
     script = """

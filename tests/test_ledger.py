@@ -24,6 +24,7 @@ from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.ledger import JOURNAL, Ledger
 from tunevlseg_jax.sampler import START_UP, Sampler
 from tunevlseg_jax.space import Integers, LogUniform
+from tunevlseg_jax.tuning import PRUNERS
 
 SPACE = {"optim.learning_rate": LogUniform(1e-5, 1e-2), "learner.depth": Integers(1, 5)}
 NEVER = optuna.pruners.NopPruner()
@@ -227,6 +228,32 @@ def test_pruning_looks_no_further_back_than_a_trial_has_been(tmp_path):
     after.report(claim.number, 2, 0.1)
     assert after.should_prune(claim.number, 2)
     after.close()
+
+
+def test_halving_compares_trials_that_run_side_by_side(tmp_path):
+    """At the first rungs already, one that ended early among them, and a good late one survives."""
+    ledger = Ledger(tmp_path, "s", None, {}, Sampler(SPACE, 0), "maximize", PRUNERS["halving"]())
+    claims = [ledger.claim(20) for _ in range(10)]
+    values = (0.5, 0.9, 0.1, 0.7, 0.3, 0.8, 0.0, 0.6, 0.2, 0.4)
+    running = {claim.number: value for claim, value in zip(claims, values, strict=True) if claim is not None}
+    pruned = []
+    for epoch in range(1, 6):
+        for number, value in list(running.items()):
+            ledger.report(number, epoch, value)
+        for number in list(running):
+            if ledger.should_prune(number, epoch):
+                ledger.finish(number, TrialState.PRUNED, None, {})
+                pruned.append((number, epoch))
+                del running[number]
+        if epoch == 3:
+            number, value = running.popitem()
+            ledger.finish(number, TrialState.COMPLETE, value, {})
+    assert pruned and {epoch for _, epoch in pruned} <= {1, 4} and 1 not in dict(pruned)
+    late = ledger.claim(20)
+    assert late is not None
+    ledger.report(late.number, 1, 0.95)
+    assert not ledger.should_prune(late.number, 1)
+    ledger.close()
 
 
 def test_a_study_of_another_configuration_is_refused_with_the_difference(tmp_path):

@@ -329,6 +329,18 @@ def test_a_mask_that_was_not_predicted_stays(fails, tmp_path, part, listed):
     assert {path: path.read_bytes() for path in theirs.parent.iterdir()} == before
 
 
+def test_a_mask_of_another_image_stays(fails, tmp_path):
+    image, other = picture(tmp_path / "images"), picture(tmp_path / "others")
+    assert image.name == other.name
+    theirs = picture(tmp_path / "masks", f"{other.stem}_mask.png")
+    row = f"image,prompt,mask,marked\n{other},seven,{theirs.name},0.5\n"
+    (theirs.parent / prediction.LIST_FILE).write_text(row)
+    before = {path: path.read_bytes() for path in theirs.parent.iterdir()}
+    options = "--run", small.finished(), "--image", image, "--prompt", "seven", "--output", theirs.parent
+    fails(prediction.main, *options, says=f"holds the mask of {other}, which is called as that of {image} would be")
+    assert {path: path.read_bytes() for path in theirs.parent.iterdir()} == before
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -249,6 +249,16 @@ def test_start_up_trials_are_those_of_a_sequential_study():
         ours.tell(number, plain.trials[number].value)
     later = [suggest(ours.ask(), distributions) for _ in range(2)]
     assert later[0] != later[1] and later[0].keys() == later[1].keys() == distributions.keys()
+    # A trial that runs counts as a bad one: where it is matters to the next.
+    beside = []
+    for seed in range(5):
+        storage = optuna.storages.InMemoryStorage()
+        study = optuna.create_study(storage=storage, study_name="s", sampler=Sampler(found, seed), direction="maximize")
+        study.add_trials(ours.get_trials()[:START_UP])
+        suggest(study.ask(), distributions)
+        other = optuna.load_study(storage=storage, study_name="s", sampler=Sampler(found, 5))
+        beside.append(suggest(other.ask(), distributions))
+    assert any(params != beside[0] for params in beside)
     # A later trial depends on the seed, its number and what has been told, not on who asks.
     again = optuna.create_study(sampler=Sampler(found, 5), direction="maximize")
     again.add_trials(ours.get_trials()[:START_UP])

@@ -26,6 +26,7 @@ def settings(**changes) -> Train:
     return Train(epochs=2, batch_size=4, augment=False, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", [CoOp(depth=2), CoCoOp(depth=2)], ids=lambda learner: type(learner).__name__)
 def test_training_is_the_same(tmp_path, monkeypatch, learner):
     seen = []

@@ -13,12 +13,13 @@ import small
 from numpy.testing import assert_array_equal
 from rich.console import Console
 
-from tunevlseg_jax import abreast, devices, step, sweep
+from tunevlseg_jax import abreast, devices, planner, sweep
 from tunevlseg_jax.config import Config, Data, Scenes, Train
 from tunevlseg_jax.data import sights
 from tunevlseg_jax.data.batch import Source, gather
 from tunevlseg_jax.data.sights import Sights
 from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.learners import CoOp
 from tunevlseg_jax.shared import Shared
 
@@ -52,7 +53,8 @@ def check_same(ours: list[Source], theirs: list[Source]) -> None:
     for one, other in zip(ours, theirs, strict=True):
         for array, expected in zip(jax.tree.leaves(gather(one)), jax.tree.leaves(gather(other)), strict=True):
             assert_array_equal(array, expected)
-            assert array.sharding == expected.sharding
+        shapes = (jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), source) for source in (one, other))
+        assert next(shapes) == next(shapes)  # for the same program
 
 
 @pytest.mark.parametrize("data", [{}, {"placement": "resident"}, {"name": "scenes/endoscopy"}], ids=str)
@@ -99,8 +101,13 @@ def test_only_what_there_is_room_for_is_kept():
 
 
 def test_half_of_a_full_disk_is_left_free(monkeypatch):
-    monkeypatch.setattr(sights, "free", lambda: 1000)
-    assert Sights(feed(), Looks(), PLENTY).room == 500
+    seen = Sights(feed(), Looks(), PLENTY)
+    list(seen.training(4, SEED, 1))
+    one = PLENTY - seen.room
+    for free, kept in ((2 * one - 2, 1), (2 * one, 2)):
+        monkeypatch.setattr(sights, "free", lambda free=free: free)
+        list(seen.training(4, SEED, 2))
+        assert len(seen.kept) == kept
 
 
 def test_an_epoch_that_is_given_up_is_looked_at_again():
@@ -112,9 +119,10 @@ def test_an_epoch_that_is_given_up_is_looked_at_again():
 
 
 def test_trials_that_come_later_need_no_look(tmp_path, monkeypatch):
-    """They are the same as with looks of their own."""
-    look, see_step = [], step.see_step
-    monkeypatch.setattr(step, "see_step", lambda *a, **k: look.append(1) or see_step(*a, **k))
+    """They are the same as with looks of their own; the parts of a CPU look once together."""
+    monkeypatch.setattr(devices, "cores", lambda: 2)
+    look, see = [], Experiment.see
+    monkeypatch.setattr(Experiment, "see", lambda *a: look.append(1) or see(*a))
     asked = config(train=Train(epochs=2, batch_size=4))
     for scratch, looks in ((8.0, 6), (0.0, 12)):  # three steps of each epoch; val and test are looked at once
         folder = tmp_path / str(scratch)
@@ -129,22 +137,25 @@ def test_trials_that_come_later_need_no_look(tmp_path, monkeypatch):
         assert small.metrics(one) == small.metrics(other)
 
 
-def test_on_two_devices_what_is_kept_goes_into_the_same_program(tmp_path):
-    script = f"""
-import sys
-sys.path.insert(0, {str(small.ROOT / "tests")!r})
-import small, test_sights
-from rich.console import Console
-from tunevlseg_jax import step, sweep
-from tunevlseg_jax.config import Train
-config = test_sights.config(train=Train(epochs=2, batch_size=4))
-options = sweep.Options(study="s", trials=4, parallel=2, folder={str(tmp_path)!r}, config=config)
-sweep.sweep(options, Console(quiet=True))
-print("programs:", step.train_step._cache_size())
-"""
-    status, out, err = small.finish(small.start("-c", script, XLA_FLAGS="--xla_force_host_platform_device_count=2"))
-    assert (status, err) == (0, ""), err
-    assert "programs: 1" in out
+def test_several_devices_look_within_the_step():
+    asked = config(train=Train(epochs=2, batch_size=4))
+    shared = Shared(asked)
+    assert shared.fit(asked, shared.experiment(asked)).sights is not None
+    shared.mesh = devices.Mesh(np.repeat(shared.mesh.devices, 2, axis=0), shared.mesh.axis_names)
+    assert not shared._looks_apart(asked)
+
+
+def test_looking_and_every_part_are_counted_in_memory(monkeypatch):
+    asked = config(train=Train(epochs=2, batch_size=4))
+    shared = Shared(asked)
+    made = shared.experiment(asked)
+    fit = shared.fit(asked, made)
+    monkeypatch.setattr(devices, "cores", lambda: 2)
+    one, two, four, six = (planner.bytes_needed(made, fit, size, parts=size) for size in (1, 2, 4, 6))
+    kept = (four - two) // 2  # of a trial; what a step takes beside it is there at most twice
+    beside = two - one - kept
+    look = one - kept - beside
+    assert kept > 0 and beside > 0 and look > 0 and six == 6 * kept + 2 * beside + look
 
 
 def test_scratch_below_nothing_is_refused(tmp_path):

@@ -27,6 +27,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from tunevlseg_jax import (
+    abreast,
     artefacts,
     devices,
     evaluate,
@@ -124,6 +125,7 @@ def of_unequal(folder: Path, **changes) -> Options:
     config = small.config(
         learner=MaPLe(depth=1, num_context=2, words=None),
         train=Train(epochs=4, batch_size=4, patience=2, min_delta=1e-3),
+        optim=Optim(plateau_patience=1),
     )
     space = ("learning_rate=1e-7..1e30", "hidden=4,8")
     return options(folder, config, trials=4, parallel=3, space=space, **changes)
@@ -144,22 +146,27 @@ def unequal(quick_compilation, tmp_path_factory) -> Path:
 
 
 def test_in_a_program_for_each_core_trials_are_the_same_but_for_rounding(unequal, tmp_path, monkeypatch):
-    """In parts of two; the third trial starts with a part to itself, and so does the one that joins it."""
+    """In two parts of two: one whose trials diverge, of which one is followed, and one that rests at the end."""
     rows = [params | {"optim.weight_decay": 1e-2, "learner.projector.kind": "mlp"} for params in UNEQUAL]
-    monkeypatch.setattr(Sampler, "start_up", rows)
+    fine, diverging, stopping, following = rows
+    busy, advance = [], abreast.advance
+    monkeypatch.setattr(abreast, "advance", lambda fit, loops, *a: busy.append(len(loops)) or advance(fit, loops, *a))
+    monkeypatch.setattr(Sampler, "start_up", [diverging, diverging, stopping, fine, following])
     monkeypatch.setattr(devices, "cores", lambda: 2)
     before = step.train_step._cache_size()
-    asked = dataclasses.replace(of_unequal(tmp_path), parallel=4)
-    sweep.sweep(asked, QUIET)
+    sweep.sweep(dataclasses.replace(of_unequal(tmp_path), trials=5, parallel=4), QUIET)
     assert step.train_step._cache_size() == before + 1
-    cards = [artefacts.load_learnt(tmp_path / "s" / "trials" / f"{number:03d}")[2] for number in (0, 2, 3)]
-    assert [(card["program"]["trials"], card["program"]["slot"]) for card in cards] == [(2, 0), (2, 0), (2, 1)]
-    for number in (0, 2):
-        check_same_run(unequal / "trials" / f"{number:03d}", tmp_path / "s" / "trials" / f"{number:03d}")
-    sweep.replay(Replay(study="s", trial=3, folder=str(tmp_path)), QUIET)
-    trial, alone = (tmp_path / "s" / folder / "003" for folder in ("trials", "replays"))
-    assert small.metrics(trial) == small.metrics(alone)
-    assert (trial / "prompts.safetensors").read_bytes() == (alone / "prompts.safetensors").read_bytes()
+    trials = [tmp_path / "s" / "trials" / f"{number:03d}" for number in range(5)]
+    places = [json.loads((trial / "card.json").read_text())["program"] for trial in trials]
+    assert [(place["trials"], place["slot"]) for place in places] == [(2, 0), (2, 1), (2, 0), (2, 1), (2, 0)]
+    assert busy[0] == 2 and busy[-1] == 1  # parts that train
+    for trial, number in ((2, 2), (3, 0), (4, 3)):
+        check_same_run(unequal / "trials" / f"{number:03d}", trials[trial])
+    for number in (2, 4):
+        sweep.replay(Replay(study="s", trial=number, folder=str(tmp_path)), QUIET)
+        alone = tmp_path / "s" / "replays" / trials[number].name
+        assert small.metrics(trials[number]) == small.metrics(alone)
+        assert (trials[number] / "prompts.safetensors").read_bytes() == (alone / "prompts.safetensors").read_bytes()
 
 
 def test_each_trial_ends_in_its_own_way(unequal):
@@ -239,6 +246,7 @@ def test_a_replay_is_not_tried_with_fewer_slots(unequal, tmp_path, monkeypatch):
     assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.slow
 def test_a_replay_takes_the_devices_that_there_are(unequal, tmp_path):
     """Three slots on two devices, of which the study had three."""
     asked = edited(unequal, tmp_path, program__devices=[3, 1])
@@ -355,7 +363,8 @@ def test_together_is_train_for_every_learner(tmp_path, learner, space):
     assert status == 0, err
     for number in range(3):
         trial, alone = tmp_path / "s" / "trials" / f"{number:03d}", tmp_path / "s" / "replays" / f"{number:03d}-train"
-        assert {array.dtype for array in artefacts.load_learnt(trial)[1].values()} == {np.dtype(np.float64)}
+        _, learnt, card = artefacts.load_learnt(trial)
+        assert {array.dtype for array in learnt.values()} == {np.dtype(np.float64)} and card["program"]["trials"] == 3
         check_same_run(trial, alone, 1e-6)
 
 
@@ -449,6 +458,7 @@ def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkey
         planner.fitting(made, fit, 3, automatic=True)
 
 
+@pytest.mark.slow
 def test_on_two_devices_an_even_number_fits():
     script = f"""
 import sys
@@ -665,14 +675,25 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, says):
     assert re.search(says, err), err
 
 
-def test_a_study_of_another_configuration_is_refused(unequal, capsys, monkeypatch, tmp_path):
-    config, _, _ = artefacts.load_learnt(unequal / "trials" / "000")
-    config = dataclasses.replace(config, optim=Optim(plateau_patience=3), learner=MaPLe(depth=1, words=None))
-    path = small.write_config(tmp_path / "config.py", config)
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--optim.plateau-patience", "3"), "optim.plateau_patience was 1 and is now 3"),
+        (("--space", "learning_rate=1e-3..1e-2"), "space.optim.learning_rate.* was .*1e-07.* and is now .*0.001"),
+        (("--objective", "loss"), "objective was dice and is now loss"),
+        (("--sampler-seed", "1"), "sampler_seed was 0 and is now 1"),
+        (("--data.scenes.train", "9"), "data.scenes.train was 10 and is now 9"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_study_of_another_configuration_is_refused(unequal, capsys, monkeypatch, tmp_path, options, says):
+    asked = of_unequal(tmp_path)
+    path = small.write_config(tmp_path / "config.py", asked.config)
+    given = options if options[0] == "--space" else ("--space", *asked.space, *options)
     with pytest.raises(SystemExit):
-        small.run(monkeypatch, sweep.main, "--config", path, "--study", "s", "--folder", unequal.parent)
+        small.run(monkeypatch, sweep.main, "--config", path, "--study", "s", "--folder", unequal.parent, *given)
     err = capsys.readouterr().err
-    assert "'s' is of another configuration" in err and "optim.plateau_patience was 5 and is now 3" in err
+    assert "'s' is of another configuration" in err and re.search(says, err), err
 
 
 def test_sets_and_learners_have_a_study_each(tmp_path, monkeypatch):
@@ -713,12 +734,14 @@ def flops(learner: Learner, trials: int) -> float:
     return costs["flops"]
 
 
+@pytest.mark.slow
 def test_textual_trials_share_the_vision_pass():
     """Sixteen trials of CoOp cost at most a sixth of sixteen steps, even with prompts as long as the tower takes."""
     learner = CoOp(depth=11, words=None)
     assert flops(learner, 16) <= 16 * flops(learner, 1) / 6
 
 
+@pytest.mark.slow
 def test_visual_trials_cost_no_more_than_one_after_the_other():
     learner = VPT(depth=11)
     assert flops(learner, 8) <= 8 * flops(learner, 1)

@@ -171,6 +171,7 @@ def test_a_run_may_be_interrupted_anywhere(finished, tmp_path, monkeypatch, caps
     small.check_that_it_continues(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
     """The process ends where nothing can be tidied up, and the same command continues."""
     config = small.config(train=Train(epochs=20, batch_size=4, patience=20))

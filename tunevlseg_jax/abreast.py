@@ -21,7 +21,7 @@ T = TypeVar("T")
 def advance(
     fit: Fit, loops: Sequence[Loop], batches: Iterator[Source], watch: Callable[[int, Sums], None]
 ) -> list[tuple[Loop, Epoch]]:
-    """One epoch of every loop and its validation; an error or a signal ends all of them at their next step.
+    """One epoch of every loop and its validation; an error or a signal in one ends the others at their next step.
 
     Args:
       fit: what the loops share.
@@ -47,8 +47,8 @@ def advance(
     if len(loops) == 1:
         return [one(0, batches)]
     with ThreadPoolExecutor(len(loops)) as threads:
-        futures = [threads.submit(one, *each) for each in enumerate(for_each(batches, len(loops)))]
         try:
+            futures = [threads.submit(one, *each) for each in enumerate(for_each(batches, len(loops)))]
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             ending.set()

@@ -42,7 +42,7 @@ class Options:
       config: what would be trained; its batch is the one that is timed.
       sizes: time random weights of a public model's sizes instead of model.checkpoint, which needn't be there.
       learners: "all" times each learner that the model takes instead of the configuration's own.
-      trials: time the training of so many trials side by side too, as a sweep trains them.
+      trials: time the training of so many trials in one program too, as a sweep on an accelerator trains them.
       repeats: how often each program runs; the programs take turns.
       peer: "transformers" times Hugging Face's CLIPSeg too, forward, on the same device, images and precision.
       topology: compile the training step for these TPU slices instead, such as v5e:16x16 v5p:4x4x4; needs libtpu (the

@@ -129,7 +129,8 @@ class Train:
       augmented_views: in how many fixed augmented views training images are seen, an epoch one of them in turn, instead
         of augmented anew in each step; the textual learners then look at each of them once. None for anew.
       cache_features: whether the model looks at an image once for all epochs where it always sees the same: with the
-        textual learners, in validation and testing, and in training without augmentation or in fixed views.
+        textual learners, in validation and testing, and in training without augmentation or in fixed views. It also
+        lets a sweep on a CPU look once at what is augmented for all its trials.
       recompute: what the way back through the vision tower computes anew instead of keeping it from the way forward, to
         take less memory: "nothing" but attention's scores; "elementwise", all but the results of matrix products;
         "blocks", all but what goes from block to block. It changes results by rounding alone.

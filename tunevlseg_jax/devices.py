@@ -35,9 +35,14 @@ def parts(trials: int, devices: Mesh) -> int:
 
     A CPU's cores share out few operations of a step evenly, but two steps always. Other devices do one thing at a time.
     """
-    if devices.size > 1 or devices.devices.flat[0].platform != "cpu":
+    if not lone_cpu(devices):
         return 1
     return min(number for number in range(1, trials + 1) if trials % number == 0 and number >= min(cores(), trials))
+
+
+def lone_cpu(devices: Mesh) -> bool:
+    """Whether there is no device but the host itself."""
+    return devices.size == 1 and devices.devices.flat[0].platform == "cpu"
 
 
 def cores() -> int:

@@ -178,7 +178,8 @@ class Ledger:
         with _reaching():
             for name, item in attributes.items():
                 trial.set_user_attr(name, item)
-            trial.set_user_attr(ENDED, state.name.lower())
+            if state == TrialState.FAIL:  # and not for lack of a heartbeat
+                trial.set_user_attr(ENDED, state.name.lower())
             self.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
 
     def _take(self, trial: optuna.Trial) -> Claim:

@@ -267,7 +267,8 @@ def _steps(fit: Fit, loop: Loop, batches: Iterator[Source], watch: Callable[[int
             )
         loop = loop._replace(state=state, steps=np.int32(number), sums=metrics.merge(loop.sums, sums))
         if previous is not None:
-            watch(number - 1, previous)
+            # Or steps would be told of, and batches sent, long before the device comes to them.
+            watch(number - 1, jax.block_until_ready(previous))
         previous = sums
         yield loop
     if previous is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from tunevlseg_jax import devices, step
 from tunevlseg_jax.errors import UserError
@@ -20,7 +22,7 @@ GIB = 2**30
 def fitting(made: Experiment, fit: Fit, size: int, *, automatic: bool) -> int:
     """How many trials to train at once: `size`, or fewer where they don't fit.
 
-    The step is compiled for that many, and isn't compiled again when it runs.
+    The step is compiled for that many, or those of a part, and isn't compiled again when it runs.
 
     Args:
       made: the program.
@@ -48,7 +50,7 @@ def fitting(made: Experiment, fit: Fit, size: int, *, automatic: bool) -> int:
 
 
 def bytes_needed(made: Experiment, fit: Fit, size: int, parts: int = 1) -> int:
-    """Bytes of each device that `size` trials take beyond what is shared, by the compiler's account of the step.
+    """Bytes of each device that `size` trials take beyond what is shared, by the compiler's account.
 
     Args:
       made: the program.
@@ -60,20 +62,31 @@ def bytes_needed(made: Experiment, fit: Fit, size: int, parts: int = 1) -> int:
     state = jax.eval_shape(step.init, trainable, hyper)
     by_trial = devices.of_trials(fit.mesh)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=by_trial), state)
-    program = step.train_step.lower(
-        state, fit.frozen, next(fit.batches(order=1)), fit.train.table, network=made.network, schedule=fit.schedule
-    ).compile()
-    analysis = program.memory_analysis()
-    assert analysis is not None, "every backend that JAX has accounts for memory"
+    source = next(fit.batches(order=1))
+    training = step.train_step.lower(
+        state, fit.frozen, source, fit.train.table, network=made.network, schedule=fit.schedule
+    )
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, state.trainable)))
-    made_anew = analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    return parts * kept // fit.mesh.shape[devices.TRIAL] + min(parts, devices.cores()) * made_anew
+    needed = parts * kept // fit.mesh.shape[devices.TRIAL] + min(parts, devices.cores()) * _made_anew(training)
+    if fit.sights is None:
+        return needed
+    images = jax.ShapeDtypeStruct((len(source.images), *made.image_size, 3), jnp.uint8)
+    return needed + _made_anew(step.see_step.lower(fit.frozen, images, network=made.zero_shot()[0]))
+
+
+def _made_anew(lowered: Any) -> int:
+    """Bytes that a program takes beside its arguments."""
+    analysis = lowered.compile().memory_analysis()
+    assert analysis is not None, "every backend that JAX has accounts for memory"
+    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
 
 
 def usable_bytes(fit: Fit) -> float:
     """Bytes of each device that a step may take: a share of what is free beside the data, which are placed first."""
-    for feed in (*(fit.train.views or (fit.train.feed,)), fit.val.feed):
-        feed.place()
+    fit.val.feed.place()
+    for feed in fit.train.views or (fit.train.feed,):
+        if feed.resident:
+            feed.place()
     return SHARE * free_bytes(fit)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def main() -> None:
     names = _names(paths)
     output = Path(options.output)
     listed = _listed(output / LIST_FILE)
-    _check_output(output, names.values(), listed)
+    _check_output(output, names, listed)
     made, learnt = artefacts.restore(Path(options.run), options.checkpoint)
     table = made.read([options.prompt])
     params = {**made.frozen, **learnt}
@@ -121,10 +121,17 @@ def _listed(path: Path) -> dict[str, dict[str, Any]]:
     return {row["mask"]: row for row in made}
 
 
-def _check_output(folder: Path, names: Iterable[str], listed: Container[str]) -> None:
-    """Raises a UserError where a mask would replace a file that isn't a prediction, such as an annotator's."""
-    for name in names:
-        if f"{name}_mask.png" in listed:
+def _check_output(folder: Path, names: Mapping[Path, str], listed: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises a UserError where a mask would replace another image's, or a file that isn't a prediction."""
+    for path, name in names.items():
+        earlier = listed.get(f"{name}_mask.png")
+        if earlier is not None:
+            other = Path(earlier["image"])
+            if other.exists() and not other.samefile(path):
+                raise UserError(
+                    f"{folder} holds the mask of {other}, which is called as that of {path} would be; choose "
+                    "another --output"
+                )
             continue
         for part in ("mask", "overlay"):
             if (folder / f"{name}_{part}.png").exists():

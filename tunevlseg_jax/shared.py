@@ -66,7 +66,7 @@ class Shared:
     def fit(self, config: Config, made: Experiment) -> Fit:
         """What stays the same over the runs of a study."""
         train, val = (self.split(made, name) for name in ("train", "val"))
-        sights = self._sights(train.feed, config) if config.sees_alike and config.train.augments_anew else None
+        sights = self._sights(train.feed, config) if self._looks_apart(config) else None
         return Fit(config, made.network, made.frozen, self._in_views(made, train), val, self.mesh, sights)
 
     def forget_training(self) -> None:
@@ -82,9 +82,13 @@ class Shared:
             self.views[key] = made.in_views(train).views
         return dataclasses.replace(train, views=self.views[key])
 
+    def _looks_apart(self, config: Config) -> bool:
+        """Whether images are looked at before the step, for all of its parts on a CPU and for later trials."""
+        return config.sees_alike and config.train.augments_anew and devices.lone_cpu(self.mesh)
+
     def _sights(self, feed: Feed, config: Config) -> Sights:
-        if config.data not in self.sights:
-            self.sights = {config.data: Sights(feed, self.base.see, self.scratch * 2**30)}  # of one set at a time
+        if config.data not in self.sights:  # of one set at a time
+            self.sights = {config.data: Sights(feed, self.base.see, self.scratch * 2**30)}
         return self.sights[config.data]
 
     def _feed(self, data: Data, name: str, *, seen_once: bool) -> Feed:

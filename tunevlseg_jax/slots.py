@@ -62,9 +62,9 @@ class Place:
 class Slots:
     """`size` trials, which share the frozen weights, the batches and their order.
 
-    They are split evenly into parts: each trains in a thread of its own, all by the same program, for `size / parts`
-    trials. What the free slots of a part hold trains along and is never looked at, so that nothing compiles when a
-    trial comes or goes; a part without a trial rests.
+    They are split evenly into parts, which train in a thread each where there are several, all by the same program, for
+    `size / parts` trials. What the free slots of a part hold trains along and is never looked at, so that nothing
+    compiles when a trial comes or goes; a part without a trial rests.
     """
 
     def __init__(self, made: Experiment, fit: Fit, size: int, parts: int = 1):

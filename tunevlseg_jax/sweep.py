@@ -1,4 +1,4 @@
-"""Searches hyperparameters, many trials in one program: `python -m tunevlseg_jax.sweep --config FILE --study NAME`."""
+"""Searches hyperparameters, many trials at a time: `python -m tunevlseg_jax.sweep --config FILE --study NAME`."""
 
 from __future__ import annotations
 

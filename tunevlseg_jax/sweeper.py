@@ -46,6 +46,7 @@ class Sweeper:
       objective: "dice", the best validation Dice of a trial's epochs, maximised; "loss", that same epoch's
         validation loss, minimised.
       tell: what is happening, in a few words.
+      asked: called when trials may have been taken into the hand.
       ended: called with the number of a trial that has come to its end, and how.
     """
 
@@ -62,6 +63,7 @@ class Sweeper:
     automatic: bool
     objective: Objective
     tell: Callable[[str], None]
+    asked: Callable[[], None]
     ended: Callable[[int, TrialState, Mapping[str, Any]], None]
 
     def __post_init__(self):
@@ -73,6 +75,7 @@ class Sweeper:
         """Trains until the study has its number of finished trials, whoever finishes them."""
         while True:
             self._ask(training=0)
+            self.asked()
             if self.hand:
                 self._train(Counter(map(self._program, self.hand)).most_common(1)[0][0])
             elif len(self.ledger.finished()) >= self.wanted:
@@ -147,6 +150,7 @@ class Sweeper:
             self._settle(slots)
             if 0 < slots.free < slots.size:
                 self._ask(training=slots.size - slots.free)
+                self.asked()
 
     def _fill(self, slots: Slots, program: Config) -> int:
         """Puts what fits of the hand into free slots, and says how many trials that were."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -22,10 +23,11 @@ from tunevlseg_jax.shared import Shared
 from tunevlseg_jax.space import Space
 from tunevlseg_jax.sweeper import Objective, Sweeper
 
-PRUNERS: dict[str, type[BasePruner]] = {
+PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "none": optuna.pruners.NopPruner,
     "median": optuna.pruners.MedianPruner,
-    "halving": optuna.pruners.SuccessiveHalvingPruner,
+    # Optuna's own first rung, a hundredth of a finished trial, comes too late for trials that run side by side.
+    "halving": partial(optuna.pruners.SuccessiveHalvingPruner, min_resource=1),
 }
 
 
@@ -41,15 +43,15 @@ class Search:
       seeds: runs of the best trial, with its own seed and those that follow.
       space: what to search besides or instead of the paper's Table 2, such as depth=1..5 learning_rate=1e-4..1e-3
         projector.kind=mlp,low_rank optim.warmup_steps=log:1..20 num_context=4.
-      pruner: "median" gives up a trial that is worse than half of the finished ones were at the same epoch, "halving"
-        all but the best quarter at epochs 1, 4, 16 and so on.
+      pruner: "median" gives up a trial whose best epoch so far is worse than half of the finished ones were at that
+        epoch, once five have finished; "halving" all but the best quarter at epochs 1, 4, 16 and so on; "none" none.
       objective: "dice", the validation Dice of the trial's best epoch, or "loss", that epoch's validation loss.
       sampler_seed: of the search.
       test_all: whether every trial is scored on the test split, instead of the best one alone; validation decides
         either way which is the best.
-      scratch: GiB on the cache folder's disk, at most half of what is free there, for what textual learners' model sees
-        in augmented images: trials that come later needn't look at these again.
-      storage: URL of a database for the studies, such as postgresql://host/name; None for a journal file.
+      scratch: GiB on the cache folder's disk, at most half of what is free there, where a sweep on a CPU keeps what a
+        model sees in augmented images, for textual learners' later trials.
+      storage: URL of a database for the studies, such as postgresql+psycopg://user@host/name; None for a journal file.
     """
 
     trials: int = 20
@@ -163,6 +165,7 @@ def opened(
             automatic=options.parallel == "auto",
             objective=options.objective,
             tell=view.tell,
+            asked=lambda: view.update(name, ledger),
             ended=ended,
         )
 

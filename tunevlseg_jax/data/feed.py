@@ -75,7 +75,7 @@ class Feed:
         return bytes_of_one(images, self.see) * len(images) + self.records.maps.nbytes
 
     def place(self) -> None:
-        """Looks at the images where that is done once, and puts a resident split on the devices, as a batch would."""
+        """Looks at the images, where that is done once, and puts a resident split on the devices, as a batch would."""
         _ = self._on_devices if self.resident else self._images
 
     def rows(self, batch_size: int) -> int:
@@ -126,9 +126,11 @@ class Feed:
         return iter(numbers.map(lambda number: self._sent(batches[number], seen)).to_iter_dataset(ahead))
 
     def _sent(self, rows: Rows, seen: Any) -> Source:
-        """A batch whose pixels are its own."""
+        """A batch whose images are its own, and its maps where they aren't on the devices."""
         images = jax.tree.map(lambda array: self._read(array, np.asarray(rows.image)), seen)
-        maps = self._read(self._placed.maps, np.asarray(rows.map))
+        if self.resident:
+            return Source(images, self._on_devices[1], devices.shared_out(rows._replace(image=None), self.mesh))
+        maps = self._read(self.records.maps, np.asarray(rows.map))
         return Source(images, maps, devices.shared_out(rows._replace(image=None, map=None), self.mesh))
 
     def _read(self, pixels: np.ndarray, places: np.ndarray) -> Array:

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from jax import Array
 
-from tunevlseg_jax import devices
 from tunevlseg_jax.data import loader
 from tunevlseg_jax.data.batch import Source, gather
 from tunevlseg_jax.data.feed import Feed
@@ -33,8 +32,7 @@ class Sights:
           see: from (batch, height, width, 3) to a tree of arrays with a row for each image.
           room: bytes that may be kept.
         """
-        self.feed, self.see = feed, see
-        self.room = min(room, SHARE * free())
+        self.feed, self.see, self.room = feed, see, room
         self.kept: dict[tuple[int, int, int], Any] = {}
 
     def training(self, batch_size: int, seed: int, epoch: int) -> Iterator[Source]:
@@ -46,12 +44,13 @@ class Sights:
         steps = loader.num_batches(self.feed.records, batch_size)
         keeping = None
         for number, source in enumerate(self.feed.training(*key, augment=True)):
-            seen = devices.shared_out(self.see(_images(source)), self.feed.mesh)
-            if number == 0 and steps * _bytes(seen) <= self.room:
+            seen = self.see(_images(source))
+            yield source._replace(images=seen, rows=source.rows._replace(image=None))
+            # Kept after the step has been sent off, which doesn't wait for it.
+            if number == 0 and steps * _bytes(seen) <= min(self.room, SHARE * free()):
                 keeping = jax.tree.map(lambda leaf: scratch((steps * len(leaf), *leaf.shape[1:]), leaf.dtype), seen)
             if keeping is not None:
                 _write(keeping, number, seen)
-            yield source._replace(images=seen, rows=source.rows._replace(image=None))
         if keeping is not None:
             self.kept[key] = keeping
             self.room -= _bytes(keeping)
