@@ -26,6 +26,7 @@ LONG = {"made", "report", "unequal", "eight"}
 """Fixtures of a module that take half a minute or more to make."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Has one process alone make each of them, and run the tests that share it."""
     for item in items:

@@ -66,6 +66,7 @@ def test_eight_devices_give_the_losses_of_one(eight, tmp_path, name):
             assert_allclose(theirs[row][split]["dice"], results[row][split]["dice"], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_each_device_keeps_an_eighth_of_the_matrices(eight):
     frozen = small.build(small.config()).frozen.values()
     matrices = sum(array.nbytes for array in frozen if array.ndim > 1 and any(side % 8 == 0 for side in array.shape))

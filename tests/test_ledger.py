@@ -230,6 +230,25 @@ def test_pruning_looks_no_further_back_than_a_trial_has_been(tmp_path):
     after.close()
 
 
+def test_a_worker_that_dies_as_it_closes_a_trial_has_not_closed_it(tmp_path, monkeypatch):
+    ledger = open_ledger(tmp_path)
+    numbers = []
+    for state in (TrialState.COMPLETE, TrialState.FAIL):
+        claim = ledger.claim(9)
+        assert claim is not None
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(ledger.study, "tell", dies)
+            ledger.finish(claim.number, state, 1.0, {})
+        ledger.study.tell(claim.number, state=TrialState.FAIL)  # as for lack of a heartbeat
+        numbers.append(claim.number)
+    assert [trial.number for trial in ledger.finished()] == numbers[1:]  # which did diverge
+    ledger.close()
+
+
+def dies(*given, **how):
+    raise KeyboardInterrupt
+
+
 def test_halving_compares_trials_that_run_side_by_side(tmp_path):
     """At the first rungs already, one that ended early among them, and a good late one survives."""
     ledger = Ledger(tmp_path, "s", None, {}, Sampler(SPACE, 0), "maximize", PRUNERS["halving"]())

@@ -64,6 +64,7 @@ def test_augmented_images_are_looked_at_anew():
     assert made.sees_the_same("val") and not made.sees_the_same("train")
 
 
+@pytest.mark.slow
 def test_fixed_views_are_seen_once_and_trained_on_in_turn(tmp_path, monkeypatch):
     """With and without a cache the same losses, and they are those of the views: three epochs see two."""
     seen, rows, see_step = [], {}, step.see_step

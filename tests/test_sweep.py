@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -366,6 +367,18 @@ def test_together_is_train_for_every_learner(tmp_path, learner, space):
         _, learnt, card = artefacts.load_learnt(trial)
         assert {array.dtype for array in learnt.values()} == {np.dtype(np.float64)} and card["program"]["trials"] == 3
         check_same_run(trial, alone, 1e-6)
+
+
+def test_it_tells_how_many_trials_run(tmp_path, monkeypatch):
+    counted = []
+
+    def update(view, name, ledger):
+        counted.append(Counter(trial.state.name for trial in ledger.trials()))
+
+    monkeypatch.setattr(Standings, "update", update)
+    config = small.config(learner=COOP, train=Train(epochs=1, batch_size=4))
+    sweep.sweep(options(tmp_path, config, trials=3, parallel=2), QUIET)
+    assert {"RUNNING": 2} in counted and {"COMPLETE": 2, "RUNNING": 1} in counted and counted[-1] == {"COMPLETE": 3}
 
 
 def test_seeds_repeat_the_best_trial(unequal, tmp_path):

@@ -8,7 +8,6 @@ import jax
 from jax import Array
 
 from tunevlseg_jax.data import augment
-from tunevlseg_jax.models.stages import Seen
 
 
 class Batch(NamedTuple):
@@ -74,8 +73,8 @@ def gather(source: Source) -> Batch:
     masks = (maps & rows.bits.reshape(one)) == rows.value.reshape(one)
     if source.draw is not None:
         key = jax.random.wrap_key_data(source.draw)
-        if isinstance(images, Seen):  # augmented
-            masks = augment.moved(masks, augment.draw(key, len(images)))
-        else:
+        if jax.tree_util.all_leaves([images]):
             images, masks = augment.augment(key, images, masks)
+        else:  # a model saw them augmented
+            masks = augment.moved(masks, augment.draw(key, len(jax.tree.leaves(images)[0])))
     return Batch(images, masks, rows.phrase, rows.weight)
