@@ -420,7 +420,7 @@ def test_a_trial_that_joined_late_is_repeated_in_its_own_order(unequal, tmp_path
 
 CHANGES = {
     **{"learner.words": "a photo", "learner.num_context": 3, "learner.depth": 2, "upsampling": "none"},
-    **{"optim.learning_rate": 1e-3, "optim.weight_decay": 0.5, "optim.warmup_steps": 5, "optim.cosine": True},
+    **{"optim.learning_rate": 1e-2, "optim.weight_decay": 0.5, "optim.warmup_steps": 5, "optim.cosine": True},
     **{"optim.plateau_factor": 0.5, "optim.plateau_patience": 1},
     **{"train.epochs": 2, "train.batch_size": 5, "train.patience": 1, "train.min_delta": 0.0},
 }
@@ -430,7 +430,7 @@ CHANGES = {
 @pytest.mark.slow
 def test_every_field_that_may_differ_changes_what_is_trained(quick_compilation, tmp_path):
     train = Train(epochs=4, batch_size=4, patience=3, min_delta=100.0, augment=False)
-    config = small.config(learner=COOP, train=train, optim=Optim(learning_rate=1e-2, plateau_patience=2))
+    config = small.config(learner=COOP, train=train, optim=Optim(learning_rate=1e-3, plateau_patience=2))
     assert CHANGES.keys() == search.variable(config).keys()
     asked = options(tmp_path, config, space=("depth=1..2",))
     ablations = [Ablation(name=field, field=field, value=value) for field, value in CHANGES.items()]
