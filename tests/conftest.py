@@ -22,18 +22,6 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-LONG = {"made", "report", "unequal", "eight"}
-"""Fixtures of a module that take half a minute or more to make."""
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist, which looks for the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Has one process alone make each of them, and run the tests that share it."""
-    for item in items:
-        if isinstance(item, pytest.Function) and LONG & set(item.fixturenames):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 # What a shell starts in the background ignores Ctrl-C, and so would the processes that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
