@@ -113,12 +113,15 @@ def prompts(learner: Learner, learnt: dict[str, np.ndarray]) -> list[np.ndarray]
 
 
 # A trial that diverges, one that stops early, one that joins when that has, and widths that differ.
-UNEQUAL = (
-    {"optim.learning_rate": 2e-3, "learner.depth": 2, "learner.projector.hidden": 8},
-    {"optim.learning_rate": 1e30, "learner.depth": 1, "learner.projector.hidden": 8},
-    {"optim.learning_rate": 1e-7, "learner.depth": 3, "learner.projector.hidden": 4},
-    {"optim.learning_rate": 1e-3, "learner.depth": 3, "learner.projector.hidden": 4},
-)
+UNEQUAL = [
+    params | {"optim.weight_decay": 1e-2, "learner.projector.kind": "mlp"}
+    for params in (
+        {"optim.learning_rate": 2e-3, "learner.depth": 2, "learner.projector.hidden": 8},
+        {"optim.learning_rate": 1e30, "learner.depth": 1, "learner.projector.hidden": 8},
+        {"optim.learning_rate": 1e-7, "learner.depth": 3, "learner.projector.hidden": 4},
+        {"optim.learning_rate": 1e-3, "learner.depth": 3, "learner.projector.hidden": 4},
+    )
+]
 
 
 def of_unequal(folder: Path, **changes) -> Options:
@@ -137,8 +140,7 @@ def unequal(quick_compilation, tmp_path_factory) -> Path:
     """The folder of a study of UNEQUAL."""
     folder = tmp_path_factory.mktemp("unequal")
     with pytest.MonkeyPatch.context() as patch:
-        rows = [params | {"optim.weight_decay": 1e-2, "learner.projector.kind": "mlp"} for params in UNEQUAL]
-        patch.setattr(Sampler, "start_up", rows)
+        patch.setattr(Sampler, "start_up", UNEQUAL)
         patch.setattr(devices, "cores", lambda: 1)  # all in one program
         before = step.train_step._cache_size()
         sweep.sweep(of_unequal(folder), QUIET)
@@ -148,8 +150,7 @@ def unequal(quick_compilation, tmp_path_factory) -> Path:
 
 def test_in_a_program_for_each_core_trials_are_the_same_but_for_rounding(unequal, tmp_path, monkeypatch):
     """In two parts of two: one whose trials diverge, of which one is followed, and one that rests at the end."""
-    rows = [params | {"optim.weight_decay": 1e-2, "learner.projector.kind": "mlp"} for params in UNEQUAL]
-    fine, diverging, stopping, following = rows
+    fine, diverging, stopping, following = UNEQUAL
     busy, advance = [], abreast.advance
     monkeypatch.setattr(abreast, "advance", lambda fit, loops, *a: busy.append(len(loops)) or advance(fit, loops, *a))
     monkeypatch.setattr(Sampler, "start_up", [diverging, diverging, stopping, fine, following])

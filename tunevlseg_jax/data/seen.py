@@ -39,10 +39,24 @@ def seen_once(images: np.ndarray, see: Callable[[Array], Any], mesh: Mesh) -> An
         padded = np.pad(taken, ((0, size - len(taken)), (0, 0), (0, 0), (0, 0)), mode="edge")
         found = devices.fetched(see(devices.shared_out(jnp.asarray(padded), mesh)))
         if kept is None:
-            kept = jax.tree.map(lambda array: scratch((len(images), *array.shape[1:]), array.dtype), found)
-        for rows, leaf in zip(jax.tree.leaves(kept), jax.tree.leaves(found), strict=True):
-            rows[start : start + len(taken)] = leaf[: len(taken)]
+            kept = room_for(len(images), found)
+        keep(found, kept, start)
     return kept
+
+
+def room_for(images: int, found: Any) -> Any:
+    """Room for what is seen in so many images, of which `found` is a batch, in files without a name.
+
+    Raises:
+      UserError: there is none in the cache folder.
+    """
+    return jax.tree.map(lambda leaf: scratch((images, *leaf.shape[1:]), leaf.dtype), found)
+
+
+def keep(found: Any, kept: Any, start: int) -> None:
+    """Writes what is seen in a batch from row `start` on; what goes beyond the last row is padding."""
+    for rows, leaf in zip(jax.tree.leaves(kept), jax.tree.leaves(found), strict=True):
+        rows[start : start + len(leaf)] = np.asarray(leaf)[: len(rows) - start]
 
 
 def bytes_of_one(images: np.ndarray, see: Callable[[Array], Any]) -> int:

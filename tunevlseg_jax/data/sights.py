@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from jax import Array
 
 from tunevlseg_jax.data import loader
 from tunevlseg_jax.data.batch import Source, gather
 from tunevlseg_jax.data.feed import Feed
-from tunevlseg_jax.data.scratch import free, scratch
+from tunevlseg_jax.data.scratch import free
+from tunevlseg_jax.data.seen import keep, room_for
 
 SHARE = 0.5
 """Of what is free on the cache folder's disk, the most that is used."""
@@ -29,7 +29,7 @@ class Sights:
 
         Args:
           feed: of the split, with its images as they are.
-          see: from (batch, height, width, 3) to a tree of arrays with a row for each image.
+          see: from (batch, height, width, 3) to a tree of arrays with a row for each image, which is its length.
           room: bytes that may be kept.
         """
         self.feed, self.see, self.room = feed, see, room
@@ -48,9 +48,9 @@ class Sights:
             yield source._replace(images=seen, rows=source.rows._replace(image=None))
             # Kept after the step has been sent off, which doesn't wait for it.
             if number == 0 and steps * _bytes(seen) <= min(self.room, SHARE * free()):
-                keeping = jax.tree.map(lambda leaf: scratch((steps * len(leaf), *leaf.shape[1:]), leaf.dtype), seen)
+                keeping = room_for(steps * len(seen), seen)
             if keeping is not None:
-                _write(keeping, number, seen)
+                keep(seen, keeping, number * len(seen))
         if keeping is not None:
             self.kept[key] = keeping
             self.room -= _bytes(keeping)
@@ -58,12 +58,6 @@ class Sights:
 
 def _bytes(tree: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-
-
-def _write(kept: Any, number: int, seen: Any) -> None:
-    """Batch `number` of an epoch."""
-    for rows, leaf in zip(jax.tree.leaves(kept), jax.tree.leaves(seen), strict=True):
-        rows[number * len(leaf) : (number + 1) * len(leaf)] = np.asarray(leaf)
 
 
 _images = jax.jit(lambda source: gather(source).images)
