@@ -183,7 +183,7 @@ def _is_replays(path: Path) -> bool:
 def _searched(study: Path) -> Search:
     """Reads how the trials of a study ended, and which of them it chose."""
     try:
-        summary = read_object(study / standings.SUMMARY_FILE)
+        stored = read_object(study / standings.SUMMARY_FILE)
         text = (study / standings.TRIALS_FILE).read_bytes().decode("utf-8")
     except (UserError, OSError, ValueError):
         return Search({}, "the search of its study hasn't ended; the sweep's command, given again, goes on with it")
@@ -191,10 +191,10 @@ def _searched(study: Path) -> Search:
         states = {int(row["trial"]): row["state"] for row in csv.DictReader(text.splitlines(), strict=True)}
     except (csv.Error, ValueError, KeyError, TypeError):
         states = {}
-    if len(states) != summary.get("trials") or not text.endswith("\n"):
+    if len(states) != stored.get("trials") or not text.endswith("\n"):
         broken = f"{standings.TRIALS_FILE} of its study is broken; the sweep's command, given again, writes it anew"
         return Search({}, broken)
-    best = summary.get("best")
+    best = stored.get("best")
     if not isinstance(best, dict) or type(best.get("trial")) is not int:
         return Search(states)
     return Search(states, best=best["trial"], chosen_by=str(best.get("chosen_by", "validation Dice")))
