@@ -13,11 +13,11 @@ of TPU v5e at least for VPT. Augmentation is the paper's, and exact. The three p
 """
 
 from tunevlseg_jax.config import Config, Model, Optim, Train
-from tunevlseg_jax.grid import Ablation, Combination, Study
 from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
+from tunevlseg_jax.models.parameters import Tune
 from tunevlseg_jax.network import Upsampling
-from tunevlseg_jax.partition import Tune
-from tunevlseg_jax.tuning import Search
+from tunevlseg_jax.search.session import Search
+from tunevlseg_jax.studies.grid import Ablation, Combination, Study
 
 CLIPSEG, CRIS = Model(checkpoint="checkpoints/clipseg-rd64"), Model(checkpoint="checkpoints/cris-rn50")
 NONRADIOLOGY = ("kvasir", "clinicdb", "bkai", "isic2016", "dfu2022")

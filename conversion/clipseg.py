@@ -8,16 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from conversion import clipseg_folder, output
-from conversion.clipseg_config import PREPROCESSOR, config_from_huggingface
-from conversion.clipseg_folder import TOKENIZER_CONFIG_FILE, clipseg_config, load
-from conversion.clipseg_tensors import clipseg_rules
+from conversion import output
 from conversion.torch_files import import_torch
-from tunevlseg_jax import command, pretrained
-from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import read_object
+from tunevlseg_jax import cli
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
-from tunevlseg_jax.pretrained import CONFIG_FILE, Pretrained
+from tunevlseg_jax.pretrained import clipseg_folder, load
+from tunevlseg_jax.pretrained.clipseg_config import PREPROCESSOR, config_from_huggingface
+from tunevlseg_jax.pretrained.clipseg_folder import TOKENIZER_CONFIG_FILE, clipseg_config, load
+from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
+from tunevlseg_jax.pretrained.load import (
+    MODEL_CONFIG_FILE,
+    Pretrained,
+    find_checkpoint,
+    load_pretrained,
+    save_pretrained,
+)
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import read_object
 
 __all__ = ["clipseg_rules", "config_from_huggingface", "load"]
 
@@ -47,7 +54,7 @@ class Options:
 
 def main() -> None:
     """Converts, and says what was written."""
-    options = command.options(Options, "python -m conversion.clipseg", __doc__ or "")
+    options = cli.options(Options, "python -m conversion.clipseg", __doc__ or "")
     folder = Path(options.output)
     output.check(folder)
     model, huggingface = _read(options.checkpoint)
@@ -56,7 +63,7 @@ def main() -> None:
         print(verify(model, huggingface))
     checkpoint = output.portable(options.checkpoint)
     source = {"made by": "conversion.clipseg", "checkpoint": checkpoint, "sha256": model.sha256}
-    save = clipseg_folder.save if options.to_huggingface else pretrained.save
+    save = clipseg_folder.save if options.to_huggingface else save_pretrained
     output.write(folder, model, source, options.dtype, save)
     if not options.to_huggingface:  # what an earlier --to-huggingface left
         for name in (PREPROCESSOR, TOKENIZER_CONFIG_FILE):
@@ -128,10 +135,10 @@ def _their_logits(folder: Path, config: CLIPSegConfig, images: np.ndarray, token
 
 def _read(checkpoint: str) -> tuple[Pretrained, Path | None]:
     """The model that the option names, and its folder where that is Hugging Face's."""
-    folder = pretrained.find(checkpoint)
-    model = pretrained.load(str(folder))
-    return model, folder if "model_type" in read_object(folder / CONFIG_FILE) else None
+    folder = find_checkpoint(checkpoint)
+    model = load_pretrained(str(folder))
+    return model, folder if "model_type" in read_object(folder / MODEL_CONFIG_FILE) else None
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -9,18 +9,19 @@ from typing import Literal
 
 import numpy as np
 
-from conversion import output, rules, torch_files
-from conversion.clipseg_folder import check_tokenizer
+from conversion import output, torch_files
 from conversion.cris_config import check_preset, config_from_tensors, encoder_from_tensors
 from conversion.cris_tensors import cris_rules
-from conversion.rules import ConversionError
-from tunevlseg_jax import command, pretrained
-from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import sha256
+from tunevlseg_jax import cli
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.network import shapes
-from tunevlseg_jax.pretrained import Pretrained
-from tunevlseg_jax.tokenizer import Tokenizer
+from tunevlseg_jax.pretrained import rules
+from tunevlseg_jax.pretrained.clipseg_folder import check_tokenizer
+from tunevlseg_jax.pretrained.load import Pretrained, find_checkpoint
+from tunevlseg_jax.pretrained.rules import ConversionError
+from tunevlseg_jax.pretrained.tokenizer import Tokenizer
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import sha256
 
 BACKBONE = "backbone."
 PARTS = (BACKBONE, "neck.", "decoder.", "proj.")
@@ -60,7 +61,7 @@ class Options:
 
 def main() -> None:
     """Converts, and says what was written."""
-    options = command.options(Options, "python -m conversion.cris", __doc__ or "")
+    options = cli.options(Options, "python -m conversion.cris", __doc__ or "")
     folder = Path(options.output)
     output.check(folder)
     model = load(options)
@@ -146,7 +147,7 @@ def _tokenizer(name: str | None, config: CRISConfig) -> Tokenizer:
             "--tokenizer CIDAS/clipseg-rd64"
         )
     folder = Path(name)
-    folder = folder if folder.is_dir() else pretrained.find(name)
+    folder = folder if folder.is_dir() else find_checkpoint(name)
     tokenizer = Tokenizer.load(folder)
     try:
         check_tokenizer(tokenizer, config)
@@ -169,4 +170,4 @@ def _source(options: Options) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

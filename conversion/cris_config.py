@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from conversion.rules import ConversionError
 from tunevlseg_jax.models.clip import TextConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.models.resnet import RN50, RN101, STRIDE, ResNetConfig
+from tunevlseg_jax.pretrained.rules import ConversionError
 
 HEAD_WIDTH = 64
 """Of CLIP's text towers; the number of heads leaves no trace in tensors."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from conversion import rules
-from conversion.rules import Rule
 from tunevlseg_jax.models.cris import CRISConfig
+from tunevlseg_jax.pretrained import rules
+from tunevlseg_jax.pretrained.rules import Rule
 
 NECK = {
     "enter5": "f1_v_proj",

@@ -10,18 +10,18 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from conversion import rules
-from conversion.clipseg_tensors import text_rules
 from conversion.cris_tensors import cris_rules
 from conversion.torch_files import import_torch
-from tunevlseg_jax.errors import UserError
 from tunevlseg_jax.models.clip import TextTower
 from tunevlseg_jax.models.cris import CRISConfig
+from tunevlseg_jax.models.parameters import Flat, subtree
 from tunevlseg_jax.models.resnet import ModifiedResNet
 from tunevlseg_jax.network import fill
-from tunevlseg_jax.partition import Flat, subtree
-from tunevlseg_jax.pretrained import Pretrained
+from tunevlseg_jax.pretrained import rules
+from tunevlseg_jax.pretrained.clipseg_tensors import text_rules
+from tunevlseg_jax.pretrained.load import Pretrained
 from tunevlseg_jax.prompts import Prompts
+from tunevlseg_jax.runtime.errors import UserError
 
 PHRASES = ("a photo of a cat.", "something else")
 TOLERANCE = 1e-4

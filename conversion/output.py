@@ -8,11 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from conversion import rules
-from tunevlseg_jax import pretrained
-from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import filling, read_object
-from tunevlseg_jax.pretrained import CONFIG_FILE, Pretrained
+from tunevlseg_jax.pretrained import rules
+from tunevlseg_jax.pretrained.load import MODEL_CONFIG_FILE, Pretrained, save_pretrained
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import filling, read_object
 
 Precision = Literal["float32", "float16"]
 
@@ -22,7 +21,7 @@ def write(
     model: Pretrained,
     source: Mapping[str, str],
     dtype: Precision,
-    save: Callable[[Path, Pretrained, Mapping[str, str], str], None] = pretrained.save,
+    save: Callable[[Path, Pretrained, Mapping[str, str], str], None] = save_pretrained,
 ) -> None:
     """Writes a model folder whole or not at all; `check` it first. Arguments as in `pretrained.save`.
 
@@ -31,7 +30,7 @@ def write(
     """
     if dtype == "float16":
         _check_range(model.weights)
-    with filling(output, last=CONFIG_FILE) as folder:
+    with filling(output, last=MODEL_CONFIG_FILE) as folder:
         save(folder, model, source, dtype)
 
 
@@ -58,7 +57,7 @@ def check(output: Path, what: str = "a model", is_ours: Callable[[Path], bool] |
 
 
 def _is_model(folder: Path) -> bool:
-    config = read_object(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else {}
+    config = read_object(folder / MODEL_CONFIG_FILE) if (folder / MODEL_CONFIG_FILE).is_file() else {}
     return "source" in config and bool({"model", "model_type"} & set(config))
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from conversion.clipseg_config import config_to_huggingface
 from conversion.torch_files import import_torch
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.pretrained.clipseg_config import config_to_huggingface
 
 
 def forward(config: CLIPSegConfig, images: np.ndarray, tokens: np.ndarray, *, half: bool) -> Callable[[], Any]:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from conversion import output
-from tunevlseg_jax import artefacts, command, pretrained
-from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import sha256
-from tunevlseg_jax.pretrained import Pretrained
+from tunevlseg_jax import cli
+from tunevlseg_jax.pretrained.load import Pretrained, check_shapes, load_pretrained
+from tunevlseg_jax.runs.run_folder import LEARNT_FILE, load_learnt
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import sha256
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,14 @@ class Options:
 
 def main() -> None:
     """Converts, and says what was written."""
-    options = command.options(Options, "python -m conversion.run", __doc__ or "")
+    options = cli.options(Options, "python -m conversion.run", __doc__ or "")
     folder = Path(options.output)
     output.check(folder)
     model = load(Path(options.run))
     source = {"made by": "conversion.run", "run": output.portable(options.run), "sha256": model.sha256}
     output.write(folder, model, source, options.dtype)
     print(output.told(folder, model))
-    config, _, _ = artefacts.load_learnt(Path(options.run))
+    config, _, _ = load_learnt(Path(options.run))
     height, width = config.model.image_size or (0, 0)
     if height != width:
         print(
@@ -54,7 +55,7 @@ def load(run: Path) -> Pretrained:
     Raises:
       UserError: the run hasn't finished, trained something else than its model, or its base model isn't there any more.
     """
-    config, learnt, card = artefacts.load_learnt(run)
+    config, learnt, card = load_learnt(run)
     beside = sorted(name for name in learnt if not name.startswith("model/"))
     if len(beside) == len(learnt):
         raise UserError(
@@ -62,17 +63,17 @@ def load(run: Path) -> Pretrained:
         )
     if beside:
         raise UserError(f"{run} trained {beside[0]} too, which no model folder can hold; only a run without can be one")
-    base = pretrained.load(config.model.checkpoint, weights=not config.model.fresh)
+    base = load_pretrained(config.model.checkpoint, weights=not config.model.fresh)
     if base.sha256 != card["model_sha256"]:
         raise UserError(f"{config.model.checkpoint} is no longer the model that {run} was trained on")
     trained = {name.removeprefix("model/"): tensor.astype(np.float32) for name, tensor in learnt.items()}
     weights = {**base.weights, **trained}
-    path = run / artefacts.LEARNT_FILE
-    pretrained.check_shapes(weights, base.config, path)
+    path = run / LEARNT_FILE
+    check_shapes(weights, base.config, path)
     height, width = config.model.image_size or (base.config.image_size, base.config.image_size)
     sizes = dataclasses.replace(base.config, image_size=height) if height == width else base.config
     return Pretrained(sizes, weights, base.tokenizer, sha256(path))
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

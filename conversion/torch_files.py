@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from conversion.rules import SHOWN, ConversionError
-from tunevlseg_jax import pretrained
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.pretrained.load import read_tensors
+from tunevlseg_jax.pretrained.rules import SHOWN, ConversionError
+from tunevlseg_jax.runtime.errors import UserError
 
 FLOATS = ("float32", "float16", "bfloat16")
 COUNTERS = "num_batches_tracked"
@@ -34,7 +34,7 @@ def state_dict(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is a folder, not a file of weights")
     if not path.is_file():
         raise UserError(f"there is no {path}")
-    tensors = pretrained.read_tensors(path) if path.suffix == ".safetensors" else unpickled(path)
+    tensors = read_tensors(path) if path.suffix == ".safetensors" else unpickled(path)
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTERS)}
     others = [f"{name} ({tensor.dtype})" for name, tensor in tensors.items() if tensor.dtype.name not in FLOATS]

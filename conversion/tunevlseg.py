@@ -11,21 +11,24 @@ from typing import Any, cast
 import jax.numpy as jnp
 import numpy as np
 
-from conversion import published_checkpoint, rules
 from conversion.output import check, portable
-from conversion.published import LEARNER, RATIO, UPSAMPLER, from_published, to_published
-from conversion.published_learner import Untold, read_learner, with_copies, without_copies
-from conversion.rules import ConversionError, Tensors
-from tunevlseg_jax import artefacts, command, experiment, pretrained
+from conversion.published import checkpoint
+from conversion.published.learner import Untold, read_learner, with_copies, without_copies
+from conversion.published.tensors import LEARNER, RATIO, UPSAMPLER, from_published, to_published
+from tunevlseg_jax import cli
 from tunevlseg_jax.config import Config, Data, Model, Train
-from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import filling, read_object, sha256
 from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig
+from tunevlseg_jax.models.parameters import Flat, Tune, split
 from tunevlseg_jax.network import Network, Upsampling
-from tunevlseg_jax.partition import Flat, Tune, split
-from tunevlseg_jax.pretrained import Pretrained
+from tunevlseg_jax.pretrained import rules
+from tunevlseg_jax.pretrained.load import Pretrained, load_pretrained
+from tunevlseg_jax.pretrained.rules import ConversionError, Tensors
+from tunevlseg_jax.runs.run_folder import CARD_FILE, make_card, restore, save_learnt
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import filling, read_object, sha256
+from tunevlseg_jax.training import experiment
 
 PROGRAM = "conversion.tunevlseg"
 
@@ -59,7 +62,7 @@ class Options:
 
 def main() -> None:
     """Converts, and says what was written, and what was taken for granted."""
-    options = command.options(Options, f"python -m {PROGRAM}", __doc__ or "")
+    options = cli.options(Options, f"python -m {PROGRAM}", __doc__ or "")
     for line in export_run(options) if options.export else import_checkpoint(options):
         print(line)
 
@@ -74,8 +77,8 @@ def import_checkpoint(options: Options) -> Iterator[str]:
     check(output, "a run", _is_import)
     if options.model is None:
         raise UserError("--model is missing: name the model that the prompts were learnt for, such as its folder")
-    theirs = published_checkpoint.read(path)
-    model = pretrained.load(options.model)
+    theirs = checkpoint.read(path)
+    model = load_pretrained(options.model)
     try:
         network, tune, learnt = convert(theirs, model, options)
     except ConversionError as error:
@@ -90,9 +93,9 @@ def import_checkpoint(options: Options) -> Iterator[str]:
     )
     size = experiment.image_size(config.model, model.config)
     source = {"made by": PROGRAM, "checkpoint": portable(options.checkpoint), "checkpoint sha256": sha256(path)}
-    card = artefacts.card(config, model.sha256, size, {}) | {"source": source}
-    with filling(output, last=artefacts.CARD_FILE) as folder:
-        artefacts.save_learnt(folder, learnt, card)
+    card = make_card(config, model.sha256, size, {}) | {"source": source}
+    with filling(output, last=CARD_FILE) as folder:
+        save_learnt(folder, learnt, card)
     count = sum(tensor.size for tensor in learnt.values())
     yield f"wrote {output}: {len(learnt)} tensors, {count:,} parameters"
     yield f"read off the tensors: {', '.join(_read_off(network, tune))}"
@@ -117,7 +120,7 @@ def convert(theirs: Tensors, model: Pretrained, options: Options) -> tuple[Netwo
     """
     beside = {name: x for name, x in theirs.items() if name.startswith((f"{LEARNER}.", f"{UPSAMPLER}.", RATIO))}
     inside = {name: x for name, x in theirs.items() if name not in beside}
-    base: Mapping[str, Any] = published_checkpoint.model_from_published(inside, model.config)
+    base: Mapping[str, Any] = checkpoint.model_from_published(inside, model.config)
     tune: Tune = "prompts" if beside else "decoder"
     trained, frozen = ({}, base) if beside else split(cast(Flat, base), tune)
     _check_frozen(frozen, model)
@@ -199,7 +202,7 @@ def _switch(name: str, value: bool) -> str:
 
 def _is_import(folder: Path) -> bool:
     """Whether a folder is a run that this command wrote."""
-    path = folder / artefacts.CARD_FILE
+    path = folder / CARD_FILE
     source = read_object(path).get("source") if path.is_file() else None
     return isinstance(source, dict) and source.get("made by") == PROGRAM
 
@@ -216,15 +219,15 @@ def export_run(options: Options) -> Iterator[str]:
     output = Path(options.output)
     if output.exists():
         raise UserError(f"--output {output} exists; choose another name")
-    made, learnt = artefacts.restore(Path(options.checkpoint), options.model)
+    made, learnt = restore(Path(options.checkpoint), options.model)
     network = dataclasses.replace(made.network, config=made.pretrained.config, learner=made.config.learner)
     ours = {path: np.asarray(tensor) for path, tensor in learnt.items()}
     base = {f"model/{path}": weight for path, weight in made.pretrained.weights.items()}
     base |= {path: tensor for path, tensor in ours.items() if path.startswith("model/")}
     beside = {path: tensor for path, tensor in ours.items() if path not in base}
-    theirs = published_checkpoint.model_to_published(base, network.config)
+    theirs = checkpoint.model_to_published(base, network.config)
     theirs |= with_copies(to_published(beside, network), network.learner)
-    published_checkpoint.write(output, theirs)
+    checkpoint.write(output, theirs)
     yield f"wrote {output}: {len(theirs)} tensors, for the published code to load and test (ckpt_path), not to train on"
     yield from (f"the published code doesn't do as this run did: {line}" for line in departures(network))
 
@@ -247,4 +250,4 @@ def departures(network: Network) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -20,15 +20,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tunevlseg_jax import artefacts, command, experiment, pretrained, train
+from tunevlseg_jax import cli, train
 from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train
-from tunevlseg_jax.experiment import Experiment
 from tunevlseg_jax.learners import VPT
 from tunevlseg_jax.models.clip import TextConfig, VisionConfig
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.network import shapes
-from tunevlseg_jax.pretrained import EMBEDDED, Pretrained
-from tunevlseg_jax.tokenizer import Tokenizer
+from tunevlseg_jax.pretrained.load import EMBEDDED, Pretrained, save_pretrained
+from tunevlseg_jax.pretrained.tokenizer import Tokenizer
+from tunevlseg_jax.runs.run_folder import CLOCK
+from tunevlseg_jax.training import experiment
+from tunevlseg_jax.training.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
 TPU = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu isn't installed (the extra `tpu`)")
@@ -72,7 +74,7 @@ def model_folder() -> Path:
         decoder_hidden=32,
         image_size=IMAGE,
     )
-    pretrained.save(FOLDER / "model", Pretrained(config, random_weights(config), tokenizer, ""), {"made by": "tests"})
+    save_pretrained(FOLDER / "model", Pretrained(config, random_weights(config), tokenizer, ""), {"made by": "tests"})
     return FOLDER / "model"
 
 
@@ -120,7 +122,7 @@ def write_config(path: Path, config: Config) -> Path:
 def run(monkeypatch: pytest.MonkeyPatch, main, *arguments: object) -> None:
     """Runs a command in this process, as from the command line."""
     monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-    command.run(main)
+    cli.run(main)
 
 
 def start(*arguments: object, **environment: str) -> subprocess.Popen:
@@ -154,7 +156,7 @@ def finished() -> Path:
 def metrics(folder: Path) -> list[dict]:
     """The epochs of a run, without what the clock decides."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{name: row[name] for name in row if name not in artefacts.CLOCK} for row in rows]
+    return [{name: row[name] for name in row if name not in CLOCK} for row in rows]
 
 
 def check_that_it_continues(folder: Path) -> None:

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from conversion import rules
 from conversion.cris_tensors import cris_rules
-from tunevlseg_jax import pretrained
 from tunevlseg_jax.models.clip import TextConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.models.resnet import ResNetConfig
 from tunevlseg_jax.network import shapes
-from tunevlseg_jax.pretrained import EMBEDDED, Pretrained
-from tunevlseg_jax.tokenizer import Tokenizer
+from tunevlseg_jax.pretrained import rules
+from tunevlseg_jax.pretrained.load import EMBEDDED, Pretrained, save_pretrained
+from tunevlseg_jax.pretrained.tokenizer import Tokenizer
 
 BLOCKS = 3
 HEADS = 4
@@ -68,7 +67,7 @@ def model() -> Pretrained:
 
 def write_folder(folder: Path) -> Path:
     """Writes a model folder."""
-    pretrained.save(folder, model(), {"made by": "tests"})
+    save_pretrained(folder, model(), {"made by": "tests"})
     return folder
 
 

@@ -15,17 +15,17 @@ import pytest
 import small
 from pages import PAGES, Command
 
-from tunevlseg_jax import command
+from tunevlseg_jax import cli
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.audit.findings import KINDS
 from tunevlseg_jax.data.builders import PUBLIC
 from tunevlseg_jax.learners import LEARNERS
+from tunevlseg_jax.learners.space import Choice
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.prompts import ZeroShot
-from tunevlseg_jax.space import Choice
 
 COMMANDS = {str(one): one for page in PAGES for one in (*pages.commands(page), *pages.inline(page))}
 PARSED = {text: one for text, one in COMMANDS.items() if text not in newcomer.OTHERS}
@@ -37,14 +37,14 @@ class Parsed(Exception):
 
 def options(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]):
     """What a command line of ours gives its command."""
-    parse = command._parse
+    parse = cli._parse
 
     def stop(*arguments):
         raise Parsed(parse(*arguments))
 
     monkeypatch.chdir(small.ROOT)
     with monkeypatch.context() as patch:
-        patch.setattr(command, "_parse", stop)
+        patch.setattr(cli, "_parse", stop)
         patch.setattr(sys, "argv", list(words[2:]))
         try:
             newcomer.main(words[2])()

@@ -17,11 +17,15 @@ import pytest
 import small
 from safetensors.numpy import load_file, save_file
 
-from tunevlseg_jax import artefacts, checkpoint, evaluate, loop, pretrained, train
+from tunevlseg_jax import evaluate, train
 from tunevlseg_jax import predict as prediction
-from tunevlseg_jax.checkpoint import Checkpoints
 from tunevlseg_jax.config import Data, Optim, Scenes
 from tunevlseg_jax.learners import CoOp, MaPLe, Projector, SharedAttention
+from tunevlseg_jax.pretrained.load import WEIGHTS_FILE
+from tunevlseg_jax.runs import checkpoint
+from tunevlseg_jax.runs.checkpoint import Checkpoints
+from tunevlseg_jax.runs.run_folder import Board, RunFolder
+from tunevlseg_jax.training import loop
 
 quick_compilation = small.quick_compilation
 
@@ -173,7 +177,7 @@ def cut(tensors: dict) -> None:
 )
 def test_checkpoints_with_other_tensors(fails, tmp_path, config_file, change, says):
     shutil.copytree(small.model_folder(), tmp_path / "model")
-    path = tmp_path / "model" / pretrained.WEIGHTS_FILE
+    path = tmp_path / "model" / WEIGHTS_FILE
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path)
@@ -273,7 +277,7 @@ def test_learnt_tensors_that_do_not_fit_their_card(fails, copy):
 
 def test_another_base_model_than_the_cards(fails, tmp_path, copy):
     shutil.copytree(small.model_folder(), tmp_path / "model")
-    path = tmp_path / "model" / pretrained.WEIGHTS_FILE
+    path = tmp_path / "model" / WEIGHTS_FILE
     tensors = load_file(path)
     tensors["decoder/film_scale/kernel"][0, 0] += 1
     save_file(tensors, path)
@@ -515,13 +519,13 @@ def test_a_full_disk_in_the_end(fails, tmp_path, monkeypatch):
         small.check_that_it_continues(disk / "run")
 
 
-@pytest.mark.parametrize("owner", [artefacts.RunFolder, artefacts.Board])
+@pytest.mark.parametrize("owner", [RunFolder, Board])
 def test_a_log_that_can_not_be_written(fails, tmp_path, config_file, monkeypatch, owner):
-    folder, name = tmp_path / "run", "add_metrics" if owner is artefacts.RunFolder else "add"
+    folder, name = tmp_path / "run", "add_metrics" if owner is RunFolder else "add"
     add, full = getattr(owner, name), Path("/dev/full").open("wb")  # noqa: SIM115
 
     def late(self, epoch):
-        if epoch.number == [2] and owner is artefacts.RunFolder:
+        if epoch.number == [2] and owner is RunFolder:
             (folder / "metrics.jsonl").rename(folder / "kept")
             (folder / "metrics.jsonl").symlink_to("/dev/full")
         elif epoch.number == [2]:
@@ -535,6 +539,6 @@ def test_a_log_that_can_not_be_written(fails, tmp_path, config_file, monkeypatch
         fails(train.main, "--config", config_file, says=says)
     with contextlib.suppress(OSError):
         full.close()
-    if owner is artefacts.RunFolder:
+    if owner is RunFolder:
         (folder / "kept").replace(folder / "metrics.jsonl")
     small.check_that_it_continues(folder)

@@ -17,18 +17,21 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tunevlseg_jax import cache, command, devices, experiment, memory, plans, pretrained, programs, rates
+from tunevlseg_jax import cli
 from tunevlseg_jax import config as configuration
+from tunevlseg_jax.benchmarks import programs, rates, tpu_table
+from tunevlseg_jax.benchmarks.programs import Program
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.experiment import Experiment
-from tunevlseg_jax.files import write_json
 from tunevlseg_jax.learners import LEARNERS
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.network import random_model
-from tunevlseg_jax.pretrained import Pretrained
-from tunevlseg_jax.programs import Program
+from tunevlseg_jax.pretrained.load import Pretrained, load_pretrained
+from tunevlseg_jax.runtime import cache, memory, sharding
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import write_json
+from tunevlseg_jax.training import experiment
+from tunevlseg_jax.training.experiment import Experiment
 
 PROGRAM = "python -m tunevlseg_jax.benchmark"
 SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig}
@@ -64,7 +67,7 @@ class Options:
 
 def main() -> None:
     """Prints a table, and writes its numbers where asked to."""
-    options = command.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
+    options = cli.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
     configuration.check(options.config)
     for name in ("repeats", "trials"):
         if getattr(options, name) < 1:
@@ -76,7 +79,7 @@ def main() -> None:
 
 
 def _times(options: Options, console: Console) -> list[dict[str, Any]]:
-    mesh = devices.mesh()
+    mesh = sharding.mesh()
     device = jax.devices()[0]
     peaks = {"with libraries loaded": memory.peak()}
     made = _experiments(options)
@@ -185,9 +188,9 @@ def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
     rows = []
     for made in experiments:
         with console.status("") as status:
-            found = plans.plans(made, options.topology, options.config.train.batch_size, status.update)
+            found = tpu_table.plans(made, options.topology, options.config.train.batch_size, status.update)
         own = [{**_identity(options, made), **row} for row in found]
-        console.print(plans.table(own))
+        console.print(tpu_table.table(own))
         rows += own
     return rows
 
@@ -215,7 +218,7 @@ def _build(options: Options, config: Config) -> Experiment:
     if options.sizes is None:
         return experiment.build(config)
     sizes = SIZES[options.sizes]()
-    tokenizer = pretrained.load("clipseg-tiny", weights=False).tokenizer
+    tokenizer = load_pretrained("clipseg-tiny", weights=False).tokenizer
     weights = {path: np.asarray(array) for path, array in random_model(sizes, jax.random.key(0)).items()}
     return experiment.assemble(config, Pretrained(sizes, weights, tokenizer, ""))
 
@@ -235,4 +238,4 @@ def _bytes(tree: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from tunevlseg_jax import schema
 from tunevlseg_jax.data.prepared import Protocol
-from tunevlseg_jax.errors import UserError, nearest
 from tunevlseg_jax.learners import AnyLearner, ZeroShot
+from tunevlseg_jax.models.parameters import Tune
 from tunevlseg_jax.network import Recompute, Upsampling
-from tunevlseg_jax.partition import Tune
+from tunevlseg_jax.runtime import schema
+from tunevlseg_jax.runtime.errors import UserError, nearest
 
 T = TypeVar("T")
 Precision = Literal["auto", "float32", "bfloat16"]

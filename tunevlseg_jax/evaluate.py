@@ -11,10 +11,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tunevlseg_jax import artefacts, command, evaluation
+from tunevlseg_jax import cli
 from tunevlseg_jax.config import Data
 from tunevlseg_jax.data.prepared import Protocol
-from tunevlseg_jax.evaluation import Resolution
+from tunevlseg_jax.evaluation import evaluate_run
+from tunevlseg_jax.evaluation.evaluate_run import Resolution
+from tunevlseg_jax.runs.run_folder import restore
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,12 @@ class Options:
 
 def main() -> None:
     """Scores a run, prints a table, and writes the scores of the set, of each class and of each record."""
-    options = command.options(Options, "python -m tunevlseg_jax.evaluate", __doc__ or "")
-    made, learnt = artefacts.restore(Path(options.run), options.checkpoint)
+    options = cli.options(Options, "python -m tunevlseg_jax.evaluate", __doc__ or "")
+    made, learnt = restore(Path(options.run), options.checkpoint)
     data = dataclasses.replace(options.data.over(made.config.data), shots=None)
     split = made.split(options.split, data, complete=options.ask_absent)
-    folder = Path(options.output) if options.output else Path(options.run) / evaluation.FOLDER
-    told = evaluation.evaluate(
+    folder = Path(options.output) if options.output else Path(options.run) / evaluate_run.FOLDER
+    told = evaluate_run.evaluate(
         made,
         learnt,
         split,
@@ -148,4 +150,4 @@ def _tell_rest(console: Console, scores: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

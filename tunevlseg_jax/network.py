@@ -15,9 +15,9 @@ from jax import Array
 
 from tunevlseg_jax.models import AnyModel, AnyModelConfig
 from tunevlseg_jax.models.clip import Recompute
-from tunevlseg_jax.models.stages import Seen, Words
+from tunevlseg_jax.models.features import Seen, Words
+from tunevlseg_jax.models.parameters import Flat, flatten, module_parameters, nested, subtree
 from tunevlseg_jax.models.upsampler import Upsampler
-from tunevlseg_jax.partition import Flat, flatten, module_parameters, nested, subtree
 from tunevlseg_jax.prompts import Learner, Prompts, Towers
 
 M = TypeVar("M", bound=nnx.Module)

@@ -17,10 +17,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from tunevlseg_jax import artefacts, command, step
+from tunevlseg_jax import cli
 from tunevlseg_jax.data.images import SUFFIXES, read_rgb, resize, write_png
-from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import check_name, write_csv
+from tunevlseg_jax.runs.run_folder import restore
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import check_name, write_csv
+from tunevlseg_jax.training import step
 
 BATCH = 8
 COLOUR = (255, 64, 64)
@@ -53,7 +55,7 @@ class Options:
 
 def main() -> None:
     """Writes `NAME_mask.png`, at the image's own size, and `NAME_overlay.png` for each image, and a list of them."""
-    options = command.options(Options, "python -m tunevlseg_jax.predict", __doc__ or "")
+    options = cli.options(Options, "python -m tunevlseg_jax.predict", __doc__ or "")
     if not options.prompt.strip():
         raise UserError("--prompt is empty; name what to look for")
     if not 0 < options.threshold < 1:
@@ -63,7 +65,7 @@ def main() -> None:
     output = Path(options.output)
     listed = _listed(output / LIST_FILE)
     _check_output(output, names, listed)
-    made, learnt = artefacts.restore(Path(options.run), options.checkpoint)
+    made, learnt = restore(Path(options.run), options.checkpoint)
     table = made.read([options.prompt])
     params = {**made.frozen, **learnt}
     hyper = jax.tree.map(lambda values: values[0], made.hyper())
@@ -180,4 +182,4 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -13,19 +13,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tunevlseg_jax import command
+from tunevlseg_jax import cli
 from tunevlseg_jax.data import prepared
-from tunevlseg_jax.data.audit import clean, look, report
+from tunevlseg_jax.data.audit import clean, image_stats, report
 from tunevlseg_jax.data.audit import findings as audit
-from tunevlseg_jax.data.audit.look import Look
+from tunevlseg_jax.data.audit.image_stats import Look
 from tunevlseg_jax.data.builders import PUBLIC, manifest, matching, medvlsm, own, tables
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.base import Builder, Given, build
 from tunevlseg_jax.data.builders.items import Item, dealt
 from tunevlseg_jax.data.builders.own import Encoding, binary, coded
 from tunevlseg_jax.data.builders.public import PublicSet
 from tunevlseg_jax.data.prepared import SPLITS, Prepared, Protocol
-from tunevlseg_jax.data.source import Source
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.runtime.errors import UserError
 
 FAULTY = 1
 """Exit status of `check` where there are errors."""
@@ -141,7 +141,7 @@ def main() -> None:
         "folder": FOLDER,
         "check": CHECK,
     }
-    options = command.subcommand(defaults, descriptions, PROGRAM, __doc__ or "")
+    options = cli.subcommand(defaults, descriptions, PROGRAM, __doc__ or "")
     match options:
         case Folder():
             prepare_folder(options, Console())
@@ -266,7 +266,7 @@ def check(options: Check, console: Console) -> None:
         looks: list[Look] = []
         for split in prepared.stored_splits(folder):
             examples = Prepared(folder, split)
-            looks += look.looks(split, bar.track(examples, len(examples), description=f"{split:5s}"))
+            looks += image_stats.looks(split, bar.track(examples, len(examples), description=f"{split:5s}"))
     if options.protocol == "clean":
         made = clean.splits(looks)
         clean.write(folder, made)
@@ -307,4 +307,4 @@ def _report(builder: Builder, output: Path, console: Console, paper: Mapping[str
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

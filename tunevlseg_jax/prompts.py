@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from tunevlseg_jax.space import Space
+from tunevlseg_jax.learners.space import Space
 
 Params = dict[str, Any]
 """A learner's parameters: a nested dict of arrays."""

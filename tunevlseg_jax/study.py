@@ -15,37 +15,29 @@ from typing import Any
 import rich
 from rich.console import Console
 
-from tunevlseg_jax import (
-    artefacts,
-    command,
-    devices,
-    evaluation,
-    grid,
-    interruption,
-    locks,
-    loop,
-    metrics,
-    pretrained,
-    rates,
-    repeats,
-    search,
-    slots,
-    tuning,
-)
-from tunevlseg_jax import standings as standing
+from tunevlseg_jax import cli
+from tunevlseg_jax.benchmarks import rates
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.data import sets
-from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.experiment import Experiment
-from tunevlseg_jax.files import read_json
-from tunevlseg_jax.forecast import plan
-from tunevlseg_jax.grid import Cell, Study
-from tunevlseg_jax.partition import Flat
-from tunevlseg_jax.progress import Book, Outlook
-from tunevlseg_jax.sampler import Sampler
-from tunevlseg_jax.shared import Shared
-from tunevlseg_jax.sweeper import Sweeper
+from tunevlseg_jax.data import registry
+from tunevlseg_jax.evaluation import evaluate_run
+from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.pretrained.load import find_checkpoint
+from tunevlseg_jax.runs.run_folder import CARD_FILE, load_learnt, make_card, restore, save_trial
+from tunevlseg_jax.runtime import locks, sharding, signals
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import read_json
+from tunevlseg_jax.search import repeats, session, slots, trial_config
+from tunevlseg_jax.search import summary as standing
+from tunevlseg_jax.search.resources import Shared
+from tunevlseg_jax.search.sampler import Sampler
+from tunevlseg_jax.search.worker import Sweeper
+from tunevlseg_jax.studies import grid
+from tunevlseg_jax.studies.grid import Cell, Study
+from tunevlseg_jax.studies.plan import plan
+from tunevlseg_jax.studies.progress import Book, Outlook
 from tunevlseg_jax.train import train
+from tunevlseg_jax.training import loop, metrics
+from tunevlseg_jax.training.experiment import Experiment
 
 PROGRAM = "python -m tunevlseg_jax.study"
 
@@ -70,7 +62,7 @@ class Options:
 
 def main() -> None:
     """Runs a study, or goes on with it; an interruption tells how to go on."""
-    options = command.options(Options, PROGRAM, __doc__ or "")
+    options = cli.options(Options, PROGRAM, __doc__ or "")
     if options.rates and not options.plan:
         raise UserError("--rates is for --plan, which tells hours from them; give both")
     study = grid.load(options.config)
@@ -82,7 +74,7 @@ def main() -> None:
         console.print(table, *missing, sep="\n", soft_wrap=True)
         return
     again = shlex.join(["python", "-m", "tunevlseg_jax.study", *sys.argv[1:]])
-    with interruption.telling(f"what is finished is kept, and this goes on: {again}"):
+    with signals.telling(f"what is finished is kept, and this goes on: {again}"):
         run(study, console)
 
 
@@ -92,13 +84,13 @@ def run(study: Study, console: Console) -> None:
     Raises:
       UserError: the folder holds another study, another process works on it, or something is missing.
     """
-    from tunevlseg_jax.report.__main__ import check_installed
+    from tunevlseg_jax.report import check_installed
 
     check_installed()  # what is missing is said before the first cell begins
     for combination in study.combinations:
-        pretrained.find(combination.config.model.checkpoint)
+        find_checkpoint(combination.config.model.checkpoint)
     for cell in study.cells():
-        sets.splits(cell.config.data)
+        registry.splits(cell.config.data)
     folder = Path(study.folder)
     book = Book(folder, study)
     view = Outlook(console, study, book)
@@ -134,11 +126,11 @@ class _Work:
         searched = {cell.combination: cell for cell in unfinished if cell.combination.kind == "searched"}
         for cell in searched.values():
             options = self.study.options(cell)
-            made, space = tuning.searched(options, cell.config, self._shared(cell.config))
-            first = search.apply(cell.config, space, Sampler(space, options.sampler_seed).start_up[0])
+            made, space = session.searched(options, cell.config, self._shared(cell.config))
+            first = trial_config.apply(cell.config, space, Sampler(space, options.sampler_seed).start_up[0])
             for ablation in self.study.ablations:
                 if ablation.applies(cell.combination):
-                    search.check_fit(ablation.of(first), made, f"the ablation {ablation.name!r}")
+                    trial_config.check_fit(ablation.of(first), made, f"the ablation {ablation.name!r}")
 
     def _as_it_is(self, cells: Sequence[Cell]) -> None:
         """The model without any training, as a run folder."""
@@ -150,15 +142,15 @@ class _Work:
             made = shared.experiment(config)
             splits, scores = shared.splits(made), {}
             # As many times over as the devices' trial axis asks for.
-            _, hyper = made.repeated(shared.mesh.shape[devices.TRIAL])
-            hyper = devices.by_trial(hyper, shared.mesh)
+            _, hyper = made.repeated(shared.mesh.shape[sharding.TRIAL])
+            hyper = sharding.by_trial(hyper, shared.mesh)
             for part in splits.keys() - {"train"}:
                 size = config.train.batch_size
                 sums = loop.evaluate(made.network, {}, made.frozen, splits[part], hyper, size)
                 scores[part] = {name: values[0] for name, values in metrics.means(sums).items()}
             data = {"name": cell.data} | {part: split.records.fingerprint() for part, split in splits.items()}
-            card = artefacts.card(config, made.pretrained.sha256, made.image_size, data)
-            artefacts.save_trial(folder, config, [], {}, card | {"best_epoch": 0, "scores": {"tuned": scores}})
+            card = make_card(config, made.pretrained.sha256, made.image_size, data)
+            save_trial(folder, config, [], {}, card | {"best_epoch": 0, "scores": {"tuned": scores}})
             self._evaluate(cell, shared, made, {}, folder)
             runs.append(folder)
 
@@ -168,10 +160,10 @@ class _Work:
         with self._making(cell) as runs:
             folder = self.folder / cell.folder
             config = dataclasses.replace(cell.config, workdir=str(folder))
-            if not (folder / artefacts.CARD_FILE).exists():
+            if not (folder / CARD_FILE).exists():
                 self.view.tell("training")
                 train(config, Console(quiet=True))
-            made, learnt = artefacts.restore(folder)
+            made, learnt = restore(folder)
             frozen = dataclasses.replace(config, train=dataclasses.replace(config.train, tune="prompts"))
             self._evaluate(cell, self._shared(frozen), made, learnt, folder)
             runs.append(folder)
@@ -182,7 +174,7 @@ class _Work:
         shared = self._shared(cells[0].config)
         self.view.begin(cells[0])
         ablated = [cell.ablation.of for cell in cells if cell.ablation is not None]
-        with tuning.opened(options, name, folder, cells[0].config, shared, self.view, ablated) as sweeper:
+        with session.opened(options, name, folder, cells[0].config, shared, self.view, ablated) as sweeper:
             for cell in cells:
                 if not self.book.has(cell):
                     with self._making(cell) as runs:
@@ -193,11 +185,11 @@ class _Work:
                         for run in runs:
                             self._evaluate_searched(cell, shared, sweeper, run)
 
-    def _search(self, sweeper: Sweeper, options: tuning.Search, name: str) -> list[Path]:
-        best = tuning.run(sweeper, options, name)["best"]
+    def _search(self, sweeper: Sweeper, options: session.Search, name: str) -> list[Path]:
+        best = session.run(sweeper, options, name)["best"]
         return [] if best is None else [Path(one["folder"]) for one in best["runs"]]
 
-    def _ablate(self, sweeper: Sweeper, options: tuning.Search, cell: Cell) -> list[Path]:
+    def _ablate(self, sweeper: Sweeper, options: session.Search, cell: Cell) -> list[Path]:
         """The best trial and its repetitions again, with the ablation's field changed."""
         assert cell.ablation is not None
         best = standing.best_of(sweeper.ledger.finished(), sweeper.ledger)
@@ -205,7 +197,7 @@ class _Work:
             return []
         runs = {}
         for seed, folder in repeats.repeat(sweeper, best.number, options.seeds).items():
-            config, _, _ = artefacts.load_learnt(folder)
+            config, _, _ = load_learnt(folder)
             runs[self.folder / cell.folder / str(seed)] = cell.ablation.of(config)
         repeats.train(sweeper, runs)
         repeats.score(sweeper, runs)
@@ -213,7 +205,7 @@ class _Work:
 
     def _evaluate_searched(self, cell: Cell, shared: Shared, sweeper: Sweeper, run: Path) -> None:
         """As `_evaluate`, in the program of the search's trials, which serves them all."""
-        config, learnt, _ = artefacts.load_learnt(run)
+        config, learnt, _ = load_learnt(run)
         made = sweeper.made.another(sweeper.program(config))
         padded = slots.padded(learnt, made.trainable)
         self._evaluate(cell, shared, dataclasses.replace(made, config=config), padded, run)
@@ -222,9 +214,9 @@ class _Work:
         """Scores a run record by record, on its own data set and across."""
         for data in self.study.tested(cell):
             self.view.tell(f"evaluating on {data.name}")
-            part = "test" if "test" in sets.splits(data) else "val"
+            part = "test" if "test" in registry.splits(data) else "val"
             split = shared.split(made, part, data)
-            evaluation.evaluate(made, learnt, split, data, run=str(run), folder=run / evaluation.FOLDER)
+            evaluate_run.evaluate(made, learnt, split, data, run=str(run), folder=run / evaluate_run.FOLDER)
 
     def _shared(self, config: Config) -> Shared:
         key = config.model, config.train
@@ -242,7 +234,7 @@ class _Work:
         yield runs
         seconds = time.perf_counter() - started
         self.book.add(cell, runs, seconds)
-        self.view.done(cell, [read_json(run / artefacts.CARD_FILE)["scores"]["tuned"] for run in runs], seconds)
+        self.view.done(cell, [read_json(run / CARD_FILE)["scores"]["tuned"] for run in runs], seconds)
 
 
 @contextlib.contextmanager
@@ -258,10 +250,10 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _report(folder: Path, console: Console) -> None:
     """Everything that a report has of the study's runs, beside them."""
-    from tunevlseg_jax.report.__main__ import Options, report
+    from tunevlseg_jax.report import Options, report
 
     report(Options(runs=str(folder), output=str(folder / "report")), console)
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -12,17 +12,20 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from tunevlseg_jax import artefacts, command, interruption, search, standings, tuning
+from tunevlseg_jax import cli
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.data import sets
-from tunevlseg_jax.errors import UserError, nearest
+from tunevlseg_jax.data import registry
 from tunevlseg_jax.learners import LEARNERS
-from tunevlseg_jax.replay import STUDIES, Replay, places, train_again
-from tunevlseg_jax.shared import Shared
-from tunevlseg_jax.standings import Standings
+from tunevlseg_jax.runs.run_folder import CARD_FILE, load_learnt
+from tunevlseg_jax.runtime import signals
+from tunevlseg_jax.runtime.errors import UserError, nearest
+from tunevlseg_jax.search import session, summary, trial_config
+from tunevlseg_jax.search.replay import STUDIES, Replay, places, train_again
+from tunevlseg_jax.search.resources import Shared
+from tunevlseg_jax.search.session import Search
+from tunevlseg_jax.search.summary import Standings
 from tunevlseg_jax.train import train
-from tunevlseg_jax.tuning import Search
 
 PROGRAM = "python -m tunevlseg_jax.sweep"
 
@@ -50,14 +53,14 @@ def main() -> None:
     """Searches, or with `replay STUDY TRIAL` trains one trial again."""
     if sys.argv[1:2] == ["replay"]:
         del sys.argv[1]
-        replay(command.options(Replay, f"{PROGRAM} replay", "Trains one trial of a study again, by itself."), Console())
+        replay(cli.options(Replay, f"{PROGRAM} replay", "Trains one trial of a study again, by itself."), Console())
         return
 
     def over(config: Config) -> Options:
         return Options(study=tyro.MISSING, config=config)
 
-    options = command.options_over_config(Options, over, PROGRAM, __doc__ or "")
-    with interruption.telling("finished trials are kept, and the same command goes on with the study"):
+    options = cli.options_over_config(Options, over, PROGRAM, __doc__ or "")
+    with signals.telling("finished trials are kept, and the same command goes on with the study"):
         sweep(options, Console())
 
 
@@ -75,12 +78,12 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
     with table.live, contextlib.ExitStack() as stack:
         stack.callback(table.tell, "")  # also before an error's line
         for name, config in studies.items():
-            with tuning.opened(options, name, Path(options.folder) / name, config, shared, table) as sweeper:
-                summaries.append(tuning.run(sweeper, options, name))
-    console.print(standings.results(summaries))
+            with session.opened(options, name, Path(options.folder) / name, config, shared, table) as sweeper:
+                summaries.append(session.run(sweeper, options, name))
+    console.print(summary.results(summaries))
     for name in studies:
         folder = Path(options.folder) / name
-        console.print(f"{name}: {folder / standings.SUMMARY_FILE}, {folder / standings.TRIALS_FILE}", soft_wrap=True)
+        console.print(f"{name}: {folder / summary.SUMMARY_FILE}, {folder / summary.TRIALS_FILE}", soft_wrap=True)
     return summaries
 
 
@@ -97,12 +100,12 @@ def replay(options: Replay, console: Console) -> None:
         told = "the same to the bit" if same else "not the same to the bit, as with other devices or other versions"
         console.print(f"trial {options.trial} again: {told}; run folder: {again}", soft_wrap=True)
         return
-    config, _, card = artefacts.load_learnt(folder)
+    config, _, card = load_learnt(folder)
     configuration.check(config)
     try:
         before = float(card["scores"]["tuned"]["val"]["dice"]) if card["scores"] else None
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / artefacts.CARD_FILE}: its scores lack the validation Dice") from error
+        raise UserError(f"{folder / CARD_FILE}: its scores lack the validation Dice") from error
     results = train(dataclasses.replace(config, workdir=str(again)), console)
     if before is not None:
         now = results["tuned"]["val"]["dice"]
@@ -132,13 +135,13 @@ def _studies(options: Options, shared: Shared) -> dict[str, Config]:
             if name not in BY_NAME:
                 raise UserError(f"there is no learner {name!r}{nearest(name, ['all', *BY_NAME])}")
         learners = [BY_NAME[name] for name in names]
-    configs = search.expand(config, [name.strip() for name in config.data.name.split(",")], learners)
+    configs = trial_config.expand(config, [name.strip() for name in config.data.name.split(",")], learners)
     for one in configs:  # what can't be is said before the first study begins
-        sets.splits(one.data)
+        registry.splits(one.data)
     if len(configs) == 1:
         return {options.study: configs[0]}
     for one in configs:
-        tuning.searched(options, one, shared)
+        session.searched(options, one, shared)
     return {
         f"{options.study}/{one.data.name.replace('/', '-')}.{type(one.learner).__name__.lower()}": one
         for one in configs
@@ -146,4 +149,4 @@ def _studies(options: Options, shared: Shared) -> dict[str, Config]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -18,20 +18,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tunevlseg_jax import artefacts, command, devices, experiment, interruption, loop, metrics, processes
+from tunevlseg_jax import cli
 from tunevlseg_jax import config as configuration
-from tunevlseg_jax.artefacts import Board, RunFolder
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.errors import EverywhereError
-from tunevlseg_jax.experiment import Experiment
-from tunevlseg_jax.files import write_json
-from tunevlseg_jax.interruption import Interrupted, Interruptions
-from tunevlseg_jax.loop import Epoch, Fit, Loop, Split
-from tunevlseg_jax.metrics import Sums
+from tunevlseg_jax.models.parameters import Flat
 from tunevlseg_jax.network import Network
-from tunevlseg_jax.partition import Flat
-from tunevlseg_jax.processes import Cluster
-from tunevlseg_jax.step import Hyper
+from tunevlseg_jax.runs.run_folder import RESULTS_FILE, Board, RunFolder, make_card, save_learnt
+from tunevlseg_jax.runtime import multihost, sharding, signals
+from tunevlseg_jax.runtime.errors import EverywhereError
+from tunevlseg_jax.runtime.files import write_json
+from tunevlseg_jax.runtime.multihost import Cluster
+from tunevlseg_jax.runtime.signals import Interrupted, Interruptions
+from tunevlseg_jax.training import experiment, loop, metrics
+from tunevlseg_jax.training.experiment import Experiment
+from tunevlseg_jax.training.loop import Epoch, Fit, Loop, Split
+from tunevlseg_jax.training.metrics import Sums
+from tunevlseg_jax.training.step import Hyper
 
 PROGRAM = "python -m tunevlseg_jax.train"
 GOES_ON = "the same command goes on"
@@ -55,11 +57,11 @@ class Options:
 
 def main() -> None:
     """Trains, and closes with a table of zero-shot against tuned."""
-    options = command.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
+    options = cli.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
     configuration.check(options.config)
-    processes.join(options.cluster)
-    with interruption.telling(GOES_ON):
-        train(options.config, Console(quiet=not processes.first()))
+    multihost.join(options.cluster)
+    with signals.telling(GOES_ON):
+        train(options.config, Console(quiet=not multihost.first()))
 
 
 def train(config: Config, console: Console) -> Results:
@@ -68,8 +70,8 @@ def train(config: Config, console: Console) -> Results:
     Raises:
       UserError: the configuration can't be, or the run came to a loss that isn't finite.
     """
-    mesh = devices.mesh()
-    with processes.together():
+    mesh = sharding.mesh()
+    with multihost.together():
         made = experiment.build(config).placed(mesh)
         splits = made.splits(mesh)
         folder = RunFolder(config)
@@ -77,12 +79,12 @@ def train(config: Config, console: Console) -> Results:
     _introduce(made, fit, console)
     with Interruptions(mesh) as interruptions:
         last = _train(made, fit, folder, interruptions.check, console)
-        hyper = devices.replicated(made.hyper(), mesh)
+        hyper = sharding.replicated(made.hyper(), mesh)
         results = {
             "zero-shot": _score(*_zero_shot(made, mesh), hyper, splits, config, interruptions.check),
             "tuned": _score(made.network, last.best, made.frozen, hyper, splits, config, interruptions.check),
         }
-    if processes.first():
+    if multihost.first():
         _save(made, folder.path, last, splits, results)
     console.print(_table(config, made, splits, results))
     console.print(f"run folder: {folder.path}", soft_wrap=True)
@@ -97,7 +99,7 @@ def _introduce(made: Experiment, fit: Fit, console: Console) -> None:
         f"{type(made.config.learner).__name__} on {made.config.model.checkpoint} for {made.config.data.name}: "
         f"{trainable:,} parameters train, {frozen:,} are frozen; {len(fit.train.records)} training records; "
         f"{fit.mesh.size} {device.platform} device{'s' if fit.mesh.size > 1 else ''}"
-        f"{f' in {jax.process_count()} processes' if processes.several() else ''}, {made.network.dtype.name}",
+        f"{f' in {jax.process_count()} processes' if multihost.several() else ''}, {made.network.dtype.name}",
         soft_wrap=True,
     )
     depth, _ = made.config.learner.values()
@@ -149,7 +151,7 @@ class _Logs(contextlib.ExitStack):
     def __init__(self, folder: RunFolder, epochs: int):
         super().__init__()
         self.folder, self.board = folder, None
-        if processes.first():
+        if multihost.first():
             folder.keep_metrics(epochs)
             self.board = self.enter_context(contextlib.closing(Board(folder.path / "tensorboard", epochs)))
 
@@ -210,7 +212,7 @@ def _epoch_line(epoch: Epoch) -> str:
 def _zero_shot(made: Experiment, mesh: Mesh) -> tuple[Network, Flat, Flat]:
     network, params = made.zero_shot()
     tuned = {path: array for path, array in params.items() if path in made.trainable}
-    return network, {}, params | devices.replicated(tuned, mesh)
+    return network, {}, params | sharding.replicated(tuned, mesh)
 
 
 def _score(
@@ -233,10 +235,10 @@ def _score(
 def _save(made: Experiment, path: Path, last: Loop, splits: Mapping[str, Split], results: Results) -> None:
     learnt = {path: np.asarray(array)[0] for path, array in last.best.items()}
     data = {"name": made.config.data.name} | {name: split.records.fingerprint() for name, split in splits.items()}
-    card = artefacts.card(made.config, made.pretrained.sha256, made.image_size, data)
+    card = make_card(made.config, made.pretrained.sha256, made.image_size, data)
     card |= {"best_epoch": int(last.progress.best_epoch[0]), "scores": results}
-    artefacts.save_learnt(path, learnt, card)
-    write_json(path / artefacts.RESULTS_FILE, results)
+    save_learnt(path, learnt, card)
+    write_json(path / RESULTS_FILE, results)
 
 
 def _scored(splits: Mapping[str, Split]) -> list[str]:
@@ -261,4 +263,4 @@ def _table(config: Config, made: Experiment, splits: Mapping[str, Split], result
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import ImageSequence, TiffImagePlugin
 
-from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import replacing
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import replacing
 
 # What OpenCV can't decode `read_rgb` tells; OpenCV would tell stderr as well, in its own words.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -34,8 +34,8 @@ import cv2
 import numpy as np
 
 from tunevlseg_jax.data.images import decode_rgb
-from tunevlseg_jax.errors import UserError, nearest
-from tunevlseg_jax.files import read_object
+from tunevlseg_jax.runtime.errors import UserError, nearest
+from tunevlseg_jax.runtime.files import read_object
 
 VERSION = "1.0.0"
 SPLITS = ("train", "val", "test")

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from tunevlseg_jax.models.features import Words
 from tunevlseg_jax.models.layers import Block, LayerNorm, quick_gelu
 from tunevlseg_jax.models.resize import resize_grid
-from tunevlseg_jax.models.stages import Words
 from tunevlseg_jax.prompts import Prompts, inject, insert
 
 Recompute = Literal["nothing", "elementwise", "blocks"]

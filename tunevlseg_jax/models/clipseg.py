@@ -12,8 +12,8 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.models.clip import Recompute, TextConfig, TextTower, VisionConfig, VisionTower
+from tunevlseg_jax.models.features import Decoded, Seen, Words
 from tunevlseg_jax.models.layers import Block
-from tunevlseg_jax.models.stages import Decoded, Seen, Words
 from tunevlseg_jax.prompts import Prompts, Towers
 
 

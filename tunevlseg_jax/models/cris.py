@@ -14,10 +14,10 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.models.clip import Recompute, TextConfig, TextTower
+from tunevlseg_jax.models.features import Decoded, Seen, Words
 from tunevlseg_jax.models.layers import LayerNorm, MixedAttention
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.models.resnet import STRIDE, BatchNorm, ConvNorm, ModifiedResNet, ResNetConfig, average_pool, fold
-from tunevlseg_jax.models.stages import Decoded, Seen, Words
 from tunevlseg_jax.prompts import Prompts, Towers
 
 PROJECTOR_SIZE = 3

@@ -7,8 +7,8 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from tunevlseg_jax.models.features import Decoded
 from tunevlseg_jax.models.resize import resize_matrix
-from tunevlseg_jax.models.stages import Decoded
 
 SIZE = 5
 """Side of the convolution in pixels."""

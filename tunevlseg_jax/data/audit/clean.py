@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunevlseg_jax.data.audit import alike
+from tunevlseg_jax.data.audit import duplicates
 from tunevlseg_jax.data.audit.findings import repeats, tells_the_answer, unexpected
-from tunevlseg_jax.data.audit.look import Look
+from tunevlseg_jax.data.audit.image_stats import Look
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS
-from tunevlseg_jax.files import write_json
+from tunevlseg_jax.runtime.files import write_json
 
 Splits = dict[str, list[dict[str, Any]]]
 
@@ -28,17 +28,17 @@ def splits(looks: Sequence[Look]) -> Splits:
     kept = _kept(looks)
     usable = [look for look in looks if kept[look.place]]
     pairs = [
-        *alike.same_content(usable),
-        *alike.near_copies(usable),
-        *alike.same_group(usable),
-        *alike.neighbours(usable),
+        *duplicates.same_content(usable),
+        *duplicates.near_copies(usable),
+        *duplicates.same_group(usable),
+        *duplicates.neighbours(usable),
     ]
     goals = Counter[str]()
     for look in looks:
         goals[look.split] += len(look.asked)
     sizes = Counter[str]()
     chosen: dict[tuple[str, int], str] = {}
-    parts = [[usable[number] for number in part] for part in alike.components(len(usable), pairs)]
+    parts = [[usable[number] for number in part] for part in duplicates.components(len(usable), pairs)]
     for part in sorted(parts, key=lambda part: (len({look.split for look in part}) > 1, -len(part))):
         weight = sum(len(kept[look.place]) for look in part)
         to = _emptiest({look.split for look in part}, weight, sizes, goals)

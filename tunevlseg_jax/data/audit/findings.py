@@ -24,9 +24,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tunevlseg_jax.data.audit import alike
-from tunevlseg_jax.data.audit.alike import Pair
-from tunevlseg_jax.data.audit.look import Asked, Look
+from tunevlseg_jax.data.audit import duplicates
+from tunevlseg_jax.data.audit.duplicates import Pair
+from tunevlseg_jax.data.audit.image_stats import Asked, Look
 from tunevlseg_jax.data.prepared import LEVEL, VOID
 
 KINDS = {
@@ -64,10 +64,10 @@ def findings(looks: Sequence[Look]) -> list[Finding]:
         for look, odd in zip(looks, unexpected(looks), strict=True)
         if odd
     ]
-    found += _pairs("copies", alike.same_content(looks), looks)
-    found += _pairs("near copies", alike.near_copies(looks), looks)
-    found += [Finding("group across", *pair) for pair in _across(alike.same_group(looks), looks)]
-    found += [Finding("frames across", *pair) for pair in _across(alike.neighbours(looks), looks)]
+    found += _pairs("copies", duplicates.same_content(looks), looks)
+    found += _pairs("near copies", duplicates.near_copies(looks), looks)
+    found += [Finding("group across", *pair) for pair in _across(duplicates.same_group(looks), looks)]
+    found += [Finding("frames across", *pair) for pair in _across(duplicates.neighbours(looks), looks)]
     found += [finding for look in looks for finding in _records(look)]
     return sorted(found, key=lambda finding: list(KINDS).index(finding.kind))
 

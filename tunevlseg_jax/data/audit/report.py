@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tunevlseg_jax.data.audit.findings import KINDS, Finding
-from tunevlseg_jax.data.audit.look import Look
-from tunevlseg_jax.files import replacing
+from tunevlseg_jax.data.audit.image_stats import Look
+from tunevlseg_jax.runtime.files import replacing
 
 FINE = "fine"
 STYLES = {"error": "red", "warning": "yellow", FINE: "green"}

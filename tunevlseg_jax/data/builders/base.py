@@ -15,8 +15,8 @@ from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
 from tensorflow_datasets.core.splits import SplitInfo
 
 from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Example, encode, features
-from tunevlseg_jax.errors import UserError
-from tunevlseg_jax.files import making, write_json
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import making, write_json
 
 B = TypeVar("B", bound="Builder")
 

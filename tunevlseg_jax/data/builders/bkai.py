@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item, pairs, single
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
-from tunevlseg_jax.data.source import Source
 
 COLOURS = {(0, 0, 0): 0, (255, 0, 0): 1, (0, 255, 0): 2}
 """Background, neoplastic, not neoplastic."""
@@ -40,4 +40,4 @@ class Bkai(PublicSet, skip_registration=True):
 
 def _polyp(data: bytes, name: str) -> np.ndarray:
     """(height, width) bool, either kind of polyp."""
-    return encodings.by_colour(data, name, COLOURS, nearest=True) > 0
+    return mask_files.by_colour(data, name, COLOURS, nearest=True) > 0

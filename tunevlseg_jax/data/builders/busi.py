@@ -8,13 +8,13 @@ from functools import partial
 
 import numpy as np
 
-from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import LEVEL, Example, Record
-from tunevlseg_jax.data.source import Source
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.runtime.errors import UserError
 
 KIND = r"(benign|malignant|normal) \((\d+)\)"
 PROMPTS = {
@@ -53,11 +53,11 @@ class Busi(PublicSet, skip_registration=True):
 
 
 def _load(source: Source, key: str, kind: str, image: str, masks: Sequence[str]) -> Example:
-    encoded, size = encodings.image(source.read(image), image)
+    encoded, size = mask_files.image(source.read(image), image)
     tumour = np.zeros(size, bool)
     for mask in masks:
-        part = encodings.binary(source.read(mask), mask)
-        encodings.check_size(part, size, mask, image)
+        part = mask_files.binary(source.read(mask), mask)
+        mask_files.check_size(part, size, mask, image)
         tumour |= part
     record = Record(key, "tumor", 0, 1, {LEVEL: (PROMPTS[kind],)})
     return Example(key, "", encoded, (encode_png(tumour.astype(np.uint8)),), (record,))

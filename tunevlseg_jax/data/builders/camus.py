@@ -9,15 +9,15 @@ from functools import partial
 
 import numpy as np
 
-from tunevlseg_jax.data import encodings
-from tunevlseg_jax.data.annotations import Annotation
+from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import volumes
+from tunevlseg_jax.data.builders.annotations import Annotation
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
-from tunevlseg_jax.data.source import Source
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.runtime.errors import UserError
 
 CLASSES = ("Left ventricular cavity", "Myocardium", "Left atrium cavity")
 """Of the values 1, 2 and 3."""
@@ -101,8 +101,8 @@ def _subgroups(source: Source) -> Iterator[tuple[str, tuple[str]]]:
 def _load(source: Source, key: str, patient: str, image: str, mask: str) -> Example:
     pixels = _read(source, image)
     classes = _read(source, mask)
-    encodings.check_size(classes, (pixels.shape[0], pixels.shape[1]), mask, image)
-    encodings.check_values(classes, range(len(CLASSES) + 1), mask)
+    mask_files.check_size(classes, (pixels.shape[0], pixels.shape[1]), mask, image)
+    mask_files.check_values(classes, range(len(CLASSES) + 1), mask)
     records = tuple(
         Record(
             f"mask_{value}/{key}_gt",

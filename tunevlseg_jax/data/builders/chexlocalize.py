@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import rle
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import LEVEL, Example, Record
-from tunevlseg_jax.data.source import Source
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.runtime.errors import UserError
 
 RENAMED = {"Lung Opacity": "Airspace Opacity"}
 """CheXpert's name, and that of the paper's annotations."""
@@ -82,14 +82,14 @@ def _parse(source: Source, file: str) -> dict[str, dict[str, Runs]]:
 
 
 def _load(source: Source, key: str, image: str, shown: Mapping[str, Runs]) -> Example:
-    encoded, size = encodings.image(source.read(image), image)
+    encoded, size = mask_files.image(source.read(image), image)
     maps, records = [], []
     for number, (name, (own, runs)) in enumerate(shown.items()):
         try:
             mask = rle.decode(runs, own)
         except ValueError as error:
             raise UserError(f"the mask of {name} for {key} is broken: {error}") from error
-        encodings.check_size(mask, size, f"of {name} for {key}", image)
+        mask_files.check_size(mask, size, f"of {name} for {key}", image)
         maps.append(encode_png(mask.astype(np.uint8)))
         prompt = f"{name} in a chest Xray."
         records.append(Record(f"{key}_{name.lower().replace(' ', '_')}", name, number, 1, {LEVEL: (prompt,)}))

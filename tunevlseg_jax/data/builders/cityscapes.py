@@ -7,12 +7,12 @@ from functools import partial
 
 import numpy as np
 
-from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import classmaps
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item, pairs
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.data.prepared import VOID, Example
-from tunevlseg_jax.data.source import Source
 
 CLASSES = {
     7: "road",
@@ -67,10 +67,10 @@ class Cityscapes(PublicSet, skip_registration=True):
 
 
 def _load(source: Source, key: str, city: str, image: str, mask: str) -> Example:
-    encoded, size = encodings.image(source.read(image), image)
-    labels, _ = encodings.values(source.read(mask), mask)
-    encodings.check_size(labels, size, mask, image)
-    encodings.check_values(labels, range(34), mask)
+    encoded, size = mask_files.image(source.read(image), image)
+    labels, _ = mask_files.values(source.read(mask), mask)
+    mask_files.check_size(labels, size, mask, image)
+    mask_files.check_values(labels, range(34), mask)
     return classmaps.example(
         key, city, encoded, np.where(np.isin(labels, list(CLASSES)), labels, VOID).astype(np.uint8), CLASSES
     )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tunevlseg_jax.data.encodings import distinct
 from tunevlseg_jax.data.images import encode_png
+from tunevlseg_jax.data.mask_files import distinct
 from tunevlseg_jax.data.prepared import LEVEL, Example, Record
 
 

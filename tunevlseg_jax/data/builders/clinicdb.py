@@ -7,11 +7,11 @@ import io
 from collections.abc import Iterable
 from functools import partial
 
-from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item, pairs, single
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
-from tunevlseg_jax.data.source import Source
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.runtime.errors import UserError
 
 
 class ClinicDB(PublicSet, skip_registration=True):
@@ -38,7 +38,9 @@ class ClinicDB(PublicSet, skip_registration=True):
             group = sequences.get(key, "")
             yield Item(
                 key,
-                partial(single, source, image, mask, encodings.binary, key=key, record=key, label="polyp", group=group),
+                partial(
+                    single, source, image, mask, mask_files.binary, key=key, record=key, label="polyp", group=group
+                ),
                 group,
             )
 

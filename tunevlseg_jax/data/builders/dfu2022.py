@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item, pairs, single
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
-from tunevlseg_jax.data.source import Source
 
 
 class Dfu2022(PublicSet, skip_registration=True):
@@ -29,5 +29,5 @@ class Dfu2022(PublicSet, skip_registration=True):
         """One an image."""
         images, masks = r"DFUC2022_train_images/([^/]+)\.jpg", r"DFUC2022_train_masks/([^/]+)\.png"
         for key, image, mask in pairs(source, images, masks):
-            load = partial(single, source, image, mask, encodings.binary, key=key, record=key, label="foot ulcer")
+            load = partial(single, source, image, mask, mask_files.binary, key=key, record=key, label="foot ulcer")
             yield Item(key, load)

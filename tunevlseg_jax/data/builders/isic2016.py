@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item, pairs, single
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
-from tunevlseg_jax.data.source import Source
 
 POOLS = {"Training": ("train", "val"), "Test": ("test",)}
 
@@ -42,7 +42,7 @@ class Isic2016(PublicSet, skip_registration=True):
                         source,
                         image,
                         mask,
-                        encodings.binary,
+                        mask_files.binary,
                         key=key,
                         record=f"{key}_Segmentation",
                         label="skin melanoma",

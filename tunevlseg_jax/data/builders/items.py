@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tunevlseg_jax.data import encodings, splits
+from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.builders import seeded_splits
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
-from tunevlseg_jax.data.source import Source
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.runtime.errors import UserError
 
 Progress = Callable[[str, Sequence["Item"]], Iterable["Item"]]
 """Goes through the items of a split, and shows how far it has come."""
@@ -34,7 +35,7 @@ class Item:
     load: Callable[[], Example]
     group: str = ""
     stratum: str = ""
-    splits: tuple[str, ...] = SPLITS
+    seeded_splits: tuple[str, ...] = SPLITS
     records: int = 1
 
 
@@ -45,9 +46,9 @@ def dealt(
 
     Splits that come to nothing are left out.
     """
-    parts = [splits.Part(item.group, item.stratum, item.splits, item.records) for item in items]
+    parts = [seeded_splits.Part(item.group, item.stratum, item.splits, item.records) for item in items]
     own: dict[str, list[Item]] = {}
-    for item, split in zip(items, splits.seeded(parts, shares, seed), strict=True):
+    for item, split in zip(items, seeded_splits.seeded(parts, shares, seed), strict=True):
         own.setdefault(split, []).append(item)
     return {split: loaded(split, own[split], progress) for split in SPLITS if split in own}
 
@@ -84,9 +85,9 @@ def single(
     Raises:
       UserError: a file is broken, or the mask has another size.
     """
-    encoded, size = encodings.image(source.read(image), image)
+    encoded, size = mask_files.image(source.read(image), image)
     pixels = decode(source.read(mask), mask)
-    encodings.check_size(pixels, size, mask, image)
+    mask_files.check_size(pixels, size, mask, image)
     return Example(
         key,
         group,

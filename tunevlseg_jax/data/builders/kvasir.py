@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item, pairs, single
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
-from tunevlseg_jax.data.source import Source
 
 
 class Kvasir(PublicSet, skip_registration=True):
@@ -27,4 +27,4 @@ class Kvasir(PublicSet, skip_registration=True):
     def items(self, source: Source) -> Iterable[Item]:
         """One an image."""
         for key, image, mask in pairs(source, r"images/([^/]+)\.jpg", r"masks/([^/]+)\.jpg"):
-            yield Item(key, partial(single, source, image, mask, encodings.binary, key=key, record=key, label="polyp"))
+            yield Item(key, partial(single, source, image, mask, mask_files.binary, key=key, record=key, label="polyp"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from tunevlseg_jax.data.builders import tables
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.matching import SPLIT_NAMES
 from tunevlseg_jax.data.builders.own import Found, Mask
 from tunevlseg_jax.data.builders.tables import Row
-from tunevlseg_jax.data.source import Source
-from tunevlseg_jax.errors import UserError, nearest
+from tunevlseg_jax.runtime.errors import UserError, nearest
 
 COLUMNS = ("image", "mask", "prompt")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.own import Found, Mask
 from tunevlseg_jax.data.builders.tables import Classes
 from tunevlseg_jax.data.images import SUFFIXES
-from tunevlseg_jax.data.source import Source
-from tunevlseg_jax.errors import UserError, nearest
+from tunevlseg_jax.runtime.errors import UserError, nearest
 
 FIELDS = ("name", "group", "split", "class")
 SPLIT_NAMES = {

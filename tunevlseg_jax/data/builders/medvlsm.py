@@ -7,13 +7,14 @@ from functools import partial
 
 import numpy as np
 
-from tunevlseg_jax.data import annotations, encodings
-from tunevlseg_jax.data.annotations import Annotation
+from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.builders import annotations
+from tunevlseg_jax.data.builders.annotations import Annotation
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
-from tunevlseg_jax.data.source import Source
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.runtime.errors import UserError
 
 PARTS = {"train": "train", "val": "train", "test": "test"}
 """The subfolder that a split's files lie in, of sets that have such (CAMUS)."""
@@ -59,11 +60,11 @@ def _place(source: Source, folder: str, kind: str, split: str, file: str, where:
 def _load(
     source: Source, key: str, image: str, masks: Sequence[str], rows: Sequence[Annotation], threshold: int | None
 ) -> Example:
-    encoded, size = encodings.image(source.read(image), image)
+    encoded, size = mask_files.image(source.read(image), image)
     maps, records = [], []
     for number, (mask, (unique, row)) in enumerate(zip(masks, annotations.unique_ids(rows), strict=True)):
-        pixels = encodings.binary(source.read(mask), mask, threshold)
-        encodings.check_size(pixels, size, mask, image)
+        pixels = mask_files.binary(source.read(mask), mask, threshold)
+        mask_files.check_size(pixels, size, mask, image)
         maps.append(encode_png(pixels.astype(np.uint8)))
         label = row.prompts[LEVEL][0] if LEVEL in row.prompts else ""
         records.append(Record(unique, label, number, 1, row.prompts))

@@ -8,13 +8,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.tables import Class, Classes
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS, VOID, Example, Record
-from tunevlseg_jax.data.source import Source
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.runtime.errors import UserError
 
 Encoding = Literal["binary", "palette", "colour"]
 Decode = Callable[[bytes, str], np.ndarray]
@@ -77,11 +77,11 @@ def binary(source: Source, found: Found, threshold: int | None) -> Example:
     Raises:
       UserError: a file is broken, isn't binary, or has another size than its image.
     """
-    encoded, size = encodings.image(source.read(found.image), found.image)
+    encoded, size = mask_files.image(source.read(found.image), found.image)
     maps, records = [], []
     for number, mask in enumerate(found.masks):
-        pixels = encodings.two_valued(source.read(mask.file), mask.file, threshold)
-        encodings.check_size(pixels, size, mask.file, found.image)
+        pixels = mask_files.two_valued(source.read(mask.file), mask.file, threshold)
+        mask_files.check_size(pixels, size, mask.file, found.image)
         maps.append(encode_png(pixels.astype(np.uint8)))
         records.append(Record(f"{mask.label}/{found.id}", mask.label, number, 1, {LEVEL: mask.prompts}))
     return Example(found.id, found.group, encoded, tuple(maps), tuple(records))
@@ -93,15 +93,15 @@ def coded(source: Source, found: Found, encoding: Encoding, classes: Classes) ->
     Raises:
       UserError: a file is broken or has another size than its image, or the map has a value or colour that is no class.
     """
-    encoded, size = encodings.image(source.read(found.image), found.image)
+    encoded, size = mask_files.image(source.read(found.image), found.image)
     (mask,) = found.masks
     data = source.read(mask.file)
     if encoding == "colour":
-        labels = encodings.by_colour(data, mask.file, {(0, 0, 0): 0} | dict(classes.colours))
+        labels = mask_files.by_colour(data, mask.file, {(0, 0, 0): 0} | dict(classes.colours))
     else:
         labels = _by_value(data, mask.file, {0: 0} | dict(classes.values))
-    encodings.check_size(labels, size, mask.file, found.image)
-    present = set(encodings.distinct(labels).tolist()) - {0, VOID}
+    mask_files.check_size(labels, size, mask.file, found.image)
+    present = set(mask_files.distinct(labels).tolist()) - {0, VOID}
     records = tuple(_record(one, found) for one in classes.named.values() if one.number in present)
     return Example(found.id, found.group, encoded, (encode_png(labels),), records)
 
@@ -112,10 +112,10 @@ def _record(one: Class, found: Found) -> Record:
 
 def _by_value(data: bytes, name: str, numbers: Mapping[int, int]) -> np.ndarray:
     """(height, width) uint8 label map of a map of other values."""
-    stored, _ = encodings.values(data, name)
+    stored, _ = mask_files.values(data, name)
     if stored.ndim != 2:
         raise UserError(f"mask {name} has colours, not one value a pixel; give --encoding colour")
-    encodings.check_values(stored, list(numbers), name)
+    mask_files.check_values(stored, list(numbers), name)
     table = np.zeros(max(numbers) + 1, np.uint8)
     table[list(numbers)] = list(numbers.values())
     return table[stored]

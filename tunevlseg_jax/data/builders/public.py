@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from tunevlseg_jax.data import annotations
-from tunevlseg_jax.data.annotations import Annotation
+from tunevlseg_jax.data.builders import annotations
+from tunevlseg_jax.data.builders.annotations import Annotation
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.base import Builder
 from tunevlseg_jax.data.builders.items import Item, Progress, dealt
 from tunevlseg_jax.data.prepared import SPLITS, Example, Record
-from tunevlseg_jax.data.source import Source
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.runtime.errors import UserError
 
 
 class Sizes(NamedTuple):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunevlseg_jax.data.encodings import Colour
+from tunevlseg_jax.data.mask_files import Colour
 from tunevlseg_jax.data.prepared import VOID
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.runtime.errors import UserError
 
 BACKGROUND = "background"
 VOID_NAME = "void"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from tunevlseg_jax.data import encodings
+from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import classmaps
+from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
-from tunevlseg_jax.data.encodings import Colour
+from tunevlseg_jax.data.mask_files import Colour
 from tunevlseg_jax.data.prepared import VOID, Example
-from tunevlseg_jax.data.source import Source
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.runtime.errors import UserError
 
 NAMES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
@@ -53,13 +53,13 @@ class Voc2012(PublicSet, skip_registration=True):
 
 
 def _load(source: Source, key: str, image: str, mask: str) -> Example:
-    encoded, size = encodings.image(source.read(image), image)
+    encoded, size = mask_files.image(source.read(image), image)
     data = source.read(mask)
-    labels, _ = encodings.values(data, mask)
+    labels, _ = mask_files.values(data, mask)
     if labels.ndim == 3:  # a copy whose palette has been turned into colours
-        labels = encodings.by_colour(data, mask, {_colour(value): value for value in (0, *CLASSES, VOID)})
-    encodings.check_size(labels, size, mask, image)
-    encodings.check_values(labels, (0, *CLASSES, VOID), mask)
+        labels = mask_files.by_colour(data, mask, {_colour(value): value for value in (0, *CLASSES, VOID)})
+    mask_files.check_size(labels, size, mask, image)
+    mask_files.check_values(labels, (0, *CLASSES, VOID), mask)
     return classmaps.example(key, "", encoded, labels, CLASSES)
 
 

@@ -1,0 +1,50 @@
+"""What the embedded models start from: sizes, a tokenizer, and towers trained as CLIP's are, on `scenes`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from conversion.tiny.contrastive import pretrain
+from conversion.tiny.sizes import clipseg_sizes, cris_sizes, train_tokenizer
+from tunevlseg_jax import cli
+from tunevlseg_jax.pretrained.load import Pretrained, save_pretrained
+from tunevlseg_jax.runtime.errors import UserError
+
+SIZES = {"clipseg": clipseg_sizes, "cris": cris_sizes}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to write.
+
+    Attributes:
+      output: folder to make.
+      model: which of the embedded models it becomes.
+      steps: of training, at least 1.
+      seed: of the weights and of the order.
+    """
+
+    output: str
+    model: Literal["clipseg", "cris"] = "clipseg"
+    steps: int = 2500
+    seed: int = 0
+
+
+def main() -> None:
+    """Writes the folder."""
+    options = cli.options(Options, "python -m conversion.tiny", __doc__ or "")
+    if options.steps < 1:
+        raise UserError(f"--steps is {options.steps}; the towers need at least 1")
+    tokenizer = train_tokenizer()
+    config = SIZES[options.model](tokenizer)
+    weights = pretrain(config, tokenizer, options.steps, options.seed)
+    model = Pretrained(config, {path: np.asarray(array) for path, array in weights.items()}, tokenizer, "")
+    save_pretrained(Path(options.output), model, {"made by": f"python -m conversion.tiny --model {options.model}"})
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,158 @@
+"""What a benchmark counts, and what a step may cost at most."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import small
+from rich.console import Console
+
+from tunevlseg_jax import benchmark
+from tunevlseg_jax.benchmarks import hlo, programs, tpu_plan
+from tunevlseg_jax.config import Config, Train
+from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
+from tunevlseg_jax.prompts import Learner
+from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.training import experiment
+
+quick_compilation = small.quick_compilation
+
+
+def counted(learner: Learner, tune="prompts") -> float:
+    """Operations of a training step on the embedded model."""
+    made = experiment.build(Config(learner=learner, upsampling="blend", train=Train(tune=tune, batch_size=8)))
+    return programs.flops(programs.training(made, sharding.mesh(), 8))
+
+
+@pytest.fixture(scope="module")
+def forward() -> float:
+    """Operations of the model's vision pass and decoder alone, nearly: a step of CoOp at depth 1 goes back a little."""
+    return counted(CoOp(depth=1))
+
+
+@pytest.mark.parametrize(
+    ("learner", "budget"),
+    [
+        # The vision tower forward and nothing back through it.
+        (CoOp(depth=5), 1.1),
+        (CoCoOp(depth=5), 1.3),
+        # Forward and back once: a gradient for a frozen matrix would make it three.
+        (VPT(depth=5, num_context=4), 2.1),
+        (MaPLe(depth=5), 2.3),
+        (SharedSeparate(depth=5), 2.3),
+        (SharedAttention(depth=5, hidden=176), 2.6),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Learner) else str(value),
+)
+def test_a_step_stays_within_its_budget(forward, learner, budget):
+    assert counted(learner) < budget * forward
+
+
+def test_the_budget_would_notice_frozen_gradients(forward):
+    assert counted(VPT(depth=5), tune="all") > 2.4 * forward
+
+
+def test_bytes_of_collectives():
+    program = """
+      %all-reduce.1 = (f32[4,128]{1,0}, bf16[8]{0}) all-reduce(%a, %b), channel_id=1
+      %gather = (f32[2]{0}, f32[16]{0}) all-gather-start(%c), channel_id=2
+      %done = f32[16]{0} all-gather-done(%gather)
+      %other = pred[3]{0} all-reduce(%d)
+    """
+    assert hlo.collectives(program) == {"all-reduce": (4 * 4 * 128 + 2 * 8 + 3, 2), "all-gather": (4 * 18, 1)}
+
+
+def test_traffic_with_a_chips_memory():
+    """What lies in S(1) is none; what is moved there and back is counted once, whatever of it is waited for."""
+    program = """HloModule jit_step
+
+%fused (one: f32[4,8]) -> f32[4,8] {
+  ROOT %negate = f32[4,8]{1,0} negate(%one)
+}
+
+ENTRY %main (weights: f32[4,8], rows: bf16[100]) -> f32[4,8] {
+  %weights.1 = f32[4,8]{1,0:T(8,128)} parameter(0)
+  %rows = bf16[100]{0} parameter(1)
+  %here = (f32[4,8]{1,0:T(8,128)S(1)}, f32[4,8]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%weights.1), index=0
+  %weights.2 = f32[4,8]{1,0:T(8,128)S(1)} copy-done(%here)
+  %part = ((bf16[100]{0}), bf16[25]{0:S(1)}, s32[]{:S(2)}) slice-start(%rows), slice={[0:25]}
+  %few = bf16[25]{0:S(1)} slice-done(%part)
+  %inside = f32[4,8]{1,0:T(8,128)S(1)} fusion(%weights.2, %few), kind=kLoop, calls=%fused
+  %sum = f32[4,8]{1,0} all-reduce(%inside), channel_id=1
+  ROOT %out = f32[4,8]{1,0} fusion(%sum, %weights.2), kind=kLoop, calls=%fused
+}
+"""
+    array = 4 * 4 * 8
+    assert hlo.traffic(program) == array + 2 * 25 + array + 2 * array
+
+
+def test_what_interconnects_take():
+    """A sum goes round twice, a gathering once."""
+    plan = tpu_plan.Plan("v5e:4x4", 16, 8, 1.0, 0, 0, 0.0, 0.0, {"all-reduce": (32_000, 1), "all-gather": (16_000, 2)})
+    assert plan.bound["interconnect"] == pytest.approx((2 * 30_000 + 15_000) / 200e9)
+
+
+def test_a_table_and_its_numbers(tmp_path, monkeypatch, capsys):
+    config = small.write_config(tmp_path / "config.py", small.config())
+    output = tmp_path / "numbers.json"
+    monkeypatch.setattr(programs, "CEILING_SIDE", 512)
+    small.run(
+        monkeypatch, benchmark.main, "--config", config, "--repeats", 2, "--output", output, "--train.batch-size", 2
+    )
+    rows = json.loads(output.read_text())
+    assert [row["program"] for row in rows] == ["training", "evaluation", "prediction"]
+    for row in rows:
+        assert 0 < row["fastest"] <= row["seconds"] <= row["slowest"]
+        assert row["images_per_second"] == pytest.approx(row["batch"] / row["seconds"])
+        assert row["batch"] == 2 and row["flops"] > 0 and row["share_of_ceiling"] > 0
+    identity = {
+        "model": Path(small.config().model.checkpoint).name,
+        "learner": "VPT",
+        "tune": "prompts",
+        "device": "cpu",
+    }
+    assert all(identity.items() <= row.items() for row in rows)
+    assert rows[0]["flops"] > 1.5 * rows[1]["flops"]
+    peaks = list(rows[0]["peak_bytes"].values())
+    assert peaks[0] > 0 and peaks == sorted(peaks)
+    out = capsys.readouterr().out
+    assert "ceiling" in out and f"peak memory of this process: {peaks[0] / 2**30:.2f} GiB" in out
+    # Numbers that are cut short are no numbers; this is what a terminal of 80 columns shows.
+    large = [row | {"seconds": 123.456, "flops": 1.2e15, "of_peer": 2.65} for row in rows]
+    large = [row | {"of_peer_least": 2.391, "of_peer_most": 12.9, "temporary_bytes": 10**10} for row in large]
+    Console(width=80).print(benchmark._table(large, [4.9]))
+    assert "…" not in capsys.readouterr().out
+
+
+@small.TPU
+@pytest.mark.slow
+def test_plans_for_slices(tmp_path):
+    """The first ones twice: what one process compiled is no use to the next."""
+    config = small.config(train=Train(precision="bfloat16", batch_size=4))
+    path = small.write_config(tmp_path / "config.py", config)
+    output = tmp_path / "plans.json"
+    for sharing in ((), (), ("--train.shard-frozen",)):
+        command = "-m", "tunevlseg_jax.benchmark", "--config", path, "--topology", "v5e:2x2", "v5e:4x4"
+        status, out, err = small.finish(
+            small.start(*command, "--output", output, *sharing, COLUMNS="80", JAX_PLATFORMS=""), 300
+        )
+        assert (status, err) == (0, "")
+        assert "images/s at most" in out and max(map(len, out.splitlines())) <= 80
+        small_slice, large = json.loads(output.read_text())
+        assert (small_slice["chips"], large["chips"]) == (4, 16) and large["fits"] and large["flops"] > 0
+        assert large["bytes"] > large["held"] / 5  # what vision has of the weights is read at least once
+        if not sharing:
+            held = large["held"]
+            # What goes over the wires is the gradient of what trains, and the scores.
+            trainable = sum(array.size for array in small.build(config).trainable.values())
+            assert set(large["collectives"]) == {"all-reduce"}
+            assert large["collectives"]["all-reduce"][0] < 4 * trainable + 1000
+    assert large["collectives"]["all-gather"][0] > 0 and large["held"] < held
+
+
+def test_a_slice_that_there_is_not():
+    with pytest.raises(UserError, match="'v5z:4x4' is no slice such as v5e:4x4"):
+        tpu_plan.plan(small.build(small.config()), "v5z:4x4", 4)

@@ -1,0 +1,120 @@
+"""Looking at each image once changes nothing but the time."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import small
+from numpy.testing import assert_allclose
+from rich.console import Console
+
+from tunevlseg_jax.config import Train
+from tunevlseg_jax.data.feeding.batch import gather
+from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, ZeroShot
+from tunevlseg_jax.models.features import Words
+from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.train import train
+from tunevlseg_jax.training import step
+from tunevlseg_jax.training.loop import Fit
+
+quick_compilation = small.quick_compilation
+
+
+def settings(**changes) -> Train:
+    return Train(epochs=2, batch_size=4, augment=False, **changes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("learner", [CoOp(depth=2), CoCoOp(depth=2)], ids=lambda learner: type(learner).__name__)
+def test_training_is_the_same(tmp_path, monkeypatch, learner):
+    seen = []
+    see_step = step.see_step
+    monkeypatch.setattr(step, "see_step", lambda *a, **k: seen.append(len(a[1])) or see_step(*a, **k))
+    rows = {}
+    for cached in (True, False):
+        folder = tmp_path / str(cached)
+        train(small.config(folder, learner=learner, train=settings(cache_features=cached)), Console(quiet=True))
+        rows[cached] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        # Each of the three splits fits in one look, and is looked at once; without a cache there is none.
+        assert len(seen) == (3 if cached else 0)
+        seen.clear()
+    for one, other in zip(rows[True], rows[False], strict=True):
+        for part in ("train", "val"):
+            assert_allclose(list(one[part].values()), list(other[part].values()), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("learner", "changes", "same"),
+    [
+        (CoOp(depth=2), {}, {"train", "val"}),
+        (CoOp(depth=2), {"tune": "decoder"}, set()),
+        (VPT(depth=2), {}, set()),
+        (CoOp(depth=2), {"cache_features": False}, set()),
+    ],
+)
+def test_where_a_model_sees_the_same(learner, changes, same):
+    made = small.config(learner=learner, train=settings(**changes))
+    assert {name for name in ("train", "val") if made.sees_the_same(name)} == same
+
+
+def test_augmented_images_are_looked_at_anew():
+    made = small.config(learner=CoOp(depth=2), train=Train(augment=True))
+    assert made.sees_the_same("val") and not made.sees_the_same("train")
+
+
+@pytest.mark.slow
+def test_fixed_views_are_seen_once_and_trained_on_in_turn(tmp_path, monkeypatch):
+    """With and without a cache the same losses, and they are those of the views: three epochs see two."""
+    seen, rows, see_step = [], {}, step.see_step
+    monkeypatch.setattr(step, "see_step", lambda *a, **k: seen.append(len(a[1])) or see_step(*a, **k))
+    for cached in (True, False):
+        folder = tmp_path / str(cached)
+        settings = Train(epochs=3, batch_size=4, augmented_views=2, cache_features=cached)
+        train(small.config(folder, learner=CoOp(depth=2), train=settings), Console(quiet=True))
+        rows[cached] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert len(seen) == (4 if cached else 0)  # two views, val and test
+        seen.clear()
+    for one, other in zip(rows[True], rows[False], strict=True):
+        assert_allclose(list(one["train"].values()), list(other["train"].values()), rtol=1e-5, atol=1e-7)
+    made = small.build(small.config(learner=CoOp(depth=2), train=Train(batch_size=4, augmented_views=2)))
+    split = made.splits(sharding.mesh())["train"]
+    fit = Fit(made.config, made.network, made.frozen, split, split, sharding.mesh())
+    marked = [
+        sum(int((batch.masks.sum((1, 2)) * batch.weight).sum()) for batch in map(gather, fit.batches(order)))
+        for order in range(1, 6)
+    ]
+    own = [view.records.masks.sum() for view in split.views]
+    assert marked == [own[0], own[1], own[0], own[1], own[0]] and own[0] != own[1]
+
+
+def test_what_is_kept_is_what_is_seen():
+    """By rows, whether they are a whole number of looks or not, and in a file."""
+    made = small.build(small.config(learner=CoOp(depth=2), train=settings()))
+    feed = made.split("train", seen_once=True).feed
+    kept = feed._images
+    direct = step.see_step(made.frozen, feed.records.images, network=made.network)
+    for rows, expected in zip(jax.tree.leaves(kept), jax.tree.leaves(direct), strict=True):
+        assert isinstance(rows, np.memmap)
+        assert_allclose(rows, expected, rtol=1e-5, atol=1e-6)
+    assert feed._bytes == sum(rows.nbytes for rows in jax.tree.leaves(kept)) + feed.records.maps.nbytes
+
+
+@pytest.mark.parametrize("learner", [VPT(depth=2), ZeroShot()], ids=lambda learner: type(learner).__name__)
+def test_phrases_are_read_once_where_nothing_changes_that(learner):
+    made = small.build(small.config(learner=learner, train=settings()))
+    phrases, images = ["seven", "a photo of a two"], np.zeros((2, 96, 96, 3), np.uint8)
+    read, tokens = made.read(phrases), made.table(phrases)
+    assert isinstance(read, Words)
+    arguments = {**made.frozen, **made.trainable}, images, np.asarray([1, 0])
+    values = {"depth": np.int32(2), "dropout": np.float32(0)}
+    once, anew = (jax.jit(made.network.logits)(*arguments, table, **values) for table in (read, tokens))
+    assert_allclose(once, anew, rtol=1e-5, atol=1e-6)
+
+
+def test_learnt_words_and_tuned_towers_are_read_anew():
+    for changes in ({"learner": CoOp(depth=2)}, {"learner": ZeroShot(), "train": settings(tune="all")}):
+        made = small.build(small.config(**changes))
+        assert made.read(["seven"]).shape == made.table(["seven"]).shape

@@ -1,0 +1,303 @@
+"""Someone who gives the commands of a page one after the other, with small stand-ins for what isn't here.
+
+What stands in: models of the public ones' formats with five narrow blocks and random weights, under the names that
+pages give them and for the embedded CLIPSeg; the tiny downloads of `official.py`, with annotations in medvlsm's format;
+noise in place of photographs. Runs have one epoch of two small batches, no more depth than blocks, studies two trials
+(of which number 1 is what pages call 7), times one repetition; reports look at no image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import importlib.util
+import io
+import shutil
+import time
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import official
+import pages
+import pytest
+import small
+import small_cris
+import test_builders
+import torch
+from official import blob, photo, save
+from pages import Command
+
+from conversion.cris_tensors import cris_rules
+from conversion.tiny import __main__
+from tunevlseg_jax import benchmark, cli, evaluate, sweep
+from tunevlseg_jax import report as report
+from tunevlseg_jax.benchmarks import loading, programs
+from tunevlseg_jax.config import Config, Scenes
+from tunevlseg_jax.learners.base import ContextLearner
+from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.models.cris import CRISConfig
+from tunevlseg_jax.pretrained import clipseg_folder, rules
+from tunevlseg_jax.pretrained.load import Pretrained, load_pretrained, save_pretrained
+
+BLOCKS = 5
+"""As many as the embedded model has, which pages speak of."""
+
+BEFORE = {
+    "README.md": ("python -m tunevlseg_jax.train --config configs/clipseg_finetune.py",),
+    "docs/differences.md": (
+        "python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip",
+        "python -m tunevlseg_jax.train --config configs/clipseg_vpt.py --data.name kvasir --workdir runs/kvasir_vpt",
+        "python -m conversion.tunevlseg --checkpoint runs/kvasir_vpt --export --output epoch_012.ckpt",
+    ),
+    "docs/sweeps.md": (
+        "python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip",
+        "python -m tunevlseg_jax.prepare busi --source Dataset_BUSI_with_GT.zip",
+    ),
+}
+"""What a page's reader has done before."""
+
+OTHERS = {
+    "python -m venv .venv": "Python's own",
+    ". .venv/bin/activate": "the shell's own",
+    "git clone https://github.com/naamiinepal/medvlsm": "git's own; the test writes annotations in its place",
+    "pre-commit install": "another project's, as its manual has it",
+    "pytest": "this, in .ci/run",
+    "optuna-dashboard runs/studies/kvasir_coop/journal.log": "another project's, which isn't among the extras",
+}
+"""Commands of others, which aren't parsed: what they are."""
+
+SEVERAL = "needs other hosts; tests/runtime/test_multihost.py starts several processes"
+TOPOLOGY = "compiles for minutes; tests/benchmarks/test_benchmark.py has a plan made for a slice"
+TRAIN = "python -m tunevlseg_jax.train --config configs/clipseg_vpt.py"
+BENCHMARK = "python -m tunevlseg_jax.benchmark --config configs/clipseg_vpt.py --sizes clipseg-rd64"
+ELSEWHERE = {
+    f"{TRAIN} --distributed auto": SEVERAL,
+    f"{TRAIN} --processes 2 --process 0 --coordinator 10.0.0.1:8476": SEVERAL,
+    f"{BENCHMARK} --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
+    f"{BENCHMARK} --train.batch-size 8 --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
+    "python -m tunevlseg_jax.sweep --config configs/clipseg_coop.py --data.name kvasir --study shared "
+    "--storage postgresql+psycopg://user@host/name": "needs a server; tests/search/test_storage.py starts one",
+    "python -m tunevlseg_jax.study --config configs/study_scenes.py": "takes half an hour; less in tests/studies/test_study.py",
+}
+"""Commands that are parsed, but not given here: why, and who gives them."""
+
+HELP = (
+    *(("tunevlseg_jax.train", "--config", f"configs/clipseg_{name}.py") for name in ("cocoop", "maple")),
+    *(("tunevlseg_jax.train", "--config", f"configs/clipseg_shared_{name}.py") for name in ("attention", "separate")),
+    ("tunevlseg_jax.sweep", "--config", "configs/clipseg_vpt.py"),
+    ("tunevlseg_jax.sweep", "replay"),
+    ("tunevlseg_jax.benchmark", "--config", "configs/clipseg_vpt.py"),
+    ("tunevlseg_jax.study",),
+    *(("tunevlseg_jax.prepare", what) for what in ("kvasir", "folder", "check")),
+    *((f"tunevlseg_jax.{name}",) for name in ("evaluate", "predict", "report", "study", "benchmarks.loading")),
+    *((f"conversion.{name}",) for name in ("clipseg", "cris", "run", "tunevlseg")),
+)
+"""The commands that tell every option."""
+
+
+def main(module: str):
+    """What `python -m MODULE` runs."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None, f"there is no module {module}"
+    name = f"{module}.__main__" if spec.submodule_search_locations is not None else module
+    return importlib.import_module(name).main
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, run, *arguments: str) -> str:
+    """What a command prints that ends by itself."""
+    monkeypatch.chdir(small.ROOT)
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), pytest.raises(SystemExit, match="0"):
+        small.run(monkeypatch, run, *arguments)
+    return told.getvalue()
+
+
+def runs(page: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Gives a page's commands in their order, in an empty folder with stand-ins; each must succeed."""
+    provide(folder)
+    for name, content in pages.written(page).items():
+        (folder / name).write_text(content, encoding="utf-8")
+    parse = cli._parse
+    monkeypatch.setattr(cli, "_parse", lambda *arguments: less(parse(*arguments)))
+    monkeypatch.setitem(benchmark.SIZES, "clipseg-rd64", lambda: clipseg().config)
+    monkeypatch.setitem(benchmark.SIZES, "cris-rn50", cris_sizes)
+    monkeypatch.setattr(programs, "CEILING_SIDE", 256)
+    monkeypatch.chdir(folder)
+    before = (one for line in BEFORE.get(page, ()) for one in pages.split(f"before {page}", line))
+    for one in (*before, *pages.commands(page)):
+        if str(one) not in {*OTHERS, *ELSEWHERE} and one.words[0] != "pip":  # what pip installs runs this test
+            print(f"\n{one.where}: {one}")
+            started = time.perf_counter()
+            give(one, monkeypatch)
+            print(f"({time.perf_counter() - started:.1f} s)")
+
+
+def give(one: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives a command, in this process unless it sets variables."""
+    match one.words:
+        case ("python", *rest) if one.environment:
+            status, out, err = small.finish(small.start(*rest, **dict(one.environment)))
+            print(out)
+            assert status == 0, f"{one.where}: {one}\n{err}"
+        case ("python", "-c", code):
+            exec(compile(code, one.where, "exec", dont_inherit=True), {})
+        case ("python", "-m", module, *rest):
+            try:
+                small.run(monkeypatch, main(module), *rest)
+            except SystemExit as stop:
+                raise AssertionError(f"{one.where}: {one} ended with status {stop.code}") from stop
+        case _:
+            raise AssertionError(f"{one.where}: nobody knows how to give {one}")
+
+
+@singledispatch
+def less(options: Any) -> Any:
+    """The options of a command that does less."""
+    config = getattr(options, "config", None)
+    return dataclasses.replace(options, config=less(config)) if isinstance(config, Config) else options
+
+
+@less.register
+def _(config: Config) -> Config:
+    model, learner = config.model, config.learner
+    if model.checkpoint == "clipseg-tiny":
+        model = dataclasses.replace(model, checkpoint="checkpoints/clipseg-rd64")
+    if isinstance(learner, ContextLearner):
+        learner = dataclasses.replace(learner, depth=min(learner.depth, BLOCKS))
+    data = dataclasses.replace(config.data, scenes=Scenes(train=6, val=3, test=3))
+    train = dataclasses.replace(config.train, epochs=1, batch_size=4, augment=False)
+    return dataclasses.replace(config, model=model, learner=learner, data=data, train=train)
+
+
+@less.register
+def _(options: sweep.Options) -> sweep.Options:
+    return dataclasses.replace(options, trials=2, seeds=min(options.seeds, 2), config=less(options.config))
+
+
+@less.register
+def _(options: sweep.Replay) -> sweep.Replay:
+    return dataclasses.replace(options, trial=1)
+
+
+@less.register
+def _(options: evaluate.Options) -> evaluate.Options:
+    return dataclasses.replace(options, run=options.run.replace("trials/007", "trials/001"))
+
+
+@less.register
+def _(options: report.Options) -> report.Options:
+    return dataclasses.replace(options, samples=0)
+
+
+@less.register
+def _(options: benchmark.Options) -> benchmark.Options:
+    return dataclasses.replace(options, repeats=1, config=less(options.config))
+
+
+@less.register
+def _(options: loading.Options) -> loading.Options:
+    return dataclasses.replace(options, images=32, size=48, epochs=1)
+
+
+@less.register
+def _(options: __main__.Options) -> __main__.Options:
+    return dataclasses.replace(options, steps=1)
+
+
+def clipseg() -> Pretrained:
+    """A CLIPSeg of the real format, narrow and with as many blocks as configurations need."""
+    model = load_pretrained(str(small.model_folder()), weights=False)
+    assert isinstance(model.config, CLIPSegConfig)
+    text = dataclasses.replace(model.config.text, blocks=BLOCKS, context_length=77)
+    vision = dataclasses.replace(model.config.vision, blocks=BLOCKS, width=48)  # unlike the text, as in the real one
+    config = dataclasses.replace(model.config, text=text, vision=vision, taps=(0, 2, 3))
+    return Pretrained(config, small.random_weights(config), model.tokenizer, "")
+
+
+def cris_sizes() -> CRISConfig:
+    """A narrow CRIS with as many blocks as configurations need."""
+    sizes = small_cris.sizes()
+    return dataclasses.replace(sizes, text=dataclasses.replace(sizes.text, blocks=BLOCKS, context_length=77))
+
+
+def cris() -> dict[str, torch.Tensor]:
+    """A CRIS of the public checkpoint's format."""
+    config = cris_sizes()
+    theirs = rules.part(cris_rules(config), small_cris.random_weights(config))
+    return {f"module.{name}": torch.tensor(tensor) for name, tensor in theirs.items()}
+
+
+def provide(folder: Path) -> None:
+    """What pages name and don't make."""
+    (folder / "configs").symlink_to(small.ROOT / "configs")
+    model, source = clipseg(), {"made by": "tests"}
+    clipseg_folder.save(folder / "CIDAS" / "clipseg-rd64", model, source)
+    save_pretrained(folder / "checkpoints" / "clipseg-rd64", model, source)
+    torch.save({"epoch": 1, "state_dict": cris()}, folder / "cris_best.pth")
+    rng = np.random.default_rng(0)
+    downloads(folder, rng)
+    save(folder / "photo.jpg", photo(rng, (300, 400)))
+    for name in "abcdefghij":
+        save(folder / "photos" / "images" / f"{name}.jpg", photo(rng))
+        save(folder / "photos" / "masks" / f"{name}.png", blob(rng) * np.uint8(255))
+        save(folder / "scans" / f"{name}.png", photo(rng))
+        save(folder / "scans" / f"{name}_mask.png", blob(rng))
+        save(folder / "organs" / "images" / f"{name}.png", photo(rng))
+        for organ in ("liver", "spleen"):
+            save(folder / "organs" / "masks" / organ / f"{name}.png", blob(rng))
+        patient = "patient 1" if name < "d" else f"patient {name}"
+        save(folder / "hearts" / "images" / patient / f"{name}.png", photo(rng))
+        save(folder / "hearts" / "masks" / patient / f"{name}.png", blob(rng))
+        colours = np.zeros((24, 32, 3), np.uint8)
+        colours[:8], colours[8:16] = (0x80, 0x40, 0x80), (0x00, 0x00, 0x8E)
+        save(folder / "streets" / "images" / f"{name}.png", photo(rng))
+        save(folder / "streets" / "masks" / f"{name}.png", colours)
+        save(folder / "kidneys" / f"{name}.png", photo(rng))
+        for side in ("left", "right"):
+            save(folder / "kidneys" / f"{name}_{side}.png", blob(rng))
+
+
+DOWNLOADS = {
+    "kvasir": ("kvasir-seg.zip", "kvasir_polyp"),
+    "clinicdb": ("CVC-ClinicDB.zip", "clinicdb_polyp"),
+    "bkai": ("bkai-igh-neopolyp.zip", "bkai_polyp"),
+    "isic2016": ("isic2016", "isic"),
+    "dfu2022": ("DFUC2022_train_release.zip", "dfu"),
+    "camus": ("CAMUS_public.zip", "camus"),
+    "busi": ("Dataset_BUSI_with_GT.zip", "busi"),
+    "chexlocalize": ("chexlocalize", "chexlocalize"),
+    "cityscapes": ("cityscapes", ""),
+    "voc2012": ("VOCtrainval_11-May-2012.tar", ""),
+}
+"""Under which name pages have the download of a set, and where its annotations are in medvlsm's data/."""
+
+
+def downloads(folder: Path, rng: np.random.Generator) -> None:
+    """The ten sets as pages name them, and annotations in which every tenth image is in val, and one in test."""
+    for name, (file, annotated) in DOWNLOADS.items():
+        kind = Path(file).suffix.removeprefix(".")
+        source = folder / (f"unpacked {name}" if kind else file)
+        source.mkdir()
+        _, write = official.COPIES[name]
+        meant = write(source, rng)
+        if kind:
+            shutil.make_archive(str(folder / Path(file).stem), kind, source)
+            shutil.rmtree(source)
+        if annotated:
+            test_builders.annotate(folder / "medvlsm" / "data" / annotated, rows_of(name, meant))
+
+
+def rows_of(name: str, meant: official.Meant) -> dict[str, list[tuple[str, str, dict]]]:
+    """Rows of medvlsm's files by split."""
+    rows: dict[str, list[tuple[str, str, dict]]] = {"train": [], "val": [], "test": []}
+    for number, (image, masks) in enumerate(meant.masks.items()):
+        split = ("val", "test")[number % 10 - 8] if number % 10 > 7 else "train"
+        if name == "camus":  # the old release's test patients begin at 1 again
+            split = {"patient0007": "val", "patient0451": "test"}.get(meant.groups[image], "train")
+        for record in masks:
+            file = [f"{each.replace('patient0451', 'patient0001')}.png" for each in (image, record)]
+            rows[split].append((file[0], file[1], {"p1": list(meant.prompts[record]), "p6": "a long description"}))
+    return rows

@@ -1,0 +1,468 @@
+"""The contract that every learner keeps, and its parts against PyTorch's."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from torch import nn
+
+from tunevlseg_jax import network
+from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
+from tunevlseg_jax.learners.base import ContextLearner
+from tunevlseg_jax.learners.textual import TextContextLearner
+from tunevlseg_jax.models.clip import TextConfig, VisionConfig
+from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.models.parameters import flatten
+from tunevlseg_jax.network import Network
+from tunevlseg_jax.prompts import Prompts, Towers, inject, insert
+
+TEXT, VISION, IMAGE, CONTEXT = 8, 12, 10, 4
+CONFIG = CLIPSegConfig(
+    text=TextConfig(width=TEXT, blocks=2, heads=2, hidden=12, vocabulary=32, context_length=16, end_token=31),
+    vision=VisionConfig(width=VISION, blocks=2, heads=2, hidden=16, patch=4, image_size=8),
+    embedding_width=IMAGE,
+    taps=(0, 1),
+    decoder_width=4,
+    decoder_heads=2,
+    decoder_hidden=6,
+)
+ROWS = 2
+BATCH = 2
+
+
+def embed_words(phrase: str) -> jax.Array:
+    """As many embeddings as the phrase has words, none of them a value that a Gaussian start could have."""
+    count = len(phrase.split())
+    return 1.0 + jnp.arange(count * TEXT).reshape(count, TEXT)
+
+
+TOWERS = CONFIG.towers(embed_words)
+LEARNERS = {
+    "CoOp": CoOp(depth=ROWS),
+    "CoCoOp": CoCoOp(depth=ROWS, projector=Projector(hidden=(8,)), normalize_image=True),
+    "VPT": VPT(depth=ROWS),
+    "MaPLe": MaPLe(depth=ROWS, projector=Projector(kind="low_rank", hidden=(3,))),
+    "SharedSeparate": SharedSeparate(depth=ROWS, width=6),
+    "SharedAttention": SharedAttention(depth=ROWS, heads=4, hidden=8),
+}
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+each_learner = pytest.mark.parametrize("name", LEARNERS)
+
+
+@cache
+def fresh(name: str) -> dict:
+    return init(LEARNERS[name])
+
+
+def init(learner: ContextLearner, towers: Towers = TOWERS) -> dict:
+    made = jax.jit(lambda key: learner.init(key, towers))(jax.random.key(0))
+    return jax.tree.map(np.asarray, made)
+
+
+@partial(jax.jit, static_argnums=0)
+def _make_prompts(learner: ContextLearner, params: dict, dropout, key, pooled) -> Prompts:
+    prompts = learner.prompts(params, jnp.int32(ROWS), dropout=dropout, key=key)
+    return learner.condition(params, prompts, pooled)
+
+
+def make_prompts(learner: ContextLearner, params: dict, *, dropout: float = 0.0, key=None) -> Prompts:
+    """What the towers get: the prompts once the images are known."""
+    pooled = np.random.default_rng(1).standard_normal((BATCH, IMAGE), np.float32)
+    return jax.tree.map(np.asarray, _make_prompts(learner, params, np.float32(dropout), key, pooled))
+
+
+# What a learner gives.
+
+
+@each_learner
+def test_prompts_are_those_that_the_class_announces(name):
+    learner = LEARNERS[name]
+    prompts = make_prompts(learner, fresh(name))
+    images = BATCH if learner.per_image else 1
+    for array, given, width in (
+        (prompts.text, learner.text_prompts, TEXT),
+        (prompts.vision, learner.vision_prompts, VISION),
+    ):
+        assert (array is not None) == given
+        if given:
+            assert array.shape == (ROWS, images, CONTEXT, width) and array.dtype == np.float32
+            assert np.isfinite(array).all()
+    assert prompts.depth == ROWS
+    if learner.per_image:
+        assert np.abs(prompts.text[:, 0] - prompts.text[:, 1]).max() > 1e-3
+
+
+@each_learner
+def test_parameters_are_float32(name):
+    assert {array.dtype for array in jax.tree.leaves(fresh(name))} == {np.dtype(np.float32)}
+
+
+@each_learner
+def test_first_rows_do_not_depend_on_how_many_there_are(name):
+    learner = dataclasses.replace(LEARNERS[name], depth=1)
+    deep = dataclasses.replace(TOWERS, text_blocks=5, vision_blocks=5)
+    few, many = (flatten(init(dataclasses.replace(learner, max_depth=rows), deep), "") for rows in (3, 5))
+    assert few.keys() == many.keys()
+    for path, array in few.items():
+        assert array.shape[0] == 3 and many[path].shape[0] == 5, path
+        assert_array_equal(array, many[path][:3], err_msg=path)
+        if "kernel" in path or "context" in path:
+            assert len(np.unique(np.asarray(array)[:, 0, 0])) == 3, f"{path} is the same in several rows"
+
+
+@each_learner
+def test_context_starts_from_words_or_gaussian(name):
+    learner, params = LEARNERS[name], fresh(name)
+    contexts = [array for path, array in params.items() if path.endswith("context")]
+    assert len(contexts) == (2 if name == "SharedAttention" else 1)
+    for context in contexts:
+        assert 0.01 < context[1].std() < 0.03
+        if isinstance(learner, TextContextLearner):
+            assert_array_equal(context[0], embed_words("a photo of a"))
+        else:
+            assert 0.01 < context[0].std() < 0.03
+
+
+def test_gaussian_context():
+    """N(0, 0.02²) in every row, without words the first one too."""
+    learner = CoOp(depth=ROWS, words=None, num_context=400)
+    context = learner.init(jax.random.key(0), TOWERS)["context"]
+    assert_allclose(context.std((1, 2)), np.full(ROWS, 0.02), rtol=0.05)
+    assert_allclose(context.mean((1, 2)), np.zeros(ROWS), atol=0.002)
+
+
+# Depth as a value: one compiled program for every depth.
+
+
+class Step:
+    """A small CLIPSeg under a learner, compiled once: logits, and gradients of a loss, for any depth."""
+
+    def __init__(self, learner: ContextLearner):
+        self.traces = 0
+        net = Network(CONFIG, learner)
+        random = np.random.default_rng(0)
+        images = random.integers(0, 256, (BATCH, 8, 12, 3), np.uint8)
+        table = np.array([[30, 5, 6, 31], [30, 7, 31, 31]], np.int32)
+        self.frozen = {
+            f"model/{path}": random.normal(0, 0.3, shape).astype(np.float32)
+            for path, shape in network.shapes(CONFIG).items()
+        }
+
+        def run(params, frozen, depth):
+            self.traces += 1
+
+            def loss_of(params):
+                logits = net.logits(
+                    frozen | flatten(params, "learner"),
+                    jnp.asarray(images),
+                    jnp.arange(BATCH),
+                    jnp.asarray(table),
+                    depth=depth,
+                    dropout=jnp.float32(0),
+                )
+                return jnp.square(logits).mean(), logits
+
+            gradients, logits = jax.grad(loss_of, has_aux=True)(params)
+            return logits, gradients
+
+        self._run = jax.jit(run)
+
+    def run(self, params: dict, depth: int) -> tuple[np.ndarray, dict]:
+        return jax.tree.map(np.asarray, self._run(params, self.frozen, np.int32(depth)))
+
+
+@cache
+def step(name: str) -> Step:
+    return Step(LEARNERS[name])
+
+
+@each_learner
+def test_another_depth_compiles_nothing(name):
+    logits = [step(name).run(fresh(name), depth)[0] for depth in range(1, ROWS + 1)]
+    assert step(name).traces == 1
+    for shallower, deeper in itertools.pairwise(logits):
+        assert np.abs(shallower - deeper).max() > 1e-6
+
+
+@each_learner
+@pytest.mark.parametrize("depth", range(1, ROWS + 1))
+def test_prompts_beyond_the_depth_do_nothing(name, depth):
+    params = fresh(name)
+    logits, gradients = step(name).run(params, depth)
+    for path, gradient in flatten(gradients, "").items():
+        assert not gradient[depth:].any(), path
+        if "bias" not in path:
+            assert all(row.any() for row in gradient[:depth]), path
+    others = jax.tree.map(lambda array: np.concatenate([array[:depth], -3 * array[depth:]]), params)
+    assert_array_equal(step(name).run(others, depth)[0], logits)
+    assert step(name).traces == 1
+
+
+def test_fewer_rows_are_the_same_as_a_smaller_depth():
+    """What a block beyond the depth does with its prompt tokens is to carry them."""
+    logits, _ = step("MaPLe").run(fresh("MaPLe"), 1)
+    short = Step(dataclasses.replace(LEARNERS["MaPLe"], depth=1))
+    cut = jax.tree.map(lambda array: array[:1], fresh("MaPLe"))
+    assert_allclose(short.run(cut, 1)[0], logits, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("images", [1, BATCH])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_depth_touches_only_the_blocks_below_it(images, depth):
+    random = np.random.default_rng(0)
+    prompts = random.standard_normal((4, images, 3, 5), np.float32)
+    tokens = random.standard_normal((BATCH, 6, 5), np.float32)
+    x = np.asarray(insert(jnp.asarray(tokens), jnp.asarray(prompts), 2))
+    assert_array_equal(np.concatenate([x[:, :2], x[:, 5:]], axis=1), tokens)
+    for block in range(6):
+        before = x
+        if block > 0:
+            x = np.asarray(inject(jnp.asarray(x), jnp.asarray(prompts), jnp.int32(depth), block, 2))
+        given = np.broadcast_to(prompts[block], (BATCH, 3, 5)) if block < depth else before[:, 2:5]
+        assert_array_equal(x[:, 2:5], given)
+        assert_array_equal(x[:, :2], before[:, :2])
+        assert_array_equal(x[:, 5:], before[:, 5:])
+        x = 2 * x + 1  # whatever a block does
+
+
+@each_learner
+def test_learners_that_differ_in_values_share_a_program(name):
+    learner = dataclasses.replace(LEARNERS[name], max_depth=ROWS)
+    assert dataclasses.replace(learner, depth=1).static() == learner.static()
+    assert hash(dataclasses.replace(learner, depth=1).static()) == hash(learner.static())
+    assert dataclasses.replace(learner, depth=2).values()[0] == 2
+    assert dataclasses.replace(learner, max_depth=ROWS + 1).static() != learner.static()
+
+
+# Dropout.
+
+
+@each_learner
+def test_without_a_key_nothing_is_dropped(name):
+    learner = LEARNERS[name]
+    sure, unsure = (make_prompts(learner, fresh(name), dropout=rate) for rate in (0.0, 0.5))
+    jax.tree.map(assert_array_equal, sure, unsure)
+
+
+@each_learner
+def test_dropout_is_shared_attentions_alone(name):
+    learner = LEARNERS[name]
+    plain = make_prompts(learner, fresh(name))
+    one, same, two = (make_prompts(learner, fresh(name), dropout=0.5, key=jax.random.key(seed)) for seed in (1, 1, 2))
+    none = make_prompts(learner, fresh(name), dropout=0.0, key=jax.random.key(1))
+    jax.tree.map(assert_array_equal, one, same)
+    jax.tree.map(assert_array_equal, none, plain)
+    if name == "SharedAttention":
+        assert np.abs(one.text - plain.text).max() > 1e-3 and np.abs(one.text - two.text).max() > 1e-3
+        assert np.abs(one.vision - plain.vision).max() > 1e-3
+        shared = dataclasses.replace(learner, dropout=0.3)
+        assert shared.values()[1] == 0.3 and shared.static() == learner.static()
+    else:
+        jax.tree.map(assert_array_equal, one, plain)
+
+
+def test_dropout_keeps_the_mean():
+    learner, params = LEARNERS["SharedAttention"], fresh("SharedAttention")
+    ones = {**params, "qkv": jax.tree.map(np.zeros_like, params["qkv"])}  # all that is left is the output's bias
+    ones["out"] = {"kernel": params["out"]["kernel"], "bias": np.ones((ROWS, TEXT + VISION), np.float32)}
+    ones["down"] = jax.tree.map(np.zeros_like, params["down"])
+
+    @jax.jit
+    @jax.vmap
+    def draw(key):
+        return learner.prompts(ones, jnp.int32(ROWS), dropout=jnp.float32(0.25), key=key).vision
+
+    draws, start = np.asarray(draw(jax.random.split(jax.random.key(0), 2000))), params["vision_context"][:, None]
+    kept = np.abs(draws - start - 1 / 0.75) < 1e-5
+    dropped = np.abs(draws - start) < 1e-5
+    assert (kept | dropped).all()
+    assert kept.mean() == pytest.approx(0.75, abs=0.01)
+    rows, places = kept[:, :, 0, 0, 0], kept[:, 0, 0, :, 0]
+    for several in (rows, places):
+        assert np.abs(np.corrcoef(several.T) - np.eye(several.shape[1])).max() < 0.1  # each draws for itself
+
+
+# What can't be.
+
+
+@each_learner
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depth": 0}, r"learner\.depth is 0"),
+        ({"depth": 3}, r"learner\.depth is 3, but the (text|vision) tower has 2 blocks"),
+        ({"max_depth": 3}, r"learner\.max_depth is 3, but the (text|vision) tower has 2 blocks"),
+        ({"depth": 2, "max_depth": 1}, r"learner\.depth is 2, more than learner\.max_depth, 1"),
+        ({"num_context": 0}, r"learner\.num_context is 0"),
+    ],
+    ids=str,
+)
+def test_sizes_that_do_not_fit(name, change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(LEARNERS[name], **change).init(jax.random.key(0), TOWERS)
+
+
+@each_learner
+def test_a_tower_that_takes_no_prompts(name):
+    learner = LEARNERS[name]
+    towers = dataclasses.replace(TOWERS, vision_width=None)
+    if learner.vision_prompts:
+        with pytest.raises(ValueError, match=rf"learner is {name}, which prompts the vision tower"):
+            learner.init(jax.random.key(0), towers)
+    else:
+        learner.check(towers)
+
+
+@pytest.mark.parametrize(
+    ("learner", "message"),
+    [
+        (CoOp(depth=1, words="a photo"), r"learner\.words 'a photo' is 2 tokens, but learner\.num_context is 4"),
+        (MaPLe(depth=1, num_context=5), r"learner\.words 'a photo of a' is 4 tokens, but learner\.num_context is 5"),
+        (SharedAttention(depth=1, heads=3), r"learner\.heads is 3, which doesn't divide 20"),
+        (MaPLe(depth=1, projector=Projector(kind="low_rank", hidden=(3, 4))), r"projector\.hidden is \(3, 4\)"),
+        (CoCoOp(depth=1, projector=Projector(kind="mlp", hidden=())), r"projector\.hidden is \(\)"),
+    ],
+    ids=str,
+)
+def test_hyperparameters_that_do_not_fit(learner, message):
+    with pytest.raises(ValueError, match=message):
+        learner.init(jax.random.key(0), TOWERS)
+
+
+# Parts against PyTorch's.
+
+PROJECTORS = [
+    (Projector(kind="linear", norm=False), True, lambda: [nn.Linear(5, 7)]),
+    (Projector(kind="linear"), True, lambda: [nn.Linear(5, 7), nn.LayerNorm(7)]),
+    (Projector(kind="mlp", hidden=(6,), norm=False), True, lambda: [nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 7)]),
+    (
+        Projector(kind="mlp", hidden=(6, 4)),
+        True,
+        lambda: [
+            nn.Linear(5, 6),
+            nn.ReLU(),
+            nn.Linear(6, 4),
+            nn.ReLU(),
+            nn.Linear(4, 7, bias=False),
+            nn.LayerNorm(7),
+        ],
+    ),
+    (
+        Projector(kind="low_rank", hidden=(3,)),
+        True,
+        lambda: [nn.Linear(5, 3, bias=False), nn.Linear(3, 7, bias=False), nn.LayerNorm(7)],
+    ),
+    (Projector(kind="low_rank", hidden=(3,), norm=False), True, lambda: [nn.Linear(5, 3, bias=False), nn.Linear(3, 7)]),
+    # CoCoOp's: nothing at the end has a bias.
+    (
+        Projector(kind="mlp", hidden=(6,)),
+        False,
+        lambda: [nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 7, bias=False), nn.LayerNorm(7, bias=False)],
+    ),
+    (
+        Projector(kind="low_rank", hidden=(3,), norm=False),
+        False,
+        lambda: [nn.Linear(5, 3, bias=False), nn.Linear(3, 7, bias=False)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("projector", "bias", "layers"), PROJECTORS, ids=[str(case[0]) for case in PROJECTORS])
+@pytest.mark.parametrize("shared", [False, True])
+def test_projectors_are_torch_sequentials(projector, bias, layers, shared):
+    projector = dataclasses.replace(projector, shared=shared)
+    theirs = [torch_module(nn.Sequential(*layers()), seed) for seed in range(1 if shared else ROWS)]
+    params = stack([sequential_params(module) for module in theirs])
+    made = projector.init(jax.random.key(0), ROWS, 5, 7, bias=bias)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, made)
+
+    x = np.random.default_rng(0).standard_normal((ROWS, CONTEXT, 5), np.float32)
+    expected = [theirs[0 if shared else row](torch.tensor(x[row])).detach().numpy() for row in range(ROWS)]
+    assert_allclose(jax.jit(projector)(params, x), np.stack(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_projectors_start_as_the_published_ones():
+    """Kaiming-normal before a ReLU, PyTorch's default elsewhere."""
+    params = Projector(kind="mlp", hidden=(300,)).init(jax.random.key(0), 1, 200, 250)
+    assert params["layer0"]["kernel"].std() == pytest.approx((2 / 200) ** 0.5, rel=0.02)
+    last = np.abs(params["layer1"]["kernel"])
+    assert last.max() <= 300**-0.5 and last.mean() == pytest.approx(300**-0.5 / 2, rel=0.02)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("attends_across_tokens", [False, True])
+def test_shared_attention_is_torch_encoder_layers(norm_first, attends_across_tokens):
+    learner = dataclasses.replace(
+        LEARNERS["SharedAttention"], norm_first=norm_first, attends_across_tokens=attends_across_tokens
+    )
+    width = TEXT + VISION
+    layers = [
+        torch_module(
+            nn.TransformerEncoderLayer(
+                width, learner.heads, learner.hidden, dropout=0.0, norm_first=norm_first, batch_first=True
+            ),
+            seed,
+        )
+        for seed in range(ROWS)
+    ]
+    context = np.random.default_rng(0).standard_normal((ROWS, CONTEXT, width), np.float32)
+    params = stack([encoder_params(layer) for layer in layers])
+    params |= {"text_context": context[..., :TEXT], "vision_context": context[..., TEXT:]}
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, fresh("SharedAttention"))
+
+    # The published code gives the layer a batch of tokens, each a sequence of its own.
+    rows = torch.tensor(context)[:, None] if attends_across_tokens else torch.tensor(context)[:, :, None]
+    expected = np.stack([layer(row).detach().numpy() for layer, row in zip(layers, rows, strict=True)])
+    expected = expected.reshape(ROWS, CONTEXT, width)
+    prompts = make_prompts(learner, params)
+    assert_allclose(prompts.text[:, 0], expected[..., :TEXT], rtol=1e-4, atol=1e-5)
+    assert_allclose(prompts.vision[:, 0], expected[..., TEXT:], rtol=1e-4, atol=1e-5)
+
+
+def torch_module(module: nn.Module, seed: int) -> nn.Module:
+    """With every parameter random, norms and biases too."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(0, 0.5, generator=generator)
+    return module
+
+
+def stack(rows: list[dict]) -> dict:
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *rows)
+
+
+def linear_params(layer: nn.Linear) -> dict:
+    params = {"kernel": layer.weight.detach().numpy().T}
+    return params if layer.bias is None else params | {"bias": layer.bias.detach().numpy()}
+
+
+def norm_params(layer: nn.LayerNorm) -> dict:
+    params = {"scale": layer.weight.detach().numpy()}
+    return params if layer.bias is None else params | {"bias": layer.bias.detach().numpy()}
+
+
+def sequential_params(module: nn.Sequential) -> dict:
+    linears = [layer for layer in module if isinstance(layer, nn.Linear)]
+    params = {f"layer{number}": linear_params(layer) for number, layer in enumerate(linears)}
+    return params | {"norm": norm_params(module[-1])} if isinstance(module[-1], nn.LayerNorm) else params
+
+
+def encoder_params(layer: nn.TransformerEncoderLayer) -> dict:
+    attention = layer.self_attn
+    return {
+        "qkv": {"kernel": attention.in_proj_weight.detach().numpy().T, "bias": attention.in_proj_bias.detach().numpy()},
+        "out": linear_params(attention.out_proj),
+        "up": linear_params(layer.linear1),
+        "down": linear_params(layer.linear2),
+        "norm1": norm_params(layer.norm1),
+        "norm2": norm_params(layer.norm2),
+    }

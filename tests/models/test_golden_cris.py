@@ -1,0 +1,214 @@
+"""Parity of CRIS with the published PyTorch nets: features, words, logits, loss and every gradient.
+
+`golden_cris/` holds as many cases as fit, and the encoder's outputs in place of its weights; the variable
+TUNEVLSEG_GOLDEN may name a folder with all of them, whose checkpoint then goes through the converter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import lzma
+import os
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from safetensors.numpy import load, load_file
+
+from conversion import cris, torch_files
+from conversion.cris_tensors import cris_rules
+from conversion.published.tensors import from_published, to_published
+from tunevlseg_jax import network
+from tunevlseg_jax.learners import CoCoOp, CoOp, Projector
+from tunevlseg_jax.models.clip import TextConfig
+from tunevlseg_jax.models.cris import CRISConfig
+from tunevlseg_jax.models.resnet import ModifiedResNet, ResNetConfig
+from tunevlseg_jax.network import Network
+from tunevlseg_jax.pretrained import rules
+from tunevlseg_jax.prompts import Learner, Prompts
+from tunevlseg_jax.training import losses
+
+EMBEDDED = Path(__file__).parents[1] / "golden_cris"
+GOLDEN = Path(os.environ.get("TUNEVLSEG_GOLDEN", ""))
+WHOLE = (GOLDEN / "cris" / "cris_best.pth").is_file()
+ROWS = [
+    row
+    for row in json.loads(((GOLDEN if WHOLE else EMBEDDED) / "index.json").read_text())
+    if row["model"] == "cris" and (not WHOLE or (GOLDEN / row["file"]).is_file())
+]
+TOLERANCE = 1e-5
+SIZES = CRISConfig(
+    text=TextConfig(width=64, blocks=4, heads=1, hidden=256, vocabulary=512, context_length=24),
+    vision=ResNetConfig(layers=(1, 2, 1, 1), width=8, embedding_width=64, image_size=64),
+    neck_widths=(32, 64, 128),
+    decoder_layers=2,
+    decoder_heads=4,
+    decoder_hidden=96,
+    image_size=64,
+)
+ENCODER = "backbone.visual."
+
+
+@pytest.fixture(autouse=True)
+def encoder(monkeypatch):
+    """Where the encoder's weights didn't fit, its outputs stand in for it."""
+    if not WHOLE:
+        c3, c4, c5 = golden_features()
+        monkeypatch.setattr(ModifiedResNet, "__call__", lambda self, images: (c3, c4, c5))
+
+
+def test_cases_were_found():
+    assert len(ROWS) >= (18 if WHOLE else 4)
+    assert {(row["learner"], row["semantics"]) for row in ROWS} >= {
+        (learner, semantics) for learner in ("coop", "cocoop") for semantics in ("paper", "published")
+    }
+
+
+def test_sizes_and_every_tensor_both_ways():
+    theirs = checkpoint()
+    config, weights = cris.convert(theirs, decoder_heads=4, image_size=64)
+    assert config == SIZES
+    back = rules.part(cris_rules(config), weights)
+    assert back.keys() == theirs.keys()
+    for name in theirs:
+        assert_array_equal(back[name], theirs[name], strict=True)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_stages(folded):
+    if folded and not WHOLE:
+        pytest.skip("the encoder's weights are not in golden_cris; set TUNEVLSEG_GOLDEN")
+    config, frozen = golden_model(folded)
+    inputs = read("inputs")
+    model = network.fill(config.build, {path.removeprefix("model/"): array for path, array in frozen.items()})
+    seen = model.vision(_images(inputs), Prompts())
+    for features, golden in zip(model.vision_tower(_images(inputs)), golden_features(), strict=True):
+        assert _difference(features, golden) <= TOLERANCE
+    words = model.text(jnp.asarray(inputs["input_ids"], jnp.int32), Prompts())
+    assert_array_equal(words.valid, inputs["attention_mask"].astype(bool))
+    assert _difference(words.states, inputs["expected.words"]) <= TOLERANCE
+    assert _difference(words.sentence, inputs["expected.sentence"]) <= TOLERANCE
+    logits = model.decode(seen, words).logits
+    assert _difference(logits, inputs["expected.zero_shot_logits"][:, 0]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["file"].removesuffix(".safetensors"))
+def test_parity(row):
+    tensors = read(Path(row["file"]).stem)
+    params, expected = group(tensors, "param"), group(tensors, "grad")
+    config, frozen = golden_model(folded=True)  # as training with a frozen encoder has it
+    net = Network(
+        config,
+        learner_of(row),
+        "blend" if row["upsampler"] else "none",
+        prompt_offset=1 if row["semantics"] == "published" else 0,
+    )
+    trained = from_published(params, net)
+    back = to_published(trained, net)
+    assert back.keys() == params.keys()
+    for name in params:
+        assert_array_equal(back[name], params[name], strict=True)
+
+    loss, logits, gradients = _loss_and_gradients(net, trained, frozen)
+    assert _difference(logits, tensors["expected.logits"][:, 0]) <= TOLERANCE
+    assert _difference(loss, tensors["expected.loss"][0]) <= TOLERANCE
+    gradients = to_published(gradients, net)
+    assert gradients.keys() == expected.keys()
+    for name in expected:
+        assert _difference(gradients[name], expected[name]) <= TOLERANCE, name
+
+
+def test_offset_matters():
+    """The published injection is another function than the paper's, so that parity with either proves something."""
+    row = next(row for row in ROWS if row["learner"] == "coop")
+    config, frozen = golden_model(folded=True)
+    net = Network(config, CoOp(depth=row["depth"]))
+    trained = from_published(group(read(Path(row["file"]).stem), "param"), net)
+    logits = [
+        _loss_and_gradients(dataclasses.replace(net, prompt_offset=offset), trained, frozen)[1] for offset in (0, 1)
+    ]
+    assert _difference(logits[1], logits[0]) > 1e-3
+
+
+@cache
+def checkpoint() -> dict[str, np.ndarray]:
+    """The checkpoint's tensors; zeros for those that golden_cris leaves out."""
+    if WHOLE:
+        return torch_files.state_dict(GOLDEN / "cris" / "cris_best.pth")
+    zeros = {path: np.zeros(shape, np.float32) for path, shape in network.shapes(SIZES).items()}
+    left_out = {name: x for name, x in rules.part(cris_rules(SIZES), zeros).items() if name.startswith(ENCODER)}
+    return read("weights") | left_out
+
+
+@cache
+def golden_model(folded: bool) -> tuple[CRISConfig, dict[str, jax.Array]]:
+    config, weights = cris.convert(checkpoint(), decoder_heads=4, image_size=64)
+    config = dataclasses.replace(config, mean=(0.0,) * 3, std=(1 / 255,) * 3)  # the images are already normalised
+    if folded:
+        config, weights = config.for_frozen_encoder(weights)
+    return config, {f"model/{path}": jnp.asarray(weight) for path, weight in weights.items()}
+
+
+@cache
+def read(name: str) -> dict[str, np.ndarray]:
+    """The tensors of a golden file."""
+    if WHOLE:
+        return load_file(GOLDEN / "cris" / f"{name}.safetensors")
+    packed = load(lzma.decompress((EMBEDDED / f"{name}.safetensors.xz").read_bytes()))
+    return {name: _unpacked(x) if x.dtype == np.uint8 and name != "target" else x for name, x in packed.items()}
+
+
+def _unpacked(planes: np.ndarray) -> np.ndarray:
+    """(4, ...) uint8, the bytes of a float32 tensor, as that tensor."""
+    return np.asarray(np.ascontiguousarray(np.moveaxis(planes, 0, -1)).view(np.float32)[..., 0])
+
+
+def golden_features() -> list[jax.Array]:
+    inputs = read("inputs")
+    return [jnp.asarray(inputs[f"expected.c{level}"].transpose(0, 2, 3, 1)) for level in (3, 4, 5)]
+
+
+def _images(inputs: dict[str, np.ndarray]) -> jax.Array:
+    """(3, 64, 64, 3), normalised; zeros where the encoder is stood in for."""
+    return jnp.asarray(inputs["image"].transpose(0, 2, 3, 1)) if WHOLE else jnp.zeros((3, 64, 64, 3))
+
+
+def learner_of(row: dict) -> Learner:
+    """The learner that a row of the index describes."""
+    common = {"depth": row["depth"], "num_context": row["num_context"]}
+    if row["learner"] == "coop":
+        return CoOp(**common)
+    projector = Projector(kind=row["projector"], hidden=(row["intermediate_dim"],), norm=row["projector_norm"])
+    return CoCoOp(**common, projector=projector, normalize_image=row["normalize_image_features"])
+
+
+def _loss_and_gradients(net: Network, trained, frozen) -> tuple[float, np.ndarray, dict[str, np.ndarray]]:
+    """The mean loss, the logits and the gradient of every trained tensor, as a training step has them."""
+    inputs = read("inputs")
+    images, targets = _images(inputs), jnp.asarray(inputs["target"][:, 0], jnp.float32)
+    table, phrase = jnp.asarray(inputs["input_ids"], jnp.int32), jnp.arange(len(inputs["input_ids"]))
+
+    def loss_of(trained):
+        params = frozen | trained
+        depth = jnp.int32(net.learner.values()[0])
+        logits = net.logits(params, images, phrase, table, depth=depth, dropout=jnp.float32(0))
+        return losses.dice_ce(logits, targets).mean(), logits
+
+    # Not compiled: the cases share most operations, and compiling each case anew takes five times as long.
+    trained = {path: jnp.asarray(tensor) for path, tensor in trained.items()}
+    (loss, logits), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    return float(loss), np.asarray(logits), {path: np.asarray(gradient) for path, gradient in gradients.items()}
+
+
+def group(tensors: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(f"{kind}."): t for name, t in tensors.items() if name.startswith(f"{kind}.")}
+
+
+def _difference(ours, theirs) -> float:
+    """The largest difference, on the scale of the largest value."""
+    return np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()

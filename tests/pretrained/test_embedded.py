@@ -1,0 +1,86 @@
+"""The embedded models do what the README says, and every configuration in the repository can be used."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tunevlseg_jax import config as configuration
+from tunevlseg_jax.config import Config, Data, Model, Scenes
+from tunevlseg_jax.data import scenes
+from tunevlseg_jax.data.records import resized
+from tunevlseg_jax.pretrained.load import EMBEDDED
+from tunevlseg_jax.studies import grid
+from tunevlseg_jax.training import experiment, loop, metrics, step
+
+ROOT = Path(__file__).parents[2]
+RECORDS = 100
+PARAMETERS = {"clipseg-tiny": 1_500_000, "cris-tiny": 2_000_000}
+"""At most, of each embedded model."""
+DICE = {"clipseg-tiny": 0.70, "cris-tiny": 0.82}
+"""At least, on photographs."""
+
+
+@pytest.fixture(scope="module", params=sorted(PARAMETERS))
+def made(request) -> experiment.Experiment:
+    """An embedded model as it is; an upsampler, since something must be trainable."""
+    model = Model(checkpoint=request.param)
+    return experiment.build(Config(model=model, upsampling="blend", data=Data(scenes=Scenes(test=RECORDS))))
+
+
+def zero_shot_dice(made: experiment.Experiment, domain: str) -> float:
+    network, params = made.zero_shot()
+    split = made.split("test", dataclasses.replace(made.config.data, name=f"scenes/{domain}"))
+    sums = loop.evaluate(network, {}, params, split, made.hyper(), 50)
+    return metrics.means(sums)["dice"][0]
+
+
+def test_each_is_tested():
+    assert {path.name for path in EMBEDDED.iterdir()} == PARAMETERS.keys()
+
+
+def test_it_is_small(made):
+    name = made.config.model.checkpoint
+    assert sum(array.size for array in made.pretrained.weights.values()) <= PARAMETERS[name]
+    assert sum(path.stat().st_size for path in (EMBEDDED / name).iterdir()) <= 4_000_000
+
+
+def test_photographs_are_its_domain_and_the_others_are_not(made):
+    dice = {domain: zero_shot_dice(made, domain) for domain in scenes.DOMAINS}
+    assert dice["photo"] >= DICE[made.config.model.checkpoint]
+    assert all(dice["photo"] - dice[domain] >= 0.20 for domain in scenes.DOMAINS if domain != "photo")
+
+
+def test_it_reads_the_prompt(made):
+    """The digit that is asked for is marked, and the others of the same scene are not: no blind model passes."""
+    records = resized(scenes.load("photo", "test", 50, prompts_per_image=len(scenes.CLASSES)), made.image_size)
+    network, params = made.zero_shot()
+    hyper = jax.tree.map(lambda values: values[0], made.hyper())
+    phrases = np.zeros(len(records.images), np.int32)
+    found = np.stack(
+        [
+            jax.nn.sigmoid(
+                step.logits_step(params, records.images, phrases, made.table([name]), hyper, network=network)
+            )
+            for name in scenes.CLASSES
+        ],
+        axis=1,
+    )
+    true = np.zeros(found.shape, bool)
+    true[records.image, records.prompt] = records.masks
+    others = true.any(axis=1, keepdims=True) & ~true
+    assert found[true].mean() > 0.6
+    assert found[others].mean() < 0.2
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.py")), ids=lambda path: path.stem)
+def test_configurations(path):
+    if path.stem.startswith("study_"):
+        grid.load(str(path))
+    else:
+        configuration.check(configuration.load(str(path)))
+    assert path.name in path.read_text(encoding="utf-8").split('"""')[1], "its docstring gives the command"

@@ -1,0 +1,227 @@
+"""Tests of the report's page: what users named is inert, and in a real browser it works without any network."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import handmade
+import numpy as np
+import pytest
+import small
+
+from tunevlseg_jax import train
+from tunevlseg_jax.config import Config, Data, Model, Optim, Train
+from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate, ZeroShot
+from tunevlseg_jax.reporting import cells, command_line, gallery, page, runs, tables
+from tunevlseg_jax.reporting.figures.curves import curves
+from tunevlseg_jax.reporting.pictures import Picture
+from tunevlseg_jax.reporting.runs import Skipped
+
+NASTY = "</script><script>console.error('run')</script>"
+PROGRAMS = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
+)
+needs_browser = pytest.mark.skipif(None in PROGRAMS.values(), reason=f"needs a browser and its driver: {PROGRAMS}")
+
+
+def picture(number: int, dice: float) -> Picture:
+    truth = np.zeros((48, 48), bool)
+    truth[:, :24] = True
+    found = {
+        ("clipseg-tiny", "zero-shot"): np.zeros((48, 48), bool),
+        ("clipseg-tiny", "CoOp"): np.roll(truth, number, axis=1),
+    }
+    image = np.full((48, 48, 3), 40 * number, np.uint8)
+    scores = {("clipseg-tiny", "zero-shot"): 0.0, ("clipseg-tiny", "CoOp"): dice}
+    return Picture(f"r{number}", "best", "seven" if number else NASTY, image, truth, found, scores)
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory) -> page.Content:
+    folder = tmp_path_factory.mktemp("runs")
+    for name, learner, data, dice in (
+        ("a", CoOp(depth=1), "photos", 0.6),
+        ("b", VPT(depth=1), "photos", 0.8),
+        ("c", MaPLe(depth=2), "photos", 0.7),
+        ("d", CoOp(depth=1), NASTY, 0.5),
+    ):
+        asked = handmade.config(learner=learner, data=Data(name=data))
+        handmade.run(folder / name, asked, (dice / 2, dice), test=dice - 0.1)
+    made, _ = runs.gather(folder)
+    found = cells.choose(made)
+    drawn = curves({key: cell.runs[0] for key, cell in found.by_key.items()})
+    assert drawn is not None
+    grids, untabled = tables.tables(found)
+    return page.Content(
+        title="A report",
+        summary="Of four runs.",
+        footer="Made by a test.",
+        tables=grids,
+        untabled=untabled,
+        figures=[drawn],
+        undrawn=["Nothing else."],
+        samples={"photos": [picture(number, number / 4) for number in range(4)], NASTY: [picture(1, 0.5)]},
+        runs=gallery.keys(made, found),
+        skipped=[Skipped(folder / "x", f"{NASTY} is cut off")],
+    )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(learner=VPT(depth=3, max_depth=5), optim=Optim(learning_rate=3.3e-5), workdir="a b"),
+        Config(learner=CoCoOp(words=None, projector=Projector(kind="low_rank", hidden=(64,)))),
+        Config(learner=SharedAttention(norm_first=False), train=Train(augment=False, order_seed=3), upsampling="add"),
+        Config(
+            learner=SharedSeparate(), data=Data(name="-<b>'x $y\"", full_stop=False), model=Model(image_size=(64, 32))
+        ),
+        Config(learner=MaPLe(), model=Model(checkpoint="cris-tiny", prompt_offset=1)),
+        Config(train=Train(tune="decoder", epochs=3)),
+    ],
+)
+def test_a_command_makes_its_configuration_again(config, monkeypatch):
+    line = command_line.command(config)
+    assert line is not None
+    words = shlex.split(line)
+    assert words[:3] == ["python", "-m", "tunevlseg_jax.train"] and (command_line.CONFIGS.parent / words[4]).is_file()
+    monkeypatch.chdir(command_line.CONFIGS.parent)
+    trained = []
+    monkeypatch.setattr(train, "train", lambda config, console: trained.append(config))
+    small.run(monkeypatch, train.main, *words[3:])
+    (made,) = trained
+    assert made.workdir == f"{config.workdir}-again"
+    assert dataclasses.replace(made, workdir=config.workdir) == config
+
+
+def test_a_configuration_that_cant_be_loaded_is_none_to_begin_from(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("config = Config(lerner=1)")
+    monkeypatch.setattr(command_line, "CONFIGS", tmp_path)
+    command_line._bases.cache_clear()
+    try:
+        assert command_line.command(Config()) is None
+    finally:
+        command_line._bases.cache_clear()
+
+
+def test_no_command_trains_the_model_as_it_is():
+    assert command_line.command(Config(learner=ZeroShot())) is None
+
+
+def test_what_users_named_is_text_and_nothing_else(content):
+    html = page.render(content)
+    assert "<script>console" not in html and html.count("<script") == html.count("</script>") == 2
+    assert "&lt;/script&gt;&lt;script&gt;console.error(&#39;run&#39;)" in html
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert json.loads(data)["sets"][NASTY][0]["id"] == "r1"
+    assert not re.search(r'(?:src|href)="(?!data:|#)', html), "nothing is fetched from anywhere"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator:
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = PROGRAMS["chromium"]
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(PROGRAMS["chromedriver"]))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def opened(browser, content, tmp_path_factory):
+    """The page in the browser, on a wide screen; its tests go on from one another's state."""
+    path: Path = tmp_path_factory.mktemp("page") / "report.html"
+    page.write(path, content)
+    browser.set_window_size(1280, 900)
+    browser.get(path.as_uri())
+    return browser
+
+
+def texts(browser, selector: str) -> list[str]:
+    return browser.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map((element) => element.textContent)", selector
+    )
+
+
+def click(browser, selector: str) -> None:
+    browser.find_element("css selector", selector).click()
+
+
+@needs_browser
+def test_tables_are_sorted_by_their_headers(opened):
+    column = "#run-table th:nth-child(5)"
+    cells = "#run-table tbody td:nth-child(5)"
+    click(opened, f"{column} button")
+    assert texts(opened, cells) == ["0.8000", "0.7000", "0.6000", "0.5000"]
+    assert opened.find_element("css selector", column).get_attribute("aria-sort") == "descending"
+    opened.switch_to.active_element.send_keys(" ")
+    assert texts(opened, cells) == ["0.5000", "0.6000", "0.7000", "0.8000"], "by the keyboard as well"
+    assert texts(opened, "#run-table th[aria-sort=ascending]") == ["val Dice"]
+    first = "#tables > .scroll:first-of-type"
+    labels = texts(opened, f"{first} tbody th:nth-child(2)")
+    click(opened, f"{first} thead tr:last-child th:nth-child(2) button")
+    assert texts(opened, f"{first} tbody th:nth-child(2)") == sorted(labels)
+
+
+@needs_browser
+def test_masks_are_toggled_and_records_sorted(opened):
+    assert texts(opened, "#cards strong") == ["Dice 0.000"] * 4, "the first combination is the model as it is"
+    opened.execute_script(
+        "const { who } = browser.elements; who.value = 'CoOp, clipseg-tiny';"
+        "who.dispatchEvent(new Event('change', { bubbles: true }))"
+    )
+    assert texts(opened, "#cards strong") == ["Dice 0.750", "Dice 0.500", "Dice 0.250", "Dice 0.000"]
+
+    def shown() -> list[bool]:
+        layers = [opened.find_element("css selector", f"#cards .{name}") for name in ("truth", "found")]
+        return [layer.is_displayed() for layer in layers]
+
+    assert shown() == [True, True]
+    click(opened, "#browser [name=truth]")
+    assert shown() == [False, True]
+    click(opened, "#browser [name=found]")
+    assert shown() == [False, False]
+    sizes = opened.execute_script(
+        "return [...document.querySelectorAll('#cards img')].map((image) => image.naturalWidth)"
+    )
+    assert set(sizes) == {48}, "every picture is one that the browser can draw"
+
+
+@needs_browser
+def test_a_run_tells_its_command(opened):
+    click(opened, "#run-table button.how")
+    assert texts(opened, "#how-command pre")[0].startswith("python -m tunevlseg_jax.train --config configs/")
+    assert "data.name" in texts(opened, "#how tbody th")
+    assert texts(opened, "#how-folder")[0].endswith("/d"), "the first row, as the table is sorted"
+    click(opened, "#how form button")
+    assert not opened.find_element("css selector", "#how").is_displayed()
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_is_never_wider_than_the_screen(width, opened):
+    metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@needs_browser
+def test_there_were_no_errors_and_nothing_was_fetched(opened):
+    """Last: over all that the tests before it did."""
+    assert opened.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
+    sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    own = [params["request"]["url"] for params in sent if params["documentURL"] == opened.current_url]
+    assert opened.current_url in own
+    assert {url.split(":")[0] for url in own if url != opened.current_url} == {"data"}

@@ -1,0 +1,307 @@
+"""Tests of what counts as a run: whole folders do, and nothing that is cut, mixed up or another program's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+
+import handmade
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tunevlseg_jax.config import Data, Train
+from tunevlseg_jax.learners import ZeroShot
+from tunevlseg_jax.reporting import evaluations, runs
+from tunevlseg_jax.runtime.errors import UserError
+
+FILES = ("config.json", "metrics.jsonl", "results.json", "prompts.safetensors", "card.json")
+EVALUATION = ("scenes_photo_test_model.json", "scenes_photo_test_model.csv")
+ROWS = [handmade.sample(f"a/{row}", 3 * row, 40, 30) for row in range(5)] + [handmade.sample("empty", 0, 0, 0)]
+
+
+@pytest.fixture
+def whole(tmp_path) -> Path:
+    """A folder with one run, tested and evaluated."""
+    return made(tmp_path / "whole")
+
+
+def made(root: Path) -> Path:
+    mean = sum(row.dice for row in ROWS) / len(ROWS)
+    run = handmade.run(root / "run", handmade.config(), test=mean)
+    handmade.evaluation(run, "scenes/photo", ROWS)
+    return root
+
+
+def edit(path: Path, change) -> None:
+    """Changes a JSON file; `change` changes the value, or is another one."""
+    value = json.loads(path.read_text("utf-8"))
+    if callable(change):
+        change(value)
+    path.write_text(json.dumps(value if callable(change) else change), "utf-8")
+
+
+def reason(root: Path) -> str:
+    """Why nothing in this folder counts."""
+    found, skipped = runs.gather(root)
+    assert not found and len(skipped) == 1
+    assert "\n" not in skipped[0].reason
+    return skipped[0].reason
+
+
+def test_a_whole_run(whole):
+    (run,), skipped = runs.gather(whole)
+    assert skipped == [] and run.folder == whole / "run" and (run.role, run.study) == ("run", None)
+    assert run.config == dataclasses.replace(handmade.config(), workdir=str(run.folder))
+    assert run.validation == run.scores["val"]["dice"] == 0.5 and [line["epoch"] for line in run.curve] == [1, 2]
+    (evaluation,) = run.evaluations
+    assert run.own_test is evaluation and evaluation.scores["dice"] == run.scores["test"]["dice"]
+    assert (evaluation.data, evaluation.split, evaluation.resolution) == ("scenes/photo", "test", "model")
+    assert evaluations.read_samples(evaluation.samples)[-1] == ROWS[-1] and evaluation.records == len(ROWS)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(FILES), share=st.floats(0, 1))
+def test_a_run_with_a_file_cut_anywhere_is_skipped(whole, name, share):
+    path = whole / "run" / name
+    content = path.read_bytes()
+    kept = content[: min(int(share * len(content)), len(content) - 2)]  # without its last newline a file is whole
+    try:
+        path.write_bytes(kept)
+        assert reason(whole)
+    finally:
+        path.write_bytes(content)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(EVALUATION), share=st.floats(0, 1))
+def test_an_evaluation_with_a_file_cut_anywhere_is_skipped_and_the_run_is_not(whole, name, share):
+    path = whole / "run" / "evaluations" / name
+    content = path.read_bytes()
+    kept = content[: min(int(share * len(content)), len(content) - (2 if name.endswith("json") else 1))]
+    try:
+        path.write_bytes(kept)
+        (run,), (skipped,) = runs.gather(whole)
+        assert run.evaluations == () and run.own_test is None
+        assert skipped.path == whole / "run" / "evaluations" / EVALUATION[0] and skipped.reason
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_run_with_a_file_missing_is_skipped(whole, name):
+    (whole / "run" / name).unlink()
+    assert re.search(f"there is no {name}", reason(whole))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_another_run_is_noticed(whole, tmp_path, name):
+    """Another configuration, other scores, another curve; tensors alone tell nothing of where they are from."""
+    other = handmade.run(tmp_path / "other", handmade.config(train=Train(epochs=3)), (0.1, 0.3, 0.2), 0.4)
+    shutil.copy(other / name, whole / "run" / name)
+    if name == "prompts.safetensors":
+        assert len(runs.gather(whole)[0]) == 1
+    else:
+        assert reason(whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("config.json", [1], "holds no JSON object"),
+        ("config.json", {"model_type": "clipseg"}, "config.json is no run's"),
+        ("config.json", lambda value: value["optim"].pop("learning_rate"), "Optim lacks learning_rate"),
+        ("config.json", lambda value: value.update(colour="red"), "has no field 'colour'"),
+        ("config.json", lambda value: value["learner"].update({"class": []}), "of class"),
+        ("config.json", lambda value: value["optim"].update(learning_rate=-1.0), "learning_rate can't be -1"),
+        ("config.json", lambda value: value["learner"].update(depth=1), "different configurations"),
+        ("card.json", {"name": "another program's"}, "is no run's"),
+        ("card.json", lambda value: value.update(model_sha256=""), "lacks the hash of the base model"),
+        ("card.json", lambda value: value.pop("model_sha256"), "lacks the hash of the base model"),
+        ("card.json", lambda value: value["data"].pop("train"), "lacks the fingerprint"),
+        ("card.json", lambda value: value["data"].pop("test"), "lacks the fingerprint"),
+        ("card.json", lambda value: value["data"].update(val="unknown"), "lacks the fingerprint"),
+        ("card.json", lambda value: value["data"].update(name="scenes/xray"), "lacks the fingerprint"),
+        ("card.json", lambda value: value["protocol"].update(image_size="64"), "lacks the image size"),
+        ("card.json", lambda value: value["scores"].pop("tuned"), "lacks validation scores"),
+        ("card.json", lambda value: value["scores"]["tuned"].pop("val"), "lacks validation scores"),
+        ("card.json", lambda value: value["scores"]["tuned"]["val"].update(dice=float("nan")), "val dice .* is nan"),
+        ("card.json", lambda value: value["scores"]["tuned"]["test"].update(iou=1.5), "test iou .* is 1.5"),
+        ("card.json", lambda value: value["scores"]["tuned"]["test"].update(loss=float("inf")), "test loss .* is inf"),
+        ("card.json", lambda value: value["scores"]["tuned"]["test"].pop("dice"), "test dice .* is None"),
+        ("card.json", lambda value: value["scores"]["tuned"]["test"].update(dice=0.9), "tell different scores"),
+        ("card.json", lambda value: value.update(best_epoch=1), "best in epoch 2, not 1"),
+        ("results.json", lambda value: value["tuned"]["test"].update(dice=0.9), "tell different scores"),
+    ],
+)
+def test_what_a_run_must_tell(whole, name, change, says):
+    edit(whole / "run" / name, change)
+    assert re.search(says, reason(whole))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda lines: lines[:1], "cut off: it ends with epoch 1"),
+        (lambda lines: [], "cut off: it ends with epoch 0"),
+        (lambda lines: lines[1:], "line 1 .* none of its epoch 1"),
+        (lambda lines: [*lines, lines[1]], "line 3 .* none of its epoch 3"),
+        (lambda lines: [lines[0], "[1]"], "broken or cut off"),
+        (lambda lines: [lines[0], re.sub(r'"loss": [\d.]+', '"loss": NaN', lines[1])], "wasn't finite in epoch 2"),
+    ],
+)
+def test_a_curve_must_end_where_the_run_had_to(whole, change, says):
+    path = whole / "run" / "metrics.jsonl"
+    path.write_text("".join(f"{line}\n" for line in change(path.read_text("utf-8").splitlines())), "utf-8")
+    assert re.search(says, reason(whole))
+
+
+def test_a_run_that_stopped_early_is_whole(tmp_path):
+    config = handmade.config(train=Train(epochs=9, patience=2))
+    handmade.run(tmp_path / "early", config, (0.5, 0.4, 0.3))
+    handmade.run(tmp_path / "cut", config, (0.5, 0.6, 0.3))
+    (run,), (skipped,) = runs.gather(tmp_path)
+    assert run.folder.name == "early" and run.validation == 0.5
+    assert skipped.path.name == "cut" and "the run had to go on" in skipped.reason
+
+
+def test_a_zero_shot_run_learnt_nothing(tmp_path):
+    config = handmade.config(learner=ZeroShot(), upsampling="none")
+    folder = handmade.run(tmp_path / "run", config, (0.4,), 0.3)
+    (run,), skipped = runs.gather(tmp_path)
+    assert run.zero_shot and run.curve == [] and run.validation == 0.4 and not skipped
+    (folder / "metrics.jsonl").unlink()
+    assert len(runs.gather(tmp_path)[0]) == 1
+    handmade.run(folder, config, (0.4,), 0.3, learnt={"learner/context": np.zeros(3)})
+    assert "holds 1 tensors, and the run learnt none" in reason(tmp_path)
+    handmade.run(folder, handmade.config(), learnt={})
+    assert "holds 0 tensors, and the run learnt some" in reason(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda value: value.update(records=7), "has 6 records, but .* tells of 7"),
+        (lambda value: value["scores"].update(dice=0.5), "the dice of .* is 0.5, but the records .* give"),
+        (lambda value: value["scores"].update(hd95_both_nonempty=None), "the hd95_both_nonempty of"),
+        (lambda value: value["scores"].update(iou=float("nan")), "the iou of .* is nan"),
+        (lambda value: value["scores"].pop("sample_iou"), "the sample_iou of .* is None"),
+        (lambda value: value.pop("data_sha256"), "lacks the fingerprint"),
+        (lambda value: value.update(threshold=0.4), "threshold 0.4"),
+        (lambda value: value.update(data="scenes/xray"), "which is not what it is called"),
+        ({"dice": 0.9}, "is no evaluation's"),
+        ([], "holds no JSON object"),
+    ],
+)
+def test_what_an_evaluation_must_tell(whole, change, says):
+    edit(whole / "run" / "evaluations" / EVALUATION[0], change)
+    (run,), (skipped,) = runs.gather(whole)
+    assert run.evaluations == () and re.search(says, skipped.reason), skipped.reason
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("a/2,", "a/1,", "holds a record twice"),
+        ("a/2,one,one,0.17142857", "a/2,one,one,0.18142857", "record 3: .* don't agree"),
+        ("a/2,one,one,0.17142857", "a/2,one,one,nan", "record 3: .* don't agree"),
+        ("a/2,one,one,0.17142857", "a/2,one,one,much", "record 3: dice is 'much'"),
+        ("a/2,one", "a/2", "record 3: 10 columns, not 11"),
+        ("id,label", "name,label", "other columns"),
+        ("a/2,one,one", 'a/2,"one,one', "can't read|don't agree|columns"),
+    ],
+)
+def test_what_records_must_tell(whole, old, new, says):
+    path = whole / "run" / "evaluations" / EVALUATION[1]
+    text = path.read_bytes().decode()
+    assert old in text
+    path.write_bytes(text.replace(old, new, 1).encode())
+    (run,), (skipped,) = runs.gather(whole)
+    assert run.evaluations == () and re.search(says, skipped.reason), skipped.reason
+
+
+def test_an_evaluation_of_other_weights_is_skipped(tmp_path):
+    run = handmade.run(tmp_path / "run", handmade.config(), test=0.6)
+    handmade.evaluation(run, "scenes/photo", handmade.records(0.4))
+    (found,), (skipped,) = runs.gather(tmp_path)
+    assert found.own_test is None and "it is of other weights" in skipped.reason
+
+
+def test_which_evaluation_is_a_runs_own(tmp_path):
+    run = handmade.run(tmp_path / "run", handmade.config(), test=0.6)
+    handmade.evaluation(run, "scenes/photo", handmade.records(0.6), split="val")
+    handmade.evaluation(run, "scenes/photo", handmade.records(0.6), resolution="original")
+    handmade.evaluation(run, "scenes/xray", handmade.records(0.2))
+    (found,), skipped = runs.gather(tmp_path)
+    assert len(found.evaluations) == 3 and found.own_test is None and not skipped
+    own = handmade.evaluation(run, "scenes/photo", handmade.records(0.6), sha=handmade.sha256("other records"))
+    assert runs.gather(tmp_path)[0][0].own_test is None
+    own.unlink()
+    handmade.evaluation(run, "scenes/photo", handmade.records(0.6))
+    assert runs.gather(tmp_path)[0][0].own_test is not None
+
+
+def test_trials_seeds_and_replays(tmp_path):
+    study = handmade.study(tmp_path / "studies" / "s", ["complete", "pruned", "fail", "complete"])
+    for number in range(5):
+        handmade.run(study / "trials" / f"{number:03d}", handmade.config(train=Train(epochs=2, seed=number)))
+    handmade.run(study / "seeds" / "000-1", handmade.config())
+    handmade.run(study / "replays" / "000", handmade.config())
+    handmade.run(tmp_path / "alone", handmade.config(data=Data(name="scenes/xray")))
+    found, skipped = runs.gather(tmp_path)
+    assert [(run.folder.name, run.role, run.study) for run in found] == [
+        ("alone", "run", None),
+        ("000-1", "seed", study),
+        ("000", "trial", study),
+        ("003", "trial", study),
+    ]
+    told = {one.path.name: one.reason for one in skipped}
+    assert "pruned trial" in told["001"] and "failed trial" in told["002"] and "doesn't list it" in told["004"]
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize("lost", ["trials.csv", "summary.json"])
+def test_trials_of_a_search_that_goes_on_are_skipped(tmp_path, lost):
+    study = handmade.study(tmp_path / "s", ["complete"])
+    handmade.run(study / "trials" / "000", handmade.config())
+    assert len(runs.gather(tmp_path)[0]) == 1
+    (study / lost).unlink()
+    assert "hasn't ended" in reason(tmp_path)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1))
+def test_trials_of_a_study_whose_list_is_cut_are_skipped(tmp_path, share):
+    study = handmade.study(tmp_path / "s", ["complete", "pruned", "complete"])
+    handmade.run(study / "trials" / "000", handmade.config())
+    content = (study / "trials.csv").read_bytes()
+    (study / "trials.csv").write_bytes(content[: min(int(share * len(content)), len(content) - 1)])
+    assert "trials.csv of its study is broken" in reason(tmp_path)
+
+
+def test_a_folder_that_trains_is_named_as_unfinished(whole):
+    shutil.rmtree(whole / "run" / "evaluations")
+    for name in FILES[2:]:
+        (whole / "run" / name).unlink()
+    assert "unfinished run" in reason(whole)
+
+
+def test_other_folders_are_no_runs(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "readme.txt").write_text("nothing")
+    handmade.run(tmp_path / ".run.half", handmade.config())
+    assert runs.gather(tmp_path) == ([], [])
+    with pytest.raises(UserError, match=r"there is no folder .*nowhere"):
+        runs.gather(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"readme.txt is a file, not a folder of runs"):
+        runs.gather(tmp_path / "notes" / "readme.txt")
+
+
+def test_runs_may_lie_in_runs(whole):
+    handmade.run(whole / "run" / "again", handmade.config())
+    handmade.run(whole / "run" / "checkpoints" / "x", handmade.config())
+    assert [run.folder.name for run in runs.gather(whole)[0]] == ["run", "again"]

@@ -1,0 +1,435 @@
+"""Tests of what stands in tables: which runs, their means and deviations, marks, and what is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import statistics
+import subprocess
+from pathlib import Path
+
+import handmade
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from tunevlseg_jax.config import Config, Data, Model, Optim, Train
+from tunevlseg_jax.learners import VPT, MaPLe, ZeroShot
+from tunevlseg_jax.reporting import cells, markup, runs, tables
+from tunevlseg_jax.reporting.cells import Cells, Key
+from tunevlseg_jax.reporting.table import Entry, Row, Table, marked, mean
+
+PHOTO, XRAY = "scenes/photo", "scenes/xray"
+USUAL = handmade.config()
+COOP = Key("clipseg-tiny", "CoOp", "", PHOTO)
+
+
+def write(folder: Path, config: Config, dice: float | None, val: float = 0.5, **more) -> Path:
+    """A run with an evaluation of its test records, whose Dice is this; None for no test at all."""
+    handmade.run(folder, config, (val,) * config.train.epochs, dice, **more)
+    if dice is not None:
+        handmade.evaluation(folder, config.data.name, handmade.records(dice))
+    return folder
+
+
+def change(data: str = PHOTO, **changes) -> Config:
+    return handmade.config(data=Data(name=data), **changes)
+
+
+def seeded(seed: int, **changes) -> Config:
+    return handmade.config(train=Train(epochs=2, batch_size=4, seed=seed), **changes)
+
+
+def rate(value: float, **changes) -> Config:
+    return handmade.config(optim=Optim(learning_rate=value), **changes)
+
+
+def chosen(root: Path) -> Cells:
+    found, skipped = runs.gather(root)
+    assert not skipped
+    return cells.choose(found)
+
+
+def names(cell: cells.Cell) -> list[str]:
+    return [run.folder.name for run in cell.runs]
+
+
+def shown(table: Table) -> list[list[str]]:
+    return [[*row.labels, *map(table.shown, row.entries)] for row in table.rows]
+
+
+def test_validation_chooses_and_test_does_not(tmp_path):
+    write(tmp_path / "a", rate(1e-3), 0.9, val=0.4)
+    write(tmp_path / "b", rate(1e-4), 0.2, val=0.6)
+    write(tmp_path / "c", rate(1e-5), 0.95, val=0.5)
+    cell = chosen(tmp_path).by_key[COOP]
+    assert names(cell) == ["b"] and cell.configurations == 3
+    assert cell.score("dice") == (pytest.approx(0.2), None, 1)
+
+
+def test_all_seeds_of_a_configuration_are_averaged(tmp_path):
+    for seed, (val, test) in enumerate([(0.6, 0.5), (0.4, 0.7), (0.5, 0.9)]):
+        write(tmp_path / f"many{seed}", seeded(seed), test, val=val)
+    write(tmp_path / "lucky", rate(1e-5), 0.1, val=0.45)
+    cell = chosen(tmp_path).by_key[COOP]
+    assert names(cell) == ["many0", "many1", "many2"]
+    score = cell.score("dice")
+    assert score == (pytest.approx(0.7), pytest.approx(statistics.stdev([0.5, 0.7, 0.9])), 3)
+
+
+def test_a_sweeps_repetitions_do_not_vote(tmp_path):
+    """The best trial was a little lucky, and its other seeds are worse than the second trial: it stands, as it was
+    chosen, with all of its seeds."""
+    study = handmade.study(tmp_path / "s", ["complete", "complete"])
+    write(study / "trials" / "000", rate(1e-3), 0.5, val=0.6)
+    write(study / "trials" / "001", rate(1e-4), 0.9, val=0.55)
+    other = dataclasses.replace(rate(1e-3), train=dataclasses.replace(USUAL.train, seed=1))
+    write(study / "seeds" / "000-1", other, 0.3, val=0.2)
+    cell = chosen(tmp_path).by_key[COOP]
+    assert names(cell) == ["000", "000-1"] and cell.score("dice") == (
+        pytest.approx(0.4),
+        pytest.approx(0.2 / 2**0.5),
+        2,
+    )
+
+
+def test_a_study_stands_with_the_trial_that_it_chose(tmp_path):
+    """By validation loss, say; the seeds of an earlier choice go with it. Beside other runs validation Dice decides."""
+    best = {"trial": 1, "chosen_by": "validation loss"}
+    study = handmade.study(tmp_path / "s", ["complete", "complete"], best)
+    write(study / "trials" / "000", rate(1e-3), None, val=0.6)
+    write(study / "trials" / "001", rate(1e-4), 0.9, val=0.55)
+    other = dataclasses.replace(rate(1e-3), train=dataclasses.replace(USUAL.train, seed=1))
+    write(study / "seeds" / "000-1", other, 0.3, val=0.6)
+    cells = chosen(tmp_path)
+    assert names(cells.by_key[COOP]) == ["001"] and cells.by_key[COOP].configurations == 2
+    (table, *_), _ = tables.tables(cells)
+    assert "of its study's trials the one chosen by validation loss." in " ".join(table.notes)
+    write(tmp_path / "alone", rate(1e-5), 0.2, val=0.58)
+    assert names(chosen(tmp_path).by_key[COOP]) == ["alone"]
+    shutil.rmtree(study / "trials" / "001")  # as where another machine keeps it
+    assert names(chosen(tmp_path).by_key[COOP]) == ["alone"]
+    shutil.rmtree(tmp_path / "alone")
+    assert names(chosen(tmp_path).by_key[COOP]) == ["000", "000-1"]
+
+
+def test_an_ablation_of_a_study_has_a_cell_of_its_own(tmp_path):
+    """However it is called, and however good it is."""
+    study = handmade.study(tmp_path / "s", ["complete"], {"trial": 0})
+    write(study / "trials" / "000", USUAL, 0.5, val=0.6)
+    shallow = dataclasses.replace(USUAL, learner=dataclasses.replace(USUAL.learner, depth=1))
+    write(study / "ablations" / "shallow" / "0", shallow, 0.9, val=0.8)
+    write(study / "ablations" / "no-upsampler" / "0", dataclasses.replace(USUAL, upsampling="none"), 0.7, val=0.9)
+    by_key = chosen(tmp_path).by_key
+    assert {key.ablation: names(cell) for key, cell in by_key.items()} == {
+        "": ["000"],
+        "shallow": ["0"],
+        cells.NO_UPSAMPLER: ["0"],
+    }
+    assert by_key[COOP].configurations == 1
+    (table, *_), _ = tables.tables(chosen(tmp_path))
+    assert shown(table) == [["clipseg-tiny", "CoOp", "50.00", "50.00"]]
+
+
+def test_of_copies_the_chosen_one_counts(tmp_path):
+    for name, best in (("a", 1), ("b", 0)):
+        study = handmade.study(tmp_path / name, ["complete", "complete"], {"trial": best})
+        write(study / "trials" / "000", rate(1e-3), 0.5, val=0.6)
+        write(study / "trials" / "001", rate(1e-4), 0.4, val=0.55)
+    (run,) = chosen(tmp_path).by_key[COOP].runs
+    assert run.folder == tmp_path / "b" / "trials" / "000"
+
+
+def test_of_copies_one_counts(tmp_path):
+    write(tmp_path / "a", USUAL, 0.5)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    found = chosen(tmp_path)
+    assert names(found.by_key[COOP]) == ["a"]
+    (left,) = found.left_out
+    assert left.path == tmp_path / "b" and str(tmp_path / "a") in left.reason
+
+
+@pytest.mark.parametrize(
+    ("config", "more", "says"),
+    [
+        (handmade.config(data=Data(name=PHOTO, shots=16)), {}, "its shots is 16, and that of most cells .* all"),
+        (handmade.config(data=Data(name=PHOTO, protocol="clean")), {}, "its protocol is clean"),
+        (handmade.config(data=Data(name=PHOTO, prompt_index=2)), {}, "its kind of prompts is 2"),
+        (USUAL, {"size": 128}, "its image size is 128x128"),
+        (
+            USUAL,
+            {"data": {split: handmade.sha256("other", split) for split in ("train", "val", "test")}},
+            "its test rec",
+        ),
+        (USUAL, {"data": handmade.fingerprints(PHOTO) | {"val": handmade.sha256("x")}}, "its validation records"),
+        (USUAL, {"data": handmade.fingerprints(PHOTO) | {"train": handmade.sha256("x")}}, "its training records"),
+    ],
+)
+def test_unlike_runs_are_never_averaged(tmp_path, config, more, says):
+    """Most cells of a data set decide, and what differs from them is named."""
+    write(tmp_path / "vpt", handmade.config(learner=VPT()), 0.4)
+    write(tmp_path / "coop", USUAL, 0.5)
+    handmade.run(
+        tmp_path / "other", dataclasses.replace(config, train=Train(epochs=2, seed=1)), (0.9, 0.9), 0.9, **more
+    )
+    found = chosen(tmp_path)
+    assert names(found.by_key[COOP]) == ["coop"]
+    (left,) = found.left_out
+    assert left.path.name == "other"
+    assert re.search(says, left.reason), left.reason
+
+
+def test_zero_shot_runs_stand_whatever_the_others_trained_on(tmp_path):
+    few = handmade.config(data=Data(name=PHOTO, shots=16))
+    write(tmp_path / "few", few, 0.5)
+    config = handmade.config(learner=ZeroShot(), upsampling="none")
+    handmade.run(tmp_path / "zero", config, (0.3,), 0.3)
+    handmade.evaluation(tmp_path / "zero", PHOTO, handmade.records(0.3))
+    found = chosen(tmp_path)
+    assert not found.left_out and {key.combination for key in found.by_key} == {"CoOp", "zero-shot"}
+
+
+def test_models_of_one_name_are_two(tmp_path):
+    write(tmp_path / "a", USUAL, 0.5, model="one")
+    write(tmp_path / "b", USUAL, 0.6, model="another")
+    write(tmp_path / "c", handmade.config(model=Model(checkpoint="x/cris-tiny")), 0.7)
+    names = {key.model for key in chosen(tmp_path).by_key}
+    assert names == {f"clipseg-tiny ({handmade.sha256(sha)[:6]})" for sha in ("one", "another")} | {"cris-tiny"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "combination", "ablation"),
+    [
+        ({}, "CoOp", ""),
+        ({"upsampling": "none"}, "CoOp", "no upsampler"),
+        ({"learner": MaPLe(words=None)}, "MaPLe", "Gaussian context"),
+        ({"learner": MaPLe(words=None), "upsampling": "none"}, "MaPLe", "Gaussian context, no upsampler"),
+        ({"learner": VPT(), "train": Train(tune="all")}, "VPT + fine-tuned model", ""),
+        ({"learner": ZeroShot(), "upsampling": "none"}, "zero-shot", ""),
+        ({"learner": ZeroShot(), "upsampling": "blend"}, "upsampler", ""),
+        ({"learner": ZeroShot(), "upsampling": "none", "train": Train(tune="decoder")}, "fine-tuned decoder", ""),
+        ({"learner": ZeroShot(), "upsampling": "none", "train": Train(tune="all")}, "fine-tuned model", ""),
+    ],
+)
+def test_what_a_run_is_called(changes, combination, ablation):
+    assert cells.key(handmade.config(**changes), "m") == Key("m", combination, ablation, PHOTO)
+
+
+@pytest.fixture
+def two_sets(tmp_path) -> Path:
+    """Zero-shot and three learners on two data sets, VPT on one of them alone."""
+    zero = {"learner": ZeroShot(), "upsampling": "none"}
+    for data, dice in ((PHOTO, 0.4), (XRAY, 0.1)):
+        short = data.removeprefix("scenes/")
+        handmade.run(tmp_path / f"zero-{short}", change(data, **zero), (dice,), dice)
+        handmade.evaluation(tmp_path / f"zero-{short}", data, handmade.records(dice))
+        write(tmp_path / f"coop-{short}", change(data), dice + 0.2)
+        write(tmp_path / f"maple-{short}", change(data, learner=MaPLe()), dice + 0.3)
+    write(tmp_path / "vpt", change(learner=VPT()), 0.9)
+    return tmp_path
+
+
+def test_table_3(two_sets):
+    table = tables.results(chosen(two_sets), "dice")
+    assert (table.head, table.columns, table.groups) == (("model", "combination"), (PHOTO, XRAY, "mean"), ())
+    assert shown(table) == [
+        ["clipseg-tiny", "zero-shot", "40.00", "10.00", "25.00"],
+        ["clipseg-tiny", "CoOp", "60.00", "30.00", "45.00"],
+        ["clipseg-tiny", "VPT", "90.00", "-", "(90.00, 1 of 2)"],
+        ["clipseg-tiny", "MaPLe", "70.00", "40.00", "55.00"],
+    ]
+    marks = [[entry.mark for entry in row.entries] for row in table.rows]
+    assert marks == [["", "", ""], ["", "second", "second"], ["best", "", ""], ["second", "best", "best"]]
+    assert [row.ruled for row in table.rows] == [False, True, False, False]
+    for said in ("Dice in %", "64x64 pixels", "over 0.5", "Test records: 4.", "Protocol: paper", "validation Dice"):
+        assert said in table.caption
+    assert "Seeds: 1." in table.caption
+    assert [note.split(":")[0] for note in table.notes] == ["A dash", "In parentheses"]
+
+
+def test_a_score_of_a_card_says_so_and_a_missing_one_is_missing(two_sets):
+    shutil.rmtree(two_sets / "maple-xray" / "evaluations")
+    handmade.run(two_sets / "coop-xray", change(XRAY), (0.5, 0.5), None)
+    shutil.rmtree(two_sets / "coop-xray" / "evaluations")
+    table = tables.results(chosen(two_sets), "dice")
+    assert shown(table)[1][2:] == ["60.00", "-", "(60.00, 1 of 2)"] and shown(table)[3][3] == "40.00†"
+    assert any(note.startswith("†: from the card") for note in table.notes)
+    assert any("CoOp, scenes/xray: 1 of the 1 runs" in note and "coop-xray" in note for note in table.notes)
+
+
+def test_the_paper_groups_its_data_sets(tmp_path):
+    for data in ("voc2012", "busi", "kvasir", "wounds", "clinicdb"):
+        write(tmp_path / data, change(data), 0.5)
+    table = tables.results(chosen(tmp_path), "dice")
+    assert table.columns == ("kvasir", "clinicdb", "busi", "voc2012", "wounds", "mean")
+    assert table.groups == (
+        ("medical, not radiology", 2),
+        ("medical, radiology", 1),
+        ("open domain", 1),
+        ("other", 1),
+        ("", 1),
+    )
+    assert r"\cmidrule(lr){3-4}\cmidrule(lr){5-5}" in markup.latex(table)
+    assert "| kvasir (medical, not radiology) |" in markup.markdown(table)
+
+
+def test_tables_4_and_5(two_sets):
+    for data, dice in ((PHOTO, 0.5), (XRAY, 0.45)):
+        write(two_sets / f"gauss-{data[7:]}", change(data, learner=MaPLe(words=None)), dice)
+    write(two_sets / "bare", change(upsampling="none"), 0.55)
+    found = chosen(two_sets)
+    four, five = tables.compared(found, "table4", "Gaussian context"), tables.compared(found, "table5", "no upsampler")
+    assert four is not None and five is not None
+    assert shown(four) == [
+        ["clipseg-tiny", "MaPLe", '"a photo of a"', "70.00", "40.00", "55.00"],
+        ["clipseg-tiny", "MaPLe", "Gaussian context", "50.00", "45.00", "47.50"],
+        ["clipseg-tiny", "MaPLe", "difference", "+20.00", "\N{MINUS SIGN}5.00", "+7.50"],
+    ]
+    assert shown(five) == [
+        ["clipseg-tiny", "CoOp", "learnable upsampler", "60.00", "30.00", "45.00"],
+        ["clipseg-tiny", "CoOp", "no upsampler", "55.00", "-", "(55.00, 1 of 2)"],
+        ["clipseg-tiny", "CoOp", "difference", "+5.00", "-", "(+5.00, 1 of 2)"],
+    ]
+    # Ablated runs are in no other table.
+    assert shown(tables.results(found, "dice")) == shown(tables.results(_without(found, "bare", "gauss"), "dice"))
+    assert [row.combination for row in found.rows] == ["zero-shot", "CoOp", "CoOp", "VPT", "MaPLe", "MaPLe"]
+
+
+def _without(found: Cells, *starts: str) -> Cells:
+    kept = {key: cell for key, cell in found.by_key.items() if not cell.runs[0].folder.name.startswith(starts)}
+    return Cells(kept, ())
+
+
+def test_a_combination_that_is_ablated_everywhere_stands_with_that(tmp_path):
+    write(tmp_path / "bare", change(upsampling="none"), 0.55)
+    assert shown(tables.results(chosen(tmp_path), "dice")) == [["clipseg-tiny", "CoOp, no upsampler", "55.00", "55.00"]]
+
+
+def test_tables_that_nothing_is_for_are_named(two_sets):
+    made, missing = tables.tables(chosen(two_sets))
+    assert [table.name for table in made] == ["table3_dice", "table3_iou"]
+    assert [line.split(":")[0] for line in missing] == [
+        "Initial context (Table 4 of the paper)",
+        "Learnable upsampler (Table 5 of the paper)",
+        "Tests on other data sets",
+    ]
+
+
+def test_trained_on_one_tested_on_others(two_sets):
+    handmade.evaluation(two_sets / "coop-photo", XRAY, handmade.records(0.25))
+    handmade.evaluation(two_sets / "coop-photo", "wounds", handmade.records(0.35))
+    handmade.evaluation(two_sets / "coop-xray", PHOTO, handmade.records(0.15), sha=handmade.sha256("other records"))
+    handmade.evaluation(two_sets / "coop-xray", "wounds", handmade.records(0.99), split="val")
+    handmade.evaluation(two_sets / "zero-photo", XRAY, handmade.records(0.99))
+    made, _ = tables.tables(chosen(two_sets))
+    table = made[-1]
+    assert (table.name, table.columns) == ("cross_data", (PHOTO, XRAY, "wounds"))
+    assert shown(table) == [
+        ["clipseg-tiny", "CoOp", PHOTO, "60.00", "25.00", "35.00"],
+        ["clipseg-tiny", "CoOp", XRAY, "-", "30.00", "-"],
+    ]
+    assert any("an evaluation on scenes/photo is of other records" in note for note in table.notes)
+
+
+values = st.one_of(st.none(), st.floats(0, 1))
+
+
+@given(st.lists(st.tuples(values, values), min_size=1, max_size=6))
+def test_marks_are_at_the_two_highest_numbers_of_each_column(rows):
+    lines = marked([Row((), tuple(Entry(value) for value in row)) for row in rows])
+    for column in zip(*(row.entries for row in lines), strict=True):
+        there = [round(entry.value, 4) for entry in column if entry.value is not None]
+        ranked = sorted(set(there), reverse=True)
+        for entry in column:
+            rank = None if entry.value is None else ranked.index(round(entry.value, 4))
+            assert entry.mark == ({0: "best", 1: "second"}.get(rank, "") if len(there) > 1 else "")
+
+
+def test_a_mean_that_lacks_a_part_is_no_mean_of_all():
+    assert mean([Entry(0.5), Entry(0.7)]) == Entry(pytest.approx(0.6))
+    assert mean([Entry(0.5), Entry()]) == Entry(0.5, of=(1, 2))
+    assert mean([Entry(), Entry()]) == Entry()
+
+
+ANY = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
+NASTY = st.one_of(ANY, st.text("_&%#|\\{}$~^<>*`'\"-,?!:[]()&amp;", max_size=12))
+
+
+def table_of(words: str) -> Table:
+    """A table that is called so wherever something can be called."""
+    row = Row((words, words), (Entry(0.5, 0.1, "best"), Entry(0.25, mark="second"), Entry()))
+    return Table("t", words, words, (words, "b"), (words, "x", "y"), (row,), ((words, 2), ("", 1)), (words,))
+
+
+@given(NASTY)
+def test_names_come_out_of_markdown_as_they_went_in(words):
+    plain = " ".join(words.split())
+    html = MarkdownIt("commonmark").enable("table").parse(markup.markdown(table_of(plain)))
+    inline = [token for token in html if token.type == "inline"]
+    texts = ["".join(child.content for child in token.children if child.type == "text") for token in inline]
+    assert texts[0] == texts[-1] == texts[-2] == plain or not plain
+    cells = [text for token, text in zip(inline, texts, strict=True) if token.map and token.map[0] >= 2]
+    if plain:
+        assert cells[:5] == [plain, "b", f"{plain} ({plain})", f"x ({plain})", "y"]
+        assert cells[5:10] == [plain, plain, "50.00 ± 10.00", "25.00", "-"]
+
+
+@given(NASTY)
+def test_names_come_out_of_latex_as_they_went_in(words):
+    """Read back with an independent table of LaTeX's commands."""
+    read = markup.latex_text(words)
+    commands = {"textbackslash": "\\", "textasciitilde": "~", "textasciicircum": "^", "textquotedbl": '"'}
+    commands |= {"textquotesingle": "'", "textasciigrave": "`", "textless": "<", "textgreater": ">", "textbar": "|"}
+    text, place = "", 0
+    while place < len(read):
+        rest = read[place:]
+        name = next((name for name in commands if rest.startswith(f"\\{name}{{}}")), None)
+        if name is not None:
+            text, place = text + commands[name], place + len(name) + 3
+        elif rest.startswith(r"\texttt{U+"):
+            end = rest.index("}")
+            text, place = text + chr(int(rest[10:end], 16)), place + end + 1
+        elif rest.startswith("\\ensuremath{\\pm}"):
+            text, place = text + "±", place + 16
+        elif rest[0] == "\\" and rest[1] in "&%$#_{}":
+            text, place = text + rest[1], place + 2
+        elif rest.startswith("{}"):
+            place += 2
+        else:
+            assert rest[0] not in "\\&%$#_{}~^\"'`<>|", read
+            assert not rest.startswith(("--", ",,")), read
+            text, place = text + rest[0], place + 1
+    expected = " ".join(words.split())
+    assert text == expected or "†" in words or "\N{MINUS SIGN}" in words
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex here")
+def test_latex_compiles(two_sets, tmp_path):
+    """Tables as they come, and one of all characters that mean something to LaTeX, and some that mean nothing."""
+    made, _ = tables.tables(chosen(two_sets))
+    nasty = "".join(map(chr, range(32, 127))) + " -- ,, ?` !` äÉß ± † \N{MINUS SIGN} 中 \N{GREEK SMALL LETTER ALPHA}"
+    folder = tmp_path / "tex"
+    folder.mkdir()
+    long = dataclasses.replace(table_of("long"), rows=table_of("long").rows * 100)
+    (folder / "tables.tex").write_text(markup.document([*made, table_of(nasty), long]), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 0, ended.stdout[-2000:]
+    assert (folder / "tables.pdf").stat().st_size > 10_000
+    assert not re.search("Missing character|Float too large|Overfull", ended.stdout)
+    assert f"({len(made) + 1 + 3} pages" in ended.stdout
+
+
+def test_csv_has_numbers_as_they_were_computed(two_sets):
+    rows = markup.csv_rows(tables.results(chosen(two_sets), "dice"))
+    assert rows[2] == {
+        "model": "clipseg-tiny",
+        "combination": "VPT",
+        PHOTO: pytest.approx(0.9),
+        XRAY: None,
+        "mean": pytest.approx(0.9),
+        "mean of": 1,
+    }
+    assert rows[0]["mean of"] == 2

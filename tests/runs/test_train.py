@@ -1,0 +1,394 @@
+"""Tests of whole runs: what a run leaves behind, how it goes on, and what is made of it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+import signal
+import struct
+import time
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+import pytest
+import small
+from numpy.testing import assert_array_equal
+from PIL import Image
+from rich.console import Console
+from safetensors.numpy import load_file
+from small import metrics
+
+from tunevlseg_jax import evaluate, predict, train
+from tunevlseg_jax.config import Optim, Train
+from tunevlseg_jax.data import registry
+from tunevlseg_jax.data.images import encode_png, read_rgb
+from tunevlseg_jax.runs.checkpoint import Checkpoints
+from tunevlseg_jax.runs.run_folder import CARD_FILE, LEARNT_FILE, Board, RunFolder, restore
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import sha256
+from tunevlseg_jax.training import step
+from tunevlseg_jax.training.loop import Split
+
+quick_compilation = small.quick_compilation
+
+SCORES = ("loss", "dice", "iou", "sample_iou")
+
+
+def read(path: Path):
+    """JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def events(folder: Path) -> list:
+    """TensorBoard's events, file by file: records of a length, its checksum, that many bytes and theirs."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("Q", data[:8])
+            found.append(Event.FromString(data[12 : 12 + length]))
+            data = data[16 + length :]
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(quick_compilation) -> Path:
+    return small.finished()
+
+
+def test_run_folder(finished):
+    assert {path.name for path in finished.iterdir()} == {
+        *("config.json", "metrics.jsonl", "tensorboard", "checkpoints", "prompts.safetensors", "card.json"),
+        "results.json",
+    }
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"6", "9"}  # the last two
+    assert read(finished / "config.json")["learner"]["class"] == "VPT"
+
+
+def test_metrics_have_a_line_for_each_epoch(finished):
+    rows = metrics(finished)
+    timed = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["seconds"] > 0 and row["images_per_second"] > 0 for row in timed)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    for row in rows:
+        assert tuple(row["train"]) == tuple(row["val"]) == SCORES
+        assert row["learning_rate"] == pytest.approx(1e-2)
+    assert rows[-1]["train"]["loss"] < rows[0]["train"]["loss"]
+
+
+def test_tensorboard_tells_the_same(finished):
+    version, start, *epochs = events(finished / "tensorboard")
+    assert version.file_version == "brain.Event:2" and start.session_log.status == start.session_log.START
+    for event, row in zip(epochs, metrics(finished), strict=True):
+        told = {value.tag: value.simple_value for value in event.summary.value}
+        expected = {f"{part}/{name}": value for part in ("train", "val") for name, value in row[part].items()}
+        assert event.step == row["epoch"] and event.wall_time > 0
+        assert told == pytest.approx(expected | {"learning_rate": row["learning_rate"]})
+
+
+def test_learnt_tensors_and_card(finished):
+    learnt, card = load_file(finished / "prompts.safetensors"), read(finished / "card.json")
+    made = small.build(small.config())
+    assert {name: (array.shape, array.dtype) for name, array in learnt.items()} == {
+        name: (array.shape, array.dtype) for name, array in made.trainable.items()
+    }
+    assert (finished / "prompts.safetensors").stat().st_size < 10_000
+    assert card["model_sha256"] == sha256(small.model_folder() / "model.safetensors")
+    assert card["protocol"]["image_size"] == [small.IMAGE, small.IMAGE]
+    assert card["data"]["test"] == made.split("test").records.fingerprint()
+    assert card["scores"] == read(finished / "results.json")
+    dices = [row["val"]["dice"] for row in metrics(finished)]
+    assert card["best_epoch"] == 1 + int(np.argmax(dices))
+    assert card["scores"]["tuned"]["val"]["dice"] == max(dices)
+    assert card["scores"]["zero-shot"]["val"] != card["scores"]["tuned"]["val"]
+
+
+def test_a_finished_run_is_not_trained_again(finished, tmp_path, monkeypatch, capsys):
+    shutil.copytree(finished, tmp_path / "run")
+    config = small.write_config(tmp_path / "config.py", small.config(tmp_path / "run"))
+    monkeypatch.setattr(step, "train_step", None)
+    small.run(monkeypatch, train.main, "--config", config)
+    assert "going on after epoch 3" in capsys.readouterr().out
+    for name in ("metrics.jsonl", "prompts.safetensors", "results.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_the_command_line_overrides_the_file_and_compiles_nothing_anew(finished, tmp_path, monkeypatch, capsys):
+    config = small.write_config(tmp_path / "config.py", small.config())
+    before = step.train_step._cache_size(), step.eval_step._cache_size()
+    learner = "--learner.depth", "3"
+    options = (*learner, "--optim.learning-rate", "0.02", "--optim.weight-decay", "0.1", "--train.epochs", "2")
+    small.run(monkeypatch, train.main, "--config", config, "--workdir", tmp_path / "run", *options)
+    assert (step.train_step._cache_size(), step.eval_step._cache_size()) == before
+    stored = read(tmp_path / "run" / "config.json")
+    assert (stored["learner"]["depth"], stored["learner"]["num_context"], stored["train"]["epochs"]) == (3, 2, 2)
+    assert (stored["optim"]["learning_rate"], stored["optim"]["weight_decay"]) == (0.02, 0.1)
+    assert len(metrics(tmp_path / "run")) == 2
+    out = capsys.readouterr().out
+    for words in ("VPT on", "zero-shot", "tuned", "val Dice", "test IoU", "images/s", "6/6"):
+        assert words in out
+
+
+def test_early_stopping_ends_the_run(finished, tmp_path):
+    settings = Train(epochs=9, batch_size=4, patience=2, min_delta=10.0)
+    results = train.train(small.config(tmp_path / "run", train=settings), Console(quiet=True))
+    assert len(metrics(tmp_path / "run")) == 3  # the first is an improvement on nothing, and then two
+    assert read(tmp_path / "run" / "results.json") == results
+
+
+def test_the_plateau_cuts_the_rate(finished, tmp_path):
+    config = small.config(tmp_path / "run", optim=Optim(learning_rate=1e-2, plateau_patience=1))
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, min_delta=10.0))
+    train.train(config, Console(quiet=True))
+    assert [row["learning_rate"] for row in metrics(tmp_path / "run")] == pytest.approx([1e-2, 1e-2, 2e-3])
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(RunFolder, "add_metrics"), (Board, "add"), (Checkpoints, "save"), (train, "_epoch_line"), (train, "_save")],
+)
+def test_a_run_may_be_interrupted_anywhere(finished, tmp_path, monkeypatch, capsys, owner, name):
+    config = small.write_config(tmp_path / "config.py", small.config(tmp_path / "run"))
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2 or owner is train:
+            raise KeyboardInterrupt
+        return write(*arguments)
+
+    write = getattr(owner, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        with pytest.raises(SystemExit) as stop:
+            small.run(monkeypatch, train.main, "--config", config)
+    assert stop.value.code == 130 and capsys.readouterr().err == "interrupted: the same command goes on\n"
+    small.check_that_it_continues(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
+    """The process ends where nothing can be tidied up, and the same command continues."""
+    config = small.config(train=Train(epochs=20, batch_size=4, patience=20))
+    command = "-m", "tunevlseg_jax.train", "--config", small.write_config(tmp_path / "config.py", config), "--workdir"
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    with small.start(*command, whole) as undisturbed, small.start(*command, killed) as process:
+        while not (killed / "checkpoints" / "6").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert small.finish(process)[0] == -signal.SIGKILL
+        assert 2 <= len(metrics(killed)) < 20 and not (killed / "prompts.safetensors").exists()
+        assert small.finish(undisturbed)[0] == 0
+
+    status, out, err = small.finish(small.start(*command, killed))
+    assert (status, err) == (0, "") and "going on after epoch" in out
+    for name in ("prompts.safetensors", "results.json"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    assert metrics(killed) == metrics(whole)
+    assert {event.step for event in events(killed / "tensorboard") if event.summary.value} == set(range(1, 21))
+
+
+def scored(monkeypatch, folder: Path, *options: object) -> tuple[dict, list[dict]]:
+    """What `evaluate` writes: of the set, and of each record."""
+    small.run(monkeypatch, evaluate.main, "--run", folder, *options)
+    (path,) = (folder / "evaluations").glob("*.json")
+    with path.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        return read(path), list(csv.DictReader(file))
+
+
+@pytest.fixture
+def shared(finished, tmp_path) -> Path:
+    """A folder with the two files that are made for sharing."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    for name in (LEARNT_FILE, CARD_FILE):
+        shutil.copy(finished / name, folder)
+    return folder
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_evaluating_gives_the_scores_of_training(finished, shared, monkeypatch, split):
+    told, rows = scored(monkeypatch, shared, "--split", split)
+    results = read(finished / "results.json")["tuned"][split]
+    del results["loss"]
+    assert {name: told["scores"][name] for name in results} == pytest.approx(results, rel=1e-6)
+    assert (told["split"], told["size"], told["records"]) == (split, "48x48", len(rows))
+    assert told["data_sha256"] == read(finished / "card.json")["data"][split]
+
+
+def test_evaluating_from_the_run_folder(finished, monkeypatch, capsys):
+    told, _ = scored(monkeypatch, finished)
+    shutil.rmtree(finished / "evaluations")
+    assert told["scores"]["dice"] == pytest.approx(read(finished / "results.json")["tuned"]["test"]["dice"], rel=1e-6)
+    assert f"{told['scores']['dice']:.4f}" in capsys.readouterr().out
+
+
+def test_scores_of_each_record_add_up(shared, monkeypatch):
+    told, rows = scored(monkeypatch, shared)
+    columns = {name: np.asarray([float(row[name]) for row in rows]) for name in ("dice", "iou")}
+    both, either = (sum(float(row[name]) for row in rows) for name in ("intersection", "union"))
+    means = {"dice": columns["dice"].mean(), "sample_iou": columns["iou"].mean(), "iou": both / either}
+    assert {name: told["scores"][name] for name in means} == pytest.approx(means, rel=1e-6)
+    records = small.build(small.config()).split("test").records
+    assert [row["id"] for row in rows] == list(records.ids)
+    assert [row["prompt"] for row in rows] == [records.prompts[prompt][0] for prompt in records.prompt]
+
+
+def test_evaluating_at_the_size_of_the_masks(finished, shared, monkeypatch):
+    """The model sees 48 pixels, the data has 96: logits are enlarged, and not masks."""
+    told, rows = scored(monkeypatch, shared, "--resolution", "original")
+    assert told["size"] == "96x96"
+    made = small.build(small.config())
+    split, own = made.split("test"), registry.originals(made.config.data, "test")
+    for row, logits, target in zip(rows, logits_of(finished, split), own, strict=True):
+        (mask,) = target.masks
+        marked = cv2.resize(logits, (96, 96), interpolation=cv2.INTER_LINEAR) > 0
+        assert float(row["union"]) == pytest.approx((marked | mask).sum(), abs=5)  # pixels on the brink
+        assert float(row["intersection"]) == pytest.approx((marked & mask).sum(), abs=5)
+
+
+def logits_of(folder: Path, split: Split) -> list[np.ndarray]:
+    """Each record's logits at the model's size, as `predict` makes them."""
+    made, learnt = restore(folder)
+    hyper = step.Hyper(*(values[0] for values in made.hyper()))
+    params, found, phrases = {**made.frozen, **learnt}, [], np.zeros(predict.BATCH, np.int32)
+    for image, prompt in zip(split.records.images, split.records.prompt, strict=True):
+        batch = np.broadcast_to(image, (predict.BATCH, *image.shape))
+        row = jax.tree.map(lambda rows, prompt=prompt: rows[prompt : prompt + 1], split.table)
+        found.append(np.asarray(step.logits_step(params, batch, phrases, row, hyper, network=made.network))[0])
+    return found
+
+
+def test_evaluating_on_another_domain(shared, monkeypatch):
+    told, _ = scored(monkeypatch, shared, "--data.name", "scenes/xray")
+    assert told["data"] == "scenes/xray" and (shared / "evaluations" / "scenes_xray_test_model.csv").is_file()
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """A folder with every kind of image that people have."""
+    rng = np.random.default_rng(0)
+    colour = cv2.GaussianBlur(rng.integers(0, 256, (60, 90, 3)).astype(np.uint8), (0, 0), 1)
+    folder = tmp_path / "Bilder für 画像"
+    folder.mkdir()
+    for name, image in {
+        "landscape.jpg": colour,
+        "portrait.PNG": np.ascontiguousarray(colour.transpose(1, 0, 2)),
+        "grey.png": colour[..., 0],
+        "alpha.png": np.dstack([colour, colour[..., 0]]),
+        "sixteen.png": colour.astype(np.uint16) * 257,
+        "sixteen grey.tif": colour[..., 1].astype(np.uint16) * 257,
+        "größe 画像.jpeg": cv2.resize(colour, (301, 33)),
+        "tiny.bmp": colour[:5, :3],
+        "one.webp": colour[:1, :1],
+    }.items():
+        (folder / name).write_bytes(cv2.imencode(Path(name).suffix.lower(), image)[1].tobytes())
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def test_predicting(finished, images, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "masks"
+    paths = sorted(path for path in images.iterdir() if path.suffix != ".txt")
+    options = "--run", finished, "--prompt", "seven", "--threshold", "0.02", "--output", output
+    small.run(monkeypatch, predict.main, *options, "--image", images)
+    assert len(paths) == 9 and "9 images" in capsys.readouterr().out
+    expected = {f"{path.stem}_{kind}.png" for path in paths for kind in ("mask", "overlay")}
+    assert {path.name for path in output.iterdir()} == expected | {predict.LIST_FILE}
+    listed = (output / predict.LIST_FILE).read_text(encoding="utf-8").splitlines()
+    assert listed[0] == "image,prompt,mask,marked" and len(listed) == 10
+    marked = 0
+    for path in paths:
+        image = read_rgb(path)
+        mask = cv2.imdecode(np.frombuffer((output / f"{path.stem}_mask.png").read_bytes(), np.uint8), -1)
+        assert mask.dtype == np.uint8 and mask.shape == image.shape[:2]  # one channel
+        assert set(np.unique(mask)) <= {0, 255}
+        overlay = read_rgb(output / f"{path.stem}_overlay.png")
+        assert overlay.shape == image.shape
+        changed = (overlay != image).any(axis=-1)
+        assert changed[mask > 0].mean() > 0.9 if mask.any() else not changed.any()
+        marked += mask.any()
+    assert marked
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.4])
+def test_predicting_at_the_size_of_a_large_image(finished, tmp_path, monkeypatch, threshold):
+    """Logits are enlarged, and not probabilities: these are the masks that `evaluate --resolution original` scores."""
+    split = small.build(small.config()).split("test")
+    image = np.concatenate([split.records.images[0], split.records.images[1]], axis=1).repeat(10, 0).repeat(10, 1)
+    (tmp_path / "large.png").write_bytes(encode_png(image))
+    options = "--run", finished, "--prompt", "seven", "--threshold", threshold, "--output", tmp_path / "masks"
+    small.run(monkeypatch, predict.main, *options, "--image", tmp_path / "large.png")
+    mask = read_rgb(tmp_path / "masks" / "large_mask.png")[..., 0]
+    made, learnt = restore(finished)
+    hyper = step.Hyper(*(values[0] for values in made.hyper()))
+    batch = np.zeros((predict.BATCH, small.IMAGE, small.IMAGE, 3), np.uint8)
+    batch[0] = cv2.resize(image, (small.IMAGE, small.IMAGE), interpolation=cv2.INTER_CUBIC)
+    phrases, table = np.zeros(predict.BATCH, np.int32), made.read(["seven"])
+    logits = step.logits_step({**made.frozen, **learnt}, batch, phrases, table, hyper, network=made.network)
+    enlarged = cv2.resize(np.asarray(logits)[0], image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    assert_array_equal(mask > 0, enlarged > np.log(threshold / (1 - threshold)))
+    assert 0 < (mask > 0).mean() < 1
+
+
+def test_predicting_again_keeps_what_was_predicted(finished, images, tmp_path, monkeypatch):
+    """Also of images that are predicted anew, whose row is replaced."""
+    options = "--run", finished, "--output", tmp_path / "masks"
+    for prompt, names in (("seven", ("grey.png", "one.webp")), ("two, or 画像", ("grey.png", "tiny.bmp"))):
+        given = [images / name for name in names]
+        small.run(monkeypatch, predict.main, *options, "--prompt", prompt, "--image", *given)
+    with (tmp_path / "masks" / predict.LIST_FILE).open(newline="", encoding="utf-8") as file:
+        rows = [(row["image"], row["prompt"], row["mask"]) for row in csv.DictReader(file)]
+    assert rows == [
+        (str(images / "grey.png"), "two, or 画像", "grey_mask.png"),
+        (str(images / "one.webp"), "seven", "one_mask.png"),
+        (str(images / "tiny.bmp"), "two, or 画像", "tiny_mask.png"),
+    ]
+
+
+def test_predicting_does_not_depend_on_the_other_images(finished, images, tmp_path, monkeypatch):
+    for name in ("all", "one"):
+        given = images if name == "all" else images / "portrait.PNG"
+        options = "--run", finished, "--prompt", "seven", "--threshold", "0.02", "--output", tmp_path / name
+        small.run(monkeypatch, predict.main, *options, "--image", given)
+    masks = [(tmp_path / name / "portrait_mask.png").read_bytes() for name in ("all", "one")]
+    assert masks[0] == masks[1] and len(list((tmp_path / "one").iterdir())) == 3
+
+
+def test_sixteen_bits_are_the_eight_that_matter(images):
+    assert_array_equal(read_rgb(images / "sixteen.png"), read_rgb(images / "alpha.png"))
+    assert_array_equal(read_rgb(images / "grey.png")[..., 0], read_rgb(images / "sixteen.png")[..., 2])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_twelve_bits_in_sixteen_are_refused(tmp_path, suffix):
+    """But neither black nor dark images of 8 bits are."""
+    path = tmp_path / f"image{suffix}"
+    for highest in (4095, 1):
+        path.write_bytes(cv2.imencode(suffix, np.full((8, 8), highest, np.uint16))[1].tobytes())
+        with pytest.raises(UserError, match=rf"image\{suffix} has 16 bits, .* up to {highest} are used.*8 bits"):
+            read_rgb(path)
+    for shade in (np.uint16(0), np.uint8(5), np.uint16(4369)):
+        path.write_bytes(cv2.imencode(suffix, np.full((8, 8), shade))[1].tobytes())
+        assert (read_rgb(path) == shade // (257 if shade > 5 else 1)).all()
+
+
+def test_pages_of_a_tiff_are_refused_but_reduced_copies_are_not(tmp_path):
+    path = tmp_path / "image.tif"
+    page = Image.fromarray(np.full((8, 8, 3), 90, np.uint8))
+    copy = page.resize((4, 4))
+    for reduced in (True, False):
+        copy.encoderinfo = {"tiffinfo": {254: int(reduced)}}
+        page.save(path, save_all=True, append_images=[copy])
+        if reduced:
+            assert read_rgb(path).shape == (8, 8, 3)
+        else:
+            with pytest.raises(UserError, match=r"image\.tif holds 2 pages; save one image a file"):
+                read_rgb(path)

@@ -1,0 +1,223 @@
+"""Tests of several processes: they give what one gives, write once, and leave together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import small
+from numpy.testing import assert_allclose
+from rich.console import Console
+
+from tunevlseg_jax import evaluate, sweep, train
+from tunevlseg_jax.config import Config, Train
+from tunevlseg_jax.runs.checkpoint import Checkpoints
+
+quick_compilation = small.quick_compilation
+
+SIZE = 8
+"""Records in a batch; the last one of an epoch holds two."""
+SCRIPT = """
+import hashlib, json, os, signal, sys
+
+import jax
+import numpy as np
+
+from tunevlseg_jax import artefacts, checkpoint, command, devices, loop, train
+
+STOP = json.loads(sys.argv.pop(1))  # step after whose checkpoint a process is terminated, and which one
+told = {"saved": {}, "restored": None, "batches": []}
+
+
+def digest(tree):
+    return hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(devices.fetched(tree)))).hexdigest()
+
+
+class Checkpoints(checkpoint.Checkpoints):
+    def save(self, steps, tree):
+        super().save(steps, tree)
+        told["saved"][steps] = digest(tree)
+        if STOP == [steps, jax.process_index()]:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def restore(self, like):
+        found = super().restore(like)
+        told["restored"] = digest(found)
+        return found
+
+
+def train_step(state, frozen, source, *rest, **settings):
+    # The records of this process's part of the batch, by what their pixels are.
+    told["batches"].append({
+        shard.index[0].start or 0: [hashlib.sha256(row.tobytes()).hexdigest() for row in np.asarray(shard.data)]
+        for shard in source.images.addressable_shards
+    })
+    return step(state, frozen, source, *rest, **settings)
+
+
+step, loop.step.train_step = loop.step.train_step, train_step
+artefacts.Checkpoints = Checkpoints
+try:
+    command.run(train.main)
+finally:
+    print("told:", json.dumps(told))
+"""
+
+
+def config(folder: Path | str) -> Config:
+    """Three epochs of two steps."""
+    return small.config(folder, train=Train(epochs=3, batch_size=SIZE))
+
+
+def start(path: Path, devices: int, *options: object, stop: tuple[int, int] | None = None) -> subprocess.Popen:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return small.start("-c", SCRIPT, json.dumps(stop), "--config", path, *options, XLA_FLAGS=flags)
+
+
+def start_two(path: Path, **settings) -> list[subprocess.Popen]:
+    """Two processes of four devices each."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        where = f"localhost:{probe.getsockname()[1]}"
+    options = "--processes", 2, "--coordinator", where, "--process"
+    return [start(path, 4, *options, number, **settings) for number in range(2)]
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str, str, dict]:
+    """The exit status, stdout and stderr of a process, and what the script told."""
+    status, out, err = small.finish(process, 600)
+    lines = out.splitlines()
+    told = [json.loads(line.removeprefix("told: ")) for line in lines if line.startswith("told: ")]
+    rest = [line for line in lines if not line.startswith(("told: ", "[Gloo]"))]
+    return status, "\n".join(rest), err, told[0] if told else {}
+
+
+def seen(*told: dict) -> list[list[str]]:
+    """The records of each step, in order, from the parts of all processes."""
+    found = []
+    for parts in zip(*(one["batches"] for one in told), strict=True):
+        rows = {int(start): shard for part in parts for start, shard in part.items()}
+        assert len(rows) == sum(map(len, parts)), "no process has another's part"
+        found.append([row for start in sorted(rows) for row in rows[start]])
+    return found
+
+
+def expected(epochs: int) -> list[list[str]]:
+    """The same of one device."""
+    feed = small.build(config("unused")).split("train").feed
+    batches = [batch for epoch in range(1, epochs + 1) for batch in feed.training(SIZE, 0, epoch, augment=False)]
+    return [[hashlib.sha256(row.tobytes()).hexdigest() for row in np.asarray(batch.images)] for batch in batches]
+
+
+def check_same(one: Path, other: Path) -> None:
+    """The losses of two runs, to 1e-5."""
+    curves = [[json.loads(line) for line in (each / "metrics.jsonl").read_text().splitlines()] for each in (one, other)]
+    assert [len(curve) for curve in curves] == [3, 3]
+    for ours, theirs in zip(*curves, strict=True):
+        for part in ("train", "val"):
+            assert_allclose(ours[part]["loss"], theirs[part]["loss"], rtol=1e-5)
+    results = [json.loads((each / "results.json").read_text()) for each in (one, other)]
+    for row in ("zero-shot", "tuned"):
+        for split in ("val", "test"):
+            assert_allclose(results[0][row][split]["loss"], results[1][row][split]["loss"], rtol=1e-5)
+
+
+def digest(tree: object) -> str:
+    """As in the script."""
+    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree))).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def one(quick_compilation, tmp_path_factory) -> Path:
+    """A run on one device."""
+    folder = tmp_path_factory.mktemp("one")
+    train.train(config(folder / "run"), Console(quiet=True))
+    return folder / "run"
+
+
+@pytest.mark.slow
+def test_two_processes_leave_together_and_one_goes_on(one, tmp_path, monkeypatch):
+    """From a checkpoint within an epoch; process 1 alone had been told to leave."""
+    path = small.write_config(tmp_path / "config.py", config(tmp_path / "run"))
+    first, second = (ended(process) for process in start_two(path, stop=(2, 1)))
+    assert first[0] == 143 and "8 cpu devices in 2 processes" in first[1]
+    assert first[2] == "terminated: step 2 of epoch 2 is saved, and the same command goes on from there\n"
+    assert second[:3] == (143, "", "")
+    assert seen(first[3], second[3]) == expected(epochs=2)
+    assert first[3]["saved"] == second[3]["saved"] and set(first[3]["saved"]) == {"2", "4"}
+
+    restored, restore = [], Checkpoints.restore
+
+    def noted(self, like):
+        found = restore(self, like)
+        restored.append(digest(found))
+        return found
+
+    monkeypatch.setattr(Checkpoints, "restore", noted)
+    train.train(config(tmp_path / "run"), Console(quiet=True))
+    assert restored == [first[3]["saved"]["4"]]
+    check_same(tmp_path / "run", one)
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(one, tmp_path):
+    path = small.write_config(tmp_path / "config.py", config(tmp_path / "run"))
+    first, second = (ended(process) for process in start_two(path))
+    assert (first[0], first[2]) == (0, "") and "tuned" in first[1]
+    assert second[:3] == (0, "", "")
+    assert seen(first[3], second[3]) == expected(epochs=3)
+    check_same(tmp_path / "run", one)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_eight_devices_goes_on_on_two_and_on_one(one, tmp_path):
+    path = small.write_config(tmp_path / "config.py", config(tmp_path / "run"))
+    status, _, err, told = ended(start(path, 8, stop=(2, 0)))
+    assert status == 143 and err.startswith("terminated: step 1 of epoch 2 is saved")
+    for devices in (2, 1):
+        folder = tmp_path / str(devices)
+        shutil.copytree(tmp_path / "run", folder)
+        status, out, err, other = ended(start(path, devices, "--workdir", folder))
+        assert (status, err) == (0, "") and f"{devices} cpu device" in out
+        assert other["restored"] == told["saved"]["3"]
+        check_same(folder, one)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--processes 2", "several processes need --process and --coordinator too, or --distributed auto alone"),
+        ("--processes 2 --process 2 --coordinator a:1", "--process can't be 2: of 2 processes the first is 0 and"),
+        ("--processes 2 --process 0 --coordinator a", "--coordinator can't be 'a': it is HOST:PORT"),
+        ("--distributed auto --process 1", "--distributed auto asks the cluster; leave out"),
+        ("--distributed auto", "--distributed auto finds no cluster here"),
+        ("--distributed maybe", "maybe"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, options, says):
+    path = small.write_config(tmp_path / "config.py", config(tmp_path / "run"))
+    # Without its first look whether the process has asked for devices already: this one has.
+    monkeypatch.setattr(jax.distributed, "initialize", jax._src.distributed.global_state.initialize)
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, train.main, "--config", path, *options.split())
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
+    assert re.search(says, err), err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", [evaluate, sweep], ids=lambda module: module.__name__)
+def test_other_commands_refuse_to_be_several(monkeypatch, capsys, command):
+    required = ("--run", "x") if command is evaluate else ("--config", "configs/quickstart.py", "--study", "s")
+    monkeypatch.chdir(small.ROOT)
+    with pytest.raises(SystemExit):
+        small.run(monkeypatch, command.main, *required, "--processes", 2, "--process", 0)
+    assert "--processes is for python -m tunevlseg_jax.train" in capsys.readouterr().err

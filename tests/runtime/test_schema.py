@@ -1,0 +1,137 @@
+"""Tests of configurations as JSON: exactly there and back, and a line that names whatever doesn't fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+
+import pytest
+
+from conversion.tiny.sizes import clipseg_sizes, train_tokenizer
+from tunevlseg_jax import config as configuration
+from tunevlseg_jax import learners
+from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train
+from tunevlseg_jax.learners import AnyLearner, CoCoOp, CoOp, MaPLe, Projector, SharedAttention
+from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.runtime import schema
+from tunevlseg_jax.runtime.errors import UserError
+
+LEARNERS = typing.get_args(AnyLearner)
+CHANGED = (
+    CoOp(depth=3, max_depth=11, num_context=7, words=None),
+    CoCoOp(projector=Projector(kind="low_rank", hidden=(96,), norm=False, shared=True), normalize_image=True),
+    MaPLe(projector=Projector(hidden=(32, 64, 96))),
+    SharedAttention(heads=4, dropout=0.0, norm_first=False, attends_across_tokens=False),
+)
+
+
+@pytest.mark.parametrize("learner", [*(cls() for cls in LEARNERS), *CHANGED], ids=lambda x: type(x).__name__)
+def test_every_learner_there_and_back(learner):
+    config = Config(learner=learner)
+    text = json.dumps(schema.to_json(config))
+    again = schema.from_json(Config, json.loads(text), "a test")
+    assert again == config and type(again.learner) is type(learner)
+    assert json.dumps(schema.to_json(again)) == text
+
+
+def test_every_other_field_there_and_back():
+    config = Config(
+        model=Model(checkpoint="owner/name", fresh=True, image_size=(96, 120)),
+        upsampling="blend",
+        data=Data(name="scenes/xray", full_stop=False, truncate=True, scenes=Scenes(train=1, absent_fraction=0.5)),
+        optim=Optim(learning_rate=1e-5, warmup_steps=3, cosine=True),
+        train=Train(tune="decoder", precision="bfloat16"),
+        workdir="runs/ü",
+    )
+    assert schema.from_json(Config, json.loads(json.dumps(schema.to_json(config))), "a test") == config
+
+
+def test_model_sizes_there_and_back():
+    for config in (CLIPSegConfig(), clipseg_sizes(train_tokenizer())):
+        again = schema.from_json(CLIPSegConfig, json.loads(json.dumps(schema.to_json(config))), "a test")
+        assert again == config and hash(again) == hash(config)
+
+
+def changed(path: str, value) -> dict:
+    """A configuration as JSON with one value changed; `path` is of keys joined with dots."""
+    data = json.loads(json.dumps(schema.to_json(Config(learner=MaPLe(), model=Model(image_size=(96, 96))))))
+    *parents, key = path.split(".")
+    place = data
+    for parent in parents:
+        place = place[parent]
+    place[key] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("learner.depht", 3, "MaPLe has no field 'depht'; did you mean 'depth'"),
+        ("train.epoch", 3, "Train has no field 'epoch'; did you mean 'epochs'"),
+        ("learner.projector.xyz", 3, "Projector has no field 'xyz'; there are hidden, kind, norm, shared"),
+        ("learner.class", "MAPle", "learner is of class 'MAPle'; did you mean 'MaPLe'"),
+        ("learner.class", ["MaPLe"], "learner is of class .*MaPLe"),
+        ("learner.projector.kind", "lowrank", "learner.projector.kind is 'lowrank'; did you mean 'low_rank'"),
+        ("learner", {"depth": 3}, "learner has no 'class'; it is one of ZeroShot, CoOp"),
+        ("optim", None, "optim has no 'class'"),
+        ("train.tune", "promts", "train.tune is 'promts'; did you mean 'prompts'"),
+        ("train.epochs", "20", "train.epochs is '20', not int"),
+        ("train.epochs", True, "train.epochs is True, not int"),
+        ("train.epochs", 20.0, "train.epochs is 20.0, not int"),
+        ("train.epochs", None, "train.epochs is None, not int"),
+        ("optim.learning_rate", "fast", "optim.learning_rate is 'fast', not float"),
+        ("optim.cosine", 1, "optim.cosine is 1, not bool"),
+        ("model.image_size", [96], r"model.image_size is \[96\], not a list as"),
+        ("model.image_size", [96, "96"], "model.image_size is '96', not int"),
+        ("learner.projector.hidden", 32, "learner.projector.hidden is 32, not a list as"),
+    ],
+)
+def test_what_does_not_fit_is_named(path, value, message):
+    with pytest.raises(UserError, match=f"card.json: {message}"):
+        schema.from_json(Config, changed(path, value), "card.json")
+
+
+def test_missing_fields_are_named():
+    data = changed("workdir", "runs/x")
+    del data["optim"]["cosine"], data["optim"]["warmup_steps"]
+    with pytest.raises(UserError, match="Optim lacks warmup_steps, cosine"):
+        schema.from_json(Config, data, "card.json")
+    with pytest.raises(UserError, match="the top has no 'class'"):
+        schema.from_json(Config, [], "card.json")
+
+
+def test_whole_numbers_may_stand_for_floats():
+    config = schema.from_json(Config, changed("optim.learning_rate", 1), "a test")
+    assert type(config.optim.learning_rate) is float
+
+
+def test_configuration_file_with_a_misspelt_field(tmp_path):
+    for text, message in (
+        ("from tunevlseg_jax.config import *\nconfig = Config(trian=Train())", ":2 Config has no field 'trian'; did"),
+        (
+            "from tunevlseg_jax.learners import CoOp\n\nCoOp(dept=3)",
+            ":3 CoOp has no field 'dept'; did you mean 'depth'",
+        ),
+    ):
+        (tmp_path / "x.py").write_text(text)
+        with pytest.raises(UserError, match=message):
+            configuration.load(str(tmp_path / "x.py"))
+
+
+def test_every_learner_is_exported_and_frozen():
+    for cls in LEARNERS:
+        assert getattr(learners, cls.__name__) is cls
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            cls().words = "other"
+
+
+def test_a_file_of_an_earlier_version_means_what_it_meant():
+    """Fields that came later may be missing, and nothing else."""
+    told = schema.to_json(Config())
+    for name in ("augmented_views", "recompute"):
+        del told["train"][name]
+    assert schema.from_json(Config, told, "a test") == Config()
+    del told["train"]["patience"]
+    with pytest.raises(UserError, match="a test: Train lacks patience"):
+        schema.from_json(Config, told, "a test")

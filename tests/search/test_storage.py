@@ -1,0 +1,302 @@
+"""Tests of a study's ledger: trials go to one worker each, whoever else asks and whoever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+import small
+from optuna.trial import TrialState
+
+from tunevlseg_jax.learners.space import Integers, LogUniform
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.search.sampler import START_UP, Sampler
+from tunevlseg_jax.search.session import PRUNERS
+from tunevlseg_jax.search.storage import JOURNAL, Ledger
+
+SPACE = {"optim.learning_rate": LogUniform(1e-5, 1e-2), "learner.depth": Integers(1, 5)}
+NEVER = optuna.pruners.NopPruner()
+
+WORKER = """
+import random, sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from optuna.trial import TrialState
+from test_ledger import open_ledger
+ledger = open_ledger(Path({folder!r}), {url!r})
+print("ready", flush=True)
+sys.stdin.readline()
+hand, wanted = ledger.adopt(), {wanted}
+while True:
+    while len(hand) < 3 and (claim := ledger.claim(wanted)) is not None:
+        hand.append(claim)
+    if not hand:
+        break
+    claim = hand.pop(random.randrange(len(hand)))
+    time.sleep(random.random() * {pause})
+    ledger.report(claim.number, 1, 0.5)
+    print(claim.number, flush=True)
+    ledger.finish(claim.number, TrialState.COMPLETE, claim.params["optim.learning_rate"], {{}})
+ledger.close()
+"""
+"""Trains nothing: claims up to three trials at a time and finishes them in any order."""
+
+
+def open_ledger(folder: Path, url: str | None = None, **identity) -> Ledger:
+    return Ledger(folder, "study", url, identity or {"a": 1}, Sampler(SPACE, 0), "maximize", NEVER)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The URL of a server with a database for each test, on a free port, in a folder of its own."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = programs[-1] if programs else shutil.which("initdb")
+    if initdb is None:
+        pytest.skip("PostgreSQL is not installed: there is no initdb")
+    binaries = Path(initdb).parent
+    user = None
+    if os.geteuid() == 0:  # the server refuses to run as root
+        if "postgres" not in {entry.pw_name for entry in pwd.getpwall()}:
+            pytest.skip("PostgreSQL can't run as root, and there is no user postgres")
+        user = "postgres"
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    if user is not None:
+        shutil.chown(folder, user)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def execute(*arguments: object) -> None:
+        done = subprocess.run([*map(str, arguments)], user=user, cwd=folder, capture_output=True, encoding="utf-8")
+        assert done.returncode == 0, done.stderr
+
+    execute(binaries / "initdb", "-D", folder / "data", "-A", "trust", "-U", "postgres", "--no-sync")
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    execute(binaries / "pg_ctl", "-D", folder / "data", "-o", options, "-w", "-l", folder / "log", "start")
+    try:
+        yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+    finally:
+        execute(binaries / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["journal", "postgres"])
+def url(request) -> str | None:
+    """Where the study is: in its folder's journal, or in a database."""
+    return None if request.param == "journal" else request.getfixturevalue("postgres")
+
+
+def start(folder: Path, url: str | None, wanted: int, pause: float = 0.02) -> subprocess.Popen:
+    """A worker in a process of its own, which waits for a line before it asks for trials."""
+    script = WORKER.format(tests=str(small.ROOT / "tests"), folder=str(folder), url=url, wanted=wanted, pause=pause)
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONPATH": str(small.ROOT), "JAX_PLATFORMS": "cpu"},
+    )
+
+
+def go(process: subprocess.Popen) -> None:
+    """Waits until a worker has opened the study, then lets it ask."""
+    assert process.stdout is not None and process.stdin is not None
+    line = process.stdout.readline()
+    assert line == "ready\n", process.communicate()[1]
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def ended(process: subprocess.Popen) -> list[int]:
+    """The trials that a worker has finished by the time it ends."""
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    return [int(line) for line in out.split()]
+
+
+def check_start_up(ledger: Ledger) -> None:
+    """The first trials have the parameters of the start-up, in whatever order they came to an end."""
+    trials = ledger.trials()
+    assert [trial.params for trial in trials[:START_UP]] == ledger.sampler.start_up[: len(trials)]
+
+
+def test_two_workers_never_train_one_trial_twice(tmp_path, url):
+    workers = [start(tmp_path, url, wanted=20) for _ in range(2)]
+    for worker in workers:
+        go(worker)
+    done = [ended(worker) for worker in workers]
+    assert sorted(done[0] + done[1]) == list(range(20)) and all(done)
+    ledger = open_ledger(tmp_path, url)
+    assert len(ledger.finished()) == len(ledger.trials()) == 20
+    check_start_up(ledger)
+    assert ledger.adopt() == [] and ledger.claim(20) is None
+    assert ledger.claim(21) is not None  # a study may be made longer
+    ledger.close()
+
+
+def test_what_a_killed_worker_held_is_taken_over(tmp_path):
+    killed = []
+    for _ in range(2):
+        worker = start(tmp_path, None, wanted=14, pause=0.3)
+        go(worker)
+        assert worker.stdout is not None
+        killed += [int(worker.stdout.readline()) for _ in range(2)]
+        time.sleep(0.05)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.communicate()
+    with (tmp_path / JOURNAL).open("ab") as file:
+        file.write(b'{"op_code":4,"wor')  # what a writer leaves that is killed in the middle of a line
+    ledger = open_ledger(tmp_path)
+    before = len(ledger.trials())
+    assert 2 <= len(ledger.finished()) < before <= 10
+    adopted = ledger.adopt()
+    assert len(adopted) == before - len(ledger.finished()) and len(list((tmp_path / "workers").iterdir())) == 1
+    other = open_ledger(tmp_path)
+    assert other.adopt() == []  # they have a living worker now
+    check_start_up(ledger)
+    while (claim := adopted.pop() if adopted else ledger.claim(14)) is not None:
+        ledger.finish(claim.number, TrialState.COMPLETE, 1.0, {})
+    assert [trial.number for trial in ledger.finished()] == list(range(14))
+    for one in (ledger, other):
+        one.close()
+
+
+def test_a_trial_that_was_asked_for_and_never_claimed_is_taken_over(tmp_path):
+    """Its worker was killed between the two."""
+    ledger = open_ledger(tmp_path)
+    ledger.study.ask()
+    (claim,) = ledger.adopt()
+    assert (claim.number, claim.params) == (0, ledger.sampler.start_up[0])
+    ledger.close()
+
+
+def test_dead_workers_of_a_database_on_other_machines(tmp_path, postgres, monkeypatch):
+    """Their folder is elsewhere: heartbeats tell, and what they held is queued again."""
+    from tunevlseg_jax.search import storage as module
+
+    monkeypatch.setattr(module, "HEARTBEAT", 1)
+    monkeypatch.setattr(module, "GRACE", 2)
+    url = postgres
+    there = Ledger(tmp_path / "there", "beats", url, {}, Sampler(SPACE, 0), "maximize", NEVER)
+    here = Ledger(tmp_path / "here", "beats", url, {}, Sampler(SPACE, 0), "maximize", NEVER)
+    lost, kept = there.claim(2), here.claim(2)
+    assert lost is not None and kept is not None and here.claim(2) is None
+    there.close()
+    deadline = time.monotonic() + 30
+    while (again := here.claim(2)) is None and time.monotonic() < deadline:
+        assert here.adopt() == []
+        time.sleep(0.5)
+    assert again is not None and again.params == lost.params and again.number != lost.number
+    for claim in (kept, again):
+        here.finish(claim.number, TrialState.COMPLETE, 1.0, {})
+    assert len(here.finished()) == 2
+    here.close()
+
+
+def test_pruning_looks_no_further_back_than_a_trial_has_been(tmp_path):
+    ledger = Ledger(tmp_path, "s", None, {}, Sampler(SPACE, 0), "maximize", optuna.pruners.MedianPruner(2))
+    for _ in range(2):
+        claim = ledger.claim(9)
+        assert claim is not None
+        for epoch in (1, 2):
+            ledger.report(claim.number, epoch, 0.8)
+        ledger.finish(claim.number, TrialState.COMPLETE, 0.8, {})
+    claim = ledger.claim(9)
+    assert claim is not None
+    ledger.report(claim.number, 1, 0.9)
+    assert not ledger.should_prune(claim.number, 1)
+    ledger.report(claim.number, 2, 0.1)
+    assert not ledger.should_prune(claim.number, 1)
+    ledger.close()
+    after = Ledger(tmp_path, "s", None, {}, Sampler(SPACE, 0), "maximize", optuna.pruners.MedianPruner(2))
+    (claim,) = after.adopt()
+    after.report(claim.number, 1, 0.1)
+    assert not after.should_prune(claim.number, 1)  # it had come to epoch 2, which tells more
+    after.report(claim.number, 2, 0.1)
+    assert after.should_prune(claim.number, 2)
+    after.close()
+
+
+def test_a_worker_that_dies_as_it_closes_a_trial_has_not_closed_it(tmp_path, monkeypatch):
+    ledger = open_ledger(tmp_path)
+    numbers = []
+    for state in (TrialState.COMPLETE, TrialState.FAIL):
+        claim = ledger.claim(9)
+        assert claim is not None
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(ledger.study, "tell", dies)
+            ledger.finish(claim.number, state, 1.0, {})
+        ledger.study.tell(claim.number, state=TrialState.FAIL)  # as for lack of a heartbeat
+        numbers.append(claim.number)
+    assert [trial.number for trial in ledger.finished()] == numbers[1:]  # which did diverge
+    ledger.close()
+
+
+def dies(*given, **how):
+    raise KeyboardInterrupt
+
+
+def test_halving_compares_trials_that_run_side_by_side(tmp_path):
+    """At the first rungs already, one that ended early among them, and a good late one survives."""
+    ledger = Ledger(tmp_path, "s", None, {}, Sampler(SPACE, 0), "maximize", PRUNERS["halving"]())
+    claims = [ledger.claim(20) for _ in range(10)]
+    values = (0.5, 0.9, 0.1, 0.7, 0.3, 0.8, 0.0, 0.6, 0.2, 0.4)
+    running = {claim.number: value for claim, value in zip(claims, values, strict=True) if claim is not None}
+    pruned = []
+    for epoch in range(1, 6):
+        for number, value in list(running.items()):
+            ledger.report(number, epoch, value)
+        for number in list(running):
+            if ledger.should_prune(number, epoch):
+                ledger.finish(number, TrialState.PRUNED, None, {})
+                pruned.append((number, epoch))
+                del running[number]
+        if epoch == 3:
+            number, value = running.popitem()
+            ledger.finish(number, TrialState.COMPLETE, value, {})
+    assert pruned and {epoch for _, epoch in pruned} <= {1, 4} and 1 not in dict(pruned)
+    late = ledger.claim(20)
+    assert late is not None
+    ledger.report(late.number, 1, 0.95)
+    assert not ledger.should_prune(late.number, 1)
+    ledger.close()
+
+
+def test_a_study_of_another_configuration_is_refused_with_the_difference(tmp_path):
+    open_ledger(tmp_path, learner={"depth": 1}, space={"x": 2}).close()
+    with pytest.raises(UserError, match=r"'study'.*learner.depth was 1 and is now 3\); choose another --study"):
+        open_ledger(tmp_path, learner={"depth": 3}, space={"x": 2})
+    open_ledger(tmp_path, learner={"depth": 1}, space={"x": 2}).close()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "postgresql+psycopg://127.0.0.1:1/none", "oracle://host/name"])
+def test_a_storage_that_cant_be_used_is_one_line(tmp_path, url):
+    with pytest.raises(UserError, match=r"the study's storage .* can't be used") as error:
+        open_ledger(tmp_path, url)
+    assert "\n" not in str(error.value)
+
+
+def test_the_journal_is_one_that_optuna_reads(tmp_path):
+    """As its dashboard does."""
+    ledger = open_ledger(tmp_path)
+    claim = ledger.claim(1)
+    assert claim is not None
+    ledger.finish(claim.number, TrialState.COMPLETE, 0.25, {"val_dice": 0.25})
+    ledger.close()
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / JOURNAL))
+    study = optuna.load_study(study_name="study", storage=optuna.storages.JournalStorage(backend))
+    assert study.best_value == 0.25 and study.best_params == dict(claim.params)
+    assert json.loads(study.user_attrs["identity"]) == {"a": 1}

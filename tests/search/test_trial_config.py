@@ -1,0 +1,265 @@
+"""Tests of search spaces: the paper's table, what overrides it, and what trials become of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import optuna
+import pytest
+import small
+from numpy.testing import assert_array_equal
+
+from tunevlseg_jax.config import Train
+from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
+from tunevlseg_jax.learners.base import ContextLearner
+from tunevlseg_jax.learners.space import OPTIMIZER, Choice, Integers, LogIntegers, LogUniform, Uniform
+from tunevlseg_jax.models.parameters import nested, subtree
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.search import slots, trial_config
+from tunevlseg_jax.search.sampler import START_UP, Sampler, suggest, to_optuna
+from tunevlseg_jax.training.experiment import Experiment
+
+quick_compilation = small.quick_compilation
+
+MAPLE = small.config(learner=MaPLe(depth=1, num_context=2, words=None))
+
+
+def made(config=MAPLE) -> Experiment:
+    return small.build(trial_config.shallow(config))
+
+
+@pytest.mark.parametrize(
+    ("learner", "own"),
+    [
+        (CoOp, {}),
+        (VPT, {}),
+        (CoCoOp, {"projector.hidden": Choice((32, 64, 96, 128)), "projector.kind": Choice(("mlp", "low_rank"))}),
+        (MaPLe, {"projector.hidden": Choice((32, 64, 96)), "projector.kind": Choice(("mlp", "low_rank"))}),
+        (SharedSeparate, {"width": Choice((32, 64))}),
+        (
+            SharedAttention,
+            {
+                "heads": Choice((16, 20, 32)),
+                "dropout": Uniform(0.1, 0.55),
+                "hidden": Choice((1280, 1420)),
+                "norm_first": Choice((True, False)),
+            },
+        ),
+    ],
+)
+def test_the_papers_table(learner, own):
+    assert dict(learner.space) == {"depth": Integers(1, 11)} | own
+    assert {"optim.learning_rate": LogUniform(1e-5, 5e-3), "optim.weight_decay": LogUniform(1e-5, 1e-2)} == OPTIMIZER
+
+
+def test_what_doesnt_fit_the_model_is_left_out():
+    """Of the usual space: three blocks a tower, and 64 channels in all."""
+    learner = SharedAttention(depth=1, heads=4, hidden=16)
+    found = trial_config.space(small.config(learner=learner), made(small.config(learner=learner)), ["hidden=8,16"])
+    assert found["learner.depth"] == Integers(1, small.BLOCKS)
+    assert found["learner.heads"] == Choice((16, 32))
+    assert found["learner.hidden"] == Choice((8, 16))
+
+
+def test_overrides():
+    overrides = (
+        *("depth=1..2", "learning-rate=1e-4..1e-3", "learner.projector.hidden=4,8", "projector.kind=mlp"),
+        *("learner.words=None", "optim.plateau_factor=0.1..0.5", "optim.warmup_steps=0..3"),
+        *("optim.weight_decay=0.1", "train.min_delta=log:1e-5..1e-3", "optim.cosine=true,false"),
+    )
+    assert trial_config.space(MAPLE, made(), overrides) == {
+        "optim.learning_rate": LogUniform(1e-4, 1e-3),
+        "optim.weight_decay": Choice((0.1,)),
+        "learner.depth": Integers(1, 2),
+        "learner.projector.hidden": Choice((4, 8)),
+        "learner.projector.kind": Choice(("mlp",)),
+        "learner.words": Choice((None,)),
+        "optim.plateau_factor": Uniform(0.1, 0.5),
+        "optim.warmup_steps": Integers(0, 3),
+        "train.min_delta": LogUniform(1e-5, 1e-3),
+        "optim.cosine": Choice((True, False)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("depht=1..2", "no parameter 'depht'; did you mean 'depth'"),
+        ("optim.lerning_rate=1..2", "did you mean 'optim.learning_rate'"),
+        ("train.seed=0..3", "no parameter 'train.seed'"),
+        ("num_context=0", "learner.num_context: learner.num_context is 0"),
+        ("depth", "'depth' is no search space: it takes NAME=LOW..HIGH"),
+        ("depth=", "'depth=' is no search space"),
+        ("depth=3..1", "learner.depth: 3..1 is empty"),
+        ("depth=1..2.5", "learner.depth: '2.5' is no whole number"),
+        ("depth=1..9", "learner.depth: .*9, but the text tower has 3 blocks"),
+        ("depth=0..2", "learner.depth: learner.depth is 0"),
+        ("learning_rate=1e-2..1e-3", "optim.learning_rate: 0.01..0.001 is empty"),
+        ("learning_rate=0..1e-3", "optim.learning_rate: .*logarithmic"),
+        ("weight_decay=a..b", "optim.weight_decay: 'a' is no number"),
+        ("kind=mlp,mlp", "learner.projector.kind: .*each once"),
+        ("kind=mpl", "learner.projector.kind is 'mpl'; did you mean 'mlp'"),
+        ("hidden=0", r"learner.projector.hidden: projector.hidden is \(0,\)"),
+        ("optim.plateau_factor=0.5..2", "optim.plateau_factor can't be 2"),
+        ("optim.cosine=maybe", "optim.cosine: 'maybe' is neither true nor false"),
+        ("optim.cosine=0..1", "optim.cosine: it is False now, and only numbers have a range"),
+        ("learner.words=1..2", "learner.words: it is None now, and only numbers have a range"),
+        ("depth=log:0..2", "learner.depth: 0..2 is empty; on a logarithmic scale"),
+        ("hidden=8..6.5", "learner.projector.hidden: '6.5' is no whole number"),
+        ("train.augmented_views=2,4", "no parameter 'train.augmented_views'"),
+        ("train.recompute=nothing,blocks", "no parameter 'train.recompute'"),
+        ("train.shard_frozen=true,false", "no parameter 'train.shard_frozen'"),
+        ("learner.projector.class=Projector", "no parameter 'learner.projector.class'"),
+    ],
+)
+def test_mistakes_are_one_line(override, says):
+    with pytest.raises(UserError, match=says) as error:
+        trial_config.space(MAPLE, made(), [override])
+    assert "\n" not in str(error.value)
+
+
+def test_whole_numbers_have_ranges_where_the_paper_has_choices():
+    """On either scale; trials of any width share the program of the widest."""
+    overrides = ("depth=log:1..3", "hidden=4..8", "optim.warmup_steps=log:1..100")
+    found = trial_config.space(MAPLE, made(), overrides)
+    assert found["learner.depth"] == LogIntegers(1, 3)
+    assert found["learner.projector.hidden"] == Integers(4, 8)
+    assert found["optim.warmup_steps"] == LogIntegers(1, 100)
+    params = {"learner.depth": 1, "learner.projector.hidden": 5}
+    program = trial_config.program(MAPLE, trial_config.apply(MAPLE, found, params), found)
+    assert isinstance(program.learner, MaPLe) and program.learner.projector.hidden == (8,)
+    drawn = Sampler({"optim.warmup_steps": LogIntegers(1, 10**6)}, 0).start_up
+    assert all(isinstance(one["optim.warmup_steps"], int) for one in drawn)
+    assert sum(one["optim.warmup_steps"] < 1000 for one in drawn) > 1
+
+
+def test_an_ablation_may_be_wider_than_the_space():
+    found = trial_config.space(MAPLE, made(), ["hidden=4..8"])
+    wide = trial_config.apply(MAPLE, {}, {"learner.projector.hidden": 12})
+    program = trial_config.program(MAPLE, wide, found)
+    assert isinstance(program.learner, MaPLe) and program.learner.projector.hidden == (12,)
+
+
+def test_the_largest_value_of_a_field():
+    own = MAPLE.train.epochs
+    told = {(): own, ("depth=1..2",): own, ("epochs=5",): 5, ("train.epochs=3..7",): 7, ("epochs=9,4",): 9}
+    assert {overrides: trial_config.largest(MAPLE, overrides, "train.epochs") for overrides in told} == told
+
+
+def test_between_the_ends_of_a_range_every_value_fits():
+    config = small.config(learner=SharedAttention(depth=1, heads=4, hidden=16))
+    assert trial_config.space(config, made(config), ["heads=1..2", "hidden=8..9"])["learner.heads"] == Integers(1, 2)
+    with pytest.raises(UserError, match=r"learner.heads: learner.heads is 3, which doesn't divide 64"):
+        trial_config.space(config, made(config), ["heads=2..4", "hidden=8..9"])
+
+
+def test_a_studys_own_order_is_that_of_its_trials():
+    own = Train(epochs=3, batch_size=4, seed=1, order_seed=5, order_skip=2)
+    config = dataclasses.replace(MAPLE, train=own)
+    trial = dataclasses.replace(config, train=dataclasses.replace(own, seed=2, order_seed=7, order_skip=4))
+    assert trial_config.program(config, trial, {}).train == own
+
+
+def test_trials_that_differ_in_values_and_widths_share_a_program():
+    found = trial_config.space(MAPLE, made(), ["hidden=4,8"])
+    params = {
+        "optim.learning_rate": 1e-4,
+        "optim.weight_decay": 1e-3,
+        "learner.depth": 2,
+        "learner.projector.hidden": 4,
+        "learner.projector.kind": "mlp",
+    }
+    trial = trial_config.apply(MAPLE, found, params)
+    assert trial.learner == MaPLe(
+        depth=2, max_depth=small.BLOCKS, num_context=2, words=None, projector=Projector(hidden=(4,))
+    )
+    assert (trial.optim.learning_rate, trial.optim.weight_decay) == (1e-4, 1e-3)
+    program = trial_config.program(MAPLE, trial, found)
+    same = {"learner.depth": 3, "learner.projector.hidden": 8, "optim.learning_rate": 1e-5}
+    assert trial_config.program(MAPLE, trial_config.apply(MAPLE, found, params | same), found) == program
+    assert isinstance(program.learner, MaPLe) and program.learner.projector.hidden == (8,)
+    other = trial_config.apply(MAPLE, found, params | {"learner.projector.kind": "low_rank"})
+    assert trial_config.program(MAPLE, other, found) != program
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow"),
+    [
+        (MaPLe(projector=Projector(hidden=(9,)), words=None), {"projector": Projector(hidden=(5,))}),
+        (
+            CoCoOp(projector=Projector("low_rank", (9,)), words=None),
+            {"projector": Projector("low_rank", (5,))},
+        ),
+        (SharedSeparate(width=7), {"width": 3}),
+        (SharedAttention(heads=4, hidden=9, dropout=0.4), {"hidden": 5}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_padding_with_zeros_changes_nothing(wide, narrow):
+    """Prompts are the same, and so are the gradients, which are zero where parameters are padded."""
+    config = small.config(learner=dataclasses.replace(wide, depth=3, num_context=2))
+    own = dataclasses.replace(config, learner=dataclasses.replace(config.learner, **narrow))
+    assert {field.split(".")[0] for field in wide.widths} == set(narrow)
+    wide_made = small.build(config)
+    fresh = wide_made.fresh(own)
+    filled = slots.padded(fresh, wide_made.trainable)
+
+    def made_of(learner: ContextLearner, params):
+        """A number that depends on every prompt, in training."""
+        own_params = learnt(params)
+        prompts = learner.prompts(own_params, 2, dropout=np.float32(0.4), key=jax.random.key(3))
+        if learner.per_image:
+            prompts = learner.condition(own_params, prompts, jax.random.normal(jax.random.key(4), (2, 32)))
+        return sum(
+            (array * jax.random.normal(jax.random.key(5), array.shape)).sum()
+            for array in (prompts.text, prompts.vision)
+            if array is not None
+        )
+
+    values = [jax.value_and_grad(made_of, argnums=1)(c.learner, p) for c, p in ((own, fresh), (config, filled))]
+    np.testing.assert_allclose(values[1][0], values[0][0], rtol=1e-5)
+    for path, gradient in values[0][1].items():
+        if not path.startswith("learner/"):
+            continue
+        whole = np.array(values[1][1][path])
+        inside = tuple(slice(side) for side in gradient.shape)
+        np.testing.assert_allclose(whole[inside], gradient, rtol=1e-4, atol=1e-5)
+        whole[inside] = 0
+        assert_array_equal(whole, 0)
+    assert any(filled[path].shape != fresh[path].shape for path in fresh)
+
+
+def learnt(params):
+    return nested(subtree(params, "learner"))
+
+
+def test_start_up_trials_are_those_of_a_sequential_study():
+    found = trial_config.space(MAPLE, made(), [])
+    distributions = {name: to_optuna(one) for name, one in found.items()}
+    rng = np.random.default_rng(0)
+    plain = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=5, multivariate=True), direction="maximize")
+    plain.optimize(lambda trial: rng.random() * len(suggest(trial, distributions)), n_trials=START_UP + 1)
+    ours = optuna.create_study(sampler=Sampler(found, 5), direction="maximize")
+    asked = [suggest(ours.ask(), distributions) for _ in range(START_UP)]
+    assert asked == [trial.params for trial in plain.trials[:START_UP]]
+    # TPE takes over when they have been told, and asked twice it doesn't give the same.
+    for number in range(START_UP):
+        ours.tell(number, plain.trials[number].value)
+    later = [suggest(ours.ask(), distributions) for _ in range(2)]
+    assert later[0] != later[1] and later[0].keys() == later[1].keys() == distributions.keys()
+    # A trial that runs counts as a bad one: where it is matters to the next.
+    beside = []
+    for seed in range(5):
+        storage = optuna.storages.InMemoryStorage()
+        study = optuna.create_study(storage=storage, study_name="s", sampler=Sampler(found, seed), direction="maximize")
+        study.add_trials(ours.get_trials()[:START_UP])
+        suggest(study.ask(), distributions)
+        other = optuna.load_study(storage=storage, study_name="s", sampler=Sampler(found, 5))
+        beside.append(suggest(other.ask(), distributions))
+    assert any(params != beside[0] for params in beside)
+    # A later trial depends on the seed, its number and what has been told, not on who asks.
+    again = optuna.create_study(sampler=Sampler(found, 5), direction="maximize")
+    again.add_trials(ours.get_trials()[:START_UP])
+    assert suggest(again.ask(), distributions) == later[0]

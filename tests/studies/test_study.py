@@ -1,0 +1,402 @@
+"""Tests of studies: what they make, that they go on after a crash, and what they refuse."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import small
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from tunevlseg_jax import evaluate, study
+from tunevlseg_jax.benchmarks import rates
+from tunevlseg_jax.config import Config, Data, Scenes, Train
+from tunevlseg_jax.learners import CoOp, ZeroShot
+from tunevlseg_jax.runs.run_folder import load_learnt
+from tunevlseg_jax.search.session import Search
+from tunevlseg_jax.search.storage import JOURNAL
+from tunevlseg_jax.studies import grid
+from tunevlseg_jax.studies.grid import Ablation, Combination, Study
+
+quick_compilation = small.quick_compilation
+
+QUIET = Console(quiet=True)
+ZERO, DECODER, COOP = "zero-shot-on-model", "fine-tuned-decoder-on-model", "coop-on-model"
+
+
+def config(learner=None, **changes) -> Config:
+    usual = {"upsampling": "none", "train": Train(epochs=2, batch_size=4, augment=False)}
+    made = small.config(learner=learner or ZeroShot(), **(usual | changes))
+    return dataclasses.replace(made, data=Data(scenes=Scenes(train=6, val=3, test=4)))
+
+
+def tiny(folder: Path, **changes) -> Study:
+    """The model as it is, its decoder fine-tuned, and two trials of CoOp with their ablation."""
+    usual = Study(
+        folder=str(folder),
+        data=("scenes/photo", "scenes/xray"),
+        combinations=(
+            Combination(config=config()),
+            Combination(config=config(train=Train(tune="decoder", epochs=1, batch_size=4, augment=False))),
+            Combination(config=config(CoOp(num_context=2, words=None), upsampling="blend"), space=("depth=1..2",)),
+        ),
+        ablations=(Ablation(name="no upsampler", field="upsampling", value="none"),),
+        search=Search(trials=2, parallel=2),
+        across=(("scenes/photo", "scenes/xray"),),
+    )
+    return dataclasses.replace(usual, **changes)
+
+
+def write(path: Path, made: Study) -> Path:
+    """A Python file that defines `study`."""
+    path.write_text(
+        "from tunevlseg_jax.config import *\nfrom tunevlseg_jax.learners import *\n"
+        "from tunevlseg_jax.grid import *\nfrom tunevlseg_jax.tuning import *\n"
+        f"study = {made!r}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(quick_compilation, tmp_path_factory) -> Path:
+    """The folder of a study that has ended."""
+    folder = tmp_path_factory.mktemp("study") / "runs"
+    study.run(tiny(folder), QUIET)
+    return folder
+
+
+def card(folder: Path) -> dict:
+    return json.loads((folder / "card.json").read_text("utf-8"))
+
+
+def test_every_cell_has_its_runs(made):
+    cells = json.loads((made / "cells.json").read_text("utf-8"))
+    assert list(cells) == [str(cell.folder) for cell in tiny(made).cells()] and len(cells) == 8
+    for kept in cells.values():
+        assert len(kept["runs"]) == 1
+        (run,) = (made / name for name in kept["runs"])
+        assert set(card(run)["scores"]["tuned"]) == {"val", "test"}
+        own = card(run)["data"]["name"].replace("/", "_")
+        names = {path.name for path in (run / "evaluations").glob("*.json")}
+        assert names == {f"scenes_{domain}_test_model.json" for domain in ("photo", "xray")}
+        told = json.loads((run / "evaluations" / f"{own}_test_model.json").read_text("utf-8"))
+        assert told["scores"]["dice"] == pytest.approx(card(run)["scores"]["tuned"]["test"]["dice"], abs=1e-3)
+        assert told["data_sha256"] == card(run)["data"]["test"]
+
+
+def test_the_search_keeps_its_trials_and_its_best_one_stands_for_the_cell(made):
+    for domain in ("photo", "xray"):
+        search = made / f"scenes-{domain}" / COOP
+        rows = list(csv.DictReader((search / "trials.csv").read_text("utf-8").splitlines()))
+        assert [row["state"] for row in rows] == ["complete"] * 2
+        for number in range(2):  # for the figures of the report: every trial's score on the test split
+            assert set(card(search / "trials" / f"{number:03d}")["scores"]["tuned"]) == {"val", "test"}
+        best = max(range(2), key=lambda number: (float(rows[number]["objective"]), -number))
+        kept = json.loads((made / "cells.json").read_text("utf-8"))[f"scenes-{domain}/{COOP}"]
+        assert kept["runs"] == [f"scenes-{domain}/{COOP}/trials/{best:03d}"]
+    seeds = [json.loads((made / f"scenes-{d}" / COOP / "summary.json").read_text()) for d in ("photo", "xray")]
+    assert seeds[0]["best"]["params"] != seeds[1]["best"]["params"]  # each data set's search has a seed of its own
+
+
+def test_an_ablation_is_the_best_trial_but_for_one_field(made):
+    cells = json.loads((made / "cells.json").read_text("utf-8"))
+    (best,) = cells[f"scenes-photo/{COOP}"]["runs"]
+    ((key, kept),) = ((key, kept) for key, kept in cells.items() if key.startswith(f"scenes-photo/{COOP}/abl"))
+    assert kept["runs"] == [f"{key}/0"]
+    ours, theirs = (load_learnt(made / run)[0] for run in (kept["runs"][0], best))
+    assert (ours.upsampling, theirs.upsampling) == ("none", "blend")
+    assert dataclasses.replace(ours, upsampling="blend", workdir="") == dataclasses.replace(theirs, workdir="")
+    assert not any(name.startswith("upsampler/") for name in load_file(made / kept["runs"][0] / "prompts.safetensors"))
+
+
+def test_zero_shot_is_a_run_that_evaluate_takes(made, monkeypatch, capsys):
+    folder = made / "scenes-photo" / ZERO
+    assert load_file(folder / "prompts.safetensors") == {} and (folder / "metrics.jsonl").read_text() == ""
+    before = (folder / "evaluations" / "scenes_photo_test_model.csv").read_text("utf-8")
+    small.run(monkeypatch, evaluate.main, "--run", folder, "--output", folder / "again")
+    assert f"{card(folder)['scores']['tuned']['test']['dice']:.4f}" in capsys.readouterr().out
+    assert (folder / "again" / "scenes_photo_test_model.csv").read_text("utf-8") == before
+
+
+TWO_DEVICES = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_study as tests
+from tunevlseg_jax import study
+asked = tests.Combination(config=tests.config()), tests.Combination(config=tests.config(upsampling="blend"))
+made = tests.tiny(sys.argv[1], data=("scenes/photo",), combinations=asked, ablations=(), across=())
+study.run(made, tests.QUIET)
+"""
+
+
+@pytest.mark.slow
+def test_on_two_devices_the_model_is_scored_as_it_is_and_with_an_upsampler(made, tmp_path):
+    script = TWO_DEVICES.format(tests=str(small.ROOT / "tests"))
+    process = small.start("-c", script, tmp_path, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    status, _, err = small.finish(process)
+    assert (status, err) == (0, ""), err
+    scores = [card(folder / "scenes-photo" / ZERO)["scores"]["tuned"] for folder in (tmp_path, made)]
+    for part in ("val", "test"):
+        assert scores[0][part] == pytest.approx(scores[1][part], rel=1e-4)
+    names = load_file(tmp_path / "scenes-photo" / "upsampler-on-model" / "prompts.safetensors")
+    assert names and all(name.startswith("upsampler/") for name in names)
+    rows = csv.DictReader((tmp_path / "report" / "cells.csv").read_text("utf-8").splitlines())
+    assert {row["combination"] for row in rows} == {"zero-shot", "upsampler"}
+
+
+def test_its_report_has_every_cell(made):
+    rows = list(csv.DictReader((made / "report" / "cells.csv").read_text("utf-8").splitlines()))
+    assert len(rows) == 8 and {row["from"] for row in rows} == {"evaluations"}
+    standing = {str(Path(row["runs"]).relative_to(made)) for row in rows}
+    cells = json.loads((made / "cells.json").read_text("utf-8"))
+    assert standing == {run for kept in cells.values() for run in kept["runs"]}
+
+
+def test_again_it_trains_nothing(made, monkeypatch):
+    kept = [path for path in made.glob("scenes-*/**/*") if path.is_file()]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    for name in ("_as_it_is", "_fine_tuned", "_searched"):
+        monkeypatch.setattr(study._Work, name, None)
+    study.run(tiny(made), QUIET)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_another_study_in_its_folder_is_refused(made, monkeypatch, capsys, tmp_path):
+    other = tiny(made, search=Search(trials=3, parallel=2), data=("scenes/photo", "scenes/endoscopy"), across=())
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, study.main, "--config", write(tmp_path / "study.py", other))
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.count("\n") == 1
+    assert "search.trials was 2 and is now 3" in err and "data.scenes/xray was scenes/xray and is now None" in err
+
+
+def test_whereabouts_may_change():
+    def moved(combination: Combination) -> Combination:
+        data = dataclasses.replace(combination.config.data, root="elsewhere")
+        return dataclasses.replace(combination, config=dataclasses.replace(combination.config, data=data, workdir="x"))
+
+    one, other = tiny(Path("one")), tiny(Path("other"))
+    other = dataclasses.replace(other, combinations=tuple(map(moved, other.combinations)))
+    assert other.identity() == one.identity()
+
+
+def test_the_plan_tells_every_cell_and_what_is_missing(monkeypatch, capsys, tmp_path):
+    shorter = Ablation(name="one epoch", field="train.epochs", value=1)
+    made = tiny(tmp_path / "runs", data=("scenes/photo", "kvasir"), across=())
+    made = dataclasses.replace(made, ablations=(*made.ablations, shorter))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    path = write(tmp_path / "study.py", made)
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, study.main, "--config", path)
+    assert stop.value.code == 2 and "there is no data set 'kvasir'" in capsys.readouterr().err
+    small.run(monkeypatch, study.main, "--config", path, "--plan")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "CoOp on model 2 x 2 x 6 24" in told and "CoOp on model 2 x 2 x 800 3,200" in told
+    assert "CoOp on model, no upsampler 1 x 2 x 6 12" in told and "CoOp on model, one epoch 1 x 1 x 6 6" in told
+    assert "10 cells 6,448" in told
+    assert "kvasir (missing)" in told and "prepare kvasir --source" in told and not (tmp_path / "runs").exists()
+
+
+def test_the_plan_counts_the_epochs_that_a_search_gives(monkeypatch, capsys, tmp_path):
+    search = Search(trials=2, parallel=2, space=("epochs=1,3",))
+    path = write(tmp_path / "study.py", tiny(tmp_path / "runs", data=("scenes/photo",), across=(), search=search))
+    monkeypatch.setenv("COLUMNS", "100")
+    small.run(monkeypatch, study.main, "--config", path, "--plan")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "CoOp on model 2 x 3 x 6 36" in told and "CoOp on model, no upsampler 1 x 3 x 6 18" in told
+
+
+def test_the_plan_tells_hours_at_measured_rates(monkeypatch, capsys, tmp_path):
+    """Each cell's at the rate of its own model, learner and program; what wasn't measured is left open."""
+    made = tiny(tmp_path / "runs", data=("scenes/photo",), across=())
+    monkeypatch.setenv("COLUMNS", "100")
+    path = write(tmp_path / "study.py", made)
+
+    def row(device: str, program: str, rate: float, **changes: str) -> dict[str, object]:
+        usual = {"model": "model", "learner": "CoOp", "tune": "prompts", "device": device, "program": program}
+        return usual | changes | {"images_per_second_per_device": rate}
+
+    exact, cached, other = "training", "training, cached", {"model": "another"}
+    one = [row("cpu", exact, 1.0), row("cpu", cached, 24 / 7200), row("cpu", cached, 1.0, **other)]
+    two = [row("v5e:4x4", exact, 1e9), row("v5e:4x4", exact, 12 / 3600, learner="ZeroShot", tune="decoder")]
+    for name, rows in (("one", one), ("two", two)):
+        (tmp_path / name).write_text(json.dumps(rows))
+    small.run(monkeypatch, study.main, "--config", path, "--plan", "--rates", tmp_path / "one", tmp_path / "two")
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "cpu v5e:4x4" in told and "runs images hours hours" in told
+    assert "fine-tuned decoder on model 1 x 1 x 6 6 ? 0.5" in told
+    assert "CoOp on model 2 x 2 x 6 24 2 ?" in told and "CoOp on model, no upsampler 1 x 2 x 6 12 1 ?" in told
+    assert "4 cells 42 3 + ? 0.5 + ?" in told
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_the_rate_of_trials_side_by_side(augmented):
+    """It counts where it was measured, and where images aren't cached; it is not another number of trials'."""
+    own = config(CoOp(), train=Train(augment=augmented))
+    measured = {
+        ("model", "CoOp", "prompts", program): rate
+        for program, rate in {"training": 1.0, "training x 4": 4.0, "training, cached": 10.0}.items()
+    }
+    hours = [rates.hours(measured, own, at_once, 3600) for at_once in (1, 4, 8)]
+    assert hours == ([1, 0.25, 1] if augmented else [0.1, 0.1, 0.1])
+    assert rates.hours({}, own, 1, 3600) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("[{}]", "a row has no 'model'"), ("3", "not iterable"), ("[", "can't read")]
+)
+def test_files_that_are_no_rates(monkeypatch, capsys, tmp_path, text, says):
+    path = write(tmp_path / "study.py", tiny(tmp_path / "runs"))
+    (tmp_path / "rates.json").write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, study.main, "--config", path, "--plan", "--rates", tmp_path / "rates.json")
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and told.count("\n") == 1 and "rates.json" in told and says in told
+
+
+def test_rates_without_a_plan_are_refused(monkeypatch, capsys, tmp_path):
+    path = write(tmp_path / "study.py", tiny(tmp_path / "runs"))
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, study.main, "--config", path, "--rates", tmp_path / "rates.json")
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and told.count("\n") == 1 and "--rates is for --plan" in told
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "name"),
+    [
+        ({}, "zero-shot", "zero-shot"),
+        ({"upsampling": "blend"}, "fine-tuned", "upsampler"),
+        ({"train": Train(tune="decoder")}, "fine-tuned", "fine-tuned decoder"),
+        ({"train": Train(tune="all"), "upsampling": "add"}, "fine-tuned", "fine-tuned model"),
+        ({"learner": CoOp()}, "searched", "CoOp"),
+    ],
+)
+def test_what_a_combination_is(changes, kind, name):
+    combination = Combination(config=config(**changes))
+    assert (combination.kind, combination.name) == (kind, f"{name} on model")
+
+
+@pytest.mark.parametrize("name", ["study_scenes", "study_paper"])
+def test_the_studies_that_come_with_the_project(name):
+    made = grid.load(str(small.ROOT / "configs" / f"{name}.py"))
+    learners = [type(c.config.learner).__name__ for c in made.combinations if c.kind == "searched"]
+    assert len(learners) == 8 and len(made.data) == {"study_scenes": 4, "study_paper": 10}[name]
+    kinds = {ablation.name: [c.name for c in made.combinations if ablation.applies(c)] for ablation in made.ablations}
+    assert [len(names) for names in kinds.values()] == [1, 8]
+
+
+SHARED = {
+    **{"tune": "decoder", "precision": "bfloat16", "augment": True, "augmented_views": 2, "cache_features": False},
+    **{"recompute": "blocks", "shard_frozen": True, "seed": 1, "order_seed": 1, "order_skip": 1},
+}
+"""Fields of `train` that all runs of a study share, or that tell its repetitions apart."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"data": ()}, "one data set or more"),
+        ({"data": ("scenes/photo", "scenes/photo")}, "has scenes/photo, zero-shot on model twice"),
+        ({"across": (("scenes/photo", "scenes/ultrasound"),)}, "across names scenes/ultrasound"),
+        *(
+            ({"ablations": (Ablation(name="x", field=field, value=value, learners=learners),)}, says)
+            for field, value, learners, says in (
+                (
+                    "learner.wrods",
+                    None,
+                    (),
+                    "the ablation 'x' can't change 'learner.wrods' of CoOp; it can change learner",
+                ),
+                ("data.shots", 2, (), "can't change 'data.shots' of CoOp; it can change"),
+                ("data.full_stop", False, (), "train.epochs, train.min_delta, train.patience, upsampling"),
+                ("model.prompt_offset", 1, (), "can't change 'model.prompt_offset'"),
+                *((f"train.{name}", value, (), f"can't change 'train.{name}'") for name, value in SHARED.items()),
+                ("upsampling", "mix", (), "the ablation 'x': upsampling is 'mix'"),
+                ("learner.num_context", 2.5, (), "the ablation 'x': learner.num_context is 2.5, not int"),
+                ("optim.learning_rate", -1.0, (), "the ablation 'x': optim.learning_rate can't be -1.0"),
+                ("learner.depth", 3, (), "the ablation 'x': learner.depth is 3, more than learner.max_depth, 2"),
+                ("upsampling", "none", ("VPT",), "the ablation 'x' is of no learner that the study searches"),
+            )
+        ),
+        ({"search": Search(trials=0)}, "trials can't be 0"),
+        ({"search": Search(space=("projector.kind=mlp",))}, "no parameter 'projector.kind'"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, changes, says):
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, study.main, "--config", write(tmp_path / "study.py", tiny(tmp_path / "runs", **changes)))
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.count("\n") == 1 and says in err, err
+
+
+def test_a_misspelt_field_has_its_name_told(tmp_path, monkeypatch, capsys):
+    path = write(tmp_path / "study.py", tiny(tmp_path / "runs"))
+    path.write_text(path.read_text("utf-8").replace("trials=2", "trails=2"), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        small.run(monkeypatch, study.main, "--config", path)
+    assert "Search has no field 'trails'; did you mean 'trials'?" in capsys.readouterr().err
+
+
+def trials(runs: Path) -> dict[tuple[str, int], object]:
+    """When each finished trial had ended, by study and number."""
+    found = {}
+    for path in runs.rglob(JOURNAL):
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        for one in optuna.get_all_study_summaries(storage):
+            for trial in optuna.load_study(study_name=one.study_name, storage=storage).trials:
+                if trial.state.is_finished():
+                    found[one.study_name, trial.number] = trial.datetime_complete
+    return found
+
+
+def finished(runs: Path) -> dict[str, int]:
+    """When the learnt tensors of the finished cells' runs were written."""
+    path = runs / "cells.json"
+    cells = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return {
+        run: (runs / run / "prompts.safetensors").stat().st_mtime_ns for kept in cells.values() for run in kept["runs"]
+    }
+
+
+@pytest.mark.slow
+def test_killed_and_interrupted_it_goes_on(tmp_path):
+    """kill -9 within a search, Ctrl-C in the next one; it ends with its trials, and nothing is trained twice."""
+    runs = tmp_path / "runs"
+    coop = tiny(runs).combinations[2:]
+    path = write(tmp_path / "study.py", tiny(runs, combinations=coop, search=Search(trials=4, parallel=1)))
+    command = ("-m", "tunevlseg_jax.study", "--config", path)
+    trained, cells = {}, {}
+    for enough, kill in ((1, signal.SIGKILL), (5, signal.SIGINT)):
+        process = small.start(*command)
+        deadline = time.monotonic() + 300
+        while len(trials(runs)) < enough:
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+            time.sleep(0.1)
+        before = trials(runs), finished(runs)
+        os.kill(process.pid, kill)
+        status, _, err = small.finish(process)
+        assert status == (130 if kill == signal.SIGINT else -kill)
+        assert kill == signal.SIGKILL or ("this goes on" in err and err.count("\n") == 1), err
+        assert trained.items() <= before[0].items() and cells.items() <= before[1].items()
+        trained, cells = before
+    assert len(cells) == 2
+    status, _, err = small.finish(small.start(*command), 300)
+    assert (status, err) == (0, ""), err
+    assert trained.items() <= trials(runs).items() and cells.items() <= finished(runs).items()
+    wanted = {(f"scenes-{domain}/{COOP}", number) for domain in ("photo", "xray") for number in range(4)}
+    assert set(trials(runs)) == wanted
+    assert len(finished(runs)) == 4 and len((runs / "report" / "cells.csv").read_text("utf-8").splitlines()) == 1 + 4

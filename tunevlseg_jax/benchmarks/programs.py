@@ -1,0 +1,166 @@
+"""The compiled programs of an experiment, training, evaluation and prediction, ready to be timed one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tunevlseg_jax.data.feeding.batch import Batch, Rows, Source, gather
+from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.training import step
+from tunevlseg_jax.training.experiment import Experiment
+from tunevlseg_jax.training.optim import Schedule
+
+CEILING_SIDE = 4096
+"""Of the square matrices whose product says what a device can do."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled program on a fixed batch.
+
+    Attributes:
+      name: what it does.
+      run: does it once; its result may not be there yet.
+      records: in its batch.
+      flops: of one run, counted in the program as it would be handed to an accelerator's compiler.
+      compilation: seconds of tracing and compiling.
+      temporary: bytes that it needs beside its arguments and results.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    records: int
+    flops: float
+    compilation: float
+    temporary: int
+
+
+def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
+    """Training, evaluation and prediction of an experiment on one batch of random images.
+
+    Where nothing that trains changes what the model sees, training and evaluation also on what is cached of
+    images that it has seen before; and with more than one trial, training of so many side by side.
+    """
+    size = sharding.rounded_up(made.config.train.batch_size, mesh)
+    frozen = made.placed(mesh).frozen
+    source = random_source(size, made.image_size, mesh, augmented=made.config.train.augment)
+    batch = jax.jit(gather)(source._replace(draw=None))
+    table = sharding.replicated(made.read(["polyp"]), mesh)
+
+    def train(name: str, source: Source, trials: int = 1) -> Program:
+        trainable, hyper = sharding.replicated(made.repeated(trials), mesh)
+        arguments = step.init(trainable, hyper), frozen, source, table
+        stepping, timings = _compiled(step.train_step, *arguments, network=made.network, schedule=Schedule(0, 0))
+        state = arguments[0]
+
+        def run() -> Any:
+            nonlocal state  # the step gives its state's buffers away
+            state, sums = stepping(state, frozen, source, table)
+            return sums
+
+        return Program(name, run, size * trials, *timings)
+
+    def evaluate(name: str, batch: Batch) -> Program:
+        trainable, hyper = sharding.replicated(made.repeated(1), mesh)
+        arguments = trainable, frozen, batch, table, hyper
+        evaluation, timings = _compiled(step.eval_step, *arguments, network=made.network)
+        return Program(name, lambda: evaluation(*arguments), size, *timings)
+
+    def predict() -> Program:
+        hyper = jax.tree.map(lambda values: values[0], made.hyper())
+        arguments = sharding.replicated((made.frozen | made.trainable, batch.images, batch.phrase, table, hyper), mesh)
+        prediction, timings = _compiled(step.logits_step, *arguments, network=made.network)
+        return Program("prediction", lambda: prediction(*arguments), size, *timings)
+
+    made_ready = [train("training", source), evaluate("evaluation", batch), predict()]
+    if trials > 1:
+        made_ready.append(train(f"training x {trials}", source, trials))
+    if made.config.sees_the_same("val"):
+        seen = step.see_step(frozen, batch.images, network=made.network)
+        made_ready.append(train("training, cached", source._replace(images=seen, draw=None)))
+        made_ready.append(evaluate("evaluation, cached", batch._replace(images=seen)))
+    return made_ready
+
+
+def training(made: Experiment, mesh: Mesh, batch: int) -> Any:
+    """The training step of an experiment, traced for a mesh whose devices needn't be there.
+
+    Args:
+      made: the experiment.
+      mesh: the batch is shared out over its devices, and with `train.shard_frozen` the frozen weights; everything else
+        is whole on each.
+      batch: records, a multiple of the number of devices.
+    """
+    whole, shared = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(sharding.DATA))
+
+    def like(tree: Any, lying: Callable[[Any], Any] = lambda array: whole) -> Any:
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=lying(a)), tree)
+
+    def rows(dtype: Any, *shape: int) -> Any:
+        return jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=shared)
+
+    state = jax.eval_shape(lambda tree: step.init(jax.tree.map(lambda a: a[None], tree), made.hyper()), made.trainable)
+    numbers = Rows(None, None, rows(jnp.uint8), rows(jnp.uint8), rows(jnp.int32), rows(jnp.float32))
+    source = Source(rows(jnp.uint8, *made.image_size, 3), rows(jnp.uint8, *made.image_size), numbers)
+    frozen = like(made.frozen)
+    if made.config.train.shard_frozen:
+        frozen = like(made.frozen, lambda array: sharding.scattering(array.shape, mesh))
+    arguments = like(state), frozen, source, like(made.read(["polyp"]))
+    return step.train_step.trace(*arguments, network=made.network, schedule=Schedule(0, 0))
+
+
+def random_source(size: int, image_size: tuple[int, int], mesh: Mesh, *, augmented: bool) -> Source:
+    """A batch of noise, its pixels on the devices already."""
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (size, *image_size, 3), dtype=np.uint8)
+    maps = draw.integers(0, 2, (size, *image_size), dtype=np.uint8)
+    ones = jnp.ones(size, jnp.uint8)
+    rows = Rows(None, None, ones, ones, jnp.zeros(size, jnp.int32), jnp.ones(size, jnp.float32))
+    source = Source(jnp.asarray(images), jnp.asarray(maps), rows)
+    key = sharding.replicated(jax.random.key_data(jax.random.key(0)), mesh) if augmented else None
+    return sharding.shared_out(source, mesh)._replace(draw=key)
+
+
+def timed(runs: list[Callable[[], Any]], repeats: int) -> list[list[float]]:
+    """Seconds of each run, repeat by repeat, the runs taking turns so that a slow moment touches all of them."""
+    for run in runs:
+        jax.block_until_ready(run())  # what is done once is not timed
+    seconds: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats):
+        for run, taken in zip(runs, seconds, strict=True):
+            started = time.perf_counter()
+            jax.block_until_ready(run())
+            taken.append(time.perf_counter() - started)
+    return seconds
+
+
+def ceiling(dtype: np.dtype) -> tuple[Callable[[], Any], float]:
+    """A matrix product in this type on one device, and its number of operations: what the device can do at best."""
+    matrix = jnp.ones((CEILING_SIDE, CEILING_SIDE), dtype)
+    product = jax.jit(lambda a, b: a @ b)
+    return lambda: product(matrix, matrix), 2.0 * CEILING_SIDE**3
+
+
+def flops(traced: Any) -> float:
+    """Operations of a traced program, as it would be handed to a TPU's compiler; nothing is compiled.
+
+    A CPU's own program holds loops, of which XLA counts one turn.
+    """
+    return float(traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"])
+
+
+def _compiled(function: Any, *arguments: Any, **static: Any) -> tuple[Any, tuple[float, float, int]]:
+    """The program, and of it flops, seconds of compilation and temporary bytes."""
+    started = time.perf_counter()
+    traced = function.trace(*arguments, **static)
+    compiled = traced.lower().compile()
+    seconds = time.perf_counter() - started
+    return compiled, (flops(traced), seconds, compiled.memory_analysis().temp_size_in_bytes)

@@ -1,0 +1,150 @@
+"""A training step compiled for a TPU slice that isn't there: what it would take of each chip."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from tunevlseg_jax.benchmarks import hlo, programs
+from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.runtime.errors import UserError, nearest
+from tunevlseg_jax.training.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Published figures of a TPU chip, from docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e}.
+
+    Attributes:
+      flops: bfloat16 operations a second.
+      memory: bytes of HBM.
+      bandwidth: bytes a second from and to it.
+      interconnect: bytes a second to other chips, in one direction (half of the published sum of both).
+    """
+
+    flops: float
+    memory: float
+    bandwidth: float
+    interconnect: float
+
+
+CHIPS = {
+    "v5e": Chip(197e12, 16e9, 819e9, 200e9),
+    "v5p": Chip(459e12, 95e9, 2765e9, 600e9),
+    "v6e": Chip(918e12, 32e9, 1638e9, 400e9),
+}
+OFF_POD = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+"""What libtpu asks a TPU's own machine for, and complains about on any other; and that several processes may load it,
+which is one's privilege only where there is a TPU."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one training step takes of each chip of a slice.
+
+    Attributes:
+      device: the slice, such as "v5e:4x4".
+      chips: how many.
+      batch: records a chip.
+      seconds: of compilation.
+      held: bytes of what goes in: frozen weights, trainable tree, optimizer, batch.
+      temporary: bytes of what the step makes, activations above all.
+      flops: operations.
+      bytes: to and from HBM.
+      collectives: bytes by kind of collective, and how many of them.
+    """
+
+    device: str
+    chips: int
+    batch: int
+    seconds: float
+    held: int
+    temporary: int
+    flops: float
+    bytes: int
+    collectives: dict[str, tuple[int, int]]
+
+    @property
+    def chip(self) -> Chip:
+        """Which chip."""
+        return CHIPS[self.device.partition(":")[0]]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the step fits in the chip's memory."""
+        return self.held + self.temporary <= self.chip.memory
+
+    @property
+    def bound(self) -> dict[str, float]:
+        """Seconds that a step takes at least, by what bounds it (Williams et al. 2009's roofline)."""
+        # A sum goes round twice, in parts and then whole; what is only gathered or passed on goes once.
+        weighed = sum(size * (2 if kind == "all-reduce" else 1) for kind, (size, _) in self.collectives.items())
+        sent = weighed * (self.chips - 1) / self.chips
+        return {
+            "compute": self.flops / self.chip.flops,
+            "memory": self.bytes / self.chip.bandwidth,
+            "interconnect": sent / self.chip.interconnect,
+        }
+
+
+def plan(made: Experiment, name: str, batch: int) -> Plan:
+    """Compiles the training step of an experiment for a slice, the batch shared out and the rest on every chip.
+
+    Args:
+      made: the experiment, in the type that a TPU computes in.
+      name: of the slice, such as "v5e:16x16".
+      batch: records a chip.
+
+    Raises:
+      UserError: there is no such slice, or no libtpu to compile for it with.
+    """
+    mesh = Mesh(np.asarray(_devices(name)), (sharding.DATA,))
+    started = time.perf_counter()
+    compiled = programs.training(made, mesh, batch * mesh.size).lower().compile()
+    seconds = time.perf_counter() - started
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    return Plan(
+        device=name,
+        chips=mesh.size,
+        batch=batch,
+        seconds=seconds,
+        held=memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        temporary=memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
+        flops=compiled.cost_analysis()["flops"],
+        bytes=hlo.traffic(text),
+        collectives=hlo.collectives(text),
+    )
+
+
+def largest_batch(small: Plan, large: Plan) -> int:
+    """Records a chip that fit in its memory, if memory grows evenly from one plan to the other."""
+    per_record = (large.held + large.temporary - small.held - small.temporary) / (large.batch - small.batch)
+    constant = small.held + small.temporary - per_record * small.batch
+    return max(0, math.floor((small.chip.memory - constant) / per_record))
+
+
+def _devices(name: str) -> list[Any]:
+    chip = name.partition(":")[0]
+    if chip not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", name):
+        raise UserError(f"--topology {name!r} is no slice such as v5e:4x4{nearest(chip, CHIPS)}")
+    for variable, value in OFF_POD.items():
+        os.environ.setdefault(variable, value)
+    from jax.experimental import topologies
+
+    try:
+        return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+    except Exception as error:  # jax has no class of its own for a missing library
+        reason = str(error).splitlines()[0]
+        raise UserError(f"can't compile for {name}: {reason}; it needs libtpu, the extra `tpu`") from error

@@ -1,0 +1,73 @@
+"""What a learner's training step takes of TPU slices that aren't there, slice beside slice."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from tunevlseg_jax.benchmarks import tpu_plan
+from tunevlseg_jax.training.experiment import Experiment
+
+Row = dict[str, Any]
+
+
+def plans(made: Experiment, slices: Sequence[str], batch: int, tell: Callable[[str], None]) -> list[Row]:
+    """The numbers of each slice, ready for JSON.
+
+    Args:
+      made: the experiment, in the type that a TPU computes in.
+      slices: such as "v5e:16x16".
+      batch: records a chip.
+      tell: what is happening, in a few words.
+
+    Raises:
+      UserError: see `topology.plan`.
+    """
+    learner = type(made.config.learner).__name__
+    rows = []
+    for name in slices:
+        tell(f"compiling {learner} for {name}")
+        plan = tpu_plan.plan(made, name, batch)
+        largest = tpu_plan.largest_batch(plan, tpu_plan.plan(made, name, 2 * batch))
+        binding = max(plan.bound, key=lambda part: plan.bound[part])
+        rate = plan.batch * plan.chips / plan.bound[binding]
+        rows.append(
+            {"program": "training"}
+            | dataclasses.asdict(plan)
+            | {"memory": plan.chip.memory, "fits": plan.fits, "largest_batch": largest}
+            | {"bound": plan.bound, "binding": binding}
+            | {"images_per_second": rate, "images_per_second_per_device": rate / plan.chips}
+        )
+    return rows
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """One learner's slices as columns."""
+    title = f"{rows[0]['learner']}: the training step, {rows[0]['batch']} records a chip"
+    shown = Table(title=title, caption="bounds: by published figures of the chip")
+    shown.add_column("")
+    for row in rows:
+        shown.add_column(row["device"], justify="right")
+    cells: dict[str, Callable[[Row], str]] = {
+        "chips": lambda row: str(row["chips"]),
+        "compilation, s": lambda row: f"{row['seconds']:.0f}",
+        "GiB a chip": lambda row: f"{(row['held'] + row['temporary']) / 2**30:.2f} of {row['memory'] / 2**30:.0f}",
+        "fits": lambda row: "yes" if row["fits"] else "no",
+        "largest batch a chip": lambda row: str(row["largest_batch"]),
+        "GFLOP a chip": lambda row: f"{row['flops'] / 1e9:,.0f}",
+        "HBM traffic, GB": lambda row: f"{row['bytes'] / 1e9:.1f}",
+        "collectives": _collectives,
+        "a step takes at least": lambda row: f"{1e3 * row['bound'][row['binding']]:.1f} ms\n({row['binding']})",
+        "images/s at most": lambda row: f"{row['images_per_second']:,.0f}",
+    }
+    for name, cell in cells.items():
+        shown.add_row(name, *map(cell, rows))
+    return shown
+
+
+def _collectives(row: Row) -> str:
+    told = [f"{number} {kind}\n{size / 1e3:,.0f} kB" for kind, (size, number) in row["collectives"].items()]
+    return "\n".join(told) or "none"

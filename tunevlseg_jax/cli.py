@@ -1,0 +1,162 @@
+"""What every command shares: its options typed, its errors one line, its exit status honest."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import jax
+import tyro
+
+from tunevlseg_jax import config as configuration
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.runtime import cache, memory, multihost, signals
+from tunevlseg_jax.runtime.errors import EverywhereError, UserError, nearest
+
+T = TypeVar("T")
+
+MISTAKEN = 2
+RULE = {"─", "-"}
+"""What the lines between the parts of a box are made of."""
+
+
+def run(command: Callable[[], None]) -> None:
+    """Runs a command and exits.
+
+    The status is 0; 2 after a user's mistake, with one line on stderr; 130 after Ctrl-C and 143 after SIGTERM, with one
+    line too. Of several processes the first alone tells what all of them know.
+    """
+    cache.keep_programs()
+    memory.keep_freed()
+    try:
+        with signals.at_once():
+            command()
+    except EverywhereError as error:
+        _tell(f"error: {error}", alone=False)
+        multihost.leave(MISTAKEN, alone=False)
+    except UserError as error:
+        _tell(f"error: {error}", alone=True)
+        multihost.leave(MISTAKEN, alone=True)
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, signals.Stopped) else signal.SIGINT
+        alone = not isinstance(stop, signals.Interrupted)
+        word = "terminated" if number == signal.SIGTERM else "interrupted"
+        _tell(f"{word}: {stop}" if str(stop) else word, alone=alone)
+        multihost.leave(128 + number, alone=alone)
+    except Exception:
+        if multihost.several():  # which wait for this one, and it mustn't wait for them
+            traceback.print_exc()
+            multihost.leave(1, alone=True)
+        raise
+
+
+def _tell(line: str, *, alone: bool) -> None:
+    """One line on stderr: of process 0, or of one that ends alone."""
+    if alone and multihost.several():
+        line = f"process {jax.process_index()}: {line}"
+    if alone or multihost.first():
+        print(" ".join(line.split()), file=sys.stderr)
+
+
+def options(cls: type[T], program: str, description: str, default: T | None = None) -> T:
+    """The command line as a dataclass.
+
+    Args:
+      cls: the dataclass, one option for each field.
+      program: what the user typed, for the usage line.
+      description: one line on what the command does.
+      default: where the values come from that the user doesn't give; None for the class's own.
+
+    Raises:
+      UserError: an unknown option, with the nearest one, or a value of another type.
+    """
+    return _parse(cls, sys.argv[1:], program, description, default)
+
+
+def subcommand(defaults: Mapping[str, T], descriptions: Mapping[str, str], program: str, description: str) -> T:
+    """The command line as one of several dataclasses, which its first word chooses.
+
+    Args:
+      defaults: by that word; `tyro.MISSING` stands for what the user must give.
+      descriptions: what each of them does.
+      program: what the user typed, for the usage line.
+      description: one line on what the command does.
+
+    Raises:
+      UserError: as in `options`, or the first word is none of them.
+    """
+    first = next(iter(sys.argv[1:]), "")
+    if first not in defaults and first not in ("-h", "--help"):
+        said = repr(first) if first else "nothing"
+        raise UserError(f"{program} takes what to do as its first word, not {said}{nearest(first, defaults)}")
+    if first not in defaults:  # the list of them all
+        descriptions = {name: text.partition("\n")[0] for name, text in descriptions.items()}
+    choices = tyro.extras.subcommand_type_from_defaults(defaults, descriptions, prefix_names=False)
+    return _parse(choices, sys.argv[1:], program, description, None)
+
+
+def options_over_config(cls: type[T], default: Callable[[Config], T], program: str, description: str) -> T:
+    """The command line as a dataclass whose values come from the configuration that `--config FILE` names.
+
+    Raises:
+      UserError: as in `options`, or the file is no configuration.
+    """
+    arguments = list(sys.argv[1:])
+    config = Config()
+    for number, argument in enumerate(arguments):
+        if argument == "--config" or argument.startswith("--config="):
+            if argument == "--config" and number + 1 == len(arguments):
+                raise UserError("--config needs the name of a file")
+            path = argument.partition("=")[2] or arguments[number + 1]
+            config = configuration.load(path)
+            del arguments[number : number + (1 if "=" in argument else 2)]
+            break
+    else:
+        if not {"-h", "--help"} & set(arguments):
+            raise UserError(f"{program} needs --config FILE, such as configs/quickstart.py; --help lists the options")
+    description = f"{description}\n\n--config FILE gives the defaults: a Python file that defines `config`."
+    program = f"{program} --config FILE"
+    return _parse(tyro.conf.AvoidSubcommands[cls], arguments, program, description, default(config))
+
+
+def _parse(cls: Any, arguments: list[str], program: str, description: str, default: Any) -> Any:
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            given = {} if default is None else {"default": default}
+            return tyro.cli(cls, args=arguments, prog=program, description=description, **given)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        message = _one_line(told.getvalue())
+        for argument in arguments:
+            if argument.partition("=")[0] in multihost.OPTIONS and "nrecognized" in message:
+                raise UserError(
+                    f"{argument.partition('=')[0]} is for python -m tunevlseg_jax.train; {program} is one process"
+                ) from None
+        raise UserError(message) from None
+
+
+def _one_line(box: str) -> str:
+    """What a box of tyro's says: its first paragraph, and the first option that it proposes."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│╭╮╰╯ ") for line in plain.splitlines()[1:]]
+    if lines and set(lines[0]) <= RULE:  # how a box without UTF-8 begins
+        del lines[0]
+    paragraph = []
+    for line in lines:
+        if set(line) <= RULE:
+            break
+        paragraph.append(line)
+    message = " ".join(paragraph)
+    options = (line for line in lines if line.startswith("--") and not set(line) <= RULE)
+    proposed = next((line.split()[0].rstrip(",") for line in options), None)
+    if proposed is not None and "nrecognized" in message:
+        return f"{message}; did you mean {proposed}?"
+    return message

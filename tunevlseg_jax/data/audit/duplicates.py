@@ -1,0 +1,118 @@
+"""Pairs of images that show the same: equal files, copies that were encoded anew, neighbouring frames of a video."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tunevlseg_jax.data.audit.image_stats import Look
+
+FLIPPED = 12
+"""Bits of 256 in which the hashes of copies may differ."""
+GREY_LEVELS = 10.0
+"""How much the thumbnails of copies may differ, root mean square."""
+OF_RANDOM = 0.7
+"""Consecutive frames differ by less than this share of what two images of the set usually differ by."""
+ROWS = 256
+
+
+class Pair(NamedTuple):
+    """Two places in a list of looks."""
+
+    first: int
+    second: int
+
+
+def same_content(looks: Sequence[Look]) -> list[Pair]:
+    """Images whose files are equal; of more than two, each with the first."""
+    return _with_first([look.content for look in looks])
+
+
+def same_group(looks: Sequence[Look]) -> list[Pair]:
+    """Images of one patient or video, each with the first of every split."""
+    pairs = []
+    first: dict[str, dict[str, int]] = defaultdict(dict)
+    for number, look in enumerate(looks):
+        if look.group:
+            pairs += [Pair(other, number) for other in first[look.group].values()]
+            first[look.group].setdefault(look.split, number)
+    return pairs
+
+
+def near_copies(looks: Sequence[Look]) -> list[Pair]:
+    """Images that look the same though their files differ."""
+    bits = np.stack([look.bits for look in looks])
+    pairs = []
+    for start in range(0, len(looks), ROWS):
+        flipped = np.bitwise_count(bits[start : start + ROWS, None] ^ bits[None, start:]).sum(-1, dtype=np.int32)
+        for row, column in zip(*np.nonzero(flipped <= FLIPPED), strict=True):
+            first, second = start + int(row), start + int(column)
+            one, other = looks[first], looks[second]
+            if first < second and one.content != other.content and difference(one, other) < GREY_LEVELS:
+                pairs.append(Pair(first, second))
+    return pairs
+
+
+def neighbours(looks: Sequence[Look]) -> list[Pair]:
+    """Consecutive frames of videos, by the numbers at the end of the images' names, where no groups are known.
+
+    Numbers alone don't make a video. They count as frames where at least half of the images with consecutive numbers
+    differ clearly less than two images of the set usually do, and then those pairs that do are neighbours.
+    """
+    numbered: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for number, look in enumerate(looks):
+        if not look.group and look.thumbnail is not None and (match := re.fullmatch(r"(.*?)(\d+)(?:\.\w+)?", look.id)):
+            numbered[match[1], int(match[2])].append(number)
+    following = [
+        Pair(one, other)
+        for (prefix, number), ones in numbered.items()
+        for one in ones
+        for other in numbered.get((prefix, number + 1), ())
+    ]
+    if len(following) < 4:
+        return []
+    usual = _usual_difference([looks[number] for numbers in numbered.values() for number in numbers])
+    close = [pair for pair in following if difference(looks[pair.first], looks[pair.second]) < OF_RANDOM * usual]
+    return close if 2 * len(close) >= len(following) else []
+
+
+def difference(one: Look, other: Look) -> float:
+    """Root mean square over the thumbnails, in grey levels."""
+    if one.thumbnail is None or other.thumbnail is None:
+        return np.inf
+    return float(np.sqrt(np.square(one.thumbnail.astype(np.float32) - other.thumbnail).mean()))
+
+
+def _usual_difference(looks: Sequence[Look]) -> float:
+    """The median difference of two images, over a fixed draw of pairs, whatever order they come in."""
+    looks = sorted(looks, key=lambda look: (look.id, look.content))
+    draw = np.random.default_rng(0).integers(0, len(looks), (1000, 2))
+    return float(np.median([difference(looks[one], looks[other]) for one, other in draw if one != other]))
+
+
+def _with_first(keys: Sequence[Hashable]) -> list[Pair]:
+    first: dict[Hashable, int] = {}
+    return [Pair(first[key], number) for number, key in enumerate(keys) if first.setdefault(key, number) != number]
+
+
+def components(count: int, pairs: Sequence[Pair]) -> Iterator[list[int]]:
+    """What hangs together of `count` things, in the order of their first members."""
+    root = list(range(count))
+
+    def find(number: int) -> int:
+        while root[number] != number:
+            root[number] = root[root[number]]
+            number = root[number]
+        return number
+
+    for first, second in pairs:
+        one, other = sorted((find(first), find(second)))
+        root[other] = one
+    members: dict[int, list[int]] = defaultdict(list)
+    for number in range(count):
+        members[find(number)].append(number)
+    yield from members.values()

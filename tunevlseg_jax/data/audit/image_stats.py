@@ -1,0 +1,113 @@
+"""What an audit needs to know of an image: whether it can be read, a hash of its content, what it looks like."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.images import resize
+from tunevlseg_jax.data.prepared import Example, Record
+from tunevlseg_jax.runtime.errors import UserError
+
+THUMBNAIL = 32
+HASH = 16
+"""Side of the difference hash: 256 bits."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A record, how many of its map's pixels are its own, and how many there are."""
+
+    record: Record
+    pixels: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of an example.
+
+    Attributes:
+      split: where it is stored.
+      index: its place there.
+      id: the image's name.
+      group: patient or video sequence, "" where unknown.
+      content: sha256 of the encoded image.
+      thumbnail: (32, 32, 3) uint8, or None where the image can't be read.
+      bits: (4,) uint64, the difference hash: whether the brightness grows, from each cell of a grid to the next.
+      asked: the records.
+      values: those of the label maps.
+      faults: what is broken about it.
+    """
+
+    split: str
+    index: int
+    id: str
+    group: str
+    content: str
+    thumbnail: np.ndarray | None
+    bits: np.ndarray
+    asked: tuple[Asked, ...]
+    values: frozenset[int]
+    faults: tuple[tuple[str, str], ...]
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The split and the place in it."""
+        return self.split, self.index
+
+    def __str__(self) -> str:
+        return f"{self.split}/{self.id}"
+
+
+def looks(split: str, examples: Iterable[Example]) -> Iterator[Look]:
+    """What is seen of the examples of a split."""
+    for index, example in enumerate(examples):
+        yield look(split, index, example)
+
+
+def look(split: str, index: int, example: Example) -> Look:
+    """What is seen of one example."""
+    faults: list[tuple[str, str]] = []
+    image, maps = None, ()
+    try:
+        mask_files.whole(example.image, example.id)
+        image = example.rgb()
+    except UserError as error:
+        faults.append(("unreadable", str(error)))
+    try:
+        maps = example.maps()
+    except UserError as error:
+        faults.append(("unreadable", str(error)))
+    counts = [np.bincount(array.reshape(-1), minlength=256) for array in maps]
+    for array in maps:
+        if image is not None and array.shape != image.shape[:2]:
+            faults.append(("another size", f"{array.shape} against {image.shape[:2]}"))
+    return Look(
+        split,
+        index,
+        example.id,
+        example.group,
+        hashlib.sha256(example.image).hexdigest(),
+        None if image is None else resize(image, (THUMBNAIL, THUMBNAIL), cv2.INTER_AREA),
+        np.zeros(HASH * HASH // 64, np.uint64) if image is None else difference_hash(image),
+        tuple(
+            Asked(record, int(counts[record.mask][record.value]), maps[record.mask].size)
+            if record.mask < len(maps)
+            else Asked(record, 0, 0)
+            for record in example.records
+        ),
+        frozenset(int(value) for count in counts for value in np.flatnonzero(count)),
+        tuple(faults),
+    )
+
+
+def difference_hash(image: np.ndarray) -> np.ndarray:
+    """(4,) uint64 of (height, width, 3): whether each cell of a 16 x 16 grid is darker than its right neighbour."""
+    grey = resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (HASH, HASH + 1), cv2.INTER_AREA).astype(np.int16)
+    return np.packbits(grey[:, 1:] > grey[:, :-1]).view(np.uint64)

@@ -1,0 +1,96 @@
+"""Annotation files of github.com/naamiinepal/medvlsm: the splits and prompts of the paper's eight medical sets."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tunevlseg_jax.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One record of an annotation file.
+
+    Attributes:
+      image: file name.
+      mask: file name, in `masks/`.
+      prompts: phrasings by level, of "p0", "p1", ...
+    """
+
+    image: str
+    mask: str
+    prompts: Mapping[int, tuple[str, ...]]
+
+
+def read(path: Path) -> list[Annotation]:
+    """The records of a file such as anns/train.json.
+
+    Raises:
+      UserError: there is no such file, or it holds something else; the message names the record.
+    """
+    try:
+        return parse(path.read_bytes(), str(path))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {path}") from error
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error.strerror or error}") from error
+
+
+def parse(data: bytes, name: str) -> list[Annotation]:
+    """The records in the content of a file of this name.
+
+    Raises:
+      UserError: it holds something else; the message names the record.
+    """
+    try:
+        rows = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"can't read {name}: {error}") from error
+    if not isinstance(rows, list) or not rows:
+        raise UserError(f"{name} holds no list of records")
+    return [_annotation(row, f"record {number} of {name}") for number, row in enumerate(rows, 1)]
+
+
+def by_image(rows: Iterable[Annotation]) -> dict[str, list[Annotation]]:
+    """The records of each image, by its name without the suffix, in their order."""
+    images: dict[str, list[Annotation]] = {}
+    for row in rows:
+        images.setdefault(stem(row.image), []).append(row)
+    return images
+
+
+def unique_ids(rows: Iterable[Annotation]) -> Iterator[tuple[str, Annotation]]:
+    """(id, record) of an image's records; the id is the mask's name, numbered where the paper's splits repeat a row."""
+    times = Counter[str]()
+    for row in rows:
+        name = stem(row.mask)
+        times[name] += 1
+        yield (name if times[name] == 1 else f"{name}#{times[name]}"), row
+
+
+def stem(name: str) -> str:
+    """A path without its suffix."""
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _annotation(row: Any, where: str) -> Annotation:
+    if not isinstance(row, dict):
+        raise UserError(f"{where} is no JSON object")
+    for field, kind in (("img_name", str), ("mask_name", str), ("prompts", dict)):
+        if not isinstance(row.get(field), kind):
+            raise UserError(f"{where} lacks {field}")
+    prompts = {}
+    for level, said in row["prompts"].items():
+        phrasings = [said] if isinstance(said, str) else said
+        number = re.fullmatch(r"p(\d+)", level)
+        if not number or not isinstance(phrasings, list) or not all(isinstance(text, str) for text in phrasings):
+            raise UserError(f"{where} has prompts {level!r} that are neither a text nor a list of texts, p0, p1, ...")
+        if phrasings:
+            prompts[int(number[1])] = tuple(phrasings)
+    return Annotation(row["img_name"], row["mask_name"], prompts)

@@ -1,0 +1,189 @@
+"""Files to prepare from: folders, zip and tar files as downloaded, read without unpacking where that is quick."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import check_name
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""What broken or encrypted archives raise."""
+Reader = Callable[[], bytes]
+
+
+class Source:
+    """Files by their path below a folder or in an archive, with "/" between its parts.
+
+    A folder's archives count as if they had been unpacked there; what is unpacked already goes before them. Files of
+    several folders or archives may have one path only if they are the same, or never read. Hidden files and what macOS
+    adds are left out.
+    """
+
+    def __init__(self, paths: Sequence[Path], unpacked: Path):
+        """Lists the files.
+
+        Args:
+          paths: folders and archives.
+          unpacked: a folder for what must be unpacked to be read, namely compressed tar files.
+
+        Raises:
+          UserError: a path doesn't exist or is neither, an archive is broken, or has a member that is a link or would
+            lie outside the folder that it is unpacked in.
+        """
+        self.paths = tuple(paths)
+        self._unpacked = unpacked
+        self._numbers = itertools.count()
+        self._readers: dict[str, list[Reader]] = defaultdict(list)
+        for path in paths:
+            for name, reader in self._files(path):
+                parts = name.split("/")
+                if not any(part.startswith((".", "__MACOSX")) or part == "Thumbs.db" for part in parts):
+                    self._readers[name].append(reader)
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.paths))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All files, in the order of their names."""
+        return tuple(sorted(self._readers))
+
+    def __contains__(self, name: str) -> bool:
+        return composed(name) in self._readers
+
+    def find(self, pattern: str) -> Iterator[tuple[str, re.Match[str]]]:
+        """The files whose path ends in what a regular expression matches, from the start of one of the path's parts.
+
+        Raises:
+          UserError: the name of one isn't UTF-8.
+        """
+        compiled = re.compile(rf"(?:.*/)?{pattern}", re.IGNORECASE)
+        for name in self.names:
+            if match := compiled.fullmatch(name):
+                check_name(name)
+                yield name, match
+
+    def read(self, name: str) -> bytes:
+        """A file's content.
+
+        Raises:
+          UserError: there is no such file, or there are different ones, or it can't be read.
+        """
+        if name not in self:
+            raise UserError(f"there is no {name} in {self}")
+        try:
+            data, *others = [reader() for reader in self._readers[composed(name)]]
+        except OSError as error:
+            raise UserError(f"can't read {name} in {self}: {error.strerror or error}") from error
+        except BROKEN as error:
+            raise UserError(f"can't read {name} in {self}: {error}") from error
+        if any(other != data for other in others):
+            raise UserError(
+                f"{self} has different files called {name}; keep them unpacked, each in a folder of its own below one "
+                "--source"
+            )
+        return data
+
+    def _files(self, path: Path) -> Iterator[tuple[str, Reader]]:
+        if path.is_dir():
+            return self._folder(path)
+        if path.is_file() and is_archive(path):
+            return self._archive(path)
+        there = "is no folder, zip or tar file" if path.exists() else "doesn't exist"
+        raise UserError(f"--source {path} {there}")
+
+    def _folder(self, folder: Path) -> Iterator[tuple[str, Reader]]:
+        seen = set()
+        own = set()
+        archives = []
+        for place, folders, files in os.walk(folder, followlinks=True):
+            folders.sort()
+            if (real := os.path.realpath(place)) in seen:  # a link to where the walk has been
+                folders.clear()
+                continue
+            seen.add(real)
+            for file in map(Path(place).joinpath, sorted(files)):
+                if is_archive(file) and not file.name.startswith("."):  # macOS's ._x.zip is none
+                    archives.append(file)
+                else:
+                    name = composed(file.relative_to(folder).as_posix())
+                    own.add(name)
+                    yield name, file.read_bytes
+        for archive in archives:  # last: what is unpacked already is quicker to read
+            yield from ((name, reader) for name, reader in self._archive(archive) if name not in own)
+
+    def _archive(self, path: Path) -> Iterator[tuple[str, Reader]]:
+        try:
+            yield from self._zip(path) if path.suffix.lower() == ".zip" else self._tar(path)
+        except OSError as error:
+            raise UserError(f"can't read {path}: {error.strerror or error}") from error
+        except BROKEN as error:
+            raise UserError(f"can't read {path}: {error}") from error
+
+    def _zip(self, path: Path) -> Iterator[tuple[str, Reader]]:
+        archive = zipfile.ZipFile(path)
+        for member in archive.infolist():
+            if not member.is_dir():
+                link = (member.external_attr >> 28) == 0xA
+                yield _checked(path, member.filename, link), partial(archive.read, member)
+
+    def _tar(self, path: Path) -> Iterator[tuple[str, Reader]]:
+        compressed = path.suffix.lower() != ".tar"
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.isdir():
+                    continue
+                name = _checked(path, member.name, not member.isreg())
+                # A compressed tar file can only be read from its start: member by member it would take hours.
+                if compressed and (file := archive.extractfile(member)) is not None:
+                    yield name, self._unpack(file)
+                else:
+                    yield name, partial(_read_range, path, member.offset_data, member.size)
+
+    def _unpack(self, file: IO[bytes]) -> Reader:
+        # Numbered, so that no name in the archive can say where it is written.
+        path = self._unpacked / str(next(self._numbers))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.read())
+        return path.read_bytes
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file's name is that of a zip or tar file."""
+    return path.name.lower().endswith(ARCHIVES)
+
+
+def composed(name: str) -> str:
+    """A name with its accents in one character each; macOS writes them apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _read_range(path: Path, start: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(size)
+
+
+def _checked(archive: Path, name: str, link: bool) -> str:
+    """The member's path, if it would lie inside the folder that the archive is unpacked in."""
+    portable = name.replace("\\", "/")
+    if link:
+        raise UserError(f"{archive} has the member {name!r}, a link or device; archives with such are refused")
+    if portable.startswith("/") or re.match("[A-Za-z]:", portable) or ".." in portable.split("/"):
+        raise UserError(
+            f"{archive} has the member {name!r}, which would lie outside its folder; such archives are refused"
+        )
+    return composed(PurePosixPath(portable).as_posix())

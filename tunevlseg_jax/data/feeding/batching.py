@@ -1,0 +1,87 @@
+"""Which records each batch holds, in an order that depends on seed and epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import grain
+import numpy as np
+from jax import Array
+
+from tunevlseg_jax.data.feeding.batch import Rows
+from tunevlseg_jax.data.records import Records
+
+
+def training(records: Records, batch_size: int, padded: int, seed: int, epoch: int) -> list[Rows]:
+    """The batches of one epoch, every record once and asked for by one of its phrasings, drawn at random.
+
+    Where every image has the same number of records, an image's records stay together, and the vision tower sees it
+    once for all of them.
+
+    Args:
+      records: the training split.
+      batch_size: records in a batch; the last one may hold fewer.
+      padded: rows in a batch, `batch_size` or more; rows without a record have weight 0.
+      seed: of the run.
+      epoch: from 1; order and phrasings depend on it and on `seed` alone.
+    """
+    together = _together(records, batch_size, padded)
+    order = grain.MapDataset.range(len(records) // together).shuffle(seed=_mix(seed, epoch))
+    groups = np.asarray([order[place] for place in range(len(order))])
+    rows = (groups[:, None] * together + np.arange(together)).reshape(-1)
+    draw = np.random.default_rng([seed, epoch])
+    phrasings = np.asarray([len(prompt) for prompt in records.prompts])
+    chosen = draw.integers(0, phrasings[records.prompt])
+    return _batches(records, rows, _first_phrase(records) + chosen, batch_size, padded)
+
+
+def evaluation(records: Records, batch_size: int, padded: int) -> list[Rows]:
+    """Every record once, in its own order and asked for by its first phrasing; arguments as in `training`."""
+    return _batches(records, np.arange(len(records)), _first_phrase(records), batch_size, padded)
+
+
+def num_batches(records: Records, batch_size: int) -> int:
+    """The number of batches in an epoch."""
+    return -(-len(records) // batch_size)
+
+
+def _batches(records: Records, rows: np.ndarray, phrase: np.ndarray, batch_size: int, padded: int) -> list[Rows]:
+    together = _together(records, batch_size, padded)
+    batches = []
+    for start in range(0, len(rows), batch_size):
+        taken = rows[start : start + batch_size]
+        filled = np.pad(taken, (0, padded - len(taken)), mode="edge")
+        batches.append(
+            Rows(
+                image=_host(records.image[filled[::together]]),
+                map=_host(records.map[filled]),
+                bits=_host(records.bits[filled]),
+                value=_host(records.value[filled]),
+                phrase=_host(phrase[filled].astype(np.int32)),
+                weight=_host((np.arange(padded) < len(taken)).astype(np.float32)),
+            )
+        )
+    return batches
+
+
+def _together(records: Records, batch_size: int, padded: int) -> int:
+    """How many neighbouring rows of a batch look at one image."""
+    number = records.prompts_per_image
+    return number if batch_size % number == 0 and padded % number == 0 else 1
+
+
+def _host(array: np.ndarray) -> Array:
+    """The array as it is: rows stay in the host's memory until they are shared out over the devices."""
+    return cast(Array, array)
+
+
+def _first_phrase(records: Records) -> np.ndarray:
+    """(record,) the row of `records.phrases` that holds a record's first phrasing."""
+    lengths: Sequence[int] = [len(prompt) for prompt in records.prompts]
+    return np.cumsum([0, *lengths[:-1]])[records.prompt]
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """One 32-bit seed from two numbers."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])

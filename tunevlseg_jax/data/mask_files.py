@@ -1,0 +1,221 @@
+"""How images and masks come on disk, and how they become what prepared sets hold."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from tunevlseg_jax.data.images import check_pages, decode_rgb, encode_png
+from tunevlseg_jax.runtime.errors import UserError
+
+Image.MAX_IMAGE_PIXELS = None  # whole-slide images are large, and no attack
+KEPT = ("JPEG", "MPO", "PNG")
+LOSSY = ("JPEG", "MPO", "WEBP")
+NOISE = 8
+"""The most that compression leaves of black in a lossy file."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its orientation in EXIF."""
+Colour = tuple[int, int, int]
+
+
+def whole(data: bytes, name: str) -> Image.Image:
+    """An image, decoded to its end, which OpenCV doesn't insist on.
+
+    Raises:
+      UserError: it isn't an image, or a broken one, or a TIFF of several pages.
+    """
+    try:
+        opened = Image.open(io.BytesIO(data))
+        opened.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"can't decode {name}: it is not an image, or a broken one") from error
+    check_pages(data, name)
+    return opened
+
+
+def image(data: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
+    """An image as prepared sets hold it (JPEG and PNG as they are, others as PNG), and its upright (height, width).
+
+    Raises:
+      UserError: it isn't an image, or a broken one; half a JPEG is one as well.
+    """
+    opened = whole(data, name)
+    pixels = decode_rgb(data, name)  # as training will: what else tells how a photograph is turned may disagree
+    return data if opened.format in KEPT else encode_png(pixels), pixels.shape[:2]
+
+
+def values(data: bytes, name: str) -> tuple[np.ndarray, bool]:
+    """A mask file's stored values, upright, and whether it is lossless.
+
+    A palette's indices rather than its colours: (height, width) uint8; grey (height, width), 0 and 1 if it has 1 bit;
+    colours (height, width, 3) uint8, without alpha.
+
+    Raises:
+      UserError: it isn't an image, or a broken one, or what is transparent is at least as bright as what isn't.
+    """
+    opened, lossless = _upright(data, name)
+    return _stored(opened, name), lossless
+
+
+def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
+    """(height, width) bool of a binary mask; of colours, the brightest channel.
+
+    Of two values in a lossless file the larger is the object, whatever they are; one value is the object unless it is
+    0. Of a palette's two colours it is the brighter, or that of the larger index where they are equally bright. Lossy
+    files and shades between are cut in the middle of the range, or at `threshold`, which is compared with a palette's
+    indices; a lossy file of black and faint noise has no object.
+
+    Raises:
+      UserError: as in `values`, or which pixels are the object can't be told.
+    """
+    opened, lossless = _upright(data, name)
+    array = _stored(opened, name)
+    if opened.mode == "P" and threshold is None and len(distinct(array)) <= 2:
+        coloured = opened.convert("RGBA")
+        bright = np.asarray(coloured)[..., :3].max(-1)
+        if len(distinct(bright)) == len(distinct(array)):  # else the indices alone tell them apart
+            array = _stored(coloured, name)
+    if array.ndim == 3:
+        colours, array = array, array.max(-1)
+        if array.min() == array.max() and not _one_colour(colours):
+            raise UserError(
+                f"mask {name} has colours that are equally bright, so none is the object; give --encoding colour with "
+                "--classes, or save it white on black"
+            )
+    if threshold is not None:
+        return array > threshold
+    found = distinct(array)
+    if lossless and len(found) <= 2:
+        return array > (found[0] if len(found) == 2 else 0)
+    highest = int(found[-1])
+    middle = 127 if highest <= 255 else 32767
+    if highest <= middle and (lossless or highest > NOISE):
+        raise UserError(
+            f"mask {name} has values up to {highest}, none above {middle}, and nothing would be the object; save it "
+            "white on black, or cut grey shades with prepare folder's --threshold"
+        )
+    return array > middle
+
+
+def by_colour(data: bytes, name: str, table: Mapping[Colour, int], *, nearest: bool | None = None) -> np.ndarray:
+    """(height, width) uint8 label map of a colour-coded mask.
+
+    Args:
+      data: the file.
+      name: what to call it in an error.
+      table: the value of each colour.
+      nearest: whether other colours count as the nearest of the table; None for lossy files only.
+
+    Raises:
+      UserError: as in `values`, or a lossless file has a colour that the table lacks.
+    """
+    opened, lossless = _upright(data, name)
+    packed = _packed(np.asarray(opened.convert("RGB")))
+    colours = distinct(packed)
+    channels = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1)
+    distances = np.square(channels[:, None] - np.asarray(list(table))[None]).sum(-1)
+    furthest = int(distances.min(1).argmax())
+    if (lossless if nearest is None else not nearest) and distances[furthest].min():
+        raise UserError(
+            f"{name} has the colour {tuple(channels[furthest].tolist())}, which is no class; there are {sorted(table)}"
+        )
+    numbers = np.zeros(colours.max() + 1, np.uint8)
+    numbers[colours] = np.asarray(list(table.values()), np.uint8)[distances.argmin(1)]
+    return numbers[packed]
+
+
+def _upright(data: bytes, name: str) -> tuple[Image.Image, bool]:
+    """A mask file, decoded and turned as OpenCV turns images, and whether it is lossless."""
+    opened = whole(data, name)
+    lossless = opened.format not in LOSSY or data[12:16] == b"VP8L"  # a WebP may be lossless
+    exif = Image.Exif()
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of blocks that end too soon
+            exif.load(opened.info.get("exif", b""))  # not getexif, which looks into XMP as well
+            turn = TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
+    except (SyntaxError, struct.error):  # a broken block tells nothing
+        turn = None
+    return opened if turn is None else opened.transpose(turn), lossless
+
+
+def _stored(opened: Image.Image, name: str) -> np.ndarray:
+    """What `values` tells of an opened mask."""
+    if opened.mode == "F":
+        raise UserError(f"mask {name} holds floating-point numbers; whole numbers up to 65535 were expected")
+    if opened.mode in ("L", "P", "1") or opened.mode.startswith("I"):
+        array = np.asarray(opened)
+        if array.min() < 0 or array.max() > 65535:
+            raise UserError(f"mask {name} has values from {array.min()} to {array.max()}; 65535 is the most")
+        return array.astype(np.uint8) if array.dtype == bool else array
+    array = np.asarray(opened.getchannel(0) if opened.mode in ("LA", "PA") else opened.convert("RGB"))
+    if "A" in opened.getbands():
+        alpha, bright = np.asarray(opened.getchannel("A")), array if array.ndim == 2 else array.max(-1)
+        clear = alpha <= (int(alpha.min()) + int(alpha.max())) // 2
+        if not clear.all() and bright[clear].max() >= bright[~clear].max():
+            raise UserError(
+                f"mask {name} is at least as bright where it is transparent, so the object can't be told; save it "
+                "without transparency, white on black"
+            )
+    return array
+
+
+def distinct(array: np.ndarray) -> np.ndarray:
+    """The values in an array of whole numbers from 0 to 2^24, in order; quicker than sorting them."""
+    seen = np.zeros(int(array.max(initial=0)) + 1, bool)
+    seen[array] = True
+    return np.flatnonzero(seen)
+
+
+def _one_colour(array: np.ndarray) -> bool:
+    """Whether all pixels of (height, width, 3) are equal."""
+    return bool((array == array[0, 0]).all())
+
+
+def _packed(colours: np.ndarray) -> np.ndarray:
+    """(height, width) int32 of (height, width, 3) uint8: one number for each colour."""
+    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+def two_valued(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
+    """(height, width) bool as `binary`, but of a lossless file without a threshold two values are all that may be.
+
+    Raises:
+      UserError: as in `values`, or there are more values.
+    """
+    array, lossless = values(data, name)
+    found = distinct(array if array.ndim == 2 else _packed(array))
+    if threshold is None and lossless and len(found) > 2:
+        raise UserError(
+            f"mask {name} has {len(found)} {'values' if array.ndim == 2 else 'colours'} and isn't binary; give "
+            "--encoding palette or colour with --classes, or cut grey shades with --threshold"
+        )
+    return binary(data, name, threshold)
+
+
+def check_size(mask: np.ndarray, size: tuple[int, int], name: str, image_name: str) -> None:
+    """Raises a UserError at a mask of another size than its image."""
+    if mask.shape[:2] != size:
+        height, width = mask.shape[:2]
+        raise UserError(
+            f"mask {name} is {width}x{height} pixels, but its image {image_name} is {size[1]}x{size[0]} (upright)"
+        )
+
+
+def check_values(mask: np.ndarray, allowed: Sequence[int], name: str) -> None:
+    """Raises a UserError at a value of a label map that isn't allowed."""
+    if unknown := sorted(set(distinct(mask).tolist()) - set(allowed)):
+        raise UserError(f"mask {name} has the value {unknown[0]}, which is no class; there are {sorted(allowed)}")

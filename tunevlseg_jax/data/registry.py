@@ -1,0 +1,116 @@
+"""Data sets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunevlseg_jax.config import Data
+from tunevlseg_jax.data import prepared, resized_cache, scenes, targets
+from tunevlseg_jax.data.prepared import Prepared
+from tunevlseg_jax.data.records import Records, resized
+from tunevlseg_jax.data.targets import Target
+from tunevlseg_jax.runtime.errors import UserError, nearest
+
+SCENES = tuple(f"scenes/{domain}" for domain in scenes.DOMAINS)
+PUBLISHED = {
+    "kvasir": 800,
+    "clinicdb": 490,
+    "bkai": 800,
+    "isic2016": 810,
+    "dfu2022": 1600,
+    "camus": 4800,
+    "busi": 624,
+    "chexlocalize": 1279,
+    "cityscapes": 34723,
+    "voc2012": 2170,
+}
+"""Training records of the paper's data sets (its Table 1)."""
+
+
+def load(data: Data, split: str, size: tuple[int, int], *, complete: bool = False) -> Records:
+    """A split of a data set, at (height, width), of which a training split may hold a few records of each class alone.
+
+    Args:
+      data: which data set.
+      split: train, val or test.
+      size: of images and maps.
+      complete: whether to have a record for everything that an image shows, also in `scenes`, which asks for less.
+
+    Raises:
+      UserError: there is no such data set or split, or it holds no records.
+    """
+    if data.name in SCENES:
+        records = resized(_scenes(data, split, complete), size)
+    else:
+        records = resized_cache.load(_prepared(data, split), size, data.cache, data.prompt_index)
+    return records.few(data.shots, data.shots_seed) if data.shots and split == "train" else records
+
+
+def originals(data: Data, split: str, *, complete: bool = False) -> Iterator[Target]:
+    """The masks of each image of a split at its own size; arguments as in `load`.
+
+    Raises:
+      UserError: as in `load`.
+    """
+    if data.name in SCENES:
+        return targets.stored(_scenes(data, split, complete))
+    return targets.original(_prepared(data, split))
+
+
+def count(data: Data, split: str) -> int:
+    """The number of records in a split, at no size; few shots aside.
+
+    Raises:
+      UserError: as in `load`.
+    """
+    if data.name in SCENES:
+        return _sizes(data)[split] * (data.scenes.prompts_per_image if split == "train" else 1)
+    return sum(len(example.records) for example in _prepared(data, split))
+
+
+def splits(data: Data) -> tuple[str, ...]:
+    """The splits that a data set has.
+
+    Raises:
+      UserError: there is no such data set.
+    """
+    return scenes.SPLITS if data.name in SCENES else prepared.splits(_found(data))
+
+
+def _prepared(data: Data, split: str) -> Prepared:
+    return Prepared(_found(data), split, data.protocol)
+
+
+def _found(data: Data) -> Path:
+    """The folder of a prepared set."""
+    names = prepared.names(Path(data.root))
+    if data.name not in names:
+        there = ", ".join(names) or "nothing (python -m tunevlseg_jax.prepare makes sets)"
+        near = nearest(data.name, [*SCENES, *names])
+        raise UserError(f"there is no data set {data.name!r}{near} (prepared in {data.root}: {there})")
+    return prepared.find(Path(data.root), data.name)
+
+
+def _scenes(data: Data, split: str, complete: bool) -> Records:
+    """A split of the embedded data set, at its own size."""
+    sizes = _sizes(data)
+    if split not in sizes:
+        raise UserError(f"there is no split {split!r}{nearest(split, sizes)}")
+    if sizes[split] < 1:
+        raise UserError(f"data.scenes.{split} is {sizes[split]}: the data set would be empty")
+    prompts = data.scenes.prompts_per_image if split == "train" else 1
+    return scenes.load(
+        data.name.removeprefix("scenes/"),
+        split,
+        sizes[split],
+        seed=data.scenes.seed,
+        absent_fraction=data.scenes.absent_fraction,
+        varied=data.scenes.varied and split == "train",
+        prompts_per_image=len(scenes.CLASSES) if complete else prompts,
+    )
+
+
+def _sizes(data: Data) -> dict[str, int]:
+    """The number of scenes in each split of the embedded data set."""
+    return {"train": data.scenes.train, "val": data.scenes.val, "test": data.scenes.test}

@@ -1,0 +1,190 @@
+"""Prepared splits at the model's size: made once, kept on disk, and mapped into memory as they are used."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import grain
+import numpy as np
+
+from tunevlseg_jax.data.images import resize
+from tunevlseg_jax.data.prepared import CLEAN_FILE, Example, Prepared
+from tunevlseg_jax.data.records import WHOLE, Records
+from tunevlseg_jax.runtime import cache, progress_bar
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import filling, read_object, write_json
+
+FORMAT = 1
+"""Goes up when these files change."""
+IMAGES_FILE, MAPS_FILE, RECORDS_FILE = "images.npy", "maps.npy", "records.json"
+
+
+def load(split: Prepared, size: tuple[int, int], folder: str | None, level: int) -> Records:
+    """A prepared split at (height, width), from the cache, or into it the first time.
+
+    Images are resized by bicubic interpolation and label maps to the nearest neighbour, by OpenCV.
+
+    Args:
+      split: of a prepared set.
+      size: of the model's images.
+      folder: of the cache; None for the user's.
+      level: of the prompts.
+
+    Raises:
+      UserError: the split has no records, is broken or has no prompts of that level; or the cache can't be written to.
+    """
+    root = Path(folder) if folder else cache.folder() / "data"
+    height, width = size
+    place = root / f"{split.name}-{split.split}-{split.protocol}-{height}x{width}-{_key(split)}"
+    if not (place / RECORDS_FILE).is_file():
+        with filling(place, RECORDS_FILE) as temporary:
+            _make(split, size, temporary)
+    return _read(split, place, level)
+
+
+def _key(split: Prepared) -> str:
+    """Of what a split is made from: the names, sizes and times of its set's files."""
+    digest = hashlib.sha256(str(FORMAT).encode())
+    for path in sorted(split.folder.iterdir()):
+        if path.name != CLEAN_FILE or split.protocol == "clean":
+            file = path.stat()
+            digest.update(repr((path.name, file.st_size, file.st_mtime_ns)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
+    """Writes the three files, image by image."""
+    names, records = [], []
+    with (folder / IMAGES_FILE).open("wb") as images_file, (folder / MAPS_FILE).open("wb") as maps_file:
+        images, maps = _Rows(images_file, (*size, 3)), _Maps(_Rows(maps_file, size))
+        for example, image, planes in _resized(split, size):
+            places = [maps.add(plane, _is_binary(example, number, plane)) for number, plane in enumerate(planes)]
+            for record in example.records:
+                row, bits = places[record.mask]
+                value = record.value if bits == WHOLE else bits
+                records.append([record.id, record.label, len(names), row, bits, value, dict(record.prompts)])
+            images.add(image)
+            names.append(example.id)
+        images.close()
+        maps.close()
+    if not records:
+        raise UserError(f"{split.name} has no records in its split {split.split!r}")
+    write_json(folder / RECORDS_FILE, {"images": names, "records": records})
+
+
+def _resized(split: Prepared, size: tuple[int, int]) -> Iterator[tuple[Example, np.ndarray, list[np.ndarray]]]:
+    """Each example with its image and its label maps at `size`, decoded by as many threads as there are cores."""
+
+    def one(place: int) -> tuple[Example, np.ndarray, list[np.ndarray]]:
+        example = split[place]
+        image = resize(example.rgb(), size, cv2.INTER_CUBIC)
+        return example, image, [resize(plane, size, cv2.INTER_NEAREST) for plane in example.maps()]
+
+    threads = os.cpu_count() or 1
+    ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    examples = grain.MapDataset.range(len(split)).map(one).to_iter_dataset(ahead)
+    title = f"{split.name}, {split.split}: resizing to {size[0]}x{size[1]}"
+    return iter(progress_bar.passing(examples, title, len(split)))
+
+
+def _is_binary(example: Example, number: int, plane: np.ndarray) -> bool:
+    """Whether one of an example's maps holds 0 and 1 alone, and what is asked of it is 1."""
+    return plane.max() <= 1 and all(record.value == 1 for record in example.records if record.mask == number)
+
+
+class _Rows:
+    """An .npy file of (row, *shape) uint8 that grows row by row."""
+
+    def __init__(self, file: BinaryIO, shape: Sequence[int]):
+        self.file, self.shape, self.count = file, tuple(shape), 0
+        self._write_header()
+        self.start = file.tell()
+
+    def add(self, row: np.ndarray) -> int:
+        """The new row's number."""
+        self.count += 1
+        self.put(self.count - 1, row)
+        return self.count - 1
+
+    def put(self, number: int, row: np.ndarray) -> None:
+        self.file.seek(self.start + number * math.prod(self.shape))
+        self.file.write(np.ascontiguousarray(row, np.uint8).data)
+
+    def close(self) -> None:
+        self.file.seek(0)
+        self._write_header()  # NumPy leaves room in it for the first axis to grow
+
+    def _write_header(self) -> None:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (self.count, *self.shape)}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+
+class _Maps:
+    """Label maps in rows; eight binary ones share a row, each in a bit of it."""
+
+    def __init__(self, rows: _Rows):
+        self.rows = rows
+        self.shared, self.number, self.bits = np.zeros(rows.shape, np.uint8), -1, 1 << 8
+
+    def add(self, plane: np.ndarray, binary: bool) -> tuple[int, int]:
+        """The row that the map is in, and its bits there."""
+        if not binary:
+            return self.rows.add(plane), WHOLE
+        if self.bits > 1 << 7:
+            self._flush()
+            self.shared[:] = 0
+            self.number, self.bits = self.rows.add(self.shared), 1
+        taken = self.bits
+        self.shared |= plane * np.uint8(taken)
+        self.bits <<= 1
+        return self.number, taken
+
+    def close(self) -> None:
+        self._flush()
+        self.rows.close()
+
+    def _flush(self) -> None:
+        if self.number >= 0:
+            self.rows.put(self.number, self.shared)
+
+
+def _read(split: Prepared, place: Path, level: int) -> Records:
+    """The records of a cached split."""
+    images, maps = (np.load(place / name, mmap_mode="r") for name in (IMAGES_FILE, MAPS_FILE))
+    stored = read_object(place / RECORDS_FILE)
+    ids, labels, image, map_, bits, value, prompts = zip(*stored["records"], strict=True)
+    classes = sorted(set(labels))
+    asked = [_phrasings(split, id, said, level) for id, said in zip(ids, prompts, strict=True)]
+    distinct = {phrasings: row for row, phrasings in enumerate(dict.fromkeys(asked))}
+    return Records(
+        name=split.name,
+        split=split.split,
+        images=images,
+        maps=maps,
+        image=np.asarray(image, np.int32),
+        map=np.asarray(map_, np.int32),
+        bits=np.asarray(bits, np.uint8),
+        value=np.asarray(value, np.uint8),
+        label=np.searchsorted(np.asarray(classes), np.asarray(labels)).astype(np.int32),
+        prompt=np.asarray([distinct[phrasings] for phrasings in asked], np.int32),
+        classes=tuple(classes),
+        prompts=tuple(distinct),
+        names=tuple(stored["images"]),
+        ids=ids,
+    )
+
+
+def _phrasings(split: Prepared, id: str, prompts: Mapping[str, Sequence[str]], level: int) -> tuple[str, ...]:
+    """A record's phrasings of one level."""
+    if str(level) not in prompts:
+        levels = ", ".join(prompts)
+        raise UserError(
+            f"data.prompt_index is {level}, and record {id!r} of {split.name}, {split.split} has prompts {levels} alone"
+        )
+    return tuple(prompts[str(level)])

@@ -1,0 +1,1 @@
+"""Predictions of a trained model, and the scores of them."""

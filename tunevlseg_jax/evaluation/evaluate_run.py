@@ -1,0 +1,127 @@
+"""An evaluation of a run on a split, and the files that it leaves: of the set, of each class and of each record."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from tunevlseg_jax.config import Data
+from tunevlseg_jax.data import registry, targets
+from tunevlseg_jax.evaluation import inference, record_scores
+from tunevlseg_jax.evaluation.inference import Scored
+from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.runtime.files import write_csv, write_json
+from tunevlseg_jax.training.experiment import Experiment
+from tunevlseg_jax.training.loop import Split
+
+FOLDER = "evaluations"
+"""In a run's folder."""
+Resolution = Literal["model", "original"]
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation gave.
+
+    Attributes:
+      name: of its files.
+      size: height and width at which it was scored, or the least and the greatest.
+      scores: of the set.
+      rows: of each class.
+    """
+
+    name: str
+    size: str
+    scores: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+
+def evaluate(
+    made: Experiment,
+    learnt: Flat,
+    split: Split,
+    data: Data,
+    *,
+    run: str,
+    folder: Path,
+    resolution: Resolution = "model",
+    ask_absent: bool = False,
+) -> Evaluation:
+    """Scores a run and writes the files.
+
+    Args:
+      made: the run's experiment.
+      learnt: its learnt tensors.
+      split: what to score; complete where `ask_absent`.
+      data: whose split it is.
+      run: the run's name, for the reader.
+      folder: of the files.
+      resolution: "model" scores at the size that the model sees; "original" resizes the logits to each mask's own.
+      ask_absent: whether every image is asked for every class.
+    """
+    records = split.records
+    found = targets.stored(records)
+    if resolution == "original":
+        found = registry.originals(data, records.split, complete=ask_absent)
+    scored = (inference.every_class if ask_absent else inference.own)(made, learnt, split, found)
+    name = f"{data.name.replace('/', '_')}_{records.split}_{resolution}"
+    name += f"_{data.protocol}" * (data.protocol != "paper")
+    name += f"_prompt{data.prompt_index}" * (data.prompt_index != made.config.data.prompt_index)
+    name += "_every_class" * ask_absent
+    size = _sizes(scored.sizes)
+    rows = _by_class(records.classes, scored)
+    scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows)
+    told = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
+    told |= {"split": records.split}
+    told |= {
+        "data_sha256": records.fingerprint(),
+        "size": size,
+        "threshold": 0.5,
+        "empty_masks": record_scores.POLICIES,
+    }
+    write_csv(folder / f"{name}.csv", [dataclasses.asdict(sample) for sample in scored.samples])
+    write_csv(folder / f"{name}_classes.csv", rows)
+    write_json(folder / f"{name}.json", told | {"records": len(scored.samples), "scores": scores})
+    return Evaluation(name, size, scores, rows)
+
+
+def _by_class(names: Sequence[str], scored: Scored) -> list[dict[str, Any]]:
+    """A row of scores for each class that was asked for."""
+    rows = []
+    for label, name in enumerate(names):
+        own = [sample for sample in scored.samples if sample.label == name]
+        if own:
+            row = {"class": name} | record_scores.summary(own)
+            if scored.classes is not None:
+                row |= {"multi_class_iou": _number(scored.classes.iou[label])} | record_scores.absent_rates(own)
+            rows.append(row)
+    return rows
+
+
+def _of_all_classes(scored: Scored, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What asking for every class adds."""
+    if scored.classes is None:
+        return {}
+    seen = [row["multi_class_iou"] for row in rows if row["multi_class_iou"] is not None]
+    with_background = [share for share in scored.classes.iou.tolist() if not math.isnan(share)]
+    return {
+        "miou": _mean(seen),
+        "miou_with_background": _mean(with_background),
+        "classes_overlap": scored.classes.overlapping,
+    } | record_scores.absent_rates(scored.samples)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _sizes(sizes: set[tuple[int, int]]) -> str:
+    """One size, or the least and the greatest by area."""
+    ends = [f"{height}x{width}" for height, width in sorted(sizes, key=lambda size: (size[0] * size[1], size))]
+    return ends[0] if len(ends) == 1 else f"{ends[0]} to {ends[-1]}"

@@ -1,0 +1,93 @@
+"""What a trained model finds in a split, record by record, at the model's size or at that of the images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import jax
+import numpy as np
+
+from tunevlseg_jax.data import targets
+from tunevlseg_jax.data.images import resize
+from tunevlseg_jax.data.records import Records
+from tunevlseg_jax.data.targets import Target
+from tunevlseg_jax.evaluation import record_scores
+from tunevlseg_jax.evaluation.record_scores import Classes, Sample
+from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.runtime import progress_bar, sharding
+from tunevlseg_jax.training import step
+from tunevlseg_jax.training.experiment import Experiment
+from tunevlseg_jax.training.loop import Split
+
+
+class Scored(NamedTuple):
+    """What was found: each record's scores, the sizes (height, width) of the images, and the classes as one map."""
+
+    record_scores: list[Sample]
+    sizes: set[tuple[int, int]]
+    classes: Classes | None
+
+
+def own(made: Experiment, learnt: Flat, split: Split, found: Iterator[Target]) -> Scored:
+    """Scores every record, asked as it is.
+
+    Args:
+      made: the experiment.
+      learnt: its learnt tensors.
+      split: what to score.
+      found: the masks of its images, at the size to score at; logits are resized to it.
+    """
+    records, scored, sizes = split.records, [], set()
+    logits = logits_of(made, learnt, split, made.config.train.batch_size)
+    for rows, target in zip(_progress(targets.rows_by_image(records)), found, strict=True):
+        sizes.add(target.void.shape)
+        for row, mask in zip(rows, target.masks, strict=True):
+            scored.append(_score(records, row, _at(next(logits), mask.shape) > 0, mask))
+    return Scored(scored, sizes, None)
+
+
+def every_class(made: Experiment, learnt: Flat, split: Split, found: Iterator[Target]) -> Scored:
+    """Scores every image asked for every class, with one pass of the vision tower; arguments as in `own`."""
+    own, asked = split.records, split.records.asking_every_class()
+    number, scored, sizes, classes = len(own.classes), [], set(), Classes(len(own.classes))
+    feed = dataclasses.replace(split.feed, records=asked)
+    batch_size = number * max(1, made.config.train.batch_size // number)
+    logits = logits_of(made, learnt, Split(feed, split.table), batch_size)
+    for image, (rows, target) in enumerate(zip(_progress(targets.rows_by_image(own)), found, strict=True)):
+        size = target.void.shape
+        sizes.add(size)
+        masks = np.zeros((number, *size), bool)
+        for row, mask in zip(rows, target.masks, strict=True):
+            masks[own.label[row]] |= mask
+        answers = np.stack([_at(next(logits), size) for _ in range(number)])
+        for label in range(number):
+            scored.append(_score(asked, image * number + label, answers[label] > 0, masks[label]))
+        classes.add(answers, masks, target.void)
+    return Scored(scored, sizes, classes)
+
+
+def logits_of(made: Experiment, learnt: Flat, split: Split, batch_size: int) -> Iterator[np.ndarray]:
+    """Each record's logits at the model's size, in the split's order; padding comes last."""
+    mesh = split.feed.mesh
+    params = made.placed(mesh).frozen | sharding.replicated(learnt, mesh)
+    hyper = jax.tree.map(lambda values: values[0], made.hyper())
+    for number, batch in enumerate(split.feed.evaluation(batch_size)):
+        logits = step.logits_step(params, batch.images, batch.phrase, split.table, hyper, network=made.network)
+        yield from np.asarray(logits)[: min(batch_size, len(split.records) - number * batch_size)]
+
+
+def _at(logits: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Logits at (height, width), bilinear."""
+    return logits if logits.shape == size else resize(logits, (size[0], size[1]), cv2.INTER_LINEAR)
+
+
+def _score(records: Records, row: int, predicted: np.ndarray, mask: np.ndarray) -> Sample:
+    label, prompt = records.classes[records.label[row]], records.prompts[records.prompt[row]][0]
+    return record_scores.score(records.ids[row], label, prompt, predicted, mask)
+
+
+def _progress(images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    return iter(progress_bar.passing(images, "scoring"))

@@ -1,0 +1,1 @@
+"""Pretrained models: their folders, weights and tokenizers."""

@@ -1,0 +1,131 @@
+"""Hugging Face's folder of a CLIPSeg, read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conversion import torch_files
+from conversion.torch_files import FLOATS
+from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig
+from tunevlseg_jax.models.clip import LEGACY_END_TOKEN
+from tunevlseg_jax.network import shapes
+from tunevlseg_jax.pretrained import rules
+from tunevlseg_jax.pretrained.clipseg_config import (
+    PREPROCESSOR,
+    config_from_huggingface,
+    config_to_huggingface,
+    preprocessor_to_huggingface,
+)
+from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
+from tunevlseg_jax.pretrained.load import (
+    MODEL_CONFIG_FILE,
+    PICKLED_FILE,
+    WEIGHTS_FILE,
+    Pretrained,
+    read_tensors,
+    write_tensors,
+)
+from tunevlseg_jax.pretrained.rules import ConversionError
+from tunevlseg_jax.pretrained.tokenizer import Tokenizer
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import read_object, sha256, write_json
+
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+BUFFERS = ("clip.text_model.embeddings.position_ids", "clip.vision_model.embeddings.position_ids")
+"""What old checkpoints hold beside weights: 0, 1, 2, ..."""
+
+
+def load(folder: Path, *, weights: bool = True) -> Pretrained:
+    """A CLIPSeg from Hugging Face's folder.
+
+    Args:
+      folder: with config.json, model.safetensors or pytorch_model.bin, a tokenizer, and where there is one
+        preprocessor_config.json.
+      weights: False leaves the weights where they are.
+
+    Raises:
+      UserError: a file is missing or broken, or holds another model than its configuration says.
+    """
+    try:
+        config = config_from_huggingface(read_object(folder / MODEL_CONFIG_FILE), _preprocessor(folder))
+        tokenizer = Tokenizer.load(folder)
+        check_tokenizer(tokenizer, config)
+        if not weights:
+            return Pretrained(config, {}, tokenizer, "")
+        path, theirs = _tensors(folder)
+        ours = rules.join(clipseg_rules(config), _weights(theirs), shapes(config))
+    except ConversionError as error:
+        raise ConversionError(f"{folder}: {error}") from error
+    return Pretrained(config, ours, tokenizer, sha256(path))
+
+
+def save(folder: Path, model: Pretrained, source: Mapping[str, str], dtype: str = "float32") -> None:
+    """Writes a folder that transformers reads, the configuration last; arguments as in `pretrained.save`."""
+    sizes = clipseg_config(model)
+    theirs = rules.part(clipseg_rules(sizes), model.weights)
+    start, end = model.tokenizer.table([""], 3)[0].tolist()
+    config = config_to_huggingface(sizes)
+    config["text_config"] |= {"bos_token_id": start, "pad_token_id": end}
+    words = {"bos_token": start, "eos_token": end, "pad_token": end, "unk_token": end}
+    named = {name: model.tokenizer.backend.id_to_token(number) for name, number in words.items()}
+    model.tokenizer.save(folder)
+    # This class takes tokenizer.json as it is; CLIP's own builds another from its vocabulary.
+    named |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": sizes.text.context_length}
+    write_json(folder / TOKENIZER_CONFIG_FILE, named)
+    write_json(folder / PREPROCESSOR, preprocessor_to_huggingface(sizes))
+    tensors = {name: tensor.astype(dtype) for name, tensor in theirs.items()}
+    write_tensors(folder / WEIGHTS_FILE, tensors, metadata={"format": "pt"})
+    write_json(folder / MODEL_CONFIG_FILE, config | {"dtype": dtype, "source": dict(source)})
+
+
+def clipseg_config(model: Pretrained) -> CLIPSegConfig:
+    """The sizes of a model, or a UserError where it is no CLIPSeg."""
+    if not isinstance(model.config, CLIPSegConfig):
+        raise UserError(f"this is a model of class {type(model.config).__name__}, no CLIPSeg")
+    return model.config
+
+
+def _preprocessor(folder: Path) -> dict[str, Any] | None:
+    """What prepares images; since version 5 transformers may keep it in a part of processor_config.json."""
+    if (folder / PREPROCESSOR).is_file():
+        return read_object(folder / PREPROCESSOR)
+    if (folder / "processor_config.json").is_file():
+        part = read_object(folder / "processor_config.json").get("image_processor")
+        return part if isinstance(part, dict) else None
+    return None
+
+
+def _tensors(folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
+    """The file of weights, and its tensors."""
+    safe, pickled = folder / WEIGHTS_FILE, folder / PICKLED_FILE
+    if safe.is_file():
+        return safe, read_tensors(safe)
+    if pickled.is_file():
+        return pickled, torch_files.unpickled(pickled)
+    raise UserError(f"{folder} holds no weights: neither {WEIGHTS_FILE} nor {PICKLED_FILE}")
+
+
+def _weights(theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The weights among tensors as float32, after checking the rest."""
+    for name in BUFFERS:
+        if name in theirs and not np.array_equal(theirs[name].ravel(), np.arange(theirs[name].size)):
+            raise ConversionError(f"{name} is not 0, 1, 2, ...: this model doesn't know other positions")
+    weights = {name: tensor for name, tensor in theirs.items() if name not in BUFFERS}
+    others = [f"{name} ({tensor.dtype})" for name, tensor in weights.items() if tensor.dtype.name not in FLOATS]
+    if others:
+        raise ConversionError(f"{', '.join(others[: rules.SHOWN])}: weights are {', '.join(FLOATS)}")
+    return {name: tensor.astype(np.float32) for name, tensor in weights.items()}
+
+
+def check_tokenizer(tokenizer: Tokenizer, config: AnyModelConfig) -> None:
+    """Raises a ConversionError where the tokenizer is another model's: the model would read it without complaint."""
+    size, end_token = tokenizer.backend.get_vocab_size(), config.text.end_token
+    if size > config.text.vocabulary:
+        raise ConversionError(f"the tokenizer has {size} tokens, and the model embeds {config.text.vocabulary}")
+    row = tokenizer.table([""], 3, truncate=True)[0]
+    if len(row) != 2 or row[-1] != (row.max() if end_token == LEGACY_END_TOKEN else end_token):
+        raise ConversionError(f"the tokenizer makes {row.tolist()} of an empty prompt, not start and end ({end_token})")

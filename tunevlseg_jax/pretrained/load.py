@@ -1,0 +1,178 @@
+"""Model folders: the frozen weights, their configuration and their tokenizer, ours or Hugging Face's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from tunevlseg_jax.models import AnyModelConfig
+from tunevlseg_jax.network import shapes
+from tunevlseg_jax.pretrained.tokenizer import Tokenizer
+from tunevlseg_jax.runtime import schema
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import read_object, replacing, sha256, write_json
+
+MODEL_CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+PICKLED_FILE = "pytorch_model.bin"
+"""What a Hugging Face folder may hold instead."""
+EMBEDDED = Path(__file__).parents[1] / "embedded"
+"""Where the models that come with the package lie, by name."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model in memory.
+
+    Attributes:
+      config: its sizes.
+      weights: float32 by path, see `network`; empty where only the configuration was asked for.
+      tokenizer: its tokenizer.
+      sha256: of the weights file that they came from, "" for fresh weights.
+    """
+
+    config: AnyModelConfig
+    weights: Mapping[str, np.ndarray]
+    tokenizer: Tokenizer
+    sha256: str
+
+
+def find_checkpoint(checkpoint: str) -> Path:
+    """The folder that a name means: one of the embedded models, a folder, or a hub id, fetched if need be.
+
+    Raises:
+      UserError: it is none of these.
+    """
+    folder = local_folder(checkpoint)
+    if folder is not None:
+        return folder
+    if Path(checkpoint).exists() or checkpoint.count("/") != 1 or checkpoint.startswith((".", "/", "~")):
+        embedded = ", ".join(sorted(path.name for path in EMBEDDED.iterdir()))
+        raise UserError(
+            f"no model at {checkpoint!r}: it is no folder with a {MODEL_CONFIG_FILE}, no hub id (owner/name), and not "
+            f"one of the embedded models ({embedded})"
+        )
+    return _from_hub(checkpoint)
+
+
+def local_folder(checkpoint: str) -> Path | None:
+    """The folder that a name means on this machine, None where it means none."""
+    folders = (Path(checkpoint), EMBEDDED / checkpoint)
+    return next((folder for folder in folders if (folder / MODEL_CONFIG_FILE).is_file()), None)
+
+
+def load_pretrained(checkpoint: str, *, weights: bool = True) -> Pretrained:
+    """Loads a model from our folder, from Hugging Face's, or from the hub.
+
+    Args:
+      checkpoint: see `find`.
+      weights: False leaves the weights where they are, for a model that is to be trained from scratch.
+
+    Raises:
+      UserError: there is no such model, or its tensors are not those that its configuration asks for.
+    """
+    folder = find_checkpoint(checkpoint)
+    data = read_object(folder / MODEL_CONFIG_FILE)
+    if "model_type" in data:
+        from tunevlseg_jax.pretrained import clipseg_folder
+
+        return clipseg_folder.load(folder, weights=weights)
+    config = _config(data, folder)
+    tokenizer = Tokenizer.load(folder)
+    if not weights:
+        return Pretrained(config, {}, tokenizer, "")
+    path = folder / WEIGHTS_FILE
+    tensors = read_tensors(path)
+    check_shapes(tensors, config, path)
+    return Pretrained(
+        config, {name: tensor.astype(np.float32) for name, tensor in tensors.items()}, tokenizer, sha256(path)
+    )
+
+
+def _config(data: Mapping[str, Any], folder: Path) -> AnyModelConfig:
+    if data.get(schema.CLASS) == "Config":
+        raise UserError(f"{folder} is a run, not a model; if it trained its model, convert it with conversion.run")
+    if "model" not in data:
+        raise UserError(f"{folder / MODEL_CONFIG_FILE} is no model's: it has neither 'model' nor 'model_type'")
+    kinds = cast(type[AnyModelConfig], AnyModelConfig)  # a union of classes is no class to a type checker
+    return schema.from_json(kinds, data["model"], str(folder / MODEL_CONFIG_FILE))
+
+
+def save_pretrained(folder: Path, model: Pretrained, source: Mapping[str, str], dtype: str = "float32") -> None:
+    """Writes a model folder, the configuration last, so that a folder with one is whole.
+
+    Args:
+      folder: made if need be.
+      model: what to write.
+      source: where the weights come from, written down for the reader.
+      dtype: "float32" or "float16", of the weights in the file.
+    """
+    model.tokenizer.save(folder)
+    if model.weights:
+        write_tensors(folder / WEIGHTS_FILE, {name: array.astype(dtype) for name, array in model.weights.items()})
+    write_json(folder / MODEL_CONFIG_FILE, {"model": schema.to_json(model.config), "source": dict(source)})
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Every tensor of a safetensors file.
+
+    Raises:
+      UserError: there is no such file, or it is broken.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {path}") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"can't read {path}: {error}") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes a safetensors file, whole or not at all."""
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in sorted(tensors.items())}
+    with replacing(path) as temporary:
+        try:
+            save_file(contiguous, temporary, metadata=dict(metadata) if metadata else None)
+        except SafetensorError as error:  # how safetensors reports a full disk
+            raise OSError(str(error)) from error
+
+
+def check_shapes(tensors: Mapping[str, np.ndarray], config: AnyModelConfig, path: Path) -> None:
+    """Raises a UserError that lists names unless `tensors` are exactly the weights that `config` asks for."""
+    try:
+        expected = shapes(config)
+    except ValueError as error:  # sizes that don't go together
+        raise UserError(f"{path}: {error}") from error
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    problems = {
+        "lacks": sorted(set(expected) - set(found)),
+        "has unknown": sorted(set(found) - set(expected)),
+        "has another shape of": sorted(
+            name for name in set(found) & set(expected) if tuple(found[name]) != expected[name]
+        ),
+    }
+    for problem, names in problems.items():
+        if names:
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            raise UserError(f"{path} {problem} {', '.join(names[:8])}{more}")
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", WEIGHTS_FILE]))
+        if not (folder / WEIGHTS_FILE).is_file():
+            folder = Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", PICKLED_FILE]))
+    except Exception as error:  # every way in which a download fails has its own class
+        reason = str(error).splitlines()[0]
+        raise UserError(f"no folder {name!r} here, and the Hugging Face hub didn't give it: {reason}") from error
+    if not (folder / MODEL_CONFIG_FILE).is_file():
+        raise UserError(f"{name!r} on the Hugging Face hub has no {MODEL_CONFIG_FILE}")
+    return folder

@@ -1,0 +1,151 @@
+"""A conversion is a list of rules, each an exact move of tensors that can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tunevlseg_jax.runtime.errors import UserError
+
+Tensors = Mapping[str, np.ndarray]
+SHOWN = 8
+"""How many names an error lists."""
+
+
+class ConversionError(UserError):
+    """A checkpoint that doesn't hold what its configuration says; the message lists the names."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """How tensors of theirs become one of ours, and back.
+
+    Attributes:
+      join: from their tensors to ours.
+      part: from ours to theirs; exact: `part(join(x)) == x`.
+    """
+
+    join: Callable[[list[np.ndarray]], np.ndarray]
+    part: Callable[[np.ndarray], list[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Our tensor's name, the names that it is made of, and the move."""
+
+    ours: str
+    theirs: tuple[str, ...]
+    move: Move
+
+
+def _single(there: Callable[[np.ndarray], np.ndarray], back: Callable[[np.ndarray], np.ndarray]) -> Move:
+    return Move(lambda tensors: there(tensors[0]), lambda tensor: [back(tensor)])
+
+
+COPY = _single(lambda x: x, lambda x: x)
+LINEAR = _single(np.transpose, np.transpose)
+"""(out, in) to (in, out)."""
+CONVOLUTION = _single(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
+"""(out, in, height, width) to (height, width, in, out)."""
+UNFOLD = _single(lambda x: x.transpose(0, 2, 3, 1), lambda x: x.transpose(0, 3, 1, 2))
+"""A transposed convolution's (in, out, height, width) to (in, height, width, out)."""
+
+
+def patches(size: int) -> Move:
+    """A patch convolution's (out, 3, size, size) to (size * size * 3, out)."""
+
+    def there(x: np.ndarray) -> np.ndarray:
+        if x.shape[1:] != (3, size, size):  # another order of the same axes would pass for right once it is flat
+            raise ValueError(f"a patch of {x.shape[1:]}, not {(3, size, size)}")
+        return x.transpose(2, 3, 1, 0).reshape(size * size * 3, -1)
+
+    return _single(there, lambda x: x.reshape(size, size, 3, -1).transpose(3, 2, 0, 1))
+
+
+def concatenated(parts: int, *, transpose: bool) -> Move:
+    """Several linear layers' kernels or biases as one, along the output axis."""
+    turn = np.transpose if transpose else np.asarray
+
+    def there(tensors: list[np.ndarray]) -> np.ndarray:
+        if len({tensor.shape for tensor in tensors}) > 1:  # only equal parts come apart again
+            raise ValueError("parts of several shapes")
+        return np.concatenate([turn(tensor) for tensor in tensors], axis=-1)
+
+    return Move(there, lambda tensor: [turn(part) for part in np.split(tensor, parts, axis=-1)])
+
+
+def stacked(move: Move) -> Move:
+    """One tensor for each depth as one with a leading axis of depths, each moved by `move`."""
+    return Move(
+        lambda tensors: np.stack([move.join([tensor]) for tensor in tensors]),
+        lambda tensor: [piece for row in tensor for piece in move.part(row)],
+    )
+
+
+def columns(start: int, stop: int | None) -> Move:
+    """Part of the last axis. Rules that share a tensor of theirs take all of its columns, in the order of the rules."""
+    return _single(lambda x: x[..., start:stop], lambda x: x)
+
+
+def join(rules: Iterable[Rule], theirs: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Our tensors from theirs, strictly: every tensor is used, every parameter is filled, every shape is right.
+
+    Args:
+      rules: one for each of our tensors.
+      theirs: tensors by name.
+      shapes: of our parameters.
+
+    Raises:
+      ConversionError: names that are missing, left over, or of another shape.
+    """
+    rules = list(rules)
+    used = [name for rule in rules for name in rule.theirs]
+    _complain("the checkpoint lacks", [name for name in used if name not in theirs])
+    _complain("the checkpoint has tensors that this model doesn't know:", sorted(set(theirs) - set(used)))
+    _complain("no rule fills", sorted(set(shapes) - {rule.ours for rule in rules}))
+    ours = {}
+    wrong = []
+    for rule in rules:
+        tensors = [np.asarray(theirs[name]) for name in rule.theirs]
+        found = ", ".join(f"{name} {tensor.shape}" for name, tensor in zip(rule.theirs, tensors, strict=True))
+        try:
+            tensor = rule.move.join(tensors)
+        except ValueError:  # another number of axes than the move is made for
+            wrong.append(found)
+            continue
+        if tensor.shape != shapes[rule.ours]:
+            wrong.append(f"{found} gives {tensor.shape}, not {shapes[rule.ours]}")
+        ours[rule.ours] = np.asarray(tensor, order="C")
+    _complain("the configuration doesn't fit the shape of", wrong)
+    return ours
+
+
+def part(rules: Iterable[Rule], ours: Tensors) -> dict[str, np.ndarray]:
+    """Their tensors from ours, the inverse of `join`.
+
+    Raises:
+      ConversionError: a tensor of ours has no rule, or the reverse.
+    """
+    rules = list(rules)
+    names = {rule.ours for rule in rules}
+    _complain("the model lacks", sorted(names - set(ours)))
+    _complain("no rule takes", sorted(set(ours) - names))
+    theirs: dict[str, np.ndarray] = {}
+    for rule in rules:
+        for name, tensor in zip(rule.theirs, rule.move.part(np.asarray(ours[rule.ours])), strict=True):
+            tensor = np.concatenate([theirs[name], tensor], axis=-1) if name in theirs else tensor
+            theirs[name] = np.asarray(tensor, order="C")
+    return theirs
+
+
+def _complain(what: str, names: list[str]) -> None:
+    if names:
+        raise ConversionError(f"{what} {some(names)}")
+
+
+def some(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"

@@ -1,0 +1,133 @@
+"""Where the frozen model sees data sets: t-SNE of its vectors of images and of prompts (the paper's Figure 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+from tunevlseg_jax.data import registry
+from tunevlseg_jax.reporting.figures import style
+from tunevlseg_jax.reporting.figures.style import Picture
+from tunevlseg_jax.reporting.runs import Run
+from tunevlseg_jax.runs.run_folder import restore
+from tunevlseg_jax.training import step
+
+IMAGES = 150
+"""Of a data set, at most."""
+BATCH = 32
+LABELLED = 30
+"""Prompts, at most, that are written beside their points."""
+SEED = 0
+PERPLEXITY = 30
+PALETTE = (
+    *("#6f5fd0", "#cc6677", "#44aa99", "#ddcc77", "#88ccee"),
+    *("#882255", "#117733", "#999933", "#aa4499", "#777777"),
+)
+"""Of data sets: Like the muted colours of Tol, none of which is a learner's."""
+MARKERS = "os^DvPX*<>"
+
+
+class Vectors(NamedTuple):
+    """What a frozen model makes of a data set.
+
+    Attributes:
+      images: (image, width).
+      phrases: the distinct prompts.
+      words: (phrase, width).
+    """
+
+    images: np.ndarray
+    phrases: Sequence[str]
+    words: np.ndarray
+
+
+def vectors(run: Run) -> Vectors:
+    """Of the test images, drawn evenly, and the prompts of a run's data set, by its base model without prompts.
+
+    Raises:
+      UserError: the base model or the data is no longer there.
+    """
+    made, _ = restore(run.folder)
+    network, params = made.zero_shot()
+    records = registry.load(run.config.data, "test", made.image_size).compact()
+    rows = np.unique(np.linspace(0, len(records.images) - 1, IMAGES).round().astype(int))
+    pooled = []
+    for start in range(0, len(rows), BATCH):
+        taken = rows[start : start + BATCH]
+        images = records.images[np.pad(taken, (0, BATCH - len(taken)), mode="edge")]
+        pooled.append(np.asarray(step.see_step(params, images, network=network).pooled)[: len(taken)])
+    words = step.read_step(params, made.table(records.phrases), network=network).sentence
+    return Vectors(np.concatenate(pooled).astype(np.float32), records.phrases, np.asarray(words, np.float32))
+
+
+@style.styled
+def embeddings(name: str, model: str, found: Mapping[str, Vectors]) -> Picture | None:
+    """Two maps, of images and of prompts, by data set; None where there is too little to map.
+
+    Args:
+      name: of the figure's files.
+      model: name of the model.
+      found: by data set.
+    """
+    images = [(data, vector) for data, own in found.items() for vector in own.images]
+    owners: dict[str, list[str]] = {}
+    by_phrase: dict[str, np.ndarray] = {}
+    for data, own in found.items():
+        for phrase, vector in zip(own.phrases, own.words, strict=True):
+            owners.setdefault(phrase, []).append(data)
+            by_phrase[phrase] = vector
+    if len(images) < 4:
+        return None
+    figure, axes = style.grid(2 if len(by_phrase) > 3 else 1, 2, 3.4)
+    looks = {data: (PALETTE[n % len(PALETTE)], MARKERS[n % len(MARKERS)]) for n, data in enumerate(found)}
+    places = tsne(np.stack([vector for _, vector in images]))
+    for data, (colour, marker) in looks.items():
+        own = places[[owner == data for owner, _ in images]]
+        axes[0].scatter(*own.T, s=9, color=colour, marker=marker, alpha=0.75, label=data)
+    axes[0].set_title(f"images (n {len(images)})", loc="left", fontweight="bold")
+    if len(axes) > 1:
+        _draw_phrases(axes[1], by_phrase, owners, looks)
+    for ax in axes:
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.grid(visible=False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    style.legend(figure, dict(zip(labels, handles, strict=True)))
+    caption = (
+        f"t-SNE (perplexity {PERPLEXITY} or a third of the points, seed {SEED}) of the unit-length vectors that the "
+        f"frozen {model} makes of test images, at most {IMAGES} of a data set, and of the distinct prompts. Axes have "
+        "no unit; distances between clusters say little."
+    )
+    if any(len(names) > 1 for names in owners.values()):
+        caption += " A prompt that several sets share is drawn in black."
+    return Picture(name, f"Embeddings of {model}", caption, figure)
+
+
+def tsne(vectors: np.ndarray) -> np.ndarray:
+    """(point, 2) of (point, width), each brought to length 1 first; the same every time."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    perplexity = min(PERPLEXITY, (len(unit) - 1) / 3)
+    with threadpool_limits(1):  # several threads spend longer waiting for each other, the more so on a busy machine
+        return TSNE(perplexity=perplexity, init="pca", random_state=SEED).fit_transform(unit)
+
+
+def _draw_phrases(
+    ax: Axes,
+    by_phrase: Mapping[str, np.ndarray],
+    owners: Mapping[str, Sequence[str]],
+    looks: Mapping[str, tuple[str, str]],
+) -> None:
+    places = tsne(np.stack(list(by_phrase.values())))
+    for phrase, place in zip(by_phrase, places, strict=True):
+        shared = len(owners[phrase]) > 1
+        colour, marker = (style.INK, ".") if shared else looks[owners[phrase][0]]
+        ax.scatter(*place, s=22, color=colour, marker=marker, alpha=0.75)
+        if len(by_phrase) <= LABELLED:
+            ax.annotate(phrase[:24], place, (4, 3), textcoords="offset points", fontsize=6.5)
+    ax.set_title(f"prompts (n {len(by_phrase)})", loc="left", fontweight="bold")
+    ax.margins(0.15)

@@ -1,0 +1,77 @@
+"""Mean test Dice against how many parameters train."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from statistics import fmean
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter
+from safetensors import safe_open
+
+from tunevlseg_jax.reporting.cells import Key
+from tunevlseg_jax.reporting.figures import style
+from tunevlseg_jax.reporting.figures.style import Picture
+from tunevlseg_jax.reporting.headings import ordered, shown
+from tunevlseg_jax.reporting.runs import Run
+from tunevlseg_jax.runs.run_folder import LEARNT_FILE
+
+
+def trained(run: Run) -> int:
+    """How many parameters a run has learnt; those of prompts below its depth, which nothing reads, don't count."""
+    depth, _ = run.config.learner.values()
+    rows = getattr(run.config.learner, "max_depth", None) or depth
+    count = 0
+    with safe_open(run.folder / LEARNT_FILE, "numpy") as file:
+        for name in file.keys():  # noqa: SIM118 (no dict)
+            shape = list(file.get_slice(name).get_shape())
+            if name.startswith("learner/") and shape and shape[0] == rows:
+                shape[0] = depth
+            count += math.prod(shape)
+    return count
+
+
+@style.styled
+def parameters(chosen: Mapping[Key, Run], dice: Mapping[Key, float]) -> Picture | None:
+    """A point for each model and combination that has learnt something on every data set; None where none has.
+
+    Args:
+      chosen: a run that stands for each cell.
+      dice: each cell's test Dice.
+    """
+    sets = ordered({key.data for key in dice})
+    by_pair: dict[tuple[str, str], dict[str, Key]] = defaultdict(dict)
+    for key in dice:
+        if chosen[key].curve:
+            by_pair[key.model, key.combination][key.data] = key
+    whole = {pair: keys for pair, keys in by_pair.items() if len(keys) == len(sets)}
+    if not whole:
+        return None
+    figure, (ax,) = style.grid(1, 1, 3.2)
+    models = sorted({model for model, _ in whole})
+    handles, counts = {}, []
+    for (model, combination), keys in whole.items():
+        counts.append(fmean(trained(chosen[key]) for key in keys.values()))
+        hollow = {"markerfacecolor": "none"} if models.index(model) % 2 else {}
+        handle = style.handle(combination, markersize=7, markeredgewidth=1.5, **hollow)
+        handle.set_data([counts[-1]], [fmean(dice[key] for key in keys.values())])
+        ax.add_line(handle)
+        handles[f"{shown(combination)}, {model}" if len(models) > 1 else shown(combination)] = handle
+    style.legend(figure, handles)
+    ax.autoscale()
+    ax.margins(y=0.15)
+    ax.set_xscale("log")
+    ax.set_xlim(10 ** np.floor(np.log10(min(counts))), 10 ** np.ceil(np.log10(max(counts) + 1)))
+    ax.xaxis.set_major_formatter(FuncFormatter(style.power_of_ten))
+    ax.xaxis.set_minor_formatter(FuncFormatter(lambda value, position: ""))
+    ax.set_xlabel("parameters that train")
+    ax.set_ylabel("test Dice, mean over data sets")
+    caption = (
+        f"Means over {', '.join(sets)} of the runs that stand for a cell of the table, upsampler "
+        "included. Of prompts with room for more blocks than the run's depth, those in use count."
+    )
+    if left := sorted({f"{shown(combination)} ({model})" for model, combination in by_pair.keys() - whole.keys()}):
+        caption += f" Left out, since a data set is missing: {', '.join(left)}."
+    return Picture("parameters", "Dice against the number of parameters", caption, figure)

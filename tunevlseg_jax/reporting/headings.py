@@ -1,0 +1,43 @@
+"""How data sets and combinations are called, ordered and grouped, in tables and figures alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from tunevlseg_jax.data import registry
+from tunevlseg_jax.reporting.cells import Key
+
+GROUPS = {
+    "medical, not radiology": ("kvasir", "clinicdb", "bkai", "isic2016", "dfu2022"),
+    "medical, radiology": ("camus", "busi", "chexlocalize"),
+    "open domain": ("cityscapes", "voc2012"),
+    "embedded": registry.SCENES,
+}
+"""The paper's data sets as it groups them (section 4.1), and our own."""
+OTHERS = "other"
+NAMES = {"SharedSeparate": "Shared Separate", "SharedAttention": "Shared Attention"}
+"""Combinations that the paper writes in another way than their classes."""
+
+
+def ordered(data: Iterable[str]) -> list[str]:
+    """Data sets in the order of the tables: group by group, unknown ones last."""
+    names = [name for members in GROUPS.values() for name in members]
+    return sorted(data, key=lambda name: (names.index(name) if name in names else len(names), name))
+
+
+def grouped(data: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """Headers over ordered data sets, each with how many it spans; none where all are of one group."""
+    of = {name: group for group, members in GROUPS.items() for name in members}
+    counts = Counter(of.get(name, OTHERS) for name in data)
+    return tuple(counts.items()) if len(counts) > 1 else ()
+
+
+def shown(combination: str) -> str:
+    """A combination as the paper writes it."""
+    return NAMES.get(combination, combination)
+
+
+def place(key: Key) -> str:
+    """Where a cell is, in words."""
+    return ", ".join(filter(None, (key.model, shown(key.combination), key.ablation, key.data)))

@@ -1,0 +1,129 @@
+"""What tables of test scores have in common: numbers from cells, and the conditions that stand with every table."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from tunevlseg_jax.reporting import headings
+from tunevlseg_jax.reporting.cells import Cell, Cells, Key, RowKey
+from tunevlseg_jax.reporting.table import Entry, Row, Table, mean
+
+METRICS = {
+    "dice": ("Dice", "a mean over records, 1 where both masks are empty"),
+    "iou": ("IoU", "one ratio over all pixels of all records"),
+}
+CARD = "†"
+"""Stands with numbers that no file of records backs."""
+
+
+def line(cells: Cells, row: RowKey, data: Sequence[str], metric: str, labels: tuple[str, ...], ruled: bool) -> Row:
+    """A combination's scores on every data set, and their mean."""
+    entries = [entry(cells.by_key.get(Key(*row, name)), metric) for name in data]
+    return Row(labels, (*entries, mean(entries)), ruled)
+
+
+def entry(cell: Cell | None, metric: str) -> Entry:
+    """A cell's score."""
+    return Entry() if cell is None else Entry.of_score(cell.score(metric), CARD if cell.from_card else "")
+
+
+def labels(row: RowKey) -> tuple[str, str]:
+    """What stands left of a combination's scores."""
+    model, combination, ablation = row
+    return model, ", ".join(filter(None, (headings.shown(combination), ablation)))
+
+
+def table(
+    name: str,
+    title: str,
+    *,
+    metric: str,
+    head: tuple[str, ...],
+    data: Sequence[str],
+    rows: Sequence[Row],
+    used: Sequence[Cell],
+    legend: str,
+    notes: Iterable[str] = (),
+) -> Table:
+    """A table of scores with its caption.
+
+    Args:
+      name: of its files.
+      title: a few words.
+      metric: one of METRICS.
+      head: headers of the columns of words.
+      data: data sets, a column each; a row with one number more has their mean.
+      rows: the lines.
+      used: the cells that the numbers are from.
+      legend: what the caption begins with.
+      notes: what is to be said besides.
+    """
+    means = ("mean",) if len(rows[0].entries) > len(data) else ()
+    groups = headings.grouped(data)
+    return Table(
+        name=name,
+        title=title,
+        caption=f"{legend} {_conditions(used, metric)}",
+        head=head,
+        columns=(*data, *means),
+        rows=tuple(rows),
+        groups=(*groups, *(("", 1) for _ in means)) if groups else (),
+        notes=tuple(dict.fromkeys((*_notes(rows, used), *notes))),
+    )
+
+
+def _conditions(used: Sequence[Cell], metric: str) -> str:
+    """Metric, size, threshold, records, protocol, selection and seeds."""
+    name, meaning = METRICS[metric]
+    sizes = _listed((cell.key.model, cell.condition["image size"]) for cell in used)
+    records = _listed((cell.key.data, cell.records or "of unknown number") for cell in used)
+    protocols = _listed((cell.key.data, cell.condition["protocol"]) for cell in used)
+    shots = _listed((cell.key.data, cell.condition["shots"]) for cell in used if "shots" in cell.condition)
+    seeds = sorted({len(cell.runs) for cell in used})
+    configurations = sorted({cell.configurations for cell in used})
+    return " ".join(
+        (
+            f"{name} in %: {meaning}; a pixel is marked where its probability is over 0.5.",
+            f"Masks are compared at the size that the model sees, {sizes} pixels.",
+            f"Test records: {records}. Training records of each class: {shots or 'none'}. Protocol: {protocols}.",
+            "A cell's configuration is the one with the highest validation Dice",
+            f"({_span(configurations)} to choose from); test scores chose nothing.",
+            f"Seeds: {_span(seeds)}{'; ± is the standard deviation over them (n - 1)' if seeds[-1] > 1 else ''}.",
+        )
+    )
+
+
+def _notes(rows: Sequence[Row], used: Sequence[Cell]) -> list[str]:
+    """What is missing, and what comes from elsewhere."""
+    entries = [entry for row in rows for entry in row.entries]
+    notes = []
+    if any(entry.value is None for entry in entries):
+        notes.append("A dash: no run, or none with a test score.")
+    if any(entry.of for entry in entries):
+        notes.append("In parentheses: a mean that lacks data sets, not to be compared with the others.")
+    if any(entry.sign == CARD for entry in entries):
+        notes.append(f"{CARD}: from the card of a run without an evaluation of its test records to recompute it from.")
+    for cell in used:
+        otherwise = {run.search.chosen_by for run in cell.runs if run.search is not None} - {"validation Dice"}
+        if otherwise:
+            notes.append(f"{headings.place(cell.key)}: of its study's trials the one chosen by {', '.join(otherwise)}.")
+        if cell.untested:
+            folders = ", ".join(str(run.folder) for run in cell.untested)
+            count = f"{len(cell.untested)} of the {len(cell.runs)} runs that stand for it have"
+            notes.append(f"{headings.place(cell.key)}: {count} no test score ({folders}).")
+    return notes
+
+
+def _listed(pairs: Iterable[tuple[str, object]]) -> str:
+    """What models or data sets have, with their names where they differ: "64x64", or "64x64 (a), 128x128 (b, c)"."""
+    names: dict[str, dict[str, None]] = defaultdict(dict)
+    for name, value in pairs:
+        names[str(value)][name] = None
+    if len(names) == 1:
+        return next(iter(names))
+    return ", ".join(f"{value} ({', '.join(those)})" for value, those in names.items())
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"

@@ -1,0 +1,1 @@
+"""A run folder: training into it, and reading it back."""

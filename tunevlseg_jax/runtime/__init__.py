@@ -1,0 +1,1 @@
+"""Files, errors, devices and processes: what every other folder may use."""

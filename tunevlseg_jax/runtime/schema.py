@@ -1,0 +1,115 @@
+"""Frozen dataclasses as JSON and back, strictly: every field once, no field unknown, and none missing but new ones."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import types
+import typing
+from typing import Any, TypeVar
+
+from tunevlseg_jax.runtime.errors import UserError, nearest
+
+T = TypeVar("T")
+
+CLASS = "class"
+"""The key that names the class, where a field may hold one of several; no field can be called so in Python."""
+ADDED = "added"
+"""The mark of a field that files of earlier versions lack."""
+
+
+def added(default: Any) -> Any:
+    """A dataclass field that files of earlier versions lack; its default is how things were then."""
+    return dataclasses.field(default=default, metadata={ADDED: True})
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass as plain JSON values; every dataclass carries the name of its class under `class`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {CLASS: type(value).__name__} | fields
+    if isinstance(value, tuple):
+        return [to_json(item) for item in value]
+    return value
+
+
+def from_json(cls: type[T], data: Any, where: str) -> T:
+    """The inverse of `to_json`.
+
+    Args:
+      cls: the dataclass to make.
+      data: what JSON gave.
+      where: the file, for messages.
+
+    Raises:
+      UserError: a field is missing that isn't `added`, unknown or of another type; the message names it.
+    """
+    return _read(cls, data, where, "")
+
+
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested JSON objects as one, names joined with dots."""
+    if not isinstance(value, dict):
+        return {path: value}
+    return {name: leaf for key, item in value.items() for name, leaf in flat(item, f"{path}.{key}".lstrip(".")).items()}
+
+
+def difference(before: Any, now: Any, but: tuple[str, ...] = ()) -> str:
+    """How two JSON objects differ, such as "optim.learning_rate was 0.1 and is now 0.2"; empty where they don't."""
+    old, new = flat(before), flat(now)
+    changed = [name for name in sorted({*old, *new}) if name not in but and old.get(name) != new.get(name)]
+    return ", ".join(f"{name} was {old.get(name)} and is now {new.get(name)}" for name in changed)
+
+
+def _read(annotation: Any, data: Any, where: str, path: str) -> Any:
+    options = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    classes = {
+        option.__name__: option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)
+    }
+    if classes:
+        return _read_dataclass(classes, data, where, path)
+    if data is None and type(None) in options:
+        return None
+    *others, option = (option for option in options if option is not type(None))
+    for other in others:
+        with contextlib.suppress(UserError):
+            return _read(other, data, where, path)
+    if typing.get_origin(option) is tuple:
+        items = typing.get_args(option)
+        if not isinstance(data, list) or (items[-1] is not ... and len(items) != len(data)):
+            raise UserError(f"{where}: {path} is {data!r}, not a list as {option} asks")
+        kinds = (items[0],) * len(data) if items[-1] is ... else items
+        return tuple(_read(kind, item, where, path) for kind, item in zip(kinds, data, strict=True))
+    if typing.get_origin(option) is typing.Literal:
+        if data not in typing.get_args(option):
+            raise UserError(f"{where}: {path} is {data!r}{nearest(str(data), map(str, typing.get_args(option)))}")
+        return data
+    if option is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if type(data) is not option:
+        raise UserError(f"{where}: {path} is {data!r}, not {option.__name__}")
+    return data
+
+
+def _read_dataclass(classes: dict[str, Any], data: Any, where: str, path: str) -> Any:
+    if not isinstance(data, dict) or CLASS not in data:
+        raise UserError(f"{where}: {path or 'the top'} has no {CLASS!r}; it is one of {', '.join(classes)}")
+    data = dict(data)
+    kind = data.pop(CLASS)
+    if not isinstance(kind, str) or kind not in classes:
+        raise UserError(f"{where}: {path or 'the top'} is of class {kind!r}{nearest(str(kind), classes)}")
+    cls = classes[kind]
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]
+    for name in data:
+        if name not in names:
+            raise UserError(f"{where}: {kind} has no field {name!r}{nearest(name, names)}")
+    data = {field.name: to_json(field.default) for field in dataclasses.fields(cls) if ADDED in field.metadata} | data
+    missing = [name for name in names if name not in data]
+    if missing:
+        raise UserError(f"{where}: {kind} lacks {', '.join(missing)}")
+    return cls(**{name: _read(hints[name], data[name], where, f"{path}.{name}".lstrip(".")) for name in names})
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)

@@ -1,0 +1,1 @@
+"""One hyperparameter search, many trials in one compiled program."""

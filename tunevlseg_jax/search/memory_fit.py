@@ -1,0 +1,107 @@
+"""How many trials fit: the memory that the compiled step of so many takes, against what is free."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.training import step
+from tunevlseg_jax.training.experiment import Experiment
+from tunevlseg_jax.training.loop import Fit
+
+SHARE = 0.9
+"""Of the free memory, what a step may take: the rest is for the evaluation and for what the runtime keeps."""
+GIB = 2**30
+
+
+def fitting(made: Experiment, fit: Fit, size: int, *, automatic: bool) -> int:
+    """How many trials to train at once: `size`, or fewer where they don't fit.
+
+    The step is compiled for that many, or those of a part, and isn't compiled again when it runs.
+
+    Args:
+      made: the program.
+      fit: what the trials share.
+      size: how many are wanted, a multiple of the mesh's trial axis.
+      automatic: whether fewer will do, still such a multiple.
+
+    Raises:
+      UserError: so many don't fit, or not even one on each part of that axis.
+    """
+    free, axis = usable_bytes(fit), fit.mesh.shape[sharding.TRIAL]
+    while True:
+        needed = bytes_needed(made, fit, size, sharding.parts(size, fit.mesh))
+        if needed <= free:
+            return size
+        fewer = max(axis, min(size - axis, int(size * free / needed) // axis * axis))
+        if not automatic or size == axis:
+            takes = f"{needed / GIB:.1f} GiB of memory, and {free / GIB:.1f} GiB can be used"
+            if size == axis:
+                raise UserError(f"not even one trial fits: it takes {takes}")
+            raise UserError(
+                f"{size} trials at once take {takes}; about {fewer} would fit, and --parallel auto finds out"
+            )
+        size = fewer
+
+
+def bytes_needed(made: Experiment, fit: Fit, size: int, parts: int = 1) -> int:
+    """Bytes of each device that `size` trials take beyond what is shared, by the compiler's account.
+
+    Args:
+      made: the program.
+      fit: what the trials share.
+      size: how many trials.
+      parts: into how many they are split, of which as many train at a time as there are cores.
+    """
+    trainable, hyper = jax.eval_shape(lambda: made.repeated(size // parts))
+    state = jax.eval_shape(step.init, trainable, hyper)
+    by_trial = sharding.of_trials(fit.mesh)
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=by_trial), state)
+    source = next(fit.batches(order=1))
+    training = step.train_step.lower(
+        state, fit.frozen, source, fit.train.table, network=made.network, schedule=fit.schedule
+    )
+    kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, state.trainable)))
+    needed = parts * kept // fit.mesh.shape[sharding.TRIAL] + min(parts, sharding.cores()) * _made_anew(training)
+    if fit.sights is None:
+        return needed
+    images = jax.ShapeDtypeStruct((len(source.images), *made.image_size, 3), jnp.uint8)
+    return needed + _made_anew(step.see_step.lower(fit.frozen, images, network=made.zero_shot()[0]))
+
+
+def _made_anew(lowered: Any) -> int:
+    """Bytes that a program takes beside its arguments."""
+    analysis = lowered.compile().memory_analysis()
+    assert analysis is not None, "every backend that JAX has accounts for memory"
+    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+
+
+def usable_bytes(fit: Fit) -> float:
+    """Bytes of each device that a step may take: a share of what is free beside the data, which are placed first."""
+    fit.val.feed.place()
+    for feed in fit.train.views or (fit.train.feed,):
+        if feed.resident:
+            feed.place()
+    return SHARE * free_bytes(fit)
+
+
+def free_bytes(fit: Fit) -> int:
+    """Bytes that are free on the fullest device, or of the host's for each device where they use those."""
+    on_devices = sharding.free_memory(fit.mesh)
+    if on_devices is not None:
+        return on_devices
+    return _free_on_host() // len(fit.mesh.local_devices)
+
+
+def _free_on_host() -> int:
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():  # Linux: with what it would drop of its caches
+        available = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+        return int(available.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

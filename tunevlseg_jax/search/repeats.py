@@ -1,0 +1,139 @@
+"""More runs of a study, side by side: its best trial with other seeds or a changed field; and all of them scored."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.runs.run_folder import CARD_FILE, RESULTS_FILE, load_learnt
+from tunevlseg_jax.runtime import locks, sharding
+from tunevlseg_jax.runtime.files import read_json, write_json
+from tunevlseg_jax.search import slots
+from tunevlseg_jax.search.slots import Slots
+from tunevlseg_jax.search.worker import Sweeper
+from tunevlseg_jax.training import loop, metrics
+from tunevlseg_jax.training.loop import Split
+
+SEEDS = "seeds"
+
+
+def repeat(sweeper: Sweeper, best: int, seeds: int) -> dict[int, Path]:
+    """Trains the best trial with the seeds that follow its own.
+
+    Initial values and dropout differ between them; the order of the records is the same.
+
+    Args:
+      sweeper: of the study, whose search has ended.
+      best: number of the best trial.
+      seeds: how many runs there are to be, the trial itself among them.
+
+    Returns:
+      The run folders by seed, the trial's first; none where another machine keeps that.
+    """
+    first = sweeper.trial_folder(best)
+    if not (first / CARD_FILE).exists():
+        return {}
+    config, _, _ = load_learnt(first)
+    own = config.train.seed
+    others = {seed: sweeper.folder / SEEDS / f"{best:03d}-{seed}" for seed in range(own + 1, own + seeds)}
+    train(sweeper, {folder: _with_seed(config, seed) for seed, folder in others.items()})
+    return {own: first} | others
+
+
+def train(sweeper: Sweeper, runs: Mapping[Path, Config]) -> None:
+    """Trains what is missing of some runs, side by side as far as they share a program and fit.
+
+    Args:
+      sweeper: of the study whose model and data they are.
+      runs: their configurations by folder.
+    """
+    with _alone(sweeper):
+        missing: dict[tuple[Config, int], list[Path]] = {}
+        for folder, config in runs.items():
+            if not (folder / CARD_FILE).exists():
+                # Side by side they share the order of the records, which each is to have as its configuration says.
+                missing.setdefault((sweeper.program(config), config.train.order_skip), []).append(folder)
+        for (program, _), folders in missing.items():
+            while folders:
+                batch = sweeper.slots(program, min(len(folders), sweeper.parallel))
+                _train(sweeper, batch, {folder: runs[folder] for folder in folders[: batch.size]})
+                del folders[: batch.size]
+
+
+def score(sweeper: Sweeper, folders: Iterable[Path]) -> None:
+    """Puts the scores on the test split into the cards and results of runs that have none yet."""
+    if sweeper.test is None:
+        return
+    with _alone(sweeper):
+        waiting: dict[Config, list[_Run]] = {}
+        for folder in dict.fromkeys(folders):
+            config, learnt, card = load_learnt(folder)
+            if card["scores"] and "test" not in card["scores"]["tuned"]:
+                waiting.setdefault(sweeper.program(config), []).append(_Run(folder, config, learnt, card))
+        for program, runs in waiting.items():
+            size = sweeper.across(min(len(runs), sweeper.parallel))
+            for start in range(0, len(runs), size):
+                sweeper.tell("scoring on the test split")
+                _score(sweeper, sweeper.test, program, runs[start : start + size], size)
+
+
+def told(folders: Mapping[int, Path]) -> list[dict[str, Any]]:
+    """For each run, by seed, its `seed`, its `folder` and its scores by split and metric."""
+    cards = {seed: read_json(folder / CARD_FILE) for seed, folder in folders.items()}
+    return [{"seed": seed, "folder": str(folder)} | cards[seed]["scores"]["tuned"] for seed, folder in folders.items()]
+
+
+class _Run(NamedTuple):
+    folder: Path
+    config: Config
+    learnt: Mapping[str, np.ndarray]
+    card: dict[str, Any]
+
+
+def _train(sweeper: Sweeper, batch: Slots, runs: Mapping[Path, Config]) -> None:
+    """Runs of one program, no more than there are slots."""
+    folders = list(runs)
+    for number, folder in enumerate(folders):
+        batch.put(number, runs[folder])
+    before = batch.order
+    while batch.free < batch.size:
+        sweeper.tell(f"training {batch.size - batch.free} more, epoch {batch.order - before + 1}")
+        batch.advance(lambda number, sums: None)
+        for slot, run in enumerate(batch.runs):
+            if run is not None and batch.has_ended(slot):
+                batch.save(folders[run.number], slot, sweeper.data)
+                batch.take(slot)
+
+
+def _score(sweeper: Sweeper, test: Split, program: Config, runs: Sequence[_Run], size: int) -> None:
+    """Runs of one program, `size` at most: as many as one compiled program scores, the last one often over."""
+    made = sweeper.made.another(program)
+    filled = [*runs, *[runs[-1]] * (size - len(runs))]
+    params = [slots.padded(run.learnt, made.trainable) for run in filled]
+    hypers = [dataclasses.replace(made, config=run.config).hyper() for run in filled]
+    trainable = {path: jnp.stack([each[path] for each in params]) for path in made.trainable}
+    hyper = jax.tree.map(lambda *values: jnp.concatenate(values), *hypers)
+    trainable, hyper = sharding.by_trial((trainable, hyper), sweeper.fit.mesh)
+    sums = loop.evaluate(made.network, trainable, made.frozen, test, hyper, program.train.batch_size)
+    means = metrics.means(sums)
+    for place, run in enumerate(runs):
+        scores = run.card["scores"]["tuned"] | {"test": {name: values[place] for name, values in means.items()}}
+        write_json(run.folder / RESULTS_FILE, {"tuned": scores})
+        write_json(run.folder / CARD_FILE, run.card | {"scores": {"tuned": scores}})
+
+
+def _alone(sweeper: Sweeper) -> contextlib.AbstractContextManager[None]:
+    """Several workers end together, and one at a time does this."""
+    return locks.locked(sweeper.folder / "repeats.lock")
+
+
+def _with_seed(config: Config, seed: int) -> Config:
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))

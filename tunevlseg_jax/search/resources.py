@@ -1,0 +1,103 @@
+"""What studies on one model share: its weights on the devices, and the data sets that it sees, each loaded once."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tunevlseg_jax.config import Config, Data
+from tunevlseg_jax.data import registry
+from tunevlseg_jax.data.feeding.augmented_feature_cache import Sights
+from tunevlseg_jax.data.feeding.feed import Feed
+from tunevlseg_jax.learners import ZeroShot
+from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.training import experiment
+from tunevlseg_jax.training.experiment import Experiment
+from tunevlseg_jax.training.loop import Fit, Split
+
+
+class Shared:
+    """A model, and the splits that were asked for; what a frozen model sees in them is computed once for all learners.
+
+    Attributes:
+      mesh: the devices.
+      base: the model as it is, its frozen weights on the devices.
+    """
+
+    def __init__(self, config: Config, trials: int = 1, scratch: float = 0.0):
+        """Loads the model.
+
+        Args:
+          config: names the model and what of it trains; learner and data may be others later.
+          trials: how many are to be trained at once, for the devices' trial axis.
+          scratch: GiB on the cache folder's disk that may hold what is seen in augmented images.
+
+        Raises:
+          UserError: the model can't be had.
+        """
+        self.mesh = sharding.mesh(trials)
+        base = experiment.build(dataclasses.replace(config, learner=ZeroShot(), upsampling="none"), trains=False)
+        self.base = base.placed(self.mesh)
+        self.scratch = scratch
+        self.sights: dict[Data, Sights] = {}
+        self.feeds: dict[tuple[Data, str, bool], Feed] = {}
+        self.views: dict[tuple[Data, bool, int | None, int], tuple[Feed, ...]] = {}
+
+    def experiment(self, config: Config) -> Experiment:
+        """The model with a configuration's learner and upsampler.
+
+        Raises:
+          UserError: the learner doesn't fit the model.
+        """
+        return self.base.another(config)
+
+    def split(self, made: Experiment, name: str, data: Data | None = None) -> Split:
+        """A split for an experiment on this model, of its own data set or of another.
+
+        Raises:
+          UserError: there is no such split, or a prompt is too long.
+        """
+        feed = self._feed(data or made.config.data, name, seen_once=made.config.sees_the_same(name))
+        return Split(feed, made.read(feed.records.phrases, self.mesh))
+
+    def splits(self, made: Experiment) -> dict[str, Split]:
+        """What a run is trained on and scored on: train, val, and test where there is one."""
+        names = ("train", "val", "test") if "test" in registry.splits(made.config.data) else ("train", "val")
+        return {name: self.split(made, name) for name in names}
+
+    def fit(self, config: Config, made: Experiment) -> Fit:
+        """What stays the same over the runs of a study."""
+        train, val = (self.split(made, name) for name in ("train", "val"))
+        sights = self._sights(train.feed, config) if self._looks_apart(config) else None
+        return Fit(config, made.network, made.frozen, self._in_views(made, train), val, self.mesh, sights)
+
+    def forget_training(self) -> None:
+        """Lets go of all splits but those for testing."""
+        self.feeds = {key: feed for key, feed in self.feeds.items() if key[1] == "test"}
+        self.views.clear()
+        self.sights.clear()
+
+    def _in_views(self, made: Experiment, train: Split) -> Split:
+        settings = made.config.train
+        key = made.config.data, train.feed.see is not None, settings.augmented_views, settings.seed_of_order
+        if key not in self.views:
+            self.views[key] = made.in_views(train).views
+        return dataclasses.replace(train, views=self.views[key])
+
+    def _looks_apart(self, config: Config) -> bool:
+        """Whether images are looked at before the step, for all of its parts on a CPU and for later trials."""
+        return config.sees_alike and config.train.augments_anew and sharding.lone_cpu(self.mesh)
+
+    def _sights(self, feed: Feed, config: Config) -> Sights:
+        if config.data not in self.sights:  # of one set at a time
+            self.sights = {config.data: Sights(feed, self.base.see, self.scratch * 2**30)}
+        return self.sights[config.data]
+
+    def _feed(self, data: Data, name: str, *, seen_once: bool) -> Feed:
+        key = data, name, seen_once
+        if key not in self.feeds:
+            if seen_once:
+                self.feeds[key] = dataclasses.replace(self._feed(data, name, seen_once=False), see=self.base.see)
+            else:
+                records = registry.load(data, name, self.base.image_size)
+                self.feeds[key] = Feed(records, self.mesh, data.placement, data.workers)
+        return self.feeds[key]

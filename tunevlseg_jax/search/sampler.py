@@ -1,0 +1,87 @@
+"""Which parameters a trial gets: the random start of TPE by the trial's number, and TPE itself after that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from tunevlseg_jax.learners.space import Choice, Distribution, Integers, LogIntegers, LogUniform, Space
+
+START_UP = 10
+"""Trials drawn at random before TPE begins, as in the paper."""
+
+
+class Sampler(BaseSampler):
+    """Multivariate TPE (Falkner et al. 2018) of which several workers, and one that was killed, ask the same.
+
+    A trial's parameters depend on the seed, the trial's number and the trials finished so far. The first START_UP
+    are those that a plain sequential `study.optimize` with TPE of the same seed draws. The later ones take running
+    trials for bad ones (Optuna's `constant_liar`), so that trials asked for at the same time differ.
+    """
+
+    def __init__(self, space: Space, seed: int):
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # the bars and tables of a study tell of its trials
+        self.distributions = {name: to_optuna(distribution) for name, distribution in space.items()}
+        self.seed = seed
+
+    @cached_property
+    def start_up(self) -> list[dict[str, Any]]:
+        """The parameters of the first START_UP trials."""
+        study = optuna.create_study(sampler=TPESampler(seed=self.seed, n_startup_trials=START_UP))
+        study.optimize(lambda trial: float(len(suggest(trial, self.distributions))), n_trials=START_UP)
+        return [trial.params for trial in study.trials]
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All of it."""
+        del study, trial
+        return self.distributions
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Every parameter of a trial."""
+        if trial.number < START_UP:
+            return self.start_up[trial.number]
+        seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
+        tpe = TPESampler(seed=seed, n_startup_trials=START_UP, multivariate=True, constant_liar=True)
+        params = tpe.sample_relative(study, trial, tpe.infer_relative_search_space(study, trial))
+        for name, distribution in search_space.items():  # while fewer than START_UP have come to an end
+            if name not in params and not distribution.single():
+                params[name] = tpe.sample_independent(study, trial, name, distribution)
+        return params
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Never needed."""
+        raise NotImplementedError(f"{param_name} is sampled with the others")
+
+
+def suggest(trial: optuna.Trial, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """A trial's parameters, in the order of the space."""
+    params: dict[str, Any] = {}
+    for name, kind in distributions.items():
+        if isinstance(kind, FloatDistribution):
+            params[name] = trial.suggest_float(name, kind.low, kind.high, log=kind.log)
+        elif isinstance(kind, IntDistribution):
+            params[name] = trial.suggest_int(name, kind.low, kind.high, log=kind.log)
+        elif isinstance(kind, CategoricalDistribution):
+            params[name] = trial.suggest_categorical(name, kind.choices)
+    return params
+
+
+def to_optuna(distribution: Distribution) -> BaseDistribution:
+    """A distribution in Optuna's terms."""
+    if isinstance(distribution, Choice):
+        return CategoricalDistribution(distribution.values)
+    if isinstance(distribution, Integers):
+        return IntDistribution(distribution.low, distribution.high, log=isinstance(distribution, LogIntegers))
+    return FloatDistribution(distribution.low, distribution.high, log=isinstance(distribution, LogUniform))

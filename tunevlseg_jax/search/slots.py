@@ -1,0 +1,197 @@
+"""Trials side by side: each in a slot of a compiled program's, that the next one takes when it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.learners import AnyLearner
+from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.runs.run_folder import make_card, metrics_line, save_trial
+from tunevlseg_jax.runtime import schema, sharding
+from tunevlseg_jax.training import loop, optim, parallel_loops, step
+from tunevlseg_jax.training.experiment import Experiment
+from tunevlseg_jax.training.loop import Fit
+from tunevlseg_jax.training.metrics import Sums
+from tunevlseg_jax.training.optim import Progress
+from tunevlseg_jax.training.step import State
+
+
+@dataclass
+class Run:
+    """A trial in a slot.
+
+    Attributes:
+      number: of the trial.
+      config: its own configuration, with which `train` gives the same alone.
+      shapes: of its parameters, without padding.
+      curve: a line of metrics for each epoch so far.
+    """
+
+    number: int
+    config: Config
+    shapes: Mapping[str, tuple[int, ...]]
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a trial's card says of the program that trained it.
+
+    Attributes:
+      trials: how many slots it had.
+      slot: the trial's among these, from 0.
+      devices: how many there were along the mesh's trial axis and its data axis.
+      learner: the program's, with room for every trial of the study.
+    """
+
+    trials: int
+    slot: int
+    sharding: tuple[int, int]
+    learner: AnyLearner
+
+
+class Slots:
+    """`size` trials, which share the frozen weights, the batches and their order.
+
+    They are split evenly into parts, which train in a thread each where there are several, all by the same program, for
+    `size / parts` trials. What the free slots of a part hold trains along and is never looked at, so that nothing
+    compiles when a trial comes or goes; a part without a trial rests.
+    """
+
+    def __init__(self, made: Experiment, fit: Fit, size: int, parts: int = 1):
+        self.made, self.fit, self.size = made, fit, size
+        self.runs: list[Run | None] = [None] * size
+        self.order = 0
+        self.share = size // parts
+        self.loops = [loop.begin(*made.repeated(self.share), fit.mesh) for _ in range(parts)]
+
+    @property
+    def free(self) -> int:
+        """The number of slots without a trial."""
+        return self.runs.count(None)
+
+    def put(self, number: int, config: Config, slot: int | None = None) -> None:
+        """A trial into a free slot, the first unless told which; it joins at the next epoch.
+
+        The order of the records goes on as it was, so that all trials share each batch: the trial's configuration
+        says how many epochs of it had gone by. In empty slots the order begins where the given configuration says.
+        """
+        if self.free == self.size:
+            self.order = config.train.order_skip
+        order_seed = self.fit.config.train.seed_of_order
+        train = dataclasses.replace(config.train, order_seed=order_seed, order_skip=self.order)
+        config = dataclasses.replace(config, train=train)
+        slot = self.runs.index(None) if slot is None else slot
+        fresh = self.made.fresh(config)
+        self.runs[slot] = Run(number, config, {path: array.shape for path, array in fresh.items()})
+        part, place = divmod(slot, self.share)
+        before = self.loops[part]
+        one = jax.tree.map(lambda array: array[None], padded(fresh, self.made.trainable))
+        hyper = dataclasses.replace(self.made, config=config).hyper()
+        state, best = _put(before.state, before.best, step.init(one, hyper), place)
+        progress = Progress(
+            *(_with(old, place, new[0]) for old, new in zip(before.progress, optim.start(1), strict=True))
+        )
+        state, best = sharding.by_trial((state, best), self.fit.mesh)
+        epoch = _with(before.epoch, place, 0)
+        self.loops[part] = before._replace(state=state, best=best, progress=progress, epoch=epoch)
+
+    def advance(self, watch: Callable[[int, Sums], None]) -> None:
+        """One epoch of every trial; `watch` as in `loop.advance`, of one part."""
+        self.order += 1
+        busy = sorted({slot // self.share for slot, run in enumerate(self.runs) if run is not None})
+        advanced = parallel_loops.advance(
+            self.fit, [self.loops[part] for part in busy], self.fit.batches(self.order), watch
+        )
+        for part, (after, epoch) in zip(busy, advanced, strict=True):
+            self.loops[part] = after
+            for place in range(self.share):
+                if (run := self.runs[part * self.share + place]) is not None:
+                    run.curve.append(metrics_line(epoch, place))
+
+    def has_ended(self, slot: int) -> bool:
+        """Whether a slot's trial has stopped early, or has had its last epoch."""
+        part, place = divmod(slot, self.share)
+        trained = self.loops[part]
+        return int(trained.epoch[place]) >= self.fit.config.train.epochs or bool(trained.progress.stopped[place])
+
+    def best_epoch(self, slot: int) -> int:
+        """The number of the best epoch of a slot's trial; 0 if it has none."""
+        part, place = divmod(slot, self.share)
+        return int(self.loops[part].progress.best_epoch[place])
+
+    def best(self, slot: int) -> dict[str, np.ndarray]:
+        """The parameters of a slot's trial at its best epoch, without padding."""
+        run = self.runs[slot]
+        assert run is not None, "a slot with a trial"
+        part, place = divmod(slot, self.share)
+        return {
+            path: np.asarray(array[place])[tuple(slice(side) for side in run.shapes[path])]
+            for path, array in self.loops[part].best.items()
+        }
+
+    def save(self, folder: Path, slot: int, data: Mapping[str, Any]) -> None:
+        """Writes a slot's trial as a run folder.
+
+        Args:
+          folder: of the run.
+          slot: of the trial.
+          data: name and fingerprints of the data, for the card.
+        """
+        run = self.runs[slot]
+        assert run is not None, "a slot with a trial"
+        config = dataclasses.replace(run.config, workdir=str(folder))
+        best = self.best_epoch(slot)
+        axes = self.fit.mesh.shape
+        along = axes[sharding.TRIAL], axes[sharding.DATA]
+        place = Place(self.share, slot % self.share, along, self.made.config.learner)
+        card = make_card(config, self.made.pretrained.sha256, self.made.image_size, data) | {
+            "best_epoch": best,
+            "scores": {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {},
+            "program": schema.to_json(place),
+        }
+        save_trial(folder, config, run.curve, self.best(slot), card)
+
+    def take(self, slot: int) -> None:
+        """Frees a slot."""
+        self.runs[slot] = None
+
+    def close(self) -> None:
+        """Gives the devices' memory back, whoever still holds the slots; nothing trains in them any more."""
+        self.loops.clear()
+
+
+def padded(params: Mapping[str, Array | np.ndarray], like: Flat) -> Flat:
+    """The parameters with zeros behind them along every axis, in the shapes of `like`; see `Learner.widths`."""
+    return {
+        path: jnp.zeros_like(array).at[tuple(slice(side) for side in params[path].shape)].set(params[path])
+        for path, array in like.items()
+    }
+
+
+@partial(jax.jit, donate_argnums=(0, 1))
+def _put(state: State, best: Flat, fresh: State, slot: Array) -> tuple[State, Flat]:
+    """A fresh trial in place of what a slot holds."""
+
+    def put(old: Array, new: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), slot, axis=0)
+
+    return jax.tree.map(put, state, fresh), jax.tree.map(put, best, fresh.trainable)
+
+
+def _with(values: np.ndarray, slot: int, value: Any) -> np.ndarray:
+    """The values with another in one slot."""
+    changed = values.copy()
+    changed[slot] = value
+    return changed

@@ -1,0 +1,1 @@
+"""Many searches over a grid of models, learners and data sets."""

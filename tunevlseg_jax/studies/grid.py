@@ -1,0 +1,213 @@
+"""What a study is: data sets x combinations of model and learner x ablations, made by a short Python file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tunevlseg_jax import config as configuration
+from tunevlseg_jax.config import Config, Data
+from tunevlseg_jax.learners import ZeroShot
+from tunevlseg_jax.learners.space import Value
+from tunevlseg_jax.runs.run_folder import WHEREABOUTS
+from tunevlseg_jax.runtime import schema
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.search import trial_config
+from tunevlseg_jax.search.session import Search
+
+Kind = Literal["zero-shot", "fine-tuned", "searched"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combination:
+    """A model and a way to adapt it: a row of the paper's Table 3.
+
+    Attributes:
+      config: of its runs, or of its search. The study says which data set, and where.
+      space: what its search varies besides or instead of the study's, see `Search.space`.
+    """
+
+    config: Config = field(default_factory=Config)
+    space: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """The model as it is; fine-tuned, or with an upsampler, as the configuration says; prompts after a search."""
+        if not isinstance(self.config.learner, ZeroShot):
+            return "searched"
+        frozen = self.config.train.tune == "prompts" and self.config.upsampling == "none"
+        return "zero-shot" if frozen else "fine-tuned"
+
+    @property
+    def name(self) -> str:
+        """For people, such as "VPT on clipseg-tiny"."""
+        tuned = {"prompts": "upsampler", "decoder": "fine-tuned decoder", "all": "fine-tuned model"}
+        names = {
+            "searched": type(self.config.learner).__name__,
+            "zero-shot": "zero-shot",
+            "fine-tuned": tuned[self.config.train.tune],
+        }
+        return f"{names[self.kind]} on {Path(self.config.model.checkpoint).name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """The best trials of searches again, with one field of their configuration changed and no new search.
+
+    Attributes:
+      name: of its folders.
+      field: of the configuration, such as "upsampling" or "learner.words"; one of learner or optim, upsampling, or of
+        train: epochs, batch_size, patience or min_delta.
+      value: that the field gets.
+      learners: names of the classes that it is made of; () for all that are searched.
+    """
+
+    name: str
+    field: str
+    value: Value
+    learners: tuple[str, ...] = ()
+
+    def applies(self, combination: Combination) -> bool:
+        """Whether it is made of this combination's best trials."""
+        learner = type(combination.config.learner).__name__
+        return combination.kind == "searched" and (not self.learners or learner in self.learners)
+
+    def of(self, config: Config) -> Config:
+        """A configuration with the field changed.
+
+        Raises:
+          UserError: it has no such field that a study's runs may differ in, or the value can't be.
+        """
+        where, known = f"the ablation {self.name!r}", trial_config.variable(config)
+        if self.field not in known:
+            told = f"{self.field!r} of {type(config.learner).__name__}; it can change {', '.join(sorted(known))}"
+            raise UserError(f"{where} can't change {told}")
+        changed = trial_config.apply(config, {}, {self.field: self.value}, where)
+        try:
+            configuration.check(changed)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        return changed
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One data set's runs of a combination, or of an ablation of it."""
+
+    data: str
+    combination: Combination
+    ablation: Ablation | None = None
+
+    @property
+    def way(self) -> str:
+        """How its model is adapted, for people; the same for every data set."""
+        return self.combination.name + ("" if self.ablation is None else f", {self.ablation.name}")
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.data}, {self.way}"
+
+    @property
+    def folder(self) -> Path:
+        """Below the study's: of the run, of the search, or of the search's ablation."""
+        folder = Path(_slug(self.data), _slug(self.combination.name))
+        return folder if self.ablation is None else folder / "ablations" / _slug(self.ablation.name)
+
+    @property
+    def config(self) -> Config:
+        """Of its runs, but for what a search or an ablation decides."""
+        config = self.combination.config
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, name=self.data))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study.
+
+    Attributes:
+      folder: of all its runs and of its report.
+      data: names of the data sets.
+      combinations: each on every data set.
+      ablations: of the searches' best trials.
+      search: how each is done; the sampler's seed is that of the first data set, and grows by one with each.
+      across: groups of data sets; what is trained on one is evaluated on the group's others as well.
+    """
+
+    folder: str
+    data: tuple[str, ...]
+    combinations: tuple[Combination, ...]
+    ablations: tuple[Ablation, ...] = ()
+    trial_config: Search = field(default_factory=Search)
+    across: tuple[tuple[str, ...], ...] = ()
+
+    def cells(self) -> list[Cell]:
+        """All of it, in the order in which it is made: a search comes before its ablations."""
+        cells = []
+        for data in self.data:
+            for combination in self.combinations:
+                ablations = (ablation for ablation in self.ablations if ablation.applies(combination))
+                cells += [Cell(data, combination, ablation) for ablation in (None, *ablations)]
+        return cells
+
+    def options(self, cell: Cell) -> Search:
+        """How a cell's search is done."""
+        space = (*self.search.space, *cell.combination.space)
+        seed = self.search.sampler_seed + self.data.index(cell.data)
+        return dataclasses.replace(self.search, space=space, sampler_seed=seed, test_all=True)
+
+    def tested(self, cell: Cell) -> list[Data]:
+        """The data sets that a cell's runs are evaluated on, its own first."""
+        others = {name: None for group in self.across if cell.data in group for name in group if name != cell.data}
+        return [dataclasses.replace(cell.config.data, name=name, shots=None) for name in (cell.data, *others)]
+
+    def identity(self) -> dict[str, Any]:
+        """What decides its results, as JSON."""
+        told = schema.to_json(self)
+        del told["folder"], told["search"]["storage"], told["search"]["scratch"]
+        for name in ("data", "ablations"):
+            told[name] = {item if name == "data" else item["name"]: item for item in told[name]}
+        told["combinations"] = {combination.name: _identity(combination) for combination in self.combinations}
+        return told
+
+    def check(self) -> None:
+        """Raises a UserError where it can't be."""
+        self.search.check()
+        if not self.data or not self.combinations:
+            raise UserError("a study needs one data set or more, and one combination or more")
+        folders = Counter(cell.folder for cell in self.cells())
+        for cell in self.cells():
+            if folders[cell.folder] > 1:
+                raise UserError(f"the study has {cell.name} twice")
+            configuration.check(cell.config)
+        for name in {name for group in self.across for name in group} - set(self.data):
+            raise UserError(f"across names {name}, which is not among the study's data sets")
+        for ablation in self.ablations:
+            changed = [ablation.of(one.config) for one in self.combinations if ablation.applies(one)]
+            if not changed:
+                raise UserError(f"the ablation {ablation.name!r} is of no learner that the study searches")
+
+
+def load(path: str) -> Study:
+    """The `study` that a Python file defines.
+
+    Raises:
+      UserError: as in `config.defined`, or it can't be.
+    """
+    study = configuration.defined(path, "study", Study, Combination, Ablation, Search)
+    study.check()
+    return study
+
+
+def _identity(combination: Combination) -> dict[str, Any]:
+    flat = schema.flat(schema.to_json(combination.config))
+    kept = {name: value for name, value in flat.items() if name not in (*WHEREABOUTS, "data.name")}
+    return kept | {"space": list(combination.space)}
+
+
+def _slug(name: str) -> str:
+    """A name as that of a folder: "VPT on clipseg-tiny" is "vpt-on-clipseg-tiny"."""
+    return "-".join(name.replace("/", " ").lower().split())

@@ -1,0 +1,93 @@
+"""What a study is going to train, cell by cell, what that takes, and what it lacks for that."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+from tunevlseg_jax.benchmarks import rates
+from tunevlseg_jax.benchmarks.rates import Rates
+from tunevlseg_jax.config import Config, Data
+from tunevlseg_jax.data import registry
+from tunevlseg_jax.pretrained.load import local_folder
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.search import trial_config
+from tunevlseg_jax.studies.grid import Cell, Study
+
+
+def plan(study: Study, measured: Mapping[str, Rates]) -> tuple[Table, list[str]]:
+    """A row for each cell, and what is missing: data sets and models, each with what to do about it.
+
+    Args:
+      study: the study.
+      measured: what devices do in a second, each a column of the hours that it would take.
+    """
+    missing: dict[str, str] = {}
+    records = {data: _training_records(data, missing) for data in {cell.config.data for cell in study.cells()}}
+    for checkpoint in {combination.config.model.checkpoint for combination in study.combinations}:
+        if local_folder(checkpoint) is None:
+            missing[checkpoint] = f"there is no model {checkpoint!r} on this machine; see the commands of `conversion`"
+    caption = "runs x epochs x training records = images to train on"
+    if measured:
+        caption += "; hours of one device, training alone, ? where nothing was measured"
+    table = Table(title=study.folder, caption=caption, box=None, pad_edge=False)
+    for name in ("", "runs", "images", *(f"{device}\nhours" for device in measured)):
+        table.add_column(name, justify="right" if name else "left", no_wrap=bool(name))
+    everything = 0
+    taken: list[list[float | None]] = []  # for each cell that trains, the hours of each device
+    for data in study.data:
+        table.add_row(f"[bold]{data}[/bold] {'(missing)' if data in missing else ''}")
+        for cell in (cell for cell in study.cells() if cell.data == data):
+            config = _longest(study, cell)
+            count, runs, epochs = records[cell.config.data], _runs(study, cell), config.train.epochs
+            if not runs:
+                table.add_row(cell.way)
+                continue
+            images = runs * epochs * (count or 0)
+            everything += images
+            at_once = study.search.at_once if cell.combination.kind == "searched" else 1
+            taken.append([rates.hours(one, config, at_once, images) for one in measured.values()])
+            told = f"{runs} x {epochs} x {'?' if count is None else count}", f"{images:,}"
+            table.add_row(cell.way, *told, *(_told([hours]) for hours in taken[-1]))
+        table.add_row()
+    table.add_row(f"{len(study.cells())} cells", "", f"{everything:,}", *map(_told, zip(*taken, strict=True)))
+    return table, [missing[name] for name in sorted(missing)]
+
+
+def _told(hours: Sequence[float | None]) -> str:
+    """The sum of those that are known, and whether there are others."""
+    known = [one for one in hours if one is not None]
+    total = sum(known)
+    words = [f"{total:,.0f}" if total >= 100 else f"{total:.2g}"] if known else []
+    return " + ".join(words + ["?"] * (len(known) < len(hours)))
+
+
+def _longest(study: Study, cell: Cell) -> Config:
+    """The configuration of a cell's runs, with the most epochs that its search may give them."""
+    config = cell.config
+    if cell.combination.kind == "searched":
+        epochs = trial_config.largest(config, study.options(cell).space, "train.epochs")
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs))
+    return config if cell.ablation is None else cell.ablation.of(config)
+
+
+def _runs(study: Study, cell: Cell) -> int:
+    """How often a model is trained for a cell."""
+    if cell.ablation is not None:
+        return study.search.seeds
+    return {"zero-shot": 0, "fine-tuned": 1, "searched": study.search.trials + study.search.seeds - 1}[
+        cell.combination.kind
+    ]
+
+
+def _training_records(data: Data, missing: dict[str, str]) -> int | None:
+    """How many there are; where the set isn't prepared, as many as the paper has of it, and in `missing` the reason."""
+    try:
+        return registry.count(data, "train")
+    except UserError as error:
+        known = data.name in registry.PUBLISHED
+        makes = f"`python -m tunevlseg_jax.prepare {data.name} --source FILES` makes it of its downloads"
+        missing[data.name] = f"there is no {data.name} in {data.root}; {makes}" if known else str(error)
+        return registry.PUBLISHED.get(data.name)

@@ -1,0 +1,173 @@
+"""The training step and the evaluation step: pure functions over a leading axis of trials."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from tunevlseg_jax.data.feeding.batch import Batch, Source, gather
+from tunevlseg_jax.models.features import Seen, Words
+from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.models.resize import resize_grid
+from tunevlseg_jax.network import Network
+from tunevlseg_jax.training import metrics, optim
+from tunevlseg_jax.training.losses import dice_ce
+from tunevlseg_jax.training.metrics import Scores, Sums
+from tunevlseg_jax.training.optim import Schedule
+
+
+class Hyper(NamedTuple):
+    """What differs between trials of one program; every field (trials,).
+
+    Attributes:
+      learning_rate: float32, before schedule and plateau.
+      weight_decay: float32.
+      depth: int32, number of prompts in use.
+      dropout: float32, the learner's rate.
+      seed: uint32, of the dropout.
+    """
+
+    learning_rate: Array
+    weight_decay: Array
+    depth: Array
+    dropout: Array
+    seed: Array
+
+
+class State(NamedTuple):
+    """What a step changes, and the trials' hyperparameters; every leaf has a leading trial axis.
+
+    Attributes:
+      trainable: parameters that train, by path.
+      optimizer: AdamW's state.
+      hyper: see `Hyper`.
+      rate_scale: (trials,) float32, what the plateau has left of the learning rate.
+      step: (trials,) int32, steps done.
+    """
+
+    trainable: Flat
+    optimizer: optax.OptState
+    hyper: Hyper
+    rate_scale: Array
+    step: Array
+
+
+def init(trainable: Flat, hyper: Hyper) -> State:
+    """The state before the first step; `trainable` and `hyper` have a leading trial axis."""
+
+    def one(trial: Flat, rates: Hyper) -> optax.OptState:
+        return optim.adamw(rates.learning_rate, rates.weight_decay, trial).init(trial)
+
+    return State(
+        trainable=trainable,
+        optimizer=jax.vmap(one)(trainable, hyper),
+        hyper=hyper,
+        rate_scale=jnp.ones_like(hyper.learning_rate),
+        step=jnp.zeros_like(hyper.depth),
+    )
+
+
+@partial(jax.jit, static_argnames=("network", "schedule"), donate_argnames="state")
+def train_step(
+    state: State,
+    frozen: Flat,
+    source: Source,
+    table: Array | Words,
+    *,
+    network: Network,
+    schedule: Schedule,
+) -> tuple[State, Sums]:
+    """One step of every trial on one batch.
+
+    Args:
+      state: before; its buffers are given away.
+      frozen: parameters that don't train, shared by the trials and untouched.
+      source: of the batch, which the trials share.
+      table: (phrases, length) int32, tokens; or what the model reads in them, see `Network.logits`.
+      network: what to run.
+      schedule: of the learning rate.
+
+    Returns:
+      The state after, and each trial's sums over the batch, before the update.
+    """
+
+    batch = gather(source)
+
+    def loss_of(trainable: Flat, trial: State) -> tuple[Array, Sums]:
+        key = jax.random.fold_in(jax.random.key(trial.hyper.seed), trial.step)
+        scores = _scores(network, {**frozen, **trainable}, batch, table, trial.hyper, key)
+        sums = metrics.total(scores, batch.weight)
+        return sums.loss / sums.samples, sums
+
+    def one(trial: State) -> tuple[State, Sums]:
+        gradients, sums = jax.grad(loss_of, has_aux=True)(trial.trainable, trial)
+        rate = trial.hyper.learning_rate * trial.rate_scale * schedule(trial.step)
+        transform = optim.adamw(rate, trial.hyper.weight_decay, trial.trainable)
+        updates, optimizer = transform.update(gradients, trial.optimizer, trial.trainable)
+        trainable = optax.apply_updates(trial.trainable, updates)
+        return trial._replace(trainable=trainable, optimizer=optimizer, step=trial.step + 1), sums
+
+    return jax.vmap(one)(state)
+
+
+@partial(jax.jit, static_argnames="network")
+def eval_step(
+    trainable: Flat, frozen: Flat, batch: Batch, table: Array | Words, hyper: Hyper, *, network: Network
+) -> tuple[Sums, Scores]:
+    """Scores every trial on one batch: the sums without padding, and each sample's, (trials, batch)."""
+
+    def one(trial: Flat, rates: Hyper) -> tuple[Sums, Scores]:
+        scores = _scores(network, {**frozen, **trial}, batch, table, rates, None)
+        return metrics.total(scores, batch.weight), scores
+
+    return jax.vmap(one)(trainable, hyper)
+
+
+@partial(jax.jit, static_argnames="network")
+def see_step(frozen: Flat, images: Array, *, network: Network) -> Seen:
+    """What a model whose vision nothing changes sees in images; see `Network.see`."""
+    return network.see(frozen, images)
+
+
+@partial(jax.jit, static_argnames="network")
+def read_step(frozen: Flat, table: Array, *, network: Network) -> Words:
+    """What a model whose text tower nothing changes reads in phrases; see `Network.read`."""
+    return network.read(frozen, table)
+
+
+@partial(jax.jit, static_argnames="network")
+def logits_step(
+    params: Flat, images: Array | Seen, phrase: Array, table: Array | Words, hyper: Hyper, *, network: Network
+) -> Array:
+    """Logits of the mask that each image is asked for.
+
+    Args:
+      params: every parameter, without a trial axis.
+      images: (batch, height, width, 3) uint8, RGB; or what the model sees in them.
+      phrase: (batch,) int32, the row of `table` that an image is asked for.
+      table: (phrases, length) int32, tokens; or what the model reads in them.
+      hyper: of one trial, without a trial axis.
+      network: what to run.
+
+    Returns:
+      (batch, height, width) float32.
+    """
+    return network.logits(params, images, phrase, table, depth=hyper.depth, dropout=hyper.dropout)
+
+
+def _scores(
+    network: Network, params: Flat, batch: Batch, table: Array | Words, hyper: Hyper, key: Array | None
+) -> Scores:
+    """Scores at the size of the masks, to which the logits are resized (bilinear) where it isn't the images'."""
+    logits = network.logits(
+        params, batch.images, batch.phrase, table, depth=hyper.depth, dropout=hyper.dropout, key=key
+    )
+    _, height, width = batch.masks.shape
+    if logits.shape[1:] != (height, width):
+        logits = resize_grid(logits[..., None], (height, width), "bilinear")[..., 0]
+    return metrics.score(dice_ce(logits, batch.masks), logits, batch.masks)
