@@ -15,7 +15,7 @@ of TPU v5e at least for VPT. Augmentation is the paper's, and exact. The three p
 from tunevlseg_jax.config import Config, Model, Optim, Train
 from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
 from tunevlseg_jax.models.parameters import Tune
-from tunevlseg_jax.network import Upsampling
+from tunevlseg_jax.models.upsampler import Upsampling
 from tunevlseg_jax.search.session import Search
 from tunevlseg_jax.studies.grid import Ablation, Combination, Study
 

@@ -17,7 +17,7 @@ cost, before any test score was looked at. Seeds: 0 for runs; 0, 1, 2 and 3 for 
 from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train
 from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
 from tunevlseg_jax.models.parameters import Tune
-from tunevlseg_jax.network import Upsampling
+from tunevlseg_jax.models.upsampler import Upsampling
 from tunevlseg_jax.search.session import Search
 from tunevlseg_jax.studies.grid import Ablation, Combination, Study
 

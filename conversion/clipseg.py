@@ -9,22 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from conversion import output
-from conversion.torch_files import import_torch
+from conversion.torch_files import unpickled
 from tunevlseg_jax import cli
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
-from tunevlseg_jax.pretrained import clipseg_folder, load
+from tunevlseg_jax.pretrained import clipseg_folder
 from tunevlseg_jax.pretrained.clipseg_config import PREPROCESSOR, config_from_huggingface
 from tunevlseg_jax.pretrained.clipseg_folder import TOKENIZER_CONFIG_FILE, clipseg_config, load
 from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
-from tunevlseg_jax.pretrained.load import (
-    MODEL_CONFIG_FILE,
-    Pretrained,
-    find_checkpoint,
-    load_pretrained,
-    save_pretrained,
-)
+from tunevlseg_jax.pretrained.load import find_checkpoint, load_pretrained, save_pretrained
+from tunevlseg_jax.pretrained.model import MODEL_CONFIG_FILE, Pretrained
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object
+from tunevlseg_jax.runtime.optional import import_torch
 
 __all__ = ["clipseg_rules", "config_from_huggingface", "load"]
 
@@ -110,8 +106,8 @@ def _our_logits(model: Pretrained, images: np.ndarray, tokens: np.ndarray) -> np
     import jax
     import jax.numpy as jnp
 
+    from tunevlseg_jax.learners.contract import ZeroShot
     from tunevlseg_jax.network import Network
-    from tunevlseg_jax.prompts import ZeroShot
 
     network = Network(model.config, ZeroShot())
     params = {f"model/{path}": jnp.asarray(weight) for path, weight in model.weights.items()}
@@ -136,7 +132,7 @@ def _their_logits(folder: Path, config: CLIPSegConfig, images: np.ndarray, token
 def _read(checkpoint: str) -> tuple[Pretrained, Path | None]:
     """The model that the option names, and its folder where that is Hugging Face's."""
     folder = find_checkpoint(checkpoint)
-    model = load_pretrained(str(folder))
+    model = load_pretrained(str(folder), unpickle=unpickled)
     return model, folder if "model_type" in read_object(folder / MODEL_CONFIG_FILE) else None
 
 

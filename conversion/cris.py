@@ -13,11 +13,12 @@ from conversion import output, torch_files
 from conversion.cris_config import check_preset, config_from_tensors, encoder_from_tensors
 from conversion.cris_tensors import cris_rules
 from tunevlseg_jax import cli
+from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.cris import CRISConfig
-from tunevlseg_jax.network import shapes
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.clipseg_folder import check_tokenizer
-from tunevlseg_jax.pretrained.load import Pretrained, find_checkpoint
+from tunevlseg_jax.pretrained.load import find_checkpoint
+from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.rules import ConversionError
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
 from tunevlseg_jax.runtime.errors import UserError
@@ -112,7 +113,7 @@ def convert(
     config = config_from_tensors(theirs, decoder_heads=decoder_heads, image_size=image_size)
     if preset is not None:
         check_preset(config.vision, preset, "the checkpoint")
-    return config, rules.join(cris_rules(config), theirs, shapes(config))
+    return config, rules.join(cris_rules(config), theirs, weight_shapes(config))
 
 
 def with_clip(theirs: Mapping[str, np.ndarray], path: Path, preset: str | None) -> dict[str, np.ndarray]:

@@ -12,14 +12,14 @@ from jax import Array
 
 from conversion.cris_tensors import cris_rules
 from conversion.torch_files import import_torch
+from tunevlseg_jax.models.build import fill_module
 from tunevlseg_jax.models.clip import TextTower
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.models.parameters import Flat, subtree
 from tunevlseg_jax.models.resnet import ModifiedResNet
-from tunevlseg_jax.network import fill
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.clipseg_tensors import text_rules
-from tunevlseg_jax.pretrained.load import Pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.prompts import Prompts
 from tunevlseg_jax.runtime.errors import UserError
 
@@ -84,7 +84,7 @@ def sentences(
     def build(rngs: nnx.Rngs) -> TextTower:
         return TextTower(sizes, config.vision.embedding_width, rngs)
 
-    tower = fill(build, subtree({path: jnp.asarray(array) for path, array in text.items()}, "text_tower"))
+    tower = fill_module(build, subtree({path: jnp.asarray(array) for path, array in text.items()}, "text_tower"))
     return np.asarray(tower(jnp.asarray(tokens), Prompts()).sentence), expected
 
 
@@ -117,7 +117,7 @@ def grids(config: CRISConfig, weights: Mapping[str, np.ndarray], images: np.ndar
 
     @jax.jit
     def last_grid(tower: Flat, images: Array) -> Array:
-        return fill(build, tower).stage_grids(images)[-1]
+        return fill_module(build, tower).stage_grids(images)[-1]
 
     tower = subtree({path: jnp.asarray(array) for path, array in weights.items()}, "vision_tower")
     return np.asarray(last_grid(tower, jnp.asarray(images))), x.numpy().transpose(0, 2, 3, 1)

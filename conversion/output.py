@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from tunevlseg_jax.pretrained import rules
-from tunevlseg_jax.pretrained.load import MODEL_CONFIG_FILE, Pretrained, save_pretrained
+from tunevlseg_jax.pretrained.load import save_pretrained
+from tunevlseg_jax.pretrained.model import MODEL_CONFIG_FILE, Pretrained
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import filling, read_object
 

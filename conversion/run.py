@@ -10,8 +10,9 @@ import numpy as np
 
 from conversion import output
 from tunevlseg_jax import cli
-from tunevlseg_jax.pretrained.load import Pretrained, check_shapes, load_pretrained
-from tunevlseg_jax.runs.run_folder import LEARNT_FILE, load_learnt
+from tunevlseg_jax.pretrained.load import load_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained, check_shapes
+from tunevlseg_jax.runs.card import LEARNT_FILE, load_learnt
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import sha256
 

@@ -7,15 +7,14 @@ import warnings
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
 import numpy as np
 
-from tunevlseg_jax.pretrained.load import read_tensors
+from tunevlseg_jax.pretrained.model import FLOATS, read_tensors
 from tunevlseg_jax.pretrained.rules import SHOWN, ConversionError
 from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.optional import import_torch
 
-FLOATS = ("float32", "float16", "bfloat16")
 COUNTERS = "num_batches_tracked"
 """What each BatchNorm holds beside its statistics; nothing reads it."""
 
@@ -73,15 +72,6 @@ def unpickled(path: Path) -> dict[str, np.ndarray]:
         }
     except (RuntimeError, TypeError) as error:  # a kind of tensor that numpy lacks
         raise UserError(f"can't read {path}: {str(error).splitlines()[0]}") from error
-
-
-def import_torch(what: str) -> Any:
-    """The module, or a UserError that says that `what` needs it."""
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(f"{what} needs torch: install the extra `convert`, or torch itself") from error
-    return torch
 
 
 def _refusal(told: str) -> str:

@@ -16,16 +16,20 @@ from conversion.published import checkpoint
 from conversion.published.learner import Untold, read_learner, with_copies, without_copies
 from conversion.published.tensors import LEARNER, RATIO, UPSAMPLER, from_published, to_published
 from tunevlseg_jax import cli
-from tunevlseg_jax.config import Config, Data, Model, Train
+from tunevlseg_jax.config import Config, Model, Train
+from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig
 from tunevlseg_jax.models.parameters import Flat, Tune, split
-from tunevlseg_jax.network import Network, Upsampling
+from tunevlseg_jax.models.upsampler import Upsampling
+from tunevlseg_jax.network import Network
 from tunevlseg_jax.pretrained import rules
-from tunevlseg_jax.pretrained.load import Pretrained, load_pretrained
+from tunevlseg_jax.pretrained.load import load_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.rules import ConversionError, Tensors
-from tunevlseg_jax.runs.run_folder import CARD_FILE, make_card, restore, save_learnt
+from tunevlseg_jax.runs.card import CARD_FILE, make_card, save_learnt
+from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import filling, read_object, sha256
 from tunevlseg_jax.training import experiment

@@ -1,7 +1,7 @@
 """Someone who gives the commands of a page one after the other, with small stand-ins for what isn't here.
 
 What stands in: models of the public ones' formats with five narrow blocks and random weights, under the names that
-pages give them and for the embedded CLIPSeg; the tiny downloads of `official.py`, with annotations in medvlsm's format;
+pages give them and for the embedded CLIPSeg; tiny downloads from `fake_downloads.py`, with medvlsm annotations;
 noise in place of photographs. Runs have one epoch of two small batches, no more depth than blocks, studies two trials
 (of which number 1 is what pages call 7), times one repetition; reports look at no image.
 """
@@ -19,15 +19,15 @@ from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
+import fake_downloads
 import numpy as np
-import official
 import pages
 import pytest
 import small
 import small_cris
 import test_builders
 import torch
-from official import blob, photo, save
+from fake_downloads import blob, photo, save
 from pages import Command
 
 from conversion.cris_tensors import cris_rules
@@ -35,12 +35,15 @@ from conversion.tiny import __main__
 from tunevlseg_jax import benchmark, cli, evaluate, sweep
 from tunevlseg_jax import report as report
 from tunevlseg_jax.benchmarks import loading, programs
-from tunevlseg_jax.config import Config, Scenes
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.data.settings import Scenes
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.pretrained import clipseg_folder, rules
-from tunevlseg_jax.pretrained.load import Pretrained, load_pretrained, save_pretrained
+from tunevlseg_jax.pretrained.load import load_pretrained, save_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
+from tunevlseg_jax.reporting.output import write
 
 BLOCKS = 5
 """As many as the embedded model has, which pages speak of."""
@@ -80,7 +83,7 @@ ELSEWHERE = {
     f"{BENCHMARK} --train.batch-size 8 --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     "python -m tunevlseg_jax.sweep --config configs/clipseg_coop.py --data.name kvasir --study shared "
     "--storage postgresql+psycopg://user@host/name": "needs a server; tests/search/test_storage.py starts one",
-    "python -m tunevlseg_jax.study --config configs/study_scenes.py": "takes half an hour; less in tests/studies/test_study.py",
+    "python -m tunevlseg_jax.study --config configs/study_scenes.py": "half an hour; see tests/studies/test_study.py",
 }
 """Commands that are parsed, but not given here: why, and who gives them."""
 
@@ -188,7 +191,7 @@ def _(options: evaluate.Options) -> evaluate.Options:
 
 
 @less.register
-def _(options: report.Options) -> report.Options:
+def _(options: write.Options) -> write.Options:
     return dataclasses.replace(options, samples=0)
 
 
@@ -281,7 +284,7 @@ def downloads(folder: Path, rng: np.random.Generator) -> None:
         kind = Path(file).suffix.removeprefix(".")
         source = folder / (f"unpacked {name}" if kind else file)
         source.mkdir()
-        _, write = official.COPIES[name]
+        _, write = fake_downloads.COPIES[name]
         meant = write(source, rng)
         if kind:
             shutil.make_archive(str(folder / Path(file).stem), kind, source)
@@ -290,7 +293,7 @@ def downloads(folder: Path, rng: np.random.Generator) -> None:
             test_builders.annotate(folder / "medvlsm" / "data" / annotated, rows_of(name, meant))
 
 
-def rows_of(name: str, meant: official.Meant) -> dict[str, list[tuple[str, str, dict]]]:
+def rows_of(name: str, meant: fake_downloads.Meant) -> dict[str, list[tuple[str, str, dict]]]:
     """Rows of medvlsm's files by split."""
     rows: dict[str, list[tuple[str, str, dict]]] = {"train": [], "val": [], "test": []}
     for number, (image, masks) in enumerate(meant.masks.items()):

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tunevlseg_jax.config import Config, Data, Train
+from tunevlseg_jax.config import Config, Train
+from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.evaluation import record_scores
 from tunevlseg_jax.evaluation.record_scores import Sample
 from tunevlseg_jax.learners import CoOp
-from tunevlseg_jax.runs.run_folder import make_card, save_trial
+from tunevlseg_jax.runs.card import make_card
+from tunevlseg_jax.runs.run_folder import save_trial
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.files import write_csv, write_json
 

@@ -1,4 +1,4 @@
-"""Trains trials together and then each one alone, all in float64: `python tests/float64_sweep.py FOLDER LEARNER SPACE...`."""
+"""Trains trials together, then each alone, in float64: `python tests/float64_sweep.py FOLDER LEARNER SPACE...`."""
 
 from __future__ import annotations
 

@@ -20,19 +20,24 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tunevlseg_jax import cli, train
-from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train
+from tunevlseg_jax import cli
+from tunevlseg_jax.config import Config, Model, Optim, Train
+from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import VPT
+from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.clip import TextConfig, VisionConfig
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
-from tunevlseg_jax.network import shapes
-from tunevlseg_jax.pretrained.load import EMBEDDED, Pretrained, save_pretrained
+from tunevlseg_jax.pretrained.load import EMBEDDED, save_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
-from tunevlseg_jax.runs.run_folder import CLOCK
+from tunevlseg_jax.runs import trainer
+from tunevlseg_jax.runs.card import CLOCK
 from tunevlseg_jax.training import experiment
 from tunevlseg_jax.training.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
+PYTHONPATH = os.pathsep.join(map(str, [ROOT, *sorted({path.parent for path in (ROOT / "tests").rglob("*.py")})]))
+"""For the processes that tests start: the project, and the modules of the tests."""
 TPU = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu isn't installed (the extra `tpu`)")
 IMAGE = 48
 BLOCKS = 3
@@ -83,7 +88,7 @@ def random_weights(config: CLIPSegConfig) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(7)
     return {
         path: (path.endswith("scale") + 0.15 * rng.normal(size=shape)).astype(np.float32)
-        for path, shape in shapes(config).items()
+        for path, shape in weight_shapes(config).items()
     }
 
 
@@ -134,7 +139,7 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen:
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(PROGRAMS),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": PYTHONPATH,
         "COLUMNS": "200",
     }
     return subprocess.Popen(
@@ -149,7 +154,7 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen:
 @cache
 def finished() -> Path:
     """The folder of a run that `config` describes."""
-    train.train(config(FOLDER / "run"), Console(quiet=True))
+    trainer.train(config(FOLDER / "run"), Console(quiet=True))
     return FOLDER / "run"
 
 
@@ -161,7 +166,7 @@ def metrics(folder: Path) -> list[dict]:
 
 def check_that_it_continues(folder: Path) -> None:
     """A run that `config` describes and that was cut short goes on, and ends as if it had not been."""
-    train.train(config(folder), Console(quiet=True))
+    trainer.train(config(folder), Console(quiet=True))
     for name in ("prompts.safetensors", "results.json"):
         assert (folder / name).read_bytes() == (finished() / name).read_bytes()
     assert metrics(folder) == metrics(finished())

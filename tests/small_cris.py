@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from conversion.cris_tensors import cris_rules
+from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.clip import TextConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.models.resnet import ResNetConfig
-from tunevlseg_jax.network import shapes
 from tunevlseg_jax.pretrained import rules
-from tunevlseg_jax.pretrained.load import EMBEDDED, Pretrained, save_pretrained
+from tunevlseg_jax.pretrained.load import EMBEDDED, save_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
 
 BLOCKS = 3
@@ -50,7 +51,7 @@ def weights() -> dict[str, np.ndarray]:
 def random_weights(config: CRISConfig) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(7)
     made = {}
-    for path, shape in sorted(shapes(config).items()):
+    for path, shape in sorted(weight_shapes(config).items()):
         if path.endswith("variance"):
             made[path] = rng.uniform(0.5, 2, shape).astype(np.float32)
         elif path.endswith(("kernel", "bias", "embedding")):

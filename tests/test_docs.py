@@ -7,9 +7,9 @@ import sys
 import tomllib
 from functools import cache
 
+import docs_runner
 import jax
 import jax.numpy as jnp
-import newcomer
 import pages
 import pytest
 import small
@@ -19,16 +19,16 @@ from tunevlseg_jax import cli
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.audit.findings import KINDS
-from tunevlseg_jax.data.builders import PUBLIC
+from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.learners import LEARNERS
+from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.learners.space import Choice
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.network import Network
-from tunevlseg_jax.prompts import ZeroShot
 
 COMMANDS = {str(one): one for page in PAGES for one in (*pages.commands(page), *pages.inline(page))}
-PARSED = {text: one for text, one in COMMANDS.items() if text not in newcomer.OTHERS}
+PARSED = {text: one for text, one in COMMANDS.items() if text not in docs_runner.OTHERS}
 
 
 class Parsed(Exception):
@@ -47,7 +47,7 @@ def options(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]):
         patch.setattr(cli, "_parse", stop)
         patch.setattr(sys, "argv", list(words[2:]))
         try:
-            newcomer.main(words[2])()
+            docs_runner.main(words[2])()
         except Parsed as parsed:
             return parsed.args[0]
     raise AssertionError(f"{words} ended without reading its options")
@@ -82,8 +82,8 @@ def test_nothing_is_left_out():
             assert block.kind in (*pages.COMMANDS, *pages.SHOWN), f"{page}:{block.line} is a block of {block.kind!r}"
             if block.kind not in pages.COMMANDS:
                 assert not any(line.startswith(("python -m ", "pip ")) for line in block.lines), f"{page}:{block.line}"
-    assert newcomer.OTHERS.keys() <= COMMANDS.keys()
-    assert newcomer.ELSEWHERE.keys() <= COMMANDS.keys()
+    assert docs_runner.OTHERS.keys() <= COMMANDS.keys()
+    assert docs_runner.ELSEWHERE.keys() <= COMMANDS.keys()
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -115,8 +115,8 @@ def known_options() -> set[str]:
     """Every option that some command of ours has, as its --help tells."""
     found = {"--help", "--config"}
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for words in newcomer.HELP:
-            told = newcomer.printed(monkeypatch, newcomer.main(words[0]), *words[1:], "--help")
+        for words in docs_runner.HELP:
+            told = docs_runner.printed(monkeypatch, docs_runner.main(words[0]), *words[1:], "--help")
             found |= set(re.findall(r"--[a-z][\w.-]*", told))
     return found
 
@@ -178,4 +178,4 @@ def test_the_example_of_a_learner_is_one():
 @pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("page", PAGES)
 def test_a_newcomer_runs_the_commands(page, monkeypatch, tmp_path):
-    newcomer.runs(page, monkeypatch, tmp_path)
+    docs_runner.runs(page, monkeypatch, tmp_path)

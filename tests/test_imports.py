@@ -1,9 +1,11 @@
-"""Tests of the import arrows: who may know whom, and what the heart of the package loads."""
+"""Tests of the imports: folders form levels, no file imports itself through others, and heavy packages load late."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,109 +31,100 @@ MODULES = {module(path): path for path in sources(PACKAGE, "conversion")}
 
 
 def imported(path: Path) -> set[str]:
-    """Every module that a file imports, wherever in it; of `from a import b` also a.b where that is a module."""
+    """Every module that a file imports, wherever in it; `from a import b` imports a.b if that is a module."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0 and node.module, f"{path} has a relative import"
-            found.add(node.module)
-            found |= {f"{node.module}.{name.name}" for name in node.names if f"{node.module}.{name.name}" in MODULES}
-    return found
-
-
-def ours(name: str) -> set[str]:
-    """What a module imports of this project, as paths below the package: "models.clip", "conversion.rules"."""
-    return {
-        other.removeprefix(f"{PACKAGE}.")
-        for other in imported(MODULES[name])
-        if other.split(".")[0] in (PACKAGE, "conversion") and other != PACKAGE
-    }
-
-
-def below(part: str) -> list[str]:
-    """The modules of a subpackage, or one module."""
-    name = f"{PACKAGE}.{part}"
-    return [other for other in MODULES if other == name or other.startswith(f"{name}.")]
-
-
-def parts(names: set[str]) -> set[str]:
-    """The first parts: "models" of "models.clip"."""
-    return {name.split(".")[0] for name in names}
-
-
-def test_the_commands_are_found():
-    assert {"train", "evaluate", "predict"} <= COMMANDS
-
-
-def test_prompts_import_nothing_of_the_project():
-    assert ours(f"{PACKAGE}.prompts") == {"space"} and ours(f"{PACKAGE}.space") == set()
-
-
-@pytest.mark.parametrize("name", below("learners"))
-def test_learners_know_prompts_alone(name):
-    assert parts(ours(name)) <= {"learners", "prompts", "space"}
-
-
-@pytest.mark.parametrize("name", below("models"))
-def test_models_know_prompts_alone(name):
-    assert parts(ours(name)) <= {"models", "prompts"}
-
-
-@pytest.mark.parametrize("name", [f"{PACKAGE}.{part}" for part in ("losses", "metrics", "partition")])
-def test_the_lowest_modules_know_nothing_above_them(name):
-    assert not parts(ours(name)) & (COMMANDS | {"command", "config", "data", "step", "loop", "optim", "checkpoint"})
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if name.removeprefix(f"{PACKAGE}.") not in COMMANDS])
-def test_nobody_imports_a_command(name):
-    assert not ours(name) & COMMANDS
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if name not in (*below("report"), f"{PACKAGE}.study")])
-def test_only_a_study_knows_the_report(name):
-    assert "report" not in parts(ours(name))
-
-
-@pytest.mark.parametrize("name", below("data"))
-def test_data_knows_no_model_and_no_learner(name):
-    assert not parts(ours(name)) & {"models", "learners", "conversion", "step", "loop", "optim"}
-
-
-def test_torch_is_imported_by_conversion_and_tests_alone():
-    for path in sources(PACKAGE, "configs"):
-        assert "torch" not in {name.split(".")[0] for name in imported(path)}, path
-
-
-def test_there_is_no_ring():
-    """A module is never among those that it imports at its top, directly or through others."""
-    graph = {name: top_level(path) & MODULES.keys() for name, path in MODULES.items()}
-    for name in graph:
-        seen, waiting = set(), list(graph[name])
-        while waiting:
-            other = waiting.pop()
-            if other not in seen:
-                seen.add(other)
-                waiting += graph[other]
-        assert name not in seen, name
-
-
-def top_level(path: Path) -> set[str]:
-    """What a file imports when it is loaded, functions left out."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = set()
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom):
             modules = {f"{node.module}.{name.name}" for name in node.names} & MODULES.keys()
             found |= modules if len(modules) == len(node.names) else modules | {node.module}
     return found
 
 
+ROOMS = (
+    ("runtime", "prompts"),
+    ("models", "learners", "data"),
+    ("pretrained", "network", "data.builders", "data.audit", "data.feeding"),
+    ("config",),
+    ("cli", "training"),
+    ("benchmarks", "runs", "evaluation"),
+    ("search",),
+    ("reporting",),
+    ("reporting.figures", "studies"),
+    ("reporting.output",),
+    tuple(sorted(COMMANDS)),
+)
+"""The folders and the files at the root, from the lowest level to the highest; a room imports lower levels alone."""
+LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+
+
+def room(name: str) -> str:
+    """The folder or root file that a module belongs to, such as "data.feeding"."""
+    path = MODULES[name].relative_to(small.ROOT / PACKAGE)
+    return ".".join(path.parent.parts) or path.stem
+
+
+def arrows() -> Iterator[tuple[str, str]]:
+    """Every import of one file of the package by another."""
+    for name, path in MODULES.items():
+        yield from ((name, other) for other in imported(path) & MODULES.keys() if other not in (name, PACKAGE))
+
+
+def test_the_root_holds_commands_and_six_modules():
+    files = {path.stem for path in (small.ROOT / PACKAGE).glob("*.py")}
+    assert {"train", "evaluate", "predict", "prepare", "sweep", "study", "report", "benchmark"} <= COMMANDS
+    assert files - COMMANDS <= {"__init__", "api", "config", "prompts", "network", "cli"}
+
+
+def test_every_room_has_a_level():
+    assert {room(name) for name in MODULES if name.startswith(PACKAGE) and name != PACKAGE} == LEVELS.keys()
+    assert len(ROOMS) <= 11
+
+
+def test_rooms_import_lower_levels_alone():
+    """Whatever imports a room of its own level or above is printed, imports inside functions included."""
+    ours = [(a, b) for a, b in arrows() if a.startswith(PACKAGE) and b.startswith(PACKAGE)]
+    wrong = [f"{a} imports {b}" for a, b in ours if room(a) != room(b) and LEVELS[room(a)] <= LEVELS[room(b)]]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_learners_and_models_do_not_know_each_other():
+    ours = [(a, b) for a, b in arrows() if a.startswith(PACKAGE) and b.startswith(PACKAGE)]
+    assert not [f"{a} imports {b}" for a, b in ours if {room(a), room(b)} == {"learners", "models"}]
+
+
+def test_data_knows_neither_models_nor_learners():
+    for name, other in arrows():
+        if name.startswith(f"{PACKAGE}.data"):
+            assert room(other).split(".")[0] in ("data", "runtime"), f"{name} imports {other}"
+
+
+def test_the_package_never_imports_conversion():
+    assert not [f"{a} imports {b}" for a, b in arrows() if a.startswith(PACKAGE) and not b.startswith(PACKAGE)]
+
+
+def test_torch_is_imported_in_one_place_of_the_package():
+    for path in sources(PACKAGE, "configs"):
+        if path.name != "optional.py":
+            assert "torch" not in {name.split(".")[0] for name in imported(path)}, path
+
+
+def test_no_file_imports_itself_through_others():
+    """Imports inside functions included; those for type checkers alone too."""
+    graph: dict[str, set[str]] = {name: set() for name in MODULES}
+    for name, other in arrows():
+        graph[name].add(other)
+    sorter = graphlib.TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
 def test_the_heart_loads_neither_torch_nor_tensorflow_nor_transformers():
-    names = ", ".join(f"{PACKAGE}.{name}" for name in ("models", "learners", "network", "step", "partition", "losses"))
+    names = ", ".join(f"{PACKAGE}.{name}" for name in ("models", "learners", "network", "training.step"))
     process = small.start("-c", f"import sys, {names}\nprint(*[name for name in {HEAVY} if name in sys.modules])")
     assert small.finish(process) == (0, "\n", "")
 

@@ -19,12 +19,14 @@ from safetensors.numpy import load_file, save_file
 
 from tunevlseg_jax import evaluate, train
 from tunevlseg_jax import predict as prediction
-from tunevlseg_jax.config import Data, Optim, Scenes
+from tunevlseg_jax.config import Optim
+from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import CoOp, MaPLe, Projector, SharedAttention
-from tunevlseg_jax.pretrained.load import WEIGHTS_FILE
-from tunevlseg_jax.runs import checkpoint
+from tunevlseg_jax.pretrained.model import WEIGHTS_FILE
+from tunevlseg_jax.runs import checkpoint, trainer
 from tunevlseg_jax.runs.checkpoint import Checkpoints
-from tunevlseg_jax.runs.run_folder import Board, RunFolder
+from tunevlseg_jax.runs.run_folder import RunFolder
+from tunevlseg_jax.runs.tensorboard import Board
 from tunevlseg_jax.training import loop
 
 quick_compilation = small.quick_compilation
@@ -504,7 +506,7 @@ def test_a_quota_while_saving(fails, tmp_path, config_file, monkeypatch):
 
 def test_a_full_disk_in_the_end(fails, tmp_path, monkeypatch):
     with small_disk(tmp_path / "disk") as disk:
-        save = train._save
+        save = trainer._save
 
         def late(*arguments):
             fill(disk, 0)
@@ -512,7 +514,7 @@ def test_a_full_disk_in_the_end(fails, tmp_path, monkeypatch):
 
         config = small.write_config(tmp_path / "config.py", small.config(disk / "run"))
         with monkeypatch.context() as patch:
-            patch.setattr(train, "_save", late)
+            patch.setattr(trainer, "_save", late)
             fails(train.main, "--config", config, says="can't write .*prompts.safetensors: .*[Nn]o space left")
         assert not {"prompts.safetensors", "card.json", "results.json"} & {p.name for p in (disk / "run").iterdir()}
         (disk / "filling").unlink()

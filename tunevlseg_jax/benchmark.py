@@ -23,10 +23,11 @@ from tunevlseg_jax.benchmarks import programs, rates, tpu_table
 from tunevlseg_jax.benchmarks.programs import Program
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners import LEARNERS
+from tunevlseg_jax.models.build import random_model
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
-from tunevlseg_jax.network import random_model
-from tunevlseg_jax.pretrained.load import Pretrained, load_pretrained
+from tunevlseg_jax.pretrained.load import load_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runtime import cache, memory, sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import write_json
@@ -224,7 +225,7 @@ def _build(options: Options, config: Config) -> Experiment:
 
 
 def _peer(made: Experiment, records: int) -> Callable[[], Any]:
-    from conversion import peer
+    from tunevlseg_jax.benchmarks import peer
 
     if not isinstance(made.network.config, CLIPSegConfig):
         raise UserError("--peer transformers times a CLIPSeg; transformers has no CRIS")

@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tunevlseg_jax import cli
-from tunevlseg_jax.config import Data
-from tunevlseg_jax.data.prepared import Protocol
+from tunevlseg_jax.data.settings import Data, Protocol
 from tunevlseg_jax.evaluation import evaluate_run
 from tunevlseg_jax.evaluation.evaluate_run import Resolution
-from tunevlseg_jax.runs.run_folder import restore
+from tunevlseg_jax.runs.restore import restore
 
 
 @dataclass(frozen=True)

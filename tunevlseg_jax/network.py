@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal, TypeVar, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +12,14 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.models import AnyModel, AnyModelConfig
+from tunevlseg_jax.models.build import fill_module
 from tunevlseg_jax.models.clip import Recompute
 from tunevlseg_jax.models.features import Seen, Words
 from tunevlseg_jax.models.parameters import Flat, flatten, module_parameters, nested, subtree
-from tunevlseg_jax.models.upsampler import Upsampler
-from tunevlseg_jax.prompts import Learner, Prompts, Towers
-
-M = TypeVar("M", bound=nnx.Module)
-
-Upsampling = Literal["none", "blend", "add"]
-"""No learnable upsampler; blended into the logits (the paper); or added to them (the published code, for VPT)."""
-
+from tunevlseg_jax.models.upsampler import Upsampler, Upsampling
+from tunevlseg_jax.prompts import Prompts, Towers
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -95,7 +90,7 @@ class Network:
 
         if self.upsampling == "none":
             return decoded.logits
-        upsampler = fill(self._upsampler, subtree(params, "upsampler"))
+        upsampler = fill_module(self._upsampler, subtree(params, "upsampler"))
         return upsampler.blend(decoded) if self.upsampling == "blend" else upsampler.add(decoded)
 
     def see(self, params: Flat, images: Array) -> Seen:
@@ -108,7 +103,7 @@ class Network:
 
     def _model(self, params: Flat) -> AnyModel:
         weights = {path: array.astype(self.dtype) for path, array in subtree(params, "model").items()}
-        return fill(self.config.build, weights)
+        return fill_module(self.config.build, weights)
 
     def _vision(self, model: AnyModel, images: Array, prompts: Prompts) -> Seen:
         return model.vision(normalize(images, self.config).astype(self.dtype), prompts, self.recompute)
@@ -136,22 +131,3 @@ def normalize(images: Array, config: AnyModelConfig) -> Array:
     shape = (1, 1, 1, 3)
     mean, std = (jnp.asarray(values, jnp.float32).reshape(shape) for values in (config.mean, config.std))
     return (images.astype(jnp.float32) / 255 - mean) / std
-
-
-def random_model(config: AnyModelConfig, key: Array) -> Flat:
-    """Fresh weights of a model, for pre-training and for tests."""
-    return module_parameters(config.build(nnx.Rngs(key)))
-
-
-@cache  # tracing a model takes a second
-def shapes(config: AnyModelConfig) -> Mapping[str, tuple[int, ...]]:
-    """The shape of each weight of a model, without making any."""
-    module = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
-    return {path: leaf.shape for path, leaf in module_parameters(module).items()}
-
-
-def fill(build: Callable[[nnx.Rngs], M], flat: Flat) -> M:
-    """The Flax module that `build` makes, with the parameters of `flat` in place of fresh ones."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
-    filled = {path: leaf.replace(flat["/".join(map(str, path))]) for path, leaf in nnx.to_flat_state(state)}
-    return nnx.merge(graph, nnx.from_flat_state(filled))

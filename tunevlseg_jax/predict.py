@@ -19,7 +19,7 @@ from rich.table import Table
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.data.images import SUFFIXES, read_rgb, resize, write_png
-from tunevlseg_jax.runs.run_folder import restore
+from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import check_name, write_csv
 from tunevlseg_jax.training import step

@@ -18,13 +18,15 @@ from tunevlseg_jax.data import prepared
 from tunevlseg_jax.data.audit import clean, image_stats, report
 from tunevlseg_jax.data.audit import findings as audit
 from tunevlseg_jax.data.audit.image_stats import Look
-from tunevlseg_jax.data.builders import PUBLIC, manifest, matching, medvlsm, own, tables
+from tunevlseg_jax.data.builders import manifest, matching, medvlsm, own, tables
 from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.base import Builder, Given, build
+from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.items import Item, dealt
 from tunevlseg_jax.data.builders.own import Encoding, binary, coded
 from tunevlseg_jax.data.builders.public import PublicSet
-from tunevlseg_jax.data.prepared import SPLITS, Prepared, Protocol
+from tunevlseg_jax.data.prepared import SPLITS, Prepared
+from tunevlseg_jax.data.settings import Protocol
 from tunevlseg_jax.runtime.errors import UserError
 
 FAULTY = 1

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-
-from tunevlseg_jax.learners.space import Space
-
-Params = dict[str, Any]
-"""A learner's parameters: a nested dict of arrays."""
 
 
 class Prompts(NamedTuple):
@@ -55,72 +49,6 @@ class Towers:
     vision_blocks: int
     live_vision_prompts: int
     embed_words: Callable[[str], Array]
-
-    def prompted_blocks(self, learner: Learner) -> int:
-        """How many blocks the towers have that a learner prompts; the smaller number of two."""
-        counts = [self.text_blocks] * learner.text_prompts + [self.vision_blocks] * learner.vision_prompts
-        return min(counts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Learner(ABC):
-    """A way to learn prompts: hyperparameters as fields, and pure functions from parameters to `Prompts`.
-
-    No learner reads hidden states, so nothing here knows a model; see the paper's section 3.
-    """
-
-    per_image: ClassVar[bool] = False
-    """Whether `condition` makes a prompt of its own for every image."""
-    text_prompts: ClassVar[bool] = False
-    vision_prompts: ClassVar[bool] = False
-    space: ClassVar[Space] = {}
-    """What a search varies of the fields, unless told otherwise."""
-    widths: ClassVar[tuple[str, ...]] = ()
-    """Fields that are widths of hidden units: with parameters padded by zeros a wider learner computes the same, and
-    its zeros stay zeros in training, so that trials of different widths share a program."""
-
-    @abstractmethod
-    def init(self, key: Array, towers: Towers) -> Params:
-        """Fresh parameters in float32.
-
-        Raises:
-          ValueError: these hyperparameters don't fit that model; the message names the field.
-        """
-
-    @abstractmethod
-    def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        """The prompts before any image is seen; `key` is None in evaluation, where nothing is dropped."""
-
-    @property
-    def text_tokens(self) -> int:
-        """How many of the text tower's positions the prompts take."""
-        return 0
-
-    def static(self) -> Learner:
-        """The learner without what is a value of a compiled program; equal ones share a program."""
-        return self
-
-    def values(self) -> tuple[int, float]:
-        """The depth and the dropout that this learner asks for, values of a program."""
-        return 0, 0.0
-
-    def condition(self, params: Params, prompts: Prompts, pooled: Array) -> Prompts:
-        """The prompts once the image vectors, `pooled` (batch, image width), are known."""
-        del params, pooled
-        return prompts
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZeroShot(Learner):
-    """The model as it is: no prompts, nothing to learn."""
-
-    def init(self, key: Array, towers: Towers) -> Params:
-        del key, towers
-        return {}
-
-    def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        del params, depth, dropout, key
-        return Prompts()
 
 
 def insert(tokens: Array, prompts: Array | None, position: int) -> Array:

@@ -17,7 +17,8 @@ from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.learners import LEARNERS
-from tunevlseg_jax.runs.run_folder import CARD_FILE, load_learnt
+from tunevlseg_jax.runs.card import CARD_FILE, load_learnt
+from tunevlseg_jax.runs.trainer import train
 from tunevlseg_jax.runtime import signals
 from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.search import session, summary, trial_config
@@ -25,7 +26,6 @@ from tunevlseg_jax.search.replay import STUDIES, Replay, places, train_again
 from tunevlseg_jax.search.resources import Shared
 from tunevlseg_jax.search.session import Search
 from tunevlseg_jax.search.summary import Standings
-from tunevlseg_jax.train import train
 
 PROGRAM = "python -m tunevlseg_jax.sweep"
 

@@ -11,7 +11,7 @@ import numpy as np
 from conversion import torch_files
 from conversion.cris_tensors import cris_rules
 from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig
-from tunevlseg_jax.network import shapes
+from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
 from tunevlseg_jax.pretrained.rules import ConversionError, Rule, Tensors
@@ -68,7 +68,7 @@ def model_from_published(theirs: Tensors, config: AnyModelConfig) -> dict[str, n
     found, wanted = "CLIPSeg" if any(name.startswith(MODEL) for name in theirs) else "CRIS", _name(config)
     if theirs and found != wanted:
         raise ConversionError(f"the checkpoint is of a {found}, and --model is a {wanted}")
-    return rules.join(_rules(config), theirs, {f"model/{path}": shape for path, shape in shapes(config).items()})
+    return rules.join(_rules(config), theirs, {f"model/{path}": shape for path, shape in weight_shapes(config).items()})
 
 
 def model_to_published(ours: Tensors, config: AnyModelConfig) -> dict[str, np.ndarray]:

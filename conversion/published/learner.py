@@ -12,8 +12,9 @@ import numpy as np
 from conversion.published.tensors import LEARNER
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
 from tunevlseg_jax.learners.base import ContextLearner
+from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.pretrained.rules import ConversionError, Tensors
-from tunevlseg_jax.prompts import Learner, Towers
+from tunevlseg_jax.prompts import Towers
 
 PROJECTIONS = "projection_layers"
 TEXT_PROJECTIONS = "textual_projection_layers"

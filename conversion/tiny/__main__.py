@@ -11,7 +11,8 @@ import numpy as np
 from conversion.tiny.contrastive import pretrain
 from conversion.tiny.sizes import clipseg_sizes, cris_sizes, train_tokenizer
 from tunevlseg_jax import cli
-from tunevlseg_jax.pretrained.load import Pretrained, save_pretrained
+from tunevlseg_jax.pretrained.load import save_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runtime.errors import UserError
 
 SIZES = {"clipseg": clipseg_sizes, "cris": cris_sizes}

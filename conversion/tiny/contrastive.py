@@ -17,10 +17,11 @@ from tunevlseg_jax.data import scenes
 from tunevlseg_jax.data.records import Records, resized
 from tunevlseg_jax.data.scenes import CLASSES, PHRASINGS, SIZE
 from tunevlseg_jax.models import AnyModelConfig
+from tunevlseg_jax.models.build import fill_module, random_model
 from tunevlseg_jax.models.clipseg import CLIPSeg
 from tunevlseg_jax.models.cris import CRIS
 from tunevlseg_jax.models.parameters import Flat, module_parameters
-from tunevlseg_jax.network import fill, normalize, random_model
+from tunevlseg_jax.network import normalize
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer, with_full_stop
 from tunevlseg_jax.prompts import Prompts
 
@@ -79,7 +80,7 @@ def pretrain(config: AnyModelConfig, tokenizer: Tokenizer, steps: int, seed: int
 
 def _loss(config: AnyModelConfig, params: Flat, images: Array, labels: Array, tokens: Array) -> tuple[Array, Array]:
     """The loss, and the share of the digits' cells whose nearest sentence is their own."""
-    model = measure(fill(config.build, params))
+    model = measure(fill_module(config.build, params))
     cells, pooled = _look(model, normalize(images, config))
     sentences = _unit(model.text(tokens, Prompts()).sentence)
     scale = jnp.exp(params["logit_scale"])
@@ -107,7 +108,7 @@ def _look(model: CLIPSeg | CRIS, images: Array) -> tuple[Array, Array]:
 @partial(jax.jit, static_argnums=0)
 def _measured(config: AnyModelConfig, params: Flat, images: Array, tokens: Array) -> Flat:
     """The same weights, with the statistics of each BatchNorm where every image is asked for its row of tokens."""
-    model = measure(fill(config.build, params))
+    model = measure(fill_module(config.build, params))
     model.decode(model.vision(normalize(images, config), Prompts()), model.text(tokens, Prompts()))
     return module_parameters(model)
 

@@ -13,7 +13,7 @@ from tunevlseg_jax import benchmark
 from tunevlseg_jax.benchmarks import hlo, programs, tpu_plan
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
-from tunevlseg_jax.prompts import Learner
+from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import experiment

@@ -9,14 +9,14 @@ import small_cris
 from numpy.testing import assert_allclose
 
 from conversion.tiny.batch_statistics import measure
+from tunevlseg_jax.models.build import fill_module, weight_shapes
 from tunevlseg_jax.models.parameters import STATISTICS, Flat, decide, module_parameters
-from tunevlseg_jax.network import fill, shapes
 from tunevlseg_jax.prompts import Prompts
 
 
 def logits(params: Flat, images: jax.Array, table: jax.Array, *, measured: bool) -> tuple[jax.Array, Flat]:
     """Of the small model, and its parameters after it."""
-    model = fill(small_cris.sizes().build, params)
+    model = fill_module(small_cris.sizes().build, params)
     model = measure(model) if measured else model
     decoded = model.decode(model.vision(images, Prompts()), model.text(table, Prompts()))
     return decoded.logits, module_parameters(model)
@@ -29,7 +29,7 @@ def test_what_is_measured_is_what_normalises():
     before = {path: jnp.asarray(array) for path, array in small_cris.weights().items()}
     run = jax.jit(logits, static_argnames="measured")
     expected, after = run(before, images, table, measured=True)
-    assert {path: array.shape for path, array in after.items()} == shapes(small_cris.sizes())
+    assert {path: array.shape for path, array in after.items()} == weight_shapes(small_cris.sizes())
     is_statistic = decide({f"{STATISTICS.removeprefix('model/')}": True, ".*": False}, after)
     assert sum(is_statistic.values()) > 40
     for path, array in after.items():

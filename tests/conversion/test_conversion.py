@@ -19,10 +19,12 @@ from safetensors.numpy import load_file, save_file
 
 from conversion import clipseg
 from conversion.tiny.sizes import train_tokenizer
+from conversion.torch_files import unpickled
 from tunevlseg_jax import cli
 from tunevlseg_jax.models import CRISConfig
 from tunevlseg_jax.pretrained import load as loading
-from tunevlseg_jax.pretrained.load import Pretrained, load_pretrained, save_pretrained
+from tunevlseg_jax.pretrained.load import load_pretrained, save_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_json, sha256, write_json
 
@@ -203,21 +205,23 @@ def test_pickled_weights_give_the_same_model(source):
     tensors = load_file(source / "model.safetensors")
     (source / "model.safetensors").unlink()
     torch.save({name: torch.tensor(tensor) for name, tensor in tensors.items()}, source / "pytorch_model.bin")
-    pickled = load_pretrained(str(source))
+    pickled = load_pretrained(str(source), unpickle=unpickled)
     assert_same_models(pickled, safe)
     assert pickled.sha256 == sha256(source / "pytorch_model.bin")
     learnable = {name: torch.nn.Parameter(torch.tensor(tensor)) for name, tensor in tensors.items()}
     torch.save(learnable, source / "pytorch_model.bin")
-    assert_same_models(load_pretrained(str(source)), safe)
+    assert_same_models(load_pretrained(str(source), unpickle=unpickled), safe)
     torch.save({"weight": torch.zeros(2, dtype=torch.float8_e4m3fn)}, source / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"can.t read .*pytorch_model\.bin: .*Float8"):
-        load_pretrained(str(source))
+        load_pretrained(str(source), unpickle=unpickled)
     half = {name: torch.tensor(tensor).bfloat16() for name, tensor in tensors.items()}
     torch.save(half, source / "pytorch_model.bin")
-    weights = load_pretrained(str(source)).weights
+    weights = load_pretrained(str(source), unpickle=unpickled).weights
     assert_same_tensors(
         weights, {name: tensor.astype(ml_dtypes.bfloat16).astype(np.float32) for name, tensor in safe.weights.items()}
     )
+    with pytest.raises(UserError, match=r"pickled file, .*python -m conversion\.clipseg --checkpoint"):
+        load_pretrained(str(source))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])

@@ -15,8 +15,9 @@ from numpy.testing import assert_array_equal
 from conversion import run as conversion
 from tunevlseg_jax import cli
 from tunevlseg_jax.config import Config, Model, Train
-from tunevlseg_jax.pretrained.load import Pretrained, load_pretrained
-from tunevlseg_jax.runs.run_folder import make_card, save_learnt
+from tunevlseg_jax.pretrained.load import load_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
+from tunevlseg_jax.runs.card import make_card, save_learnt
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_json, sha256, write_json

@@ -26,9 +26,11 @@ from tunevlseg_jax import cli, predict
 from tunevlseg_jax.learners import CoCoOp, CoOp, MaPLe, SharedSeparate, ZeroShot
 from tunevlseg_jax.models.resnet import ModifiedResNet
 from tunevlseg_jax.network import Network
-from tunevlseg_jax.pretrained.load import EMBEDDED, Pretrained, load_pretrained, save_pretrained
+from tunevlseg_jax.pretrained.load import EMBEDDED, load_pretrained, save_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
-from tunevlseg_jax.runs.run_folder import load_learnt, restore
+from tunevlseg_jax.runs.card import load_learnt
+from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment

@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 import pytest
 import small
-from official import save
+from fake_downloads import save
 from PIL import Image
 from rich.console import Console
 
-from tunevlseg_jax import evaluate, predict, prepare, train
+from tunevlseg_jax import evaluate, predict, prepare
+from tunevlseg_jax.runs import trainer
 
 quick_compilation = small.quick_compilation
 SIZES = ((1200, 900), (900, 1200), (3648, 5472), (5472, 3648), (1024, 1024), (2000, 3000), (800, 1600), (1300, 1000))
@@ -56,7 +57,7 @@ def test_photographs_from_the_folder_to_masks(monkeypatch, tmp_path):
     small.run(monkeypatch, prepare.main, "check", "photos", "--root", tmp_path / "data")
     config = small.config(tmp_path / "run")
     data = dataclasses.replace(config.data, name="photos", root=str(tmp_path / "data"), cache=str(tmp_path / "cache"))
-    results = train.train(dataclasses.replace(config, data=data), Console(quiet=True))
+    results = trainer.train(dataclasses.replace(config, data=data), Console(quiet=True))
     assert set(results["tuned"]) == {"val", "test"}
     small.run(monkeypatch, evaluate.main, "--run", tmp_path / "run", "--resolution", "original")
     (scores,) = (tmp_path / "run" / "evaluations").glob("photos_test_original.json")

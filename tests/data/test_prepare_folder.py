@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import small
-from official import blob, photo, save
+from fake_downloads import blob, photo, save
 from PIL import Image
 from test_mistakes import one_line
 

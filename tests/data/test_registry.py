@@ -15,15 +15,16 @@ import small
 from numpy.testing import assert_array_equal
 from rich.console import Console
 
-from tunevlseg_jax import evaluate, train
-from tunevlseg_jax.config import Data, Scenes
+from tunevlseg_jax import evaluate
 from tunevlseg_jax.data import prepared, registry, resized_cache, targets
 from tunevlseg_jax.data.builders.base import write
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import VOID, Example, Record
 from tunevlseg_jax.data.records import WHOLE
+from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.reporting import runs
-from tunevlseg_jax.runs.run_folder import restore
+from tunevlseg_jax.runs import trainer
+from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import step
 
@@ -192,7 +193,7 @@ def run(root, tmp_path_factory) -> Path:
     """A run on a prepared set."""
     folder = tmp_path_factory.mktemp("run")
     data = Data(name="streets", root=str(root), cache=str(folder / "cache"))
-    train.train(small.config(folder / "streets", data=data), Console(quiet=True))
+    trainer.train(small.config(folder / "streets", data=data), Console(quiet=True))
     return folder / "streets"
 
 
@@ -289,4 +290,4 @@ def test_asking_for_what_is_absent(run, monkeypatch, capsys):
 def test_a_set_without_a_test_split(run, root, tmp_path):
     config = small.config(tmp_path / "run", data=Data(name="polyps", root=str(root), cache=str(tmp_path / "cache")))
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=1))
-    assert set(train.train(config, Console(quiet=True))["tuned"]) == {"val"}
+    assert set(trainer.train(config, Console(quiet=True))["tuned"]) == {"val"}

@@ -14,10 +14,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
-from tunevlseg_jax import network
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.learners.textual import TextContextLearner
+from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.clip import TextConfig, VisionConfig
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.parameters import flatten
@@ -153,7 +153,7 @@ class Step:
         table = np.array([[30, 5, 6, 31], [30, 7, 31, 31]], np.int32)
         self.frozen = {
             f"model/{path}": random.normal(0, 0.3, shape).astype(np.float32)
-            for path, shape in network.shapes(CONFIG).items()
+            for path, shape in weight_shapes(CONFIG).items()
         }
 
         def run(params, frozen, depth):

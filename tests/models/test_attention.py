@@ -91,10 +91,11 @@ def test_scores_are_not_kept(arrays, form):
 CHAIN = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tunevlseg_jax import cache, topology
+from tunevlseg_jax.runtime import cache
+from tunevlseg_jax.benchmarks import tpu_plan
 from tunevlseg_jax.models import attention
 cache.keep_no_more()
-lying = NamedSharding(Mesh(np.asarray(topology._devices("v5e:2x2")), ("data",)), PartitionSpec())
+lying = NamedSharding(Mesh(np.asarray(tpu_plan._devices("v5e:2x2")), ("data",)), PartitionSpec())
 rows = jax.ShapeDtypeStruct((1, 1024, 8, 64), jnp.bfloat16, sharding=lying)
 
 def loss(query, key):

@@ -12,8 +12,8 @@ import pytest
 import torch
 import transformers
 
-from tunevlseg_jax import network
 from tunevlseg_jax.learners import VPT, ZeroShot
+from tunevlseg_jax.models.build import random_model, weight_shapes
 from tunevlseg_jax.models.clip import LEGACY_END_TOKEN, TextConfig, VisionConfig
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.network import Network, normalize
@@ -154,7 +154,7 @@ def our_logits(config: CLIPSegConfig, images: np.ndarray, tokens: np.ndarray, ph
 @cache
 def our_weights(config: CLIPSegConfig) -> dict[str, jax.Array]:
     tensors = {name: tensor.numpy() for name, tensor in their_model(config).state_dict().items()}
-    weights = rules.join(clipseg_rules(config), tensors, network.shapes(config))
+    weights = rules.join(clipseg_rules(config), tensors, weight_shapes(config))
     return {f"model/{path}": jnp.asarray(weight) for path, weight in weights.items()}
 
 
@@ -180,7 +180,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 def test_live_vision_prompts_are_those_that_reach_the_mask():
     """The gradient says so: the prompts counted as live have one, and those after them have none."""
     config = dataclasses.replace(SMALL, vision=dataclasses.replace(SMALL.vision, blocks=6))
-    params = {f"model/{path}": weight for path, weight in network.random_model(config, jax.random.key(0)).items()}
+    params = {f"model/{path}": weight for path, weight in random_model(config, jax.random.key(0)).items()}
     net = Network(config, VPT(depth=6))
     context = 0.1 * jax.random.normal(jax.random.key(1), (6, 4, config.vision.width))
 

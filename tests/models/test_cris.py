@@ -15,16 +15,16 @@ from flax import nnx
 from numpy.testing import assert_allclose
 from torch.nn import functional
 
-from tunevlseg_jax import network
 from tunevlseg_jax.config import Config, Model, Optim, Train
 from tunevlseg_jax.data.feeding.batch import Rows, Source
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
+from tunevlseg_jax.models.build import fill_module, weight_shapes
 from tunevlseg_jax.models.cris import CRIS, CRISConfig, convolve_each
 from tunevlseg_jax.models.features import Decoded, Seen
 from tunevlseg_jax.models.parameters import module_parameters
 from tunevlseg_jax.models.resize import resize_matrix
 from tunevlseg_jax.models.resnet import RN50, RN101, ModifiedResNet
-from tunevlseg_jax.network import Network, fill
+from tunevlseg_jax.network import Network
 from tunevlseg_jax.prompts import Prompts, inject
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import experiment, step
@@ -38,7 +38,9 @@ def folder(tmp_path_factory):
 
 @cache
 def model() -> CRIS:
-    return fill(small_cris.sizes().build, {path: jnp.asarray(array) for path, array in small_cris.weights().items()})
+    return fill_module(
+        small_cris.sizes().build, {path: jnp.asarray(array) for path, array in small_cris.weights().items()}
+    )
 
 
 def images(*shape: int) -> np.ndarray:
@@ -81,7 +83,7 @@ def test_other_sizes_are_refused():
 )
 def test_sizes_that_do_not_go_together(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
-        network.shapes(dataclasses.replace(small_cris.sizes(), **changes))
+        weight_shapes(dataclasses.replace(small_cris.sizes(), **changes))
 
 
 def test_presets_are_clips_own():
@@ -108,12 +110,12 @@ def test_padding_changes_nothing():
 def test_folding_gives_the_same_outputs():
     config, weights = small_cris.sizes().for_frozen_encoder(small_cris.weights())
     assert config.folded
-    assert {path: array.shape for path, array in weights.items()} == network.shapes(config)
+    assert {path: array.shape for path, array in weights.items()} == weight_shapes(config)
     assert not any("vision_tower" in path and "/norm/" in path for path in weights)
     kept = {path for path in small_cris.weights() if not path.startswith("vision_tower/")}
     assert all(weights[path] is small_cris.weights()[path] for path in kept)
 
-    folded = fill(config.build, {path: jnp.asarray(array) for path, array in weights.items()})
+    folded = fill_module(config.build, {path: jnp.asarray(array) for path, array in weights.items()})
     x = jnp.asarray(images(2, 64, 64))
     after, before = (jax.jit(encoder)(x) for encoder in (folded.vision_tower, model().vision_tower))
     for ours, theirs in zip(after, before, strict=True):

@@ -19,14 +19,14 @@ from numpy.testing import assert_array_equal
 from safetensors.numpy import load_file
 
 from conversion.published.tensors import from_published, to_published
-from tunevlseg_jax import network
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate, ZeroShot
+from tunevlseg_jax.learners.contract import Learner
+from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.clipseg_config import config_from_huggingface
 from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
-from tunevlseg_jax.prompts import Learner
 from tunevlseg_jax.training import losses, metrics
 
 EMBEDDED = Path(__file__).parents[1] / "golden"
@@ -103,7 +103,7 @@ def golden_model(name: str) -> tuple[CLIPSegConfig, dict[str, jax.Array], dict[s
     """A golden model's configuration, its weights by path, and its inputs."""
     config = config_from_huggingface(json.loads((GOLDEN / name / "config.json").read_text()))
     config = dataclasses.replace(config, mean=(0.0,) * 3, std=(1 / 255,) * 3)  # the images are already normalised
-    weights = rules.join(clipseg_rules(config), load_file(GOLDEN / name / "model.safetensors"), network.shapes(config))
+    weights = rules.join(clipseg_rules(config), load_file(GOLDEN / name / "model.safetensors"), weight_shapes(config))
     frozen = {f"model/{path}": jnp.asarray(weight) for path, weight in weights.items()}
     return config, frozen, load_file(GOLDEN / name / "inputs.safetensors")
 

@@ -23,14 +23,15 @@ from safetensors.numpy import load, load_file
 from conversion import cris, torch_files
 from conversion.cris_tensors import cris_rules
 from conversion.published.tensors import from_published, to_published
-from tunevlseg_jax import network
 from tunevlseg_jax.learners import CoCoOp, CoOp, Projector
+from tunevlseg_jax.learners.contract import Learner
+from tunevlseg_jax.models.build import fill_module, weight_shapes
 from tunevlseg_jax.models.clip import TextConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.models.resnet import ModifiedResNet, ResNetConfig
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.pretrained import rules
-from tunevlseg_jax.prompts import Learner, Prompts
+from tunevlseg_jax.prompts import Prompts
 from tunevlseg_jax.training import losses
 
 EMBEDDED = Path(__file__).parents[1] / "golden_cris"
@@ -85,7 +86,7 @@ def test_stages(folded):
         pytest.skip("the encoder's weights are not in golden_cris; set TUNEVLSEG_GOLDEN")
     config, frozen = golden_model(folded)
     inputs = read("inputs")
-    model = network.fill(config.build, {path.removeprefix("model/"): array for path, array in frozen.items()})
+    model = fill_module(config.build, {path.removeprefix("model/"): array for path, array in frozen.items()})
     seen = model.vision(_images(inputs), Prompts())
     for features, golden in zip(model.vision_tower(_images(inputs)), golden_features(), strict=True):
         assert _difference(features, golden) <= TOLERANCE
@@ -140,7 +141,7 @@ def checkpoint() -> dict[str, np.ndarray]:
     """The checkpoint's tensors; zeros for those that golden_cris leaves out."""
     if WHOLE:
         return torch_files.state_dict(GOLDEN / "cris" / "cris_best.pth")
-    zeros = {path: np.zeros(shape, np.float32) for path, shape in network.shapes(SIZES).items()}
+    zeros = {path: np.zeros(shape, np.float32) for path, shape in weight_shapes(SIZES).items()}
     left_out = {name: x for name, x in rules.part(cris_rules(SIZES), zeros).items() if name.startswith(ENCODER)}
     return read("weights") | left_out
 

@@ -8,9 +8,10 @@ import pytest
 import small
 
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate, ZeroShot
+from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.parameters import DECAY, RULES, decide, flatten, nested, split, subtree
-from tunevlseg_jax.network import Network, shapes
+from tunevlseg_jax.network import Network
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import experiment
 
@@ -108,7 +109,7 @@ def test_kernels_decay_and_nothing_else(learner, upsampling):
 
 
 def test_decay_rules_cover_the_full_size_model():
-    paths = [f"model/{path}" for path in shapes(CLIPSegConfig(complex_upsampling=True))]
+    paths = [f"model/{path}" for path in weight_shapes(CLIPSegConfig(complex_upsampling=True))]
     assert {path for path, decays in decide(DECAY, paths).items() if decays} == {
         path for path in paths if path.endswith("/kernel")
     }

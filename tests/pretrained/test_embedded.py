@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tunevlseg_jax import config as configuration
-from tunevlseg_jax.config import Config, Data, Model, Scenes
+from tunevlseg_jax.config import Config, Model
 from tunevlseg_jax.data import scenes
 from tunevlseg_jax.data.records import resized
+from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.pretrained.load import EMBEDDED
 from tunevlseg_jax.studies import grid
 from tunevlseg_jax.training import experiment, loop, metrics, step

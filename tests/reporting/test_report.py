@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-import handmade
+import fake_runs
 import numpy as np
 import pytest
 import small
@@ -17,14 +17,16 @@ import tokenizers
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
-from tunevlseg_jax import evaluate, train
+from tunevlseg_jax import evaluate
 from tunevlseg_jax import report as command
 from tunevlseg_jax.config import Config, Model, Optim, Train
 from tunevlseg_jax.learners import CoOp, Projector, SharedSeparate
 from tunevlseg_jax.pretrained.load import EMBEDDED
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
-from tunevlseg_jax.report import Options
 from tunevlseg_jax.reporting import cells, runs, words
+from tunevlseg_jax.reporting.output import write
+from tunevlseg_jax.reporting.output.write import Options
+from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runtime.errors import UserError
 
 quick_compilation = small.quick_compilation
@@ -48,7 +50,7 @@ def made(quick_compilation, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for seed in (0, 1):
             folder = root / f"seed{seed}"
-            train.train(settings(train=dataclasses.replace(ONCE, seed=seed), workdir=str(folder)), QUIET)
+            trainer.train(settings(train=dataclasses.replace(ONCE, seed=seed), workdir=str(folder)), QUIET)
             small.run(patch, evaluate.main, "--run", folder)
         small.run(patch, evaluate.main, "--run", root / "seed0", "--data.name", "scenes/xray")
     return root
@@ -58,7 +60,7 @@ def made(quick_compilation, tmp_path_factory) -> Path:
 def report(made, tmp_path_factory) -> Path:
     """The report on these runs."""
     output = tmp_path_factory.mktemp("report") / "new"
-    command.report(Options(str(made), str(output)), QUIET)
+    write.report(Options(str(made), str(output)), QUIET)
     return output
 
 
@@ -98,7 +100,7 @@ def test_without_records_the_cards_scores_stand_and_say_so(made, report, tmp_pat
     try:
         for path in kept:
             path.unlink()
-        command.report(Options(str(made), str(tmp_path / "report"), words=0), QUIET)
+        write.report(Options(str(made), str(tmp_path / "report"), words=0), QUIET)
     finally:
         for path, content in kept.items():
             path.write_bytes(content)
@@ -152,7 +154,7 @@ def test_words_of_a_projected_context_are_of_what_the_tower_sees(tmp_path):
     config = settings(learner=learner)
     made = small.build(config)
     learnt = {path: np.asarray(array) for path, array in made.trainable.items()}
-    folder = handmade.run(tmp_path / "run", config, (0.5,), learnt=learnt)
+    folder = fake_runs.run(tmp_path / "run", config, (0.5,), learnt=learnt)
     (run,), _ = runs.gather(tmp_path)
     layer = {part: learnt[f"learner/text_projector/layer0/{part}"][0] for part in ("kernel", "bias")}
     expected = learnt["learner/context"][0] @ layer["kernel"] + layer["bias"]

@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import cv2
-import handmade
+import fake_runs
 import numpy as np
 import optuna
 import pytest
@@ -17,10 +17,11 @@ from numpy.testing import assert_allclose
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from tunevlseg_jax.config import Config, Data, Optim
+from tunevlseg_jax.config import Config, Optim
+from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import VPT, CoOp
-from tunevlseg_jax.prompts import Learner
-from tunevlseg_jax.reporting import cells, gallery, pictures, runs
+from tunevlseg_jax.learners.contract import Learner
+from tunevlseg_jax.reporting import cells, pictures, runs
 from tunevlseg_jax.reporting.cells import Cells, Key, RowKey
 from tunevlseg_jax.reporting.figures import embeddings, importance, style, trends
 from tunevlseg_jax.reporting.figures.curves import curves
@@ -28,6 +29,7 @@ from tunevlseg_jax.reporting.figures.embeddings import Vectors
 from tunevlseg_jax.reporting.figures.examples import examples
 from tunevlseg_jax.reporting.figures.parameters import parameters, trained
 from tunevlseg_jax.reporting.figures.trends import AXES, Point
+from tunevlseg_jax.reporting.output import gallery
 from tunevlseg_jax.reporting.pictures import Case, Picture
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.runtime.files import sha256
@@ -39,7 +41,7 @@ SETS = {"photos": 0.6, "scans": 0.2}
 def config(learner: Learner | None = None, data: str = "photos", **changes: Any) -> Config:
     """Two epochs; CoOp has room for more prompts than it uses."""
     learner = CoOp(depth=1, max_depth=4) if learner is None else learner
-    return handmade.config(learner=learner, data=Data(name=data), **changes)
+    return fake_runs.config(learner=learner, data=Data(name=data), **changes)
 
 
 def gathered(folder: Path) -> tuple[list[Run], Cells]:
@@ -57,8 +59,8 @@ def trial(study: Path, number: int, data: str, depth: int, test: float | None, r
     optim = Optim(learning_rate=rate, weight_decay=decay)
     dice = 0.3 if test is None else min(test + 0.02, 1)
     asked = config(CoOp(depth=depth, max_depth=4), data, optim=optim)
-    handmade.run(study / "trials" / f"{number:03d}", asked, (dice / 2, dice), test)
-    handmade.study(study, ["complete"] * (number + 1))
+    fake_runs.run(study / "trials" / f"{number:03d}", asked, (dice / 2, dice), test)
+    fake_runs.study(study, ["complete"] * (number + 1))
 
 
 def trials(folder: Path) -> Path:
@@ -150,8 +152,8 @@ def test_what_does_not_vary_is_not_drawn(tmp_path):
 
 
 def test_curves_are_the_epochs_and_mark_the_best(tmp_path):
-    handmade.run(tmp_path / "coop", config(), (0.2, 0.6))
-    handmade.run(tmp_path / "vpt", config(VPT(depth=1)), (0.9, 0.3))
+    fake_runs.run(tmp_path / "coop", config(), (0.2, 0.6))
+    fake_runs.run(tmp_path / "vpt", config(VPT(depth=1)), (0.9, 0.3))
     drawn = curves(first(gathered(tmp_path)[1]))
     assert drawn is not None
     lines = [line for line in drawn.figure.axes[0].lines if len(line.get_xdata()) > 1]
@@ -169,7 +171,7 @@ def test_parameters_in_use_are_counted(tmp_path):
         ("b", None, "scans", 0.6),
         ("c", VPT(depth=1), "scans", 0.6),
     ):
-        handmade.run(tmp_path / name, config(learner, data), test=dice, learnt=learnt)
+        fake_runs.run(tmp_path / name, config(learner, data), test=dice, learnt=learnt)
     made, found = gathered(tmp_path)
     assert trained(made[0]) == 4 * 8 + 4 * 3, "of the four prompts that there is room for one is in use"
     scores = {key: cell.score("dice") for key, cell in found.by_key.items()}
@@ -261,7 +263,7 @@ NASTY = "<script>alert(1)</script> $x_{$ & \"y'"
 
 
 def test_files_are_small_the_same_every_time_and_safe_whatever_a_set_is_called(tmp_path):
-    handmade.run(tmp_path / "run", config(data=NASTY))
+    fake_runs.run(tmp_path / "run", config(data=NASTY))
     drawn, same = (curves(first(gathered(tmp_path)[1])) for _ in range(2))
     assert drawn is not None and same is not None
     png, svg = style.write(drawn, tmp_path / "one")

@@ -11,8 +11,9 @@ import pytest
 import small
 
 from tunevlseg_jax import evaluate
-from tunevlseg_jax.reporting import cells, gallery, pictures, runs
+from tunevlseg_jax.reporting import cells, pictures, runs
 from tunevlseg_jax.reporting.figures.embeddings import vectors
+from tunevlseg_jax.reporting.output import gallery
 from tunevlseg_jax.reporting.runs import Run
 
 quick_compilation = small.quick_compilation

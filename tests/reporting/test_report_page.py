@@ -10,18 +10,21 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import handmade
+import fake_runs
 import numpy as np
 import pytest
 import small
 
 from tunevlseg_jax import train
-from tunevlseg_jax.config import Config, Data, Model, Optim, Train
+from tunevlseg_jax.config import Config, Model, Optim, Train
+from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate, ZeroShot
-from tunevlseg_jax.reporting import cells, command_line, gallery, page, runs, tables
+from tunevlseg_jax.reporting import cells, command_line, runs, tables
 from tunevlseg_jax.reporting.figures.curves import curves
+from tunevlseg_jax.reporting.output import gallery, page
 from tunevlseg_jax.reporting.pictures import Picture
 from tunevlseg_jax.reporting.runs import Skipped
+from tunevlseg_jax.runs import trainer
 
 NASTY = "</script><script>console.error('run')</script>"
 PROGRAMS = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
@@ -53,8 +56,8 @@ def content(tmp_path_factory) -> page.Content:
         ("c", MaPLe(depth=2), "photos", 0.7),
         ("d", CoOp(depth=1), NASTY, 0.5),
     ):
-        asked = handmade.config(learner=learner, data=Data(name=data))
-        handmade.run(folder / name, asked, (dice / 2, dice), test=dice - 0.1)
+        asked = fake_runs.config(learner=learner, data=Data(name=data))
+        fake_runs.run(folder / name, asked, (dice / 2, dice), test=dice - 0.1)
     made, _ = runs.gather(folder)
     found = cells.choose(made)
     drawn = curves({key: cell.runs[0] for key, cell in found.by_key.items()})
@@ -94,7 +97,7 @@ def test_a_command_makes_its_configuration_again(config, monkeypatch):
     assert words[:3] == ["python", "-m", "tunevlseg_jax.train"] and (command_line.CONFIGS.parent / words[4]).is_file()
     monkeypatch.chdir(command_line.CONFIGS.parent)
     trained = []
-    monkeypatch.setattr(train, "train", lambda config, console: trained.append(config))
+    monkeypatch.setattr(trainer, "train", lambda config, console: trained.append(config))
     small.run(monkeypatch, train.main, *words[3:])
     (made,) = trained
     assert made.workdir == f"{config.workdir}-again"

@@ -8,20 +8,21 @@ import re
 import shutil
 from pathlib import Path
 
-import handmade
+import fake_runs
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunevlseg_jax.config import Data, Train
+from tunevlseg_jax.config import Train
+from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import ZeroShot
 from tunevlseg_jax.reporting import evaluations, runs
 from tunevlseg_jax.runtime.errors import UserError
 
 FILES = ("config.json", "metrics.jsonl", "results.json", "prompts.safetensors", "card.json")
 EVALUATION = ("scenes_photo_test_model.json", "scenes_photo_test_model.csv")
-ROWS = [handmade.sample(f"a/{row}", 3 * row, 40, 30) for row in range(5)] + [handmade.sample("empty", 0, 0, 0)]
+ROWS = [fake_runs.sample(f"a/{row}", 3 * row, 40, 30) for row in range(5)] + [fake_runs.sample("empty", 0, 0, 0)]
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def whole(tmp_path) -> Path:
 
 def made(root: Path) -> Path:
     mean = sum(row.dice for row in ROWS) / len(ROWS)
-    run = handmade.run(root / "run", handmade.config(), test=mean)
-    handmade.evaluation(run, "scenes/photo", ROWS)
+    run = fake_runs.run(root / "run", fake_runs.config(), test=mean)
+    fake_runs.evaluation(run, "scenes/photo", ROWS)
     return root
 
 
@@ -56,7 +57,7 @@ def reason(root: Path) -> str:
 def test_a_whole_run(whole):
     (run,), skipped = runs.gather(whole)
     assert skipped == [] and run.folder == whole / "run" and (run.role, run.study) == ("run", None)
-    assert run.config == dataclasses.replace(handmade.config(), workdir=str(run.folder))
+    assert run.config == dataclasses.replace(fake_runs.config(), workdir=str(run.folder))
     assert run.validation == run.scores["val"]["dice"] == 0.5 and [line["epoch"] for line in run.curve] == [1, 2]
     (evaluation,) = run.evaluations
     assert run.own_test is evaluation and evaluation.scores["dice"] == run.scores["test"]["dice"]
@@ -101,7 +102,7 @@ def test_a_run_with_a_file_missing_is_skipped(whole, name):
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_of_another_run_is_noticed(whole, tmp_path, name):
     """Another configuration, other scores, another curve; tensors alone tell nothing of where they are from."""
-    other = handmade.run(tmp_path / "other", handmade.config(train=Train(epochs=3)), (0.1, 0.3, 0.2), 0.4)
+    other = fake_runs.run(tmp_path / "other", fake_runs.config(train=Train(epochs=3)), (0.1, 0.3, 0.2), 0.4)
     shutil.copy(other / name, whole / "run" / name)
     if name == "prompts.safetensors":
         assert len(runs.gather(whole)[0]) == 1
@@ -161,24 +162,24 @@ def test_a_curve_must_end_where_the_run_had_to(whole, change, says):
 
 
 def test_a_run_that_stopped_early_is_whole(tmp_path):
-    config = handmade.config(train=Train(epochs=9, patience=2))
-    handmade.run(tmp_path / "early", config, (0.5, 0.4, 0.3))
-    handmade.run(tmp_path / "cut", config, (0.5, 0.6, 0.3))
+    config = fake_runs.config(train=Train(epochs=9, patience=2))
+    fake_runs.run(tmp_path / "early", config, (0.5, 0.4, 0.3))
+    fake_runs.run(tmp_path / "cut", config, (0.5, 0.6, 0.3))
     (run,), (skipped,) = runs.gather(tmp_path)
     assert run.folder.name == "early" and run.validation == 0.5
     assert skipped.path.name == "cut" and "the run had to go on" in skipped.reason
 
 
 def test_a_zero_shot_run_learnt_nothing(tmp_path):
-    config = handmade.config(learner=ZeroShot(), upsampling="none")
-    folder = handmade.run(tmp_path / "run", config, (0.4,), 0.3)
+    config = fake_runs.config(learner=ZeroShot(), upsampling="none")
+    folder = fake_runs.run(tmp_path / "run", config, (0.4,), 0.3)
     (run,), skipped = runs.gather(tmp_path)
     assert run.zero_shot and run.curve == [] and run.validation == 0.4 and not skipped
     (folder / "metrics.jsonl").unlink()
     assert len(runs.gather(tmp_path)[0]) == 1
-    handmade.run(folder, config, (0.4,), 0.3, learnt={"learner/context": np.zeros(3)})
+    fake_runs.run(folder, config, (0.4,), 0.3, learnt={"learner/context": np.zeros(3)})
     assert "holds 1 tensors, and the run learnt none" in reason(tmp_path)
-    handmade.run(folder, handmade.config(), learnt={})
+    fake_runs.run(folder, fake_runs.config(), learnt={})
     assert "holds 0 tensors, and the run learnt some" in reason(tmp_path)
 
 
@@ -225,33 +226,33 @@ def test_what_records_must_tell(whole, old, new, says):
 
 
 def test_an_evaluation_of_other_weights_is_skipped(tmp_path):
-    run = handmade.run(tmp_path / "run", handmade.config(), test=0.6)
-    handmade.evaluation(run, "scenes/photo", handmade.records(0.4))
+    run = fake_runs.run(tmp_path / "run", fake_runs.config(), test=0.6)
+    fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.4))
     (found,), (skipped,) = runs.gather(tmp_path)
     assert found.own_test is None and "it is of other weights" in skipped.reason
 
 
 def test_which_evaluation_is_a_runs_own(tmp_path):
-    run = handmade.run(tmp_path / "run", handmade.config(), test=0.6)
-    handmade.evaluation(run, "scenes/photo", handmade.records(0.6), split="val")
-    handmade.evaluation(run, "scenes/photo", handmade.records(0.6), resolution="original")
-    handmade.evaluation(run, "scenes/xray", handmade.records(0.2))
+    run = fake_runs.run(tmp_path / "run", fake_runs.config(), test=0.6)
+    fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6), split="val")
+    fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6), resolution="original")
+    fake_runs.evaluation(run, "scenes/xray", fake_runs.records(0.2))
     (found,), skipped = runs.gather(tmp_path)
     assert len(found.evaluations) == 3 and found.own_test is None and not skipped
-    own = handmade.evaluation(run, "scenes/photo", handmade.records(0.6), sha=handmade.sha256("other records"))
+    own = fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6), sha=fake_runs.sha256("other records"))
     assert runs.gather(tmp_path)[0][0].own_test is None
     own.unlink()
-    handmade.evaluation(run, "scenes/photo", handmade.records(0.6))
+    fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6))
     assert runs.gather(tmp_path)[0][0].own_test is not None
 
 
 def test_trials_seeds_and_replays(tmp_path):
-    study = handmade.study(tmp_path / "studies" / "s", ["complete", "pruned", "fail", "complete"])
+    study = fake_runs.study(tmp_path / "studies" / "s", ["complete", "pruned", "fail", "complete"])
     for number in range(5):
-        handmade.run(study / "trials" / f"{number:03d}", handmade.config(train=Train(epochs=2, seed=number)))
-    handmade.run(study / "seeds" / "000-1", handmade.config())
-    handmade.run(study / "replays" / "000", handmade.config())
-    handmade.run(tmp_path / "alone", handmade.config(data=Data(name="scenes/xray")))
+        fake_runs.run(study / "trials" / f"{number:03d}", fake_runs.config(train=Train(epochs=2, seed=number)))
+    fake_runs.run(study / "seeds" / "000-1", fake_runs.config())
+    fake_runs.run(study / "replays" / "000", fake_runs.config())
+    fake_runs.run(tmp_path / "alone", fake_runs.config(data=Data(name="scenes/xray")))
     found, skipped = runs.gather(tmp_path)
     assert [(run.folder.name, run.role, run.study) for run in found] == [
         ("alone", "run", None),
@@ -266,8 +267,8 @@ def test_trials_seeds_and_replays(tmp_path):
 
 @pytest.mark.parametrize("lost", ["trials.csv", "summary.json"])
 def test_trials_of_a_search_that_goes_on_are_skipped(tmp_path, lost):
-    study = handmade.study(tmp_path / "s", ["complete"])
-    handmade.run(study / "trials" / "000", handmade.config())
+    study = fake_runs.study(tmp_path / "s", ["complete"])
+    fake_runs.run(study / "trials" / "000", fake_runs.config())
     assert len(runs.gather(tmp_path)[0]) == 1
     (study / lost).unlink()
     assert "hasn't ended" in reason(tmp_path)
@@ -276,8 +277,8 @@ def test_trials_of_a_search_that_goes_on_are_skipped(tmp_path, lost):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1))
 def test_trials_of_a_study_whose_list_is_cut_are_skipped(tmp_path, share):
-    study = handmade.study(tmp_path / "s", ["complete", "pruned", "complete"])
-    handmade.run(study / "trials" / "000", handmade.config())
+    study = fake_runs.study(tmp_path / "s", ["complete", "pruned", "complete"])
+    fake_runs.run(study / "trials" / "000", fake_runs.config())
     content = (study / "trials.csv").read_bytes()
     (study / "trials.csv").write_bytes(content[: min(int(share * len(content)), len(content) - 1)])
     assert "trials.csv of its study is broken" in reason(tmp_path)
@@ -293,7 +294,7 @@ def test_a_folder_that_trains_is_named_as_unfinished(whole):
 def test_other_folders_are_no_runs(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "readme.txt").write_text("nothing")
-    handmade.run(tmp_path / ".run.half", handmade.config())
+    fake_runs.run(tmp_path / ".run.half", fake_runs.config())
     assert runs.gather(tmp_path) == ([], [])
     with pytest.raises(UserError, match=r"there is no folder .*nowhere"):
         runs.gather(tmp_path / "nowhere")
@@ -302,6 +303,6 @@ def test_other_folders_are_no_runs(tmp_path):
 
 
 def test_runs_may_lie_in_runs(whole):
-    handmade.run(whole / "run" / "again", handmade.config())
-    handmade.run(whole / "run" / "checkpoints" / "x", handmade.config())
+    fake_runs.run(whole / "run" / "again", fake_runs.config())
+    fake_runs.run(whole / "run" / "checkpoints" / "x", fake_runs.config())
     assert [run.folder.name for run in runs.gather(whole)[0]] == ["run", "again"]

@@ -9,41 +9,42 @@ import statistics
 import subprocess
 from pathlib import Path
 
-import handmade
+import fake_runs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tunevlseg_jax.config import Config, Data, Model, Optim, Train
+from tunevlseg_jax.config import Config, Model, Optim, Train
+from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import VPT, MaPLe, ZeroShot
 from tunevlseg_jax.reporting import cells, markup, runs, tables
 from tunevlseg_jax.reporting.cells import Cells, Key
 from tunevlseg_jax.reporting.table import Entry, Row, Table, marked, mean
 
 PHOTO, XRAY = "scenes/photo", "scenes/xray"
-USUAL = handmade.config()
+USUAL = fake_runs.config()
 COOP = Key("clipseg-tiny", "CoOp", "", PHOTO)
 
 
 def write(folder: Path, config: Config, dice: float | None, val: float = 0.5, **more) -> Path:
     """A run with an evaluation of its test records, whose Dice is this; None for no test at all."""
-    handmade.run(folder, config, (val,) * config.train.epochs, dice, **more)
+    fake_runs.run(folder, config, (val,) * config.train.epochs, dice, **more)
     if dice is not None:
-        handmade.evaluation(folder, config.data.name, handmade.records(dice))
+        fake_runs.evaluation(folder, config.data.name, fake_runs.records(dice))
     return folder
 
 
 def change(data: str = PHOTO, **changes) -> Config:
-    return handmade.config(data=Data(name=data), **changes)
+    return fake_runs.config(data=Data(name=data), **changes)
 
 
 def seeded(seed: int, **changes) -> Config:
-    return handmade.config(train=Train(epochs=2, batch_size=4, seed=seed), **changes)
+    return fake_runs.config(train=Train(epochs=2, batch_size=4, seed=seed), **changes)
 
 
 def rate(value: float, **changes) -> Config:
-    return handmade.config(optim=Optim(learning_rate=value), **changes)
+    return fake_runs.config(optim=Optim(learning_rate=value), **changes)
 
 
 def chosen(root: Path) -> Cells:
@@ -82,7 +83,7 @@ def test_all_seeds_of_a_configuration_are_averaged(tmp_path):
 def test_a_sweeps_repetitions_do_not_vote(tmp_path):
     """The best trial was a little lucky, and its other seeds are worse than the second trial: it stands, as it was
     chosen, with all of its seeds."""
-    study = handmade.study(tmp_path / "s", ["complete", "complete"])
+    study = fake_runs.study(tmp_path / "s", ["complete", "complete"])
     write(study / "trials" / "000", rate(1e-3), 0.5, val=0.6)
     write(study / "trials" / "001", rate(1e-4), 0.9, val=0.55)
     other = dataclasses.replace(rate(1e-3), train=dataclasses.replace(USUAL.train, seed=1))
@@ -98,7 +99,7 @@ def test_a_sweeps_repetitions_do_not_vote(tmp_path):
 def test_a_study_stands_with_the_trial_that_it_chose(tmp_path):
     """By validation loss, say; the seeds of an earlier choice go with it. Beside other runs validation Dice decides."""
     best = {"trial": 1, "chosen_by": "validation loss"}
-    study = handmade.study(tmp_path / "s", ["complete", "complete"], best)
+    study = fake_runs.study(tmp_path / "s", ["complete", "complete"], best)
     write(study / "trials" / "000", rate(1e-3), None, val=0.6)
     write(study / "trials" / "001", rate(1e-4), 0.9, val=0.55)
     other = dataclasses.replace(rate(1e-3), train=dataclasses.replace(USUAL.train, seed=1))
@@ -117,7 +118,7 @@ def test_a_study_stands_with_the_trial_that_it_chose(tmp_path):
 
 def test_an_ablation_of_a_study_has_a_cell_of_its_own(tmp_path):
     """However it is called, and however good it is."""
-    study = handmade.study(tmp_path / "s", ["complete"], {"trial": 0})
+    study = fake_runs.study(tmp_path / "s", ["complete"], {"trial": 0})
     write(study / "trials" / "000", USUAL, 0.5, val=0.6)
     shallow = dataclasses.replace(USUAL, learner=dataclasses.replace(USUAL.learner, depth=1))
     write(study / "ablations" / "shallow" / "0", shallow, 0.9, val=0.8)
@@ -135,7 +136,7 @@ def test_an_ablation_of_a_study_has_a_cell_of_its_own(tmp_path):
 
 def test_of_copies_the_chosen_one_counts(tmp_path):
     for name, best in (("a", 1), ("b", 0)):
-        study = handmade.study(tmp_path / name, ["complete", "complete"], {"trial": best})
+        study = fake_runs.study(tmp_path / name, ["complete", "complete"], {"trial": best})
         write(study / "trials" / "000", rate(1e-3), 0.5, val=0.6)
         write(study / "trials" / "001", rate(1e-4), 0.4, val=0.55)
     (run,) = chosen(tmp_path).by_key[COOP].runs
@@ -154,24 +155,24 @@ def test_of_copies_one_counts(tmp_path):
 @pytest.mark.parametrize(
     ("config", "more", "says"),
     [
-        (handmade.config(data=Data(name=PHOTO, shots=16)), {}, "its shots is 16, and that of most cells .* all"),
-        (handmade.config(data=Data(name=PHOTO, protocol="clean")), {}, "its protocol is clean"),
-        (handmade.config(data=Data(name=PHOTO, prompt_index=2)), {}, "its kind of prompts is 2"),
+        (fake_runs.config(data=Data(name=PHOTO, shots=16)), {}, "its shots is 16, and that of most cells .* all"),
+        (fake_runs.config(data=Data(name=PHOTO, protocol="clean")), {}, "its protocol is clean"),
+        (fake_runs.config(data=Data(name=PHOTO, prompt_index=2)), {}, "its kind of prompts is 2"),
         (USUAL, {"size": 128}, "its image size is 128x128"),
         (
             USUAL,
-            {"data": {split: handmade.sha256("other", split) for split in ("train", "val", "test")}},
+            {"data": {split: fake_runs.sha256("other", split) for split in ("train", "val", "test")}},
             "its test rec",
         ),
-        (USUAL, {"data": handmade.fingerprints(PHOTO) | {"val": handmade.sha256("x")}}, "its validation records"),
-        (USUAL, {"data": handmade.fingerprints(PHOTO) | {"train": handmade.sha256("x")}}, "its training records"),
+        (USUAL, {"data": fake_runs.fingerprints(PHOTO) | {"val": fake_runs.sha256("x")}}, "its validation records"),
+        (USUAL, {"data": fake_runs.fingerprints(PHOTO) | {"train": fake_runs.sha256("x")}}, "its training records"),
     ],
 )
 def test_unlike_runs_are_never_averaged(tmp_path, config, more, says):
     """Most cells of a data set decide, and what differs from them is named."""
-    write(tmp_path / "vpt", handmade.config(learner=VPT()), 0.4)
+    write(tmp_path / "vpt", fake_runs.config(learner=VPT()), 0.4)
     write(tmp_path / "coop", USUAL, 0.5)
-    handmade.run(
+    fake_runs.run(
         tmp_path / "other", dataclasses.replace(config, train=Train(epochs=2, seed=1)), (0.9, 0.9), 0.9, **more
     )
     found = chosen(tmp_path)
@@ -182,11 +183,11 @@ def test_unlike_runs_are_never_averaged(tmp_path, config, more, says):
 
 
 def test_zero_shot_runs_stand_whatever_the_others_trained_on(tmp_path):
-    few = handmade.config(data=Data(name=PHOTO, shots=16))
+    few = fake_runs.config(data=Data(name=PHOTO, shots=16))
     write(tmp_path / "few", few, 0.5)
-    config = handmade.config(learner=ZeroShot(), upsampling="none")
-    handmade.run(tmp_path / "zero", config, (0.3,), 0.3)
-    handmade.evaluation(tmp_path / "zero", PHOTO, handmade.records(0.3))
+    config = fake_runs.config(learner=ZeroShot(), upsampling="none")
+    fake_runs.run(tmp_path / "zero", config, (0.3,), 0.3)
+    fake_runs.evaluation(tmp_path / "zero", PHOTO, fake_runs.records(0.3))
     found = chosen(tmp_path)
     assert not found.left_out and {key.combination for key in found.by_key} == {"CoOp", "zero-shot"}
 
@@ -194,9 +195,9 @@ def test_zero_shot_runs_stand_whatever_the_others_trained_on(tmp_path):
 def test_models_of_one_name_are_two(tmp_path):
     write(tmp_path / "a", USUAL, 0.5, model="one")
     write(tmp_path / "b", USUAL, 0.6, model="another")
-    write(tmp_path / "c", handmade.config(model=Model(checkpoint="x/cris-tiny")), 0.7)
+    write(tmp_path / "c", fake_runs.config(model=Model(checkpoint="x/cris-tiny")), 0.7)
     names = {key.model for key in chosen(tmp_path).by_key}
-    assert names == {f"clipseg-tiny ({handmade.sha256(sha)[:6]})" for sha in ("one", "another")} | {"cris-tiny"}
+    assert names == {f"clipseg-tiny ({fake_runs.sha256(sha)[:6]})" for sha in ("one", "another")} | {"cris-tiny"}
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_models_of_one_name_are_two(tmp_path):
     ],
 )
 def test_what_a_run_is_called(changes, combination, ablation):
-    assert cells.key(handmade.config(**changes), "m") == Key("m", combination, ablation, PHOTO)
+    assert cells.key(fake_runs.config(**changes), "m") == Key("m", combination, ablation, PHOTO)
 
 
 @pytest.fixture
@@ -223,8 +224,8 @@ def two_sets(tmp_path) -> Path:
     zero = {"learner": ZeroShot(), "upsampling": "none"}
     for data, dice in ((PHOTO, 0.4), (XRAY, 0.1)):
         short = data.removeprefix("scenes/")
-        handmade.run(tmp_path / f"zero-{short}", change(data, **zero), (dice,), dice)
-        handmade.evaluation(tmp_path / f"zero-{short}", data, handmade.records(dice))
+        fake_runs.run(tmp_path / f"zero-{short}", change(data, **zero), (dice,), dice)
+        fake_runs.evaluation(tmp_path / f"zero-{short}", data, fake_runs.records(dice))
         write(tmp_path / f"coop-{short}", change(data), dice + 0.2)
         write(tmp_path / f"maple-{short}", change(data, learner=MaPLe()), dice + 0.3)
     write(tmp_path / "vpt", change(learner=VPT()), 0.9)
@@ -251,7 +252,7 @@ def test_table_3(two_sets):
 
 def test_a_score_of_a_card_says_so_and_a_missing_one_is_missing(two_sets):
     shutil.rmtree(two_sets / "maple-xray" / "evaluations")
-    handmade.run(two_sets / "coop-xray", change(XRAY), (0.5, 0.5), None)
+    fake_runs.run(two_sets / "coop-xray", change(XRAY), (0.5, 0.5), None)
     shutil.rmtree(two_sets / "coop-xray" / "evaluations")
     table = tables.results(chosen(two_sets), "dice")
     assert shown(table)[1][2:] == ["60.00", "-", "(60.00, 1 of 2)"] and shown(table)[3][3] == "40.00†"
@@ -318,11 +319,11 @@ def test_tables_that_nothing_is_for_are_named(two_sets):
 
 
 def test_trained_on_one_tested_on_others(two_sets):
-    handmade.evaluation(two_sets / "coop-photo", XRAY, handmade.records(0.25))
-    handmade.evaluation(two_sets / "coop-photo", "wounds", handmade.records(0.35))
-    handmade.evaluation(two_sets / "coop-xray", PHOTO, handmade.records(0.15), sha=handmade.sha256("other records"))
-    handmade.evaluation(two_sets / "coop-xray", "wounds", handmade.records(0.99), split="val")
-    handmade.evaluation(two_sets / "zero-photo", XRAY, handmade.records(0.99))
+    fake_runs.evaluation(two_sets / "coop-photo", XRAY, fake_runs.records(0.25))
+    fake_runs.evaluation(two_sets / "coop-photo", "wounds", fake_runs.records(0.35))
+    fake_runs.evaluation(two_sets / "coop-xray", PHOTO, fake_runs.records(0.15), sha=fake_runs.sha256("other records"))
+    fake_runs.evaluation(two_sets / "coop-xray", "wounds", fake_runs.records(0.99), split="val")
+    fake_runs.evaluation(two_sets / "zero-photo", XRAY, fake_runs.records(0.99))
     made, _ = tables.tables(chosen(two_sets))
     table = made[-1]
     assert (table.name, table.columns) == ("cross_data", (PHOTO, XRAY, "wounds"))

@@ -26,12 +26,16 @@ from tunevlseg_jax import evaluate, predict, train
 from tunevlseg_jax.config import Optim, Train
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.images import encode_png, read_rgb
+from tunevlseg_jax.runs import trainer
+from tunevlseg_jax.runs.card import CARD_FILE, LEARNT_FILE
 from tunevlseg_jax.runs.checkpoint import Checkpoints
-from tunevlseg_jax.runs.run_folder import CARD_FILE, LEARNT_FILE, Board, RunFolder, restore
+from tunevlseg_jax.runs.restore import restore
+from tunevlseg_jax.runs.run_folder import RunFolder
+from tunevlseg_jax.runs.tensorboard import Board
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import sha256
 from tunevlseg_jax.training import step
-from tunevlseg_jax.training.loop import Split
+from tunevlseg_jax.training.split import Split
 
 quick_compilation = small.quick_compilation
 
@@ -137,7 +141,7 @@ def test_the_command_line_overrides_the_file_and_compiles_nothing_anew(finished,
 
 def test_early_stopping_ends_the_run(finished, tmp_path):
     settings = Train(epochs=9, batch_size=4, patience=2, min_delta=10.0)
-    results = train.train(small.config(tmp_path / "run", train=settings), Console(quiet=True))
+    results = trainer.train(small.config(tmp_path / "run", train=settings), Console(quiet=True))
     assert len(metrics(tmp_path / "run")) == 3  # the first is an improvement on nothing, and then two
     assert read(tmp_path / "run" / "results.json") == results
 
@@ -145,7 +149,7 @@ def test_early_stopping_ends_the_run(finished, tmp_path):
 def test_the_plateau_cuts_the_rate(finished, tmp_path):
     config = small.config(tmp_path / "run", optim=Optim(learning_rate=1e-2, plateau_patience=1))
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, min_delta=10.0))
-    train.train(config, Console(quiet=True))
+    trainer.train(config, Console(quiet=True))
     assert [row["learning_rate"] for row in metrics(tmp_path / "run")] == pytest.approx([1e-2, 1e-2, 2e-3])
 
 

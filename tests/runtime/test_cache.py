@@ -10,7 +10,7 @@ import small
 
 PROGRAM = """
 import jax, jax.numpy as jnp
-from tunevlseg_jax import cache
+from tunevlseg_jax.runtime import cache
 cache.WORTH_KEEPING = 0.0
 cache.keep_programs()
 print(jax.jit(lambda x: jnp.sin(x @ x))(jnp.ones((8, 8))).sum())

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from tunevlseg_jax import evaluate, sweep, train
 from tunevlseg_jax.config import Config, Train
+from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.checkpoint import Checkpoints
 
 quick_compilation = small.quick_compilation
@@ -31,14 +32,18 @@ import hashlib, json, os, signal, sys
 import jax
 import numpy as np
 
-from tunevlseg_jax import artefacts, checkpoint, command, devices, loop, train
+from tunevlseg_jax.runs import run_folder
+from tunevlseg_jax import cli, train
+from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.training import loop
+from tunevlseg_jax.runs import checkpoint
 
 STOP = json.loads(sys.argv.pop(1))  # step after whose checkpoint a process is terminated, and which one
 told = {"saved": {}, "restored": None, "batches": []}
 
 
 def digest(tree):
-    return hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(devices.fetched(tree)))).hexdigest()
+    return hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(sharding.fetched(tree)))).hexdigest()
 
 
 class Checkpoints(checkpoint.Checkpoints):
@@ -64,9 +69,9 @@ def train_step(state, frozen, source, *rest, **settings):
 
 
 step, loop.step.train_step = loop.step.train_step, train_step
-artefacts.Checkpoints = Checkpoints
+run_folder.Checkpoints = Checkpoints
 try:
-    command.run(train.main)
+    cli.run(train.main)
 finally:
     print("told:", json.dumps(told))
 """
@@ -139,7 +144,7 @@ def digest(tree: object) -> str:
 def one(quick_compilation, tmp_path_factory) -> Path:
     """A run on one device."""
     folder = tmp_path_factory.mktemp("one")
-    train.train(config(folder / "run"), Console(quiet=True))
+    trainer.train(config(folder / "run"), Console(quiet=True))
     return folder / "run"
 
 
@@ -162,7 +167,7 @@ def test_two_processes_leave_together_and_one_goes_on(one, tmp_path, monkeypatch
         return found
 
     monkeypatch.setattr(Checkpoints, "restore", noted)
-    train.train(config(tmp_path / "run"), Console(quiet=True))
+    trainer.train(config(tmp_path / "run"), Console(quiet=True))
     assert restored == [first[3]["saved"]["4"]]
     check_same(tmp_path / "run", one)
 

@@ -11,7 +11,8 @@ import pytest
 from conversion.tiny.sizes import clipseg_sizes, train_tokenizer
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax import learners
-from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train
+from tunevlseg_jax.config import Config, Model, Optim, Train
+from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import AnyLearner, CoCoOp, CoOp, MaPLe, Projector, SharedAttention
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.runtime import schema

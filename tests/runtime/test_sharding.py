@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.runs.run_folder import RunFolder
-from tunevlseg_jax.train import train
+from tunevlseg_jax.runs.trainer import train
 
 quick_compilation = small.quick_compilation
 
@@ -22,10 +22,13 @@ RUNS["sharded"] = dataclasses.replace(RUNS["large"], shard_frozen=True)
 SCRIPT = """
 import sys
 from rich.console import Console
-from tunevlseg_jax import config, devices, experiment, train
+from tunevlseg_jax import config
+from tunevlseg_jax.runs import trainer
+from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.training import experiment
 for path in sys.argv[1:]:
-    train.train(config.load(path), Console())
-frozen = experiment.build(config.load(path)).placed(devices.mesh()).frozen.values()
+    trainer.train(config.load(path), Console())
+frozen = experiment.build(config.load(path)).placed(sharding.mesh()).frozen.values()
 print("bytes:", *(sum(array.addressable_data(number).nbytes for array in frozen) for number in range(8)))
 """
 
@@ -86,16 +89,18 @@ def test_what_trials_share_is_shared_out_too():
     script = """
 import jax
 
-from tunevlseg_jax import devices, experiment, loop, programs, step
+from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.training import (experiment, loop, step)
+from tunevlseg_jax.benchmarks import programs
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.learners import CoOp
-from tunevlseg_jax.optim import Schedule
+from tunevlseg_jax.training.optim import Schedule
 
-mesh = devices.mesh(4)
+mesh = sharding.mesh(4)
 made = experiment.build(Config(learner=CoOp(depth=5), upsampling="blend", train=Train(batch_size=8))).placed(mesh)
 source = programs.random_source(8, made.image_size, mesh, augmented=True)
 state = loop.begin(*made.repeated(4), mesh).state
-table = devices.replicated(made.read(["polyp"]), mesh)
+table = sharding.replicated(made.read(["polyp"]), mesh)
 traced = step.train_step.trace(state, made.frozen, source, table, network=made.network, schedule=Schedule(0, 0))
 print("operations:", traced.lower().compile().cost_analysis()["flops"])
 """

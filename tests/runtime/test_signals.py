@@ -19,7 +19,7 @@ import small
 from rich.console import Console
 
 from tunevlseg_jax import train
-from tunevlseg_jax.runs import checkpoint
+from tunevlseg_jax.runs import checkpoint, trainer
 from tunevlseg_jax.runs.checkpoint import Checkpoints
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import loop
@@ -89,7 +89,7 @@ def test_the_second_signal_ends_it_at_once(interrupted, tmp_path):
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train._Watch, "__call__", twice)
+        patch.setattr(trainer._Watch, "__call__", twice)
         status, said = interrupted("train_step", {})
     assert (status, said) == (130, "interrupted: the same command goes on\n")
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
@@ -143,7 +143,7 @@ def test_killed_while_an_old_checkpoint_is_deleted(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.shutil, "rmtree", dies)
         with pytest.raises(KeyboardInterrupt):
-            train.train(config, Console(quiet=True))
+            trainer.train(config, Console(quiet=True))
     assert len(deleted) == 1 and steps_saved(tmp_path / "run") == [6, 9]
     check_readable(tmp_path / "run", tmp_path / "scratch")
     small.check_that_it_continues(tmp_path / "run")

@@ -32,9 +32,8 @@ NEVER = optuna.pruners.NopPruner()
 WORKER = """
 import random, sys, time
 from pathlib import Path
-sys.path.insert(0, {tests!r})
 from optuna.trial import TrialState
-from test_ledger import open_ledger
+from test_storage import open_ledger
 ledger = open_ledger(Path({folder!r}), {url!r})
 print("ready", flush=True)
 sys.stdin.readline()
@@ -100,14 +99,14 @@ def url(request) -> str | None:
 
 def start(folder: Path, url: str | None, wanted: int, pause: float = 0.02) -> subprocess.Popen:
     """A worker in a process of its own, which waits for a line before it asks for trials."""
-    script = WORKER.format(tests=str(small.ROOT / "tests"), folder=str(folder), url=url, wanted=wanted, pause=pause)
+    script = WORKER.format(folder=str(folder), url=url, wanted=wanted, pause=pause)
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", script],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
-        env=os.environ | {"PYTHONPATH": str(small.ROOT), "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"PYTHONPATH": small.PYTHONPATH, "JAX_PLATFORMS": "cpu"},
     )
 
 

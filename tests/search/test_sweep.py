@@ -27,16 +27,19 @@ from numpy.testing import assert_allclose
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from tunevlseg_jax import evaluate, network, sweep, train
-from tunevlseg_jax.config import Config, Data, Optim, Scenes, Train
+from tunevlseg_jax import evaluate, sweep
+from tunevlseg_jax.config import Config, Optim, Train
 from tunevlseg_jax.data.feeding.batch import Rows, Source
+from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import LEARNERS, VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
+from tunevlseg_jax.learners.contract import Learner
+from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.parameters import nested, split, subtree
 from tunevlseg_jax.network import Network
-from tunevlseg_jax.prompts import Learner
 from tunevlseg_jax.reporting import cells, runs
-from tunevlseg_jax.runs.run_folder import load_learnt
+from tunevlseg_jax.runs import trainer
+from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.runtime import schema, sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import memory_fit, repeats, session, trial_config
@@ -384,7 +387,7 @@ def test_seeds_repeat_the_best_trial(unequal, tmp_path):
         assert summary["best"]["std"]["test"][metric] == pytest.approx(np.std(values, ddof=1))
     first, second = (load_file(Path(run["folder"]) / "prompts.safetensors") for run in runs)
     assert (first["learner/context"] != second["learner/context"]).any()
-    train.train(dataclasses.replace(load_learnt(Path(runs[1]["folder"]))[0], workdir=str(tmp_path / "alone")), QUIET)
+    trainer.train(dataclasses.replace(load_learnt(Path(runs[1]["folder"]))[0], workdir=str(tmp_path / "alone")), QUIET)
     check_same_run(Path(runs[1]["folder"]), tmp_path / "alone")
 
 
@@ -463,24 +466,23 @@ def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkey
 
 @pytest.mark.slow
 def test_on_two_devices_an_even_number_fits():
-    script = f"""
+    script = """
 import sys
-sys.path.insert(0, {str(small.ROOT / "tests")!r})
 import small
-from tunevlseg_jax import planner
-from tunevlseg_jax.errors import UserError
+from tunevlseg_jax.search import memory_fit
+from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.learners import CoOp
-from tunevlseg_jax.shared import Shared
-from tunevlseg_jax.standings import Standings
+from tunevlseg_jax.search.resources import Shared
+from tunevlseg_jax.search.summary import Standings
 config = small.config(learner=CoOp(depth=1, num_context=2, words=None))
 shared = Shared(config, 4)
 made = shared.experiment(config)
 fit = shared.fit(config, made)
 for size in (4, 2):
-    need = planner.bytes_needed(made, fit, size)
-    planner.free_bytes = lambda fit: int(need / planner.SHARE) - 1
+    need = memory_fit.bytes_needed(made, fit, size)
+    memory_fit.free_bytes = lambda fit: int(need / memory_fit.SHARE) - 1
     try:
-        print("fits:", planner.fitting(made, fit, 4, automatic=True))
+        print("fits:", memory_fit.fitting(made, fit, 4, automatic=True))
     except UserError as error:
         print(error)
 """
@@ -536,10 +538,10 @@ def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
 
 SWEEP = """
 import sys
-sys.path.insert(0, {tests!r})
 import small
 from rich.console import Console
-from tunevlseg_jax import config, step, sweep
+from tunevlseg_jax import (config, sweep)
+from tunevlseg_jax.training import step
 made = config.load(sys.argv[1])
 sweep.sweep(sweep.Options(study="s", trials=12, parallel=5, folder=sys.argv[2], config=made), Console(width=200))
 print("programs:", step.train_step._cache_size())
@@ -567,7 +569,7 @@ def wait_for(process: subprocess.Popen, folder: Path, enough: int) -> None:
 def test_killed_twice_and_joined_by_a_second_worker(tmp_path):
     """kill -9 within a batch and between batches; what is left goes on with two workers."""
     config = small.write_config(tmp_path / "config.py", small.config(learner=COOP))
-    script = SWEEP.format(tests=str(small.ROOT / "tests"))
+    script = SWEEP
     for enough in (1, 6):
         process = small.start("-c", script, config, tmp_path)
         wait_for(process, tmp_path, enough)
@@ -638,7 +640,7 @@ def config_of(folder: Path) -> Config:
 def test_eight_devices_give_the_trials_of_one(tmp_path):
     """Four trials on four parts of the mesh, each batch on two devices."""
     config = small.write_config(tmp_path / "config.py", small.config(learner=COOP))
-    script = SWEEP.format(tests=str(small.ROOT / "tests")).replace("trials=12, parallel=5", "trials=4, parallel=4")
+    script = SWEEP.replace("trials=12, parallel=5", "trials=4, parallel=4")
     flags = {8: "--xla_force_host_platform_device_count=8", 1: ""}
     for count, flag in flags.items():
         process = small.start("-c", script, config, tmp_path / str(count), XLA_FLAGS=flag)
@@ -717,7 +719,7 @@ def flops(learner: Learner, trials: int) -> float:
     """Of a step of CLIPSeg at its real size, 352 pixels, on four images of one class, with exact augmentation."""
     net = Network(REAL, learner, "blend")
     shape = jax.ShapeDtypeStruct
-    weights = {path: shape(dims, jnp.float32) for path, dims in network.shapes(REAL).items()}
+    weights = {path: shape(dims, jnp.float32) for path, dims in weight_shapes(REAL).items()}
     towers = REAL.towers(lambda phrase: jnp.zeros((0, 0)))
     params = jax.eval_shape(lambda key, given: net.init(key, given, towers), jax.random.key(0), weights)
     trainable, frozen = split(params, "prompts")

@@ -20,12 +20,13 @@ from safetensors.numpy import load_file
 
 from tunevlseg_jax import evaluate, study
 from tunevlseg_jax.benchmarks import rates
-from tunevlseg_jax.config import Config, Data, Scenes, Train
+from tunevlseg_jax.config import Config, Train
+from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import CoOp, ZeroShot
-from tunevlseg_jax.runs.run_folder import load_learnt
+from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.search.session import Search
 from tunevlseg_jax.search.storage import JOURNAL
-from tunevlseg_jax.studies import grid
+from tunevlseg_jax.studies import grid, runner
 from tunevlseg_jax.studies.grid import Ablation, Combination, Study
 
 quick_compilation = small.quick_compilation
@@ -61,7 +62,7 @@ def write(path: Path, made: Study) -> Path:
     """A Python file that defines `study`."""
     path.write_text(
         "from tunevlseg_jax.config import *\nfrom tunevlseg_jax.learners import *\n"
-        "from tunevlseg_jax.grid import *\nfrom tunevlseg_jax.tuning import *\n"
+        "from tunevlseg_jax.studies.grid import *\nfrom tunevlseg_jax.search.session import *\n"
         f"study = {made!r}\n",
         encoding="utf-8",
     )
@@ -131,7 +132,6 @@ def test_zero_shot_is_a_run_that_evaluate_takes(made, monkeypatch, capsys):
 
 TWO_DEVICES = """
 import sys
-sys.path.insert(0, {tests!r})
 import test_study as tests
 from tunevlseg_jax import study
 asked = tests.Combination(config=tests.config()), tests.Combination(config=tests.config(upsampling="blend"))
@@ -142,7 +142,7 @@ study.run(made, tests.QUIET)
 
 @pytest.mark.slow
 def test_on_two_devices_the_model_is_scored_as_it_is_and_with_an_upsampler(made, tmp_path):
-    script = TWO_DEVICES.format(tests=str(small.ROOT / "tests"))
+    script = TWO_DEVICES
     process = small.start("-c", script, tmp_path, XLA_FLAGS="--xla_force_host_platform_device_count=2")
     status, _, err = small.finish(process)
     assert (status, err) == (0, ""), err
@@ -167,7 +167,7 @@ def test_again_it_trains_nothing(made, monkeypatch):
     kept = [path for path in made.glob("scenes-*/**/*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in kept}
     for name in ("_as_it_is", "_fine_tuned", "_searched"):
-        monkeypatch.setattr(study._Work, name, None)
+        monkeypatch.setattr(runner._Work, name, None)
     study.run(tiny(made), QUIET)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 

@@ -28,12 +28,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import cv2
 import numpy as np
 
 from tunevlseg_jax.data.images import decode_rgb
+from tunevlseg_jax.data.settings import Protocol
 from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.runtime.files import read_object
 
@@ -45,8 +46,6 @@ VOID = 255
 """In a label map: neither a class nor background."""
 LEVEL = 1
 """The prompt level of sets that have one, and of the paper's runs."""
-
-Protocol = Literal["paper", "clean"]
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tunevlseg_jax.config import Data
 from tunevlseg_jax.data import prepared, resized_cache, scenes, targets
 from tunevlseg_jax.data.prepared import Prepared
 from tunevlseg_jax.data.records import Records, resized
+from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.data.targets import Target
 from tunevlseg_jax.runtime.errors import UserError, nearest
 

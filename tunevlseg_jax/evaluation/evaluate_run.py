@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from tunevlseg_jax.config import Data
 from tunevlseg_jax.data import registry, targets
+from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.evaluation import inference, record_scores
 from tunevlseg_jax.evaluation.inference import Scored
 from tunevlseg_jax.models.parameters import Flat
 from tunevlseg_jax.runtime.files import write_csv, write_json
 from tunevlseg_jax.training.experiment import Experiment
-from tunevlseg_jax.training.loop import Split
+from tunevlseg_jax.training.split import Split
 
 FOLDER = "evaluations"
 """In a run's folder."""

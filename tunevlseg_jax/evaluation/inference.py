@@ -20,13 +20,13 @@ from tunevlseg_jax.models.parameters import Flat
 from tunevlseg_jax.runtime import progress_bar, sharding
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment
-from tunevlseg_jax.training.loop import Split
+from tunevlseg_jax.training.split import Split
 
 
 class Scored(NamedTuple):
     """What was found: each record's scores, the sizes (height, width) of the images, and the classes as one map."""
 
-    record_scores: list[Sample]
+    samples: list[Sample]
     sizes: set[tuple[int, int]]
     classes: Classes | None
 

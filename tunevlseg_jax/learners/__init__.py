@@ -1,10 +1,10 @@
 """The ways to learn prompts, one class each; a new one joins `AnyLearner`."""
 
 from tunevlseg_jax.learners.base import Projector
+from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.learners.multimodal import MaPLe, SharedAttention, SharedSeparate
 from tunevlseg_jax.learners.textual import CoCoOp, CoOp
 from tunevlseg_jax.learners.visual import VPT
-from tunevlseg_jax.prompts import ZeroShot
 
 LEARNERS = (CoOp, CoCoOp, VPT, MaPLe, SharedSeparate, SharedAttention)
 """Those that learn prompts, in the paper's order."""

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tunevlseg_jax.learners.contract import Learner, Params
 from tunevlseg_jax.learners.space import Choice, Integers, Space
-from tunevlseg_jax.prompts import Learner, Params, Towers
+from tunevlseg_jax.prompts import Towers
 
 CONTEXT_STD = 0.02
 

@@ -21,9 +21,10 @@ from tunevlseg_jax.learners.base import (
     per_row,
     projector_space,
 )
+from tunevlseg_jax.learners.contract import Learner, Params
 from tunevlseg_jax.learners.space import Choice, Space, Uniform
 from tunevlseg_jax.learners.textual import TextContextLearner
-from tunevlseg_jax.prompts import Learner, Params, Prompts, Towers
+from tunevlseg_jax.prompts import Prompts, Towers
 
 
 @dataclass(frozen=True, kw_only=True)

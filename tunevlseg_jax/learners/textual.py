@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from tunevlseg_jax.learners.base import ContextLearner, Projector, projector_space
+from tunevlseg_jax.learners.contract import Params
 from tunevlseg_jax.learners.space import Space
-from tunevlseg_jax.prompts import Params, Prompts, Towers
+from tunevlseg_jax.prompts import Prompts, Towers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from typing import ClassVar
 from jax import Array
 
 from tunevlseg_jax.learners.base import ContextLearner
-from tunevlseg_jax.prompts import Params, Prompts, Towers
+from tunevlseg_jax.learners.contract import Params
+from tunevlseg_jax.prompts import Prompts, Towers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -9,6 +11,10 @@ from jax import Array
 
 from tunevlseg_jax.models.features import Decoded
 from tunevlseg_jax.models.resize import resize_matrix
+
+Upsampling = Literal["none", "blend", "add"]
+"""No learnable upsampler; blended into the logits (the paper); or added to them (the published code, for VPT)."""
+
 
 SIZE = 5
 """Side of the convolution in pixels."""

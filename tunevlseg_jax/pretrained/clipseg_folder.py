@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from conversion import torch_files
-from conversion.torch_files import FLOATS
 from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig
+from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.clip import LEGACY_END_TOKEN
-from tunevlseg_jax.network import shapes
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.clipseg_config import (
     PREPROCESSOR,
@@ -21,7 +19,8 @@ from tunevlseg_jax.pretrained.clipseg_config import (
     preprocessor_to_huggingface,
 )
 from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
-from tunevlseg_jax.pretrained.load import (
+from tunevlseg_jax.pretrained.model import (
+    FLOATS,
     MODEL_CONFIG_FILE,
     PICKLED_FILE,
     WEIGHTS_FILE,
@@ -35,17 +34,20 @@ from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object, sha256, write_json
 
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+Unpickle = Callable[[Path], dict[str, np.ndarray]]
+"""Reads the tensors of a pickled file, as `conversion.torch_files.unpickled` does."""
 BUFFERS = ("clip.text_model.embeddings.position_ids", "clip.vision_model.embeddings.position_ids")
 """What old checkpoints hold beside weights: 0, 1, 2, ..."""
 
 
-def load(folder: Path, *, weights: bool = True) -> Pretrained:
+def load(folder: Path, *, weights: bool = True, unpickle: Unpickle | None = None) -> Pretrained:
     """A CLIPSeg from Hugging Face's folder.
 
     Args:
       folder: with config.json, model.safetensors or pytorch_model.bin, a tokenizer, and where there is one
         preprocessor_config.json.
       weights: False leaves the weights where they are.
+      unpickle: reads pytorch_model.bin; None refuses such a file.
 
     Raises:
       UserError: a file is missing or broken, or holds another model than its configuration says.
@@ -56,8 +58,8 @@ def load(folder: Path, *, weights: bool = True) -> Pretrained:
         check_tokenizer(tokenizer, config)
         if not weights:
             return Pretrained(config, {}, tokenizer, "")
-        path, theirs = _tensors(folder)
-        ours = rules.join(clipseg_rules(config), _weights(theirs), shapes(config))
+        path, theirs = _tensors(folder, unpickle)
+        ours = rules.join(clipseg_rules(config), _weights(theirs), weight_shapes(config))
     except ConversionError as error:
         raise ConversionError(f"{folder}: {error}") from error
     return Pretrained(config, ours, tokenizer, sha256(path))
@@ -99,13 +101,18 @@ def _preprocessor(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _tensors(folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
+def _tensors(folder: Path, unpickle: Unpickle | None) -> tuple[Path, dict[str, np.ndarray]]:
     """The file of weights, and its tensors."""
     safe, pickled = folder / WEIGHTS_FILE, folder / PICKLED_FILE
     if safe.is_file():
         return safe, read_tensors(safe)
     if pickled.is_file():
-        return pickled, torch_files.unpickled(pickled)
+        if unpickle is None:
+            raise UserError(
+                f"{pickled} is a pickled file, which only the conversion reads: "
+                f"python -m conversion.clipseg --checkpoint {folder} --output FOLDER, then give FOLDER"
+            )
+        return pickled, unpickle(pickled)
     raise UserError(f"{folder} holds no weights: neither {WEIGHTS_FILE} nor {PICKLED_FILE}")
 
 

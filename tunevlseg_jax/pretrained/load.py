@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from tunevlseg_jax.models import AnyModelConfig
-from tunevlseg_jax.network import shapes
+from tunevlseg_jax.pretrained import clipseg_folder
+from tunevlseg_jax.pretrained.clipseg_folder import Unpickle
+from tunevlseg_jax.pretrained.model import (
+    MODEL_CONFIG_FILE,
+    PICKLED_FILE,
+    WEIGHTS_FILE,
+    Pretrained,
+    check_shapes,
+    read_tensors,
+    write_tensors,
+)
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import read_object, replacing, sha256, write_json
+from tunevlseg_jax.runtime.files import read_object, sha256, write_json
 
-MODEL_CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-PICKLED_FILE = "pytorch_model.bin"
-"""What a Hugging Face folder may hold instead."""
 EMBEDDED = Path(__file__).parents[1] / "embedded"
 """Where the models that come with the package lie, by name."""
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """A model in memory.
-
-    Attributes:
-      config: its sizes.
-      weights: float32 by path, see `network`; empty where only the configuration was asked for.
-      tokenizer: its tokenizer.
-      sha256: of the weights file that they came from, "" for fresh weights.
-    """
-
-    config: AnyModelConfig
-    weights: Mapping[str, np.ndarray]
-    tokenizer: Tokenizer
-    sha256: str
 
 
 def find_checkpoint(checkpoint: str) -> Path:
@@ -67,12 +53,13 @@ def local_folder(checkpoint: str) -> Path | None:
     return next((folder for folder in folders if (folder / MODEL_CONFIG_FILE).is_file()), None)
 
 
-def load_pretrained(checkpoint: str, *, weights: bool = True) -> Pretrained:
+def load_pretrained(checkpoint: str, *, weights: bool = True, unpickle: Unpickle | None = None) -> Pretrained:
     """Loads a model from our folder, from Hugging Face's, or from the hub.
 
     Args:
-      checkpoint: see `find`.
+      checkpoint: see `find_checkpoint`.
       weights: False leaves the weights where they are, for a model that is to be trained from scratch.
+      unpickle: reads a Hugging Face folder's pytorch_model.bin; None refuses such a file.
 
     Raises:
       UserError: there is no such model, or its tensors are not those that its configuration asks for.
@@ -80,9 +67,7 @@ def load_pretrained(checkpoint: str, *, weights: bool = True) -> Pretrained:
     folder = find_checkpoint(checkpoint)
     data = read_object(folder / MODEL_CONFIG_FILE)
     if "model_type" in data:
-        from tunevlseg_jax.pretrained import clipseg_folder
-
-        return clipseg_folder.load(folder, weights=weights)
+        return clipseg_folder.load(folder, weights=weights, unpickle=unpickle)
     config = _config(data, folder)
     tokenizer = Tokenizer.load(folder)
     if not weights:
@@ -117,50 +102,6 @@ def save_pretrained(folder: Path, model: Pretrained, source: Mapping[str, str], 
     if model.weights:
         write_tensors(folder / WEIGHTS_FILE, {name: array.astype(dtype) for name, array in model.weights.items()})
     write_json(folder / MODEL_CONFIG_FILE, {"model": schema.to_json(model.config), "source": dict(source)})
-
-
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Every tensor of a safetensors file.
-
-    Raises:
-      UserError: there is no such file, or it is broken.
-    """
-    try:
-        return load_file(path)
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path}") from error
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"can't read {path}: {error}") from error
-
-
-def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes a safetensors file, whole or not at all."""
-    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in sorted(tensors.items())}
-    with replacing(path) as temporary:
-        try:
-            save_file(contiguous, temporary, metadata=dict(metadata) if metadata else None)
-        except SafetensorError as error:  # how safetensors reports a full disk
-            raise OSError(str(error)) from error
-
-
-def check_shapes(tensors: Mapping[str, np.ndarray], config: AnyModelConfig, path: Path) -> None:
-    """Raises a UserError that lists names unless `tensors` are exactly the weights that `config` asks for."""
-    try:
-        expected = shapes(config)
-    except ValueError as error:  # sizes that don't go together
-        raise UserError(f"{path}: {error}") from error
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    problems = {
-        "lacks": sorted(set(expected) - set(found)),
-        "has unknown": sorted(set(found) - set(expected)),
-        "has another shape of": sorted(
-            name for name in set(found) & set(expected) if tuple(found[name]) != expected[name]
-        ),
-    }
-    for problem, names in problems.items():
-        if names:
-            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-            raise UserError(f"{path} {problem} {', '.join(names[:8])}{more}")
 
 
 def _from_hub(name: str) -> Path:

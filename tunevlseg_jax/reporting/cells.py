@@ -28,7 +28,7 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners import LEARNERS, ZeroShot
 from tunevlseg_jax.learners.textual import TextContextLearner
 from tunevlseg_jax.reporting.runs import Run, Skipped
-from tunevlseg_jax.runs.run_folder import WHEREABOUTS
+from tunevlseg_jax.runs.card import WHEREABOUTS
 from tunevlseg_jax.runtime import schema
 
 ZERO_SHOT, DECODER, MODEL = "zero-shot", "fine-tuned decoder", "fine-tuned model"

@@ -52,7 +52,7 @@ class Evaluation:
     data_sha256: str
     records: int
     scores: Mapping[str, Any]
-    record_scores: Path
+    samples: Path
 
 
 def read(path: Path) -> Evaluation:

@@ -18,10 +18,10 @@ from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.evaluation import inference
 from tunevlseg_jax.reporting.evaluations import Evaluation, read_samples
 from tunevlseg_jax.reporting.runs import Run
-from tunevlseg_jax.runs.run_folder import restore
+from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.training.loop import Split
+from tunevlseg_jax.training.split import Split
 
 Found = tuple[str, str]
 """Who found something: model and combination."""

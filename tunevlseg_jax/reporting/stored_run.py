@@ -14,7 +14,7 @@ from tunevlseg_jax import config
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners import ZeroShot
 from tunevlseg_jax.reporting.evaluations import is_sha256
-from tunevlseg_jax.runs.run_folder import CARD_FILE, CONFIG_FILE, LEARNT_FILE, METRICS_FILE, RESULTS_FILE, WHEREABOUTS
+from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, LEARNT_FILE, METRICS_FILE, RESULTS_FILE, WHEREABOUTS
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from tunevlseg_jax.models.parameters import nested, subtree
-from tunevlseg_jax.pretrained.load import Pretrained, load_pretrained
+from tunevlseg_jax.pretrained.load import load_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
 from tunevlseg_jax.reporting import scores
 from tunevlseg_jax.reporting.cells import Cells
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.reporting.table import Row, Table
-from tunevlseg_jax.runs.run_folder import LEARNT_FILE, load_learnt
+from tunevlseg_jax.runs.card import LEARNT_FILE, load_learnt
 from tunevlseg_jax.runtime.errors import UserError
 
 NAME = "words"

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runs.run_folder import CARD_FILE, RESULTS_FILE, load_learnt
+from tunevlseg_jax.runs.card import CARD_FILE, RESULTS_FILE, load_learnt
 from tunevlseg_jax.runtime import locks, sharding
 from tunevlseg_jax.runtime.files import read_json, write_json
 from tunevlseg_jax.search import slots
 from tunevlseg_jax.search.slots import Slots
 from tunevlseg_jax.search.worker import Sweeper
 from tunevlseg_jax.training import loop, metrics
-from tunevlseg_jax.training.loop import Split
+from tunevlseg_jax.training.split import Split
 
 SEEDS = "seeds"
 

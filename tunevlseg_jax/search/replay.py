@@ -16,7 +16,8 @@ import tyro
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runs.run_folder import CARD_FILE, CLOCK, LEARNT_FILE, METRICS_FILE, load_learnt, open_folder
+from tunevlseg_jax.runs.card import CARD_FILE, CLOCK, LEARNT_FILE, METRICS_FILE, load_learnt
+from tunevlseg_jax.runs.run_folder import open_folder
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import memory_fit

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
-from tunevlseg_jax.config import Config, Data
+from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.feeding.augmented_feature_cache import Sights
 from tunevlseg_jax.data.feeding.feed import Feed
+from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import ZeroShot
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import experiment
 from tunevlseg_jax.training.experiment import Experiment
-from tunevlseg_jax.training.loop import Fit, Split
+from tunevlseg_jax.training.loop import Fit
+from tunevlseg_jax.training.split import Split
 
 
 class Shared:

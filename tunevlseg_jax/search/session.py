@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners.space import Space
-from tunevlseg_jax.runs.run_folder import CARD_FILE, WHEREABOUTS
+from tunevlseg_jax.runs.card import CARD_FILE, WHEREABOUTS
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import repeats, summary, trial_config

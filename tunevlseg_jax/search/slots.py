@@ -17,7 +17,8 @@ from jax import Array
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners import AnyLearner
 from tunevlseg_jax.models.parameters import Flat
-from tunevlseg_jax.runs.run_folder import make_card, metrics_line, save_trial
+from tunevlseg_jax.runs.card import make_card
+from tunevlseg_jax.runs.run_folder import metrics_line, save_trial
 from tunevlseg_jax.runtime import schema, sharding
 from tunevlseg_jax.training import loop, optim, parallel_loops, step
 from tunevlseg_jax.training.experiment import Experiment
@@ -57,7 +58,7 @@ class Place:
 
     trials: int
     slot: int
-    sharding: tuple[int, int]
+    devices: tuple[int, int]
     learner: AnyLearner
 
 

@@ -21,7 +21,8 @@ from tunevlseg_jax.search.sampler import START_UP
 from tunevlseg_jax.search.slots import Run, Slots
 from tunevlseg_jax.search.storage import Claim, Ledger
 from tunevlseg_jax.training.experiment import Experiment
-from tunevlseg_jax.training.loop import Fit, Split
+from tunevlseg_jax.training.loop import Fit
+from tunevlseg_jax.training.split import Split
 
 Objective = Literal["dice", "loss"]
 PAUSE = 1.0

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunevlseg_jax import config as configuration
-from tunevlseg_jax.config import Config, Data
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import ZeroShot
 from tunevlseg_jax.learners.space import Value
-from tunevlseg_jax.runs.run_folder import WHEREABOUTS
+from tunevlseg_jax.runs.card import WHEREABOUTS
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import trial_config
@@ -141,7 +142,7 @@ class Study:
     data: tuple[str, ...]
     combinations: tuple[Combination, ...]
     ablations: tuple[Ablation, ...] = ()
-    trial_config: Search = field(default_factory=Search)
+    search: Search = field(default_factory=Search)
     across: tuple[tuple[str, ...], ...] = ()
 
     def cells(self) -> list[Cell]:

@@ -9,8 +9,9 @@ from rich.table import Table
 
 from tunevlseg_jax.benchmarks import rates
 from tunevlseg_jax.benchmarks.rates import Rates
-from tunevlseg_jax.config import Config, Data
+from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
+from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.pretrained.load import local_folder
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import trial_config

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tunevlseg_jax.runs.run_folder import CARD_FILE
+from tunevlseg_jax.runs.card import CARD_FILE
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object, write_json

@@ -12,22 +12,25 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from tunevlseg_jax import network as networks
-from tunevlseg_jax.config import Config, Data, Model, Precision
+from tunevlseg_jax.config import Config, Model, Precision
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.feeding import augmented_views
 from tunevlseg_jax.data.feeding.feed import Feed
+from tunevlseg_jax.data.settings import Data
+from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.models import AnyModelConfig
+from tunevlseg_jax.models.build import random_model
 from tunevlseg_jax.models.features import Seen, Words
 from tunevlseg_jax.models.parameters import Flat, split
 from tunevlseg_jax.network import Network
-from tunevlseg_jax.pretrained.load import Pretrained, load_pretrained
+from tunevlseg_jax.pretrained.load import load_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.tokenizer import with_full_stop
-from tunevlseg_jax.prompts import Towers, ZeroShot
+from tunevlseg_jax.prompts import Towers
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import step
-from tunevlseg_jax.training.loop import Split
+from tunevlseg_jax.training.split import Split
 from tunevlseg_jax.training.step import Hyper
 
 
@@ -46,7 +49,7 @@ class Experiment:
     """
 
     config: Config
-    load: Pretrained
+    pretrained: Pretrained
     towers: Towers
     network: Network
     trainable: Flat
@@ -203,7 +206,7 @@ def assemble(config: Config, model: Pretrained, *, trains: bool = True) -> Exper
       UserError: the learner doesn't fit the model, or there is nothing to train.
     """
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
-    weights = networks.random_model(model.config, model_key) if config.model.fresh else model.weights
+    weights = random_model(model.config, model_key) if config.model.fresh else model.weights
     size = image_size(config.model, model.config)
     dtype = compute_type(config.train.precision)
     sizes = model.config

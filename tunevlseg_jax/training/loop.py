@@ -20,9 +20,6 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.feeding import batching
 from tunevlseg_jax.data.feeding.augmented_feature_cache import Sights
 from tunevlseg_jax.data.feeding.batch import Batch, Source
-from tunevlseg_jax.data.feeding.feed import Feed
-from tunevlseg_jax.data.records import Records
-from tunevlseg_jax.models.features import Words
 from tunevlseg_jax.models.parameters import Flat
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.runtime import sharding
@@ -30,6 +27,7 @@ from tunevlseg_jax.runtime.signals import Interrupted, never
 from tunevlseg_jax.training import metrics, optim, step
 from tunevlseg_jax.training.metrics import Sums
 from tunevlseg_jax.training.optim import Progress, Schedule
+from tunevlseg_jax.training.split import Split
 from tunevlseg_jax.training.step import Hyper, State
 
 AnyBatch = TypeVar("AnyBatch", Batch, Source)
@@ -79,26 +77,6 @@ class Epoch:
     seconds: float
     images: int
     improved: list[bool]
-
-
-@dataclass(frozen=True)
-class Split:
-    """Records at the model's size on their way to the devices.
-
-    Attributes:
-      feed: the records as they are.
-      table: the tokens of their phrases, or what the model reads in them where that never changes.
-      views: the records in fixed augmented views; each epoch of training takes one of them in turn.
-    """
-
-    feed: Feed
-    table: Array | Words
-    views: tuple[Feed, ...] = ()
-
-    @property
-    def records(self) -> Records:
-        """The records."""
-        return self.feed.records
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,17 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import fake_downloads
 import numpy as np
-import official
 import pytest
 import small
-from official import Meant
+from fake_downloads import Meant
 
 from tunevlseg_jax.data import prepared
-from tunevlseg_jax.data.builders import PUBLIC, annotations
+from tunevlseg_jax.data.builders import annotation_files
 from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.base import build
+from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.public import PublicSet
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import VOID
@@ -30,9 +31,9 @@ def make(name: str, source: Path, root: Path, annotated: Path | None = None, see
     return build(root, name, lambda folder: PUBLIC[name](folder, files, annotated, seed, lambda _, items: items))
 
 
-@pytest.fixture(scope="module", params=official.COPIES)
+@pytest.fixture(scope="module", params=fake_downloads.COPIES)
 def copy(request, tmp_path_factory) -> tuple[str, Path, Meant]:
-    name, write = official.COPIES[request.param]
+    name, write = fake_downloads.COPIES[request.param]
     source = tmp_path_factory.mktemp("source")
     return name, source, write(source, np.random.default_rng(3))
 
@@ -74,7 +75,7 @@ def annotate(folder: Path, rows: dict[str, list[tuple[str, str, dict]]]) -> Path
 
 def test_annotations_give_splits_and_prompts_record_for_record(tmp_path):
     """Repeated rows stay, and so do images in two splits; every level of the prompts is kept."""
-    meant = official.kvasir(tmp_path / "source", np.random.default_rng(0))
+    meant = fake_downloads.kvasir(tmp_path / "source", np.random.default_rng(0))
     ladder = {"p0": "", "p1": "polyp", "p2": "round polyp", "p7": ["polyp which grows", "polyp which is a lump"]}
     rows = {
         "train": [(f"cju{number}.jpg", f"cju{number}.jpg", ladder) for number in (7, 2, 7, 1)],
@@ -109,7 +110,7 @@ def camus_rows(patients: dict[str, int], sex: str) -> dict:
     }
 
 
-@pytest.mark.parametrize("release", [official.camus, official.camus_old])
+@pytest.mark.parametrize("release", [fake_downloads.camus, fake_downloads.camus_old])
 def test_camus_test_patients_are_those_of_the_older_test_folder(release, tmp_path):
     """The annotations call them 1, 2, ... as the training patients are called, in either release."""
     meant = release(tmp_path / "source", np.random.default_rng(0))
@@ -129,7 +130,7 @@ def test_camus_test_patients_are_those_of_the_older_test_folder(release, tmp_pat
 
 
 def test_camus_release_with_other_numbers_is_refused(tmp_path):
-    official.camus(tmp_path / "source", np.random.default_rng(0))
+    fake_downloads.camus(tmp_path / "source", np.random.default_rng(0))
     data = annotate(tmp_path / "medvlsm" / "camus", camus_rows({"train": 1, "val": 7, "test": 1}, "female"))
     with pytest.raises(UserError, match=r"patient0001_4CH_ES.*speak of a female, but.*patient0001 is M"):
         make("camus", tmp_path / "source", tmp_path, data)
@@ -149,7 +150,7 @@ def test_camus_release_with_other_numbers_is_refused(tmp_path):
     ],
 )
 def test_annotations_that_do_not_fit_are_refused(rows, says, tmp_path):
-    official.kvasir(tmp_path / "source", np.random.default_rng(0))
+    fake_downloads.kvasir(tmp_path / "source", np.random.default_rng(0))
     data = annotate(tmp_path / "medvlsm" / "kvasir_polyp", dict.fromkeys(prepared.SPLITS, rows))
     with pytest.raises(UserError, match=says):
         make("kvasir", tmp_path / "source", tmp_path / "data", data)
@@ -157,13 +158,13 @@ def test_annotations_that_do_not_fit_are_refused(rows, says, tmp_path):
 
 
 def test_seeded_splits_keep_groups_together_and_strata_in_proportion(tmp_path):
-    busi = official.busi(tmp_path / "downloads" / "busi", np.random.default_rng(0))
+    busi = fake_downloads.busi(tmp_path / "downloads" / "busi", np.random.default_rng(0))
     make("busi", tmp_path / "downloads" / "busi", tmp_path, seed=1)
     for split, count in (("train", 8), ("val", 1), ("test", 1)):
         kinds = [example.id.partition("_")[2] for example in prepared.load(tmp_path, "busi", split)]
         assert {kind: kinds.count(kind) for kind in kinds} == {"benign": count, "malignant": count, "normal": count}
     assert len(busi.masks) == 30
-    official.chexlocalize(tmp_path / "downloads" / "chex", np.random.default_rng(0))
+    fake_downloads.chexlocalize(tmp_path / "downloads" / "chex", np.random.default_rng(0))
     make("chexlocalize", tmp_path / "downloads" / "chex", tmp_path)
     groups = [
         {example.group for example in prepared.load(tmp_path, "chexlocalize", split)} for split in prepared.SPLITS
@@ -172,7 +173,7 @@ def test_seeded_splits_keep_groups_together_and_strata_in_proportion(tmp_path):
 
 
 def test_another_seed_gives_another_split(tmp_path):
-    official.kvasir(tmp_path / "source", np.random.default_rng(0))
+    fake_downloads.kvasir(tmp_path / "source", np.random.default_rng(0))
     test = []
     for place, seed in (("a", 0), ("b", 0), ("c", 1)):
         make("kvasir", tmp_path / "source", tmp_path / place, seed=seed)
@@ -181,7 +182,7 @@ def test_another_seed_gives_another_split(tmp_path):
 
 
 def test_isic_keeps_the_official_test_part(tmp_path):
-    official.isic2016(tmp_path / "source", np.random.default_rng(0))
+    fake_downloads.isic2016(tmp_path / "source", np.random.default_rng(0))
     make("isic2016", tmp_path / "source", tmp_path)
     assert {example.id for example in prepared.load(tmp_path, "isic2016", "test")} == {
         f"ISIC_{number:07d}" for number in range(10, 14)
@@ -189,13 +190,13 @@ def test_isic_keeps_the_official_test_part(tmp_path):
 
 
 def test_void_and_ids_that_are_not_asked_for_stay_void(tmp_path):
-    official.voc2012_set(tmp_path / "downloads" / "voc", np.random.default_rng(0))
+    fake_downloads.voc2012_set(tmp_path / "downloads" / "voc", np.random.default_rng(0))
     make("voc2012", tmp_path / "downloads" / "voc", tmp_path)
     for example in prepared.load(tmp_path, "voc2012", "test"):  # which is val
         assert (example.maps()[0] == VOID).sum() == 7 and len(example.maps()) == 1
     assert [example.id for example in prepared.load(tmp_path, "voc2012", "test")] == ["2007_000004", "2007_000005"]
     assert prepared.splits(prepared.find(tmp_path, "voc2012")) == ("train", "val", "test")
-    official.cityscapes(tmp_path / "downloads" / "cityscapes", np.random.default_rng(0))
+    fake_downloads.cityscapes(tmp_path / "downloads" / "cityscapes", np.random.default_rng(0))
     make("cityscapes", tmp_path / "downloads" / "cityscapes", tmp_path)
     for example in prepared.load(tmp_path, "cityscapes", "train"):
         assert set(np.unique(example.maps()[0])) == {VOID, *(record.value for record in example.records)}
@@ -233,7 +234,7 @@ def test_real_annotations_give_the_counts_of_the_paper(name, tmp_path):
     """Over a download whose files have the official names and all show the same."""
     data = Path(MEDVLSM) / "data"
     folder = data / PUBLIC[name].annotated / "anns"
-    rows = [row for split in prepared.SPLITS for row in annotations.read(folder / f"{split}.json")]
+    rows = [row for split in prepared.SPLITS for row in annotation_files.read(folder / f"{split}.json")]
     picture = encode_png(np.zeros((4, 4, 3), np.uint8))
     if name == "chexlocalize":
         files, masks = set(), {}
@@ -256,8 +257,8 @@ def test_killed_command_leaves_no_set_that_loads(tmp_path):
     """The command is killed as soon as its files appear; given again, it makes the set."""
     rng = np.random.default_rng(0)
     for number in range(300):
-        official.save(tmp_path / "source" / "images" / f"{number}.jpg", official.photo(rng))
-        official.save(tmp_path / "source" / "masks" / f"{number}.jpg", official.blob(rng) * np.uint8(255))
+        fake_downloads.save(tmp_path / "source" / "images" / f"{number}.jpg", fake_downloads.photo(rng))
+        fake_downloads.save(tmp_path / "source" / "masks" / f"{number}.jpg", fake_downloads.blob(rng) * np.uint8(255))
     command = ["-m", "tunevlseg_jax.prepare", "kvasir", "--source", tmp_path / "source", "--output", tmp_path / "data"]
     process = small.start(*command)
     while not list((tmp_path / "data").glob(".kvasir.incomplete/tfds/kvasir/*incomplete*/*")):

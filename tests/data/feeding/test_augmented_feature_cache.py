@@ -14,10 +14,11 @@ from numpy.testing import assert_array_equal
 from rich.console import Console
 
 from tunevlseg_jax import sweep
-from tunevlseg_jax.config import Config, Data, Scenes, Train
+from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.data.feeding import augmented_feature_cache
 from tunevlseg_jax.data.feeding.augmented_feature_cache import Sights
 from tunevlseg_jax.data.feeding.batch import Source, gather
+from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import CoOp
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError

@@ -15,8 +15,8 @@ from tunevlseg_jax.config import Train
 from tunevlseg_jax.data.feeding.batch import gather
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, ZeroShot
 from tunevlseg_jax.models.features import Words
+from tunevlseg_jax.runs.trainer import train
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.train import train
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.loop import Fit
 

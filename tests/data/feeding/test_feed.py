@@ -14,13 +14,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from rich.console import Console
 from sklearn.datasets import load_sample_image
 
-from tunevlseg_jax import train
 from tunevlseg_jax.benchmarks import loading
-from tunevlseg_jax.config import Data, Scenes
 from tunevlseg_jax.data import scenes
 from tunevlseg_jax.data.feeding import augment, augmented_views
 from tunevlseg_jax.data.feeding.batch import Batch, gather
 from tunevlseg_jax.data.feeding.feed import RESIDENT_SHARE, Feed
+from tunevlseg_jax.data.settings import Data, Scenes
+from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
 
@@ -60,7 +60,7 @@ def test_resident_runs_have_the_losses_of_streamed_ones(tmp_path):
     for placement in ("streaming", "resident"):
         config = small.config(tmp_path / placement, data=dataclasses.replace(data, placement=placement))
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, augment=True))
-        train.train(config, Console(quiet=True))
+        trainer.train(config, Console(quiet=True))
     one, other = (tmp_path / placement for placement in ("streaming", "resident"))
     assert small.metrics(one) == small.metrics(other)
     for name in ("prompts.safetensors", "results.json"):

@@ -11,7 +11,7 @@ import numpy as np
 
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import volumes
-from tunevlseg_jax.data.builders.annotations import Annotation
+from tunevlseg_jax.data.builders.annotation_files import Annotation
 from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes

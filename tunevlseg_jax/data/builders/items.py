@@ -35,7 +35,7 @@ class Item:
     load: Callable[[], Example]
     group: str = ""
     stratum: str = ""
-    seeded_splits: tuple[str, ...] = SPLITS
+    splits: tuple[str, ...] = SPLITS
     records: int = 1
 
 

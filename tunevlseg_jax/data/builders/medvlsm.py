@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 
 from tunevlseg_jax.data import mask_files
-from tunevlseg_jax.data.builders import annotations
-from tunevlseg_jax.data.builders.annotations import Annotation
+from tunevlseg_jax.data.builders import annotation_files
+from tunevlseg_jax.data.builders.annotation_files import Annotation
 from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.images import encode_png
@@ -42,7 +42,7 @@ def items(source: Source, folder: str, threshold: int | None) -> Iterator[Item]:
         name = f"{folder}anns/{split}.json"
         if name not in source:
             continue
-        for key, rows in annotations.by_image(annotations.parse(source.read(name), name)).items():
+        for key, rows in annotation_files.by_image(annotation_files.parse(source.read(name), name)).items():
             image = _place(source, folder, "images", split, rows[0].image, name)
             masks = tuple(_place(source, folder, "masks", split, row.mask, name) for row in rows)
             yield Item(
@@ -62,7 +62,7 @@ def _load(
 ) -> Example:
     encoded, size = mask_files.image(source.read(image), image)
     maps, records = [], []
-    for number, (mask, (unique, row)) in enumerate(zip(masks, annotations.unique_ids(rows), strict=True)):
+    for number, (mask, (unique, row)) in enumerate(zip(masks, annotation_files.unique_ids(rows), strict=True)):
         pixels = mask_files.binary(source.read(mask), mask, threshold)
         mask_files.check_size(pixels, size, mask, image)
         maps.append(encode_png(pixels.astype(np.uint8)))

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from tunevlseg_jax.data.builders import annotations
-from tunevlseg_jax.data.builders.annotations import Annotation
+from tunevlseg_jax.data.builders import annotation_files
+from tunevlseg_jax.data.builders.annotation_files import Annotation
 from tunevlseg_jax.data.builders.archives import Source
 from tunevlseg_jax.data.builders.base import Builder
 from tunevlseg_jax.data.builders.items import Item, Progress, dealt
@@ -84,7 +84,7 @@ class PublicSet(Builder, skip_registration=True):
 
     def _annotated(self, items: Mapping[str, Item], split: str, path: Path) -> Iterator[Example]:
         """The images that the annotations of a split name, each once, with the records that they name."""
-        asked = annotations.by_image(self.renamed(row, split) for row in annotations.read(path))
+        asked = annotation_files.by_image(self.renamed(row, split) for row in annotation_files.read(path))
         if missing := [key for key in asked if key not in items]:
             raise UserError(
                 f"{path} names {len(asked)} images; {self._source} lacks {len(missing)} of them, such as {missing[0]!r}"
@@ -96,8 +96,8 @@ class PublicSet(Builder, skip_registration=True):
             example = item.load()
             own = {record.id: record for record in example.records}
             said: list[Record] = []
-            for unique, row in annotations.unique_ids(asked[item]):
-                name = annotations.stem(row.mask)
+            for unique, row in annotation_files.unique_ids(asked[item]):
+                name = annotation_files.stem(row.mask)
                 if name not in own:
                     raise UserError(f"{path} names the mask {row.mask!r}; {self._source} has none for {item.key}")
                 said.append(dataclasses.replace(own[name], id=unique, prompts=row.prompts))

@@ -13,11 +13,11 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from tunevlseg_jax.config import Placement
 from tunevlseg_jax.data.feeding import batching
 from tunevlseg_jax.data.feeding.batch import Batch, Rows, Source, gather
 from tunevlseg_jax.data.feeding.feature_cache import bytes_of_one, seen_once
 from tunevlseg_jax.data.records import Records
+from tunevlseg_jax.data.settings import Placement
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
 

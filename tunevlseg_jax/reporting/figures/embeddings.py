@@ -14,7 +14,7 @@ from tunevlseg_jax.data import registry
 from tunevlseg_jax.reporting.figures import style
 from tunevlseg_jax.reporting.figures.style import Picture
 from tunevlseg_jax.reporting.runs import Run
-from tunevlseg_jax.runs.run_folder import restore
+from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.training import step
 
 IMAGES = 150

@@ -16,7 +16,7 @@ from tunevlseg_jax.reporting.figures import style
 from tunevlseg_jax.reporting.figures.style import Picture
 from tunevlseg_jax.reporting.headings import ordered, shown
 from tunevlseg_jax.reporting.runs import Run
-from tunevlseg_jax.runs.run_folder import LEARNT_FILE
+from tunevlseg_jax.runs.card import LEARNT_FILE
 
 
 def trained(run: Run) -> int:

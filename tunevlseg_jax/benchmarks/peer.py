@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from conversion.torch_files import import_torch
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.pretrained.clipseg_config import config_to_huggingface
+from tunevlseg_jax.runtime.optional import import_torch
 
 
 def forward(config: CLIPSegConfig, images: np.ndarray, tokens: np.ndarray, *, half: bool) -> Callable[[], Any]:

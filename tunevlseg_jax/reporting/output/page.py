@@ -75,7 +75,7 @@ def write(path: Path, content: Content) -> None:
 
 def render(content: Content) -> str:
     """The page's HTML; whatever users named is escaped, and no script but the page's own would run."""
-    loader = PackageLoader("tunevlseg_jax.reporting", ".")
+    loader = PackageLoader("tunevlseg_jax.reporting.output", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     script, css = ((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     runs = [_run(key, run) for key, run in content.runs]

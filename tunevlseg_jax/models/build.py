@@ -1,0 +1,34 @@
+"""Flax modules filled with parameters, and the shapes and random values of those."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TypeVar
+
+from flax import nnx
+from jax import Array
+
+from tunevlseg_jax.models import AnyModelConfig
+from tunevlseg_jax.models.parameters import Flat, module_parameters
+
+M = TypeVar("M", bound=nnx.Module)
+
+
+def random_model(config: AnyModelConfig, key: Array) -> Flat:
+    """Fresh weights of a model, for pre-training and for tests."""
+    return module_parameters(config.build(nnx.Rngs(key)))
+
+
+@cache  # tracing a model takes a second
+def weight_shapes(config: AnyModelConfig) -> Mapping[str, tuple[int, ...]]:
+    """The shape of each weight of a model, without making any."""
+    module = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
+    return {path: leaf.shape for path, leaf in module_parameters(module).items()}
+
+
+def fill_module(build: Callable[[nnx.Rngs], M], flat: Flat) -> M:
+    """The Flax module that `build` makes, with the parameters of `flat` in place of fresh ones."""
+    graph, state = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+    filled = {path: leaf.replace(flat["/".join(map(str, path))]) for path, leaf in nnx.to_flat_state(state)}
+    return nnx.merge(graph, nnx.from_flat_state(filled))

@@ -1,0 +1,87 @@
+"""The two files of a run to share: the learnt tensors, and their card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunevlseg_jax import __version__
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.pretrained.model import read_tensors, write_tensors
+from tunevlseg_jax.runtime import schema
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import read_json, write_json
+
+CONFIG_FILE = "config.json"
+
+
+METRICS_FILE = "metrics.jsonl"
+
+
+LEARNT_FILE = "prompts.safetensors"
+
+
+CARD_FILE = "card.json"
+
+
+RESULTS_FILE = "results.json"
+
+
+WHEREABOUTS = ("workdir", "data.root", "data.cache", "data.placement", "data.workers", "train.shard_frozen")
+"""Fields that a run may change when it goes on: they decide where things are, as the number of devices does."""
+
+
+CLOCK = ("seconds", "images_per_second")
+"""What of `metrics_line` is another every time."""
+
+
+def save_learnt(folder: Path, learnt: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> None:
+    """Writes the learnt tensors and their card, each whole or not at all."""
+    write_tensors(folder / LEARNT_FILE, learnt)
+    write_json(folder / CARD_FILE, card)
+
+
+def make_card(
+    config: Config, model_sha256: str, image_size: tuple[int, int], data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a reader needs to use learnt tensors and to trust their scores; `data` holds fingerprints by split."""
+    return {
+        "made_by": f"tunevlseg_jax {__version__}",
+        "config": schema.to_json(config),
+        "model_sha256": model_sha256,
+        "protocol": {
+            "image_size": list(image_size),
+            "augmentation": _augmentation(config),
+            "threshold": 0.5,
+            "dice": "mean over samples; empty on empty counts 1",
+            "iou": "one ratio over all pixels of the split",
+            "selected_by": "validation Dice",
+        },
+        "data": dict(data),
+    }
+
+
+def _augmentation(config: Config) -> str:
+    if not config.train.augment:
+        return "none"
+    views = config.train.augmented_views
+    return "anew in each step" if views is None else f"{views} fixed views of each image, one an epoch in turn"
+
+
+def load_learnt(folder: Path) -> tuple[Config, dict[str, np.ndarray], dict[str, Any]]:
+    """The configuration, the learnt tensors and the card of a run, from its folder or from these two files alone.
+
+    Raises:
+      UserError: a file is missing or broken.
+    """
+    if not (folder / CARD_FILE).is_file():
+        hint = "its training hasn't finished" if (folder / CONFIG_FILE).is_file() else "it is no run folder"
+        raise UserError(f"there is no {CARD_FILE} in {folder}: {hint}")
+    data = read_json(folder / CARD_FILE)
+    if not isinstance(data, dict) or "config" not in data or "model_sha256" not in data:
+        raise UserError(f"{folder / CARD_FILE} is no card: it lacks 'config' or 'model_sha256'")
+    config = schema.from_json(Config, data["config"], str(folder / CARD_FILE))
+    return config, read_tensors(folder / LEARNT_FILE), data

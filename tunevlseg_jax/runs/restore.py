@@ -1,0 +1,45 @@
+"""A trained run, read back from its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax.numpy as jnp
+
+from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.runs.card import (
+    LEARNT_FILE,
+    load_learnt,
+)
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.training import experiment
+from tunevlseg_jax.training.experiment import Experiment
+
+
+def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, Flat]:
+    """A trained run: its experiment, and its learnt tensors in place of the fresh ones.
+
+    Args:
+      folder: of the run, or any that holds the learnt tensors and their card.
+      checkpoint: where the base model is now, if not where it was.
+
+    Raises:
+      UserError: something is missing or broken, or the base model is another than the one prompts were learnt for.
+    """
+    config, learnt, data = load_learnt(folder)
+    if checkpoint is not None:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, checkpoint=checkpoint))
+    made = experiment.build(config, trains=False)
+    if made.pretrained.sha256 != data["model_sha256"]:
+        raise UserError(
+            f"{config.model.checkpoint} is not the model that {folder} was trained on: its weights have sha256 "
+            f"{made.pretrained.sha256[:12]}, not {str(data['model_sha256'])[:12]}; name the right one with --checkpoint"
+        )
+    for name in sorted({*learnt, *made.trainable}):
+        ours, theirs = made.trainable.get(name), learnt.get(name)
+        if ours is None or theirs is None or ours.shape != theirs.shape:
+            raise UserError(
+                f"{folder / LEARNT_FILE} doesn't fit its card: {name} is missing, unknown or of another shape"
+            )
+    return made, {name: jnp.asarray(array) for name, array in learnt.items()}

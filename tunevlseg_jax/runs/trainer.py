@@ -1,0 +1,236 @@
+"""Trains one run, in its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.network import Network
+from tunevlseg_jax.runs.card import RESULTS_FILE, make_card, save_learnt
+from tunevlseg_jax.runs.run_folder import RunFolder
+from tunevlseg_jax.runs.tensorboard import Board
+from tunevlseg_jax.runtime import multihost, sharding
+from tunevlseg_jax.runtime.errors import EverywhereError
+from tunevlseg_jax.runtime.files import write_json
+from tunevlseg_jax.runtime.signals import Interrupted, Interruptions
+from tunevlseg_jax.training import experiment, loop, metrics
+from tunevlseg_jax.training.experiment import Experiment
+from tunevlseg_jax.training.loop import Epoch, Fit, Loop
+from tunevlseg_jax.training.metrics import Sums
+from tunevlseg_jax.training.split import Split
+from tunevlseg_jax.training.step import Hyper
+
+GOES_ON = "the same command goes on"
+Results = dict[str, dict[str, dict[str, float]]]
+"""Scores by row ("zero-shot", "tuned"), split and metric."""
+
+
+def train(config: Config, console: Console) -> Results:
+    """Trains one run in its folder, going on where an earlier call stopped.
+
+    Raises:
+      UserError: the configuration can't be, or the run came to a loss that isn't finite.
+    """
+    mesh = sharding.mesh()
+    with multihost.together():
+        made = experiment.build(config).placed(mesh)
+        splits = made.splits(mesh)
+        folder = RunFolder(config)
+    fit = Fit(config, made.network, made.frozen, splits["train"], splits["val"], mesh)
+    _introduce(made, fit, console)
+    with Interruptions(mesh) as interruptions:
+        last = _train(made, fit, folder, interruptions.check, console)
+        hyper = sharding.replicated(made.hyper(), mesh)
+        results = {
+            "zero-shot": _score(*_zero_shot(made, mesh), hyper, splits, config, interruptions.check),
+            "tuned": _score(made.network, last.best, made.frozen, hyper, splits, config, interruptions.check),
+        }
+    if multihost.first():
+        _save(made, folder.path, last, splits, results)
+    console.print(_table(config, made, splits, results))
+    console.print(f"run folder: {folder.path}", soft_wrap=True)
+    return results
+
+
+def _introduce(made: Experiment, fit: Fit, console: Console) -> None:
+    trainable = sum(array.size for array in made.trainable.values())
+    frozen = sum(array.size for array in made.frozen.values())
+    device = jax.devices()[0]
+    console.print(
+        f"{type(made.config.learner).__name__} on {made.config.model.checkpoint} for {made.config.data.name}: "
+        f"{trainable:,} parameters train, {frozen:,} are frozen; {len(fit.train.records)} training records; "
+        f"{fit.mesh.size} {device.platform} device{'s' if fit.mesh.size > 1 else ''}"
+        f"{f' in {jax.process_count()} processes' if multihost.several() else ''}, {made.network.dtype.name}",
+        soft_wrap=True,
+    )
+    depth, _ = made.config.learner.values()
+    live = made.towers.live_vision_prompts
+    if made.config.learner.vision_prompts and depth > live:
+        console.print(
+            f"note: learner.depth is {depth}, but only the first {live} visual prompts reach the mask; "
+            "the others change nothing",
+            soft_wrap=True,
+        )
+
+
+def _train(made: Experiment, fit: Fit, folder: RunFolder, check: Callable[[], None], console: Console) -> Loop:
+    """The loop with its bar, its log and its checkpoints."""
+    start = loop.begin(jax.tree.map(lambda array: array[None], made.trainable), made.hyper(), fit.mesh)
+    last = folder.checkpoints.restore(start)
+    done = _steps_done(fit, last)
+    if done:
+        console.print(f"going on after {_position(last)}")
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with bar, contextlib.closing(folder.checkpoints), _Logs(folder, int(last.epoch[0])) as logs:
+        task = bar.add_task("compiling", total=fit.config.train.epochs * fit.steps_per_epoch, completed=done, told="")
+        watch = _Watch(fit, folder, bar, task)
+        for after, epoch in loop.run(fit, last, watch, check):
+            last = after
+            if isinstance(epoch, Interrupted):
+                watch.check(int(last.epoch[0]) + 1, int(last.steps), float(np.asarray(last.sums.loss)[0]), "loss")
+                folder.checkpoints.save(_steps_done(fit, last), last)
+                raise Interrupted(epoch.number, f"{_position(last)} is saved, and {GOES_ON} from there")
+            watch.check(epoch.number[0], fit.steps_per_epoch, epoch.val["loss"][0], "validation loss")
+            # The checkpoint last: whatever ends the process before it, the epoch is trained and told once more.
+            logs.add(epoch)
+            folder.checkpoints.save(_steps_done(fit, last), last)
+            bar.console.print(_epoch_line(epoch), soft_wrap=True)
+        bar.update(task, description="trained")
+    return last
+
+
+class _Logs(contextlib.ExitStack):
+    """What is written of each epoch after `epochs`; of several processes the first alone writes."""
+
+    def __init__(self, folder: RunFolder, epochs: int):
+        super().__init__()
+        self.folder, self.board = folder, None
+        if multihost.first():
+            folder.keep_metrics(epochs)
+            self.board = self.enter_context(contextlib.closing(Board(folder.path / "tensorboard", epochs)))
+
+    def add(self, epoch: Epoch) -> None:
+        if self.board is not None:
+            self.folder.add_metrics(epoch)
+            self.board.add(epoch)
+
+
+def _steps_done(fit: Fit, last: Loop) -> int:
+    """In all epochs together."""
+    return int(last.epoch[0]) * fit.steps_per_epoch + int(last.steps)
+
+
+def _position(last: Loop) -> str:
+    """Where a run stands."""
+    epochs = int(last.epoch[0])
+    return f"step {last.steps} of epoch {epochs + 1}" if last.steps else f"epoch {epochs}"
+
+
+class _Watch:
+    """Moves the bar at each step, and ends the run at a loss that isn't finite."""
+
+    def __init__(self, fit: Fit, folder: RunFolder, bar: Progress, task: Any):
+        self.fit, self.folder, self.bar, self.task = fit, folder, bar, task
+        self.epoch, self.started, self.seen = 0, 0.0, 0.0
+
+    def __call__(self, epoch: int, number: int, sums: Sums) -> None:
+        count, loss, dice = (float(np.asarray(values)[0]) for values in (sums.samples, sums.loss, sums.dice))
+        self.check(epoch, number, loss / count, "loss")
+        now = time.perf_counter()
+        if epoch != self.epoch:  # the epoch's rate, without what was compiled or waited for before its first step
+            self.epoch, self.started, self.seen = epoch, now, -count
+        self.seen += count
+        rate = self.seen / max(now - self.started, 1e-9)
+        told = f"loss {loss / count:.3f}  Dice {dice / count:.3f}  {rate:.0f} images/s"
+        self.bar.update(self.task, advance=1, description=f"epoch {epoch}/{self.fit.config.train.epochs}", told=told)
+
+    def check(self, epoch: int, number: int, loss: float, name: str) -> None:
+        """Raises an error at a loss that isn't finite; the checkpoints are all from before it."""
+        if math.isfinite(loss):
+            return
+        kept = self.folder.checkpoints.kept or "there is no checkpoint yet"
+        raise EverywhereError(
+            f"the {name} is {loss} at step {number} of epoch {epoch}, with learning rate "
+            f"{self.fit.config.optim.learning_rate:g}; {kept}. Try a lower --optim.learning-rate"
+        )
+
+
+def _epoch_line(epoch: Epoch) -> str:
+    return (
+        f"epoch {epoch.number[0]:3d}  train loss {epoch.train['loss'][0]:.4f} Dice {epoch.train['dice'][0]:.4f}  "
+        f"val loss {epoch.val['loss'][0]:.4f} Dice {epoch.val['dice'][0]:.4f}"
+        f"{' *' if epoch.improved[0] else '  '}  {epoch.images / epoch.seconds:.0f} images/s"
+    )
+
+
+def _zero_shot(made: Experiment, mesh: Mesh) -> tuple[Network, Flat, Flat]:
+    network, params = made.zero_shot()
+    tuned = {path: array for path, array in params.items() if path in made.trainable}
+    return network, {}, params | sharding.replicated(tuned, mesh)
+
+
+def _score(
+    network: Network,
+    trainable: Flat,
+    frozen: Flat,
+    hyper: Hyper,
+    splits: Mapping[str, Split],
+    config: Config,
+    check: Callable[[], None],
+) -> dict[str, dict[str, float]]:
+    """Means over every split but the training split."""
+    scores = {}
+    for name in _scored(splits):
+        sums = loop.evaluate(network, trainable, frozen, splits[name], hyper, config.train.batch_size, check)
+        scores[name] = {metric: values[0] for metric, values in metrics.means(sums).items()}
+    return scores
+
+
+def _save(made: Experiment, path: Path, last: Loop, splits: Mapping[str, Split], results: Results) -> None:
+    learnt = {path: np.asarray(array)[0] for path, array in last.best.items()}
+    data = {"name": made.config.data.name} | {name: split.records.fingerprint() for name, split in splits.items()}
+    card = make_card(made.config, made.pretrained.sha256, made.image_size, data)
+    card |= {"best_epoch": int(last.progress.best_epoch[0]), "scores": results}
+    save_learnt(path, learnt, card)
+    write_json(path / RESULTS_FILE, results)
+
+
+def _scored(splits: Mapping[str, Split]) -> list[str]:
+    """The splits that results tell of."""
+    return [name for name in splits if name != "train"]
+
+
+def _table(config: Config, made: Experiment, splits: Mapping[str, Split], results: Results) -> Table:
+    height, width = made.image_size
+    table = Table(
+        title=f"{type(config.learner).__name__} on {config.data.name}",
+        caption=f"Dice: mean over records; IoU: one ratio over all pixels; {height}x{width} pixels, threshold 0.5",
+    )
+    table.add_column("")
+    for name in _scored(splits):
+        for metric in ("Dice", "IoU"):
+            table.add_column(f"{name} {metric}\n({len(splits[name].records)} records)", justify="right")
+    for row, scores in results.items():
+        cells = [f"{scores[name][metric]:.4f}" for name in _scored(splits) for metric in ("dice", "iou")]
+        table.add_row(row, *cells)
+    return table

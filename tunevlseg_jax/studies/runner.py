@@ -1,0 +1,203 @@
+"""Runs what a study lacks."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.data import registry
+from tunevlseg_jax.evaluation import evaluate_run
+from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.pretrained.load import find_checkpoint
+from tunevlseg_jax.runs.card import CARD_FILE, load_learnt, make_card
+from tunevlseg_jax.runs.restore import restore
+from tunevlseg_jax.runs.run_folder import save_trial
+from tunevlseg_jax.runs.trainer import train
+from tunevlseg_jax.runtime import locks, sharding
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import read_json
+from tunevlseg_jax.search import repeats, session, slots, trial_config
+from tunevlseg_jax.search import summary as standing
+from tunevlseg_jax.search.resources import Shared
+from tunevlseg_jax.search.sampler import Sampler
+from tunevlseg_jax.search.worker import Sweeper
+from tunevlseg_jax.studies.grid import Cell, Study
+from tunevlseg_jax.studies.progress import Book, Outlook
+from tunevlseg_jax.training import loop, metrics
+from tunevlseg_jax.training.experiment import Experiment
+
+
+def run(study: Study, console: Console) -> None:
+    """Trains and evaluates what a study lacks.
+
+    Raises:
+      UserError: the folder holds another study, or something is missing.
+    """
+    for combination in study.combinations:
+        find_checkpoint(combination.config.model.checkpoint)
+    for cell in study.cells():
+        registry.splits(cell.config.data)
+    folder = Path(study.folder)
+    book = Book(folder, study)
+    view = Outlook(console, study, book)
+    with view.live:
+        _Work(study, folder, book, view).run()
+        view.end()
+
+
+class _Work:
+    """What is done for each cell; a model and a data set are loaded once for all that need them."""
+
+    def __init__(self, study: Study, folder: Path, book: Book, view: Outlook):
+        self.study, self.folder, self.book, self.view = study, folder, book, view
+        self.models: dict[Any, Shared] = {}
+
+    def run(self) -> None:
+        """Every cell that isn't finished."""
+        self._check_spaces()
+        kinds = {"zero-shot": self._as_it_is, "fine-tuned": self._fine_tuned, "searched": self._searched}
+        for data in self.study.data:
+            for combination in self.study.combinations:
+                own = [cell for cell in self.study.cells() if (cell.data, cell.combination) == (data, combination)]
+                if not all(map(self.book.has, own)):
+                    kinds[combination.kind](own)
+            for shared in self.models.values():
+                shared.forget_training()
+
+    def _check_spaces(self) -> None:
+        """Raises a UserError where a search that isn't finished, or an ablation, can't be, before the first cell."""
+        unfinished = [cell for cell in self.study.cells() if not self.book.has(cell)]
+        searched = {cell.combination: cell for cell in unfinished if cell.combination.kind == "searched"}
+        for cell in searched.values():
+            options = self.study.options(cell)
+            made, space = session.searched(options, cell.config, self._shared(cell.config))
+            first = trial_config.apply(cell.config, space, Sampler(space, options.sampler_seed).start_up[0])
+            for ablation in self.study.ablations:
+                if ablation.applies(cell.combination):
+                    trial_config.check_fit(ablation.of(first), made, f"the ablation {ablation.name!r}")
+
+    def _as_it_is(self, cells: Sequence[Cell]) -> None:
+        """The model without any training, as a run folder."""
+        (cell,) = cells
+        with self._making(cell) as runs:
+            folder = self.folder / cell.folder
+            config = dataclasses.replace(cell.config, workdir=str(folder))
+            shared = self._shared(config)
+            made = shared.experiment(config)
+            splits, scores = shared.splits(made), {}
+            # As many times over as the devices' trial axis asks for.
+            _, hyper = made.repeated(shared.mesh.shape[sharding.TRIAL])
+            hyper = sharding.by_trial(hyper, shared.mesh)
+            for part in splits.keys() - {"train"}:
+                size = config.train.batch_size
+                sums = loop.evaluate(made.network, {}, made.frozen, splits[part], hyper, size)
+                scores[part] = {name: values[0] for name, values in metrics.means(sums).items()}
+            data = {"name": cell.data} | {part: split.records.fingerprint() for part, split in splits.items()}
+            card = make_card(config, made.pretrained.sha256, made.image_size, data)
+            save_trial(folder, config, [], {}, card | {"best_epoch": 0, "scores": {"tuned": scores}})
+            self._evaluate(cell, shared, made, {}, folder)
+            runs.append(folder)
+
+    def _fine_tuned(self, cells: Sequence[Cell]) -> None:
+        """A baseline, by `train`."""
+        (cell,) = cells
+        with self._making(cell) as runs:
+            folder = self.folder / cell.folder
+            config = dataclasses.replace(cell.config, workdir=str(folder))
+            if not (folder / CARD_FILE).exists():
+                self.view.tell("training")
+                train(config, Console(quiet=True))
+            made, learnt = restore(folder)
+            frozen = dataclasses.replace(config, train=dataclasses.replace(config.train, tune="prompts"))
+            self._evaluate(cell, self._shared(frozen), made, learnt, folder)
+            runs.append(folder)
+
+    def _searched(self, cells: Sequence[Cell]) -> None:
+        """A search, and the ablations of its best trial."""
+        options, folder, name = self.study.options(cells[0]), self.folder / cells[0].folder, str(cells[0].folder)
+        shared = self._shared(cells[0].config)
+        self.view.begin(cells[0])
+        ablated = [cell.ablation.of for cell in cells if cell.ablation is not None]
+        with session.opened(options, name, folder, cells[0].config, shared, self.view, ablated) as sweeper:
+            for cell in cells:
+                if not self.book.has(cell):
+                    with self._making(cell) as runs:
+                        if cell.ablation is None:
+                            runs += self._search(sweeper, options, name)
+                        else:
+                            runs += self._ablate(sweeper, options, cell)
+                        for run in runs:
+                            self._evaluate_searched(cell, shared, sweeper, run)
+
+    def _search(self, sweeper: Sweeper, options: session.Search, name: str) -> list[Path]:
+        best = session.run(sweeper, options, name)["best"]
+        return [] if best is None else [Path(one["folder"]) for one in best["runs"]]
+
+    def _ablate(self, sweeper: Sweeper, options: session.Search, cell: Cell) -> list[Path]:
+        """The best trial and its repetitions again, with the ablation's field changed."""
+        assert cell.ablation is not None
+        best = standing.best_of(sweeper.ledger.finished(), sweeper.ledger)
+        if best is None:
+            return []
+        runs = {}
+        for seed, folder in repeats.repeat(sweeper, best.number, options.seeds).items():
+            config, _, _ = load_learnt(folder)
+            runs[self.folder / cell.folder / str(seed)] = cell.ablation.of(config)
+        repeats.train(sweeper, runs)
+        repeats.score(sweeper, runs)
+        return list(runs)
+
+    def _evaluate_searched(self, cell: Cell, shared: Shared, sweeper: Sweeper, run: Path) -> None:
+        """As `_evaluate`, in the program of the search's trials, which serves them all."""
+        config, learnt, _ = load_learnt(run)
+        made = sweeper.made.another(sweeper.program(config))
+        padded = slots.padded(learnt, made.trainable)
+        self._evaluate(cell, shared, dataclasses.replace(made, config=config), padded, run)
+
+    def _evaluate(self, cell: Cell, shared: Shared, made: Experiment, learnt: Flat, run: Path) -> None:
+        """Scores a run record by record, on its own data set and across."""
+        for data in self.study.tested(cell):
+            self.view.tell(f"evaluating on {data.name}")
+            part = "test" if "test" in registry.splits(data) else "val"
+            split = shared.split(made, part, data)
+            evaluate_run.evaluate(made, learnt, split, data, run=str(run), folder=run / evaluate_run.FOLDER)
+
+    def _shared(self, config: Config) -> Shared:
+        key = config.model, config.train
+        if key not in self.models:
+            self.view.tell(f"loading {config.model.checkpoint}")
+            self.models[key] = Shared(config, self.study.search.at_once, self.study.search.scratch)
+        return self.models[key]
+
+    @contextlib.contextmanager
+    def _making(self, cell: Cell) -> Iterator[list[Path]]:
+        """Times the block, which fills the list with the runs that stand for the cell, and writes it down."""
+        started = time.perf_counter()
+        self.view.begin(cell)
+        runs: list[Path] = []
+        yield runs
+        seconds = time.perf_counter() - started
+        self.book.add(cell, runs, seconds)
+        self.view.done(cell, [read_json(run / CARD_FILE)["scores"]["tuned"] for run in runs], seconds)
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Lets one process at a time work on a study.
+
+    Raises:
+      UserError: another process works on it.
+    """
+    try:
+        held = locks.hold(folder / "study.lock")
+    except BlockingIOError:
+        raise UserError(f"another process works on {folder}") from None
+    with held:
+        yield

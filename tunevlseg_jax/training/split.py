@@ -1,0 +1,31 @@
+"""A split as training and evaluation use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jax import Array
+
+from tunevlseg_jax.data.feeding.feed import Feed
+from tunevlseg_jax.data.records import Records
+from tunevlseg_jax.models.features import Words
+
+
+@dataclass(frozen=True)
+class Split:
+    """Records at the model's size on their way to the devices.
+
+    Attributes:
+      feed: the records as they are.
+      table: the tokens of their phrases, or what the model reads in them where that never changes.
+      views: the records in fixed augmented views; each epoch of training takes one of them in turn.
+    """
+
+    feed: Feed
+    table: Array | Words
+    views: tuple[Feed, ...] = ()
+
+    @property
+    def records(self) -> Records:
+        """The records."""
+        return self.feed.records
