@@ -113,7 +113,7 @@ def convert(
     config = config_from_tensors(theirs, decoder_heads=decoder_heads, image_size=image_size)
     if preset is not None:
         check_preset(config.vision, preset, "the checkpoint")
-    return config, rules.join(cris_rules(config), theirs, weight_shapes(config))
+    return config, rules.to_ours(cris_rules(config), theirs, weight_shapes(config))
 
 
 def with_clip(theirs: Mapping[str, np.ndarray], path: Path, preset: str | None) -> dict[str, np.ndarray]:

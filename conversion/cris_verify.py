@@ -15,7 +15,7 @@ from conversion.torch_files import import_torch
 from tunevlseg_jax.models.build import fill_module
 from tunevlseg_jax.models.clip import TextTower
 from tunevlseg_jax.models.cris import CRISConfig
-from tunevlseg_jax.models.parameters import Flat, subtree
+from tunevlseg_jax.models.parameters import FlatParams, subtree
 from tunevlseg_jax.models.resnet import ModifiedResNet
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.clipseg_tensors import text_rules
@@ -76,7 +76,7 @@ def sentences(
         )
     ).eval()
     text = {path: array for path, array in weights.items() if path.startswith("text_tower/")}
-    tensors = rules.part(text_rules(config), text)
+    tensors = rules.to_theirs(text_rules(config), text)
     theirs.load_state_dict({name.removeprefix("clip."): torch.tensor(tensor) for name, tensor in tensors.items()})
     with torch.inference_mode():
         expected = theirs(input_ids=torch.tensor(tokens, dtype=torch.long)).text_embeds.numpy()
@@ -97,7 +97,7 @@ def grids(config: CRISConfig, weights: Mapping[str, np.ndarray], images: np.ndar
 
     sizes = config.vision
     theirs = TheirResNet(list(sizes.layers), sizes.embedding_width, sizes.width // 2, sizes.image_size, sizes.width)
-    tensors = rules.part(cris_rules(config), weights)
+    tensors = rules.to_theirs(cris_rules(config), weights)
     prefix = "backbone.visual."
     encoder = {
         name.removeprefix(prefix): torch.tensor(tensor)
@@ -116,7 +116,7 @@ def grids(config: CRISConfig, weights: Mapping[str, np.ndarray], images: np.ndar
         return ModifiedResNet(sizes, rngs)
 
     @jax.jit
-    def last_grid(tower: Flat, images: Array) -> Array:
+    def last_grid(tower: FlatParams, images: Array) -> Array:
         return fill_module(build, tower).stage_grids(images)[-1]
 
     tower = subtree({path: jnp.asarray(array) for path, array in weights.items()}, "vision_tower")

@@ -12,7 +12,7 @@ from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.load import save_pretrained
 from tunevlseg_jax.pretrained.model import MODEL_CONFIG_FILE, Pretrained
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import filling, read_object
+from tunevlseg_jax.runtime.files import atomic_files, read_object
 
 Precision = Literal["float32", "float16"]
 
@@ -31,7 +31,7 @@ def write(
     """
     if dtype == "float16":
         _check_range(model.weights)
-    with filling(output, last=MODEL_CONFIG_FILE) as folder:
+    with atomic_files(output, last=MODEL_CONFIG_FILE) as folder:
         save(folder, model, source, dtype)
 
 

@@ -21,7 +21,7 @@ from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig
-from tunevlseg_jax.models.parameters import Flat, Tune, split
+from tunevlseg_jax.models.parameters import FlatParams, Tune, split
 from tunevlseg_jax.models.upsampler import Upsampling
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.pretrained import rules
@@ -31,7 +31,7 @@ from tunevlseg_jax.pretrained.rules import ConversionError, Tensors
 from tunevlseg_jax.runs.card import CARD_FILE, make_card, save_learnt
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import filling, read_object, sha256
+from tunevlseg_jax.runtime.files import atomic_files, read_object, sha256
 from tunevlseg_jax.training import experiment
 
 PROGRAM = "conversion.tunevlseg"
@@ -98,7 +98,7 @@ def import_checkpoint(options: Options) -> Iterator[str]:
     size = experiment.image_size(config.model, model.config)
     source = {"made by": PROGRAM, "checkpoint": portable(options.checkpoint), "checkpoint sha256": sha256(path)}
     card = make_card(config, model.sha256, size, {}) | {"source": source}
-    with filling(output, last=CARD_FILE) as folder:
+    with atomic_files(output, last=CARD_FILE) as folder:
         save_learnt(folder, learnt, card)
     count = sum(tensor.size for tensor in learnt.values())
     yield f"wrote {output}: {len(learnt)} tensors, {count:,} parameters"
@@ -126,7 +126,7 @@ def convert(theirs: Tensors, model: Pretrained, options: Options) -> tuple[Netwo
     inside = {name: x for name, x in theirs.items() if name not in beside}
     base: Mapping[str, Any] = checkpoint.model_from_published(inside, model.config)
     tune: Tune = "prompts" if beside else "decoder"
-    trained, frozen = ({}, base) if beside else split(cast(Flat, base), tune)
+    trained, frozen = ({}, base) if beside else split(cast(FlatParams, base), tune)
     _check_frozen(frozen, model)
     network = _network(beside, model.config, options)
     unread = {"none": (f"{UPSAMPLER}.", RATIO), "add": RATIO, "blend": ()}[network.upsampling]

@@ -229,7 +229,7 @@ def cris_sizes() -> CRISConfig:
 def cris() -> dict[str, torch.Tensor]:
     """A CRIS of the public checkpoint's format."""
     config = cris_sizes()
-    theirs = rules.part(cris_rules(config), small_cris.random_weights(config))
+    theirs = rules.to_theirs(cris_rules(config), small_cris.random_weights(config))
     return {f"module.{name}": torch.tensor(tensor) for name, tensor in theirs.items()}
 
 

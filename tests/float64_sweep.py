@@ -20,7 +20,7 @@ def main() -> None:
     from tunevlseg_jax.runtime import sharding
     from tunevlseg_jax.search.replay import Replay
 
-    sharding.cores = lambda: 1  # all in one program
+    sharding.num_cores = lambda: 1  # all in one program
     folder, learner, *space = sys.argv[1:]
     quiet = Console(quiet=True)
     sweep.sweep(test_sweep.three_trials(folder, learner, space), quiet)

@@ -31,7 +31,7 @@ from tunevlseg_jax.pretrained.load import EMBEDDED, save_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
 from tunevlseg_jax.runs import trainer
-from tunevlseg_jax.runs.card import CLOCK
+from tunevlseg_jax.runs.card import TIMING_FIELDS
 from tunevlseg_jax.training import experiment
 from tunevlseg_jax.training.experiment import Experiment
 
@@ -161,7 +161,7 @@ def finished() -> Path:
 def metrics(folder: Path) -> list[dict]:
     """The epochs of a run, without what the clock decides."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{name: row[name] for name in row if name not in CLOCK} for row in rows]
+    return [{name: row[name] for name in row if name not in TIMING_FIELDS} for row in rows]
 
 
 def check_that_it_continues(folder: Path) -> None:

@@ -74,4 +74,4 @@ def write_folder(folder: Path) -> Path:
 
 def published() -> dict[str, np.ndarray]:
     """The weights under the published names, without counters."""
-    return rules.part(cris_rules(sizes()), weights())
+    return rules.to_theirs(cris_rules(sizes()), weights())

@@ -26,7 +26,7 @@ from tunevlseg_jax.pretrained.model import WEIGHTS_FILE
 from tunevlseg_jax.runs import checkpoint, trainer
 from tunevlseg_jax.runs.checkpoint import Checkpoints
 from tunevlseg_jax.runs.run_folder import RunFolder
-from tunevlseg_jax.runs.tensorboard import Board
+from tunevlseg_jax.runs.tensorboard import TensorBoardWriter
 from tunevlseg_jax.training import loop
 
 quick_compilation = small.quick_compilation
@@ -521,7 +521,7 @@ def test_a_full_disk_in_the_end(fails, tmp_path, monkeypatch):
         small.check_that_it_continues(disk / "run")
 
 
-@pytest.mark.parametrize("owner", [RunFolder, Board])
+@pytest.mark.parametrize("owner", [RunFolder, TensorBoardWriter])
 def test_a_log_that_can_not_be_written(fails, tmp_path, config_file, monkeypatch, owner):
     folder, name = tmp_path / "run", "add_metrics" if owner is RunFolder else "add"
     add, full = getattr(owner, name), Path("/dev/full").open("wb")  # noqa: SIM115

@@ -185,7 +185,7 @@ def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
         train = dataclasses.replace(options.config.train, precision="bfloat16")
         options = dataclasses.replace(options, config=dataclasses.replace(options.config, train=train))
     experiments = _experiments(options)
-    cache.keep_no_more()  # a program for chips that aren't there can't be loaded again
+    cache.disable_compilation_cache()  # a program for chips that aren't there can't be loaded again
     rows = []
     for made in experiments:
         with console.status("") as status:
@@ -205,11 +205,11 @@ def _experiments(options: Options) -> list[Experiment]:
     config = options.config
     if options.learners == "own":
         return [_build(options, config)]
-    depth, _ = config.learner.values()
+    depth, _ = config.learner.traced_values()
     base = _build(options, dataclasses.replace(config, learner=LEARNERS[0](depth=depth or 1)))
     vision = base.towers.vision_width is not None
     return [
-        base.another(dataclasses.replace(config, learner=cls(depth=depth or 1)))
+        base.with_config(dataclasses.replace(config, learner=cls(depth=depth or 1)))
         for cls in LEARNERS
         if vision or not cls.vision_prompts
     ]

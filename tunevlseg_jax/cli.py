@@ -32,35 +32,35 @@ def run(command: Callable[[], None]) -> None:
     The status is 0; 2 after a user's mistake, with one line on stderr; 130 after Ctrl-C and 143 after SIGTERM, with one
     line too. Of several processes the first alone tells what all of them know.
     """
-    cache.keep_programs()
-    memory.keep_freed()
+    cache.enable_compilation_cache()
+    memory.tune_malloc()
     try:
         with signals.at_once():
             command()
     except EverywhereError as error:
         _tell(f"error: {error}", alone=False)
-        multihost.leave(MISTAKEN, alone=False)
+        multihost.exit_process(MISTAKEN, alone=False)
     except UserError as error:
         _tell(f"error: {error}", alone=True)
-        multihost.leave(MISTAKEN, alone=True)
+        multihost.exit_process(MISTAKEN, alone=True)
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, signals.Stopped) else signal.SIGINT
         alone = not isinstance(stop, signals.Interrupted)
         word = "terminated" if number == signal.SIGTERM else "interrupted"
         _tell(f"{word}: {stop}" if str(stop) else word, alone=alone)
-        multihost.leave(128 + number, alone=alone)
+        multihost.exit_process(128 + number, alone=alone)
     except Exception:
-        if multihost.several():  # which wait for this one, and it mustn't wait for them
+        if multihost.is_multiprocess():  # which wait for this one, and it mustn't wait for them
             traceback.print_exc()
-            multihost.leave(1, alone=True)
+            multihost.exit_process(1, alone=True)
         raise
 
 
 def _tell(line: str, *, alone: bool) -> None:
     """One line on stderr: of process 0, or of one that ends alone."""
-    if alone and multihost.several():
+    if alone and multihost.is_multiprocess():
         line = f"process {jax.process_index()}: {line}"
-    if alone or multihost.first():
+    if alone or multihost.is_primary():
         print(" ".join(line.split()), file=sys.stderr)
 
 

@@ -16,10 +16,10 @@ from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.models import AnyModel, AnyModelConfig
 from tunevlseg_jax.models.build import fill_module
 from tunevlseg_jax.models.clip import Recompute
-from tunevlseg_jax.models.features import Seen, Words
-from tunevlseg_jax.models.parameters import Flat, flatten, module_parameters, nested, subtree
+from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
+from tunevlseg_jax.models.parameters import FlatParams, flatten, module_parameters, nested, subtree
 from tunevlseg_jax.models.upsampler import Upsampler, Upsampling
-from tunevlseg_jax.prompts import Prompts, Towers
+from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -46,10 +46,10 @@ class Network:
 
     def logits(
         self,
-        params: Flat,
-        images: Array | Seen,
+        params: FlatParams,
+        images: Array | ImageFeatures,
         phrase: Array,
-        table: Array | Words,
+        table: Array | TextFeatures,
         *,
         depth: Array,
         dropout: Array,
@@ -77,13 +77,13 @@ class Network:
 
         prompts = self.learner.prompts(learner_params, depth, dropout=dropout, key=key)
         prompts = prompts._replace(text_offset=self.prompt_offset)
-        seen = images if isinstance(images, Seen) else self._vision(model, images, prompts)
-        seen = seen.repeated(len(phrase) // len(seen))
+        seen = images if isinstance(images, ImageFeatures) else self._vision(model, images, prompts)
+        seen = seen.repeat(len(phrase) // len(seen))
         prompts = self.learner.condition(learner_params, prompts, seen.pooled)
         if self.learner.per_image:
             words = model.text(cast(Array, table)[phrase], prompts)
         else:
-            read = table if isinstance(table, Words) else model.text(table, prompts)
+            read = table if isinstance(table, TextFeatures) else model.text(table, prompts)
             words = jax.tree.map(lambda rows: rows[phrase], read)
         decoded = model.decode(seen, words)
         decoded = decoded._replace(logits=decoded.logits.astype(jnp.float32))
@@ -93,22 +93,22 @@ class Network:
         upsampler = fill_module(self._upsampler, subtree(params, "upsampler"))
         return upsampler.blend(decoded) if self.upsampling == "blend" else upsampler.add(decoded)
 
-    def see(self, params: Flat, images: Array) -> Seen:
+    def see(self, params: FlatParams, images: Array) -> ImageFeatures:
         """What the model sees in images, (batch, height, width, 3) uint8, without vision prompts."""
         return self._vision(self._model(params), images, Prompts())
 
-    def read(self, params: Flat, table: Array) -> Words:
+    def read(self, params: FlatParams, table: Array) -> TextFeatures:
         """What the model reads in phrases, (phrases, length) int32 tokens, without text prompts."""
         return self._model(params).text(table, Prompts())
 
-    def _model(self, params: Flat) -> AnyModel:
+    def _model(self, params: FlatParams) -> AnyModel:
         weights = {path: array.astype(self.dtype) for path, array in subtree(params, "model").items()}
         return fill_module(self.config.build, weights)
 
-    def _vision(self, model: AnyModel, images: Array, prompts: Prompts) -> Seen:
+    def _vision(self, model: AnyModel, images: Array, prompts: Prompts) -> ImageFeatures:
         return model.vision(normalize(images, self.config).astype(self.dtype), prompts, self.recompute)
 
-    def init(self, key: Array, model: Mapping[str, Array | np.ndarray], towers: Towers) -> Flat:
+    def init(self, key: Array, model: Mapping[str, Array | np.ndarray], towers: ModelSpec) -> FlatParams:
         """Every parameter: the model's given ones, and fresh ones for learner and upsampler.
 
         Raises:

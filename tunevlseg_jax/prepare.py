@@ -17,12 +17,12 @@ from tunevlseg_jax import cli
 from tunevlseg_jax.data import prepared
 from tunevlseg_jax.data.audit import clean, image_stats, report
 from tunevlseg_jax.data.audit import findings as audit
-from tunevlseg_jax.data.audit.image_stats import Look
+from tunevlseg_jax.data.audit.image_stats import ImageStats
 from tunevlseg_jax.data.builders import manifest, matching, medvlsm, own, tables
-from tunevlseg_jax.data.builders.archives import Source
-from tunevlseg_jax.data.builders.base import Builder, Given, build
+from tunevlseg_jax.data.builders.archives import SourceFiles
+from tunevlseg_jax.data.builders.base import Builder, InMemoryBuilder, build
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
-from tunevlseg_jax.data.builders.items import Item, dealt
+from tunevlseg_jax.data.builders.items import Item, assign_splits
 from tunevlseg_jax.data.builders.own import Encoding, binary, coded
 from tunevlseg_jax.data.builders.public import PublicSet
 from tunevlseg_jax.data.prepared import SPLITS, Prepared
@@ -162,7 +162,7 @@ def prepare_public(options: Public, console: Console) -> None:
     chosen = PUBLIC[options.set]
 
     def make(folder: Path) -> PublicSet:
-        source = Source(options.source, folder / "unpacked")
+        source = SourceFiles(options.source, folder / "unpacked")
         return chosen(folder, source, options.annotations, options.seed, bar)
 
     with Bar(console) as bar:
@@ -186,21 +186,21 @@ def prepare_folder(options: Folder, console: Console) -> None:
     if options.test_is_val:
         shares["test"] = 0
 
-    def make(folder: Path) -> Given:
-        layout, items = own_items(options, Source(options.source, folder / "unpacked"))
+    def make(folder: Path) -> InMemoryBuilder:
+        layout, items = own_items(options, SourceFiles(options.source, folder / "unpacked"))
         console.print(f"layout: {layout}", soft_wrap=True)
-        splits = dealt(items, shares, options.seed, bar)
+        splits = assign_splits(items, shares, options.seed, bar)
         if options.test_is_val and ("test" in splits or "val" not in splits):
             made = ", ".join(splits) or "neither"
             raise UserError(f"--test-is-val is for sets with a val split and without a test split; this one has {made}")
-        return Given(folder, options.name, splits, "the user's own data", options.test_is_val)
+        return InMemoryBuilder(folder, options.name, splits, "the user's own data", options.test_is_val)
 
     with Bar(console) as bar:
         builder = build(options.output, options.name, make)
     _report(builder, options.output, console, {})
 
 
-def own_items(options: Folder, source: Source) -> tuple[str, list[Item]]:
+def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
     """What the source's layout is called, and its images.
 
     Raises:
@@ -265,10 +265,10 @@ def check(options: Check, console: Console) -> None:
     """
     folder = prepared.find(options.root, options.name)
     with Bar(console) as bar:
-        looks: list[Look] = []
+        looks: list[ImageStats] = []
         for split in prepared.stored_splits(folder):
             examples = Prepared(folder, split)
-            looks += image_stats.looks(split, bar.track(examples, len(examples), description=f"{split:5s}"))
+            looks += image_stats.stats_of_split(split, bar.track(examples, len(examples), description=f"{split:5s}"))
     if options.protocol == "clean":
         made = clean.splits(looks)
         clean.write(folder, made)

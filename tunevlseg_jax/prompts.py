@@ -29,7 +29,7 @@ class Prompts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Towers:
+class ModelSpec:
     """What a learner must know of the model that it prompts.
 
     Attributes:
@@ -38,7 +38,7 @@ class Towers:
       image_width: width of the pooled image vector.
       vision_width: width of the vision tower's tokens; None where the model takes no vision prompts.
       vision_blocks: number of blocks in the vision tower.
-      live_vision_prompts: how many vision prompts, counted from the first, can reach the mask.
+      effective_vision_prompts: how many vision prompts, counted from the first, can reach the mask.
       embed_words: from a phrase to the embeddings of its tokens, (num_tokens, text width).
     """
 
@@ -47,7 +47,7 @@ class Towers:
     image_width: int
     vision_width: int | None
     vision_blocks: int
-    live_vision_prompts: int
+    effective_vision_prompts: int
     embed_words: Callable[[str], Array]
 
 

@@ -55,7 +55,7 @@ def main() -> None:
         console.print(table, *missing, sep="\n", soft_wrap=True)
         return
     again = shlex.join(["python", "-m", "tunevlseg_jax.study", *sys.argv[1:]])
-    with signals.telling(f"what is finished is kept, and this goes on: {again}"):
+    with signals.with_hint(f"what is finished is kept, and this goes on: {again}"):
         run(study, console)
 
 

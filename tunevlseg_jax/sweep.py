@@ -23,9 +23,9 @@ from tunevlseg_jax.runtime import signals
 from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.search import session, summary, trial_config
 from tunevlseg_jax.search.replay import STUDIES, Replay, places, train_again
-from tunevlseg_jax.search.resources import Shared
+from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.session import Search
-from tunevlseg_jax.search.summary import Standings
+from tunevlseg_jax.search.summary import SweepDisplay
 
 PROGRAM = "python -m tunevlseg_jax.sweep"
 
@@ -60,7 +60,7 @@ def main() -> None:
         return Options(study=tyro.MISSING, config=config)
 
     options = cli.options_over_config(Options, over, PROGRAM, __doc__ or "")
-    with signals.telling("finished trials are kept, and the same command goes on with the study"):
+    with signals.with_hint("finished trials are kept, and the same command goes on with the study"):
         sweep(options, Console())
 
 
@@ -71,9 +71,9 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
       UserError: an option or the search space can't be, or a study of that name is of another configuration.
     """
     _check(options)
-    shared = Shared(options.config, options.at_once, options.scratch)
+    shared = Resources(options.config, options.at_once, options.scratch)
     studies = _studies(options, shared)
-    table = Standings(console, list(studies), options.trials)
+    table = SweepDisplay(console, list(studies), options.trials)
     summaries = []
     with table.live, contextlib.ExitStack() as stack:
         stack.callback(table.tell, "")  # also before an error's line
@@ -122,7 +122,7 @@ def _check(options: Options) -> None:
         raise UserError("model.fresh makes another model for every seed; seeds can't be more than 1 with it")
 
 
-def _studies(options: Options, shared: Shared) -> dict[str, Config]:
+def _studies(options: Options, shared: Resources) -> dict[str, Config]:
     """The configurations to search, by the name of their study."""
     config = options.config
     learners = [type(config.learner)]

@@ -36,8 +36,8 @@ def main() -> None:
     options = cli.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
     configuration.check(options.config)
     multihost.join(options.cluster)
-    with signals.telling(GOES_ON):
-        train(options.config, Console(quiet=not multihost.first()))
+    with signals.with_hint(GOES_ON):
+        train(options.config, Console(quiet=not multihost.is_primary()))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
 from tunevlseg_jax.pretrained.rules import ConversionError, Rule, Tensors
-from tunevlseg_jax.runtime.files import replacing
+from tunevlseg_jax.runtime.files import atomic_file
 
 NET = "net."
 """What the names of the network's tensors start with."""
@@ -55,7 +55,7 @@ def write(path: Path, theirs: Tensors) -> None:
     counters = [name for name in tensors if name.endswith("running_var")]
     tensors |= {name.replace("running_var", torch_files.COUNTERS): torch.tensor(0) for name in counters}
     whole = {"state_dict": tensors, "epoch": 0, "global_step": 0, "pytorch-lightning_version": LIGHTNING}
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         torch.save(whole, temporary)
 
 
@@ -68,12 +68,14 @@ def model_from_published(theirs: Tensors, config: AnyModelConfig) -> dict[str, n
     found, wanted = "CLIPSeg" if any(name.startswith(MODEL) for name in theirs) else "CRIS", _name(config)
     if theirs and found != wanted:
         raise ConversionError(f"the checkpoint is of a {found}, and --model is a {wanted}")
-    return rules.join(_rules(config), theirs, {f"model/{path}": shape for path, shape in weight_shapes(config).items()})
+    return rules.to_ours(
+        _rules(config), theirs, {f"model/{path}": shape for path, shape in weight_shapes(config).items()}
+    )
 
 
 def model_to_published(ours: Tensors, config: AnyModelConfig) -> dict[str, np.ndarray]:
     """The inverse of `model_from_published`."""
-    return rules.part(_rules(config), ours)
+    return rules.to_theirs(_rules(config), ours)
 
 
 def _name(config: AnyModelConfig) -> str:

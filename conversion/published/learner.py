@@ -14,7 +14,7 @@ from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAt
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.pretrained.rules import ConversionError, Tensors
-from tunevlseg_jax.prompts import Towers
+from tunevlseg_jax.prompts import ModelSpec
 
 PROJECTIONS = "projection_layers"
 TEXT_PROJECTIONS = "textual_projection_layers"
@@ -45,7 +45,7 @@ class Untold:
     attends_across_tokens: bool = False
 
 
-def read_learner(theirs: Tensors, towers: Towers, untold: Untold) -> ContextLearner:
+def read_learner(theirs: Tensors, towers: ModelSpec, untold: Untold) -> ContextLearner:
     """The learner that tensors belong to; how its contexts started is not known, so `words` is None.
 
     Args:
@@ -104,7 +104,7 @@ def _shares(learner: Learner) -> bool:
     return isinstance(learner, CoCoOp | MaPLe | SharedSeparate) and learner.projector.shared
 
 
-def _kind(theirs: Tensors, towers: Towers, width: int, asked: Kind | None) -> Kind:
+def _kind(theirs: Tensors, towers: ModelSpec, width: int, asked: Kind | None) -> Kind:
     """The class of learner, from the names of tensors and, where two share them, from widths."""
     parts = {name.split(".")[1] for name in theirs if name.startswith(f"{LEARNER}.")}
     fitting: dict[Kind, bool]

@@ -60,7 +60,7 @@ def from_published(theirs: Tensors, network: Network) -> dict[str, np.ndarray]:
     Raises:
       ConversionError: names that are missing, left over, or of another shape.
     """
-    return rules.join(published_rules(network), theirs, trained_shapes(network))
+    return rules.to_ours(published_rules(network), theirs, trained_shapes(network))
 
 
 def to_published(ours: Tensors, network: Network) -> dict[str, np.ndarray]:
@@ -77,7 +77,7 @@ def to_published(ours: Tensors, network: Network) -> dict[str, np.ndarray]:
     if isinstance(learner, ContextLearner):
         ours = {path: array[: learner.depth] if path.startswith("learner/") else array for path, array in ours.items()}
         network = dataclasses.replace(network, learner=dataclasses.replace(learner, max_depth=None))
-    return rules.part(published_rules(network), ours)
+    return rules.to_theirs(published_rules(network), ours)
 
 
 def trained_shapes(network: Network) -> Shapes:

@@ -10,11 +10,11 @@ from numpy.testing import assert_allclose
 
 from conversion.tiny.batch_statistics import measure
 from tunevlseg_jax.models.build import fill_module, weight_shapes
-from tunevlseg_jax.models.parameters import STATISTICS, Flat, decide, module_parameters
+from tunevlseg_jax.models.parameters import STATISTICS, FlatParams, decide, module_parameters
 from tunevlseg_jax.prompts import Prompts
 
 
-def logits(params: Flat, images: jax.Array, table: jax.Array, *, measured: bool) -> tuple[jax.Array, Flat]:
+def logits(params: FlatParams, images: jax.Array, table: jax.Array, *, measured: bool) -> tuple[jax.Array, FlatParams]:
     """Of the small model, and its parameters after it."""
     model = fill_module(small_cris.sizes().build, params)
     model = measure(model) if measured else model

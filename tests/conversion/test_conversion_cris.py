@@ -274,7 +274,7 @@ def test_clips_archive_of_another_model(tmp_path, monkeypatch, capsys):
 def test_rn101s_weights_with_rn50s_preset(tmp_path, monkeypatch, capsys):
     sizes = small_cris.sizes()
     deep = dataclasses.replace(sizes, vision=dataclasses.replace(sizes.vision, layers=RN101.layers))
-    theirs = rules.part(cris.cris_rules(deep), small_cris.random_weights(deep))
+    theirs = rules.to_theirs(cris.cris_rules(deep), small_cris.random_weights(deep))
     torch.save({name: torch.tensor(tensor) for name, tensor in theirs.items()}, tmp_path / "cris.pth")
     line = complaint(monkeypatch, capsys, tmp_path / "cris.pth", tmp_path / "model", preset="RN50")
     assert "holds the weights of RN101 ((3, 4, 23, 3) bottlenecks" in line and "not RN50's (3, 4, 6, 3)" in line
@@ -296,6 +296,6 @@ def test_a_tokenizer_of_another_vocabulary(tmp_path, monkeypatch, capsys):
 def test_rules_are_undone_exactly():
     theirs = small_cris.published()
     _, ours = cris.convert(theirs, decoder_heads=small_cris.HEADS, image_size=small_cris.IMAGE)
-    back = rules.part(cris.cris_rules(small_cris.sizes()), ours)
+    back = rules.to_theirs(cris.cris_rules(small_cris.sizes()), ours)
     for name, tensor in theirs.items():
         assert_array_equal(back[name], tensor, strict=True)

@@ -211,7 +211,7 @@ def scored(monkeypatch, run: Path, name: str, *options: object) -> tuple[dict, l
 def found_by(run: Path, example: Example, prompts: list[str]) -> np.ndarray:
     """(prompt, height, width) logits at the image's own size, prompt by prompt."""
     made, learnt = restore(run)
-    hyper = step.Hyper(*(values[0] for values in made.hyper()))
+    hyper = step.Hyperparameters(*(values[0] for values in made.hyper()))
     image = cv2.resize(example.rgb(), SIZE, interpolation=cv2.INTER_CUBIC)
     images, phrase = np.stack([image] * len(prompts)), np.arange(len(prompts), dtype=np.int32)
     logits = step.logits_step(

@@ -22,7 +22,7 @@ from tunevlseg_jax.models.clip import TextConfig, VisionConfig
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.parameters import flatten
 from tunevlseg_jax.network import Network
-from tunevlseg_jax.prompts import Prompts, Towers, inject, insert
+from tunevlseg_jax.prompts import ModelSpec, Prompts, inject, insert
 
 TEXT, VISION, IMAGE, CONTEXT = 8, 12, 10, 4
 CONFIG = CLIPSegConfig(
@@ -62,7 +62,7 @@ def fresh(name: str) -> dict:
     return init(LEARNERS[name])
 
 
-def init(learner: ContextLearner, towers: Towers = TOWERS) -> dict:
+def init(learner: ContextLearner, towers: ModelSpec = TOWERS) -> dict:
     made = jax.jit(lambda key: learner.init(key, towers))(jax.random.key(0))
     return jax.tree.map(np.asarray, made)
 
@@ -236,10 +236,10 @@ def test_depth_touches_only_the_blocks_below_it(images, depth):
 @each_learner
 def test_learners_that_differ_in_values_share_a_program(name):
     learner = dataclasses.replace(LEARNERS[name], max_depth=ROWS)
-    assert dataclasses.replace(learner, depth=1).static() == learner.static()
-    assert hash(dataclasses.replace(learner, depth=1).static()) == hash(learner.static())
+    assert dataclasses.replace(learner, depth=1).static_part() == learner.static_part()
+    assert hash(dataclasses.replace(learner, depth=1).static_part()) == hash(learner.static_part())
     assert dataclasses.replace(learner, depth=2).values()[0] == 2
-    assert dataclasses.replace(learner, max_depth=ROWS + 1).static() != learner.static()
+    assert dataclasses.replace(learner, max_depth=ROWS + 1).static_part() != learner.static_part()
 
 
 # Dropout.
@@ -264,7 +264,7 @@ def test_dropout_is_shared_attentions_alone(name):
         assert np.abs(one.text - plain.text).max() > 1e-3 and np.abs(one.text - two.text).max() > 1e-3
         assert np.abs(one.vision - plain.vision).max() > 1e-3
         shared = dataclasses.replace(learner, dropout=0.3)
-        assert shared.values()[1] == 0.3 and shared.static() == learner.static()
+        assert shared.traced_values()[1] == 0.3 and shared.static_part() == learner.static_part()
     else:
         jax.tree.map(assert_array_equal, one, plain)
 

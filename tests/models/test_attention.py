@@ -94,7 +94,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tunevlseg_jax.runtime import cache
 from tunevlseg_jax.benchmarks import tpu_plan
 from tunevlseg_jax.models import attention
-cache.keep_no_more()
+cache.disable_compilation_cache()
 lying = NamedSharding(Mesh(np.asarray(tpu_plan._devices("v5e:2x2")), ("data",)), PartitionSpec())
 rows = jax.ShapeDtypeStruct((1, 1024, 8, 64), jnp.bfloat16, sharding=lying)
 

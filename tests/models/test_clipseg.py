@@ -154,7 +154,7 @@ def our_logits(config: CLIPSegConfig, images: np.ndarray, tokens: np.ndarray, ph
 @cache
 def our_weights(config: CLIPSegConfig) -> dict[str, jax.Array]:
     tensors = {name: tensor.numpy() for name, tensor in their_model(config).state_dict().items()}
-    weights = rules.join(clipseg_rules(config), tensors, weight_shapes(config))
+    weights = rules.to_ours(clipseg_rules(config), tensors, weight_shapes(config))
     return {f"model/{path}": jnp.asarray(weight) for path, weight in weights.items()}
 
 
@@ -196,5 +196,5 @@ def test_live_vision_prompts_are_those_that_reach_the_mask():
         return jnp.square(logits).sum()
 
     felt = jnp.abs(jax.grad(energy)(context)).max(axis=(1, 2)) > 0
-    live = config.towers(lambda phrase: jnp.zeros((0, 16))).live_vision_prompts
+    live = config.towers(lambda phrase: jnp.zeros((0, 16))).effective_vision_prompts
     assert live == 4 and felt.tolist() == [row < live for row in range(6)]

@@ -20,7 +20,7 @@ from tunevlseg_jax.data.feeding.batch import Rows, Source
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
 from tunevlseg_jax.models.build import fill_module, weight_shapes
 from tunevlseg_jax.models.cris import CRIS, CRISConfig, convolve_each
-from tunevlseg_jax.models.features import Decoded, Seen
+from tunevlseg_jax.models.features import Decoded, ImageFeatures
 from tunevlseg_jax.models.parameters import module_parameters
 from tunevlseg_jax.models.resize import resize_matrix
 from tunevlseg_jax.models.resnet import RN50, RN101, ModifiedResNet
@@ -52,7 +52,7 @@ def forward():
     """From images and tokens to what is seen and what is decoded, compiled."""
     made = model()
 
-    def run(x: jax.Array, table: jax.Array) -> tuple[Seen, Decoded]:
+    def run(x: jax.Array, table: jax.Array) -> tuple[ImageFeatures, Decoded]:
         seen = made.vision(x, Prompts())
         return seen, made.decode(seen, made.text(table, Prompts()))
 
@@ -272,7 +272,7 @@ def test_full_size_training_step(learner):
     frozen = {path: array for path, array in params.items() if path.startswith("model/")}
     table = jnp.asarray([[49406, 320, 2368, 269, 49407], [49406, 320, 1929, 269, 49407]])
     batch = batch_of(2, config.image_size)
-    hyper = step.Hyper(*(jnp.asarray([value]) for value in (1e-2, 1e-3, 2, 0.0, 0)))
+    hyper = step.Hyperparameters(*(jnp.asarray([value]) for value in (1e-2, 1e-3, 2, 0.0, 0)))
     state = step.init(jax.tree.map(lambda array: array[None], trainable), hyper)
     state, sums = step.train_step(state, frozen, batch, table, network=net, schedule=Schedule(0, 0))
     assert np.isfinite(sums.loss).all()

@@ -103,7 +103,9 @@ def golden_model(name: str) -> tuple[CLIPSegConfig, dict[str, jax.Array], dict[s
     """A golden model's configuration, its weights by path, and its inputs."""
     config = config_from_huggingface(json.loads((GOLDEN / name / "config.json").read_text()))
     config = dataclasses.replace(config, mean=(0.0,) * 3, std=(1 / 255,) * 3)  # the images are already normalised
-    weights = rules.join(clipseg_rules(config), load_file(GOLDEN / name / "model.safetensors"), weight_shapes(config))
+    weights = rules.to_ours(
+        clipseg_rules(config), load_file(GOLDEN / name / "model.safetensors"), weight_shapes(config)
+    )
     frozen = {f"model/{path}": jnp.asarray(weight) for path, weight in weights.items()}
     return config, frozen, load_file(GOLDEN / name / "inputs.safetensors")
 

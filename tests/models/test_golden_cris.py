@@ -74,7 +74,7 @@ def test_sizes_and_every_tensor_both_ways():
     theirs = checkpoint()
     config, weights = cris.convert(theirs, decoder_heads=4, image_size=64)
     assert config == SIZES
-    back = rules.part(cris_rules(config), weights)
+    back = rules.to_theirs(cris_rules(config), weights)
     assert back.keys() == theirs.keys()
     for name in theirs:
         assert_array_equal(back[name], theirs[name], strict=True)
@@ -142,7 +142,7 @@ def checkpoint() -> dict[str, np.ndarray]:
     if WHOLE:
         return torch_files.state_dict(GOLDEN / "cris" / "cris_best.pth")
     zeros = {path: np.zeros(shape, np.float32) for path, shape in weight_shapes(SIZES).items()}
-    left_out = {name: x for name, x in rules.part(cris_rules(SIZES), zeros).items() if name.startswith(ENCODER)}
+    left_out = {name: x for name, x in rules.to_theirs(cris_rules(SIZES), zeros).items() if name.startswith(ENCODER)}
     return read("weights") | left_out
 
 
@@ -196,7 +196,7 @@ def _loss_and_gradients(net: Network, trained, frozen) -> tuple[float, np.ndarra
 
     def loss_of(trained):
         params = frozen | trained
-        depth = jnp.int32(net.learner.values()[0])
+        depth = jnp.int32(net.learner.traced_values()[0])
         logits = net.logits(params, images, phrase, table, depth=depth, dropout=jnp.float32(0))
         return losses.dice_ce(logits, targets).mean(), logits
 

@@ -44,7 +44,7 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -
 
 def test_join_puts_tensors_where_the_rules_say():
     theirs = their_tensors()
-    ours = rules.join(LISTED, theirs, SHAPES)
+    ours = rules.to_ours(LISTED, theirs, SHAPES)
     assert {name: tensor.shape for name, tensor in ours.items()} == SHAPES
     assert all(tensor.flags.c_contiguous for tensor in ours.values())
     assert_array_equal(ours["both/kernel"][:, 4:], theirs["second.weight"].T)
@@ -54,27 +54,27 @@ def test_join_puts_tensors_where_the_rules_say():
 
 def test_part_undoes_join():
     theirs = their_tensors()
-    ours = rules.join(LISTED, theirs, SHAPES)
-    assert_same(rules.part(LISTED, ours), theirs)
-    assert_same(rules.join(LISTED, rules.part(LISTED, ours), SHAPES), ours)
+    ours = rules.to_ours(LISTED, theirs, SHAPES)
+    assert_same(rules.to_theirs(LISTED, ours), theirs)
+    assert_same(rules.to_ours(LISTED, rules.to_theirs(LISTED, ours), SHAPES), ours)
 
 
 def test_join_names_what_is_missing():
     theirs = their_tensors()
     del theirs["second.weight"], theirs["depth.0"]
     with pytest.raises(ConversionError, match=r"lacks second\.weight, depth\.0$"):
-        rules.join(LISTED, theirs, SHAPES)
+        rules.to_ours(LISTED, theirs, SHAPES)
 
 
 def test_join_names_what_is_left_over():
     theirs = their_tensors() | {"z.bias": np.zeros(1), "a.bias": np.zeros(1)}
     with pytest.raises(ConversionError, match=r"doesn't know: a\.bias, z\.bias$"):
-        rules.join(LISTED, theirs, SHAPES)
+        rules.to_ours(LISTED, theirs, SHAPES)
 
 
 def test_join_names_what_no_rule_fills():
     with pytest.raises(ConversionError, match=r"no rule fills other/bias$"):
-        rules.join(LISTED, their_tensors(), SHAPES | {"other/bias": (1,)})
+        rules.to_ours(LISTED, their_tensors(), SHAPES | {"other/bias": (1,)})
 
 
 @pytest.mark.parametrize(
@@ -88,22 +88,22 @@ def test_join_names_what_no_rule_fills():
 )
 def test_join_names_what_has_another_shape(name, shape, message):
     with pytest.raises(ConversionError, match=message):
-        rules.join(LISTED, their_tensors() | {name: np.zeros(shape, np.float32)}, SHAPES)
+        rules.to_ours(LISTED, their_tensors() | {name: np.zeros(shape, np.float32)}, SHAPES)
 
 
 def test_long_lists_are_cut():
     theirs = their_tensors() | {f"spare.{number}": np.zeros(1) for number in range(rules.SHOWN + 3)}
     with pytest.raises(ConversionError, match=r"spare.0, .* and 3 more$"):
-        rules.join(LISTED, theirs, SHAPES)
+        rules.to_ours(LISTED, theirs, SHAPES)
 
 
 def test_part_names_what_is_missing_and_what_is_unknown():
-    ours = rules.join(LISTED, their_tensors(), SHAPES)
+    ours = rules.to_ours(LISTED, their_tensors(), SHAPES)
     with pytest.raises(ConversionError, match=r"no rule takes other/bias$"):
-        rules.part(LISTED, ours | {"other/bias": np.zeros(1)})
+        rules.to_theirs(LISTED, ours | {"other/bias": np.zeros(1)})
     del ours["left"]
     with pytest.raises(ConversionError, match=r"the model lacks left$"):
-        rules.part(LISTED, ours)
+        rules.to_theirs(LISTED, ours)
 
 
 SMALL = CLIPSegConfig(
@@ -121,8 +121,8 @@ SMALL = CLIPSegConfig(
 def test_clipseg_round_trip_is_exact(complex_upsampling):
     config = dataclasses.replace(SMALL, complex_upsampling=complex_upsampling)
     ours = random_tensors(weight_shapes(config))
-    theirs = rules.part(clipseg_rules(config), ours)
-    assert_same(rules.join(clipseg_rules(config), theirs, weight_shapes(config)), ours)
+    theirs = rules.to_theirs(clipseg_rules(config), ours)
+    assert_same(rules.to_ours(clipseg_rules(config), theirs, weight_shapes(config)), ours)
 
 
 PROJECTORS = [

@@ -52,18 +52,18 @@ def test_a_run_on_other_data_than_is_there_now_is_not_shown(evaluated):
     scenes = dataclasses.replace(evaluated.config.data.scenes, seed=1)
     config = dataclasses.replace(evaluated.config, data=dataclasses.replace(evaluated.config.data, scenes=scenes))
     changed = dataclasses.replace(evaluated, config=config)
-    made = gallery.hang([changed], cells.choose([changed]), 3, lambda words: None)
+    made = gallery.draw_figures([changed], cells.choose([changed]), 3, lambda words: None)
     assert not made.samples
     assert any("has changed since" in reason for reason in made.undrawn)
 
 
 def test_everything_that_there_is_hangs_in_the_gallery(evaluated):
     found = cells.choose([evaluated])
-    made = gallery.hang([evaluated], found, 6, lambda words: None)
+    made = gallery.draw_figures([evaluated], found, 6, lambda words: None)
     assert [figure.name for figure in made.figures] == ["curves", "parameters", "examples_0_0", "embeddings_0"]
     assert list(made.samples) == ["scenes/photo"]
     assert len(made.undrawn) == 4, "three trends and importance need trials"
-    none = gallery.hang([evaluated], found, 0, lambda words: None)
+    none = gallery.draw_figures([evaluated], found, 0, lambda words: None)
     assert [figure.name for figure in none.figures] == ["curves", "parameters"] and not none.samples
 
 

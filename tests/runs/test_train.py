@@ -31,7 +31,7 @@ from tunevlseg_jax.runs.card import CARD_FILE, LEARNT_FILE
 from tunevlseg_jax.runs.checkpoint import Checkpoints
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runs.run_folder import RunFolder
-from tunevlseg_jax.runs.tensorboard import Board
+from tunevlseg_jax.runs.tensorboard import TensorBoardWriter
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import sha256
 from tunevlseg_jax.training import step
@@ -155,7 +155,13 @@ def test_the_plateau_cuts_the_rate(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(RunFolder, "add_metrics"), (Board, "add"), (Checkpoints, "save"), (train, "_epoch_line"), (train, "_save")],
+    [
+        (RunFolder, "add_metrics"),
+        (TensorBoardWriter, "add"),
+        (Checkpoints, "save"),
+        (train, "_epoch_line"),
+        (train, "_save"),
+    ],
 )
 def test_a_run_may_be_interrupted_anywhere(finished, tmp_path, monkeypatch, capsys, owner, name):
     config = small.write_config(tmp_path / "config.py", small.config(tmp_path / "run"))
@@ -261,7 +267,7 @@ def test_evaluating_at_the_size_of_the_masks(finished, shared, monkeypatch):
 def logits_of(folder: Path, split: Split) -> list[np.ndarray]:
     """Each record's logits at the model's size, as `predict` makes them."""
     made, learnt = restore(folder)
-    hyper = step.Hyper(*(values[0] for values in made.hyper()))
+    hyper = step.Hyperparameters(*(values[0] for values in made.hyper()))
     params, found, phrases = {**made.frozen, **learnt}, [], np.zeros(predict.BATCH, np.int32)
     for image, prompt in zip(split.records.images, split.records.prompt, strict=True):
         batch = np.broadcast_to(image, (predict.BATCH, *image.shape))
@@ -332,7 +338,7 @@ def test_predicting_at_the_size_of_a_large_image(finished, tmp_path, monkeypatch
     small.run(monkeypatch, predict.main, *options, "--image", tmp_path / "large.png")
     mask = read_rgb(tmp_path / "masks" / "large_mask.png")[..., 0]
     made, learnt = restore(finished)
-    hyper = step.Hyper(*(values[0] for values in made.hyper()))
+    hyper = step.Hyperparameters(*(values[0] for values in made.hyper()))
     batch = np.zeros((predict.BATCH, small.IMAGE, small.IMAGE, 3), np.uint8)
     batch[0] = cv2.resize(image, (small.IMAGE, small.IMAGE), interpolation=cv2.INTER_CUBIC)
     phrases, table = np.zeros(predict.BATCH, np.int32), made.read(["seven"])

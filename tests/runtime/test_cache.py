@@ -12,7 +12,7 @@ PROGRAM = """
 import jax, jax.numpy as jnp
 from tunevlseg_jax.runtime import cache
 cache.WORTH_KEEPING = 0.0
-cache.keep_programs()
+cache.enable_compilation_cache()
 print(jax.jit(lambda x: jnp.sin(x @ x))(jnp.ones((8, 8))).sum())
 """
 

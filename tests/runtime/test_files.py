@@ -8,7 +8,15 @@ import shutil
 import pytest
 
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import filling, making, read_json, read_object, replacing, sha256, write_json
+from tunevlseg_jax.runtime.files import (
+    atomic_dir,
+    atomic_file,
+    atomic_files,
+    read_json,
+    read_object,
+    sha256,
+    write_json,
+)
 
 
 def names(folder) -> list[str]:
@@ -17,7 +25,7 @@ def names(folder) -> list[str]:
 
 def test_replacing_makes_folders_and_keeps_the_suffix(tmp_path):
     path = tmp_path / "new" / "folder" / "file.png"
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         assert temporary.parent == path.parent and temporary.suffix == ".png"
         assert not path.exists()
         temporary.write_text("new")
@@ -34,7 +42,7 @@ def test_replacing_gives_the_permissions_of_a_new_file(tmp_path):
 def test_failing_block_leaves_the_old_file(tmp_path, error):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(type(error)), replacing(path) as temporary:
+    with pytest.raises(type(error)), atomic_file(path) as temporary:
         temporary.write_text("half")
         raise error
     assert path.read_text() == "old" and names(tmp_path) == ["file"]
@@ -43,7 +51,7 @@ def test_failing_block_leaves_the_old_file(tmp_path, error):
 def test_full_disk_is_one_line_and_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(UserError, match=r"can't write .*file: No space left on device"), replacing(path):
+    with pytest.raises(UserError, match=r"can't write .*file: No space left on device"), atomic_file(path):
         raise OSError(28, "No space left on device")
     assert path.read_text() == "old" and names(tmp_path) == ["file"]
 
@@ -61,7 +69,7 @@ def test_unwritable_places_are_one_line(tmp_path, place):
 def test_filling_replaces_what_has_the_same_name(tmp_path):
     folder = tmp_path / "parent" / "folder"
     for text in ("one", "two"):
-        with filling(folder, last="a") as temporary:
+        with atomic_files(folder, last="a") as temporary:
             assert temporary.parent == folder.parent
             for name in ("a", "b"):
                 (temporary / name).write_text(text)
@@ -74,10 +82,10 @@ def test_filling_that_fails_changes_nothing(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "a").write_text("old")
-    with pytest.raises(UserError, match="No space left"), filling(folder, last="a") as temporary:
+    with pytest.raises(UserError, match="No space left"), atomic_files(folder, last="a") as temporary:
         (temporary / "a").write_text("half")
         raise OSError(28, "No space left on device")
-    with pytest.raises(RuntimeError), filling(tmp_path / "other", last="a") as temporary:
+    with pytest.raises(RuntimeError), atomic_files(tmp_path / "other", last="a") as temporary:
         (temporary / "a").write_text("half")
         raise RuntimeError
     assert (folder / "a").read_text() == "old" and names(tmp_path) == ["folder"]
@@ -86,7 +94,7 @@ def test_filling_that_fails_changes_nothing(tmp_path):
 def test_last_file_moves_last(tmp_path):
     """A file that can't move leaves the folder without the one that would make it whole."""
     (tmp_path / "z").mkdir()
-    with pytest.raises(UserError, match="can't write"), filling(tmp_path, last="a") as temporary:
+    with pytest.raises(UserError, match="can't write"), atomic_files(tmp_path, last="a") as temporary:
         for name in ("a", "z"):
             (temporary / name).touch()
     assert names(tmp_path) == ["z"]
@@ -95,10 +103,10 @@ def test_last_file_moves_last(tmp_path):
 def test_making_replaces_the_whole_folder(tmp_path):
     folder = tmp_path / "folder"
     for name in ("a", "b"):
-        with making(folder) as temporary:
+        with atomic_dir(folder) as temporary:
             (temporary / name).touch()
         assert names(folder) == [name] and names(tmp_path) == ["folder"]
-    with pytest.raises(UserError, match="No space left"), making(folder) as temporary:
+    with pytest.raises(UserError, match="No space left"), atomic_dir(folder) as temporary:
         raise OSError(28, "No space left on device")
     assert names(folder) == ["b"] and names(tmp_path) == ["folder"]
 
@@ -112,12 +120,12 @@ def test_making_leaves_alone_what_another_process_has_begun(tmp_path, monkeypatc
         def slow(path, **options):
             if path.name == ".folder.old" and path.exists():
                 remove(path, **options)
-                (other.enter_context(making(folder)) / "theirs").touch()
+                (other.enter_context(atomic_dir(folder)) / "theirs").touch()
             else:
                 remove(path, **options)
 
         monkeypatch.setattr(shutil, "rmtree", slow)
-        with making(folder) as temporary:
+        with atomic_dir(folder) as temporary:
             (temporary / "ours").touch()
         monkeypatch.undo()
         assert names(folder) == ["ours"]

@@ -43,7 +43,8 @@ told = {"saved": {}, "restored": None, "batches": []}
 
 
 def digest(tree):
-    return hashlib.sha256(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(sharding.fetched(tree)))).hexdigest()
+    leaves = jax.tree.leaves(sharding.gather_to_host(tree))
+    return hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
 
 
 class Checkpoints(checkpoint.Checkpoints):

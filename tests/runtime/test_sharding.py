@@ -28,7 +28,7 @@ from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import experiment
 for path in sys.argv[1:]:
     trainer.train(config.load(path), Console())
-frozen = experiment.build(config.load(path)).placed(sharding.mesh()).frozen.values()
+frozen = experiment.build(config.load(path)).on_mesh(sharding.mesh()).frozen.values()
 print("bytes:", *(sum(array.addressable_data(number).nbytes for array in frozen) for number in range(8)))
 """
 
@@ -97,10 +97,10 @@ from tunevlseg_jax.learners import CoOp
 from tunevlseg_jax.training.optim import Schedule
 
 mesh = sharding.mesh(4)
-made = experiment.build(Config(learner=CoOp(depth=5), upsampling="blend", train=Train(batch_size=8))).placed(mesh)
+made = experiment.build(Config(learner=CoOp(depth=5), upsampling="blend", train=Train(batch_size=8))).on_mesh(mesh)
 source = programs.random_source(8, made.image_size, mesh, augmented=True)
-state = loop.begin(*made.repeated(4), mesh).state
-table = sharding.replicated(made.read(["polyp"]), mesh)
+state = loop.begin(*made.for_trials(4), mesh).state
+table = sharding.replicate(made.read(["polyp"]), mesh)
 traced = step.train_step.trace(state, made.frozen, source, table, network=made.network, schedule=Schedule(0, 0))
 print("operations:", traced.lower().compile().cost_analysis()["flops"])
 """

@@ -24,7 +24,7 @@ from tunevlseg_jax.learners.space import Integers, LogUniform
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search.sampler import START_UP, Sampler
 from tunevlseg_jax.search.session import PRUNERS
-from tunevlseg_jax.search.storage import JOURNAL, Ledger
+from tunevlseg_jax.search.storage import JOURNAL, StudyStorage
 
 SPACE = {"optim.learning_rate": LogUniform(1e-5, 1e-2), "learner.depth": Integers(1, 5)}
 NEVER = optuna.pruners.NopPruner()
@@ -53,8 +53,8 @@ ledger.close()
 """Trains nothing: claims up to three trials at a time and finishes them in any order."""
 
 
-def open_ledger(folder: Path, url: str | None = None, **identity) -> Ledger:
-    return Ledger(folder, "study", url, identity or {"a": 1}, Sampler(SPACE, 0), "maximize", NEVER)
+def open_ledger(folder: Path, url: str | None = None, **identity) -> StudyStorage:
+    return StudyStorage(folder, "study", url, identity or {"a": 1}, Sampler(SPACE, 0), "maximize", NEVER)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def ended(process: subprocess.Popen) -> list[int]:
     return [int(line) for line in out.split()]
 
 
-def check_start_up(ledger: Ledger) -> None:
+def check_start_up(ledger: StudyStorage) -> None:
     """The first trials have the parameters of the start-up, in whatever order they came to an end."""
     trials = ledger.trials()
     assert [trial.params for trial in trials[:START_UP]] == ledger.sampler.start_up[: len(trials)]
@@ -189,8 +189,8 @@ def test_dead_workers_of_a_database_on_other_machines(tmp_path, postgres, monkey
     monkeypatch.setattr(module, "HEARTBEAT", 1)
     monkeypatch.setattr(module, "GRACE", 2)
     url = postgres
-    there = Ledger(tmp_path / "there", "beats", url, {}, Sampler(SPACE, 0), "maximize", NEVER)
-    here = Ledger(tmp_path / "here", "beats", url, {}, Sampler(SPACE, 0), "maximize", NEVER)
+    there = StudyStorage(tmp_path / "there", "beats", url, {}, Sampler(SPACE, 0), "maximize", NEVER)
+    here = StudyStorage(tmp_path / "here", "beats", url, {}, Sampler(SPACE, 0), "maximize", NEVER)
     lost, kept = there.claim(2), here.claim(2)
     assert lost is not None and kept is not None and here.claim(2) is None
     there.close()
@@ -206,7 +206,7 @@ def test_dead_workers_of_a_database_on_other_machines(tmp_path, postgres, monkey
 
 
 def test_pruning_looks_no_further_back_than_a_trial_has_been(tmp_path):
-    ledger = Ledger(tmp_path, "s", None, {}, Sampler(SPACE, 0), "maximize", optuna.pruners.MedianPruner(2))
+    ledger = StudyStorage(tmp_path, "s", None, {}, Sampler(SPACE, 0), "maximize", optuna.pruners.MedianPruner(2))
     for _ in range(2):
         claim = ledger.claim(9)
         assert claim is not None
@@ -220,7 +220,7 @@ def test_pruning_looks_no_further_back_than_a_trial_has_been(tmp_path):
     ledger.report(claim.number, 2, 0.1)
     assert not ledger.should_prune(claim.number, 1)
     ledger.close()
-    after = Ledger(tmp_path, "s", None, {}, Sampler(SPACE, 0), "maximize", optuna.pruners.MedianPruner(2))
+    after = StudyStorage(tmp_path, "s", None, {}, Sampler(SPACE, 0), "maximize", optuna.pruners.MedianPruner(2))
     (claim,) = after.adopt()
     after.report(claim.number, 1, 0.1)
     assert not after.should_prune(claim.number, 1)  # it had come to epoch 2, which tells more
@@ -250,7 +250,7 @@ def dies(*given, **how):
 
 def test_halving_compares_trials_that_run_side_by_side(tmp_path):
     """At the first rungs already, one that ended early among them, and a good late one survives."""
-    ledger = Ledger(tmp_path, "s", None, {}, Sampler(SPACE, 0), "maximize", PRUNERS["halving"]())
+    ledger = StudyStorage(tmp_path, "s", None, {}, Sampler(SPACE, 0), "maximize", PRUNERS["halving"]())
     claims = [ledger.claim(20) for _ in range(10)]
     values = (0.5, 0.9, 0.1, 0.7, 0.3, 0.8, 0.0, 0.6, 0.2, 0.4)
     running = {claim.number: value for claim, value in zip(claims, values, strict=True) if claim is not None}

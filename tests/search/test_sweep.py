@@ -44,16 +44,16 @@ from tunevlseg_jax.runtime import schema, sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import memory_fit, repeats, session, trial_config
 from tunevlseg_jax.search.replay import Replay
-from tunevlseg_jax.search.resources import Shared
+from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.sampler import Sampler
 from tunevlseg_jax.search.storage import JOURNAL
-from tunevlseg_jax.search.summary import Standings
+from tunevlseg_jax.search.summary import SweepDisplay
 from tunevlseg_jax.studies.grid import Ablation
 from tunevlseg_jax.sweep import Options
 from tunevlseg_jax.training import experiment, parallel_loops, step
-from tunevlseg_jax.training.loop import Fit
+from tunevlseg_jax.training.loop import TrainSetup
 from tunevlseg_jax.training.optim import Schedule
-from tunevlseg_jax.training.step import Hyper
+from tunevlseg_jax.training.step import Hyperparameters
 
 quick_compilation = small.quick_compilation
 
@@ -96,7 +96,7 @@ def check_same_run(one: Path, other: Path, tolerance: float = 1e-4) -> None:
 def prompts(learner: Learner, learnt: dict[str, np.ndarray]) -> list[np.ndarray]:
     """What a learner gives a model, as far as its depth goes; CoCoOp's for one random image."""
     params = nested(subtree({path: jnp.asarray(array) for path, array in learnt.items()}, "learner"))
-    depth, dropout = learner.values()
+    depth, dropout = learner.traced_values()
     made = learner.prompts(params, jnp.asarray(depth), dropout=jnp.asarray(dropout), key=None)
     if learner.per_image:
         width = params["projector"]["layer0"]["kernel"].shape[1]
@@ -133,7 +133,7 @@ def unequal(quick_compilation, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("unequal")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Sampler, "start_up", UNEQUAL)
-        patch.setattr(sharding, "cores", lambda: 1)  # all in one program
+        patch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
         before = step.train_step._cache_size()
         sweep.sweep(of_unequal(folder), QUIET)
         assert step.train_step._cache_size() == before + 1
@@ -148,7 +148,7 @@ def test_in_a_program_for_each_core_trials_are_the_same_but_for_rounding(unequal
         parallel_loops, "advance", lambda fit, loops, *a: busy.append(len(loops)) or advance(fit, loops, *a)
     )
     monkeypatch.setattr(Sampler, "start_up", [diverging, diverging, stopping, fine, following])
-    monkeypatch.setattr(sharding, "cores", lambda: 2)
+    monkeypatch.setattr(sharding, "num_cores", lambda: 2)
     before = step.train_step._cache_size()
     sweep.sweep(dataclasses.replace(of_unequal(tmp_path), trials=5, parallel=4), QUIET)
     assert step.train_step._cache_size() == before + 1
@@ -295,7 +295,7 @@ def test_a_trials_folder_is_a_run_folder(unequal, monkeypatch, capsys):
 )
 def test_neighbours_change_nothing(quick_compilation, tmp_path, monkeypatch, learner, space):
     """To the bit: beside two that are well, and beside one that diverges and one of another depth and width."""
-    monkeypatch.setattr(sharding, "cores", lambda: 1)  # all in one program
+    monkeypatch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
     config = small.config(learner=learner, train=Train(epochs=3, batch_size=4))
     space = (*space, "depth=1..2", "learning_rate=1e-4..1e30")
     searched = trial_config.space(config, experiment.build(trial_config.shallow(config)), space)
@@ -341,7 +341,7 @@ EVERY_LEARNER = pytest.mark.parametrize(
 @EVERY_LEARNER
 def test_together_is_alone_for_every_learner(tmp_path, monkeypatch, learner, space):
     """To the bit, with nobody in the other slots."""
-    monkeypatch.setattr(sharding, "cores", lambda: 1)  # all in one program
+    monkeypatch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
     sweep.sweep(three_trials(str(tmp_path), learner, space), QUIET)
     for number in range(3):
         sweep.replay(Replay(study="s", trial=number, folder=str(tmp_path)), QUIET)
@@ -370,7 +370,7 @@ def test_it_tells_how_many_trials_run(tmp_path, monkeypatch):
     def update(view, name, ledger):
         counted.append(Counter(trial.state.name for trial in ledger.trials()))
 
-    monkeypatch.setattr(Standings, "update", update)
+    monkeypatch.setattr(SweepDisplay, "update", update)
     config = small.config(learner=COOP, train=Train(epochs=1, batch_size=4))
     sweep.sweep(options(tmp_path, config, trials=3, parallel=2), QUIET)
     assert {"RUNNING": 2} in counted and {"COMPLETE": 2, "RUNNING": 1} in counted and counted[-1] == {"COMPLETE": 3}
@@ -396,8 +396,8 @@ def test_a_trial_that_joined_late_is_repeated_in_its_own_order(unequal, tmp_path
     folder = tmp_path / "s"
     shutil.copytree(unequal, folder)
     asked = of_unequal(tmp_path)
-    table = Standings(QUIET, ["s"], 4)
-    with session.opened(asked, "s", folder, asked.config, Shared(asked.config, 3), table) as sweeper:
+    table = SweepDisplay(QUIET, ["s"], 4)
+    with session.opened(asked, "s", folder, asked.config, Resources(asked.config, 3), table) as sweeper:
         first, second = repeats.repeat(sweeper, 3, 2).values()
         trial, other = (load_learnt(run)[0] for run in (first, second))
         assert trial.train.order_skip > 0 and (trial.train.seed, other.train.seed) == (0, 1)
@@ -430,8 +430,8 @@ def test_every_field_that_may_differ_changes_what_is_trained(quick_compilation, 
     trial = dataclasses.replace(config, learner=dataclasses.replace(COOP, max_depth=2))
     runs = {tmp_path / one.name: one.of(trial) for one in ablations}
     same = tmp_path / "same"
-    table = Standings(QUIET, ["s"], 3)
-    with session.opened(asked, "s", tmp_path / "s", config, Shared(config), table) as sweeper:
+    table = SweepDisplay(QUIET, ["s"], 3)
+    with session.opened(asked, "s", tmp_path / "s", config, Resources(config), table) as sweeper:
         repeats.train(sweeper, {same: trial} | runs)
     for folder in runs:
         assert small.metrics(folder) != small.metrics(same), folder.name
@@ -450,18 +450,18 @@ def test_trials_whose_folders_another_machine_keeps(unequal, tmp_path, elsewhere
 
 
 def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkeypatch):
-    shared = Shared(small.config(learner=COOP))
+    shared = Resources(small.config(learner=COOP))
     made = shared.experiment(small.config(learner=COOP))
     fit = shared.fit(made.config, made)
     need = {size: memory_fit.bytes_needed(made, fit, size) for size in (1, 3)}
     assert need[1] < need[3] < 3 * need[1] + 2**20
     monkeypatch.setattr(memory_fit, "free_bytes", lambda fit: int(need[1] / memory_fit.SHARE) + 1)
-    assert memory_fit.fitting(made, fit, 3, automatic=True) == 1
+    assert memory_fit.max_parallel_trials(made, fit, 3, automatic=True) == 1
     with pytest.raises(UserError, match=r"3 trials at once take .* GiB of memory, and .*--parallel auto finds out"):
-        memory_fit.fitting(made, fit, 3, automatic=False)
+        memory_fit.max_parallel_trials(made, fit, 3, automatic=False)
     monkeypatch.setattr(memory_fit, "free_bytes", lambda fit: 1000)
     with pytest.raises(UserError, match="not even one trial fits"):
-        memory_fit.fitting(made, fit, 3, automatic=True)
+        memory_fit.max_parallel_trials(made, fit, 3, automatic=True)
 
 
 @pytest.mark.slow
@@ -472,17 +472,17 @@ import small
 from tunevlseg_jax.search import memory_fit
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.learners import CoOp
-from tunevlseg_jax.search.resources import Shared
-from tunevlseg_jax.search.summary import Standings
+from tunevlseg_jax.search.resources import Resources
+from tunevlseg_jax.search.summary import SweepDisplay
 config = small.config(learner=CoOp(depth=1, num_context=2, words=None))
-shared = Shared(config, 4)
+shared = Resources(config, 4)
 made = shared.experiment(config)
 fit = shared.fit(config, made)
 for size in (4, 2):
     need = memory_fit.bytes_needed(made, fit, size)
     memory_fit.free_bytes = lambda fit: int(need / memory_fit.SHARE) - 1
     try:
-        print("fits:", memory_fit.fitting(made, fit, 4, automatic=True))
+        print("fits:", memory_fit.max_parallel_trials(made, fit, 4, automatic=True))
     except UserError as error:
         print(error)
 """
@@ -495,17 +495,17 @@ for size in (4, 2):
 def test_memory_is_counted_with_the_data_on_the_devices(monkeypatch):
     data = Data(name="scenes/photo", placement="resident", scenes=Scenes(train=11, val=7, test=5))  # of no other test
     config = small.config(learner=VPT(depth=1, max_depth=small.BLOCKS, num_context=2), data=data)
-    shared = Shared(config)
+    shared = Resources(config)
     made = shared.experiment(config)
     fit = shared.fit(config, made)
     held = []
 
-    def free_bytes(fit: Fit) -> int:
+    def free_bytes(fit: TrainSetup) -> int:
         held.extend(array.shape for array in jax.live_arrays())
         return 2**40
 
     monkeypatch.setattr(memory_fit, "free_bytes", free_bytes)
-    assert memory_fit.fitting(made, fit, 1, automatic=True) == 1
+    assert memory_fit.max_parallel_trials(made, fit, 1, automatic=True) == 1
     assert {split.records.compact().images.shape for split in (fit.train, fit.val)} <= set(held)
 
 
@@ -521,14 +521,14 @@ def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
     def of_seven() -> int:
         return sum(array.ndim > 2 and array.shape[0] == 7 for array in jax.live_arrays())
 
-    def free_bytes(fit: Fit) -> int:
+    def free_bytes(fit: TrainSetup) -> int:
         held.append(of_seven())
         return 2**40
 
     monkeypatch.setattr(memory_fit, "free_bytes", free_bytes)
-    monkeypatch.setattr(sharding, "cores", lambda: 1)  # all in one program
-    view = Standings(QUIET, ["s"], 3)
-    with session.opened(asked, "s", tmp_path / "s", config, Shared(config), view) as sweeper:
+    monkeypatch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
+    view = SweepDisplay(QUIET, ["s"], 3)
+    with session.opened(asked, "s", tmp_path / "s", config, Resources(config), view) as sweeper:
         for trial, number in zip((*trials, *trials), (7, 7, 5, 5), strict=True):
             kept.append(sweeper.slots(sweeper.program(trial), number))
             assert kept[-1].size == 7 and of_seven() > 0  # compiled before: 5 would be compiled anew
@@ -705,7 +705,7 @@ def test_a_study_of_another_configuration_is_refused(unequal, capsys, monkeypatc
 
 def test_sets_and_learners_have_a_study_each(tmp_path, monkeypatch):
     config = small.config(learner=COOP, data=Data(name="scenes/photo, scenes/xray"))
-    told = sweep._studies(options(tmp_path, config, learners="all"), Shared(config))
+    told = sweep._studies(options(tmp_path, config, learners="all"), Resources(config))
     assert len(told) == 12 and list(told)[:2] == ["s/scenes-photo.coop", "s/scenes-photo.cocoop"]
     assert told["s/scenes-xray.coop"].learner == COOP and told["s/scenes-xray.coop"].data.name == "scenes/xray"
     assert told["s/scenes-xray.maple"].learner == MaPLe()
@@ -725,7 +725,7 @@ def flops(learner: Learner, trials: int) -> float:
     trainable, frozen = split(params, "prompts")
     trainable = {path: shape((trials, *array.shape), array.dtype) for path, array in trainable.items()}
     types = (jnp.float32, jnp.float32, jnp.int32, jnp.float32, jnp.uint32)
-    state = jax.eval_shape(step.init, trainable, Hyper(*(shape((trials,), kind) for kind in types)))
+    state = jax.eval_shape(step.init, trainable, Hyperparameters(*(shape((trials,), kind) for kind in types)))
     one = shape((4,), jnp.uint8)
     source = Source(
         shape((4, 352, 352, 3), jnp.uint8),

@@ -201,9 +201,9 @@ def test_padding_with_zeros_changes_nothing(wide, narrow):
     """Prompts are the same, and so are the gradients, which are zero where parameters are padded."""
     config = small.config(learner=dataclasses.replace(wide, depth=3, num_context=2))
     own = dataclasses.replace(config, learner=dataclasses.replace(config.learner, **narrow))
-    assert {field.split(".")[0] for field in wide.widths} == set(narrow)
+    assert {field.split(".")[0] for field in wide.padded_fields} == set(narrow)
     wide_made = small.build(config)
-    fresh = wide_made.fresh(own)
+    fresh = wide_made.init_params(own)
     filled = slots.padded(fresh, wide_made.trainable)
 
     def made_of(learner: ContextLearner, params):

@@ -15,14 +15,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tunevlseg_jax.config import Optim, Train
 from tunevlseg_jax.training import optim
-from tunevlseg_jax.training.optim import Progress, Schedule
+from tunevlseg_jax.training.optim import Schedule, StoppingState
 
 NAN = float("nan")
 
 
 def follow(
     losses: list[list[float]], dices: list[list[float]] | None = None, optimizer=None, **train
-) -> tuple[list[Progress], np.ndarray]:
+) -> tuple[list[StoppingState], np.ndarray]:
     """The progress after each epoch, and (epochs, trials) whether it was the best; scores are a list for each trial."""
     dices = [[0.0] * len(row) for row in losses] if dices is None else dices
     progress, after, improved = optim.start(len(losses)), [], []
@@ -119,7 +119,7 @@ def test_a_stopped_trial_changes_no_more():
 
 def test_types_stay_what_they_were():
     start, (after,) = optim.start(2), follow([[1.0], [NAN]])[0]
-    for name, before, now in zip(Progress._fields, start, after, strict=True):
+    for name, before, now in zip(StoppingState._fields, start, after, strict=True):
         assert (before.dtype, before.shape) == (now.dtype, now.shape), name
 
 

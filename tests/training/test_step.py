@@ -21,7 +21,7 @@ from tunevlseg_jax.training import loop, step
 from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.losses import dice_ce
 from tunevlseg_jax.training.optim import Schedule
-from tunevlseg_jax.training.step import Hyper, State
+from tunevlseg_jax.training.step import Hyperparameters, TrainState
 
 quick_compilation = small.quick_compilation
 
@@ -41,27 +41,27 @@ def table() -> jax.Array:
     return small.build(CONFIG).split("train").table
 
 
-def hyper(trials: int, **values) -> Hyper:
+def hyper(trials: int, **values) -> Hyperparameters:
     """The same for every trial but for what is given, a value or a list."""
     usual = {"learning_rate": 1e-2, "weight_decay": 1e-2, "depth": 2, "dropout": 0.0, "seed": 0}
     types = (jnp.float32, jnp.float32, jnp.int32, jnp.float32, jnp.uint32)
-    fields = ((usual | values)[name] for name in Hyper._fields)
-    return Hyper(
+    fields = ((usual | values)[name] for name in Hyperparameters._fields)
+    return Hyperparameters(
         *(jnp.broadcast_to(jnp.asarray(value, kind), trials) for value, kind in zip(fields, types, strict=True))
     )
 
 
-def begin(made: Experiment, values: Hyper) -> State:
+def begin(made: Experiment, values: Hyperparameters) -> TrainState:
     """All trials start from the same parameters."""
     trials = len(values.seed)
     trainable = {path: jnp.broadcast_to(array, (trials, *array.shape)) for path, array in made.trainable.items()}
     return loop.begin(trainable, values, sharding.mesh()).state
 
 
-def train(made: Experiment, state: State, steps: int = 3, using=None) -> tuple[State, np.ndarray]:
+def train(made: Experiment, state: TrainState, steps: int = 3, using=None) -> tuple[TrainState, np.ndarray]:
     """The state after some steps, and (steps, trials) losses."""
     mesh, losses = sharding.mesh(), []
-    frozen = sharding.replicated(made.frozen, mesh)
+    frozen = sharding.replicate(made.frozen, mesh)
     for number in range(steps):
         source = (using or batches())[number % len(using or batches())]
         state, sums = step.train_step(state, frozen, source, table(), network=made.network, schedule=Schedule(0, 0))
@@ -152,7 +152,7 @@ def test_configurations_that_differ_in_values_share_a_program():
     assert (again.hyper().depth.item(), made.hyper().depth.item()) == (3, 2)
     assert again.hyper().dropout.item() == pytest.approx(0.6)
     fits = [
-        loop.Fit(c, m.network, m.frozen, *[m.split("train")] * 2, sharding.mesh())
+        loop.TrainSetup(c, m.network, m.frozen, *[m.split("train")] * 2, sharding.mesh())
         for c, m in ((CONFIG, made), (other, again))
     ]
     assert fits[0].schedule == fits[1].schedule
@@ -167,12 +167,12 @@ TRIALS = {
 }
 
 
-def trial(number: int) -> Hyper:
+def trial(number: int) -> Hyperparameters:
     """One of the trials alone."""
     return hyper(1, **{name: column[number] for name, column in TRIALS.items()})
 
 
-def first_gradient(state: State) -> dict[str, jax.Array]:
+def first_gradient(state: TrainState) -> dict[str, jax.Array]:
     """The gradient of the first step: a tenth of it is Adam's first moment."""
     return {path: 10 * moment for path, moment in state.optimizer[0].mu.items()}
 

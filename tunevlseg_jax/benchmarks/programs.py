@@ -49,14 +49,14 @@ def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
     Where nothing that trains changes what the model sees, training and evaluation also on what is cached of
     images that it has seen before; and with more than one trial, training of so many side by side.
     """
-    size = sharding.rounded_up(made.config.train.batch_size, mesh)
-    frozen = made.placed(mesh).frozen
+    size = sharding.round_up(made.config.train.batch_size, mesh)
+    frozen = made.on_mesh(mesh).frozen
     source = random_source(size, made.image_size, mesh, augmented=made.config.train.augment)
     batch = jax.jit(gather)(source._replace(draw=None))
-    table = sharding.replicated(made.read(["polyp"]), mesh)
+    table = sharding.replicate(made.read(["polyp"]), mesh)
 
     def train(name: str, source: Source, trials: int = 1) -> Program:
-        trainable, hyper = sharding.replicated(made.repeated(trials), mesh)
+        trainable, hyper = sharding.replicate(made.for_trials(trials), mesh)
         arguments = step.init(trainable, hyper), frozen, source, table
         stepping, timings = _compiled(step.train_step, *arguments, network=made.network, schedule=Schedule(0, 0))
         state = arguments[0]
@@ -69,14 +69,14 @@ def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
         return Program(name, run, size * trials, *timings)
 
     def evaluate(name: str, batch: Batch) -> Program:
-        trainable, hyper = sharding.replicated(made.repeated(1), mesh)
+        trainable, hyper = sharding.replicate(made.for_trials(1), mesh)
         arguments = trainable, frozen, batch, table, hyper
         evaluation, timings = _compiled(step.eval_step, *arguments, network=made.network)
         return Program(name, lambda: evaluation(*arguments), size, *timings)
 
     def predict() -> Program:
         hyper = jax.tree.map(lambda values: values[0], made.hyper())
-        arguments = sharding.replicated((made.frozen | made.trainable, batch.images, batch.phrase, table, hyper), mesh)
+        arguments = sharding.replicate((made.frozen | made.trainable, batch.images, batch.phrase, table, hyper), mesh)
         prediction, timings = _compiled(step.logits_step, *arguments, network=made.network)
         return Program("prediction", lambda: prediction(*arguments), size, *timings)
 
@@ -84,7 +84,7 @@ def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
     if trials > 1:
         made_ready.append(train(f"training x {trials}", source, trials))
     if made.config.sees_the_same("val"):
-        seen = step.see_step(frozen, batch.images, network=made.network)
+        seen = step.encode_images_step(frozen, batch.images, network=made.network)
         made_ready.append(train("training, cached", source._replace(images=seen, draw=None)))
         made_ready.append(evaluate("evaluation, cached", batch._replace(images=seen)))
     return made_ready
@@ -112,7 +112,7 @@ def training(made: Experiment, mesh: Mesh, batch: int) -> Any:
     source = Source(rows(jnp.uint8, *made.image_size, 3), rows(jnp.uint8, *made.image_size), numbers)
     frozen = like(made.frozen)
     if made.config.train.shard_frozen:
-        frozen = like(made.frozen, lambda array: sharding.scattering(array.shape, mesh))
+        frozen = like(made.frozen, lambda array: sharding.params_sharding(array.shape, mesh))
     arguments = like(state), frozen, source, like(made.read(["polyp"]))
     return step.train_step.trace(*arguments, network=made.network, schedule=Schedule(0, 0))
 
@@ -125,8 +125,8 @@ def random_source(size: int, image_size: tuple[int, int], mesh: Mesh, *, augment
     ones = jnp.ones(size, jnp.uint8)
     rows = Rows(None, None, ones, ones, jnp.zeros(size, jnp.int32), jnp.ones(size, jnp.float32))
     source = Source(jnp.asarray(images), jnp.asarray(maps), rows)
-    key = sharding.replicated(jax.random.key_data(jax.random.key(0)), mesh) if augmented else None
-    return sharding.shared_out(source, mesh)._replace(draw=key)
+    key = sharding.replicate(jax.random.key_data(jax.random.key(0)), mesh) if augmented else None
+    return sharding.shard_batch(source, mesh)._replace(draw=key)
 
 
 def timed(runs: list[Callable[[], Any]], repeats: int) -> list[list[float]]:

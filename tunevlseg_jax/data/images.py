@@ -11,7 +11,7 @@ import numpy as np
 from PIL import ImageSequence, TiffImagePlugin
 
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import replacing
+from tunevlseg_jax.runtime.files import atomic_file
 
 # What OpenCV can't decode `read_rgb` tells; OpenCV would tell stderr as well, in its own words.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -80,7 +80,7 @@ def encode_png(image: np.ndarray) -> bytes:
 
 def write_png(path: Path, image: np.ndarray) -> None:
     """Writes (height, width) or (height, width, 3) RGB uint8, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(encode_png(image))
 
 

@@ -118,7 +118,7 @@ class Example:
         return tuple(decoded)
 
 
-class Kept(NamedTuple):
+class SelectedExample(NamedTuple):
     """What a protocol keeps of a stored example: its split and place there, and the ids of its records."""
 
     split: str
@@ -312,7 +312,7 @@ def _stored(folder: Path) -> dict[str, Any]:
         raise UserError(f"can't read the prepared set in {folder}: {error}") from error
 
 
-def _kept(folder: Path, split: str) -> list[Kept]:
+def _kept(folder: Path, split: str) -> list[SelectedExample]:
     """The clean protocol's examples of a split."""
     path = folder / CLEAN_FILE
     if not path.is_file():
@@ -324,6 +324,6 @@ def _kept(folder: Path, split: str) -> list[Kept]:
     if split not in splits:
         raise UserError(f"{path} has no split {split!r}{nearest(split, splits)}")
     try:
-        return [Kept(row["split"], row["index"], frozenset(row["records"])) for row in splits[split]]
+        return [SelectedExample(row["split"], row["index"], frozenset(row["records"])) for row in splits[split]]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} has a row of split {split!r} that lacks split, index or records") from error

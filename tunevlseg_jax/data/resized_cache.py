@@ -18,7 +18,7 @@ from tunevlseg_jax.data.prepared import CLEAN_FILE, Example, Prepared
 from tunevlseg_jax.data.records import WHOLE, Records
 from tunevlseg_jax.runtime import cache, progress_bar
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import filling, read_object, write_json
+from tunevlseg_jax.runtime.files import atomic_files, read_object, write_json
 
 FORMAT = 1
 """Goes up when these files change."""
@@ -43,7 +43,7 @@ def load(split: Prepared, size: tuple[int, int], folder: str | None, level: int)
     height, width = size
     place = root / f"{split.name}-{split.split}-{split.protocol}-{height}x{width}-{_key(split)}"
     if not (place / RECORDS_FILE).is_file():
-        with filling(place, RECORDS_FILE) as temporary:
+        with atomic_files(place, RECORDS_FILE) as temporary:
             _make(split, size, temporary)
     return _read(split, place, level)
 
@@ -90,7 +90,7 @@ def _resized(split: Prepared, size: tuple[int, int]) -> Iterator[tuple[Example, 
     ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     examples = grain.MapDataset.range(len(split)).map(one).to_iter_dataset(ahead)
     title = f"{split.name}, {split.split}: resizing to {size[0]}x{size[1]}"
-    return iter(progress_bar.passing(examples, title, len(split)))
+    return iter(progress_bar.track(examples, title, len(split)))
 
 
 def _is_binary(example: Example, number: int, plane: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ from tunevlseg_jax.data import registry, targets
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.evaluation import inference, record_scores
 from tunevlseg_jax.evaluation.inference import Scored
-from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.runtime.files import write_csv, write_json
 from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.split import Split
@@ -22,7 +22,7 @@ FOLDER = "evaluations"
 Resolution = Literal["model", "original"]
 
 
-class Evaluation(NamedTuple):
+class EvaluationResult(NamedTuple):
     """What an evaluation gave.
 
     Attributes:
@@ -40,7 +40,7 @@ class Evaluation(NamedTuple):
 
 def evaluate(
     made: Experiment,
-    learnt: Flat,
+    learnt: FlatParams,
     split: Split,
     data: Data,
     *,
@@ -48,7 +48,7 @@ def evaluate(
     folder: Path,
     resolution: Resolution = "model",
     ask_absent: bool = False,
-) -> Evaluation:
+) -> EvaluationResult:
     """Scores a run and writes the files.
 
     Args:
@@ -84,7 +84,7 @@ def evaluate(
     write_csv(folder / f"{name}.csv", [dataclasses.asdict(sample) for sample in scored.samples])
     write_csv(folder / f"{name}_classes.csv", rows)
     write_json(folder / f"{name}.json", told | {"records": len(scored.samples), "scores": scores})
-    return Evaluation(name, size, scores, rows)
+    return EvaluationResult(name, size, scores, rows)
 
 
 def _by_class(names: Sequence[str], scored: Scored) -> list[dict[str, Any]]:

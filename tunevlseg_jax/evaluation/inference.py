@@ -16,7 +16,7 @@ from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.data.targets import Target
 from tunevlseg_jax.evaluation import record_scores
 from tunevlseg_jax.evaluation.record_scores import Classes, Sample
-from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.runtime import progress_bar, sharding
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment
@@ -31,7 +31,7 @@ class Scored(NamedTuple):
     classes: Classes | None
 
 
-def own(made: Experiment, learnt: Flat, split: Split, found: Iterator[Target]) -> Scored:
+def own(made: Experiment, learnt: FlatParams, split: Split, found: Iterator[Target]) -> Scored:
     """Scores every record, asked as it is.
 
     Args:
@@ -49,7 +49,7 @@ def own(made: Experiment, learnt: Flat, split: Split, found: Iterator[Target]) -
     return Scored(scored, sizes, None)
 
 
-def every_class(made: Experiment, learnt: Flat, split: Split, found: Iterator[Target]) -> Scored:
+def every_class(made: Experiment, learnt: FlatParams, split: Split, found: Iterator[Target]) -> Scored:
     """Scores every image asked for every class, with one pass of the vision tower; arguments as in `own`."""
     own, asked = split.records, split.records.asking_every_class()
     number, scored, sizes, classes = len(own.classes), [], set(), Classes(len(own.classes))
@@ -69,10 +69,10 @@ def every_class(made: Experiment, learnt: Flat, split: Split, found: Iterator[Ta
     return Scored(scored, sizes, classes)
 
 
-def logits_of(made: Experiment, learnt: Flat, split: Split, batch_size: int) -> Iterator[np.ndarray]:
+def logits_of(made: Experiment, learnt: FlatParams, split: Split, batch_size: int) -> Iterator[np.ndarray]:
     """Each record's logits at the model's size, in the split's order; padding comes last."""
     mesh = split.feed.mesh
-    params = made.placed(mesh).frozen | sharding.replicated(learnt, mesh)
+    params = made.on_mesh(mesh).frozen | sharding.replicate(learnt, mesh)
     hyper = jax.tree.map(lambda values: values[0], made.hyper())
     for number, batch in enumerate(split.feed.evaluation(batch_size)):
         logits = step.logits_step(params, batch.images, batch.phrase, split.table, hyper, network=made.network)
@@ -90,4 +90,4 @@ def _score(records: Records, row: int, predicted: np.ndarray, mask: np.ndarray) 
 
 
 def _progress(images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    return iter(progress_bar.passing(images, "scoring"))
+    return iter(progress_bar.track(images, "scoring"))

@@ -13,7 +13,7 @@ from jax import Array
 
 from tunevlseg_jax.learners.contract import Learner, Params
 from tunevlseg_jax.learners.space import Choice, Integers, Space
-from tunevlseg_jax.prompts import Towers
+from tunevlseg_jax.prompts import ModelSpec
 
 CONTEXT_STD = 0.02
 
@@ -49,13 +49,13 @@ class ContextLearner(Learner):
     def text_tokens(self) -> int:
         return self.num_context if self.text_prompts else 0
 
-    def static(self) -> Learner:
+    def static_part(self) -> Learner:
         return dataclasses.replace(self, depth=self.rows, max_depth=self.rows)
 
-    def values(self) -> tuple[int, float]:
+    def traced_values(self) -> tuple[int, float]:
         return self.depth, 0.0
 
-    def check(self, towers: Towers) -> None:
+    def check(self, towers: ModelSpec) -> None:
         """Raises a ValueError that names the field where this learner doesn't fit that model."""
         if self.depth < 1:
             raise ValueError(f"learner.depth is {self.depth}; it counts the blocks that get a prompt, 1 or more")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from jax import Array
 
 from tunevlseg_jax.learners.space import Space
-from tunevlseg_jax.prompts import Prompts, Towers
+from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 Params = dict[str, Any]
 """A learner's parameters: a nested dict of arrays."""
@@ -28,12 +28,12 @@ class Learner(ABC):
     vision_prompts: ClassVar[bool] = False
     space: ClassVar[Space] = {}
     """What a search varies of the fields, unless told otherwise."""
-    widths: ClassVar[tuple[str, ...]] = ()
+    padded_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that are widths of hidden units: with parameters padded by zeros a wider learner computes the same, and
     its zeros stay zeros in training, so that trials of different widths share a program."""
 
     @abstractmethod
-    def init(self, key: Array, towers: Towers) -> Params:
+    def init(self, key: Array, towers: ModelSpec) -> Params:
         """Fresh parameters in float32.
 
         Raises:
@@ -44,7 +44,7 @@ class Learner(ABC):
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
         """The prompts before any image is seen; `key` is None in evaluation, where nothing is dropped."""
 
-    def prompted_blocks(self, towers: Towers) -> int:
+    def prompted_blocks(self, towers: ModelSpec) -> int:
         """How many blocks the towers have that this learner prompts; the smaller number of two."""
         counts = [towers.text_blocks] * self.text_prompts + [towers.vision_blocks] * self.vision_prompts
         return min(counts)
@@ -54,11 +54,11 @@ class Learner(ABC):
         """How many of the text tower's positions the prompts take."""
         return 0
 
-    def static(self) -> Learner:
+    def static_part(self) -> Learner:
         """The learner without what is a value of a compiled program; equal ones share a program."""
         return self
 
-    def values(self) -> tuple[int, float]:
+    def traced_values(self) -> tuple[int, float]:
         """The depth and the dropout that this learner asks for, values of a program."""
         return 0, 0.0
 
@@ -72,7 +72,7 @@ class Learner(ABC):
 class ZeroShot(Learner):
     """The model as it is: no prompts, nothing to learn."""
 
-    def init(self, key: Array, towers: Towers) -> Params:
+    def init(self, key: Array, towers: ModelSpec) -> Params:
         del key, towers
         return {}
 

@@ -24,7 +24,7 @@ from tunevlseg_jax.learners.base import (
 from tunevlseg_jax.learners.contract import Learner, Params
 from tunevlseg_jax.learners.space import Choice, Space, Uniform
 from tunevlseg_jax.learners.textual import TextContextLearner
-from tunevlseg_jax.prompts import Prompts, Towers
+from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class MaPLe(TextContextLearner):
 
     vision_prompts: ClassVar[bool] = True
     space: ClassVar[Space] = {**TextContextLearner.space, **projector_space(32, 64, 96)}
-    widths: ClassVar[tuple[str, ...]] = ("projector.hidden",)
+    padded_fields: ClassVar[tuple[str, ...]] = ("projector.hidden",)
 
     projector: Projector = field(default_factory=Projector)
 
-    def init(self, key: Array, towers: Towers) -> Params:
+    def init(self, key: Array, towers: ModelSpec) -> Params:
         self.check(towers)
         assert towers.vision_width is not None
         context_key, projector_key = jax.random.split(key)
@@ -70,12 +70,12 @@ class SharedSeparate(ContextLearner):
     vision_prompts: ClassVar[bool] = True
 
     space: ClassVar[Space] = {**ContextLearner.space, "width": Choice((32, 64))}
-    widths: ClassVar[tuple[str, ...]] = ("width",)
+    padded_fields: ClassVar[tuple[str, ...]] = ("width",)
 
     width: int = 32
     projector: Projector = field(default_factory=lambda: Projector(kind="linear"))
 
-    def init(self, key: Array, towers: Towers) -> Params:
+    def init(self, key: Array, towers: ModelSpec) -> Params:
         self.check(towers)
         assert towers.vision_width is not None
         if self.width < 1:
@@ -118,7 +118,7 @@ class SharedAttention(ContextLearner):
         "hidden": Choice((1280, 1420)),
         "norm_first": Choice((True, False)),
     }
-    widths: ClassVar[tuple[str, ...]] = ("hidden",)
+    padded_fields: ClassVar[tuple[str, ...]] = ("hidden",)
 
     heads: int = 16
     hidden: int = 1280
@@ -126,13 +126,13 @@ class SharedAttention(ContextLearner):
     norm_first: bool = True
     attends_across_tokens: bool = True
 
-    def static(self) -> Learner:
+    def static_part(self) -> Learner:
         return dataclasses.replace(self, depth=self.rows, max_depth=self.rows, dropout=0.0)
 
-    def values(self) -> tuple[int, float]:
+    def traced_values(self) -> tuple[int, float]:
         return self.depth, self.dropout
 
-    def init(self, key: Array, towers: Towers) -> Params:
+    def init(self, key: Array, towers: ModelSpec) -> Params:
         self.check(towers)
         assert towers.vision_width is not None
         width = towers.text_width + towers.vision_width

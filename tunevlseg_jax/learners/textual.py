@@ -12,7 +12,7 @@ from jax import Array
 from tunevlseg_jax.learners.base import ContextLearner, Projector, projector_space
 from tunevlseg_jax.learners.contract import Params
 from tunevlseg_jax.learners.space import Space
-from tunevlseg_jax.prompts import Prompts, Towers
+from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class TextContextLearner(ContextLearner):
 
     words: str | None = "a photo of a"
 
-    def text_context(self, key: Array, towers: Towers) -> Array:
+    def text_context(self, key: Array, towers: ModelSpec) -> Array:
         """(rows, num_context, text width).
 
         Raises:
@@ -50,7 +50,7 @@ class TextContextLearner(ContextLearner):
 class CoOp(TextContextLearner):
     """Context Optimisation: learnt words before the prompt's own (Zhou et al. 2022, IJCV)."""
 
-    def init(self, key: Array, towers: Towers) -> Params:
+    def init(self, key: Array, towers: ModelSpec) -> Params:
         self.check(towers)
         return {"context": self.text_context(key, towers)}
 
@@ -70,12 +70,12 @@ class CoCoOp(TextContextLearner):
 
     per_image: ClassVar[bool] = True
     space: ClassVar[Space] = {**TextContextLearner.space, **projector_space(32, 64, 96, 128)}
-    widths: ClassVar[tuple[str, ...]] = ("projector.hidden",)
+    padded_fields: ClassVar[tuple[str, ...]] = ("projector.hidden",)
 
     projector: Projector = field(default_factory=Projector)
     normalize_image: bool = False
 
-    def init(self, key: Array, towers: Towers) -> Params:
+    def init(self, key: Array, towers: ModelSpec) -> Params:
         self.check(towers)
         context_key, projector_key = jax.random.split(key)
         return {

@@ -9,7 +9,7 @@ from jax import Array
 
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.learners.contract import Params
-from tunevlseg_jax.prompts import Prompts, Towers
+from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class VPT(ContextLearner):
 
     vision_prompts: ClassVar[bool] = True
 
-    def init(self, key: Array, towers: Towers) -> Params:
+    def init(self, key: Array, towers: ModelSpec) -> Params:
         self.check(towers)
         assert towers.vision_width is not None
         return {"context": self.gaussian_context(key, towers.vision_width)}

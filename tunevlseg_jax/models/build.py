@@ -10,12 +10,12 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.models import AnyModelConfig
-from tunevlseg_jax.models.parameters import Flat, module_parameters
+from tunevlseg_jax.models.parameters import FlatParams, module_parameters
 
 M = TypeVar("M", bound=nnx.Module)
 
 
-def random_model(config: AnyModelConfig, key: Array) -> Flat:
+def random_model(config: AnyModelConfig, key: Array) -> FlatParams:
     """Fresh weights of a model, for pre-training and for tests."""
     return module_parameters(config.build(nnx.Rngs(key)))
 
@@ -27,7 +27,7 @@ def weight_shapes(config: AnyModelConfig) -> Mapping[str, tuple[int, ...]]:
     return {path: leaf.shape for path, leaf in module_parameters(module).items()}
 
 
-def fill_module(build: Callable[[nnx.Rngs], M], flat: Flat) -> M:
+def fill_module(build: Callable[[nnx.Rngs], M], flat: FlatParams) -> M:
     """The Flax module that `build` makes, with the parameters of `flat` in place of fresh ones."""
     graph, state = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
     filled = {path: leaf.replace(flat["/".join(map(str, path))]) for path, leaf in nnx.to_flat_state(state)}

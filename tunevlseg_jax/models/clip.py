@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.features import Words
+from tunevlseg_jax.models.features import TextFeatures
 from tunevlseg_jax.models.layers import Block, LayerNorm, quick_gelu
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.prompts import Prompts, inject, insert
@@ -61,7 +61,7 @@ class TextTower(nnx.Module):
         self.final_norm = LayerNorm(config.width)
         self.projection = nnx.Linear(config.width, embedding_width, use_bias=False, rngs=rngs)
 
-    def __call__(self, tokens: Array, prompts: Prompts) -> Words:
+    def __call__(self, tokens: Array, prompts: Prompts) -> TextFeatures:
         """Reads prompts.
 
         Args:
@@ -87,7 +87,7 @@ class TextTower(nnx.Module):
                 x = inject(x, prompts.text, prompts.depth, number, 1, offset=prompts.text_offset)
             x = block(x, mask)
         states = self.final_norm(x)
-        return Words(states, self.projection(states[jnp.arange(x.shape[0]), end]), valid)
+        return TextFeatures(states, self.projection(states[jnp.arange(x.shape[0]), end]), valid)
 
     def _end(self, tokens: Array) -> Array:
         """(batch,) position of the end token."""

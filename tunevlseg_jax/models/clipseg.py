@@ -12,9 +12,9 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.models.clip import Recompute, TextConfig, TextTower, VisionConfig, VisionTower
-from tunevlseg_jax.models.features import Decoded, Seen, Words
+from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.layers import Block
-from tunevlseg_jax.prompts import Prompts, Towers
+from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,16 @@ class CLIPSegConfig:
         """The model with fresh weights."""
         return CLIPSeg(self, rngs)
 
-    def towers(self, embed_words: Callable[[str], Array]) -> Towers:
+    def towers(self, embed_words: Callable[[str], Array]) -> ModelSpec:
         """What a learner must know of the model; `embed_words` as in `Towers`."""
-        return Towers(
+        return ModelSpec(
             text_width=self.text.width,
             text_blocks=self.text.blocks,
             image_width=self.embedding_width,
             vision_width=self.vision.width,
             vision_blocks=self.vision.blocks,
             # The last tap already holds the prompt of the block after it.
-            live_vision_prompts=min(max(self.taps) + 2, self.vision.blocks),
+            effective_vision_prompts=min(max(self.taps) + 2, self.vision.blocks),
             embed_words=embed_words,
         )
 
@@ -93,17 +93,17 @@ class CLIPSeg(nnx.Module):
         # CLIP's temperature. Nothing here reads it; it is kept so that converting a checkpoint loses nothing.
         self.logit_scale = nnx.Param(jnp.full((), 2.6592))
 
-    def text(self, tokens: Array, prompts: Prompts) -> Words:
+    def text(self, tokens: Array, prompts: Prompts) -> TextFeatures:
         """See `TextTower`."""
         return self.text_tower(tokens, prompts)
 
-    def vision(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> Seen:
+    def vision(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> ImageFeatures:
         """The tapped states in the decoder's width and the pooled image vector; see `VisionTower`."""
         states, pooled = self.vision_tower(images, prompts, recompute)
         taps = self.decoder.reduce([states[tap] for tap in self.config.taps])
-        return Seen(taps, pooled, (images.shape[1], images.shape[2]))
+        return ImageFeatures(taps, pooled, (images.shape[1], images.shape[2]))
 
-    def decode(self, seen: Seen, words: Words) -> Decoded:
+    def decode(self, seen: ImageFeatures, words: TextFeatures) -> Decoded:
         """See `Decoder`."""
         patch = self.config.vision.patch
         return self.decoder(seen.states, words.sentence, (seen.size[0] // patch, seen.size[1] // patch))

@@ -14,11 +14,11 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.models.clip import Recompute, TextConfig, TextTower
-from tunevlseg_jax.models.features import Decoded, Seen, Words
+from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.layers import LayerNorm, MixedAttention
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.models.resnet import STRIDE, BatchNorm, ConvNorm, ModifiedResNet, ResNetConfig, average_pool, fold
-from tunevlseg_jax.prompts import Prompts, Towers
+from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 PROJECTOR_SIZE = 3
 """Side of the convolution that the sentence makes."""
@@ -76,15 +76,15 @@ class CRISConfig:
         """
         return CRIS(self, rngs)
 
-    def towers(self, embed_words: Callable[[str], Array]) -> Towers:
+    def towers(self, embed_words: Callable[[str], Array]) -> ModelSpec:
         """What a learner must know of the model; `embed_words` as in `Towers`. There is no ViT to prompt."""
-        return Towers(
+        return ModelSpec(
             text_width=self.text.width,
             text_blocks=self.text.blocks,
             image_width=self.vision.embedding_width,
             vision_width=None,
             vision_blocks=0,
-            live_vision_prompts=0,
+            effective_vision_prompts=0,
             embed_words=embed_words,
         )
 
@@ -117,11 +117,11 @@ class CRIS(nnx.Module):
         # CLIP's temperature. Nothing here reads it; it is kept so that converting a checkpoint loses nothing.
         self.logit_scale = nnx.Param(jnp.full((), 2.6592))
 
-    def text(self, tokens: Array, prompts: Prompts) -> Words:
+    def text(self, tokens: Array, prompts: Prompts) -> TextFeatures:
         """See `TextTower`."""
         return self.text_tower(tokens, prompts)
 
-    def vision(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> Seen:
+    def vision(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> ImageFeatures:
         """What the neck takes of C3, C4 and C5, see `ModifiedResNet`; the image vector is C5's mean over its grid.
 
         Nothing that is learnt goes back through it, so there is nothing to `recompute`.
@@ -133,9 +133,9 @@ class CRIS(nnx.Module):
             raise ValueError("CRIS has no vision transformer, and takes no vision prompts")
         grids = self.vision_tower(images)
         pooled = grids[-1].mean(axis=(1, 2))
-        return Seen(self.decoder.neck.enter(grids), pooled, (images.shape[1], images.shape[2]))
+        return ImageFeatures(self.decoder.neck.enter(grids), pooled, (images.shape[1], images.shape[2]))
 
-    def decode(self, seen: Seen, words: Words) -> Decoded:
+    def decode(self, seen: ImageFeatures, words: TextFeatures) -> Decoded:
         """See `Decoder`."""
         f3, f4, f5 = seen.states
         return self.decoder((f3, f4, f5), words, seen.size)
@@ -150,7 +150,7 @@ class Decoder(nnx.Module):
         self.norm = LayerNorm(config.feature_width)
         self.projector = Projector(config, rngs)
 
-    def __call__(self, grids: tuple[Array, Array, Array], words: Words, size: tuple[int, int]) -> Decoded:
+    def __call__(self, grids: tuple[Array, Array, Array], words: TextFeatures, size: tuple[int, int]) -> Decoded:
         """Decodes.
 
         Args:

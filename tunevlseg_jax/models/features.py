@@ -12,7 +12,7 @@ from jax import Array
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Seen:
+class ImageFeatures:
     """What the vision stage makes of images.
 
     Attributes:
@@ -30,15 +30,15 @@ class Seen:
         """The number of images."""
         return self.pooled.shape[0]
 
-    def repeated(self, times: int) -> Seen:
+    def repeat(self, times: int) -> ImageFeatures:
         """Each image `times` times over, for as many prompts to look at."""
         if times == 1:
             return self
         states = tuple(jnp.repeat(state, times, axis=0) for state in self.states)
-        return Seen(states, jnp.repeat(self.pooled, times, axis=0), self.size)
+        return ImageFeatures(states, jnp.repeat(self.pooled, times, axis=0), self.size)
 
 
-class Words(NamedTuple):
+class TextFeatures(NamedTuple):
     """What the text stage makes of prompts.
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import Literal
 from flax import nnx, traverse_util
 from jax import Array
 
-Flat = dict[str, Array]
+FlatParams = dict[str, Array]
 """Arrays by path, such as "model/decoder/reduces/0/kernel"."""
 
 Tune = Literal["prompts", "decoder", "all"]
@@ -32,32 +32,32 @@ DECAY: dict[str, bool] = {
 """Whether weight decay touches a parameter: matrices and convolution kernels only."""
 
 
-def flatten(tree: Mapping, prefix: str) -> Flat:
+def flatten(tree: Mapping, prefix: str) -> FlatParams:
     """A nested dict of arrays as a flat one, every path under `prefix`."""
-    flat: Flat = {}
+    flat: FlatParams = {}
     for name, value in tree.items():
         path = f"{prefix}/{name}"
         flat |= flatten(value, path) if isinstance(value, Mapping) else {path: value}
     return flat
 
 
-def subtree(flat: Flat, prefix: str) -> Flat:
+def subtree(flat: FlatParams, prefix: str) -> FlatParams:
     """The entries under `prefix`, without it."""
     return {path.removeprefix(f"{prefix}/"): array for path, array in flat.items() if path.startswith(f"{prefix}/")}
 
 
-def nested(flat: Flat) -> dict:
+def nested(flat: FlatParams) -> dict:
     """A flat dict as a nested one."""
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def module_parameters(module: nnx.Module) -> Flat:
+def module_parameters(module: nnx.Module) -> FlatParams:
     """The parameters of a Flax module by path."""
     leaves = nnx.to_flat_state(nnx.state(module, nnx.Param))
     return {"/".join(map(str, path)): leaf.get_value() for path, leaf in leaves}
 
 
-def split(params: Flat, tune: Tune) -> tuple[Flat, Flat]:
+def split(params: FlatParams, tune: Tune) -> tuple[FlatParams, FlatParams]:
     """What trains, and what is frozen.
 
     Raises:

@@ -59,7 +59,7 @@ def load(folder: Path, *, weights: bool = True, unpickle: Unpickle | None = None
         if not weights:
             return Pretrained(config, {}, tokenizer, "")
         path, theirs = _tensors(folder, unpickle)
-        ours = rules.join(clipseg_rules(config), _weights(theirs), weight_shapes(config))
+        ours = rules.to_ours(clipseg_rules(config), _weights(theirs), weight_shapes(config))
     except ConversionError as error:
         raise ConversionError(f"{folder}: {error}") from error
     return Pretrained(config, ours, tokenizer, sha256(path))
@@ -68,7 +68,7 @@ def load(folder: Path, *, weights: bool = True, unpickle: Unpickle | None = None
 def save(folder: Path, model: Pretrained, source: Mapping[str, str], dtype: str = "float32") -> None:
     """Writes a folder that transformers reads, the configuration last; arguments as in `pretrained.save`."""
     sizes = clipseg_config(model)
-    theirs = rules.part(clipseg_rules(sizes), model.weights)
+    theirs = rules.to_theirs(clipseg_rules(sizes), model.weights)
     start, end = model.tokenizer.table([""], 3)[0].tolist()
     config = config_to_huggingface(sizes)
     config["text_config"] |= {"bos_token_id": start, "pad_token_id": end}

@@ -14,7 +14,7 @@ from tunevlseg_jax.models import AnyModelConfig
 from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import replacing
+from tunevlseg_jax.runtime.files import atomic_file
 
 MODEL_CONFIG_FILE = "config.json"
 
@@ -62,7 +62,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
     """Writes a safetensors file, whole or not at all."""
     contiguous = {name: np.asarray(tensor, order="C") for name, tensor in sorted(tensors.items())}
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         try:
             save_file(contiguous, temporary, metadata=dict(metadata) if metadata else None)
         except SafetensorError as error:  # how safetensors reports a full disk

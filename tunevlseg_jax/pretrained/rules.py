@@ -89,7 +89,7 @@ def columns(start: int, stop: int | None) -> Move:
     return _single(lambda x: x[..., start:stop], lambda x: x)
 
 
-def join(rules: Iterable[Rule], theirs: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+def to_ours(rules: Iterable[Rule], theirs: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Our tensors from theirs, strictly: every tensor is used, every parameter is filled, every shape is right.
 
     Args:
@@ -122,7 +122,7 @@ def join(rules: Iterable[Rule], theirs: Tensors, shapes: Mapping[str, tuple[int,
     return ours
 
 
-def part(rules: Iterable[Rule], ours: Tensors) -> dict[str, np.ndarray]:
+def to_theirs(rules: Iterable[Rule], ours: Tensors) -> dict[str, np.ndarray]:
     """Their tensors from ours, the inverse of `join`.
 
     Raises:

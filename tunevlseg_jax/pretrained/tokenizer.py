@@ -9,7 +9,7 @@ import numpy as np
 import tokenizers
 
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import replacing
+from tunevlseg_jax.runtime.files import atomic_file
 
 FILE = "tokenizer.json"
 
@@ -42,7 +42,7 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes a tokenizer.json, whole or not at all."""
-        with replacing(folder / FILE) as temporary:
+        with atomic_file(folder / FILE) as temporary:
             temporary.write_text(self.backend.to_str(pretty=True), encoding="utf-8")
 
     def words(self, phrase: str) -> np.ndarray:

@@ -28,7 +28,7 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners import LEARNERS, ZeroShot
 from tunevlseg_jax.learners.textual import TextContextLearner
 from tunevlseg_jax.reporting.runs import Run, Skipped
-from tunevlseg_jax.runs.card import WHEREABOUTS
+from tunevlseg_jax.runs.card import NON_IDENTITY_FIELDS
 from tunevlseg_jax.runtime import schema
 
 ZERO_SHOT, DECODER, MODEL = "zero-shot", "fine-tuned decoder", "fine-tuned model"
@@ -37,7 +37,7 @@ COMBINATIONS = (ZERO_SHOT, DECODER, MODEL, *(learner.__name__ for learner in LEA
 NONE, GAUSSIAN, NO_UPSAMPLER = "", "Gaussian context", "no upsampler"
 """Ablations; several are joined with commas."""
 
-APART = (*WHEREABOUTS, "train.seed", "model.checkpoint")
+APART = (*NON_IDENTITY_FIELDS, "train.seed", "model.checkpoint")
 """Fields in which runs of one configuration may differ; the model's hash says which model it is."""
 
 

@@ -7,11 +7,11 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from tunevlseg_jax.reporting import headings, scores
 from tunevlseg_jax.reporting.cells import ZERO_SHOT, Cell, Cells, Key, summary
-from tunevlseg_jax.reporting.evaluations import Evaluation
+from tunevlseg_jax.reporting.evaluations import StoredEvaluation
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.reporting.table import Entry, Row, Table
 
-Elsewhere = Mapping[Key, Mapping[str, Sequence[Evaluation]]]
+Elsewhere = Mapping[Key, Mapping[str, Sequence[StoredEvaluation]]]
 """The evaluations on other data sets of the runs that stand for a cell, by cell and data set."""
 
 
@@ -59,7 +59,7 @@ def cross(cells: Cells) -> Table | None:
     )
 
 
-def _elsewhere(cell: Cell) -> dict[str, list[Evaluation]]:
+def _elsewhere(cell: Cell) -> dict[str, list[StoredEvaluation]]:
     """The evaluations of a cell's runs on other data sets, by data set."""
     found = defaultdict(list)
     for run in cell.runs:
@@ -69,7 +69,7 @@ def _elsewhere(cell: Cell) -> dict[str, list[Evaluation]]:
     return dict(found)
 
 
-def _is_elsewhere(one: Evaluation, run: Run) -> bool:
+def _is_elsewhere(one: StoredEvaluation, run: Run) -> bool:
     """Whether an evaluation is of another data set's test split, made as those of the run's own are."""
     usual = one.split == "test" and one.resolution == "model" and not one.every_class
     return usual and one.data != run.config.data.name and one.protocol == run.config.data.protocol

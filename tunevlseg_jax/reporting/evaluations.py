@@ -27,7 +27,7 @@ TOLD = {"data": str, "protocol": str, "split": str, "size": str, "threshold": fl
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class StoredEvaluation:
     """A run's scores on a split of a data set.
 
     Attributes:
@@ -55,7 +55,7 @@ class Evaluation:
     samples: Path
 
 
-def read(path: Path) -> Evaluation:
+def read(path: Path) -> StoredEvaluation:
     """Reads the JSON of an evaluation, and checks it against the CSV beside it.
 
     Raises:
@@ -78,7 +78,7 @@ def read(path: Path) -> Evaluation:
         if not _agree(score, value):
             raise UserError(f"the {name} of {path.name} is {score}, but the records in {beside.name} give {value}")
     every_class = "miou" in told["scores"]
-    return Evaluation(
+    return StoredEvaluation(
         data=told["data"],
         protocol=told["protocol"],
         split=told["split"],

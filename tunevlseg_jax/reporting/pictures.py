@@ -16,7 +16,7 @@ from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.data.images import resize
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.evaluation import inference
-from tunevlseg_jax.reporting.evaluations import Evaluation, read_samples
+from tunevlseg_jax.reporting.evaluations import StoredEvaluation, read_samples
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime import sharding
@@ -85,7 +85,7 @@ def choose(dice: Sequence[Mapping[str, float]], count: int) -> list[Case]:
 KINDS = ("best", "median", "worst", "sample")
 
 
-def look(runs: Mapping[Found, tuple[Run, Evaluation]], count: int) -> list[Picture]:
+def look(runs: Mapping[Found, tuple[Run, StoredEvaluation]], count: int) -> list[Picture]:
     """Chosen test records of one data set, and what each run finds in them.
 
     Args:
@@ -121,7 +121,7 @@ def look(runs: Mapping[Found, tuple[Run, Evaluation]], count: int) -> list[Pictu
     return pictures
 
 
-def _find(run: Run, told: Evaluation, ids: Sequence[str]) -> tuple[Records, dict[str, np.ndarray]]:
+def _find(run: Run, told: StoredEvaluation, ids: Sequence[str]) -> tuple[Records, dict[str, np.ndarray]]:
     """The records of these names at the model's size, and the mask that a run finds in each."""
     made, learnt = restore(run.folder)
     data = dataclasses.replace(run.config.data, name=told.data, protocol=told.protocol, shots=None)

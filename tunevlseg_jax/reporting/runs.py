@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.reporting import evaluations, stored_run
-from tunevlseg_jax.reporting.evaluations import Evaluation
+from tunevlseg_jax.reporting.evaluations import StoredEvaluation
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object
 from tunevlseg_jax.search import summary
@@ -29,7 +29,7 @@ APART = 0.02
 between them they are taken to be of different weights."""
 
 
-class Search(NamedTuple):
+class SearchResult(NamedTuple):
     """What a study's files tell of its search.
 
     Attributes:
@@ -65,12 +65,12 @@ class Run:
     folder: Path
     role: Role
     study: Path | None
-    search: Search | None
+    search: SearchResult | None
     config: Config
     card: Mapping[str, Any]
     curve: Sequence[Mapping[str, Any]]
     scores: Mapping[str, Mapping[str, float]]
-    evaluations: Sequence[Evaluation]
+    evaluations: Sequence[StoredEvaluation]
 
     @property
     def zero_shot(self) -> bool:
@@ -89,7 +89,7 @@ class Run:
         return max(line["val"]["dice"] for line in self.curve) if self.curve else self.scores["val"]["dice"]
 
     @property
-    def own_test(self) -> Evaluation | None:
+    def own_test(self) -> StoredEvaluation | None:
         """The evaluation of the records that the run itself is to be tested on, at the model's size."""
         fitting = (one for one in self.evaluations if _is_own(one, self.card))
         return next(fitting, None)
@@ -139,7 +139,7 @@ def gather(root: Path) -> tuple[list[Run], list[Skipped]]:
     return runs, skipped
 
 
-def _run(path: Path, searched: Callable[[Path], Search]) -> tuple[Run, list[Skipped]]:
+def _run(path: Path, searched: Callable[[Path], SearchResult]) -> tuple[Run, list[Skipped]]:
     """A run with the evaluations that count, and the others.
 
     Raises:
@@ -180,27 +180,29 @@ def _is_replays(path: Path) -> bool:
     return path.name == "replays" and (path.parent / "trials").is_dir()
 
 
-def _searched(study: Path) -> Search:
+def _searched(study: Path) -> SearchResult:
     """Reads how the trials of a study ended, and which of them it chose."""
     try:
         stored = read_object(study / summary.SUMMARY_FILE)
         text = (study / summary.TRIALS_FILE).read_bytes().decode("utf-8")
     except (UserError, OSError, ValueError):
-        return Search({}, "the search of its study hasn't ended; the sweep's command, given again, goes on with it")
+        return SearchResult(
+            {}, "the search of its study hasn't ended; the sweep's command, given again, goes on with it"
+        )
     try:
         states = {int(row["trial"]): row["state"] for row in csv.DictReader(text.splitlines(), strict=True)}
     except (csv.Error, ValueError, KeyError, TypeError):
         states = {}
     if len(states) != stored.get("trials") or not text.endswith("\n"):
         broken = f"{summary.TRIALS_FILE} of its study is broken; the sweep's command, given again, writes it anew"
-        return Search({}, broken)
+        return SearchResult({}, broken)
     best = stored.get("best")
     if not isinstance(best, dict) or type(best.get("trial")) is not int:
-        return Search(states)
-    return Search(states, best=best["trial"], chosen_by=str(best.get("chosen_by", "validation Dice")))
+        return SearchResult(states)
+    return SearchResult(states, best=best["trial"], chosen_by=str(best.get("chosen_by", "validation Dice")))
 
 
-def _check_end(number: int, search: Search) -> None:
+def _check_end(number: int, search: SearchResult) -> None:
     """Raises a UserError unless a trial was trained to its end."""
     if search.unknown:
         raise UserError(search.unknown)
@@ -215,13 +217,13 @@ def _check_end(number: int, search: Search) -> None:
             raise UserError(f"{summary.TRIALS_FILE} of its study doesn't list it: its search hasn't ended")
 
 
-def _is_own(evaluation: Evaluation, card: Mapping[str, Any]) -> bool:
+def _is_own(evaluation: StoredEvaluation, card: Mapping[str, Any]) -> bool:
     """Whether an evaluation is of the records that the card is of, in the same way."""
     same = evaluation.data_sha256 == card["data"].get("test") and evaluation.data == card["data"]["name"]
     return same and evaluation.split == "test" and evaluation.resolution == "model" and not evaluation.every_class
 
 
-def _check_weights(evaluation: Evaluation, card: Mapping[str, Any]) -> None:
+def _check_weights(evaluation: StoredEvaluation, card: Mapping[str, Any]) -> None:
     """Raises a UserError if an evaluation is of other weights than the run's, as far as scores can tell."""
     scores = card["scores"]["tuned"]
     if "test" in scores and _is_own(evaluation, card):

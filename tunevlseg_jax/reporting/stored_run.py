@@ -14,7 +14,7 @@ from tunevlseg_jax import config
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners import ZeroShot
 from tunevlseg_jax.reporting.evaluations import is_sha256
-from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, LEARNT_FILE, METRICS_FILE, RESULTS_FILE, WHEREABOUTS
+from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, LEARNT_FILE, METRICS_FILE, NON_IDENTITY_FIELDS, RESULTS_FILE
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object
@@ -64,7 +64,7 @@ def card(folder: Path, asked: Config) -> dict[str, Any]:
     data, protocol, scores = (told.get(name) for name in ("data", "protocol", "scores"))
     if not (isinstance(data, dict) and isinstance(protocol, dict) and isinstance(scores, dict)):
         raise UserError(f"its {CARD_FILE} is no run's: it lacks 'data', 'protocol' or 'scores'")
-    if schema.difference(told.get("config"), schema.to_json(asked), but=WHEREABOUTS):
+    if schema.difference(told.get("config"), schema.to_json(asked), but=NON_IDENTITY_FIELDS):
         raise UserError(f"{CARD_FILE} and {CONFIG_FILE} are of different configurations")
     if not is_sha256(told.get("model_sha256")):
         raise UserError(f"{CARD_FILE} lacks the hash of the base model")

@@ -97,7 +97,7 @@ def context(run: Run) -> np.ndarray:
     learner = run.config.learner
     _, learnt, _ = load_learnt(run.folder)
     params = nested(subtree({path: jnp.asarray(array) for path, array in learnt.items()}, "learner"))
-    depth, _ = learner.values()
+    depth, _ = learner.traced_values()
     try:
         made = learner.prompts(params, jnp.asarray(depth), dropout=jnp.asarray(0.0), key=None)
     except (KeyError, ValueError, TypeError) as error:

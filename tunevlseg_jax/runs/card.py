@@ -30,11 +30,11 @@ CARD_FILE = "card.json"
 RESULTS_FILE = "results.json"
 
 
-WHEREABOUTS = ("workdir", "data.root", "data.cache", "data.placement", "data.workers", "train.shard_frozen")
+NON_IDENTITY_FIELDS = ("workdir", "data.root", "data.cache", "data.placement", "data.workers", "train.shard_frozen")
 """Fields that a run may change when it goes on: they decide where things are, as the number of devices does."""
 
 
-CLOCK = ("seconds", "images_per_second")
+TIMING_FIELDS = ("seconds", "images_per_second")
 """What of `metrics_line` is another every time."""
 
 

@@ -36,7 +36,7 @@ class Checkpoints:
     def __init__(self, folder: Path):
         self.folder = folder
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs, traceback and all, what it raises as well
-        self.manager = _manager(folder) if multihost.first() else None
+        self.manager = _manager(folder) if multihost.is_primary() else None
 
     @property
     def kept(self) -> str:
@@ -52,7 +52,7 @@ class Checkpoints:
         Raises:
           UserError: it can't be written, such as on a full disk.
         """
-        tree = sharding.fetched(tree)
+        tree = sharding.gather_to_host(tree)
         if self.manager is None:
             return
         try:
@@ -69,15 +69,15 @@ class Checkpoints:
         Raises:
           UserError: it can't be read, or isn't of this shape.
         """
-        if not multihost.from_first(np.asarray(bool(self.kept))):
+        if not multihost.broadcast_from_primary(np.asarray(bool(self.kept))):
             return like
         found = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-        with multihost.together():
+        with multihost.sync_errors():
             if self.manager is not None:
                 found = _read(self.manager, self.folder, found)
-        found = multihost.from_first(found)
+        found = multihost.broadcast_from_primary(found)
         return jax.tree.map(
-            lambda leaf, value: sharding.placed(value, leaf.sharding) if isinstance(leaf, Array) else value, like, found
+            lambda leaf, value: sharding.place(value, leaf.sharding) if isinstance(leaf, Array) else value, like, found
         )
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.runs.card import (
     LEARNT_FILE,
     load_learnt,
@@ -17,7 +17,7 @@ from tunevlseg_jax.training import experiment
 from tunevlseg_jax.training.experiment import Experiment
 
 
-def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, Flat]:
+def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, FlatParams]:
     """A trained run: its experiment, and its learnt tensors in place of the fresh ones.
 
     Args:

@@ -10,18 +10,11 @@ from typing import Any
 import numpy as np
 
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runs.card import (
-    CARD_FILE,
-    CONFIG_FILE,
-    METRICS_FILE,
-    RESULTS_FILE,
-    WHEREABOUTS,
-    save_learnt,
-)
+from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, METRICS_FILE, NON_IDENTITY_FIELDS, RESULTS_FILE, save_learnt
 from tunevlseg_jax.runs.checkpoint import Checkpoints
 from tunevlseg_jax.runtime import multihost, schema
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import filling, read_json, replacing, write_json, writing
+from tunevlseg_jax.runtime.files import as_user_error, atomic_file, atomic_files, read_json, write_json
 from tunevlseg_jax.training.loop import Epoch
 
 
@@ -35,7 +28,7 @@ class RunFolder:
           UserError: it belongs to a run of another configuration, or can't be written to.
         """
         self.path = Path(config.workdir)
-        if multihost.first():
+        if multihost.is_primary():
             open_folder(config)
         self.checkpoints = Checkpoints(self.path / "checkpoints")
 
@@ -44,7 +37,7 @@ class RunFolder:
         path = self.path / METRICS_FILE
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            with replacing(path) as temporary:
+            with atomic_file(path) as temporary:
                 temporary.write_text("".join(lines[:epochs]), encoding="utf-8")
 
     def add_metrics(self, epoch: Epoch) -> None:
@@ -54,7 +47,7 @@ class RunFolder:
           UserError: it can't be written.
         """
         path = self.path / METRICS_FILE
-        with writing(path), path.open("a", encoding="utf-8") as file:
+        with as_user_error(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics_line(epoch, 0)) + "\n")
 
 
@@ -95,7 +88,7 @@ def save_trial(
     card: Mapping[str, Any],
 ) -> None:
     """Writes a trial of a sweep as a run folder, whole or not at all: all but TensorBoard's events and checkpoints."""
-    with filling(folder, last=CARD_FILE) as temporary:
+    with atomic_files(folder, last=CARD_FILE) as temporary:
         write_json(temporary / CONFIG_FILE, schema.to_json(config))
         (temporary / METRICS_FILE).write_text("".join(f"{json.dumps(line)}\n" for line in curve), encoding="utf-8")
         write_json(temporary / RESULTS_FILE, card["scores"])
@@ -105,6 +98,6 @@ def save_trial(
 def _check_same(config: Config, path: Path) -> None:
     """Raises a UserError with the fields in which the folder's configuration differs, and its results would."""
     before = schema.to_json(schema.from_json(Config, read_json(path), str(path)))
-    told = schema.difference(before, schema.to_json(config), but=WHEREABOUTS)
+    told = schema.difference(before, schema.to_json(config), but=NON_IDENTITY_FIELDS)
     if told:
         raise UserError(f"{path.parent} holds a run of another configuration ({told}); choose another --workdir")

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tunevlseg_jax.runtime.files import writing
+from tunevlseg_jax.runtime.files import as_user_error
 from tunevlseg_jax.training.loop import Epoch
 
 
-class Board:
+class TensorBoardWriter:
     """TensorBoard's events of a run of one trial, on the disk after each epoch.
 
     tensorboardX's own SummaryWriter leaves the writing to a thread: a killed process takes along what it holds, and its
@@ -27,7 +27,7 @@ class Board:
         from tensorboardX.record_writer import RecordWriter
 
         self.folder = folder
-        with writing(folder):
+        with as_user_error(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self.writer = RecordWriter(str(folder / f"events.out.tfevents.{time.time():.0f}.{epochs}"))
         self._write(file_version="brain.Event:2")
@@ -55,6 +55,6 @@ class Board:
     def _write(self, **event: Any) -> None:
         from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 
-        with writing(self.folder):
+        with as_user_error(self.folder):
             self.writer.write(Event(wall_time=time.time(), **event).SerializeToString())
             self.writer.flush()

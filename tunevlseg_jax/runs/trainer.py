@@ -17,21 +17,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.runs.card import RESULTS_FILE, make_card, save_learnt
 from tunevlseg_jax.runs.run_folder import RunFolder
-from tunevlseg_jax.runs.tensorboard import Board
+from tunevlseg_jax.runs.tensorboard import TensorBoardWriter
 from tunevlseg_jax.runtime import multihost, sharding
 from tunevlseg_jax.runtime.errors import EverywhereError
 from tunevlseg_jax.runtime.files import write_json
 from tunevlseg_jax.runtime.signals import Interrupted, Interruptions
 from tunevlseg_jax.training import experiment, loop, metrics
 from tunevlseg_jax.training.experiment import Experiment
-from tunevlseg_jax.training.loop import Epoch, Fit, Loop
+from tunevlseg_jax.training.loop import Epoch, LoopState, TrainSetup
 from tunevlseg_jax.training.metrics import Sums
 from tunevlseg_jax.training.split import Split
-from tunevlseg_jax.training.step import Hyper
+from tunevlseg_jax.training.step import Hyperparameters
 
 GOES_ON = "the same command goes on"
 Results = dict[str, dict[str, dict[str, float]]]
@@ -45,27 +45,27 @@ def train(config: Config, console: Console) -> Results:
       UserError: the configuration can't be, or the run came to a loss that isn't finite.
     """
     mesh = sharding.mesh()
-    with multihost.together():
-        made = experiment.build(config).placed(mesh)
+    with multihost.sync_errors():
+        made = experiment.build(config).on_mesh(mesh)
         splits = made.splits(mesh)
         folder = RunFolder(config)
-    fit = Fit(config, made.network, made.frozen, splits["train"], splits["val"], mesh)
+    fit = TrainSetup(config, made.network, made.frozen, splits["train"], splits["val"], mesh)
     _introduce(made, fit, console)
     with Interruptions(mesh) as interruptions:
         last = _train(made, fit, folder, interruptions.check, console)
-        hyper = sharding.replicated(made.hyper(), mesh)
+        hyper = sharding.replicate(made.hyper(), mesh)
         results = {
             "zero-shot": _score(*_zero_shot(made, mesh), hyper, splits, config, interruptions.check),
             "tuned": _score(made.network, last.best, made.frozen, hyper, splits, config, interruptions.check),
         }
-    if multihost.first():
+    if multihost.is_primary():
         _save(made, folder.path, last, splits, results)
     console.print(_table(config, made, splits, results))
     console.print(f"run folder: {folder.path}", soft_wrap=True)
     return results
 
 
-def _introduce(made: Experiment, fit: Fit, console: Console) -> None:
+def _introduce(made: Experiment, fit: TrainSetup, console: Console) -> None:
     trainable = sum(array.size for array in made.trainable.values())
     frozen = sum(array.size for array in made.frozen.values())
     device = jax.devices()[0]
@@ -73,11 +73,11 @@ def _introduce(made: Experiment, fit: Fit, console: Console) -> None:
         f"{type(made.config.learner).__name__} on {made.config.model.checkpoint} for {made.config.data.name}: "
         f"{trainable:,} parameters train, {frozen:,} are frozen; {len(fit.train.records)} training records; "
         f"{fit.mesh.size} {device.platform} device{'s' if fit.mesh.size > 1 else ''}"
-        f"{f' in {jax.process_count()} processes' if multihost.several() else ''}, {made.network.dtype.name}",
+        f"{f' in {jax.process_count()} processes' if multihost.is_multiprocess() else ''}, {made.network.dtype.name}",
         soft_wrap=True,
     )
-    depth, _ = made.config.learner.values()
-    live = made.towers.live_vision_prompts
+    depth, _ = made.config.learner.traced_values()
+    live = made.towers.effective_vision_prompts
     if made.config.learner.vision_prompts and depth > live:
         console.print(
             f"note: learner.depth is {depth}, but only the first {live} visual prompts reach the mask; "
@@ -86,7 +86,9 @@ def _introduce(made: Experiment, fit: Fit, console: Console) -> None:
         )
 
 
-def _train(made: Experiment, fit: Fit, folder: RunFolder, check: Callable[[], None], console: Console) -> Loop:
+def _train(
+    made: Experiment, fit: TrainSetup, folder: RunFolder, check: Callable[[], None], console: Console
+) -> LoopState:
     """The loop with its bar, its log and its checkpoints."""
     start = loop.begin(jax.tree.map(lambda array: array[None], made.trainable), made.hyper(), fit.mesh)
     last = folder.checkpoints.restore(start)
@@ -125,9 +127,9 @@ class _Logs(contextlib.ExitStack):
     def __init__(self, folder: RunFolder, epochs: int):
         super().__init__()
         self.folder, self.board = folder, None
-        if multihost.first():
+        if multihost.is_primary():
             folder.keep_metrics(epochs)
-            self.board = self.enter_context(contextlib.closing(Board(folder.path / "tensorboard", epochs)))
+            self.board = self.enter_context(contextlib.closing(TensorBoardWriter(folder.path / "tensorboard", epochs)))
 
     def add(self, epoch: Epoch) -> None:
         if self.board is not None:
@@ -135,12 +137,12 @@ class _Logs(contextlib.ExitStack):
             self.board.add(epoch)
 
 
-def _steps_done(fit: Fit, last: Loop) -> int:
+def _steps_done(fit: TrainSetup, last: LoopState) -> int:
     """In all epochs together."""
     return int(last.epoch[0]) * fit.steps_per_epoch + int(last.steps)
 
 
-def _position(last: Loop) -> str:
+def _position(last: LoopState) -> str:
     """Where a run stands."""
     epochs = int(last.epoch[0])
     return f"step {last.steps} of epoch {epochs + 1}" if last.steps else f"epoch {epochs}"
@@ -149,7 +151,7 @@ def _position(last: Loop) -> str:
 class _Watch:
     """Moves the bar at each step, and ends the run at a loss that isn't finite."""
 
-    def __init__(self, fit: Fit, folder: RunFolder, bar: Progress, task: Any):
+    def __init__(self, fit: TrainSetup, folder: RunFolder, bar: Progress, task: Any):
         self.fit, self.folder, self.bar, self.task = fit, folder, bar, task
         self.epoch, self.started, self.seen = 0, 0.0, 0.0
 
@@ -183,17 +185,17 @@ def _epoch_line(epoch: Epoch) -> str:
     )
 
 
-def _zero_shot(made: Experiment, mesh: Mesh) -> tuple[Network, Flat, Flat]:
+def _zero_shot(made: Experiment, mesh: Mesh) -> tuple[Network, FlatParams, FlatParams]:
     network, params = made.zero_shot()
     tuned = {path: array for path, array in params.items() if path in made.trainable}
-    return network, {}, params | sharding.replicated(tuned, mesh)
+    return network, {}, params | sharding.replicate(tuned, mesh)
 
 
 def _score(
     network: Network,
-    trainable: Flat,
-    frozen: Flat,
-    hyper: Hyper,
+    trainable: FlatParams,
+    frozen: FlatParams,
+    hyper: Hyperparameters,
     splits: Mapping[str, Split],
     config: Config,
     check: Callable[[], None],
@@ -206,7 +208,7 @@ def _score(
     return scores
 
 
-def _save(made: Experiment, path: Path, last: Loop, splits: Mapping[str, Split], results: Results) -> None:
+def _save(made: Experiment, path: Path, last: LoopState, splits: Mapping[str, Split], results: Results) -> None:
     learnt = {path: np.asarray(array)[0] for path, array in last.best.items()}
     data = {"name": made.config.data.name} | {name: split.records.fingerprint() for name, split in splits.items()}
     card = make_card(made.config, made.pretrained.sha256, made.image_size, data)

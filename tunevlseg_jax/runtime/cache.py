@@ -22,7 +22,7 @@ def folder() -> Path:
     return Path(given) if given else platformdirs.user_cache_path("tunevlseg_jax")
 
 
-def keep_programs() -> None:
+def enable_compilation_cache() -> None:
     """Has jax keep what it compiles, and find it again in a later process.
 
     Where jax was told another folder already, that one stays; where none can be written to, nothing is kept.
@@ -40,7 +40,7 @@ def keep_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
 
 
-def keep_no_more() -> None:
+def disable_compilation_cache() -> None:
     """Has jax keep nothing of what this process compiles from now on."""
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # jax looks at the setting once

@@ -28,7 +28,7 @@ def check_name(name: str) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def as_user_error(path: Path) -> Iterator[None]:
     """Turns an OSError in the block into a UserError that names `path`."""
     try:
         yield
@@ -37,13 +37,13 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the place of `path` when the block ends well.
 
     Raises:
       UserError: the disk is full, or the folder can't be written to.
     """
-    with writing(path):
+    with as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
         os.close(handle)
@@ -57,7 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def filling(folder: Path, last: str) -> Iterator[Path]:
+def atomic_files(folder: Path, last: str) -> Iterator[Path]:
     """A temporary folder to write to; its files move into `folder` when the block ends well.
 
     Args:
@@ -68,7 +68,7 @@ def filling(folder: Path, last: str) -> Iterator[Path]:
       UserError: the disk is full, or the folder can't be written to.
     """
     folder = folder.resolve()
-    with writing(folder):
+    with as_user_error(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
@@ -81,7 +81,7 @@ def filling(folder: Path, last: str) -> Iterator[Path]:
 
 
 @contextmanager
-def making(folder: Path) -> Iterator[Path]:
+def atomic_dir(folder: Path) -> Iterator[Path]:
     """A temporary folder to write to; it takes the place of `folder`, whole, when the block ends well.
 
     What a killed process left of an earlier try is thrown away first.
@@ -91,7 +91,7 @@ def making(folder: Path) -> Iterator[Path]:
     """
     folder = folder.resolve()
     temporary, old = (folder.parent / f".{folder.name}.{name}" for name in ("incomplete", "old"))
-    with writing(folder), contextlib.ExitStack() as stack:
+    with as_user_error(folder), contextlib.ExitStack() as stack:
         temporary.mkdir(parents=True, exist_ok=True)
         handle = os.open(temporary, os.O_RDONLY)
         stack.callback(os.close, handle)
@@ -121,13 +121,13 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     for row in rows:
         writer.writerow({name: f"{value:.8g}" if isinstance(value, float) else value for name, value in row.items()})
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON, indented, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

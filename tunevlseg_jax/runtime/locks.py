@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from tunevlseg_jax.runtime.files import writing
+from tunevlseg_jax.runtime.files import as_user_error
 
 
 def hold(path: Path) -> IO[bytes]:
@@ -18,7 +18,7 @@ def hold(path: Path) -> IO[bytes]:
       BlockingIOError: somebody holds it.
       UserError: the file can't be made.
     """
-    with writing(path):
+    with as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
     try:
@@ -43,7 +43,7 @@ def is_held(path: Path) -> bool:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds a lock during a block, and waits for it first."""
-    with writing(path):
+    with as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
     with file:

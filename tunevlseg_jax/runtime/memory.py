@@ -12,7 +12,7 @@ MMAP_THRESHOLD, TRIM_THRESHOLD, ARENA_MAX = -3, -1, -8
 """Of glibc's mallopt(3)."""
 
 
-def keep_freed() -> None:
+def tune_malloc() -> None:
     """Has the C library keep what is freed, where it is glibc.
 
     A step on the CPU frees its temporaries, hundreds of megabytes for ten trials. Given back to the system they come

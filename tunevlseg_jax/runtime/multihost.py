@@ -73,7 +73,7 @@ def join(cluster: Cluster) -> None:
     except RuntimeError as error:
         where = cluster.coordinator or "the cluster's coordinator"
         raise UserError(f"the processes can't meet at {where}: {str(error).splitlines()[0]}") from error
-    if not first():
+    if not is_primary():
         rich.get_console().quiet = True
 
 
@@ -92,24 +92,24 @@ def _check(cluster: Cluster, missing: list[str]) -> None:
         raise UserError(f"--coordinator can't be {cluster.coordinator!r}: it is HOST:PORT, such as 10.0.0.1:8476")
 
 
-def several() -> bool:
+def is_multiprocess() -> bool:
     """Whether there are several processes."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
-def first() -> bool:
+def is_primary() -> bool:
     """Whether this is process 0, which writes the files and prints."""
-    return not several() or jax.process_index() == 0
+    return not is_multiprocess() or jax.process_index() == 0
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def sync_errors() -> Iterator[None]:
     """A block in which a UserError of one process is an error of all of them; no process goes on without the others.
 
     Raises:
       EverywhereError: some process had a UserError.
     """
-    if not several():
+    if not is_multiprocess():
         yield
         return
     told = ""
@@ -125,9 +125,9 @@ def together() -> Iterator[None]:
             raise EverywhereError(text if number == 0 else f"process {number}: {text}")
 
 
-def from_first(tree: Any) -> Any:
+def broadcast_from_primary(tree: Any) -> Any:
     """Process 0's arrays, to the bit and as numpy, on every process, which has others of the same shapes and types."""
-    if not several():
+    if not is_multiprocess():
         return tree
     leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
     # As bytes: a sum with zeros, by which arrays are sent, makes 0 of -0.
@@ -141,7 +141,7 @@ def from_first(tree: Any) -> Any:
     return jax.tree.unflatten(structure, found)
 
 
-def leave(status: int, *, alone: bool) -> NoReturn:
+def exit_process(status: int, *, alone: bool) -> NoReturn:
     """Ends the process.
 
     Args:
@@ -149,14 +149,14 @@ def leave(status: int, *, alone: bool) -> NoReturn:
       alone: whether the other processes don't know, and may wait for this one in a computation: then it mustn't wait
         for them, as a process does that ends in the usual way.
     """
-    if alone and several():
+    if alone and is_multiprocess():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     raise SystemExit(status)
 
 
-class Agreement:
+class AllProcessMax:
     """The largest of the processes' numbers, told one call late, so that nobody waits for the others."""
 
     def __init__(self, mesh: Mesh):
@@ -165,7 +165,7 @@ class Agreement:
 
     def __call__(self, own: int) -> int:
         """To be called by all processes; 0 the first time, if they are several."""
-        if not several():
+        if not is_multiprocess():
             return own
         size = self.sharding.mesh.size
         mine = jax.make_array_from_callback((size,), self.sharding, lambda part: np.full(size, own, np.int32)[part])

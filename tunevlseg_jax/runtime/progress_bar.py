@@ -1,4 +1,4 @@
-"""Bars of what takes a while, gone when it is done, and on a terminal alone."""
+"""Progress bars of slow loops: on a terminal alone, and gone when the loop ends."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 import rich
-from rich.progress import track
+import rich.progress
 
 T = TypeVar("T")
 
 
-def passing(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
-    """The items, with a bar that moves as they are taken."""
-    return track(items, title, total=total, transient=True, disable=not rich.get_console().is_interactive)
+def track(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
+    """Yields the items, and moves a bar as they are taken."""
+    quiet = not rich.get_console().is_interactive
+    return rich.progress.track(items, title, total=total, transient=True, disable=quiet)

@@ -30,27 +30,27 @@ def mesh(trials: int = 1) -> Mesh:
     return Mesh(np.asarray(jax.devices()).reshape(across, -1), (TRIAL, DATA))
 
 
-def parts(trials: int, devices: Mesh) -> int:
+def num_programs(trials: int, devices: Mesh) -> int:
     """Into how many programs so many trials are split, of the same number each: on a CPU one or more for each core.
 
     A CPU's cores share out few operations of a step evenly, but two steps always. Other devices do one thing at a time.
     """
-    if not lone_cpu(devices):
+    if not is_single_cpu(devices):
         return 1
-    return min(number for number in range(1, trials + 1) if trials % number == 0 and number >= min(cores(), trials))
+    return min(number for number in range(1, trials + 1) if trials % number == 0 and number >= min(num_cores(), trials))
 
 
-def lone_cpu(devices: Mesh) -> bool:
+def is_single_cpu(devices: Mesh) -> bool:
     """Whether there is no device but the host itself."""
     return devices.size == 1 and devices.devices.flat[0].platform == "cpu"
 
 
-def cores() -> int:
+def num_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def placed(tree: Tree, sharding: Sharding) -> Tree:
+def place(tree: Tree, sharding: Sharding) -> Tree:
     """Every array as a sharding says."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
@@ -65,17 +65,17 @@ def placed(tree: Tree, sharding: Sharding) -> Tree:
     return jax.tree.map(one, tree)
 
 
-def replicated(tree: Tree, devices: Mesh) -> Tree:
+def replicate(tree: Tree, devices: Mesh) -> Tree:
     """Every array whole on every device."""
-    return placed(tree, NamedSharding(devices, PartitionSpec()))
+    return place(tree, NamedSharding(devices, PartitionSpec()))
 
 
-def scattered(tree: Tree, devices: Mesh) -> Tree:
+def shard_params(tree: Tree, devices: Mesh) -> Tree:
     """Every array split over the `data` axis, along its largest axis that this divides; whole where there is none."""
-    return jax.tree.map(lambda array: placed(array, scattering(array.shape, devices)), tree)
+    return jax.tree.map(lambda array: place(array, params_sharding(array.shape, devices)), tree)
 
 
-def scattering(shape: Sequence[int], devices: Mesh) -> NamedSharding:
+def params_sharding(shape: Sequence[int], devices: Mesh) -> NamedSharding:
     """How an array of this shape lies in `scattered`."""
     parts = devices.shape[DATA]
     divided = [axis for axis, side in enumerate(shape) if side % parts == 0 and side]
@@ -85,20 +85,20 @@ def scattering(shape: Sequence[int], devices: Mesh) -> NamedSharding:
     return NamedSharding(devices, PartitionSpec(*(DATA if axis == longest else None for axis in range(len(shape)))))
 
 
-def of_trials(devices: Mesh) -> NamedSharding:
+def trials_sharding(devices: Mesh) -> NamedSharding:
     """How arrays lie that are split along their first axis, the trials, a multiple of the mesh's `trial` axis."""
     # Named as a compiled step names it in what it gives back, or the next step would be compiled anew.
     return NamedSharding(devices, PartitionSpec(TRIAL) if devices.shape[TRIAL] > 1 else PartitionSpec())
 
 
-def by_trial(tree: Tree, devices: Mesh) -> Tree:
+def shard_trials(tree: Tree, devices: Mesh) -> Tree:
     """Every array split along its first axis, the trials."""
-    return placed(tree, of_trials(devices))
+    return place(tree, trials_sharding(devices))
 
 
-def shared_out(batch: Tree, devices: Mesh) -> Tree:
+def shard_batch(batch: Tree, devices: Mesh) -> Tree:
     """Every array split along its first axis, a multiple of the number of devices."""
-    return placed(batch, NamedSharding(devices, _BATCH))
+    return place(batch, NamedSharding(devices, _BATCH))
 
 
 def along_data(batch: Tree, devices: Mesh) -> Tree:
@@ -106,21 +106,21 @@ def along_data(batch: Tree, devices: Mesh) -> Tree:
     if devices.shape[TRIAL] == 1:
         return batch
     lying = NamedSharding(devices, PartitionSpec(DATA))
-    return jax.tree.map(lambda array: array if array.sharding.is_fully_replicated else placed(array, lying), batch)
+    return jax.tree.map(lambda array: array if array.sharding.is_fully_replicated else place(array, lying), batch)
 
 
-def rounded_up(size: int, devices: Mesh, together: int = 1) -> int:
+def round_up(size: int, devices: Mesh, together: int = 1) -> int:
     """The next multiple of the number of devices, each part taking whole groups of `together` rows."""
     multiple = devices.size * together
     return -(-size // multiple) * multiple
 
 
-def made_shared_out(shape: tuple[int, ...], read: Callable[[Any], np.ndarray], devices: Mesh) -> Array:
+def make_sharded(shape: tuple[int, ...], read: Callable[[Any], np.ndarray], devices: Mesh) -> Array:
     """An array like one of `shared_out`, of which each host reads only its own devices' parts."""
     return jax.make_array_from_callback(shape, NamedSharding(devices, _BATCH), read)
 
 
-def fetched(tree: Any) -> Any:
+def gather_to_host(tree: Any) -> Any:
     """Every array whole and as numpy, on every process; all processes must ask for it."""
 
     def one(array: Any) -> np.ndarray:

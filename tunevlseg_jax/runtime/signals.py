@@ -10,7 +10,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from tunevlseg_jax.runtime.multihost import Agreement
+from tunevlseg_jax.runtime.multihost import AllProcessMax
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -38,7 +38,7 @@ class Interruptions:
     def __init__(self, mesh: Mesh):
         """For all processes that have devices in the mesh."""
         self.noted = 0
-        self.agreed = Agreement(mesh)
+        self.agreed = AllProcessMax(mesh)
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruptions:
@@ -79,7 +79,7 @@ def at_once() -> Iterator[None]:
 
 
 @contextmanager
-def telling(told: str) -> Iterator[None]:
+def with_hint(told: str) -> Iterator[None]:
     """A block whose interruption says how to go on, where it doesn't yet."""
     try:
         yield

@@ -13,14 +13,14 @@ from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment
-from tunevlseg_jax.training.loop import Fit
+from tunevlseg_jax.training.loop import TrainSetup
 
 SHARE = 0.9
 """Of the free memory, what a step may take: the rest is for the evaluation and for what the runtime keeps."""
 GIB = 2**30
 
 
-def fitting(made: Experiment, fit: Fit, size: int, *, automatic: bool) -> int:
+def max_parallel_trials(made: Experiment, fit: TrainSetup, size: int, *, automatic: bool) -> int:
     """How many trials to train at once: `size`, or fewer where they don't fit.
 
     The step is compiled for that many, or those of a part, and isn't compiled again when it runs.
@@ -36,7 +36,7 @@ def fitting(made: Experiment, fit: Fit, size: int, *, automatic: bool) -> int:
     """
     free, axis = usable_bytes(fit), fit.mesh.shape[sharding.TRIAL]
     while True:
-        needed = bytes_needed(made, fit, size, sharding.parts(size, fit.mesh))
+        needed = bytes_needed(made, fit, size, sharding.num_programs(size, fit.mesh))
         if needed <= free:
             return size
         fewer = max(axis, min(size - axis, int(size * free / needed) // axis * axis))
@@ -50,7 +50,7 @@ def fitting(made: Experiment, fit: Fit, size: int, *, automatic: bool) -> int:
         size = fewer
 
 
-def bytes_needed(made: Experiment, fit: Fit, size: int, parts: int = 1) -> int:
+def bytes_needed(made: Experiment, fit: TrainSetup, size: int, parts: int = 1) -> int:
     """Bytes of each device that `size` trials take beyond what is shared, by the compiler's account.
 
     Args:
@@ -59,20 +59,20 @@ def bytes_needed(made: Experiment, fit: Fit, size: int, parts: int = 1) -> int:
       size: how many trials.
       parts: into how many they are split, of which as many train at a time as there are cores.
     """
-    trainable, hyper = jax.eval_shape(lambda: made.repeated(size // parts))
+    trainable, hyper = jax.eval_shape(lambda: made.for_trials(size // parts))
     state = jax.eval_shape(step.init, trainable, hyper)
-    by_trial = sharding.of_trials(fit.mesh)
+    by_trial = sharding.trials_sharding(fit.mesh)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=by_trial), state)
     source = next(fit.batches(order=1))
     training = step.train_step.lower(
         state, fit.frozen, source, fit.train.table, network=made.network, schedule=fit.schedule
     )
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, state.trainable)))
-    needed = parts * kept // fit.mesh.shape[sharding.TRIAL] + min(parts, sharding.cores()) * _made_anew(training)
+    needed = parts * kept // fit.mesh.shape[sharding.TRIAL] + min(parts, sharding.num_cores()) * _made_anew(training)
     if fit.sights is None:
         return needed
     images = jax.ShapeDtypeStruct((len(source.images), *made.image_size, 3), jnp.uint8)
-    return needed + _made_anew(step.see_step.lower(fit.frozen, images, network=made.zero_shot()[0]))
+    return needed + _made_anew(step.encode_images_step.lower(fit.frozen, images, network=made.zero_shot()[0]))
 
 
 def _made_anew(lowered: Any) -> int:
@@ -82,7 +82,7 @@ def _made_anew(lowered: Any) -> int:
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
 
 
-def usable_bytes(fit: Fit) -> float:
+def usable_bytes(fit: TrainSetup) -> float:
     """Bytes of each device that a step may take: a share of what is free beside the data, which are placed first."""
     fit.val.feed.place()
     for feed in fit.train.views or (fit.train.feed,):
@@ -91,7 +91,7 @@ def usable_bytes(fit: Fit) -> float:
     return SHARE * free_bytes(fit)
 
 
-def free_bytes(fit: Fit) -> int:
+def free_bytes(fit: TrainSetup) -> int:
     """Bytes that are free on the fullest device, or of the host's for each device where they use those."""
     on_devices = sharding.free_memory(fit.mesh)
     if on_devices is not None:

@@ -18,14 +18,14 @@ from tunevlseg_jax.runtime import locks, sharding
 from tunevlseg_jax.runtime.files import read_json, write_json
 from tunevlseg_jax.search import slots
 from tunevlseg_jax.search.slots import Slots
-from tunevlseg_jax.search.worker import Sweeper
+from tunevlseg_jax.search.worker import Worker
 from tunevlseg_jax.training import loop, metrics
 from tunevlseg_jax.training.split import Split
 
 SEEDS = "seeds"
 
 
-def repeat(sweeper: Sweeper, best: int, seeds: int) -> dict[int, Path]:
+def repeat(sweeper: Worker, best: int, seeds: int) -> dict[int, Path]:
     """Trains the best trial with the seeds that follow its own.
 
     Initial values and dropout differ between them; the order of the records is the same.
@@ -48,7 +48,7 @@ def repeat(sweeper: Sweeper, best: int, seeds: int) -> dict[int, Path]:
     return {own: first} | others
 
 
-def train(sweeper: Sweeper, runs: Mapping[Path, Config]) -> None:
+def train(sweeper: Worker, runs: Mapping[Path, Config]) -> None:
     """Trains what is missing of some runs, side by side as far as they share a program and fit.
 
     Args:
@@ -68,7 +68,7 @@ def train(sweeper: Sweeper, runs: Mapping[Path, Config]) -> None:
                 del folders[: batch.size]
 
 
-def score(sweeper: Sweeper, folders: Iterable[Path]) -> None:
+def score(sweeper: Worker, folders: Iterable[Path]) -> None:
     """Puts the scores on the test split into the cards and results of runs that have none yet."""
     if sweeper.test is None:
         return
@@ -98,7 +98,7 @@ class _Run(NamedTuple):
     card: dict[str, Any]
 
 
-def _train(sweeper: Sweeper, batch: Slots, runs: Mapping[Path, Config]) -> None:
+def _train(sweeper: Worker, batch: Slots, runs: Mapping[Path, Config]) -> None:
     """Runs of one program, no more than there are slots."""
     folders = list(runs)
     for number, folder in enumerate(folders):
@@ -113,15 +113,15 @@ def _train(sweeper: Sweeper, batch: Slots, runs: Mapping[Path, Config]) -> None:
                 batch.take(slot)
 
 
-def _score(sweeper: Sweeper, test: Split, program: Config, runs: Sequence[_Run], size: int) -> None:
+def _score(sweeper: Worker, test: Split, program: Config, runs: Sequence[_Run], size: int) -> None:
     """Runs of one program, `size` at most: as many as one compiled program scores, the last one often over."""
-    made = sweeper.made.another(program)
+    made = sweeper.made.with_config(program)
     filled = [*runs, *[runs[-1]] * (size - len(runs))]
     params = [slots.padded(run.learnt, made.trainable) for run in filled]
     hypers = [dataclasses.replace(made, config=run.config).hyper() for run in filled]
     trainable = {path: jnp.stack([each[path] for each in params]) for path in made.trainable}
     hyper = jax.tree.map(lambda *values: jnp.concatenate(values), *hypers)
-    trainable, hyper = sharding.by_trial((trainable, hyper), sweeper.fit.mesh)
+    trainable, hyper = sharding.shard_trials((trainable, hyper), sweeper.fit.mesh)
     sums = loop.evaluate(made.network, trainable, made.frozen, test, hyper, program.train.batch_size)
     means = metrics.means(sums)
     for place, run in enumerate(runs):
@@ -130,7 +130,7 @@ def _score(sweeper: Sweeper, test: Split, program: Config, runs: Sequence[_Run],
         write_json(run.folder / CARD_FILE, run.card | {"scores": {"tuned": scores}})
 
 
-def _alone(sweeper: Sweeper) -> contextlib.AbstractContextManager[None]:
+def _alone(sweeper: Worker) -> contextlib.AbstractContextManager[None]:
     """Several workers end together, and one at a time does this."""
     return locks.locked(sweeper.folder / "repeats.lock")
 

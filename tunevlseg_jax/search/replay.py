@@ -16,13 +16,13 @@ import tyro
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runs.card import CARD_FILE, CLOCK, LEARNT_FILE, METRICS_FILE, load_learnt
+from tunevlseg_jax.runs.card import CARD_FILE, LEARNT_FILE, METRICS_FILE, TIMING_FIELDS, load_learnt
 from tunevlseg_jax.runs.run_folder import open_folder
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import memory_fit
-from tunevlseg_jax.search.resources import Shared
-from tunevlseg_jax.search.slots import Place, Slots
+from tunevlseg_jax.search.resources import Resources
+from tunevlseg_jax.search.slots import SlotInfo, Slots
 from tunevlseg_jax.training.experiment import Experiment
 
 STUDIES = "runs/studies"
@@ -87,7 +87,7 @@ def train_again(folder: Path, again: Path, tell: Callable[[str], None]) -> bool:
     epochs = len(_curve(folder))
     program = dataclasses.replace(config, learner=place.learner)
     # As many parts along the trial axis as there were, or what the devices that there are now share with that.
-    shared = Shared(program, math.gcd(place.devices[0], jax.device_count()))
+    shared = Resources(program, math.gcd(place.devices[0], jax.device_count()))
     made = shared.experiment(program)
     _check_room(made, config, folder)
     if made.pretrained.sha256 != card["model_sha256"]:
@@ -109,14 +109,14 @@ def train_again(folder: Path, again: Path, tell: Callable[[str], None]) -> bool:
     return ours == theirs and _curve(again) == _curve(folder)
 
 
-def _place(folder: Path, card: Mapping[str, Any]) -> Place:
+def _place(folder: Path, card: Mapping[str, Any]) -> SlotInfo:
     """The program and the slot that a trial had, by its card, whose data are fingerprints by split."""
     path = folder / CARD_FILE
     if "program" not in card:
         raise UserError(f"{folder} is of an earlier version and doesn't say what program it had; give --as-train")
     if not isinstance(card.get("data"), dict):
         raise UserError(f"{path}: data is {card.get('data')!r}, not the fingerprint of each split")
-    place = schema.from_json(Place, card["program"], f"{path}, program")
+    place = schema.from_json(SlotInfo, card["program"], f"{path}, program")
     if not 0 <= place.slot < place.trials:
         raise UserError(f"{path}, program: slot can't be {place.slot}, of {place.trials} trials")
     if min(place.devices) < 1 or place.trials % place.devices[0]:
@@ -127,7 +127,7 @@ def _place(folder: Path, card: Mapping[str, Any]) -> Place:
 def _check_room(made: Experiment, config: Config, folder: Path) -> None:
     """Raises a UserError unless the program's parameters have room for the trial's."""
     room = {path: array.shape for path, array in made.trainable.items()}
-    needed = {path: array.shape for path, array in made.fresh(config).items()}
+    needed = {path: array.shape for path, array in made.init_params(config).items()}
     if needed.keys() != room.keys() or any(np.greater(needed[path], room[path]).any() for path in room):
         raise UserError(f"{folder / CARD_FILE}, program: its learner has no room for the trial's")
 
@@ -137,6 +137,6 @@ def _curve(folder: Path) -> list[str]:
     path = folder / METRICS_FILE
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [json.dumps({name: line[name] for name in line if name not in CLOCK}) for line in lines]
+        return [json.dumps({name: line[name] for name in line if name not in TIMING_FIELDS}) for line in lines]
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"can't read {path}: {error}") from error

@@ -6,18 +6,18 @@ import dataclasses
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
-from tunevlseg_jax.data.feeding.augmented_feature_cache import Sights
+from tunevlseg_jax.data.feeding.augmented_feature_cache import AugmentedFeatureCache
 from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import ZeroShot
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import experiment
 from tunevlseg_jax.training.experiment import Experiment
-from tunevlseg_jax.training.loop import Fit
+from tunevlseg_jax.training.loop import TrainSetup
 from tunevlseg_jax.training.split import Split
 
 
-class Shared:
+class Resources:
     """A model, and the splits that were asked for; what a frozen model sees in them is computed once for all learners.
 
     Attributes:
@@ -38,9 +38,9 @@ class Shared:
         """
         self.mesh = sharding.mesh(trials)
         base = experiment.build(dataclasses.replace(config, learner=ZeroShot(), upsampling="none"), trains=False)
-        self.base = base.placed(self.mesh)
+        self.base = base.on_mesh(self.mesh)
         self.scratch = scratch
-        self.sights: dict[Data, Sights] = {}
+        self.sights: dict[Data, AugmentedFeatureCache] = {}
         self.feeds: dict[tuple[Data, str, bool], Feed] = {}
         self.views: dict[tuple[Data, bool, int | None, int], tuple[Feed, ...]] = {}
 
@@ -50,7 +50,7 @@ class Shared:
         Raises:
           UserError: the learner doesn't fit the model.
         """
-        return self.base.another(config)
+        return self.base.with_config(config)
 
     def split(self, made: Experiment, name: str, data: Data | None = None) -> Split:
         """A split for an experiment on this model, of its own data set or of another.
@@ -66,11 +66,11 @@ class Shared:
         names = ("train", "val", "test") if "test" in registry.splits(made.config.data) else ("train", "val")
         return {name: self.split(made, name) for name in names}
 
-    def fit(self, config: Config, made: Experiment) -> Fit:
+    def fit(self, config: Config, made: Experiment) -> TrainSetup:
         """What stays the same over the runs of a study."""
         train, val = (self.split(made, name) for name in ("train", "val"))
         sights = self._sights(train.feed, config) if self._looks_apart(config) else None
-        return Fit(config, made.network, made.frozen, self._in_views(made, train), val, self.mesh, sights)
+        return TrainSetup(config, made.network, made.frozen, self._in_views(made, train), val, self.mesh, sights)
 
     def forget_training(self) -> None:
         """Lets go of all splits but those for testing."""
@@ -87,11 +87,11 @@ class Shared:
 
     def _looks_apart(self, config: Config) -> bool:
         """Whether images are looked at before the step, for all of its parts on a CPU and for later trials."""
-        return config.sees_alike and config.train.augments_anew and sharding.lone_cpu(self.mesh)
+        return config.sees_alike and config.train.augments_anew and sharding.is_single_cpu(self.mesh)
 
-    def _sights(self, feed: Feed, config: Config) -> Sights:
+    def _sights(self, feed: Feed, config: Config) -> AugmentedFeatureCache:
         if config.data not in self.sights:  # of one set at a time
-            self.sights = {config.data: Sights(feed, self.base.see, self.scratch * 2**30)}
+            self.sights = {config.data: AugmentedFeatureCache(feed, self.base.see, self.scratch * 2**30)}
         return self.sights[config.data]
 
     def _feed(self, data: Data, name: str, *, seen_once: bool) -> Feed:

@@ -15,14 +15,14 @@ from optuna.trial import TrialState
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners.space import Space
-from tunevlseg_jax.runs.card import CARD_FILE, WHEREABOUTS
+from tunevlseg_jax.runs.card import CARD_FILE, NON_IDENTITY_FIELDS
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import repeats, summary, trial_config
-from tunevlseg_jax.search.resources import Shared
+from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.sampler import START_UP, Sampler
-from tunevlseg_jax.search.storage import Ledger
-from tunevlseg_jax.search.worker import Objective, Sweeper
+from tunevlseg_jax.search.storage import StudyStorage
+from tunevlseg_jax.search.worker import Objective, Worker
 from tunevlseg_jax.training.experiment import Experiment
 
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
@@ -82,20 +82,20 @@ class Search:
         return START_UP if self.parallel == "auto" else self.parallel
 
 
-class View(Protocol):
+class ProgressListener(Protocol):
     """Who is told of a search."""
 
     def tell(self, words: str) -> None:
         """What is going on."""
 
-    def trial(self, ledger: Ledger, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
+    def trial(self, ledger: StudyStorage, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
         """A trial has come to its end."""
 
-    def update(self, name: str, ledger: Ledger) -> None:
+    def update(self, name: str, ledger: StudyStorage) -> None:
         """The counts of a study have changed."""
 
 
-def searched(options: Search, config: Config, shared: Shared) -> tuple[Experiment, Space]:
+def searched(options: Search, config: Config, shared: Resources) -> tuple[Experiment, Space]:
     """The model with room for every trial of a configuration, and what is searched.
 
     Raises:
@@ -111,10 +111,10 @@ def opened(
     name: str,
     folder: Path,
     config: Config,
-    shared: Shared,
-    view: View,
+    shared: Resources,
+    view: ProgressListener,
     ablated: Sequence[Callable[[Config], Config]] = (),
-) -> Iterator[Sweeper]:
+) -> Iterator[Worker]:
     """A study, made or opened to go on, and its worker.
 
     Args:
@@ -137,7 +137,7 @@ def opened(
     made = shared.experiment(longest)
     splits = shared.splits(made)
     data = {"name": config.data.name} | {part: split.records.fingerprint() for part, split in splits.items()}
-    ledger = Ledger(
+    ledger = StudyStorage(
         folder,
         name,
         options.storage,
@@ -153,7 +153,7 @@ def opened(
 
     with contextlib.closing(ledger):
         view.update(name, ledger)
-        yield Sweeper(
+        yield Worker(
             config=config,
             space=space,
             made=made,
@@ -172,7 +172,7 @@ def opened(
         )
 
 
-def run(sweeper: Sweeper, options: Search, name: str) -> dict[str, Any]:
+def run(sweeper: Worker, options: Search, name: str) -> dict[str, Any]:
     """Trains what the study lacks, repeats its best trial, and scores on the test split; returns the summary."""
     sweeper.run()
     ledger = sweeper.ledger
@@ -188,7 +188,7 @@ def _identity(
     options: Search, config: Config, space: Space, made: Experiment, data: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What all trials of a study share, as JSON."""
-    whereabouts = (*WHEREABOUTS, "model.checkpoint")  # the model's hash says what it is
+    whereabouts = (*NON_IDENTITY_FIELDS, "model.checkpoint")  # the model's hash says what it is
     told = {name: value for name, value in schema.flat(schema.to_json(config)).items() if name not in whereabouts}
     return {
         **told,

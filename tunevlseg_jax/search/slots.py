@@ -16,16 +16,16 @@ from jax import Array
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners import AnyLearner
-from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.runs.card import make_card
 from tunevlseg_jax.runs.run_folder import metrics_line, save_trial
 from tunevlseg_jax.runtime import schema, sharding
 from tunevlseg_jax.training import loop, optim, parallel_loops, step
 from tunevlseg_jax.training.experiment import Experiment
-from tunevlseg_jax.training.loop import Fit
+from tunevlseg_jax.training.loop import TrainSetup
 from tunevlseg_jax.training.metrics import Sums
-from tunevlseg_jax.training.optim import Progress
-from tunevlseg_jax.training.step import State
+from tunevlseg_jax.training.optim import StoppingState
+from tunevlseg_jax.training.step import TrainState
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Place:
+class SlotInfo:
     """What a trial's card says of the program that trained it.
 
     Attributes:
@@ -70,12 +70,12 @@ class Slots:
     compiles when a trial comes or goes; a part without a trial rests.
     """
 
-    def __init__(self, made: Experiment, fit: Fit, size: int, parts: int = 1):
+    def __init__(self, made: Experiment, fit: TrainSetup, size: int, parts: int = 1):
         self.made, self.fit, self.size = made, fit, size
         self.runs: list[Run | None] = [None] * size
         self.order = 0
         self.share = size // parts
-        self.loops = [loop.begin(*made.repeated(self.share), fit.mesh) for _ in range(parts)]
+        self.loops = [loop.begin(*made.for_trials(self.share), fit.mesh) for _ in range(parts)]
 
     @property
     def free(self) -> int:
@@ -94,17 +94,17 @@ class Slots:
         train = dataclasses.replace(config.train, order_seed=order_seed, order_skip=self.order)
         config = dataclasses.replace(config, train=train)
         slot = self.runs.index(None) if slot is None else slot
-        fresh = self.made.fresh(config)
+        fresh = self.made.init_params(config)
         self.runs[slot] = Run(number, config, {path: array.shape for path, array in fresh.items()})
         part, place = divmod(slot, self.share)
         before = self.loops[part]
         one = jax.tree.map(lambda array: array[None], padded(fresh, self.made.trainable))
         hyper = dataclasses.replace(self.made, config=config).hyper()
         state, best = _put(before.state, before.best, step.init(one, hyper), place)
-        progress = Progress(
+        progress = StoppingState(
             *(_with(old, place, new[0]) for old, new in zip(before.progress, optim.start(1), strict=True))
         )
-        state, best = sharding.by_trial((state, best), self.fit.mesh)
+        state, best = sharding.shard_trials((state, best), self.fit.mesh)
         epoch = _with(before.epoch, place, 0)
         self.loops[part] = before._replace(state=state, best=best, progress=progress, epoch=epoch)
 
@@ -156,7 +156,7 @@ class Slots:
         best = self.best_epoch(slot)
         axes = self.fit.mesh.shape
         along = axes[sharding.TRIAL], axes[sharding.DATA]
-        place = Place(self.share, slot % self.share, along, self.made.config.learner)
+        place = SlotInfo(self.share, slot % self.share, along, self.made.config.learner)
         card = make_card(config, self.made.pretrained.sha256, self.made.image_size, data) | {
             "best_epoch": best,
             "scores": {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {},
@@ -173,8 +173,8 @@ class Slots:
         self.loops.clear()
 
 
-def padded(params: Mapping[str, Array | np.ndarray], like: Flat) -> Flat:
-    """The parameters with zeros behind them along every axis, in the shapes of `like`; see `Learner.widths`."""
+def padded(params: Mapping[str, Array | np.ndarray], like: FlatParams) -> FlatParams:
+    """The parameters with zeros behind them along every axis, in the shapes of `like`; see `Learner.padded_fields`."""
     return {
         path: jnp.zeros_like(array).at[tuple(slice(side) for side in params[path].shape)].set(params[path])
         for path, array in like.items()
@@ -182,7 +182,7 @@ def padded(params: Mapping[str, Array | np.ndarray], like: Flat) -> Flat:
 
 
 @partial(jax.jit, donate_argnums=(0, 1))
-def _put(state: State, best: Flat, fresh: State, slot: Array) -> tuple[State, Flat]:
+def _put(state: TrainState, best: FlatParams, fresh: TrainState, slot: Array) -> tuple[TrainState, FlatParams]:
     """A fresh trial in place of what a slot holds."""
 
     def put(old: Array, new: Array) -> Array:

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunevlseg_jax.runtime import locks
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import writing
+from tunevlseg_jax.runtime.files import as_user_error
 from tunevlseg_jax.runtime.schema import difference
 from tunevlseg_jax.search.sampler import START_UP, Sampler, suggest
 
@@ -35,7 +35,7 @@ HEARTBEAT, GRACE = 20, 120
 
 
 @dataclass(frozen=True)
-class Claim:
+class AssignedTrial:
     """A trial that this worker trains.
 
     Attributes:
@@ -47,7 +47,7 @@ class Claim:
     params: Mapping[str, Any]
 
 
-class Ledger:
+class StudyStorage:
     """One worker's view of a study that other workers may share.
 
     A trial in training belongs to a worker, which holds a lock on a file in the study's folder as long as it lives.
@@ -127,7 +127,7 @@ class Ledger:
         """The trials that have come to an end, by number."""
         return [trial for trial in self.trials() if trial.state.is_finished()]
 
-    def claim(self, wanted: int) -> Claim | None:
+    def claim(self, wanted: int) -> AssignedTrial | None:
         """The next trial, or None where there are `wanted` already."""
         with self._asking(), _reaching():
             if len([trial for trial in self.trials() if trial.state != TrialState.WAITING]) >= wanted:
@@ -145,7 +145,7 @@ class Ledger:
         """Whether the next trial would be one of TPE's random start."""
         return len(self.trials()) < START_UP
 
-    def adopt(self) -> list[Claim]:
+    def adopt(self) -> list[AssignedTrial]:
         """Takes over the trials of workers that have died."""
         adopted = []
         with self._asking(), _reaching():
@@ -182,12 +182,12 @@ class Ledger:
                 trial.set_user_attr(ENDED, state.name.lower())
             self.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
 
-    def _take(self, trial: optuna.Trial) -> Claim:
+    def _take(self, trial: optuna.Trial) -> AssignedTrial:
         params = suggest(trial, self.sampler.distributions)
         self.claimed[trial.number] = trial
         if isinstance(self.storage, RDBStorage):
             self.storage.record_heartbeat(self._id(trial.number))
-        return Claim(trial.number, params)
+        return AssignedTrial(trial.number, params)
 
     def _is_left(self, trial: FrozenTrial) -> bool:
         """Whether nobody trains a trial that is marked as running, as far as this folder tells."""
@@ -246,7 +246,7 @@ class _Lock:
 def _journal(path: Path) -> BaseStorage:
     """The journal in a study's folder; half a line that a killed writer left at its end is cut off."""
     lock = path.with_suffix(".lock")
-    with locks.locked(lock), writing(path), path.open("a+b") as file:
+    with locks.locked(lock), as_user_error(path), path.open("a+b") as file:
         file.seek(0)
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)

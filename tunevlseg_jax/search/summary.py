@@ -16,8 +16,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tunevlseg_jax.runtime.files import replacing, write_json
-from tunevlseg_jax.search.storage import ENDED, WORKER, Ledger
+from tunevlseg_jax.runtime.files import atomic_file, write_json
+from tunevlseg_jax.search.storage import ENDED, WORKER, StudyStorage
 
 SUMMARY_FILE, TRIALS_FILE = "summary.json", "trials.csv"
 METRICS = ("dice", "iou", "sample_iou", "loss")
@@ -26,7 +26,7 @@ METRICS = ("dice", "iou", "sample_iou", "loss")
 COLUMNS = ("study", "trials", "running", "pruned", "failed", "best val Dice", "in trial")
 
 
-class Standings:
+class SweepDisplay:
     """A live table of studies, with a line below on what is going on."""
 
     def __init__(self, console: Console, names: Sequence[str], wanted: int):
@@ -40,7 +40,7 @@ class Standings:
         """What is going on."""
         self.told = words
 
-    def update(self, name: str, ledger: Ledger) -> None:
+    def update(self, name: str, ledger: StudyStorage) -> None:
         """Counts a study's trials anew."""
         trials = ledger.trials()
         states = Counter(trial.state for trial in trials)
@@ -50,7 +50,7 @@ class Standings:
         told = ["", ""] if best is None else [f"{best.user_attrs['val_dice']:.4f}", str(best.number)]
         self.rows[name] = [f"{done}/{self.wanted}", *counts, *told]
 
-    def trial(self, ledger: Ledger, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
+    def trial(self, ledger: StudyStorage, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
         """A line on a trial that has come to its end."""
         params = "  ".join(f"{name.split('.', 1)[-1]} {_short(value)}" for name, value in ledger.params(number).items())
         score = f"val Dice {told['val_dice']:.4f} in epoch {told['best_epoch']}" if "val_dice" in told else "no score"
@@ -69,7 +69,7 @@ class Standings:
         return Group(table, Text(f"{self.told}  ({elapsed:.0f} s)" if self.told else ""))
 
 
-def best_of(trials: Sequence[FrozenTrial], ledger: Ledger) -> FrozenTrial | None:
+def best_of(trials: Sequence[FrozenTrial], ledger: StudyStorage) -> FrozenTrial | None:
     """The best trial that was trained to its end; the first of equals."""
     complete = {trial.number: trial for trial in trials if trial.state == TrialState.COMPLETE}
     values = {number: trial.value for number, trial in complete.items() if trial.value is not None}
@@ -80,7 +80,7 @@ def best_of(trials: Sequence[FrozenTrial], ledger: Ledger) -> FrozenTrial | None
 
 
 def write(
-    folder: Path, name: str, ledger: Ledger, best: FrozenTrial | None, runs: Sequence[Mapping[str, Any]]
+    folder: Path, name: str, ledger: StudyStorage, best: FrozenTrial | None, runs: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Writes a study's summaries.
 
@@ -95,7 +95,7 @@ def write(
       The JSON: numbers of trials, the best one, and mean and standard deviation over the seeds.
     """
     trials = ledger.finished()
-    with replacing(folder / TRIALS_FILE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(folder / TRIALS_FILE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         told = sorted({key for trial in trials for key in trial.user_attrs} - {WORKER, ENDED})
         params = list(ledger.sampler.distributions)
         table = csv.writer(file)

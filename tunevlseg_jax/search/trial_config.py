@@ -107,7 +107,9 @@ def program(config: Config, trial: Config, searched: Space) -> Config:
     )
     order = {name: getattr(config.train, name) for name in ("seed", "order_seed", "order_skip")}
     train = dataclasses.replace(trial.train, **order)
-    return dataclasses.replace(wide, learner=wide.learner.static(), optim=optim, train=train, workdir=config.workdir)
+    return dataclasses.replace(
+        wide, learner=wide.learner.static_part(), optim=optim, train=train, workdir=config.workdir
+    )
 
 
 def longest_context(config: Config, searched: Space) -> Config:
@@ -210,7 +212,7 @@ def _tried(name: str, distribution: Distribution, config: Config) -> Sequence[An
 
 def _widths(config: Config) -> set[str]:
     """The fields that are widths, to which narrower trials are padded."""
-    return {f"learner.{name}" for name in config.learner.widths}
+    return {f"learner.{name}" for name in config.learner.padded_fields}
 
 
 def _deepest(searched: Space) -> dict[str, Value]:
@@ -235,7 +237,7 @@ def _fitting(usual: Distribution, name: str, config: Config, made: Experiment) -
 def check_fit(trial: Config, made: Experiment, where: str) -> None:
     """Raises a UserError where a trial's learner doesn't fit the model."""
     try:
-        jax.eval_shape(lambda: made.fresh(trial))
+        jax.eval_shape(lambda: made.init_params(trial))
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
 

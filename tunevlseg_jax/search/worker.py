@@ -19,9 +19,9 @@ from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.search import memory_fit, trial_config
 from tunevlseg_jax.search.sampler import START_UP
 from tunevlseg_jax.search.slots import Run, Slots
-from tunevlseg_jax.search.storage import Claim, Ledger
+from tunevlseg_jax.search.storage import AssignedTrial, StudyStorage
 from tunevlseg_jax.training.experiment import Experiment
-from tunevlseg_jax.training.loop import Fit
+from tunevlseg_jax.training.loop import TrainSetup
 from tunevlseg_jax.training.split import Split
 
 Objective = Literal["dice", "loss"]
@@ -30,7 +30,7 @@ PAUSE = 1.0
 
 
 @dataclass
-class Sweeper:
+class Worker:
     """What a worker knows of its study.
 
     Attributes:
@@ -55,9 +55,9 @@ class Sweeper:
     config: Config
     space: Space
     made: Experiment
-    fit: Fit
+    fit: TrainSetup
     test: Split | None
-    ledger: Ledger
+    ledger: StudyStorage
     folder: Path
     data: Mapping[str, Any]
     wanted: int
@@ -69,7 +69,7 @@ class Sweeper:
     ended: Callable[[int, TrialState, Mapping[str, Any]], None]
 
     def __post_init__(self):
-        self.hand: list[Claim] = []
+        self.hand: list[AssignedTrial] = []
         self.compiled: dict[Config, set[int]] = {}
         self.latest: Slots | None = None
 
@@ -101,13 +101,13 @@ class Sweeper:
             self.latest.close()
             self.latest = None
         self.tell(f"compiling for {wanted} trials")
-        made = self.made.another(program)
+        made = self.made.with_config(program)
         fit = dataclasses.replace(self.fit, config=program, network=made.network)
-        size = memory_fit.fitting(made, fit, wanted, automatic=self.automatic)
+        size = memory_fit.max_parallel_trials(made, fit, wanted, automatic=self.automatic)
         if size < trials:
             self.parallel = size
         compiled.add(size)
-        self.latest = Slots(made, fit, size, sharding.parts(size, fit.mesh))
+        self.latest = Slots(made, fit, size, sharding.num_programs(size, fit.mesh))
         return self.latest
 
     def across(self, trials: int) -> int:
@@ -138,10 +138,10 @@ class Sweeper:
                 return
             self.hand.append(claim)
 
-    def _trial(self, claim: Claim) -> Config:
+    def _trial(self, claim: AssignedTrial) -> Config:
         return trial_config.apply(self.config, self.space, claim.params)
 
-    def _program(self, claim: Claim) -> Config:
+    def _program(self, claim: AssignedTrial) -> Config:
         return self.program(self._trial(claim))
 
     def _train(self, program: Config) -> None:

@@ -13,7 +13,7 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import ZeroShot
 from tunevlseg_jax.learners.space import Value
-from tunevlseg_jax.runs.card import WHEREABOUTS
+from tunevlseg_jax.runs.card import NON_IDENTITY_FIELDS
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import trial_config
@@ -95,7 +95,7 @@ class Ablation:
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One data set's runs of a combination, or of an ablation of it."""
 
     data: str
@@ -145,22 +145,22 @@ class Study:
     search: Search = field(default_factory=Search)
     across: tuple[tuple[str, ...], ...] = ()
 
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[GridCell]:
         """All of it, in the order in which it is made: a search comes before its ablations."""
         cells = []
         for data in self.data:
             for combination in self.combinations:
                 ablations = (ablation for ablation in self.ablations if ablation.applies(combination))
-                cells += [Cell(data, combination, ablation) for ablation in (None, *ablations)]
+                cells += [GridCell(data, combination, ablation) for ablation in (None, *ablations)]
         return cells
 
-    def options(self, cell: Cell) -> Search:
+    def options(self, cell: GridCell) -> Search:
         """How a cell's search is done."""
         space = (*self.search.space, *cell.combination.space)
         seed = self.search.sampler_seed + self.data.index(cell.data)
         return dataclasses.replace(self.search, space=space, sampler_seed=seed, test_all=True)
 
-    def tested(self, cell: Cell) -> list[Data]:
+    def tested(self, cell: GridCell) -> list[Data]:
         """The data sets that a cell's runs are evaluated on, its own first."""
         others = {name: None for group in self.across if cell.data in group for name in group if name != cell.data}
         return [dataclasses.replace(cell.config.data, name=name, shots=None) for name in (cell.data, *others)]
@@ -205,7 +205,7 @@ def load(path: str) -> Study:
 
 def _identity(combination: Combination) -> dict[str, Any]:
     flat = schema.flat(schema.to_json(combination.config))
-    kept = {name: value for name, value in flat.items() if name not in (*WHEREABOUTS, "data.name")}
+    kept = {name: value for name, value in flat.items() if name not in (*NON_IDENTITY_FIELDS, "data.name")}
     return kept | {"space": list(combination.space)}
 
 

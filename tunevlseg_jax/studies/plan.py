@@ -15,7 +15,7 @@ from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.pretrained.load import local_folder
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import trial_config
-from tunevlseg_jax.studies.grid import Cell, Study
+from tunevlseg_jax.studies.grid import GridCell, Study
 
 
 def plan(study: Study, measured: Mapping[str, Rates]) -> tuple[Table, list[str]]:
@@ -65,7 +65,7 @@ def _told(hours: Sequence[float | None]) -> str:
     return " + ".join(words + ["?"] * (len(known) < len(hours)))
 
 
-def _longest(study: Study, cell: Cell) -> Config:
+def _longest(study: Study, cell: GridCell) -> Config:
     """The configuration of a cell's runs, with the most epochs that its search may give them."""
     config = cell.config
     if cell.combination.kind == "searched":
@@ -74,7 +74,7 @@ def _longest(study: Study, cell: Cell) -> Config:
     return config if cell.ablation is None else cell.ablation.of(config)
 
 
-def _runs(study: Study, cell: Cell) -> int:
+def _runs(study: Study, cell: GridCell) -> int:
     """How often a model is trained for a cell."""
     if cell.ablation is not None:
         return study.search.seeds

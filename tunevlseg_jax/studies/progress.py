@@ -17,13 +17,13 @@ from tunevlseg_jax.runs.card import CARD_FILE
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object, write_json
-from tunevlseg_jax.search.storage import Ledger
-from tunevlseg_jax.studies.grid import Cell, Study
+from tunevlseg_jax.search.storage import StudyStorage
+from tunevlseg_jax.studies.grid import GridCell, Study
 
 STUDY_FILE, CELLS_FILE = "study.json", "cells.json"
 
 
-class Book:
+class StudyProgress:
     """The finished cells of a study, in its folder."""
 
     def __init__(self, folder: Path, study: Study):
@@ -45,22 +45,22 @@ class Book:
         path = folder / CELLS_FILE
         self.cells: dict[str, dict[str, Any]] = read_object(path) if path.exists() else {}
 
-    def has(self, cell: Cell) -> bool:
+    def has(self, cell: GridCell) -> bool:
         """Whether a cell is finished, and its runs are still there."""
         kept = self.cells.get(str(cell.folder))
         return kept is not None and all((self.folder / run / CARD_FILE).exists() for run in kept["runs"])
 
-    def add(self, cell: Cell, runs: Sequence[Path], seconds: float) -> None:
+    def add(self, cell: GridCell, runs: Sequence[Path], seconds: float) -> None:
         """A cell has been finished: the runs that stand for it, and the seconds that it took."""
         told = {"runs": [str(run.relative_to(self.folder)) for run in runs], "seconds": round(seconds, 1)}
         self.cells[str(cell.folder)] = told
         write_json(self.folder / CELLS_FILE, self.cells)
 
-    def seconds(self, cells: Sequence[Cell]) -> float:
+    def seconds(self, cells: Sequence[GridCell]) -> float:
         """What finished cells took together."""
         return sum(self.cells[str(cell.folder)]["seconds"] for cell in cells if str(cell.folder) in self.cells)
 
-    def rest(self, cells: Sequence[Cell]) -> float | None:
+    def rest(self, cells: Sequence[GridCell]) -> float | None:
         """Seconds that the unfinished ones of these cells take, if each takes as long as its like; None if unknown.
 
         Its like are the same combination and ablation on other data sets, of which the quickest had nothing to compile;
@@ -77,17 +77,17 @@ class Book:
         return sum(known.get(cell.way, average) for cell in cells if not self.has(cell))
 
 
-class Outlook:
+class StudyDisplay:
     """A live table of a study's data sets, with a line below on what is going on and how long it will take."""
 
-    def __init__(self, console: Console, study: Study, book: Book):
+    def __init__(self, console: Console, study: Study, book: StudyProgress):
         self.console, self.study, self.book = console, study, book
         self.cells = study.cells()
         self.doing, self.words, self.counts = "", "", ""
         self.started = time.perf_counter()
         self.live = Live(console=console, get_renderable=self._render, refresh_per_second=2)
 
-    def begin(self, cell: Cell) -> None:
+    def begin(self, cell: GridCell) -> None:
         """A cell is begun."""
         self.doing, self.words, self.counts = cell.name, "", ""
 
@@ -95,14 +95,14 @@ class Outlook:
         """What is going on."""
         self.words = words
 
-    def trial(self, ledger: Ledger, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
+    def trial(self, ledger: StudyStorage, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
         """A trial has come to its end: the counts will tell."""
 
-    def update(self, name: str, ledger: Ledger) -> None:
+    def update(self, name: str, ledger: StudyStorage) -> None:
         """Counts a search's trials anew."""
         self.counts = f"{len(ledger.finished())}/{self.study.search.trials} trials"
 
-    def done(self, cell: Cell, scores: Sequence[Mapping[str, Mapping[str, float]]], seconds: float) -> None:
+    def done(self, cell: GridCell, scores: Sequence[Mapping[str, Mapping[str, float]]], seconds: float) -> None:
         """A line on a cell that is finished: the scores of the runs that stand for it, by split and metric."""
         told = "no run came to its end"
         if scores:

@@ -14,7 +14,7 @@ from rich.console import Console
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.evaluation import evaluate_run
-from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.pretrained.load import find_checkpoint
 from tunevlseg_jax.runs.card import CARD_FILE, load_learnt, make_card
 from tunevlseg_jax.runs.restore import restore
@@ -25,11 +25,11 @@ from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_json
 from tunevlseg_jax.search import repeats, session, slots, trial_config
 from tunevlseg_jax.search import summary as standing
-from tunevlseg_jax.search.resources import Shared
+from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.sampler import Sampler
-from tunevlseg_jax.search.worker import Sweeper
-from tunevlseg_jax.studies.grid import Cell, Study
-from tunevlseg_jax.studies.progress import Book, Outlook
+from tunevlseg_jax.search.worker import Worker
+from tunevlseg_jax.studies.grid import GridCell, Study
+from tunevlseg_jax.studies.progress import StudyDisplay, StudyProgress
 from tunevlseg_jax.training import loop, metrics
 from tunevlseg_jax.training.experiment import Experiment
 
@@ -45,8 +45,8 @@ def run(study: Study, console: Console) -> None:
     for cell in study.cells():
         registry.splits(cell.config.data)
     folder = Path(study.folder)
-    book = Book(folder, study)
-    view = Outlook(console, study, book)
+    book = StudyProgress(folder, study)
+    view = StudyDisplay(console, study, book)
     with view.live:
         _Work(study, folder, book, view).run()
         view.end()
@@ -55,9 +55,9 @@ def run(study: Study, console: Console) -> None:
 class _Work:
     """What is done for each cell; a model and a data set are loaded once for all that need them."""
 
-    def __init__(self, study: Study, folder: Path, book: Book, view: Outlook):
+    def __init__(self, study: Study, folder: Path, book: StudyProgress, view: StudyDisplay):
         self.study, self.folder, self.book, self.view = study, folder, book, view
-        self.models: dict[Any, Shared] = {}
+        self.models: dict[Any, Resources] = {}
 
     def run(self) -> None:
         """Every cell that isn't finished."""
@@ -83,7 +83,7 @@ class _Work:
                 if ablation.applies(cell.combination):
                     trial_config.check_fit(ablation.of(first), made, f"the ablation {ablation.name!r}")
 
-    def _as_it_is(self, cells: Sequence[Cell]) -> None:
+    def _as_it_is(self, cells: Sequence[GridCell]) -> None:
         """The model without any training, as a run folder."""
         (cell,) = cells
         with self._making(cell) as runs:
@@ -93,8 +93,8 @@ class _Work:
             made = shared.experiment(config)
             splits, scores = shared.splits(made), {}
             # As many times over as the devices' trial axis asks for.
-            _, hyper = made.repeated(shared.mesh.shape[sharding.TRIAL])
-            hyper = sharding.by_trial(hyper, shared.mesh)
+            _, hyper = made.for_trials(shared.mesh.shape[sharding.TRIAL])
+            hyper = sharding.shard_trials(hyper, shared.mesh)
             for part in splits.keys() - {"train"}:
                 size = config.train.batch_size
                 sums = loop.evaluate(made.network, {}, made.frozen, splits[part], hyper, size)
@@ -105,7 +105,7 @@ class _Work:
             self._evaluate(cell, shared, made, {}, folder)
             runs.append(folder)
 
-    def _fine_tuned(self, cells: Sequence[Cell]) -> None:
+    def _fine_tuned(self, cells: Sequence[GridCell]) -> None:
         """A baseline, by `train`."""
         (cell,) = cells
         with self._making(cell) as runs:
@@ -119,7 +119,7 @@ class _Work:
             self._evaluate(cell, self._shared(frozen), made, learnt, folder)
             runs.append(folder)
 
-    def _searched(self, cells: Sequence[Cell]) -> None:
+    def _searched(self, cells: Sequence[GridCell]) -> None:
         """A search, and the ablations of its best trial."""
         options, folder, name = self.study.options(cells[0]), self.folder / cells[0].folder, str(cells[0].folder)
         shared = self._shared(cells[0].config)
@@ -136,11 +136,11 @@ class _Work:
                         for run in runs:
                             self._evaluate_searched(cell, shared, sweeper, run)
 
-    def _search(self, sweeper: Sweeper, options: session.Search, name: str) -> list[Path]:
+    def _search(self, sweeper: Worker, options: session.Search, name: str) -> list[Path]:
         best = session.run(sweeper, options, name)["best"]
         return [] if best is None else [Path(one["folder"]) for one in best["runs"]]
 
-    def _ablate(self, sweeper: Sweeper, options: session.Search, cell: Cell) -> list[Path]:
+    def _ablate(self, sweeper: Worker, options: session.Search, cell: GridCell) -> list[Path]:
         """The best trial and its repetitions again, with the ablation's field changed."""
         assert cell.ablation is not None
         best = standing.best_of(sweeper.ledger.finished(), sweeper.ledger)
@@ -154,14 +154,14 @@ class _Work:
         repeats.score(sweeper, runs)
         return list(runs)
 
-    def _evaluate_searched(self, cell: Cell, shared: Shared, sweeper: Sweeper, run: Path) -> None:
+    def _evaluate_searched(self, cell: GridCell, shared: Resources, sweeper: Worker, run: Path) -> None:
         """As `_evaluate`, in the program of the search's trials, which serves them all."""
         config, learnt, _ = load_learnt(run)
-        made = sweeper.made.another(sweeper.program(config))
+        made = sweeper.made.with_config(sweeper.program(config))
         padded = slots.padded(learnt, made.trainable)
         self._evaluate(cell, shared, dataclasses.replace(made, config=config), padded, run)
 
-    def _evaluate(self, cell: Cell, shared: Shared, made: Experiment, learnt: Flat, run: Path) -> None:
+    def _evaluate(self, cell: GridCell, shared: Resources, made: Experiment, learnt: FlatParams, run: Path) -> None:
         """Scores a run record by record, on its own data set and across."""
         for data in self.study.tested(cell):
             self.view.tell(f"evaluating on {data.name}")
@@ -169,15 +169,15 @@ class _Work:
             split = shared.split(made, part, data)
             evaluate_run.evaluate(made, learnt, split, data, run=str(run), folder=run / evaluate_run.FOLDER)
 
-    def _shared(self, config: Config) -> Shared:
+    def _shared(self, config: Config) -> Resources:
         key = config.model, config.train
         if key not in self.models:
             self.view.tell(f"loading {config.model.checkpoint}")
-            self.models[key] = Shared(config, self.study.search.at_once, self.study.search.scratch)
+            self.models[key] = Resources(config, self.study.search.at_once, self.study.search.scratch)
         return self.models[key]
 
     @contextlib.contextmanager
-    def _making(self, cell: Cell) -> Iterator[list[Path]]:
+    def _making(self, cell: GridCell) -> Iterator[list[Path]]:
         """Times the block, which fills the list with the runs that stand for the cell, and writes it down."""
         started = time.perf_counter()
         self.view.begin(cell)

@@ -20,18 +20,18 @@ from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.models import AnyModelConfig
 from tunevlseg_jax.models.build import random_model
-from tunevlseg_jax.models.features import Seen, Words
-from tunevlseg_jax.models.parameters import Flat, split
+from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
+from tunevlseg_jax.models.parameters import FlatParams, split
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.tokenizer import with_full_stop
-from tunevlseg_jax.prompts import Towers
+from tunevlseg_jax.prompts import ModelSpec
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.split import Split
-from tunevlseg_jax.training.step import Hyper
+from tunevlseg_jax.training.step import Hyperparameters
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ class Experiment:
 
     config: Config
     pretrained: Pretrained
-    towers: Towers
+    towers: ModelSpec
     network: Network
-    trainable: Flat
-    frozen: Flat
+    trainable: FlatParams
+    frozen: FlatParams
     image_size: tuple[int, int]
 
-    def hyper(self) -> Hyper:
+    def hyper(self) -> Hyperparameters:
         """The values of this run, as one trial."""
-        depth, dropout = self.config.learner.values()
-        return Hyper(
+        depth, dropout = self.config.learner.traced_values()
+        return Hyperparameters(
             learning_rate=jnp.asarray([self.config.optim.learning_rate], jnp.float32),
             weight_decay=jnp.asarray([self.config.optim.weight_decay], jnp.float32),
             depth=jnp.asarray([depth], jnp.int32),
@@ -67,17 +67,17 @@ class Experiment:
             seed=jnp.asarray([self.config.train.seed], jnp.uint32),
         )
 
-    def repeated(self, trials: int) -> tuple[Flat, Hyper]:
+    def for_trials(self, trials: int) -> tuple[FlatParams, Hyperparameters]:
         """Fresh parameters and hyperparameters, the same for so many trials."""
         trainable = {path: jnp.broadcast_to(array, (trials, *array.shape)) for path, array in self.trainable.items()}
         return trainable, jax.tree.map(lambda values: jnp.broadcast_to(values, trials), self.hyper())
 
-    def placed(self, mesh: Mesh) -> Experiment:
+    def on_mesh(self, mesh: Mesh) -> Experiment:
         """The same with its frozen parameters on the devices, shared out or whole on each."""
-        place = sharding.scattered if self.config.train.shard_frozen else sharding.replicated
+        place = sharding.shard_params if self.config.train.shard_frozen else sharding.replicate
         return dataclasses.replace(self, frozen=place(self.frozen, mesh))
 
-    def fresh(self, config: Config) -> Flat:
+    def init_params(self, config: Config) -> FlatParams:
         """Fresh parameters that train, for another learner or seed on the same model.
 
         Raises:
@@ -92,16 +92,16 @@ class Experiment:
         model = {path: array for path, array in self.trainable.items() if path.startswith("model/")}
         return model | {path: jnp.asarray(array, jnp.float32) for path, array in params.items()}
 
-    def another(self, config: Config) -> Experiment:
+    def with_config(self, config: Config) -> Experiment:
         """The same model with another learner or upsampler.
 
         Raises:
           UserError: the learner doesn't fit the model.
         """
-        network = dataclasses.replace(self.network, learner=config.learner.static(), upsampling=config.upsampling)
-        return dataclasses.replace(self, config=config, network=network, trainable=self.fresh(config))
+        network = dataclasses.replace(self.network, learner=config.learner.static_part(), upsampling=config.upsampling)
+        return dataclasses.replace(self, config=config, network=network, trainable=self.init_params(config))
 
-    def zero_shot(self) -> tuple[Network, Flat]:
+    def zero_shot(self) -> tuple[Network, FlatParams]:
         """The model as it was loaded, with nothing learnt: its program and its parameters."""
         network = dataclasses.replace(self.network, learner=ZeroShot(), upsampling="none")
         params = {**self.frozen, **self.trainable}
@@ -152,11 +152,11 @@ class Experiment:
         records = [augmented_views.view(feed.records, number, settings.seed_of_order) for number in numbers]
         return dataclasses.replace(split, views=tuple(dataclasses.replace(feed, records=one) for one in records))
 
-    def see(self, images: Array) -> Seen:
+    def see(self, images: Array) -> ImageFeatures:
         """What the model sees in images, (batch, height, width, 3) uint8, without vision prompts."""
-        return step.see_step(self.frozen, images, network=self.network)
+        return step.encode_images_step(self.frozen, images, network=self.network)
 
-    def read(self, phrases: Sequence[str], mesh: Mesh | None = None) -> Array | Words:
+    def read(self, phrases: Sequence[str], mesh: Mesh | None = None) -> Array | TextFeatures:
         """What a step takes of phrases: what the model reads in them where nothing changes that, else their tokens.
 
         Args:
@@ -168,11 +168,11 @@ class Experiment:
         """
         table = self.table(phrases)
         if mesh is not None:
-            table = sharding.replicated(table, mesh)
+            table = sharding.replicate(table, mesh)
         if self.network.learner.text_tokens > 0 or self.config.train.tune != "prompts":
             return table
-        words = step.read_step(self.frozen, table, network=self.network)
-        return words if mesh is None else sharding.replicated(words, mesh)
+        words = step.encode_text_step(self.frozen, table, network=self.network)
+        return words if mesh is None else sharding.replicate(words, mesh)
 
     def table(self, phrases: Sequence[str]) -> Array:
         """(phrases, length) int32 tokens, ready for the text tower.
@@ -232,7 +232,7 @@ def assemble(config: Config, model: Pretrained, *, trains: bool = True) -> Exper
         config=config,
         pretrained=model,
         towers=towers,
-        network=dataclasses.replace(network, learner=config.learner.static()),
+        network=dataclasses.replace(network, learner=config.learner.static_part()),
         trainable={path: jnp.asarray(array, jnp.float32) for path, array in trainable.items()},
         frozen={path: jnp.asarray(array, dtype) for path, array in frozen.items()},
         image_size=size,

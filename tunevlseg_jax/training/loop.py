@@ -18,17 +18,17 @@ from jax.sharding import Mesh
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.feeding import batching
-from tunevlseg_jax.data.feeding.augmented_feature_cache import Sights
+from tunevlseg_jax.data.feeding.augmented_feature_cache import AugmentedFeatureCache
 from tunevlseg_jax.data.feeding.batch import Batch, Source
-from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.signals import Interrupted, never
 from tunevlseg_jax.training import metrics, optim, step
 from tunevlseg_jax.training.metrics import Sums
-from tunevlseg_jax.training.optim import Progress, Schedule
+from tunevlseg_jax.training.optim import Schedule, StoppingState
 from tunevlseg_jax.training.split import Split
-from tunevlseg_jax.training.step import Hyper, State
+from tunevlseg_jax.training.step import Hyperparameters, TrainState
 
 AnyBatch = TypeVar("AnyBatch", Batch, Source)
 
@@ -36,7 +36,7 @@ SENDING = threading.Lock()
 """Held while a step is sent off, so that threads which train side by side wait for its compilation, not compile too."""
 
 
-class Loop(NamedTuple):
+class LoopState(NamedTuple):
     """Everything that goes on from one step to the next, and into a checkpoint.
 
     Attributes:
@@ -48,9 +48,9 @@ class Loop(NamedTuple):
       sums: (trials,) over these.
     """
 
-    state: State
-    best: Flat
-    progress: Progress
+    state: TrainState
+    best: FlatParams
+    progress: StoppingState
     epoch: np.ndarray
     steps: np.ndarray
     sums: Sums
@@ -80,7 +80,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Fit:
+class TrainSetup:
     """What stays the same over a run.
 
     Attributes:
@@ -96,11 +96,11 @@ class Fit:
 
     config: Config
     network: Network
-    frozen: Flat
+    frozen: FlatParams
     train: Split
     val: Split
     mesh: Mesh
-    sights: Sights | None = None
+    sights: AugmentedFeatureCache | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -130,12 +130,12 @@ class Fit:
         return (_for_trials(self.network, source, self.mesh) for source in batches)
 
 
-def begin(trainable: Flat, hyper: Hyper, mesh: Mesh) -> Loop:
+def begin(trainable: FlatParams, hyper: Hyperparameters, mesh: Mesh) -> LoopState:
     """Before the first epoch; `trainable` has a leading trial axis."""
     # Copies: the step gives its state's buffers away, and the caller's arrays must live on.
     trials = len(hyper.seed)
-    state = sharding.by_trial(jax.tree.map(jnp.copy, step.init(trainable, hyper)), mesh)
-    return Loop(
+    state = sharding.shard_trials(jax.tree.map(jnp.copy, step.init(trainable, hyper)), mesh)
+    return LoopState(
         state=state,
         best=jax.tree.map(jnp.copy, state.trainable),
         progress=optim.start(trials),
@@ -146,8 +146,8 @@ def begin(trainable: Flat, hyper: Hyper, mesh: Mesh) -> Loop:
 
 
 def run(
-    fit: Fit, loop: Loop, watch: Callable[[int, int, Sums], None], check: Callable[[], None]
-) -> Iterator[tuple[Loop, Epoch | Interrupted]]:
+    fit: TrainSetup, loop: LoopState, watch: Callable[[int, int, Sums], None], check: Callable[[], None]
+) -> Iterator[tuple[LoopState, Epoch | Interrupted]]:
     """Trains one trial until the last epoch, until it has stopped early or until it is interrupted.
 
     Args:
@@ -168,12 +168,12 @@ def run(
 
 
 def advance(
-    fit: Fit,
-    loop: Loop,
+    fit: TrainSetup,
+    loop: LoopState,
     batches: Iterator[Source],
     watch: Callable[[int, Sums], None],
     check: Callable[[], None] = never,
-) -> tuple[Loop, Epoch | Interrupted]:
+) -> tuple[LoopState, Epoch | Interrupted]:
     """One epoch of every trial and its validation.
 
     Args:
@@ -205,18 +205,18 @@ def advance(
         loop.progress, number, np.asarray(val["loss"]), np.asarray(val["dice"]), fit.config.optim, settings
     )
     rates = np.asarray(state.hyper.learning_rate) * loop.progress.rate_scale
-    state = state._replace(rate_scale=sharding.by_trial(jnp.asarray(progress.rate_scale), fit.mesh))
-    best = _where(sharding.by_trial(jnp.asarray(improved), fit.mesh), state.trainable, loop.best)
+    state = state._replace(rate_scale=sharding.shard_trials(jnp.asarray(progress.rate_scale), fit.mesh))
+    best = _where(sharding.shard_trials(jnp.asarray(improved), fit.mesh), state.trainable, loop.best)
     given = Epoch(number.tolist(), train, val, rates.tolist(), seconds, images, improved.tolist())
-    return Loop(state, best, progress, number, np.zeros_like(loop.steps), _no_sums(len(number), fit.mesh)), given
+    return LoopState(state, best, progress, number, np.zeros_like(loop.steps), _no_sums(len(number), fit.mesh)), given
 
 
 def evaluate(
     network: Network,
-    trainable: Flat,
-    frozen: Flat,
+    trainable: FlatParams,
+    frozen: FlatParams,
     split: Split,
-    hyper: Hyper,
+    hyper: Hyperparameters,
     batch_size: int,
     check: Callable[[], None] = never,
 ) -> Sums:
@@ -231,7 +231,9 @@ def evaluate(
     return totals
 
 
-def _steps(fit: Fit, loop: Loop, batches: Iterator[Source], watch: Callable[[int, Sums], None]) -> Iterator[Loop]:
+def _steps(
+    fit: TrainSetup, loop: LoopState, batches: Iterator[Source], watch: Callable[[int, Sums], None]
+) -> Iterator[LoopState]:
     """The epoch's remaining batches, one after the other; step n is looked at after step n + 1 has been sent off."""
     previous: Sums | None = None
     for number, source in enumerate(batches, start=int(loop.steps) + 1):
@@ -260,10 +262,10 @@ def _for_trials(network: Network, batch: AnyBatch, mesh: Mesh) -> AnyBatch:
 
 
 def _no_sums(trials: int, mesh: Mesh) -> Sums:
-    return sharding.by_trial(Sums(*(jnp.zeros(trials) for _ in Sums._fields)), mesh)
+    return sharding.shard_trials(Sums(*(jnp.zeros(trials) for _ in Sums._fields)), mesh)
 
 
 @jax.jit
-def _where(chosen: Array, new: Flat, old: Flat) -> Flat:
+def _where(chosen: Array, new: FlatParams, old: FlatParams) -> FlatParams:
     """For each trial the new parameters where `chosen` (trials,), and the old ones elsewhere."""
     return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old)

@@ -11,10 +11,10 @@ import optax
 from jax import Array
 
 from tunevlseg_jax.config import Optim, Train
-from tunevlseg_jax.models.parameters import DECAY, Flat, decide
+from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide
 
 
-def adamw(learning_rate: Array, weight_decay: Array, trainable: Flat) -> optax.GradientTransformation:
+def adamw(learning_rate: Array, weight_decay: Array, trainable: FlatParams) -> optax.GradientTransformation:
     """AdamW (Loshchilov and Hutter 2019) whose decay is masked to matrices; the rates may be traced values."""
     return optax.adamw(learning_rate, weight_decay=weight_decay, mask=decide(DECAY, trainable))
 
@@ -41,7 +41,7 @@ class Schedule:
         return factor
 
 
-class Progress(NamedTuple):
+class StoppingState(NamedTuple):
     """Where each trial stands between epochs; every field is a (trials,) numpy array.
 
     Attributes:
@@ -63,9 +63,9 @@ class Progress(NamedTuple):
     stopped: np.ndarray
 
 
-def start(trials: int) -> Progress:
+def start(trials: int) -> StoppingState:
     """Before the first epoch."""
-    return Progress(
+    return StoppingState(
         best_loss=np.full(trials, np.inf),
         waited=np.zeros(trials, np.int32),
         plateau=np.zeros(trials, np.int32),
@@ -77,8 +77,8 @@ def start(trials: int) -> Progress:
 
 
 def advance(
-    progress: Progress, epoch: np.ndarray, loss: np.ndarray, dice: np.ndarray, optim: Optim, train: Train
-) -> tuple[Progress, np.ndarray]:
+    progress: StoppingState, epoch: np.ndarray, loss: np.ndarray, dice: np.ndarray, optim: Optim, train: Train
+) -> tuple[StoppingState, np.ndarray]:
     """After an epoch.
 
     Args:
@@ -99,7 +99,7 @@ def advance(
     plateau = np.where(lower, 0, progress.plateau + 1)
     cut = plateau >= optim.plateau_patience
     improved = alive & (dice > progress.best_dice)
-    after = Progress(
+    after = StoppingState(
         best_loss=np.where(lower, loss, progress.best_loss),
         waited=waited.astype(np.int32),
         plateau=np.where(cut, 0, plateau).astype(np.int32),
@@ -108,5 +108,5 @@ def advance(
         best_epoch=np.where(improved, epoch, progress.best_epoch).astype(np.int32),
         stopped=waited >= train.patience,
     )
-    kept = Progress(*(np.where(alive, new, old) for new, old in zip(after, progress, strict=True)))
+    kept = StoppingState(*(np.where(alive, new, old) for new, old in zip(after, progress, strict=True)))
     return kept, improved

@@ -12,15 +12,15 @@ from typing import TypeVar
 from tunevlseg_jax.data.feeding.batch import Source
 from tunevlseg_jax.runtime.signals import Interrupted
 from tunevlseg_jax.training import loop
-from tunevlseg_jax.training.loop import Epoch, Fit, Loop
+from tunevlseg_jax.training.loop import Epoch, LoopState, TrainSetup
 from tunevlseg_jax.training.metrics import Sums
 
 T = TypeVar("T")
 
 
 def advance(
-    fit: Fit, loops: Sequence[Loop], batches: Iterator[Source], watch: Callable[[int, Sums], None]
-) -> list[tuple[Loop, Epoch]]:
+    fit: TrainSetup, loops: Sequence[LoopState], batches: Iterator[Source], watch: Callable[[int, Sums], None]
+) -> list[tuple[LoopState, Epoch]]:
     """One epoch of every loop and its validation; an error or a signal in one ends the others at their next step.
 
     Args:
@@ -38,7 +38,7 @@ def advance(
         if ending.is_set():
             raise Interrupted(signal.SIGINT)
 
-    def one(number: int, stream: Iterator[Source]) -> tuple[Loop, Epoch]:
+    def one(number: int, stream: Iterator[Source]) -> tuple[LoopState, Epoch]:
         after, epoch = loop.advance(fit, loops[number], stream, watch if number == 0 else _unwatched, check)
         if isinstance(epoch, Interrupted):
             raise epoch

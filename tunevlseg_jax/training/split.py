@@ -8,7 +8,7 @@ from jax import Array
 
 from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.data.records import Records
-from tunevlseg_jax.models.features import Words
+from tunevlseg_jax.models.features import TextFeatures
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Split:
     """
 
     feed: Feed
-    table: Array | Words
+    table: Array | TextFeatures
     views: tuple[Feed, ...] = ()
 
     @property

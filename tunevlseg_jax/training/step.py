@@ -11,8 +11,8 @@ import optax
 from jax import Array
 
 from tunevlseg_jax.data.feeding.batch import Batch, Source, gather
-from tunevlseg_jax.models.features import Seen, Words
-from tunevlseg_jax.models.parameters import Flat
+from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
+from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.training import metrics, optim
@@ -21,7 +21,7 @@ from tunevlseg_jax.training.metrics import Scores, Sums
 from tunevlseg_jax.training.optim import Schedule
 
 
-class Hyper(NamedTuple):
+class Hyperparameters(NamedTuple):
     """What differs between trials of one program; every field (trials,).
 
     Attributes:
@@ -39,7 +39,7 @@ class Hyper(NamedTuple):
     seed: Array
 
 
-class State(NamedTuple):
+class TrainState(NamedTuple):
     """What a step changes, and the trials' hyperparameters; every leaf has a leading trial axis.
 
     Attributes:
@@ -50,20 +50,20 @@ class State(NamedTuple):
       step: (trials,) int32, steps done.
     """
 
-    trainable: Flat
+    trainable: FlatParams
     optimizer: optax.OptState
-    hyper: Hyper
+    hyper: Hyperparameters
     rate_scale: Array
     step: Array
 
 
-def init(trainable: Flat, hyper: Hyper) -> State:
+def init(trainable: FlatParams, hyper: Hyperparameters) -> TrainState:
     """The state before the first step; `trainable` and `hyper` have a leading trial axis."""
 
-    def one(trial: Flat, rates: Hyper) -> optax.OptState:
+    def one(trial: FlatParams, rates: Hyperparameters) -> optax.OptState:
         return optim.adamw(rates.learning_rate, rates.weight_decay, trial).init(trial)
 
-    return State(
+    return TrainState(
         trainable=trainable,
         optimizer=jax.vmap(one)(trainable, hyper),
         hyper=hyper,
@@ -74,14 +74,14 @@ def init(trainable: Flat, hyper: Hyper) -> State:
 
 @partial(jax.jit, static_argnames=("network", "schedule"), donate_argnames="state")
 def train_step(
-    state: State,
-    frozen: Flat,
+    state: TrainState,
+    frozen: FlatParams,
     source: Source,
-    table: Array | Words,
+    table: Array | TextFeatures,
     *,
     network: Network,
     schedule: Schedule,
-) -> tuple[State, Sums]:
+) -> tuple[TrainState, Sums]:
     """One step of every trial on one batch.
 
     Args:
@@ -98,13 +98,13 @@ def train_step(
 
     batch = gather(source)
 
-    def loss_of(trainable: Flat, trial: State) -> tuple[Array, Sums]:
+    def loss_of(trainable: FlatParams, trial: TrainState) -> tuple[Array, Sums]:
         key = jax.random.fold_in(jax.random.key(trial.hyper.seed), trial.step)
         scores = _scores(network, {**frozen, **trainable}, batch, table, trial.hyper, key)
         sums = metrics.total(scores, batch.weight)
         return sums.loss / sums.samples, sums
 
-    def one(trial: State) -> tuple[State, Sums]:
+    def one(trial: TrainState) -> tuple[TrainState, Sums]:
         gradients, sums = jax.grad(loss_of, has_aux=True)(trial.trainable, trial)
         rate = trial.hyper.learning_rate * trial.rate_scale * schedule(trial.step)
         transform = optim.adamw(rate, trial.hyper.weight_decay, trial.trainable)
@@ -117,11 +117,17 @@ def train_step(
 
 @partial(jax.jit, static_argnames="network")
 def eval_step(
-    trainable: Flat, frozen: Flat, batch: Batch, table: Array | Words, hyper: Hyper, *, network: Network
+    trainable: FlatParams,
+    frozen: FlatParams,
+    batch: Batch,
+    table: Array | TextFeatures,
+    hyper: Hyperparameters,
+    *,
+    network: Network,
 ) -> tuple[Sums, Scores]:
     """Scores every trial on one batch: the sums without padding, and each sample's, (trials, batch)."""
 
-    def one(trial: Flat, rates: Hyper) -> tuple[Sums, Scores]:
+    def one(trial: FlatParams, rates: Hyperparameters) -> tuple[Sums, Scores]:
         scores = _scores(network, {**frozen, **trial}, batch, table, rates, None)
         return metrics.total(scores, batch.weight), scores
 
@@ -129,20 +135,26 @@ def eval_step(
 
 
 @partial(jax.jit, static_argnames="network")
-def see_step(frozen: Flat, images: Array, *, network: Network) -> Seen:
+def encode_images_step(frozen: FlatParams, images: Array, *, network: Network) -> ImageFeatures:
     """What a model whose vision nothing changes sees in images; see `Network.see`."""
     return network.see(frozen, images)
 
 
 @partial(jax.jit, static_argnames="network")
-def read_step(frozen: Flat, table: Array, *, network: Network) -> Words:
+def encode_text_step(frozen: FlatParams, table: Array, *, network: Network) -> TextFeatures:
     """What a model whose text tower nothing changes reads in phrases; see `Network.read`."""
     return network.read(frozen, table)
 
 
 @partial(jax.jit, static_argnames="network")
 def logits_step(
-    params: Flat, images: Array | Seen, phrase: Array, table: Array | Words, hyper: Hyper, *, network: Network
+    params: FlatParams,
+    images: Array | ImageFeatures,
+    phrase: Array,
+    table: Array | TextFeatures,
+    hyper: Hyperparameters,
+    *,
+    network: Network,
 ) -> Array:
     """Logits of the mask that each image is asked for.
 
@@ -161,7 +173,12 @@ def logits_step(
 
 
 def _scores(
-    network: Network, params: Flat, batch: Batch, table: Array | Words, hyper: Hyper, key: Array | None
+    network: Network,
+    params: FlatParams,
+    batch: Batch,
+    table: Array | TextFeatures,
+    hyper: Hyperparameters,
+    key: Array | None,
 ) -> Scores:
     """Scores at the size of the masks, to which the logits are resized (bilinear) where it isn't the images'."""
     logits = network.logits(

@@ -15,7 +15,7 @@ import small
 from tunevlseg_jax import prepare
 from tunevlseg_jax.data import prepared
 from tunevlseg_jax.data.audit import duplicates
-from tunevlseg_jax.data.audit.image_stats import looks
+from tunevlseg_jax.data.audit.image_stats import stats_of_split
 from tunevlseg_jax.data.builders.base import write
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import Example, Record
@@ -168,7 +168,9 @@ def test_neighbours_do_not_hang_on_the_order_of_the_images():
     for number in range(50):  # pairs of frames that differ by nothing up to as much as any two
         levels[f"{3 * number}"] = int(rng.integers(0, 128))
         levels[f"{3 * number + 1}"] = levels[f"{3 * number}"] + number
-    seen = list(looks("train", [example(name, np.full((*SIZE, 3), level, np.uint8)) for name, level in levels.items()]))
+    seen = list(
+        stats_of_split("train", [example(name, np.full((*SIZE, 3), level, np.uint8)) for name, level in levels.items()])
+    )
     found = set()
     for seed in range(20):
         order = [seen[number] for number in np.random.default_rng(seed).permutation(len(seen))]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.runtime.errors import UserError
 
 FILES = {"set/images/é 1.jpg": b"one", "set/images/2.jpg": b"two", "set/masks/2.png": b"mask"}
@@ -40,7 +40,7 @@ def write(path: Path, files: dict[str, bytes] = FILES) -> Path:
 
 @pytest.mark.parametrize("name", ["folder", "set.zip", "set.tar", "set.tar.gz", "SET.tgz"])
 def test_every_kind_of_download_shows_the_same_files(name, tmp_path):
-    source = Source([write(tmp_path / name, FILES | JUNK)], tmp_path / "unpacked")
+    source = SourceFiles([write(tmp_path / name, FILES | JUNK)], tmp_path / "unpacked")
     assert {name: source.read(name) for name in source.names} == FILES
     assert [match[1] for _, match in source.find(r"images/(.+)\.jpg")] == ["2", "é 1"]
     assert not list(source.find(r"mages/.*")), "a pattern begins where a part of the path does"
@@ -52,7 +52,7 @@ def test_archives_in_a_folder_count_as_unpacked_there(tmp_path):
     folder = write(tmp_path / "folder", {"set/images/2.jpg": b"unpacked already"})
     write(folder / "all.zip")
     (folder / "._all.zip").write_bytes(b"what macOS adds")
-    source = Source([folder], tmp_path / "unpacked")
+    source = SourceFiles([folder], tmp_path / "unpacked")
     assert source.names == tuple(sorted(FILES)) and source.read("set/images/2.jpg") == b"unpacked already"
 
 
@@ -63,7 +63,7 @@ def test_files_of_two_sources_with_one_path_must_be_the_same(tmp_path):
     for suffix in ("", ".zip", ".tar", ".tar.gz"):
         roots = [write(tmp_path / suffix[1:] / f"{name}{suffix}", files) for name, files in parts.items()]
         for paths in (roots, [roots[0].parent]) if suffix else (roots,):
-            source = Source(paths, tmp_path / "unpacked")
+            source = SourceFiles(paths, tmp_path / "unpacked")
             assert source.names == ("README", "images/1.jpg", "images/3.jpg", "masks/3.png")
             assert source.read("images/1.jpg") == b"one" and source.read("masks/3.png") == b""
             with pytest.raises(
@@ -76,14 +76,14 @@ def test_files_of_two_sources_with_one_path_must_be_the_same(tmp_path):
 def test_names_that_are_not_utf8_are_one_line_where_they_are_meant(tmp_path):
     name = os.fsdecode(b"images/K\xf6ln.png")
     for root in (write(tmp_path / "folder", {name: b"", "notes.txt": b""}), write(tmp_path / "set.tar", {name: b""})):
-        source = Source([root], tmp_path)
+        source = SourceFiles([root], tmp_path)
         assert not list(source.find("masks/.*"))
         with pytest.raises(UserError, match=r"the file name 'images/K\\udcf6ln\.png' isn't UTF-8; rename it"):
             list(source.find("images/.*"))
 
 
 def test_accents_are_found_however_they_are_written(tmp_path):
-    source = Source([write(tmp_path / "folder", {"e\u0301.png": b"apart"})], tmp_path)
+    source = SourceFiles([write(tmp_path / "folder", {"e\u0301.png": b"apart"})], tmp_path)
     assert "é.png" in source and "e\u0301.png" in source and source.read("é.png") == b"apart"
 
 
@@ -93,7 +93,7 @@ def test_members_that_would_lie_outside_are_refused(name, member, tmp_path):
     (tmp_path / "in").mkdir()
     archive = write(tmp_path / "in" / name, {"good": b"", member: b"evil"})
     with pytest.raises(UserError, match="would lie outside its folder; such archives are refused"):
-        Source([archive], tmp_path / "in" / "unpacked")
+        SourceFiles([archive], tmp_path / "in" / "unpacked")
     assert not list(tmp_path.rglob("*evil*")) and not Path("/etc/evil").exists()
 
 
@@ -108,25 +108,25 @@ def test_links_are_refused(tmp_path):
         archive.writestr(info, "/etc/passwd")
     for name in ("a.tar", "b.zip"):
         with pytest.raises(UserError, match=rf"{name} has the member 'link', a link or device"):
-            Source([tmp_path / name], tmp_path / "unpacked")
+            SourceFiles([tmp_path / name], tmp_path / "unpacked")
 
 
 def test_what_is_no_download_is_one_line(tmp_path):
     for name in ("broken.zip", "broken.tar", "broken.tar.gz", "photo.jpg"):
         (tmp_path / name).write_bytes(b"\x1f\x8bnothing")
         with pytest.raises(UserError, match=rf"{name}"):
-            Source([tmp_path / name], tmp_path / "unpacked")
+            SourceFiles([tmp_path / name], tmp_path / "unpacked")
     with pytest.raises(UserError, match="none doesn't exist"):
-        Source([tmp_path / "none"], tmp_path)
+        SourceFiles([tmp_path / "none"], tmp_path)
     cut = write(tmp_path / "cut.zip")
     cut.write_bytes(cut.read_bytes().replace(b"two", b"owt"))
     with pytest.raises(UserError, match=r"can't read set/images/2\.jpg in .*cut\.zip"):
-        Source([cut], tmp_path).read("set/images/2.jpg")
+        SourceFiles([cut], tmp_path).read("set/images/2.jpg")
 
 
 def test_folders_that_link_in_a_circle_end(tmp_path):
     folder = write(tmp_path / "folder")
     (folder / "set" / "loop").symlink_to(folder)
     (folder / "elsewhere").symlink_to(write(tmp_path / "other", {"more.jpg": b"more"}))
-    names = Source([folder], tmp_path).names
+    names = SourceFiles([folder], tmp_path).names
     assert names == ("elsewhere/more.jpg", *sorted(FILES))

@@ -17,7 +17,7 @@ from fake_downloads import Meant
 
 from tunevlseg_jax.data import prepared
 from tunevlseg_jax.data.builders import annotation_files
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.base import build
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.public import PublicSet
@@ -27,7 +27,7 @@ from tunevlseg_jax.runtime.errors import UserError
 
 
 def make(name: str, source: Path, root: Path, annotated: Path | None = None, seed: int = 0) -> PublicSet:
-    files = Source([source], root / "unpacked")
+    files = SourceFiles([source], root / "unpacked")
     return build(root, name, lambda folder: PUBLIC[name](folder, files, annotated, seed, lambda _, items: items))
 
 
@@ -205,7 +205,7 @@ def test_void_and_ids_that_are_not_asked_for_stay_void(tmp_path):
 MEDVLSM = os.environ.get("TUNEVLSEG_MEDVLSM", "")
 
 
-class Named(Source):
+class Named(SourceFiles):
     """Files of these names that all hold one picture."""
 
     def __init__(self, names: Iterable[str], data: bytes):

@@ -16,14 +16,14 @@ from rich.console import Console
 from tunevlseg_jax import sweep
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.data.feeding import augmented_feature_cache
-from tunevlseg_jax.data.feeding.augmented_feature_cache import Sights
+from tunevlseg_jax.data.feeding.augmented_feature_cache import AugmentedFeatureCache
 from tunevlseg_jax.data.feeding.batch import Source, gather
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import CoOp
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import memory_fit
-from tunevlseg_jax.search.resources import Shared
+from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.training import parallel_loops
 from tunevlseg_jax.training.experiment import Experiment
 
@@ -65,7 +65,7 @@ def check_same(ours: list[Source], theirs: list[Source]) -> None:
 def test_what_is_kept_is_what_is_seen_in_augmented_images(data):
     """To the bit, the masks with it, and without another look."""
     look, split = Looks(), feed(**data)
-    seen = Sights(split, look, PLENTY)
+    seen = AugmentedFeatureCache(split, look, PLENTY)
     first = {epoch: list(seen.training(4, SEED, epoch)) for epoch in (1, 2)}
     assert look.number == 6
     for epoch, sources in first.items():
@@ -84,7 +84,7 @@ def test_what_is_kept_is_what_is_seen_in_augmented_images(data):
 
 def test_another_batch_size_or_order_is_looked_at_by_itself():
     look = Looks()
-    seen = Sights(feed(), look, PLENTY)
+    seen = AugmentedFeatureCache(feed(), look, PLENTY)
     for which in ((4, SEED, 1), (5, SEED, 1), (4, SEED + 1, 1)):
         before = look.number
         sources = list(seen.training(*which))
@@ -94,18 +94,18 @@ def test_another_batch_size_or_order_is_looked_at_by_itself():
 
 def test_only_what_there_is_room_for_is_kept():
     look = Looks()
-    seen = Sights(feed(), look, PLENTY)
+    seen = AugmentedFeatureCache(feed(), look, PLENTY)
     list(seen.training(4, SEED, 1))
     one = PLENTY - seen.room
     for room, kept in ((0.0, 0), (one - 1, 0), (one, 1), (2.5 * one, 2)):
-        seen = Sights(feed(), look, room)
+        seen = AugmentedFeatureCache(feed(), look, room)
         for epoch in (1, 2, 3):
             list(seen.training(4, SEED, epoch))
         assert len(seen.kept) == kept and seen.room == room - kept * one
 
 
 def test_half_of_a_full_disk_is_left_free(monkeypatch):
-    seen = Sights(feed(), Looks(), PLENTY)
+    seen = AugmentedFeatureCache(feed(), Looks(), PLENTY)
     list(seen.training(4, SEED, 1))
     one = PLENTY - seen.room
     for free, kept in ((2 * one - 2, 1), (2 * one, 2)):
@@ -116,7 +116,7 @@ def test_half_of_a_full_disk_is_left_free(monkeypatch):
 
 def test_an_epoch_that_is_given_up_is_looked_at_again():
     look = Looks()
-    seen = Sights(feed(), look, PLENTY)
+    seen = AugmentedFeatureCache(feed(), look, PLENTY)
     next(seen.training(4, SEED, 1))
     assert not seen.kept and seen.room == PLENTY
     assert len(list(seen.training(4, SEED, 1))) == 3 and look.number == 4
@@ -124,7 +124,7 @@ def test_an_epoch_that_is_given_up_is_looked_at_again():
 
 def test_trials_that_come_later_need_no_look(tmp_path, monkeypatch):
     """They are the same as with looks of their own; the parts of a CPU look once together."""
-    monkeypatch.setattr(sharding, "cores", lambda: 2)
+    monkeypatch.setattr(sharding, "num_cores", lambda: 2)
     look, see = [], Experiment.see
     monkeypatch.setattr(Experiment, "see", lambda *a: look.append(1) or see(*a))
     asked = config(train=Train(epochs=2, batch_size=4))
@@ -143,7 +143,7 @@ def test_trials_that_come_later_need_no_look(tmp_path, monkeypatch):
 
 def test_several_devices_look_within_the_step():
     asked = config(train=Train(epochs=2, batch_size=4))
-    shared = Shared(asked)
+    shared = Resources(asked)
     assert shared.fit(asked, shared.experiment(asked)).sights is not None
     shared.mesh = sharding.Mesh(np.repeat(shared.mesh.devices, 2, axis=0), shared.mesh.axis_names)
     assert not shared._looks_apart(asked)
@@ -151,10 +151,10 @@ def test_several_devices_look_within_the_step():
 
 def test_looking_and_every_part_are_counted_in_memory(monkeypatch):
     asked = config(train=Train(epochs=2, batch_size=4))
-    shared = Shared(asked)
+    shared = Resources(asked)
     made = shared.experiment(asked)
     fit = shared.fit(asked, made)
-    monkeypatch.setattr(sharding, "cores", lambda: 2)
+    monkeypatch.setattr(sharding, "num_cores", lambda: 2)
     one, two, four, six = (memory_fit.bytes_needed(made, fit, size, parts=size) for size in (1, 2, 4, 6))
     kept = (four - two) // 2  # of a trial; what a step takes beside it is there at most twice
     beside = two - one - kept
@@ -188,10 +188,10 @@ def test_each_reader_gets_the_whole_stream():
 def test_an_error_in_one_thread_ends_all_of_them(monkeypatch, failing):
     """At their next step, and it is that error that is told."""
     asked = config(train=Train(epochs=1, batch_size=2))
-    shared = Shared(asked)
+    shared = Resources(asked)
     made = shared.experiment(asked)
     fit = shared.fit(asked, made)
-    loops = [parallel_loops.loop.begin(*made.repeated(1), sharding.mesh()) for _ in range(2)]
+    loops = [parallel_loops.loop.begin(*made.for_trials(1), sharding.mesh()) for _ in range(2)]
     failed, advance, steps = threading.Event(), parallel_loops.loop.advance, []
 
     def some(fit, loop, stream, watch, check):
@@ -222,5 +222,5 @@ def test_an_error_in_one_thread_ends_all_of_them(monkeypatch, failing):
     [(10, 1, 1), (10, 2, 2), (10, 4, 5), (10, 16, 10), (7, 2, 7), (9, 2, 3), (1, 8, 1), (2, 2, 2), (3, 2, 3)],
 )
 def test_parts_are_alike_and_enough_for_the_cores(monkeypatch, trials, cores, parts):
-    monkeypatch.setattr(sharding, "cores", lambda: cores)
-    assert sharding.parts(trials, sharding.mesh()) == parts
+    monkeypatch.setattr(sharding, "num_cores", lambda: cores)
+    assert sharding.num_programs(trials, sharding.mesh()) == parts

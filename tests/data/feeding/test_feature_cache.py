@@ -14,11 +14,11 @@ from rich.console import Console
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.data.feeding.batch import gather
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, ZeroShot
-from tunevlseg_jax.models.features import Words
+from tunevlseg_jax.models.features import TextFeatures
 from tunevlseg_jax.runs.trainer import train
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import step
-from tunevlseg_jax.training.loop import Fit
+from tunevlseg_jax.training.loop import TrainSetup
 
 quick_compilation = small.quick_compilation
 
@@ -31,8 +31,8 @@ def settings(**changes) -> Train:
 @pytest.mark.parametrize("learner", [CoOp(depth=2), CoCoOp(depth=2)], ids=lambda learner: type(learner).__name__)
 def test_training_is_the_same(tmp_path, monkeypatch, learner):
     seen = []
-    see_step = step.see_step
-    monkeypatch.setattr(step, "see_step", lambda *a, **k: seen.append(len(a[1])) or see_step(*a, **k))
+    see_step = step.encode_images_step
+    monkeypatch.setattr(step, "encode_images_step", lambda *a, **k: seen.append(len(a[1])) or see_step(*a, **k))
     rows = {}
     for cached in (True, False):
         folder = tmp_path / str(cached)
@@ -68,8 +68,8 @@ def test_augmented_images_are_looked_at_anew():
 @pytest.mark.slow
 def test_fixed_views_are_seen_once_and_trained_on_in_turn(tmp_path, monkeypatch):
     """With and without a cache the same losses, and they are those of the views: three epochs see two."""
-    seen, rows, see_step = [], {}, step.see_step
-    monkeypatch.setattr(step, "see_step", lambda *a, **k: seen.append(len(a[1])) or see_step(*a, **k))
+    seen, rows, see_step = [], {}, step.encode_images_step
+    monkeypatch.setattr(step, "encode_images_step", lambda *a, **k: seen.append(len(a[1])) or see_step(*a, **k))
     for cached in (True, False):
         folder = tmp_path / str(cached)
         settings = Train(epochs=3, batch_size=4, augmented_views=2, cache_features=cached)
@@ -81,7 +81,7 @@ def test_fixed_views_are_seen_once_and_trained_on_in_turn(tmp_path, monkeypatch)
         assert_allclose(list(one["train"].values()), list(other["train"].values()), rtol=1e-5, atol=1e-7)
     made = small.build(small.config(learner=CoOp(depth=2), train=Train(batch_size=4, augmented_views=2)))
     split = made.splits(sharding.mesh())["train"]
-    fit = Fit(made.config, made.network, made.frozen, split, split, sharding.mesh())
+    fit = TrainSetup(made.config, made.network, made.frozen, split, split, sharding.mesh())
     marked = [
         sum(int((batch.masks.sum((1, 2)) * batch.weight).sum()) for batch in map(gather, fit.batches(order)))
         for order in range(1, 6)
@@ -95,7 +95,7 @@ def test_what_is_kept_is_what_is_seen():
     made = small.build(small.config(learner=CoOp(depth=2), train=settings()))
     feed = made.split("train", seen_once=True).feed
     kept = feed._images
-    direct = step.see_step(made.frozen, feed.records.images, network=made.network)
+    direct = step.encode_images_step(made.frozen, feed.records.images, network=made.network)
     for rows, expected in zip(jax.tree.leaves(kept), jax.tree.leaves(direct), strict=True):
         assert isinstance(rows, np.memmap)
         assert_allclose(rows, expected, rtol=1e-5, atol=1e-6)
@@ -107,7 +107,7 @@ def test_phrases_are_read_once_where_nothing_changes_that(learner):
     made = small.build(small.config(learner=learner, train=settings()))
     phrases, images = ["seven", "a photo of a two"], np.zeros((2, 96, 96, 3), np.uint8)
     read, tokens = made.read(phrases), made.table(phrases)
-    assert isinstance(read, Words)
+    assert isinstance(read, TextFeatures)
     arguments = {**made.frozen, **made.trainable}, images, np.asarray([1, 0])
     values = {"depth": np.int32(2), "dropout": np.float32(0)}
     once, anew = (jax.jit(made.network.logits)(*arguments, table, **values) for table in (read, tokens))

@@ -10,14 +10,14 @@ from typing import Any
 
 from tunevlseg_jax.data.audit import duplicates
 from tunevlseg_jax.data.audit.findings import repeats, tells_the_answer, unexpected
-from tunevlseg_jax.data.audit.image_stats import Look
+from tunevlseg_jax.data.audit.image_stats import ImageStats
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS
 from tunevlseg_jax.runtime.files import write_json
 
 Splits = dict[str, list[dict[str, Any]]]
 
 
-def splits(looks: Sequence[Look]) -> Splits:
+def splits(looks: Sequence[ImageStats]) -> Splits:
     """The splits of clean.json, as `data/prepared.py` tells.
 
     Images that are copies, look the same, or belong to one patient or video come into one split together. Those that
@@ -56,7 +56,7 @@ def write(folder: Path, made: Splits) -> None:
     write_json(folder / CLEAN_FILE, made)
 
 
-def looks_of(made: Splits, looks: Sequence[Look]) -> list[Look]:
+def looks_of(made: Splits, looks: Sequence[ImageStats]) -> list[ImageStats]:
     """What the splits of clean.json look like, of the looks at the set as prepared."""
     by_place = {look.place: look for look in looks}
     found = []
@@ -68,7 +68,7 @@ def looks_of(made: Splits, looks: Sequence[Look]) -> list[Look]:
     return found
 
 
-def _kept(looks: Sequence[Look]) -> dict[tuple[str, int], list[str]]:
+def _kept(looks: Sequence[ImageStats]) -> dict[tuple[str, int], list[str]]:
     """The ids of the records that stay, by the place of the image."""
     seen: set[tuple[Any, ...]] = set()
     kept = {}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tunevlseg_jax.data.audit.image_stats import Look
+from tunevlseg_jax.data.audit.image_stats import ImageStats
 
 FLIPPED = 12
 """Bits of 256 in which the hashes of copies may differ."""
@@ -27,12 +27,12 @@ class Pair(NamedTuple):
     second: int
 
 
-def same_content(looks: Sequence[Look]) -> list[Pair]:
+def same_content(looks: Sequence[ImageStats]) -> list[Pair]:
     """Images whose files are equal; of more than two, each with the first."""
     return _with_first([look.content for look in looks])
 
 
-def same_group(looks: Sequence[Look]) -> list[Pair]:
+def same_group(looks: Sequence[ImageStats]) -> list[Pair]:
     """Images of one patient or video, each with the first of every split."""
     pairs = []
     first: dict[str, dict[str, int]] = defaultdict(dict)
@@ -43,7 +43,7 @@ def same_group(looks: Sequence[Look]) -> list[Pair]:
     return pairs
 
 
-def near_copies(looks: Sequence[Look]) -> list[Pair]:
+def near_copies(looks: Sequence[ImageStats]) -> list[Pair]:
     """Images that look the same though their files differ."""
     bits = np.stack([look.bits for look in looks])
     pairs = []
@@ -57,7 +57,7 @@ def near_copies(looks: Sequence[Look]) -> list[Pair]:
     return pairs
 
 
-def neighbours(looks: Sequence[Look]) -> list[Pair]:
+def neighbours(looks: Sequence[ImageStats]) -> list[Pair]:
     """Consecutive frames of videos, by the numbers at the end of the images' names, where no groups are known.
 
     Numbers alone don't make a video. They count as frames where at least half of the images with consecutive numbers
@@ -80,14 +80,14 @@ def neighbours(looks: Sequence[Look]) -> list[Pair]:
     return close if 2 * len(close) >= len(following) else []
 
 
-def difference(one: Look, other: Look) -> float:
+def difference(one: ImageStats, other: ImageStats) -> float:
     """Root mean square over the thumbnails, in grey levels."""
     if one.thumbnail is None or other.thumbnail is None:
         return np.inf
     return float(np.sqrt(np.square(one.thumbnail.astype(np.float32) - other.thumbnail).mean()))
 
 
-def _usual_difference(looks: Sequence[Look]) -> float:
+def _usual_difference(looks: Sequence[ImageStats]) -> float:
     """The median difference of two images, over a fixed draw of pairs, whatever order they come in."""
     looks = sorted(looks, key=lambda look: (look.id, look.content))
     draw = np.random.default_rng(0).integers(0, len(looks), (1000, 2))

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from tunevlseg_jax.data.audit import duplicates
 from tunevlseg_jax.data.audit.duplicates import Pair
-from tunevlseg_jax.data.audit.image_stats import Asked, Look
+from tunevlseg_jax.data.audit.image_stats import Asked, ImageStats
 from tunevlseg_jax.data.prepared import LEVEL, VOID
 
 KINDS = {
@@ -56,7 +56,7 @@ class Finding(NamedTuple):
     details: str
 
 
-def findings(looks: Sequence[Look]) -> list[Finding]:
+def findings(looks: Sequence[ImageStats]) -> list[Finding]:
     """All faults of a set, kind by kind."""
     found = [Finding(kind, str(look), details) for look in looks for kind, details in look.faults]
     found += [
@@ -72,7 +72,7 @@ def findings(looks: Sequence[Look]) -> list[Finding]:
     return sorted(found, key=lambda finding: list(KINDS).index(finding.kind))
 
 
-def unexpected(looks: Sequence[Look]) -> list[frozenset[int]]:
+def unexpected(looks: Sequence[ImageStats]) -> list[frozenset[int]]:
     """The values of each image's label maps that no record of the set asks for."""
     known = {0, VOID} | {asked.record.value for look in looks for asked in look.asked}
     return [look.values - known for look in looks]
@@ -83,7 +83,7 @@ def tells_the_answer(asked: Asked) -> bool:
     return not asked.pixels and _denies(asked)
 
 
-def repeats(look: Look) -> Iterator[int]:
+def repeats(look: ImageStats) -> Iterator[int]:
     """The places of the records of an image that say what an earlier one says."""
     seen = set()
     for place, asked in enumerate(look.asked):
@@ -94,20 +94,20 @@ def repeats(look: Look) -> Iterator[int]:
         seen.add(said)
 
 
-def _pairs(kind: str, pairs: Sequence[Pair], looks: Sequence[Look]) -> Iterator[Finding]:
+def _pairs(kind: str, pairs: Sequence[Pair], looks: Sequence[ImageStats]) -> Iterator[Finding]:
     for first, second in pairs:
         across = looks[first].split != looks[second].split
         yield Finding(f"{kind} across" if across else kind, str(looks[second]), f"as {looks[first]}")
 
 
-def _across(pairs: Sequence[Pair], looks: Sequence[Look]) -> Iterator[tuple[str, str]]:
+def _across(pairs: Sequence[Pair], looks: Sequence[ImageStats]) -> Iterator[tuple[str, str]]:
     for first, second in pairs:
         one, other = looks[first], looks[second]
         if one.split != other.split:
             yield str(other), f"with {one}" + (f", {one.group}" if one.group else "")
 
 
-def _records(look: Look) -> Iterator[Finding]:
+def _records(look: ImageStats) -> Iterator[Finding]:
     for place in repeats(look):
         yield Finding("repeated record", str(look), look.asked[place].record.id)
     for asked in look.asked:

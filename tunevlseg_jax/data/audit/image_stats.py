@@ -29,7 +29,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageStats:
     """What was seen of an example.
 
     Attributes:
@@ -65,13 +65,13 @@ class Look:
         return f"{self.split}/{self.id}"
 
 
-def looks(split: str, examples: Iterable[Example]) -> Iterator[Look]:
+def stats_of_split(split: str, examples: Iterable[Example]) -> Iterator[ImageStats]:
     """What is seen of the examples of a split."""
     for index, example in enumerate(examples):
-        yield look(split, index, example)
+        yield image_stats(split, index, example)
 
 
-def look(split: str, index: int, example: Example) -> Look:
+def image_stats(split: str, index: int, example: Example) -> ImageStats:
     """What is seen of one example."""
     faults: list[tuple[str, str]] = []
     image, maps = None, ()
@@ -88,7 +88,7 @@ def look(split: str, index: int, example: Example) -> Look:
     for array in maps:
         if image is not None and array.shape != image.shape[:2]:
             faults.append(("another size", f"{array.shape} against {image.shape[:2]}"))
-    return Look(
+    return ImageStats(
         split,
         index,
         example.id,

@@ -11,15 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from tunevlseg_jax.data.audit.findings import KINDS, Finding
-from tunevlseg_jax.data.audit.image_stats import Look
-from tunevlseg_jax.runtime.files import replacing
+from tunevlseg_jax.data.audit.image_stats import ImageStats
+from tunevlseg_jax.runtime.files import atomic_file
 
 FINE = "fine"
 STYLES = {"error": "red", "warning": "yellow", FINE: "green"}
 SHOWN = 3
 
 
-def table(title: str, looks: Sequence[Look], found: Sequence[Finding]) -> Table:
+def table(title: str, looks: Sequence[ImageStats], found: Sequence[Finding]) -> Table:
     """A row for each kind of fault: how many there are, how bad it is, and the first of them."""
     made = Table(
         title=title, caption="; ".join(_size(split, looks) for split in dict.fromkeys(one.split for one in looks))
@@ -40,11 +40,11 @@ def write(path: Path, found: Sequence[Finding]) -> None:
     writer = csv.writer(text)
     writer.writerow(("severity", *Finding._fields))
     writer.writerows((KINDS[finding.kind], *finding) for finding in found)
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
-def _size(split: str, looks: Sequence[Look]) -> str:
+def _size(split: str, looks: Sequence[ImageStats]) -> str:
     own = [look for look in looks if look.split == split]
     records = sum(len(look.asked) for look in own)
     return f"{split}: {len(own)} image{'s' * (len(own) != 1)}, {records} record{'s' * (records != 1)}"

@@ -24,7 +24,7 @@ BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImpleme
 Reader = Callable[[], bytes]
 
 
-class Source:
+class SourceFiles:
     """Files by their path below a folder or in an archive, with "/" between its parts.
 
     A folder's archives count as if they had been unpacked there; what is unpacked already goes before them. Files of

@@ -16,7 +16,7 @@ from tensorflow_datasets.core.splits import SplitInfo
 
 from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Example, encode, features
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import making, write_json
+from tunevlseg_jax.runtime.files import atomic_dir, write_json
 
 B = TypeVar("B", bound="Builder")
 
@@ -105,7 +105,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.written[split] = Written(images, records)
 
 
-class Given(Builder, skip_registration=True):
+class InMemoryBuilder(Builder, skip_registration=True):
     """A data set of examples that are there already."""
 
     def __init__(
@@ -135,7 +135,7 @@ def build(root: Path, name: str, make: Callable[[Path], B]) -> B:
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
         raise UserError(f"a data set can't be called {name!r}: letters, digits and underscores, a letter first")
     _check_replaceable(root / name)
-    with making(root / name) as temporary:
+    with atomic_dir(root / name) as temporary:
         builder = make(temporary / "tfds")
         builder.download_and_prepare(download_dir=temporary / "tfds")
         if not any(split.images for split in builder.written.values()):
@@ -171,5 +171,5 @@ def write(root: Path, name: str, splits: Mapping[str, Iterable[Example]], about:
     Raises:
       UserError: as in `build`.
     """
-    build(root, name, lambda data_dir: Given(data_dir, name, splits, about))
+    build(root, name, lambda data_dir: InMemoryBuilder(data_dir, name, splits, about))
     return root / name / VERSION

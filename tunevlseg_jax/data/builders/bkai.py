@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from tunevlseg_jax.data import mask_files
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item, pairs, single
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 
@@ -32,7 +32,7 @@ class Bkai(PublicSet, skip_registration=True):
     sizes = Sizes(800, 100, 100)
     annotated = "bkai_polyp"
 
-    def items(self, source: Source) -> Iterable[Item]:
+    def items(self, source: SourceFiles) -> Iterable[Item]:
         """One an image."""
         for key, image, mask in pairs(source, r"train/([^/]+)\.jpe?g", r"train_gt/([^/]+)\.jpe?g"):
             yield Item(key, partial(single, source, image, mask, _polyp, key=key, record=key, label="polyp"))

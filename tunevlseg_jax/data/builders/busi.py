@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from tunevlseg_jax.data import mask_files
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.data.images import encode_png
@@ -39,7 +39,7 @@ class Busi(PublicSet, skip_registration=True):
     sizes = Sizes(624, 78, 78)
     annotated = "busi"
 
-    def items(self, source: Source) -> Iterable[Item]:
+    def items(self, source: SourceFiles) -> Iterable[Item]:
         """One an image; seeded splits have the same shares of benign, malignant and normal."""
         masks = defaultdict(list)
         for name, match in source.find(rf"{KIND}_mask(?:_\d+)?\.png"):
@@ -52,7 +52,7 @@ class Busi(PublicSet, skip_registration=True):
             yield Item(key, partial(_load, source, key, kind, image, tuple(masks[kind, number])), stratum=kind)
 
 
-def _load(source: Source, key: str, kind: str, image: str, masks: Sequence[str]) -> Example:
+def _load(source: SourceFiles, key: str, kind: str, image: str, masks: Sequence[str]) -> Example:
     encoded, size = mask_files.image(source.read(image), image)
     tumour = np.zeros(size, bool)
     for mask in masks:

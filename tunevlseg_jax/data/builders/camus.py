@@ -12,7 +12,7 @@ import numpy as np
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import volumes
 from tunevlseg_jax.data.builders.annotation_files import Annotation
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.data.images import encode_png
@@ -47,7 +47,7 @@ class Camus(PublicSet, skip_registration=True):
     sizes = Sizes(4800, 600, 600)
     annotated = "camus"
 
-    def items(self, source: Source) -> Iterable[Item]:
+    def items(self, source: SourceFiles) -> Iterable[Item]:
         """One an image, with three records."""
         self._sexes = dict(_sexes(source))
         subgroups: dict[str, tuple[str, ...]] = dict(_subgroups(source))
@@ -84,21 +84,21 @@ class Camus(PublicSet, skip_registration=True):
         return annotation
 
 
-def _sexes(source: Source) -> Iterator[tuple[str, str]]:
+def _sexes(source: SourceFiles) -> Iterator[tuple[str, str]]:
     """ "F" or "M" by patient, of the newer release."""
     for name, match in source.find(r"(patient\d{4})/Info_4CH\.cfg"):
         if "testing" not in name.split("/") and (sex := re.search(rb"^Sex:\s*([FM])", source.read(name), re.MULTILINE)):
             yield match[1], sex[1].decode()
 
 
-def _subgroups(source: Source) -> Iterator[tuple[str, tuple[str]]]:
+def _subgroups(source: SourceFiles) -> Iterator[tuple[str, tuple[str]]]:
     """The split of each patient, by the release's own division."""
     for name, match in source.find(r"subgroup_(training|validation|testing)\.txt"):
         for patient in source.read(name).decode().split():
             yield patient, (SUBGROUPS[match[1].lower()],)
 
 
-def _load(source: Source, key: str, patient: str, image: str, mask: str) -> Example:
+def _load(source: SourceFiles, key: str, patient: str, image: str, mask: str) -> Example:
     pixels = _read(source, image)
     classes = _read(source, mask)
     mask_files.check_size(classes, (pixels.shape[0], pixels.shape[1]), mask, image)
@@ -116,7 +116,7 @@ def _load(source: Source, key: str, patient: str, image: str, mask: str) -> Exam
     return Example(key, patient, encode_png(pixels.astype(np.uint8)), (encode_png(classes.astype(np.uint8)),), records)
 
 
-def _read(source: Source, name: str) -> np.ndarray:
+def _read(source: SourceFiles, name: str) -> np.ndarray:
     folder = name.rpartition("/")[0]
     if name.endswith(".mhd"):
         return volumes.metaimage(source.read(name), name, lambda file: source.read(f"{folder}/{file}"))

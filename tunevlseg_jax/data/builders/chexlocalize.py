@@ -11,7 +11,7 @@ import numpy as np
 
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import rle
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.data.images import encode_png
@@ -37,7 +37,7 @@ class CheXlocalize(PublicSet, skip_registration=True):
     sizes = Sizes(1279, 446, 452)
     annotated = "chexlocalize"
 
-    def items(self, source: Source) -> Iterable[Item]:
+    def items(self, source: SourceFiles) -> Iterable[Item]:
         """One an image that shows something, with a record for each finding."""
         images = {
             f"{match[1]}_{match[2]}_{match[3]}": name
@@ -63,7 +63,7 @@ def _path(key: str) -> str:
     return f"{'/'.join(folders)}_{last}.jpg"
 
 
-def _parse(source: Source, file: str) -> dict[str, dict[str, Runs]]:
+def _parse(source: SourceFiles, file: str) -> dict[str, dict[str, Runs]]:
     """Run lengths by image and finding."""
     try:
         images: Mapping[str, Mapping[str, Any]] = json.loads(source.read(file))
@@ -81,7 +81,7 @@ def _parse(source: Source, file: str) -> dict[str, dict[str, Runs]]:
         raise UserError(f"{file} holds no run lengths by image and finding: {error}") from error
 
 
-def _load(source: Source, key: str, image: str, shown: Mapping[str, Runs]) -> Example:
+def _load(source: SourceFiles, key: str, image: str, shown: Mapping[str, Runs]) -> Example:
     encoded, size = mask_files.image(source.read(image), image)
     maps, records = [], []
     for number, (name, (own, runs)) in enumerate(shown.items()):

@@ -9,7 +9,7 @@ import numpy as np
 
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import classmaps
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item, pairs
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.data.prepared import VOID, Example
@@ -53,7 +53,7 @@ class Cityscapes(PublicSet, skip_registration=True):
     sizes = Sizes(34723, 6005, 6005)
     test_is_val = True
 
-    def items(self, source: Source) -> Iterable[Item]:
+    def items(self, source: SourceFiles) -> Iterable[Item]:
         """One an image; a city is a group."""
         for split in ("train", "val"):
             found = pairs(
@@ -66,7 +66,7 @@ class Cityscapes(PublicSet, skip_registration=True):
                 yield Item(key, partial(_load, source, key, city, image, mask), city, splits=(split,))
 
 
-def _load(source: Source, key: str, city: str, image: str, mask: str) -> Example:
+def _load(source: SourceFiles, key: str, city: str, image: str, mask: str) -> Example:
     encoded, size = mask_files.image(source.read(image), image)
     labels, _ = mask_files.values(source.read(mask), mask)
     mask_files.check_size(labels, size, mask, image)

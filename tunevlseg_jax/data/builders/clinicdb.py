@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from tunevlseg_jax.data import mask_files
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item, pairs, single
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.runtime.errors import UserError
@@ -29,7 +29,7 @@ class ClinicDB(PublicSet, skip_registration=True):
     sizes = Sizes(490, 61, 61)
     annotated = "clinicdb_polyp"
 
-    def items(self, source: Source) -> Iterable[Item]:
+    def items(self, source: SourceFiles) -> Iterable[Item]:
         """One a frame, in the order of the videos."""
         sequences = _sequences(source)
         suffix = "png" if any(source.find(r"Original/\d+\.png")) else "tif"
@@ -45,7 +45,7 @@ class ClinicDB(PublicSet, skip_registration=True):
             )
 
 
-def _sequences(source: Source) -> dict[str, str]:
+def _sequences(source: SourceFiles) -> dict[str, str]:
     """The video sequence of each frame, where there is a metadata.csv."""
     sequences = {}
     for name, _ in source.find(r"metadata\.csv"):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from tunevlseg_jax.data import mask_files
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item, pairs, single
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 
@@ -25,7 +25,7 @@ class Dfu2022(PublicSet, skip_registration=True):
     sizes = Sizes(1600, 200, 200)
     annotated = "dfu"
 
-    def items(self, source: Source) -> Iterable[Item]:
+    def items(self, source: SourceFiles) -> Iterable[Item]:
         """One an image."""
         images, masks = r"DFUC2022_train_images/([^/]+)\.jpg", r"DFUC2022_train_masks/([^/]+)\.png"
         for key, image, mask in pairs(source, images, masks):

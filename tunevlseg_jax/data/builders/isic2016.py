@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from tunevlseg_jax.data import mask_files
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item, pairs, single
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 
@@ -27,7 +27,7 @@ class Isic2016(PublicSet, skip_registration=True):
     sizes = Sizes(810, 90, 379)
     annotated = "isic"
 
-    def items(self, source: Source) -> Iterable[Item]:
+    def items(self, source: SourceFiles) -> Iterable[Item]:
         """One an image; an image of both parts counts as one of the training part."""
         seen = set()
         for pool, splits in POOLS.items():

@@ -9,7 +9,7 @@ import numpy as np
 
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import seeded_splits
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
 from tunevlseg_jax.runtime.errors import UserError
@@ -39,7 +39,7 @@ class Item:
     records: int = 1
 
 
-def dealt(
+def assign_splits(
     items: Sequence[Item], shares: Mapping[str, float], seed: int, progress: Progress
 ) -> dict[str, Iterable[Example]]:
     """The examples of each split, read when they are gone through: of seeded splits within what the items allow.
@@ -60,7 +60,7 @@ def loaded(split: str, items: Sequence[Item], progress: Progress) -> Iterator[Ex
 
 
 def single(
-    source: Source,
+    source: SourceFiles,
     image: str,
     mask: str,
     decode: Callable[[bytes, str], np.ndarray],
@@ -97,7 +97,7 @@ def single(
     )
 
 
-def pairs(source: Source, images: str, masks: str) -> Iterator[tuple[str, str, str]]:
+def pairs(source: SourceFiles, images: str, masks: str) -> Iterator[tuple[str, str, str]]:
     """(key, image, mask) of the files that two patterns of `Source.find` match; their first groups are the keys.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from tunevlseg_jax.data import mask_files
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item, pairs, single
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 
@@ -24,7 +24,7 @@ class Kvasir(PublicSet, skip_registration=True):
     sizes = Sizes(800, 100, 100)
     annotated = "kvasir_polyp"
 
-    def items(self, source: Source) -> Iterable[Item]:
+    def items(self, source: SourceFiles) -> Iterable[Item]:
         """One an image."""
         for key, image, mask in pairs(source, r"images/([^/]+)\.jpg", r"masks/([^/]+)\.jpg"):
             yield Item(key, partial(single, source, image, mask, mask_files.binary, key=key, record=key, label="polyp"))

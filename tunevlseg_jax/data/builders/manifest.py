@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from tunevlseg_jax.data.builders import tables
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.matching import SPLIT_NAMES
 from tunevlseg_jax.data.builders.own import Found, Mask
 from tunevlseg_jax.data.builders.tables import Row
@@ -14,7 +14,7 @@ from tunevlseg_jax.runtime.errors import UserError, nearest
 COLUMNS = ("image", "mask", "prompt")
 
 
-def find(path: Path, source: Source) -> list[Found]:
+def find(path: Path, source: SourceFiles) -> list[Found]:
     """What a manifest lists: image, mask and prompt, and where they are told split, class and group.
 
     Raises:
@@ -38,7 +38,7 @@ def find(path: Path, source: Source) -> list[Found]:
     return list(found.values())
 
 
-def _file(row: Row, column: str, source: Source) -> str:
+def _file(row: Row, column: str, source: SourceFiles) -> str:
     name = row.text(column).replace("\\", "/")
     if name.startswith("/") or ".." in PurePosixPath(name).parts or ":" in PurePosixPath(name).parts[0]:
         raise UserError(f"{row.where} names the {column} {name!r}, which lies outside of the source; that is refused")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.own import Found, Mask
 from tunevlseg_jax.data.builders.tables import Classes
 from tunevlseg_jax.data.images import SUFFIXES
@@ -52,7 +52,7 @@ def pattern(text: str) -> str:
     return made if re.search(rf"{SUFFIX}$", text, re.IGNORECASE) else made + SUFFIX
 
 
-def find(source: Source, images: str, masks: str, prompt: tuple[str, ...], classes: Classes | None) -> list[Found]:
+def find(source: SourceFiles, images: str, masks: str, prompt: tuple[str, ...], classes: Classes | None) -> list[Found]:
     """The images and their masks.
 
     Args:
@@ -81,7 +81,7 @@ def find(source: Source, images: str, masks: str, prompt: tuple[str, ...], class
 
 
 def _joined(
-    source: Source,
+    source: SourceFiles,
     found: Mapping[str, Mapping[str, str]],
     masks: dict[tuple[str, ...], dict[str, str]],
     shared: list[str],
@@ -109,7 +109,7 @@ def _joined(
         raise UserError(f"{len(orphans)} masks have no image ({', '.join(SUFFIXES)}), such as {orphans[0]}")
 
 
-def _matches(source: Source, text: str) -> Iterator[tuple[str, dict[str, str]]]:
+def _matches(source: SourceFiles, text: str) -> Iterator[tuple[str, dict[str, str]]]:
     for name, match in source.find(pattern(text)):
         yield name, match.groupdict()
 

@@ -10,7 +10,7 @@ import numpy as np
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import annotation_files
 from tunevlseg_jax.data.builders.annotation_files import Annotation
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
@@ -20,7 +20,7 @@ PARTS = {"train": "train", "val": "train", "test": "test"}
 """The subfolder that a split's files lie in, of sets that have such (CAMUS)."""
 
 
-def folder(source: Source) -> str | None:
+def folder(source: SourceFiles) -> str | None:
     """The path of the folder with anns/train.json, with a "/" at its end, or None.
 
     Raises:
@@ -32,7 +32,7 @@ def folder(source: Source) -> str | None:
     return found[0] if found else None
 
 
-def items(source: Source, folder: str, threshold: int | None) -> Iterator[Item]:
+def items(source: SourceFiles, folder: str, threshold: int | None) -> Iterator[Item]:
     """The images that the annotations name, each in its split; masks are cut as in `encodings.binary`.
 
     Raises:
@@ -50,7 +50,7 @@ def items(source: Source, folder: str, threshold: int | None) -> Iterator[Item]:
             )
 
 
-def _place(source: Source, folder: str, kind: str, split: str, file: str, where: str) -> str:
+def _place(source: SourceFiles, folder: str, kind: str, split: str, file: str, where: str) -> str:
     for place in (f"{folder}{kind}/{file}", f"{folder}{kind}/{PARTS[split]}/{file}"):
         if place in source:
             return place
@@ -58,7 +58,7 @@ def _place(source: Source, folder: str, kind: str, split: str, file: str, where:
 
 
 def _load(
-    source: Source, key: str, image: str, masks: Sequence[str], rows: Sequence[Annotation], threshold: int | None
+    source: SourceFiles, key: str, image: str, masks: Sequence[str], rows: Sequence[Annotation], threshold: int | None
 ) -> Example:
     encoded, size = mask_files.image(source.read(image), image)
     maps, records = [], []

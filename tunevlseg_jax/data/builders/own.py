@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from tunevlseg_jax.data import mask_files
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.tables import Class, Classes
 from tunevlseg_jax.data.images import encode_png
@@ -47,7 +47,7 @@ class Found:
     split: str = ""
 
 
-def items(found: Sequence[Found], source: Source, load: Callable[[Source, Found], Example]) -> list[Item]:
+def items(found: Sequence[Found], source: SourceFiles, load: Callable[[SourceFiles, Found], Example]) -> list[Item]:
     """The items of what was found. Where splits are told but no val, val comes out of train.
 
     Raises:
@@ -71,7 +71,7 @@ def items(found: Sequence[Found], source: Source, load: Callable[[Source, Found]
     ]
 
 
-def binary(source: Source, found: Found, threshold: int | None) -> Example:
+def binary(source: SourceFiles, found: Found, threshold: int | None) -> Example:
     """An image with one binary map for each of its masks.
 
     Raises:
@@ -87,7 +87,7 @@ def binary(source: Source, found: Found, threshold: int | None) -> Example:
     return Example(found.id, found.group, encoded, tuple(maps), tuple(records))
 
 
-def coded(source: Source, found: Found, encoding: Encoding, classes: Classes) -> Example:
+def coded(source: SourceFiles, found: Found, encoding: Encoding, classes: Classes) -> Example:
     """An image with one label map, and a record for each class in it.
 
     Raises:

@@ -11,9 +11,9 @@ from typing import ClassVar, NamedTuple
 
 from tunevlseg_jax.data.builders import annotation_files
 from tunevlseg_jax.data.builders.annotation_files import Annotation
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.base import Builder
-from tunevlseg_jax.data.builders.items import Item, Progress, dealt
+from tunevlseg_jax.data.builders.items import Item, Progress, assign_splits
 from tunevlseg_jax.data.prepared import SPLITS, Example, Record
 from tunevlseg_jax.runtime.errors import UserError
 
@@ -37,7 +37,7 @@ class PublicSet(Builder, skip_registration=True):
     sizes: ClassVar[Sizes]
     annotated: ClassVar[str] = ""
 
-    def __init__(self, data_dir: Path, source: Source, annotated: Path | None, seed: int, progress: Progress):
+    def __init__(self, data_dir: Path, source: SourceFiles, annotated: Path | None, seed: int, progress: Progress):
         """Makes the builder.
 
         Args:
@@ -58,7 +58,7 @@ class PublicSet(Builder, skip_registration=True):
         super().__init__(data_dir)
 
     @abc.abstractmethod
-    def items(self, source: Source) -> Iterable[Item]:
+    def items(self, source: SourceFiles) -> Iterable[Item]:
         """The images of the source, those that the paper uses."""
 
     def renamed(self, annotation: Annotation, split: str) -> Annotation:
@@ -70,7 +70,7 @@ class PublicSet(Builder, skip_registration=True):
         items = self._by_key()
         if self._annotations is not None:
             return {split: self._annotated(items, split, self._annotations / f"{split}.json") for split in SPLITS}
-        return dealt(tuple(items.values()), self.sizes._asdict(), self._seed, self._progress)
+        return assign_splits(tuple(items.values()), self.sizes._asdict(), self._seed, self._progress)
 
     def _by_key(self) -> dict[str, Item]:
         items: dict[str, Item] = {}

@@ -7,7 +7,7 @@ from functools import partial
 
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import classmaps
-from tunevlseg_jax.data.builders.archives import Source
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.data.mask_files import Colour
@@ -36,7 +36,7 @@ class Voc2012(PublicSet, skip_registration=True):
     sizes = Sizes(2170, 2148, 2148)
     test_is_val = True
 
-    def items(self, source: Source) -> Iterable[Item]:
+    def items(self, source: SourceFiles) -> Iterable[Item]:
         """One an image of the segmentation lists."""
         lists = {
             split: source.read(name).decode().split()
@@ -52,7 +52,7 @@ class Voc2012(PublicSet, skip_registration=True):
                 yield Item(key, partial(_load, source, key, images[key], masks[key]), splits=(split,))
 
 
-def _load(source: Source, key: str, image: str, mask: str) -> Example:
+def _load(source: SourceFiles, key: str, image: str, mask: str) -> Example:
     encoded, size = mask_files.image(source.read(image), image)
     data = source.read(mask)
     labels, _ = mask_files.values(data, mask)

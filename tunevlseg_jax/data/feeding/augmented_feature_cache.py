@@ -18,7 +18,7 @@ SHARE = 0.5
 """Of what is free on the cache folder's disk, the most that is used."""
 
 
-class Sights:
+class AugmentedFeatureCache:
     """A training split through the eyes of a frozen model, which looks at each batch once, and at none that is kept.
 
     Whole epochs are kept, in files without a name, the first ones that come as long as there is room.

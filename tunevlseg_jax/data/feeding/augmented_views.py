@@ -37,7 +37,7 @@ def view(records: Records, number: int, seed: int) -> Records:
     images, (height, width) = records.images, records.images.shape[1:3]
     draws = augment.draw(jax.random.fold_in(jax.random.key(seed), number), len(images))
     seen = scratch(images.shape, images.dtype)
-    for start in progress_bar.passing(range(0, len(images), BATCH), f"making augmented view {number}"):
+    for start in progress_bar.track(range(0, len(images), BATCH), f"making augmented view {number}"):
         rows = slice(start, start + BATCH)
         seen[rows] = _whole_batch(_images, images[rows], draws[rows])
     matrices = _matrices(draws, height, width)[records.image]

@@ -32,12 +32,12 @@ def seen_once(images: np.ndarray, see: Callable[[Array], Any], mesh: Mesh) -> An
     Raises:
       UserError: there is no room for it in the cache folder.
     """
-    size = sharding.rounded_up(min(BATCH, len(images)), mesh)
+    size = sharding.round_up(min(BATCH, len(images)), mesh)
     kept = None
-    for start in progress_bar.passing(range(0, len(images), size), "looking at every image once"):
+    for start in progress_bar.track(range(0, len(images), size), "looking at every image once"):
         taken = np.asarray(images[start : start + size])
         padded = np.pad(taken, ((0, size - len(taken)), (0, 0), (0, 0), (0, 0)), mode="edge")
-        found = sharding.fetched(see(sharding.shared_out(jnp.asarray(padded), mesh)))
+        found = sharding.gather_to_host(see(sharding.shard_batch(jnp.asarray(padded), mesh)))
         if kept is None:
             kept = room_for(len(images), found)
         keep(found, kept, start)

@@ -80,7 +80,7 @@ class Feed:
 
     def rows(self, batch_size: int) -> int:
         """How many rows a batch of `batch_size` records has, so that the devices share it evenly."""
-        return sharding.rounded_up(batch_size, self.mesh, self.records.prompts_per_image)
+        return sharding.round_up(batch_size, self.mesh, self.records.prompts_per_image)
 
     def training(
         self, batch_size: int, seed: int, epoch: int, *, augment: bool, skip: int = 0, seen: Any = None
@@ -106,7 +106,7 @@ class Feed:
         for number, source in enumerate(self._sources(batches[skip:], seen), start=skip):
             if augment:
                 key = jax.random.fold_in(jax.random.key(seed), before + number)
-                source = source._replace(draw=sharding.replicated(jax.random.key_data(key), self.mesh))
+                source = source._replace(draw=sharding.replicate(jax.random.key_data(key), self.mesh))
             yield source
 
     def evaluation(self, batch_size: int) -> Iterator[Batch]:
@@ -118,7 +118,7 @@ class Feed:
     def _sources(self, batches: Sequence[Rows], seen: Any = None) -> Iterator[Source]:
         if self.resident and seen is None:
             images, maps = self._on_devices
-            return (Source(images, maps, sharding.shared_out(rows, self.mesh)) for rows in batches)
+            return (Source(images, maps, sharding.shard_batch(rows, self.mesh)) for rows in batches)
         ahead = grain.ReadOptions(num_threads=self.workers, prefetch_buffer_size=2 * max(1, self.workers))
         numbers = grain.MapDataset.range(len(batches))
         if seen is None:
@@ -129,14 +129,14 @@ class Feed:
         """A batch whose images are its own, and its maps where they aren't on the devices."""
         images = jax.tree.map(lambda array: self._read(array, np.asarray(rows.image)), seen)
         if self.resident:
-            return Source(images, self._on_devices[1], sharding.shared_out(rows._replace(image=None), self.mesh))
+            return Source(images, self._on_devices[1], sharding.shard_batch(rows._replace(image=None), self.mesh))
         maps = self._read(self.records.maps, np.asarray(rows.map))
-        return Source(images, maps, sharding.shared_out(rows._replace(image=None, map=None), self.mesh))
+        return Source(images, maps, sharding.shard_batch(rows._replace(image=None, map=None), self.mesh))
 
     def _read(self, pixels: np.ndarray, places: np.ndarray) -> Array:
         """These rows of the split's pixels, of which each host reads its own devices' part."""
         shape = (len(places), *pixels.shape[1:])
-        return sharding.made_shared_out(shape, lambda part: pixels[places[part[0]]], self.mesh)
+        return sharding.make_sharded(shape, lambda part: pixels[places[part[0]]], self.mesh)
 
     @cached_property
     def _placed(self) -> Records:
@@ -145,7 +145,7 @@ class Feed:
 
     @cached_property
     def _on_devices(self) -> tuple[Array, Array]:
-        pixels = sharding.replicated((self._images, self._placed.maps), self.mesh)
+        pixels = sharding.replicate((self._images, self._placed.maps), self.mesh)
         return cast(tuple[Array, Array], pixels)
 
     @cached_property

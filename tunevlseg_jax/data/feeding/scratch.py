@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tunevlseg_jax.runtime import cache
-from tunevlseg_jax.runtime.files import writing
+from tunevlseg_jax.runtime.files import as_user_error
 
 CHUNK = 2**24
 
@@ -49,6 +49,6 @@ def free() -> int:
 def _folder() -> Iterator[Path]:
     """The cache folder, for a block that writes to it."""
     folder = cache.folder()
-    with writing(folder):
+    with as_user_error(folder):
         folder.mkdir(parents=True, exist_ok=True)
         yield folder

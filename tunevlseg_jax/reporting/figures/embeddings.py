@@ -60,8 +60,8 @@ def vectors(run: Run) -> Vectors:
     for start in range(0, len(rows), BATCH):
         taken = rows[start : start + BATCH]
         images = records.images[np.pad(taken, (0, BATCH - len(taken)), mode="edge")]
-        pooled.append(np.asarray(step.see_step(params, images, network=network).pooled)[: len(taken)])
-    words = step.read_step(params, made.table(records.phrases), network=network).sentence
+        pooled.append(np.asarray(step.encode_images_step(params, images, network=network).pooled)[: len(taken)])
+    words = step.encode_text_step(params, made.table(records.phrases), network=network).sentence
     return Vectors(np.concatenate(pooled).astype(np.float32), records.phrases, np.asarray(words, np.float32))
 
 

@@ -21,7 +21,7 @@ from tunevlseg_jax.runs.card import LEARNT_FILE
 
 def trained(run: Run) -> int:
     """How many parameters a run has learnt; those of prompts below its depth, which nothing reads, don't count."""
-    depth, _ = run.config.learner.values()
+    depth, _ = run.config.learner.traced_values()
     rows = getattr(run.config.learner, "max_depth", None) or depth
     count = 0
     with safe_open(run.folder / LEARNT_FILE, "numpy") as file:

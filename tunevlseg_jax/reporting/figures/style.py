@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from tunevlseg_jax.reporting import cells
 from tunevlseg_jax.reporting.cells import RowKey
 from tunevlseg_jax.reporting.headings import shown
-from tunevlseg_jax.runtime.files import replacing
+from tunevlseg_jax.runtime.files import atomic_file
 
 LOOKS: Mapping[str, tuple[str, str]] = {
     "CoOp": ("#e69f00", "o"),
@@ -172,9 +172,9 @@ def write(picture: Picture, folder: Path) -> list[Path]:
     caption = "\n".join(textwrap.wrap(picture.caption, round(20 * width)))
     below = picture.figure.text(0.01, -0.01, caption, va="top", fontsize=6.5, alpha=0.8)
     paths = [folder / f"{picture.name}{suffix}" for suffix in (".png", ".svg")]
-    with replacing(paths[0]) as temporary:
+    with atomic_file(paths[0]) as temporary:
         picture.figure.savefig(temporary, bbox_inches="tight", dpi=DPI)
-    with replacing(paths[1]) as temporary:
+    with atomic_file(paths[1]) as temporary:
         picture.figure.savefig(temporary, bbox_inches="tight", metadata={"Date": None})
     below.remove()
     return paths

@@ -36,7 +36,7 @@ class Gallery:
     samples: Mapping[str, Sequence[pictures.Picture]]
 
 
-def hang(runs: Sequence[Run], found: Cells, samples: int, tell: Callable[[str], None]) -> Gallery:
+def draw_figures(runs: Sequence[Run], found: Cells, samples: int, tell: Callable[[str], None]) -> Gallery:
     """Draws everything.
 
     Args:
@@ -117,7 +117,7 @@ def _look(
     chosen: Mapping[Key, Cell], samples: int, tell: Callable[[str], None], undrawn: list[str]
 ) -> dict[str, list[pictures.Picture]]:
     """Samples of every data set whose runs were evaluated on the same test split."""
-    by_data: dict[str, dict[Found, tuple[Run, pictures.Evaluation]]] = defaultdict(dict)
+    by_data: dict[str, dict[Found, tuple[Run, pictures.StoredEvaluation]]] = defaultdict(dict)
     for key, cell in chosen.items():
         run = cell.runs[0]
         if run.own_test is not None:

@@ -26,7 +26,7 @@ from tunevlseg_jax.reporting.headings import shown
 from tunevlseg_jax.reporting.pictures import Found, Picture
 from tunevlseg_jax.reporting.runs import Run, Skipped
 from tunevlseg_jax.reporting.table import Table
-from tunevlseg_jax.runtime.files import replacing
+from tunevlseg_jax.runtime.files import atomic_file
 
 LARGEST_SVG = 500_000
 """Bytes; a figure that is larger as an SVG becomes a PNG."""
@@ -69,7 +69,7 @@ def write(path: Path, content: Content) -> None:
     Raises:
       UserError: it can't be written.
     """
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(render(content), encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ from tunevlseg_jax.reporting.cells import Cells
 from tunevlseg_jax.reporting.runs import Run, Skipped
 from tunevlseg_jax.reporting.table import Table
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import replacing, write_csv, writing
+from tunevlseg_jax.runtime.files import as_user_error, atomic_file, write_csv
 
 if TYPE_CHECKING:
     from tunevlseg_jax.reporting.output.gallery import Gallery
@@ -82,7 +82,7 @@ def report(options: Options, console: Console) -> Cells:
         missing += unread
     left_out = [*skipped, *cells.left_out]
     write_csv(output / CELLS_FILE, _cell_rows(cells))  # first: by it a report is known
-    with writing(output):  # nothing of an earlier report may stand beside this one's
+    with as_user_error(output):  # nothing of an earlier report may stand beside this one's
         for name in (PAGE_FILE, *(f"{table}.csv" for table in (*tables.NAMES, words.NAME)), *_figures(output)):
             (output / name).unlink(missing_ok=True)
     for table in made:
@@ -127,7 +127,7 @@ def _draw(
 
     output = Path(options.output)
     with console.status("drawing") as status:
-        drawn = gallery.hang(found, cells, options.samples, status.update)
+        drawn = gallery.draw_figures(found, cells, options.samples, status.update)
         status.update("writing figures and page")
         for figure in drawn.figures:
             style.write(figure, output / FIGURES)
@@ -209,5 +209,5 @@ def _counted(number: int, word: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
