@@ -1,0 +1,218 @@
+"""Tests of what earlier versions wrote: it loads, scores, predicts, goes on and is reported as it was then.
+
+`fixtures/v0.1.0/README.md` has the commands that made it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import small
+from numpy.testing import assert_allclose, assert_array_equal
+from safetensors.numpy import load_file
+
+from conversion import run as conversion
+from tunevlseg_jax import evaluate, predict, prepare, report, sweep, train
+
+quick_compilation = small.quick_compilation
+
+FIXTURES = Path(__file__).parent / "fixtures" / "v0.1.0"
+CONFIGS = small.ROOT / "configs"
+ROUNDING = 1e-4
+"""How far scores may be apart: other processors round in another order."""
+PIXELS = 0.002
+"""The share of a mask's pixels that may differ for the same reason."""
+CLOCK = ("seconds", "images_per_second")
+
+SCENES = ["--data.name", "scenes/xray", "--data.scenes.train", 16, "--data.scenes.val", 8, "--data.scenes.test", 8]
+FEW = ["--train.batch-size", 4, "--train.epochs", 2, "--train.no-augment", "--optim.learning-rate", 1e-2]
+CONTEXT = ["--learner.depth", 2, "--learner.max-depth", 2, "--learner.num-context", 2]
+WORDS = ["--learner.depth", 2, "--learner.max-depth", 2, "--learner.num-context", 4]
+COOP = ["--config", CONFIGS / "clipseg_coop.py", "--model.checkpoint"]
+SEARCH = [*SCENES, *FEW, "--learner.num-context", 4, "--train.epochs", 1, "--train.batch-size", 16, "--parallel", 2]
+SEARCH += ["--space", "depth=1..3", "learning_rate=1e-3..1e-1"]
+
+
+@pytest.fixture(autouse=True)
+def earlier(tmp_path, monkeypatch) -> None:
+    """A copy of all that an earlier version wrote, in which commands are given."""
+    shutil.copytree(FIXTURES, tmp_path / "earlier")
+    monkeypatch.chdir(tmp_path / "earlier")
+
+
+def assert_same(now: Any, before: Any, where: str = "") -> None:
+    """What a file said is there: numbers up to rounding, the rest as it was; there may be more."""
+    if isinstance(before, dict):
+        assert before.keys() <= now.keys(), where
+        for name in before:
+            assert_same(now[name], before[name], f"{where} {name}")
+    elif isinstance(before, list):
+        assert len(now) == len(before), where
+        for number, item in enumerate(before):
+            assert_same(now[number], item, f"{where} {number}")
+    elif isinstance(before, float):
+        assert now == pytest.approx(before, rel=0, abs=ROUNDING), where
+    else:
+        assert now == before, where
+
+
+def read(path: Path) -> Any:
+    """A JSON, lines of JSON, or a CSV, whose numbers become floats."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return json.loads(text)
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in text.splitlines()]
+    rows = csv.DictReader(text.splitlines(), strict=True)
+    return [{name: number(cell) for name, cell in row.items()} for row in rows]
+
+
+def number(cell: str) -> float | str:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_evaluates(monkeypatch, run: str, *options: object) -> None:
+    """`evaluate` writes what it wrote then."""
+    small.run(monkeypatch, evaluate.main, "--run", f"runs/{run}", *options, "--output", "again")
+    written = sorted(Path("again").iterdir())
+    assert len(written) == 3
+    for path in written:
+        before = read(FIXTURES / "runs" / run / "evaluations" / path.name)
+        assert before
+        assert_same(read(path), before, path.name)
+
+
+@pytest.mark.parametrize(
+    ("run", "options"),
+    [
+        ("vpt", ()),
+        ("vpt", ("--data.name", "scenes/endoscopy")),
+        ("vpt", ("--data.name", "sevens", "--resolution", "original")),
+        ("coop", ()),  # its card has a model.prompt_offset, of 1
+        ("cocoop", ()),  # of 0
+        ("decoder", ()),  # on a converted model
+        ("shared", ("--ask-absent",)),  # on a converted run, in float16
+        ("studies/coop/trials/001", ()),
+    ],
+)
+def test_a_run_has_the_same_scores(run, options, monkeypatch):
+    assert_evaluates(monkeypatch, run, *options)
+
+
+@pytest.mark.parametrize("run", ["vpt", "coop"])
+def test_a_run_predicts_the_same_mask(run, monkeypatch):
+    asked = "--image", "image.png", "--prompt", "seven", "--output", "again"
+    small.run(monkeypatch, predict.main, "--run", f"runs/{run}", *asked)
+    now, before = (
+        cv2.imread(str(folder / "image_mask.png"), cv2.IMREAD_UNCHANGED)
+        for folder in (Path("again"), FIXTURES / "expected" / run)
+    )
+    assert now is not None and before is not None and now.shape == before.shape and now.dtype == before.dtype
+    assert 0.02 < (before > 0).mean() < 0.5  # it isn't empty
+    assert (now != before).mean() <= PIXELS
+
+
+def test_an_interrupted_run_goes_on(monkeypatch, capsys):
+    first = Path("stopped/metrics.jsonl").read_text(encoding="utf-8")
+    asked = [*SCENES, *FEW, *CONTEXT, "--workdir", "stopped"]
+    small.run(monkeypatch, train.main, "--config", CONFIGS / "quickstart.py", *asked)
+    assert "going on after epoch 1" in capsys.readouterr().out
+    assert Path("stopped/metrics.jsonl").read_text(encoding="utf-8").startswith(first)  # the clock's numbers as well
+    now, before = Path("stopped"), FIXTURES / "runs" / "vpt"
+    assert_same(read(now / "results.json"), read(before / "results.json"))
+    untimed = [{name: row[name] for name in row if name not in CLOCK} for row in read(before / "metrics.jsonl")]
+    assert_same(read(now / "metrics.jsonl"), untimed)
+    for name in ("best_epoch", "data", "model_sha256", "protocol"):
+        assert_same(read(now / "card.json")[name], read(before / "card.json")[name], name)
+    learnt, expected = load_file(now / "prompts.safetensors"), load_file(before / "prompts.safetensors")
+    assert learnt.keys() == expected.keys()
+    for name in expected:
+        assert_allclose(learnt[name], expected[name], rtol=0, atol=1e-3, err_msg=name)
+
+
+def test_what_differs_from_an_earlier_run_is_said(monkeypatch, capsys):
+    """And nothing else, such as fields that have come and gone since."""
+    asked = [*SCENES, *FEW, *CONTEXT, "--workdir", "stopped", "--optim.learning-rate", 1e-3]
+    with pytest.raises(SystemExit):
+        small.run(monkeypatch, train.main, "--config", CONFIGS / "quickstart.py", *asked)
+    assert "another configuration (optim.learning_rate was 0.01 and is now 0.001);" in capsys.readouterr().err
+
+
+def test_a_finished_study_asks_for_nothing_new(monkeypatch):
+    study = Path("runs/studies/coop")
+    before = [contents(study / part) for part in ("trials", "seeds")]
+    asked = "--study", "coop", "--folder", "runs/studies", "--trials", 2, "--seeds", 2
+    small.run(monkeypatch, sweep.main, *COOP, "clipseg-tiny", *SEARCH, *asked)
+    assert all(before) and [contents(study / part) for part in ("trials", "seeds")] == before
+    assert asked_for(study) == 2
+    for name in ("trials.csv", "summary.json"):
+        assert_same(read(study / name), read(FIXTURES / study / name), name)
+
+
+def asked_for(study: Path) -> int:
+    """How many trials a journal has; optuna calls making one operation 4."""
+    lines = (study / "journal.log").read_text(encoding="utf-8").splitlines()
+    return sum(json.loads(line)["op_code"] == 4 for line in lines)
+
+
+def test_a_study_goes_on_with_one_trial_more(monkeypatch):
+    study, expected = Path("runs/studies/coop"), FIXTURES / "expected" / "more"
+    before = contents(study / "trials")
+    asked = "--study", "coop", "--folder", "runs/studies", "--trials", 3
+    small.run(monkeypatch, sweep.main, *COOP, "clipseg-tiny", *SEARCH, *asked)
+    now = contents(study / "trials")
+    assert {path: now[path] for path in before} == before
+    assert {path.name for path in (study / "trials").iterdir()} == {"000", "001", "002"}
+    assert asked_for(study) == 3
+    assert_same(read(study / "trials.csv"), read(expected / "trials.csv"))
+    assert_same(read(study / "summary.json"), read(expected / "summary.json"))
+
+
+def test_a_prepared_set_trains(monkeypatch):
+    asked = ["--data.name", "sevens", *FEW, *WORDS, "--train.epochs", 1, "--workdir", "again"]
+    small.run(monkeypatch, train.main, *COOP, "models/small", *asked)
+    before = FIXTURES / "runs" / "sevens"
+    assert_same(read(Path("again/results.json")), read(before / "results.json"))
+    assert read(Path("again/card.json"))["data"] == read(before / "card.json")["data"]
+
+
+def test_a_set_is_prepared_the_same(monkeypatch):
+    asked = "--name", "sevens", "--source", "photos", "--prompt", "seven", "--fractions", 0.5, 0.25, 0.25
+    small.run(monkeypatch, prepare.main, "folder", *asked, "--output", "prepared")
+    assert_evaluates(monkeypatch, "sevens", "--data.root", "prepared")
+
+
+def test_a_run_becomes_the_same_model(monkeypatch):
+    asked = "--run", "runs/decoder", "--output", "again", "--dtype", "float16"
+    small.run(monkeypatch, conversion.main, *asked)
+    before = FIXTURES / "models" / "tuned"
+    for name in ("config.json", "tokenizer.json"):
+        assert_same(read(Path("again") / name), read(before / name), name)
+    weights, expected = load_file("again/model.safetensors"), load_file(before / "model.safetensors")
+    assert weights.keys() == expected.keys()
+    for name in expected:
+        assert_array_equal(weights[name], expected[name], strict=True, err_msg=name)
+
+
+def test_runs_are_reported_the_same(monkeypatch):
+    asked = "--runs", "runs", "--output", "again", "--samples", 0, "--words", 0, "--no-page"
+    small.run(monkeypatch, report.main, *asked)
+    tables = {path.name for path in (FIXTURES / "expected" / "report").glob("*.csv")}
+    assert {"cells.csv", "table3_dice.csv"} < tables == {path.name for path in Path("again").glob("*.csv")}
+    for name in sorted(tables):
+        before = read(FIXTURES / "expected" / "report" / name)
+        assert before
+        assert_same(read(Path("again") / name), before, name)
