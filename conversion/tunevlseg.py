@@ -32,7 +32,7 @@ from tunevlseg_jax.runs.card import CARD_FILE, make_card, save_learnt
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_files, read_object, sha256
-from tunevlseg_jax.training import experiment
+from tunevlseg_jax.training.experiment import model_image_size
 
 PROGRAM = "conversion.tunevlseg"
 
@@ -95,7 +95,7 @@ def import_checkpoint(options: Options) -> Iterator[str]:
         train=Train(tune=tune),
         workdir=options.output,
     )
-    size = experiment.image_size(config.model, model.config)
+    size = model_image_size(config.model, model.config)
     source = {"made by": PROGRAM, "checkpoint": portable(options.checkpoint), "checkpoint sha256": sha256(path)}
     card = make_card(config, model.sha256, size, {}) | {"source": source}
     with atomic_files(output, last=CARD_FILE) as folder:

@@ -32,8 +32,7 @@ from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.card import TIMING_FIELDS
-from tunevlseg_jax.training import experiment
-from tunevlseg_jax.training.experiment import Experiment
+from tunevlseg_jax.training.experiment import Experiment, build_experiment
 
 ROOT = Path(__file__).parents[1]
 PYTHONPATH = os.pathsep.join(map(str, [ROOT, *sorted({path.parent for path in (ROOT / "tests").rglob("*.py")})]))
@@ -109,7 +108,7 @@ def config(workdir: Path | str = "unused", **changes) -> Config:
 @cache
 def build(config: Config) -> Experiment:
     """`experiment.build`, once for each configuration."""
-    return experiment.build(config)
+    return build_experiment(config)
 
 
 def write_config(path: Path, config: Config) -> Path:

@@ -31,8 +31,7 @@ from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runtime import cache, memory, sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import write_json
-from tunevlseg_jax.training import experiment
-from tunevlseg_jax.training.experiment import Experiment
+from tunevlseg_jax.training.experiment import Experiment, assemble_experiment, build_experiment
 
 PROGRAM = "python -m tunevlseg_jax.benchmark"
 SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig}
@@ -83,14 +82,14 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
     mesh = sharding.mesh()
     device = jax.devices()[0]
     peaks = {"with libraries loaded": memory.peak()}
-    made = _experiments(options)
+    experiment = _experiments(options)
     peaks["with weights made"] = memory.peak()
-    timed = [(one, program) for one in made for program in programs.programs(one, mesh, options.trials)]
+    timed = [(one, program) for one in experiment for program in programs.programs(one, mesh, options.trials)]
     peaks["with programs compiled"] = memory.peak()
-    matrix, matrix_flops = programs.ceiling(made[0].network.dtype)
+    matrix, matrix_flops = programs.ceiling(experiment[0].network.dtype)
     runs: list[Callable[[], Any]] = [matrix, *(program.run for _, program in timed)]
     if options.peer == "transformers":
-        runs.append(_peer(made[0], timed[0][1].records))
+        runs.append(_peer(experiment[0], timed[0][1].records))
     seconds = programs.timed(runs, options.repeats)
     peaks["in the end"] = memory.peak()
     if options.profile is not None:
@@ -103,7 +102,7 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
         {**_identity(options, one), **_row(one, program, mesh, taken, ceiling, peer), "peak_bytes": peaks}
         for (one, program), taken in zip(timed, seconds[1:], strict=False)
     ]
-    about = f"{mesh.size} x {device.device_kind}, {made[0].network.dtype.name}, batch {timed[0][1].records}"
+    about = f"{mesh.size} x {device.device_kind}, {experiment[0].network.dtype.name}, batch {timed[0][1].records}"
     for learner, group in itertools.groupby(rows, key=lambda row: row["learner"]):
         own = list(group)
         trains = f"{own[0]['trainable_bytes'] / 2**10:,.0f} KiB"
@@ -120,7 +119,7 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
 
 
 def _row(
-    made: Experiment,
+    experiment: Experiment,
     program: Program,
     mesh: Mesh,
     seconds: Sequence[float],
@@ -133,7 +132,7 @@ def _row(
         "program": program.name,
         "device": jax.devices()[0].device_kind,
         "devices": mesh.size,
-        "precision": made.network.dtype.name,
+        "precision": experiment.network.dtype.name,
         "batch": program.records,
         "compilation_seconds": program.compilation,
         "seconds": median,
@@ -145,8 +144,8 @@ def _row(
         "flops_per_second": rate,
         "share_of_ceiling": rate / mesh.size / ceiling,
         "temporary_bytes": program.temporary,
-        "trainable_bytes": _bytes(made.trainable),
-        "frozen_bytes": _bytes(made.frozen),
+        "trainable_bytes": _bytes(experiment.trainable),
+        "frozen_bytes": _bytes(experiment.frozen),
     }
     if peer is not None:
         ratios = np.asarray(seconds) / np.asarray(peer)
@@ -187,17 +186,17 @@ def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
     experiments = _experiments(options)
     cache.disable_compilation_cache()  # a program for chips that aren't there can't be loaded again
     rows = []
-    for made in experiments:
+    for experiment in experiments:
         with console.status("") as status:
-            found = tpu_table.plans(made, options.topology, options.config.train.batch_size, status.update)
-        own = [{**_identity(options, made), **row} for row in found]
+            found = tpu_table.plans(experiment, options.topology, options.config.train.batch_size, status.update)
+        own = [{**_identity(options, experiment), **row} for row in found]
         console.print(tpu_table.table(own))
         rows += own
     return rows
 
 
-def _identity(options: Options, made: Experiment) -> dict[str, str]:
-    return rates.identity(made.config, options.sizes or made.config.model.checkpoint)
+def _identity(options: Options, experiment: Experiment) -> dict[str, str]:
+    return rates.identity(experiment.config, options.sizes or experiment.config.model.checkpoint)
 
 
 def _experiments(options: Options) -> list[Experiment]:
@@ -217,21 +216,21 @@ def _experiments(options: Options) -> list[Experiment]:
 
 def _build(options: Options, config: Config) -> Experiment:
     if options.sizes is None:
-        return experiment.build(config)
+        return build_experiment(config)
     sizes = SIZES[options.sizes]()
     tokenizer = load_pretrained("clipseg-tiny", weights=False).tokenizer
     weights = {path: np.asarray(array) for path, array in random_model(sizes, jax.random.key(0)).items()}
-    return experiment.assemble(config, Pretrained(sizes, weights, tokenizer, ""))
+    return assemble_experiment(config, Pretrained(sizes, weights, tokenizer, ""))
 
 
-def _peer(made: Experiment, records: int) -> Callable[[], Any]:
+def _peer(experiment: Experiment, records: int) -> Callable[[], Any]:
     from tunevlseg_jax.benchmarks import peer
 
-    if not isinstance(made.network.config, CLIPSegConfig):
+    if not isinstance(experiment.network.config, CLIPSegConfig):
         raise UserError("--peer transformers times a CLIPSeg; transformers has no CRIS")
-    images = np.random.default_rng(0).integers(0, 256, (records, *made.image_size, 3), dtype=np.uint8)
-    half = made.network.dtype.itemsize == 2
-    return peer.forward(made.network.config, images, np.asarray(made.table(["polyp"])), half=half)
+    images = np.random.default_rng(0).integers(0, 256, (records, *experiment.image_size, 3), dtype=np.uint8)
+    half = experiment.network.dtype.itemsize == 2
+    return peer.forward(experiment.network.config, images, np.asarray(experiment.table(["polyp"])), half=half)
 
 
 def _bytes(tree: dict[str, Any]) -> int:

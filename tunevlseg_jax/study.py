@@ -66,9 +66,9 @@ def run(study: Study, console: Console) -> None:
       UserError: the folder holds another study, another process works on it, or something is missing.
     """
     write.check_installed()  # what is missing is said before the first cell begins
-    folder = Path(study.folder)
+    progress, folder = runner.open_progress(study), Path(study.folder)
     with runner.exclusive(folder):
-        runner.run(study, console)
+        runner.run(study, progress, console)
         write.report(write.Options(runs=study.folder, output=str(folder / "report")), console)
 
 

@@ -71,15 +71,15 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
       UserError: an option or the search space can't be, or a study of that name is of another configuration.
     """
     _check(options)
-    shared = Resources(options.config, options.at_once, options.scratch)
-    studies = _studies(options, shared)
+    resources = Resources(options.config, options.at_once, options.scratch)
+    studies = _studies(options, resources)
     table = SweepDisplay(console, list(studies), options.trials)
     summaries = []
     with table.live, contextlib.ExitStack() as stack:
         stack.callback(table.tell, "")  # also before an error's line
         for name, config in studies.items():
-            with session.opened(options, name, Path(options.folder) / name, config, shared, table) as sweeper:
-                summaries.append(session.run(sweeper, options, name))
+            with session.opened(options, name, Path(options.folder) / name, config, resources, table) as worker:
+                summaries.append(session.run(worker, options, name))
     console.print(summary.results(summaries))
     for name in studies:
         folder = Path(options.folder) / name
@@ -122,12 +122,12 @@ def _check(options: Options) -> None:
         raise UserError("model.fresh makes another model for every seed; seeds can't be more than 1 with it")
 
 
-def _studies(options: Options, shared: Resources) -> dict[str, Config]:
+def _studies(options: Options, resources: Resources) -> dict[str, Config]:
     """The configurations to search, by the name of their study."""
     config = options.config
     learners = [type(config.learner)]
     if options.learners == "all":
-        vision = shared.base.towers.vision_width is not None
+        vision = resources.base.towers.vision_width is not None
         learners = [cls for cls in LEARNERS if vision or not cls.vision_prompts]
     elif options.learners is not None:
         names = [name.strip().replace("-", "").replace("_", "").lower() for name in options.learners.split(",")]
@@ -141,7 +141,7 @@ def _studies(options: Options, shared: Resources) -> dict[str, Config]:
     if len(configs) == 1:
         return {options.study: configs[0]}
     for one in configs:
-        session.searched(options, one, shared)
+        session.searched(options, one, resources)
     return {
         f"{options.study}/{one.data.name.replace('/', '-')}.{type(one.learner).__name__.lower()}": one
         for one in configs

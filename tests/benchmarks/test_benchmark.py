@@ -16,15 +16,15 @@ from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, Sh
 from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.training import experiment
+from tunevlseg_jax.training.experiment import build_experiment
 
 quick_compilation = small.quick_compilation
 
 
 def counted(learner: Learner, tune="prompts") -> float:
     """Operations of a training step on the embedded model."""
-    made = experiment.build(Config(learner=learner, upsampling="blend", train=Train(tune=tune, batch_size=8)))
-    return programs.flops(programs.training(made, sharding.mesh(), 8))
+    experiment = build_experiment(Config(learner=learner, upsampling="blend", train=Train(tune=tune, batch_size=8)))
+    return programs.flops(programs.training(experiment, sharding.mesh(), 8))
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from conversion.tiny.sizes import train_tokenizer
 from conversion.torch_files import unpickled
 from tunevlseg_jax import cli
 from tunevlseg_jax.models import CRISConfig
-from tunevlseg_jax.pretrained import load as loading
+from tunevlseg_jax.pretrained import model as model_files
 from tunevlseg_jax.pretrained.load import load_pretrained, save_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runtime.errors import UserError
@@ -364,7 +364,7 @@ def test_verify_finds_a_wrong_weight(built, tmp_path, convert, monkeypatch):
         name = "vision_tower/pre_norm/scale"
         return dataclasses.replace(model, weights={**model.weights, name: 1.01 * model.weights[name]})
 
-    monkeypatch.setattr(loading, "load_pretrained", wrong)
+    monkeypatch.setattr(clipseg, "load_pretrained", wrong)
     with pytest.raises(UserError, match="so the conversion is wrong"):
         convert(built, tmp_path / "wrong", "--verify")
     assert not (tmp_path / "wrong").exists()
@@ -522,7 +522,7 @@ def test_failed_write_leaves_the_earlier_model(source, tmp_path, convert, monkey
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loading, "save_file", full)
+    monkeypatch.setattr(model_files, "save_file", full)
     change_tensors(source, lambda tensors: {name: -tensor for name, tensor in tensors.items()})
     with pytest.raises(UserError, match="No space left on device"):
         convert(source, output)
@@ -572,7 +572,7 @@ def test_our_own_folder_and_the_embedded_sizes(base, source):
 
 def test_a_model_of_another_class_is_refused(base, tmp_path, convert, monkeypatch):
     model = load_pretrained(str(base))
-    monkeypatch.setattr(loading, "load_pretrained", lambda _checkpoint: dataclasses.replace(model, config=CRISConfig()))
+    monkeypatch.setattr(clipseg, "load_pretrained", lambda _, **__: dataclasses.replace(model, config=CRISConfig()))
     with pytest.raises(UserError, match="a model of class CRISConfig, no CLIPSeg"):
         convert(base, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()

@@ -287,9 +287,9 @@ def test_a_trained_decoder_under_a_compiled_network_and_an_earlier_import(run, t
     write_checkpoint(tmp_path / "epoch.ckpt", tensors | {"loss_fn.class_weight": torch.ones(1)})
     for _ in range(2):  # the second in the place of the first
         run("--checkpoint", "epoch.ckpt", "--output", "run", "--model", model_folder("clipseg_simple"))
-    made, learnt = restore(tmp_path / "run")
-    assert made.config.learner == ZeroShot() and made.config.train.tune == "decoder"
-    before = made.pretrained.weights
+    experiment, learnt = restore(tmp_path / "run")
+    assert experiment.config.learner == ZeroShot() and experiment.config.train.tune == "decoder"
+    before = experiment.pretrained.weights
     for path, tensor in learnt.items():
         weight = before[path.removeprefix("model/")]
         assert_array_equal(tensor, weight + 1 if path == "model/decoder/film_scale/bias" else weight)
@@ -397,7 +397,7 @@ def test_another_model(model, told, run, tmp_path):
 def test_towers_of_equal_widths_leave_the_learner_open(run, tmp_path):
     folder = small.model_folder()
     base = load_pretrained(str(folder))
-    theirs = tunevlseg.published_checkpoint.model_to_published(
+    theirs = tunevlseg.checkpoint.model_to_published(
         {f"model/{path}": weight for path, weight in base.weights.items()}, base.config
     )
     tensors = {f"net.{name}": torch.tensor(x) for name, x in theirs.items()}

@@ -27,7 +27,8 @@ from tunevlseg_jax.models.resnet import RN50, RN101, ModifiedResNet
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.prompts import Prompts, inject
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.training import experiment, step
+from tunevlseg_jax.training import step
+from tunevlseg_jax.training.experiment import Experiment, build_experiment
 from tunevlseg_jax.training.optim import Schedule
 
 
@@ -50,11 +51,11 @@ def images(*shape: int) -> np.ndarray:
 @cache
 def forward():
     """From images and tokens to what is seen and what is decoded, compiled."""
-    made = model()
+    experiment = model()
 
     def run(x: jax.Array, table: jax.Array) -> tuple[ImageFeatures, Decoded]:
-        seen = made.vision(x, Prompts())
-        return seen, made.decode(seen, made.text(table, Prompts()))
+        seen = experiment.vision(x, Prompts())
+        return seen, experiment.decode(seen, experiment.text(table, Prompts()))
 
     return jax.jit(run)
 
@@ -221,7 +222,7 @@ def test_offset_of_prompts(offset):
 def test_vision_prompts_are_refused_by_name(learner, folder):
     config = Config(model=Model(checkpoint=str(folder)), learner=learner(depth=2))
     with pytest.raises(UserError, match=f"{learner.__name__}.* prompts the vision tower.*use CoOp or CoCoOp"):
-        experiment.build(config)
+        build_experiment(config)
     with pytest.raises(ValueError, match="takes no vision prompts"):
         model().vision(jnp.asarray(images(1, 32, 32)), Prompts(vision=jnp.zeros((1, 1, 2, 8))))
 
@@ -235,12 +236,12 @@ def test_training_step(learner, upsampling, folder):
         upsampling=upsampling,
         optim=Optim(learning_rate=1e-3),
     )
-    made = experiment.build(config)
-    assert made.network.config.folded and made.network.prompt_offset == 1
-    assert not any(path.startswith("model/") for path in made.trainable)
-    losses, after = train(made, 3)
+    experiment = build_experiment(config)
+    assert experiment.network.config.folded and experiment.network.prompt_offset == 1
+    assert not any(path.startswith("model/") for path in experiment.trainable)
+    losses, after = train(experiment, 3)
     assert losses[-1] < losses[0]
-    for path, before in made.trainable.items():
+    for path, before in experiment.trainable.items():
         assert np.abs(after[path] - before).max() > 0, path
 
 
@@ -248,16 +249,16 @@ def test_training_step(learner, upsampling, folder):
 @pytest.mark.parametrize("tune", ["decoder", "all"])
 def test_baselines_keep_statistics(tune, folder):
     config = Config(model=Model(checkpoint=str(folder)), learner=ZeroShot(), train=Train(tune=tune))
-    made = experiment.build(config)
-    statistics = {path for path in made.frozen if path.endswith(("/mean", "/variance"))}
+    experiment = build_experiment(config)
+    statistics = {path for path in experiment.frozen if path.endswith(("/mean", "/variance"))}
     assert any(path.startswith("model/decoder/") for path in statistics)
-    assert made.network.config.folded == (tune == "decoder")
+    assert experiment.network.config.folded == (tune == "decoder")
     if tune == "all":
-        assert set(made.frozen) == statistics
-        assert "model/vision_tower/stem/0/norm/scale" in made.trainable
+        assert set(experiment.frozen) == statistics
+        assert "model/vision_tower/stem/0/norm/scale" in experiment.trainable
     else:
-        assert all(path.startswith("model/decoder/") for path in made.trainable)
-    losses, _ = train(made, 2)
+        assert all(path.startswith("model/decoder/") for path in experiment.trainable)
+    losses, _ = train(experiment, 2)
     assert np.isfinite(losses).all()
 
 
@@ -290,14 +291,16 @@ def test_encoder_agrees_with_open_clip():
     assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
 
 
-def train(made: experiment.Experiment, steps: int) -> tuple[list[float], dict[str, np.ndarray]]:
+def train(experiment: Experiment, steps: int) -> tuple[list[float], dict[str, np.ndarray]]:
     """The loss before each of some steps on one batch, and the parameters after them."""
-    table = made.table(["cat", "dog"])
-    batch = batch_of(2, made.image_size[0])
+    table = experiment.table(["cat", "dog"])
+    batch = batch_of(2, experiment.image_size[0])
     losses = []
-    state = step.init(jax.tree.map(lambda array: jnp.array(array)[None], made.trainable), made.hyper())
+    state = step.init(jax.tree.map(lambda array: jnp.array(array)[None], experiment.trainable), experiment.hyper())
     for _ in range(steps):
-        state, sums = step.train_step(state, made.frozen, batch, table, network=made.network, schedule=Schedule(0, 0))
+        state, sums = step.train_step(
+            state, experiment.frozen, batch, table, network=experiment.network, schedule=Schedule(0, 0)
+        )
         losses.append(float(sums.loss[0] / sums.samples[0]))
     return losses, {path: np.asarray(array[0]) for path, array in state.trainable.items()}
 

@@ -13,7 +13,7 @@ from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.parameters import DECAY, RULES, decide, flatten, nested, split, subtree
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.training import experiment
+from tunevlseg_jax.training.experiment import build_experiment
 
 PROJECTORS = [
     Projector(kind="linear"),
@@ -37,9 +37,9 @@ NEVER_DECAY = {
 
 def parameters(learner=None, upsampling="blend") -> dict[str, jax.ShapeDtypeStruct]:
     """Every parameter of the small model with a learner, without making any."""
-    made = small.build(small.config())
-    network = Network(made.network.config, learner or VPT(depth=2), upsampling)
-    return jax.eval_shape(lambda: network.init(jax.random.key(0), made.pretrained.weights, made.towers))
+    experiment = small.build(small.config())
+    network = Network(experiment.network.config, learner or VPT(depth=2), upsampling)
+    return jax.eval_shape(lambda: network.init(jax.random.key(0), experiment.pretrained.weights, experiment.towers))
 
 
 @pytest.mark.parametrize("tune", RULES)
@@ -90,8 +90,8 @@ def test_a_rule_that_matches_nothing_raises(tune):
 def test_nothing_to_train_raises():
     config = small.config(learner=ZeroShot(), upsampling="none")
     with pytest.raises(UserError, match=r"nothing to train.*train.tune is 'prompts'"):
-        experiment.build(config)
-    assert not experiment.build(config, trains=False).trainable
+        build_experiment(config)
+    assert not build_experiment(config, trains=False).trainable
 
 
 def test_the_first_rule_that_matches_decides():

@@ -16,7 +16,8 @@ from tunevlseg_jax.data.records import resized
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.pretrained.load import EMBEDDED
 from tunevlseg_jax.studies import grid
-from tunevlseg_jax.training import experiment, loop, metrics, step
+from tunevlseg_jax.training import loop, metrics, step
+from tunevlseg_jax.training.experiment import Experiment, build_experiment
 
 ROOT = Path(__file__).parents[2]
 RECORDS = 100
@@ -27,16 +28,16 @@ DICE = {"clipseg-tiny": 0.70, "cris-tiny": 0.82}
 
 
 @pytest.fixture(scope="module", params=sorted(PARAMETERS))
-def made(request) -> experiment.Experiment:
+def experiment(request) -> Experiment:
     """An embedded model as it is; an upsampler, since something must be trainable."""
     model = Model(checkpoint=request.param)
-    return experiment.build(Config(model=model, upsampling="blend", data=Data(scenes=Scenes(test=RECORDS))))
+    return build_experiment(Config(model=model, upsampling="blend", data=Data(scenes=Scenes(test=RECORDS))))
 
 
-def zero_shot_dice(made: experiment.Experiment, domain: str) -> float:
-    network, params = made.zero_shot()
-    split = made.split("test", dataclasses.replace(made.config.data, name=f"scenes/{domain}"))
-    sums = loop.evaluate(network, {}, params, split, made.hyper(), 50)
+def zero_shot_dice(experiment: Experiment, domain: str) -> float:
+    network, params = experiment.zero_shot()
+    split = experiment.split("test", dataclasses.replace(experiment.config.data, name=f"scenes/{domain}"))
+    sums = loop.evaluate(network, {}, params, split, experiment.hyper(), 50)
     return metrics.means(sums)["dice"][0]
 
 
@@ -44,28 +45,28 @@ def test_each_is_tested():
     assert {path.name for path in EMBEDDED.iterdir()} == PARAMETERS.keys()
 
 
-def test_it_is_small(made):
-    name = made.config.model.checkpoint
-    assert sum(array.size for array in made.pretrained.weights.values()) <= PARAMETERS[name]
+def test_it_is_small(experiment):
+    name = experiment.config.model.checkpoint
+    assert sum(array.size for array in experiment.pretrained.weights.values()) <= PARAMETERS[name]
     assert sum(path.stat().st_size for path in (EMBEDDED / name).iterdir()) <= 4_000_000
 
 
-def test_photographs_are_its_domain_and_the_others_are_not(made):
-    dice = {domain: zero_shot_dice(made, domain) for domain in scenes.DOMAINS}
-    assert dice["photo"] >= DICE[made.config.model.checkpoint]
+def test_photographs_are_its_domain_and_the_others_are_not(experiment):
+    dice = {domain: zero_shot_dice(experiment, domain) for domain in scenes.DOMAINS}
+    assert dice["photo"] >= DICE[experiment.config.model.checkpoint]
     assert all(dice["photo"] - dice[domain] >= 0.20 for domain in scenes.DOMAINS if domain != "photo")
 
 
-def test_it_reads_the_prompt(made):
+def test_it_reads_the_prompt(experiment):
     """The digit that is asked for is marked, and the others of the same scene are not: no blind model passes."""
-    records = resized(scenes.load("photo", "test", 50, prompts_per_image=len(scenes.CLASSES)), made.image_size)
-    network, params = made.zero_shot()
-    hyper = jax.tree.map(lambda values: values[0], made.hyper())
+    records = resized(scenes.load("photo", "test", 50, prompts_per_image=len(scenes.CLASSES)), experiment.image_size)
+    network, params = experiment.zero_shot()
+    hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
     phrases = np.zeros(len(records.images), np.int32)
     found = np.stack(
         [
             jax.nn.sigmoid(
-                step.logits_step(params, records.images, phrases, made.table([name]), hyper, network=network)
+                step.logits_step(params, records.images, phrases, experiment.table([name]), hyper, network=network)
             )
             for name in scenes.CLASSES
         ],

@@ -44,7 +44,7 @@ def settings(**changes) -> Config:
 
 
 @pytest.fixture(scope="module")
-def made(quick_compilation, tmp_path_factory) -> Path:
+def experiment(quick_compilation, tmp_path_factory) -> Path:
     """CoOp with two seeds, evaluated; the first on another data set as well."""
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
@@ -57,10 +57,10 @@ def made(quick_compilation, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(made, tmp_path_factory) -> Path:
+def report(experiment, tmp_path_factory) -> Path:
     """The report on these runs."""
     output = tmp_path_factory.mktemp("report") / "new"
-    write.report(Options(str(made), str(output)), QUIET)
+    write.report(Options(str(experiment), str(output)), QUIET)
     return output
 
 
@@ -69,11 +69,11 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_tables_are_those_of_the_files_of_records(made, report):
+def test_the_tables_are_those_of_the_files_of_records(experiment, report):
     """From the CSV files of single records, by the csv module and sums alone."""
     dice, iou = [], []
     for seed in (0, 1):
-        records = rows(made / f"seed{seed}" / "evaluations" / "scenes_photo_test_model.csv")
+        records = rows(experiment / f"seed{seed}" / "evaluations" / "scenes_photo_test_model.csv")
         assert len(records) == 6
         dice.append(sum(float(record["dice"]) for record in records) / len(records))
         pixels = [sum(int(record[name]) for record in records) for name in ("intersection", "union")]
@@ -88,19 +88,19 @@ def test_the_tables_are_those_of_the_files_of_records(made, report):
         assert float(row["scenes/photo std"]) == pytest.approx(deviation, abs=1e-7)
         assert f"| {100 * mean:.2f} ± {100 * deviation:.2f} | {100 * mean:.2f} |" in text
     (crossed,) = rows(report / "cross_data.csv")
-    other = rows(made / "seed0" / "evaluations" / "scenes_xray_test_model.csv")
+    other = rows(experiment / "seed0" / "evaluations" / "scenes_xray_test_model.csv")
     expected = sum(float(record["dice"]) for record in other) / len(other)
     assert float(crossed["scenes/xray"]) == pytest.approx(expected, abs=1e-7)
     assert "clipseg-tiny, CoOp, scenes/photo: 1 of its 2 runs tested on scenes/xray." in text
 
 
-def test_without_records_the_cards_scores_stand_and_say_so(made, report, tmp_path):
-    folder = made / "seed1" / "evaluations"
+def test_without_records_the_cards_scores_stand_and_say_so(experiment, report, tmp_path):
+    folder = experiment / "seed1" / "evaluations"
     kept = {path: path.read_bytes() for path in folder.iterdir()}
     try:
         for path in kept:
             path.unlink()
-        write.report(Options(str(made), str(tmp_path / "report"), words=0), QUIET)
+        write.report(Options(str(experiment), str(tmp_path / "report"), words=0), QUIET)
     finally:
         for path, content in kept.items():
             path.write_bytes(content)
@@ -121,9 +121,9 @@ def test_what_a_report_holds(report):
     assert (row["combination"], row["seeds"], row["records"], row["from"]) == ("CoOp", "2", "6", "evaluations")
 
 
-def test_words_near_prompts(made, report):
+def test_words_near_prompts(experiment, report):
     """Against distances by brute force; a learner's initial words are nearest to themselves."""
-    found, _ = runs.gather(made)
+    found, _ = runs.gather(experiment)
     cell = next(cell for key, cell in cells.choose(found).by_key.items() if key.combination == "CoOp")
     embedding = load_file(EMBEDDED / "clipseg-tiny" / "model.safetensors")["text_tower/token_embedding"]
     tokens = json.loads((EMBEDDED / "clipseg-tiny" / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
@@ -152,8 +152,8 @@ def test_words_near_prompts(made, report):
 def test_words_of_a_projected_context_are_of_what_the_tower_sees(tmp_path):
     learner = SharedSeparate(depth=2, num_context=2, width=8, projector=Projector(kind="linear", norm=False))
     config = settings(learner=learner)
-    made = small.build(config)
-    learnt = {path: np.asarray(array) for path, array in made.trainable.items()}
+    experiment = small.build(config)
+    learnt = {path: np.asarray(array) for path, array in experiment.trainable.items()}
     folder = fake_runs.run(tmp_path / "run", config, (0.5,), learnt=learnt)
     (run,), _ = runs.gather(tmp_path)
     layer = {part: learnt[f"learner/text_projector/layer0/{part}"][0] for part in ("kernel", "bias")}
@@ -176,33 +176,33 @@ def test_tokens_as_they_are_read():
     assert [words.spelt(own, token) for token in (316, 348, 351)] == ["photo", "-kground", "<|endoftext|>"]
 
 
-def test_words_are_told_missing_where_the_model_is_another(made):
-    found, _ = runs.gather(made)
+def test_words_are_told_missing_where_the_model_is_another(experiment):
+    found, _ = runs.gather(experiment)
     chosen = cells.choose([dataclasses.replace(run, card=dict(run.card) | {"model_sha256": "0" * 64}) for run in found])
     table, missing = words.words(chosen, 2)
     assert table is None and len(missing) == 1
     assert "seed0 and 1 more learnt: clipseg-tiny is not the model that it was trained on" in missing[0]
 
 
-def test_more_words_than_there_are(made):
-    table, _ = words.words(cells.choose(runs.gather(made)[0]), 400)
+def test_more_words_than_there_are(experiment):
+    table, _ = words.words(cells.choose(runs.gather(experiment)[0]), 400)
     assert table is not None and table.head[-2:] == ("token 352", "distance 352")
     assert {len(row.labels) for row in table.rows} == {len(table.head)}
 
 
-def test_the_command(made, tmp_path, monkeypatch, capsys):
+def test_the_command(experiment, tmp_path, monkeypatch, capsys):
     output = tmp_path / "report [bold]"
-    (made / "broken").mkdir()
-    (made / "broken" / "config.json").write_text("{")
+    (experiment / "broken").mkdir()
+    (experiment / "broken" / "config.json").write_text("{")
     monkeypatch.setenv("COLUMNS", "200")
     try:
-        small.run(monkeypatch, command.main, "--runs", made, "--output", output, "--words", "0", "--no-page")
+        small.run(monkeypatch, command.main, "--runs", experiment, "--output", output, "--words", "0", "--no-page")
     finally:
-        (made / "broken" / "config.json").unlink()
-        (made / "broken").rmdir()
+        (experiment / "broken" / "config.json").unlink()
+        (experiment / "broken").rmdir()
     out = capsys.readouterr().out
     assert "Data sets and combinations" in out and str(output / "report.md") in out
-    assert re.search(rf"skipped: {made}/broken: can't read .*config.json", out)
+    assert re.search(rf"skipped: {experiment}/broken: can't read .*config.json", out)
     assert "broken" in (output / "report.md").read_text("utf-8").partition("## Skipped")[2]
     assert not (output / "report.html").exists()
     (output / "figures").mkdir()
@@ -212,21 +212,23 @@ def test_the_command(made, tmp_path, monkeypatch, capsys):
         path.write_text("made earlier")
     with (output / "report.md").open("a") as text:
         text.write("![Examples](figures/examples_9_9.png)\n")
-    small.run(monkeypatch, command.main, "--runs", made, "--output", output)
+    small.run(monkeypatch, command.main, "--runs", experiment, "--output", output)
     assert {path.name for path in output.iterdir()} == FILES
     assert not any(path.exists() for path in earlier) and own.exists()
     shown = re.findall(r"!\[.*?\]\((.*?)\)", (output / "report.md").read_text("utf-8"))
     assert shown and all((output / path).is_file() for path in shown)
-    small.run(monkeypatch, command.main, "--runs", made, "--output", output, "--words", "0", "--no-page")
+    small.run(monkeypatch, command.main, "--runs", experiment, "--output", output, "--words", "0", "--no-page")
     assert list((output / "figures").iterdir()) == [own]
 
 
-def test_without_what_draws_there_are_tables(made, tmp_path, monkeypatch, capsys):
+def test_without_what_draws_there_are_tables(experiment, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(SystemExit):
-        small.run(monkeypatch, command.main, "--runs", made, "--output", tmp_path / "report")
+        small.run(monkeypatch, command.main, "--runs", experiment, "--output", tmp_path / "report")
     assert "figures and the page need matplotlib" in capsys.readouterr().err
-    small.run(monkeypatch, command.main, "--runs", made, "--output", tmp_path / "report", "--words", "0", "--no-page")
+    small.run(
+        monkeypatch, command.main, "--runs", experiment, "--output", tmp_path / "report", "--words", "0", "--no-page"
+    )
     assert (tmp_path / "report" / "report.md").is_file()
 
 

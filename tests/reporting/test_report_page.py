@@ -97,7 +97,7 @@ def test_a_command_makes_its_configuration_again(config, monkeypatch):
     assert words[:3] == ["python", "-m", "tunevlseg_jax.train"] and (command_line.CONFIGS.parent / words[4]).is_file()
     monkeypatch.chdir(command_line.CONFIGS.parent)
     trained = []
-    monkeypatch.setattr(trainer, "train", lambda config, console: trained.append(config))
+    monkeypatch.setattr(train, "train", lambda config, console: trained.append(config))
     small.run(monkeypatch, train.main, *words[3:])
     (made,) = trained
     assert made.workdir == f"{config.workdir}-again"

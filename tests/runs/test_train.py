@@ -98,14 +98,14 @@ def test_tensorboard_tells_the_same(finished):
 
 def test_learnt_tensors_and_card(finished):
     learnt, card = load_file(finished / "prompts.safetensors"), read(finished / "card.json")
-    made = small.build(small.config())
+    experiment = small.build(small.config())
     assert {name: (array.shape, array.dtype) for name, array in learnt.items()} == {
-        name: (array.shape, array.dtype) for name, array in made.trainable.items()
+        name: (array.shape, array.dtype) for name, array in experiment.trainable.items()
     }
     assert (finished / "prompts.safetensors").stat().st_size < 10_000
     assert card["model_sha256"] == sha256(small.model_folder() / "model.safetensors")
     assert card["protocol"]["image_size"] == [small.IMAGE, small.IMAGE]
-    assert card["data"]["test"] == made.split("test").records.fingerprint()
+    assert card["data"]["test"] == experiment.split("test").records.fingerprint()
     assert card["scores"] == read(finished / "results.json")
     dices = [row["val"]["dice"] for row in metrics(finished)]
     assert card["best_epoch"] == 1 + int(np.argmax(dices))
@@ -159,8 +159,8 @@ def test_the_plateau_cuts_the_rate(finished, tmp_path):
         (RunFolder, "add_metrics"),
         (TensorBoardWriter, "add"),
         (Checkpoints, "save"),
-        (train, "_epoch_line"),
-        (train, "_save"),
+        (trainer, "_epoch_line"),
+        (trainer, "_save"),
     ],
 )
 def test_a_run_may_be_interrupted_anywhere(finished, tmp_path, monkeypatch, capsys, owner, name):
@@ -169,7 +169,7 @@ def test_a_run_may_be_interrupted_anywhere(finished, tmp_path, monkeypatch, caps
 
     def interrupted(*arguments):
         calls.append(arguments)
-        if len(calls) == 2 or owner is train:
+        if len(calls) == 2 or owner is trainer:
             raise KeyboardInterrupt
         return write(*arguments)
 
@@ -255,8 +255,8 @@ def test_evaluating_at_the_size_of_the_masks(finished, shared, monkeypatch):
     """The model sees 48 pixels, the data has 96: logits are enlarged, and not masks."""
     told, rows = scored(monkeypatch, shared, "--resolution", "original")
     assert told["size"] == "96x96"
-    made = small.build(small.config())
-    split, own = made.split("test"), registry.originals(made.config.data, "test")
+    experiment = small.build(small.config())
+    split, own = experiment.split("test"), registry.originals(experiment.config.data, "test")
     for row, logits, target in zip(rows, logits_of(finished, split), own, strict=True):
         (mask,) = target.masks
         marked = cv2.resize(logits, (96, 96), interpolation=cv2.INTER_LINEAR) > 0
@@ -266,13 +266,13 @@ def test_evaluating_at_the_size_of_the_masks(finished, shared, monkeypatch):
 
 def logits_of(folder: Path, split: Split) -> list[np.ndarray]:
     """Each record's logits at the model's size, as `predict` makes them."""
-    made, learnt = restore(folder)
-    hyper = step.Hyperparameters(*(values[0] for values in made.hyper()))
-    params, found, phrases = {**made.frozen, **learnt}, [], np.zeros(predict.BATCH, np.int32)
+    experiment, learnt = restore(folder)
+    hyper = step.Hyperparameters(*(values[0] for values in experiment.hyper()))
+    params, found, phrases = {**experiment.frozen, **learnt}, [], np.zeros(predict.BATCH, np.int32)
     for image, prompt in zip(split.records.images, split.records.prompt, strict=True):
         batch = np.broadcast_to(image, (predict.BATCH, *image.shape))
         row = jax.tree.map(lambda rows, prompt=prompt: rows[prompt : prompt + 1], split.table)
-        found.append(np.asarray(step.logits_step(params, batch, phrases, row, hyper, network=made.network))[0])
+        found.append(np.asarray(step.logits_step(params, batch, phrases, row, hyper, network=experiment.network))[0])
     return found
 
 
@@ -337,12 +337,12 @@ def test_predicting_at_the_size_of_a_large_image(finished, tmp_path, monkeypatch
     options = "--run", finished, "--prompt", "seven", "--threshold", threshold, "--output", tmp_path / "masks"
     small.run(monkeypatch, predict.main, *options, "--image", tmp_path / "large.png")
     mask = read_rgb(tmp_path / "masks" / "large_mask.png")[..., 0]
-    made, learnt = restore(finished)
-    hyper = step.Hyperparameters(*(values[0] for values in made.hyper()))
+    experiment, learnt = restore(finished)
+    hyper = step.Hyperparameters(*(values[0] for values in experiment.hyper()))
     batch = np.zeros((predict.BATCH, small.IMAGE, small.IMAGE, 3), np.uint8)
     batch[0] = cv2.resize(image, (small.IMAGE, small.IMAGE), interpolation=cv2.INTER_CUBIC)
-    phrases, table = np.zeros(predict.BATCH, np.int32), made.read(["seven"])
-    logits = step.logits_step({**made.frozen, **learnt}, batch, phrases, table, hyper, network=made.network)
+    phrases, table = np.zeros(predict.BATCH, np.int32), experiment.read(["seven"])
+    logits = step.logits_step({**experiment.frozen, **learnt}, batch, phrases, table, hyper, network=experiment.network)
     enlarged = cv2.resize(np.asarray(logits)[0], image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     assert_array_equal(mask > 0, enlarged > np.log(threshold / (1 - threshold)))
     assert 0 < (mask > 0).mean() < 1

@@ -26,9 +26,10 @@ from tunevlseg_jax import config
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import experiment
+from tunevlseg_jax.training.experiment import build_experiment
 for path in sys.argv[1:]:
     trainer.train(config.load(path), Console())
-frozen = experiment.build(config.load(path)).on_mesh(sharding.mesh()).frozen.values()
+frozen = build_experiment(config.load(path)).on_mesh(sharding.mesh()).frozen.values()
 print("bytes:", *(sum(array.addressable_data(number).nbytes for array in frozen) for number in range(8)))
 """
 
@@ -95,9 +96,10 @@ from tunevlseg_jax.benchmarks import programs
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.learners import CoOp
 from tunevlseg_jax.training.optim import Schedule
+from tunevlseg_jax.training.experiment import build_experiment
 
 mesh = sharding.mesh(4)
-made = experiment.build(Config(learner=CoOp(depth=5), upsampling="blend", train=Train(batch_size=8))).on_mesh(mesh)
+made = build_experiment(Config(learner=CoOp(depth=5), upsampling="blend", train=Train(batch_size=8))).on_mesh(mesh)
 source = programs.random_source(8, made.image_size, mesh, augmented=True)
 state = loop.begin(*made.for_trials(4), mesh).state
 table = sharding.replicate(made.read(["polyp"]), mesh)

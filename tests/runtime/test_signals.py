@@ -119,8 +119,10 @@ def steps_saved(folder: Path) -> list[int]:
 
 def check_readable(folder: Path, scratch: Path) -> None:
     """Every checkpoint, in a copy."""
-    made = small.build(small.config())
-    start = loop.begin(jax.tree.map(lambda array: array[None], made.trainable), made.hyper(), sharding.mesh())
+    experiment = small.build(small.config())
+    start = loop.begin(
+        jax.tree.map(lambda array: array[None], experiment.trainable), experiment.hyper(), sharding.mesh()
+    )
     for steps in steps_saved(folder):
         shutil.copytree(folder / "checkpoints" / str(steps), scratch / str(steps))
         checkpoints = Checkpoints(scratch)

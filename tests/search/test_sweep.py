@@ -50,7 +50,8 @@ from tunevlseg_jax.search.storage import JOURNAL
 from tunevlseg_jax.search.summary import SweepDisplay
 from tunevlseg_jax.studies.grid import Ablation
 from tunevlseg_jax.sweep import Options
-from tunevlseg_jax.training import experiment, parallel_loops, step
+from tunevlseg_jax.training import parallel_loops, step
+from tunevlseg_jax.training.experiment import build_experiment
 from tunevlseg_jax.training.loop import TrainSetup
 from tunevlseg_jax.training.optim import Schedule
 from tunevlseg_jax.training.step import Hyperparameters
@@ -97,11 +98,11 @@ def prompts(learner: Learner, learnt: dict[str, np.ndarray]) -> list[np.ndarray]
     """What a learner gives a model, as far as its depth goes; CoCoOp's for one random image."""
     params = nested(subtree({path: jnp.asarray(array) for path, array in learnt.items()}, "learner"))
     depth, dropout = learner.traced_values()
-    made = learner.prompts(params, jnp.asarray(depth), dropout=jnp.asarray(dropout), key=None)
+    experiment = learner.prompts(params, jnp.asarray(depth), dropout=jnp.asarray(dropout), key=None)
     if learner.per_image:
         width = params["projector"]["layer0"]["kernel"].shape[1]
-        made = learner.condition(params, made, jax.random.normal(jax.random.key(0), (1, width)))
-    return [np.asarray(array)[:depth] for array in (made.text, made.vision) if array is not None]
+        experiment = learner.condition(params, experiment, jax.random.normal(jax.random.key(0), (1, width)))
+    return [np.asarray(array)[:depth] for array in (experiment.text, experiment.vision) if array is not None]
 
 
 # A trial that diverges, one that stops early, one that joins when that has, and widths that differ.
@@ -145,7 +146,7 @@ def test_in_a_program_for_each_core_trials_are_the_same_but_for_rounding(unequal
     fine, diverging, stopping, following = UNEQUAL
     busy, advance = [], parallel_loops.advance
     monkeypatch.setattr(
-        parallel_loops, "advance", lambda fit, loops, *a: busy.append(len(loops)) or advance(fit, loops, *a)
+        parallel_loops, "advance", lambda setup, loops, *a: busy.append(len(loops)) or advance(setup, loops, *a)
     )
     monkeypatch.setattr(Sampler, "start_up", [diverging, diverging, stopping, fine, following])
     monkeypatch.setattr(sharding, "num_cores", lambda: 2)
@@ -236,7 +237,7 @@ def test_a_replay_by_train_needs_a_score_to_compare_with(unequal, tmp_path):
 
 
 def test_a_replay_is_not_tried_with_fewer_slots(unequal, tmp_path, monkeypatch):
-    monkeypatch.setattr(memory_fit, "free_bytes", lambda fit: 1000)
+    monkeypatch.setattr(memory_fit, "free_bytes", lambda setup: 1000)
     with pytest.raises(UserError, match="has 3 slots, too many for this memory; give --as-train"):
         sweep.replay(edited(unequal, tmp_path), QUIET)
     assert not (tmp_path / "again").exists()
@@ -298,7 +299,7 @@ def test_neighbours_change_nothing(quick_compilation, tmp_path, monkeypatch, lea
     monkeypatch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
     config = small.config(learner=learner, train=Train(epochs=3, batch_size=4))
     space = (*space, "depth=1..2", "learning_rate=1e-4..1e30")
-    searched = trial_config.space(config, experiment.build(trial_config.shallow(config)), space)
+    searched = trial_config.space(config, build_experiment(trial_config.shallow(config)), space)
     low, high = ({name: trial_config._ends(values)[end] for name, values in searched.items()} for end in (0, -1))
     calm = {name: {"optim.learning_rate": 1e-3}.get(name, value) for name, value in high.items()}
     beside = {"calm": [calm, calm], "wild": [high, low]}
@@ -450,18 +451,18 @@ def test_trials_whose_folders_another_machine_keeps(unequal, tmp_path, elsewhere
 
 
 def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkeypatch):
-    shared = Resources(small.config(learner=COOP))
-    made = shared.experiment(small.config(learner=COOP))
-    fit = shared.fit(made.config, made)
-    need = {size: memory_fit.bytes_needed(made, fit, size) for size in (1, 3)}
+    resources = Resources(small.config(learner=COOP))
+    experiment = resources.experiment(small.config(learner=COOP))
+    setup = resources.setup(experiment.config, experiment)
+    need = {size: memory_fit.bytes_needed(experiment, setup, size) for size in (1, 3)}
     assert need[1] < need[3] < 3 * need[1] + 2**20
-    monkeypatch.setattr(memory_fit, "free_bytes", lambda fit: int(need[1] / memory_fit.SHARE) + 1)
-    assert memory_fit.max_parallel_trials(made, fit, 3, automatic=True) == 1
+    monkeypatch.setattr(memory_fit, "free_bytes", lambda setup: int(need[1] / memory_fit.SHARE) + 1)
+    assert memory_fit.max_parallel_trials(experiment, setup, 3, automatic=True) == 1
     with pytest.raises(UserError, match=r"3 trials at once take .* GiB of memory, and .*--parallel auto finds out"):
-        memory_fit.max_parallel_trials(made, fit, 3, automatic=False)
-    monkeypatch.setattr(memory_fit, "free_bytes", lambda fit: 1000)
+        memory_fit.max_parallel_trials(experiment, setup, 3, automatic=False)
+    monkeypatch.setattr(memory_fit, "free_bytes", lambda setup: 1000)
     with pytest.raises(UserError, match="not even one trial fits"):
-        memory_fit.max_parallel_trials(made, fit, 3, automatic=True)
+        memory_fit.max_parallel_trials(experiment, setup, 3, automatic=True)
 
 
 @pytest.mark.slow
@@ -495,18 +496,18 @@ for size in (4, 2):
 def test_memory_is_counted_with_the_data_on_the_devices(monkeypatch):
     data = Data(name="scenes/photo", placement="resident", scenes=Scenes(train=11, val=7, test=5))  # of no other test
     config = small.config(learner=VPT(depth=1, max_depth=small.BLOCKS, num_context=2), data=data)
-    shared = Resources(config)
-    made = shared.experiment(config)
-    fit = shared.fit(config, made)
+    resources = Resources(config)
+    experiment = resources.experiment(config)
+    setup = resources.setup(config, experiment)
     held = []
 
-    def free_bytes(fit: TrainSetup) -> int:
+    def free_bytes(setup: TrainSetup) -> int:
         held.extend(array.shape for array in jax.live_arrays())
         return 2**40
 
     monkeypatch.setattr(memory_fit, "free_bytes", free_bytes)
-    assert memory_fit.max_parallel_trials(made, fit, 1, automatic=True) == 1
-    assert {split.records.compact().images.shape for split in (fit.train, fit.val)} <= set(held)
+    assert memory_fit.max_parallel_trials(experiment, setup, 1, automatic=True) == 1
+    assert {split.records.compact().images.shape for split in (setup.train, setup.val)} <= set(held)
 
 
 def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
@@ -521,7 +522,7 @@ def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
     def of_seven() -> int:
         return sum(array.ndim > 2 and array.shape[0] == 7 for array in jax.live_arrays())
 
-    def free_bytes(fit: TrainSetup) -> int:
+    def free_bytes(setup: TrainSetup) -> int:
         held.append(of_seven())
         return 2**40
 
@@ -583,7 +584,7 @@ def test_killed_twice_and_joined_by_a_second_worker(tmp_path):
     after = {trial.number: (trial.params, trial.value, trial.datetime_complete) for trial in ended(tmp_path)}
     assert list(after) == list(range(12)) and after.items() >= before.items()
     ledger_space = trial_config.space(
-        config_of(tmp_path), experiment.build(trial_config.shallow(config_of(tmp_path))), ()
+        config_of(tmp_path), build_experiment(trial_config.shallow(config_of(tmp_path))), ()
     )
     start_up = Sampler(ledger_space, 0).start_up
     assert [after[number][0] for number in range(10)] == start_up

@@ -26,7 +26,7 @@ quick_compilation = small.quick_compilation
 MAPLE = small.config(learner=MaPLe(depth=1, num_context=2, words=None))
 
 
-def made(config=MAPLE) -> Experiment:
+def experiment(config=MAPLE) -> Experiment:
     return small.build(trial_config.shallow(config))
 
 
@@ -57,7 +57,9 @@ def test_the_papers_table(learner, own):
 def test_what_doesnt_fit_the_model_is_left_out():
     """Of the usual space: three blocks a tower, and 64 channels in all."""
     learner = SharedAttention(depth=1, heads=4, hidden=16)
-    found = trial_config.space(small.config(learner=learner), made(small.config(learner=learner)), ["hidden=8,16"])
+    found = trial_config.space(
+        small.config(learner=learner), experiment(small.config(learner=learner)), ["hidden=8,16"]
+    )
     assert found["learner.depth"] == Integers(1, small.BLOCKS)
     assert found["learner.heads"] == Choice((16, 32))
     assert found["learner.hidden"] == Choice((8, 16))
@@ -69,7 +71,7 @@ def test_overrides():
         *("learner.words=None", "optim.plateau_factor=0.1..0.5", "optim.warmup_steps=0..3"),
         *("optim.weight_decay=0.1", "train.min_delta=log:1e-5..1e-3", "optim.cosine=true,false"),
     )
-    assert trial_config.space(MAPLE, made(), overrides) == {
+    assert trial_config.space(MAPLE, experiment(), overrides) == {
         "optim.learning_rate": LogUniform(1e-4, 1e-3),
         "optim.weight_decay": Choice((0.1,)),
         "learner.depth": Integers(1, 2),
@@ -116,14 +118,14 @@ def test_overrides():
 )
 def test_mistakes_are_one_line(override, says):
     with pytest.raises(UserError, match=says) as error:
-        trial_config.space(MAPLE, made(), [override])
+        trial_config.space(MAPLE, experiment(), [override])
     assert "\n" not in str(error.value)
 
 
 def test_whole_numbers_have_ranges_where_the_paper_has_choices():
     """On either scale; trials of any width share the program of the widest."""
     overrides = ("depth=log:1..3", "hidden=4..8", "optim.warmup_steps=log:1..100")
-    found = trial_config.space(MAPLE, made(), overrides)
+    found = trial_config.space(MAPLE, experiment(), overrides)
     assert found["learner.depth"] == LogIntegers(1, 3)
     assert found["learner.projector.hidden"] == Integers(4, 8)
     assert found["optim.warmup_steps"] == LogIntegers(1, 100)
@@ -136,7 +138,7 @@ def test_whole_numbers_have_ranges_where_the_paper_has_choices():
 
 
 def test_an_ablation_may_be_wider_than_the_space():
-    found = trial_config.space(MAPLE, made(), ["hidden=4..8"])
+    found = trial_config.space(MAPLE, experiment(), ["hidden=4..8"])
     wide = trial_config.apply(MAPLE, {}, {"learner.projector.hidden": 12})
     program = trial_config.program(MAPLE, wide, found)
     assert isinstance(program.learner, MaPLe) and program.learner.projector.hidden == (12,)
@@ -150,9 +152,11 @@ def test_the_largest_value_of_a_field():
 
 def test_between_the_ends_of_a_range_every_value_fits():
     config = small.config(learner=SharedAttention(depth=1, heads=4, hidden=16))
-    assert trial_config.space(config, made(config), ["heads=1..2", "hidden=8..9"])["learner.heads"] == Integers(1, 2)
+    assert trial_config.space(config, experiment(config), ["heads=1..2", "hidden=8..9"])["learner.heads"] == Integers(
+        1, 2
+    )
     with pytest.raises(UserError, match=r"learner.heads: learner.heads is 3, which doesn't divide 64"):
-        trial_config.space(config, made(config), ["heads=2..4", "hidden=8..9"])
+        trial_config.space(config, experiment(config), ["heads=2..4", "hidden=8..9"])
 
 
 def test_a_studys_own_order_is_that_of_its_trials():
@@ -163,7 +167,7 @@ def test_a_studys_own_order_is_that_of_its_trials():
 
 
 def test_trials_that_differ_in_values_and_widths_share_a_program():
-    found = trial_config.space(MAPLE, made(), ["hidden=4,8"])
+    found = trial_config.space(MAPLE, experiment(), ["hidden=4,8"])
     params = {
         "optim.learning_rate": 1e-4,
         "optim.weight_decay": 1e-3,
@@ -236,7 +240,7 @@ def learnt(params):
 
 
 def test_start_up_trials_are_those_of_a_sequential_study():
-    found = trial_config.space(MAPLE, made(), [])
+    found = trial_config.space(MAPLE, experiment(), [])
     distributions = {name: to_optuna(one) for name, one in found.items()}
     rng = np.random.default_rng(0)
     plain = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=5, multivariate=True), direction="maximize")

@@ -51,20 +51,22 @@ def hyper(trials: int, **values) -> Hyperparameters:
     )
 
 
-def begin(made: Experiment, values: Hyperparameters) -> TrainState:
+def begin(experiment: Experiment, values: Hyperparameters) -> TrainState:
     """All trials start from the same parameters."""
     trials = len(values.seed)
-    trainable = {path: jnp.broadcast_to(array, (trials, *array.shape)) for path, array in made.trainable.items()}
+    trainable = {path: jnp.broadcast_to(array, (trials, *array.shape)) for path, array in experiment.trainable.items()}
     return loop.begin(trainable, values, sharding.mesh()).state
 
 
-def train(made: Experiment, state: TrainState, steps: int = 3, using=None) -> tuple[TrainState, np.ndarray]:
+def train(experiment: Experiment, state: TrainState, steps: int = 3, using=None) -> tuple[TrainState, np.ndarray]:
     """The state after some steps, and (steps, trials) losses."""
     mesh, losses = sharding.mesh(), []
-    frozen = sharding.replicate(made.frozen, mesh)
+    frozen = sharding.replicate(experiment.frozen, mesh)
     for number in range(steps):
         source = (using or batches())[number % len(using or batches())]
-        state, sums = step.train_step(state, frozen, source, table(), network=made.network, schedule=Schedule(0, 0))
+        state, sums = step.train_step(
+            state, frozen, source, table(), network=experiment.network, schedule=Schedule(0, 0)
+        )
         losses.append(np.asarray(sums.loss / sums.samples))
     return state, np.asarray(losses)
 
@@ -76,12 +78,12 @@ def baseline(tune) -> Config:
 
 @pytest.mark.parametrize("config", [CONFIG, baseline("decoder"), baseline("all")], ids=["prompts", "decoder", "all"])
 def test_training_changes_what_trains_alone(config):
-    made = small.build(config)
-    before = {path: np.array(array) for path, array in {**made.frozen, **made.trainable}.items()}
+    experiment = small.build(config)
+    before = {path: np.array(array) for path, array in {**experiment.frozen, **experiment.trainable}.items()}
     same = (batches()[0],)
-    state, losses = train(made, begin(made, hyper(1, learning_rate=3e-3, depth=small.BLOCKS)), 8, same)
+    state, losses = train(experiment, begin(experiment, hyper(1, learning_rate=3e-3, depth=small.BLOCKS)), 8, same)
     assert np.isfinite(losses).all() and losses[-1] < losses[0] - 0.02
-    after = {**made.frozen, **{path: array[0] for path, array in state.trainable.items()}}
+    after = {**experiment.frozen, **{path: array[0] for path, array in state.trainable.items()}}
     assert after.keys() == before.keys()
     changed = {path for path in before if np.asarray(after[path]).tobytes() != before[path].tobytes()}
     # The temperature is kept for conversion alone, and the pooled image vector is CoCoOp's alone.
@@ -94,13 +96,13 @@ def test_training_changes_what_trains_alone(config):
 @cache
 def gradient_program(recompute="nothing"):
     """(loss, logits) and the gradient in what trains, as a function of that and of the depth."""
-    made = small.build(CONFIG)
-    network = dataclasses.replace(made.network, recompute=recompute)
+    experiment = small.build(CONFIG)
+    network = dataclasses.replace(experiment.network, recompute=recompute)
     batch, phrases = gather(batches()[0]), table()
 
     def loss(trainable, depth):
         logits = network.logits(
-            {**made.frozen, **trainable}, batch.images, batch.phrase, phrases, depth=depth, dropout=jnp.zeros(())
+            {**experiment.frozen, **trainable}, batch.images, batch.phrase, phrases, depth=depth, dropout=jnp.zeros(())
         )
         return dice_ce(logits, batch.masks).sum(), logits
 
@@ -110,8 +112,8 @@ def gradient_program(recompute="nothing"):
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_only_blocks_up_to_the_depth_feel_a_prompt(depth):
     """In both towers, and whatever the prompts of the later blocks are."""
-    made, program = small.build(CONFIG), gradient_program()
-    (_, logits), gradients = program(made.trainable, jnp.asarray(depth))
+    experiment, program = small.build(CONFIG), gradient_program()
+    (_, logits), gradients = program(experiment.trainable, jnp.asarray(depth))
     learnt = {path: gradient for path, gradient in gradients.items() if path.startswith("learner/")}
     for path, gradient in learnt.items():
         assert gradient.shape[0] == small.BLOCKS
@@ -120,27 +122,27 @@ def test_only_blocks_up_to_the_depth_feel_a_prompt(depth):
         if path.endswith("context"):
             assert all(row.any() for row in learnt[path][:depth]), path
 
-    rubbish = {path: made.trainable[path].at[depth:].set(7.0) for path in learnt}
-    (_, same), _ = program(made.trainable | rubbish, jnp.asarray(depth))
+    rubbish = {path: experiment.trainable[path].at[depth:].set(7.0) for path in learnt}
+    (_, same), _ = program(experiment.trainable | rubbish, jnp.asarray(depth))
     assert_array_equal(same, logits)
     if depth > 1:
-        (_, other), _ = program(made.trainable, jnp.asarray(depth - 1))
+        (_, other), _ = program(experiment.trainable, jnp.asarray(depth - 1))
         assert (np.asarray(other) != logits).any()
     assert program._cache_size() == 1
 
 
 def test_values_compile_nothing_anew():
-    made = small.build(CONFIG)
-    train(made, begin(made, hyper(1)), 1)
+    experiment = small.build(CONFIG)
+    train(experiment, begin(experiment, hyper(1)), 1)
     before = step.train_step._cache_size()
     others = ({"depth": 1}, {"depth": 3}, {"learning_rate": 1e-4}, {"weight_decay": 0.1}, {"dropout": 0.5}, {"seed": 9})
     for values in others:
-        train(made, begin(made, hyper(1, **values)), 1)
+        train(experiment, begin(experiment, hyper(1, **values)), 1)
     assert step.train_step._cache_size() == before
 
 
 def test_configurations_that_differ_in_values_share_a_program():
-    made = small.build(CONFIG)
+    experiment = small.build(CONFIG)
     other = dataclasses.replace(
         CONFIG,
         learner=dataclasses.replace(LEARNER, depth=3, dropout=0.6),
@@ -148,12 +150,12 @@ def test_configurations_that_differ_in_values_share_a_program():
         train=Train(epochs=7, patience=3, seed=5),
     )
     again = small.build(other)
-    assert again.network == made.network and hash(again.network) == hash(made.network)
-    assert (again.hyper().depth.item(), made.hyper().depth.item()) == (3, 2)
+    assert again.network == experiment.network and hash(again.network) == hash(experiment.network)
+    assert (again.hyper().depth.item(), experiment.hyper().depth.item()) == (3, 2)
     assert again.hyper().dropout.item() == pytest.approx(0.6)
     fits = [
         loop.TrainSetup(c, m.network, m.frozen, *[m.split("train")] * 2, sharding.mesh())
-        for c, m in ((CONFIG, made), (other, again))
+        for c, m in ((CONFIG, experiment), (other, again))
     ]
     assert fits[0].schedule == fits[1].schedule
 
@@ -183,19 +185,19 @@ def distance(one, other) -> float:
 
 
 def test_gradients_of_trials_at_once_are_each_alone():
-    made = small.build(CONFIG)
-    together, _ = train(made, begin(made, hyper(3, **TRIALS)), 1)
+    experiment = small.build(CONFIG)
+    together, _ = train(experiment, begin(experiment, hyper(3, **TRIALS)), 1)
     for number in range(3):
-        alone, _ = train(made, begin(made, trial(number)), 1)
+        alone, _ = train(experiment, begin(experiment, trial(number)), 1)
         for path, gradient in first_gradient(alone).items():
             assert distance(first_gradient(together)[path][number], gradient[0]) <= 1e-5, path
 
 
 def test_trials_at_once_are_each_alone():
-    made = small.build(CONFIG)
-    together, losses = train(made, begin(made, hyper(3, **TRIALS)))
+    experiment = small.build(CONFIG)
+    together, losses = train(experiment, begin(experiment, hyper(3, **TRIALS)))
     for number in range(3):
-        alone, expected = train(made, begin(made, trial(number)))
+        alone, expected = train(experiment, begin(experiment, trial(number)))
         assert_allclose(losses[:, number], expected[:, 0], rtol=1e-5)
         # Of the parameters those whose gradient is more than rounding, of which Adam makes whole steps.
         for path in ("learner/text_context", "learner/vision_context", "upsampler/kernel"):
@@ -204,21 +206,21 @@ def test_trials_at_once_are_each_alone():
 
 
 def test_seeds_differ_by_dropout_alone():
-    made = small.build(CONFIG)
-    _, dropped = train(made, begin(made, hyper(3, dropout=0.25, seed=[0, 1, 2])), 2)
-    _, kept = train(made, begin(made, hyper(3, dropout=0.0, seed=[0, 1, 2])), 2)
+    experiment = small.build(CONFIG)
+    _, dropped = train(experiment, begin(experiment, hyper(3, dropout=0.25, seed=[0, 1, 2])), 2)
+    _, kept = train(experiment, begin(experiment, hyper(3, dropout=0.0, seed=[0, 1, 2])), 2)
     assert len(set(dropped[0].tolist())) == 3 and len(set(kept[0].tolist())) == 1
-    _, again = train(made, begin(made, hyper(3, dropout=0.25, seed=[0, 1, 2])), 2)
+    _, again = train(experiment, begin(experiment, hyper(3, dropout=0.25, seed=[0, 1, 2])), 2)
     assert_array_equal(dropped, again)
 
 
 def test_padding_changes_no_gradient():
-    made = small.build(small.config())
+    experiment = small.build(small.config())
     full = batches()[0]
     real = jax.tree.map(lambda part: part[:3], full)
     everywhere = {name: getattr(full.rows, name).at[3].set(0) for name in ("bits", "value", "weight")}
     padded = full._replace(images=full.images.at[3].set(255), rows=full.rows._replace(**everywhere))
-    states = [train(made, begin(made, hyper(1)), 1, (batch,)) for batch in (real, padded)]
+    states = [train(experiment, begin(experiment, hyper(1)), 1, (batch,)) for batch in (real, padded)]
     assert_allclose(states[1][1], states[0][1], rtol=1e-6)
     real, padded = (first_gradient(state) for state, _ in states)
     for path, gradient in real.items():
@@ -227,10 +229,10 @@ def test_padding_changes_no_gradient():
 
 def test_half_precision_is_for_what_is_frozen():
     full = small.build(small.config())
-    made = small.build(small.config(train=Train(precision="bfloat16")))
-    assert made.network.dtype == jnp.bfloat16
-    assert {array.dtype for array in made.frozen.values()} == {jnp.dtype(jnp.bfloat16)}
-    state, losses = train(made, begin(made, hyper(1)))
+    experiment = small.build(small.config(train=Train(precision="bfloat16")))
+    assert experiment.network.dtype == jnp.bfloat16
+    assert {array.dtype for array in experiment.frozen.values()} == {jnp.dtype(jnp.bfloat16)}
+    state, losses = train(experiment, begin(experiment, hyper(1)))
     assert {array.dtype for array in state.trainable.values()} == {jnp.dtype(jnp.float32)}
     moments = (state.optimizer[0].mu, state.optimizer[0].nu)
     assert {array.dtype for array in jax.tree.leaves(moments)} == {jnp.dtype(jnp.float32)}
@@ -242,12 +244,12 @@ def test_half_precision_is_for_what_is_frozen():
 @pytest.mark.parametrize("recompute", ["elementwise", "blocks"])
 def test_what_is_computed_anew_changes_nothing(recompute):
     """Neither the loss nor its gradient; and it is computed: the program has more operations."""
-    made, depth = small.build(CONFIG), jnp.asarray(2)
+    experiment, depth = small.build(CONFIG), jnp.asarray(2)
     programs = [gradient_program(), gradient_program(recompute)]
-    (usual, gradients), (other, others) = (program(made.trainable, depth) for program in programs)
+    (usual, gradients), (other, others) = (program(experiment.trainable, depth) for program in programs)
     assert_allclose(other[0], usual[0], rtol=1e-6)
     largest = max(float(abs(gradient).max()) for gradient in gradients.values())
     for path, gradient in gradients.items():
         assert_allclose(others[path], gradient, rtol=1e-4, atol=1e-6 * largest)
-    less, more = (program.lower(made.trainable, depth).cost_analysis()["flops"] for program in programs)
+    less, more = (program.lower(experiment.trainable, depth).cost_analysis()["flops"] for program in programs)
     assert more > less * (1.1 if recompute == "blocks" else 1)

@@ -43,22 +43,22 @@ class Program:
     temporary: int
 
 
-def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
+def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
     """Training, evaluation and prediction of an experiment on one batch of random images.
 
     Where nothing that trains changes what the model sees, training and evaluation also on what is cached of
     images that it has seen before; and with more than one trial, training of so many side by side.
     """
-    size = sharding.round_up(made.config.train.batch_size, mesh)
-    frozen = made.on_mesh(mesh).frozen
-    source = random_source(size, made.image_size, mesh, augmented=made.config.train.augment)
+    size = sharding.round_up(experiment.config.train.batch_size, mesh)
+    frozen = experiment.on_mesh(mesh).frozen
+    source = random_source(size, experiment.image_size, mesh, augmented=experiment.config.train.augment)
     batch = jax.jit(gather)(source._replace(draw=None))
-    table = sharding.replicate(made.read(["polyp"]), mesh)
+    table = sharding.replicate(experiment.read(["polyp"]), mesh)
 
     def train(name: str, source: Source, trials: int = 1) -> Program:
-        trainable, hyper = sharding.replicate(made.for_trials(trials), mesh)
+        trainable, hyper = sharding.replicate(experiment.for_trials(trials), mesh)
         arguments = step.init(trainable, hyper), frozen, source, table
-        stepping, timings = _compiled(step.train_step, *arguments, network=made.network, schedule=Schedule(0, 0))
+        stepping, timings = _compiled(step.train_step, *arguments, network=experiment.network, schedule=Schedule(0, 0))
         state = arguments[0]
 
         def run() -> Any:
@@ -69,52 +69,56 @@ def programs(made: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
         return Program(name, run, size * trials, *timings)
 
     def evaluate(name: str, batch: Batch) -> Program:
-        trainable, hyper = sharding.replicate(made.for_trials(1), mesh)
+        trainable, hyper = sharding.replicate(experiment.for_trials(1), mesh)
         arguments = trainable, frozen, batch, table, hyper
-        evaluation, timings = _compiled(step.eval_step, *arguments, network=made.network)
+        evaluation, timings = _compiled(step.eval_step, *arguments, network=experiment.network)
         return Program(name, lambda: evaluation(*arguments), size, *timings)
 
     def predict() -> Program:
-        hyper = jax.tree.map(lambda values: values[0], made.hyper())
-        arguments = sharding.replicate((made.frozen | made.trainable, batch.images, batch.phrase, table, hyper), mesh)
-        prediction, timings = _compiled(step.logits_step, *arguments, network=made.network)
+        hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
+        arguments = sharding.replicate(
+            (experiment.frozen | experiment.trainable, batch.images, batch.phrase, table, hyper), mesh
+        )
+        prediction, timings = _compiled(step.logits_step, *arguments, network=experiment.network)
         return Program("prediction", lambda: prediction(*arguments), size, *timings)
 
     made_ready = [train("training", source), evaluate("evaluation", batch), predict()]
     if trials > 1:
         made_ready.append(train(f"training x {trials}", source, trials))
-    if made.config.sees_the_same("val"):
-        seen = step.encode_images_step(frozen, batch.images, network=made.network)
+    if experiment.config.sees_the_same("val"):
+        seen = step.encode_images_step(frozen, batch.images, network=experiment.network)
         made_ready.append(train("training, cached", source._replace(images=seen, draw=None)))
         made_ready.append(evaluate("evaluation, cached", batch._replace(images=seen)))
     return made_ready
 
 
-def training(made: Experiment, mesh: Mesh, batch: int) -> Any:
+def training(experiment: Experiment, mesh: Mesh, batch: int) -> Any:
     """The training step of an experiment, traced for a mesh whose devices needn't be there.
 
     Args:
-      made: the experiment.
+      experiment: the experiment.
       mesh: the batch is shared out over its devices, and with `train.shard_frozen` the frozen weights; everything else
         is whole on each.
       batch: records, a multiple of the number of devices.
     """
-    whole, shared = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(sharding.DATA))
+    whole, resources = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(sharding.DATA))
 
     def like(tree: Any, lying: Callable[[Any], Any] = lambda array: whole) -> Any:
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=lying(a)), tree)
 
     def rows(dtype: Any, *shape: int) -> Any:
-        return jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=shared)
+        return jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=resources)
 
-    state = jax.eval_shape(lambda tree: step.init(jax.tree.map(lambda a: a[None], tree), made.hyper()), made.trainable)
+    state = jax.eval_shape(
+        lambda tree: step.init(jax.tree.map(lambda a: a[None], tree), experiment.hyper()), experiment.trainable
+    )
     numbers = Rows(None, None, rows(jnp.uint8), rows(jnp.uint8), rows(jnp.int32), rows(jnp.float32))
-    source = Source(rows(jnp.uint8, *made.image_size, 3), rows(jnp.uint8, *made.image_size), numbers)
-    frozen = like(made.frozen)
-    if made.config.train.shard_frozen:
-        frozen = like(made.frozen, lambda array: sharding.params_sharding(array.shape, mesh))
-    arguments = like(state), frozen, source, like(made.read(["polyp"]))
-    return step.train_step.trace(*arguments, network=made.network, schedule=Schedule(0, 0))
+    source = Source(rows(jnp.uint8, *experiment.image_size, 3), rows(jnp.uint8, *experiment.image_size), numbers)
+    frozen = like(experiment.frozen)
+    if experiment.config.train.shard_frozen:
+        frozen = like(experiment.frozen, lambda array: sharding.params_sharding(array.shape, mesh))
+    arguments = like(state), frozen, source, like(experiment.read(["polyp"]))
+    return step.train_step.trace(*arguments, network=experiment.network, schedule=Schedule(0, 0))
 
 
 def random_source(size: int, image_size: tuple[int, int], mesh: Mesh, *, augmented: bool) -> Source:

@@ -99,11 +99,11 @@ class Plan:
         }
 
 
-def plan(made: Experiment, name: str, batch: int) -> Plan:
+def plan(experiment: Experiment, name: str, batch: int) -> Plan:
     """Compiles the training step of an experiment for a slice, the batch shared out and the rest on every chip.
 
     Args:
-      made: the experiment, in the type that a TPU computes in.
+      experiment: the experiment, in the type that a TPU computes in.
       name: of the slice, such as "v5e:16x16".
       batch: records a chip.
 
@@ -112,7 +112,7 @@ def plan(made: Experiment, name: str, batch: int) -> Plan:
     """
     mesh = Mesh(np.asarray(_devices(name)), (sharding.DATA,))
     started = time.perf_counter()
-    compiled = programs.training(made, mesh, batch * mesh.size).lower().compile()
+    compiled = programs.training(experiment, mesh, batch * mesh.size).lower().compile()
     seconds = time.perf_counter() - started
     memory, text = compiled.memory_analysis(), compiled.as_text()
     return Plan(

@@ -14,11 +14,11 @@ from tunevlseg_jax.training.experiment import Experiment
 Row = dict[str, Any]
 
 
-def plans(made: Experiment, slices: Sequence[str], batch: int, tell: Callable[[str], None]) -> list[Row]:
+def plans(experiment: Experiment, slices: Sequence[str], batch: int, tell: Callable[[str], None]) -> list[Row]:
     """The numbers of each slice, ready for JSON.
 
     Args:
-      made: the experiment, in the type that a TPU computes in.
+      experiment: the experiment, in the type that a TPU computes in.
       slices: such as "v5e:16x16".
       batch: records a chip.
       tell: what is happening, in a few words.
@@ -26,12 +26,12 @@ def plans(made: Experiment, slices: Sequence[str], batch: int, tell: Callable[[s
     Raises:
       UserError: see `topology.plan`.
     """
-    learner = type(made.config.learner).__name__
+    learner = type(experiment.config.learner).__name__
     rows = []
     for name in slices:
         tell(f"compiling {learner} for {name}")
-        plan = tpu_plan.plan(made, name, batch)
-        largest = tpu_plan.largest_batch(plan, tpu_plan.plan(made, name, 2 * batch))
+        plan = tpu_plan.plan(experiment, name, batch)
+        largest = tpu_plan.largest_batch(plan, tpu_plan.plan(experiment, name, 2 * batch))
         binding = max(plan.bound, key=lambda part: plan.bound[part])
         rate = plan.batch * plan.chips / plan.bound[binding]
         rows.append(

@@ -39,7 +39,7 @@ class EvaluationResult(NamedTuple):
 
 
 def evaluate(
-    made: Experiment,
+    experiment: Experiment,
     learnt: FlatParams,
     split: Split,
     data: Data,
@@ -52,7 +52,7 @@ def evaluate(
     """Scores a run and writes the files.
 
     Args:
-      made: the run's experiment.
+      experiment: the run's experiment.
       learnt: its learnt tensors.
       split: what to score; complete where `ask_absent`.
       data: whose split it is.
@@ -65,10 +65,10 @@ def evaluate(
     found = targets.stored(records)
     if resolution == "original":
         found = registry.originals(data, records.split, complete=ask_absent)
-    scored = (inference.every_class if ask_absent else inference.own)(made, learnt, split, found)
+    scored = (inference.every_class if ask_absent else inference.own)(experiment, learnt, split, found)
     name = f"{data.name.replace('/', '_')}_{records.split}_{resolution}"
     name += f"_{data.protocol}" * (data.protocol != "paper")
-    name += f"_prompt{data.prompt_index}" * (data.prompt_index != made.config.data.prompt_index)
+    name += f"_prompt{data.prompt_index}" * (data.prompt_index != experiment.config.data.prompt_index)
     name += "_every_class" * ask_absent
     size = _sizes(scored.sizes)
     rows = _by_class(records.classes, scored)

@@ -31,17 +31,17 @@ class Scored(NamedTuple):
     classes: Classes | None
 
 
-def own(made: Experiment, learnt: FlatParams, split: Split, found: Iterator[Target]) -> Scored:
+def own(experiment: Experiment, learnt: FlatParams, split: Split, found: Iterator[Target]) -> Scored:
     """Scores every record, asked as it is.
 
     Args:
-      made: the experiment.
+      experiment: the experiment.
       learnt: its learnt tensors.
       split: what to score.
       found: the masks of its images, at the size to score at; logits are resized to it.
     """
     records, scored, sizes = split.records, [], set()
-    logits = logits_of(made, learnt, split, made.config.train.batch_size)
+    logits = logits_of(experiment, learnt, split, experiment.config.train.batch_size)
     for rows, target in zip(_progress(targets.rows_by_image(records)), found, strict=True):
         sizes.add(target.void.shape)
         for row, mask in zip(rows, target.masks, strict=True):
@@ -49,13 +49,13 @@ def own(made: Experiment, learnt: FlatParams, split: Split, found: Iterator[Targ
     return Scored(scored, sizes, None)
 
 
-def every_class(made: Experiment, learnt: FlatParams, split: Split, found: Iterator[Target]) -> Scored:
+def every_class(experiment: Experiment, learnt: FlatParams, split: Split, found: Iterator[Target]) -> Scored:
     """Scores every image asked for every class, with one pass of the vision tower; arguments as in `own`."""
     own, asked = split.records, split.records.asking_every_class()
     number, scored, sizes, classes = len(own.classes), [], set(), Classes(len(own.classes))
     feed = dataclasses.replace(split.feed, records=asked)
-    batch_size = number * max(1, made.config.train.batch_size // number)
-    logits = logits_of(made, learnt, Split(feed, split.table), batch_size)
+    batch_size = number * max(1, experiment.config.train.batch_size // number)
+    logits = logits_of(experiment, learnt, Split(feed, split.table), batch_size)
     for image, (rows, target) in enumerate(zip(_progress(targets.rows_by_image(own)), found, strict=True)):
         size = target.void.shape
         sizes.add(size)
@@ -69,13 +69,13 @@ def every_class(made: Experiment, learnt: FlatParams, split: Split, found: Itera
     return Scored(scored, sizes, classes)
 
 
-def logits_of(made: Experiment, learnt: FlatParams, split: Split, batch_size: int) -> Iterator[np.ndarray]:
+def logits_of(experiment: Experiment, learnt: FlatParams, split: Split, batch_size: int) -> Iterator[np.ndarray]:
     """Each record's logits at the model's size, in the split's order; padding comes last."""
     mesh = split.feed.mesh
-    params = made.on_mesh(mesh).frozen | sharding.replicate(learnt, mesh)
-    hyper = jax.tree.map(lambda values: values[0], made.hyper())
+    params = experiment.on_mesh(mesh).frozen | sharding.replicate(learnt, mesh)
+    hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
     for number, batch in enumerate(split.feed.evaluation(batch_size)):
-        logits = step.logits_step(params, batch.images, batch.phrase, split.table, hyper, network=made.network)
+        logits = step.logits_step(params, batch.images, batch.phrase, split.table, hyper, network=experiment.network)
         yield from np.asarray(logits)[: min(batch_size, len(split.records) - number * batch_size)]
 
 

@@ -13,8 +13,7 @@ from tunevlseg_jax.runs.card import (
     load_learnt,
 )
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.training import experiment
-from tunevlseg_jax.training.experiment import Experiment
+from tunevlseg_jax.training.experiment import Experiment, build_experiment
 
 
 def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, FlatParams]:
@@ -30,16 +29,17 @@ def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, Fl
     config, learnt, data = load_learnt(folder)
     if checkpoint is not None:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, checkpoint=checkpoint))
-    made = experiment.build(config, trains=False)
-    if made.pretrained.sha256 != data["model_sha256"]:
+    experiment = build_experiment(config, trains=False)
+    if experiment.pretrained.sha256 != data["model_sha256"]:
         raise UserError(
             f"{config.model.checkpoint} is not the model that {folder} was trained on: its weights have sha256 "
-            f"{made.pretrained.sha256[:12]}, not {str(data['model_sha256'])[:12]}; name the right one with --checkpoint"
+            f"{experiment.pretrained.sha256[:12]}, not {str(data['model_sha256'])[:12]}; "
+            "name the right one with --checkpoint"
         )
-    for name in sorted({*learnt, *made.trainable}):
-        ours, theirs = made.trainable.get(name), learnt.get(name)
+    for name in sorted({*learnt, *experiment.trainable}):
+        ours, theirs = experiment.trainable.get(name), learnt.get(name)
         if ours is None or theirs is None or ours.shape != theirs.shape:
             raise UserError(
                 f"{folder / LEARNT_FILE} doesn't fit its card: {name} is missing, unknown or of another shape"
             )
-    return made, {name: jnp.asarray(array) for name, array in learnt.items()}
+    return experiment, {name: jnp.asarray(array) for name, array in learnt.items()}

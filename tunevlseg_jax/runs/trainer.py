@@ -26,8 +26,8 @@ from tunevlseg_jax.runtime import multihost, sharding
 from tunevlseg_jax.runtime.errors import EverywhereError
 from tunevlseg_jax.runtime.files import write_json
 from tunevlseg_jax.runtime.signals import Interrupted, Interruptions
-from tunevlseg_jax.training import experiment, loop, metrics
-from tunevlseg_jax.training.experiment import Experiment
+from tunevlseg_jax.training import loop, metrics
+from tunevlseg_jax.training.experiment import Experiment, build_experiment
 from tunevlseg_jax.training.loop import Epoch, LoopState, TrainSetup
 from tunevlseg_jax.training.metrics import Sums
 from tunevlseg_jax.training.split import Split
@@ -46,39 +46,43 @@ def train(config: Config, console: Console) -> Results:
     """
     mesh = sharding.mesh()
     with multihost.sync_errors():
-        made = experiment.build(config).on_mesh(mesh)
-        splits = made.splits(mesh)
+        experiment = build_experiment(config).on_mesh(mesh)
+        splits = experiment.splits(mesh)
         folder = RunFolder(config)
-    fit = TrainSetup(config, made.network, made.frozen, splits["train"], splits["val"], mesh)
-    _introduce(made, fit, console)
+    setup = TrainSetup(config, experiment.network, experiment.frozen, splits["train"], splits["val"], mesh)
+    _introduce(experiment, setup, console)
     with Interruptions(mesh) as interruptions:
-        last = _train(made, fit, folder, interruptions.check, console)
-        hyper = sharding.replicate(made.hyper(), mesh)
+        last = _train(experiment, setup, folder, interruptions.check, console)
+        hyper = sharding.replicate(experiment.hyper(), mesh)
         results = {
-            "zero-shot": _score(*_zero_shot(made, mesh), hyper, splits, config, interruptions.check),
-            "tuned": _score(made.network, last.best, made.frozen, hyper, splits, config, interruptions.check),
+            "zero-shot": _score(*_zero_shot(experiment, mesh), hyper, splits, config, interruptions.check),
+            "tuned": _score(
+                experiment.network, last.best, experiment.frozen, hyper, splits, config, interruptions.check
+            ),
         }
     if multihost.is_primary():
-        _save(made, folder.path, last, splits, results)
-    console.print(_table(config, made, splits, results))
+        _save(experiment, folder.path, last, splits, results)
+    console.print(_table(config, experiment, splits, results))
     console.print(f"run folder: {folder.path}", soft_wrap=True)
     return results
 
 
-def _introduce(made: Experiment, fit: TrainSetup, console: Console) -> None:
-    trainable = sum(array.size for array in made.trainable.values())
-    frozen = sum(array.size for array in made.frozen.values())
+def _introduce(experiment: Experiment, setup: TrainSetup, console: Console) -> None:
+    config = experiment.config
+    trainable = sum(array.size for array in experiment.trainable.values())
+    frozen = sum(array.size for array in experiment.frozen.values())
     device = jax.devices()[0]
     console.print(
-        f"{type(made.config.learner).__name__} on {made.config.model.checkpoint} for {made.config.data.name}: "
-        f"{trainable:,} parameters train, {frozen:,} are frozen; {len(fit.train.records)} training records; "
-        f"{fit.mesh.size} {device.platform} device{'s' if fit.mesh.size > 1 else ''}"
-        f"{f' in {jax.process_count()} processes' if multihost.is_multiprocess() else ''}, {made.network.dtype.name}",
+        f"{type(config.learner).__name__} on {config.model.checkpoint} for {config.data.name}: "
+        f"{trainable:,} parameters train, {frozen:,} are frozen; {len(setup.train.records)} training records; "
+        f"{setup.mesh.size} {device.platform} device{'s' if setup.mesh.size > 1 else ''}"
+        f"{f' in {jax.process_count()} processes' if multihost.is_multiprocess() else ''}, "
+        f"{experiment.network.dtype.name}",
         soft_wrap=True,
     )
-    depth, _ = made.config.learner.traced_values()
-    live = made.towers.effective_vision_prompts
-    if made.config.learner.vision_prompts and depth > live:
+    depth, _ = config.learner.traced_values()
+    live = experiment.towers.effective_vision_prompts
+    if config.learner.vision_prompts and depth > live:
         console.print(
             f"note: learner.depth is {depth}, but only the first {live} visual prompts reach the mask; "
             "the others change nothing",
@@ -87,12 +91,12 @@ def _introduce(made: Experiment, fit: TrainSetup, console: Console) -> None:
 
 
 def _train(
-    made: Experiment, fit: TrainSetup, folder: RunFolder, check: Callable[[], None], console: Console
+    experiment: Experiment, setup: TrainSetup, folder: RunFolder, check: Callable[[], None], console: Console
 ) -> LoopState:
     """The loop with its bar, its log and its checkpoints."""
-    start = loop.begin(jax.tree.map(lambda array: array[None], made.trainable), made.hyper(), fit.mesh)
+    start = loop.begin(jax.tree.map(lambda array: array[None], experiment.trainable), experiment.hyper(), setup.mesh)
     last = folder.checkpoints.restore(start)
-    done = _steps_done(fit, last)
+    done = _steps_done(setup, last)
     if done:
         console.print(f"going on after {_position(last)}")
     bar = Progress(
@@ -104,18 +108,20 @@ def _train(
         console=console,
     )
     with bar, contextlib.closing(folder.checkpoints), _Logs(folder, int(last.epoch[0])) as logs:
-        task = bar.add_task("compiling", total=fit.config.train.epochs * fit.steps_per_epoch, completed=done, told="")
-        watch = _Watch(fit, folder, bar, task)
-        for after, epoch in loop.run(fit, last, watch, check):
+        task = bar.add_task(
+            "compiling", total=setup.config.train.epochs * setup.steps_per_epoch, completed=done, told=""
+        )
+        watch = _Watch(setup, folder, bar, task)
+        for after, epoch in loop.run(setup, last, watch, check):
             last = after
             if isinstance(epoch, Interrupted):
                 watch.check(int(last.epoch[0]) + 1, int(last.steps), float(np.asarray(last.sums.loss)[0]), "loss")
-                folder.checkpoints.save(_steps_done(fit, last), last)
+                folder.checkpoints.save(_steps_done(setup, last), last)
                 raise Interrupted(epoch.number, f"{_position(last)} is saved, and {GOES_ON} from there")
-            watch.check(epoch.number[0], fit.steps_per_epoch, epoch.val["loss"][0], "validation loss")
+            watch.check(epoch.number[0], setup.steps_per_epoch, epoch.val["loss"][0], "validation loss")
             # The checkpoint last: whatever ends the process before it, the epoch is trained and told once more.
             logs.add(epoch)
-            folder.checkpoints.save(_steps_done(fit, last), last)
+            folder.checkpoints.save(_steps_done(setup, last), last)
             bar.console.print(_epoch_line(epoch), soft_wrap=True)
         bar.update(task, description="trained")
     return last
@@ -137,9 +143,9 @@ class _Logs(contextlib.ExitStack):
             self.board.add(epoch)
 
 
-def _steps_done(fit: TrainSetup, last: LoopState) -> int:
+def _steps_done(setup: TrainSetup, last: LoopState) -> int:
     """In all epochs together."""
-    return int(last.epoch[0]) * fit.steps_per_epoch + int(last.steps)
+    return int(last.epoch[0]) * setup.steps_per_epoch + int(last.steps)
 
 
 def _position(last: LoopState) -> str:
@@ -151,8 +157,8 @@ def _position(last: LoopState) -> str:
 class _Watch:
     """Moves the bar at each step, and ends the run at a loss that isn't finite."""
 
-    def __init__(self, fit: TrainSetup, folder: RunFolder, bar: Progress, task: Any):
-        self.fit, self.folder, self.bar, self.task = fit, folder, bar, task
+    def __init__(self, setup: TrainSetup, folder: RunFolder, bar: Progress, task: Any):
+        self.setup, self.folder, self.bar, self.task = setup, folder, bar, task
         self.epoch, self.started, self.seen = 0, 0.0, 0.0
 
     def __call__(self, epoch: int, number: int, sums: Sums) -> None:
@@ -164,7 +170,7 @@ class _Watch:
         self.seen += count
         rate = self.seen / max(now - self.started, 1e-9)
         told = f"loss {loss / count:.3f}  Dice {dice / count:.3f}  {rate:.0f} images/s"
-        self.bar.update(self.task, advance=1, description=f"epoch {epoch}/{self.fit.config.train.epochs}", told=told)
+        self.bar.update(self.task, advance=1, description=f"epoch {epoch}/{self.setup.config.train.epochs}", told=told)
 
     def check(self, epoch: int, number: int, loss: float, name: str) -> None:
         """Raises an error at a loss that isn't finite; the checkpoints are all from before it."""
@@ -173,7 +179,7 @@ class _Watch:
         kept = self.folder.checkpoints.kept or "there is no checkpoint yet"
         raise EverywhereError(
             f"the {name} is {loss} at step {number} of epoch {epoch}, with learning rate "
-            f"{self.fit.config.optim.learning_rate:g}; {kept}. Try a lower --optim.learning-rate"
+            f"{self.setup.config.optim.learning_rate:g}; {kept}. Try a lower --optim.learning-rate"
         )
 
 
@@ -185,9 +191,9 @@ def _epoch_line(epoch: Epoch) -> str:
     )
 
 
-def _zero_shot(made: Experiment, mesh: Mesh) -> tuple[Network, FlatParams, FlatParams]:
-    network, params = made.zero_shot()
-    tuned = {path: array for path, array in params.items() if path in made.trainable}
+def _zero_shot(experiment: Experiment, mesh: Mesh) -> tuple[Network, FlatParams, FlatParams]:
+    network, params = experiment.zero_shot()
+    tuned = {path: array for path, array in params.items() if path in experiment.trainable}
     return network, {}, params | sharding.replicate(tuned, mesh)
 
 
@@ -208,10 +214,10 @@ def _score(
     return scores
 
 
-def _save(made: Experiment, path: Path, last: LoopState, splits: Mapping[str, Split], results: Results) -> None:
+def _save(experiment: Experiment, path: Path, last: LoopState, splits: Mapping[str, Split], results: Results) -> None:
     learnt = {path: np.asarray(array)[0] for path, array in last.best.items()}
-    data = {"name": made.config.data.name} | {name: split.records.fingerprint() for name, split in splits.items()}
-    card = make_card(made.config, made.pretrained.sha256, made.image_size, data)
+    data = {"name": experiment.config.data.name} | {name: split.records.fingerprint() for name, split in splits.items()}
+    card = make_card(experiment.config, experiment.pretrained.sha256, experiment.image_size, data)
     card |= {"best_epoch": int(last.progress.best_epoch[0]), "scores": results}
     save_learnt(path, learnt, card)
     write_json(path / RESULTS_FILE, results)
@@ -222,8 +228,8 @@ def _scored(splits: Mapping[str, Split]) -> list[str]:
     return [name for name in splits if name != "train"]
 
 
-def _table(config: Config, made: Experiment, splits: Mapping[str, Split], results: Results) -> Table:
-    height, width = made.image_size
+def _table(config: Config, experiment: Experiment, splits: Mapping[str, Split], results: Results) -> Table:
+    height, width = experiment.image_size
     table = Table(
         title=f"{type(config.learner).__name__} on {config.data.name}",
         caption=f"Dice: mean over records; IoU: one ratio over all pixels; {height}x{width} pixels, threshold 0.5",

@@ -20,23 +20,23 @@ SHARE = 0.9
 GIB = 2**30
 
 
-def max_parallel_trials(made: Experiment, fit: TrainSetup, size: int, *, automatic: bool) -> int:
+def max_parallel_trials(experiment: Experiment, setup: TrainSetup, size: int, *, automatic: bool) -> int:
     """How many trials to train at once: `size`, or fewer where they don't fit.
 
     The step is compiled for that many, or those of a part, and isn't compiled again when it runs.
 
     Args:
-      made: the program.
-      fit: what the trials share.
+      experiment: the program.
+      setup: what the trials share.
       size: how many are wanted, a multiple of the mesh's trial axis.
       automatic: whether fewer will do, still such a multiple.
 
     Raises:
       UserError: so many don't fit, or not even one on each part of that axis.
     """
-    free, axis = usable_bytes(fit), fit.mesh.shape[sharding.TRIAL]
+    free, axis = usable_bytes(setup), setup.mesh.shape[sharding.TRIAL]
     while True:
-        needed = bytes_needed(made, fit, size, sharding.num_programs(size, fit.mesh))
+        needed = bytes_needed(experiment, setup, size, sharding.num_programs(size, setup.mesh))
         if needed <= free:
             return size
         fewer = max(axis, min(size - axis, int(size * free / needed) // axis * axis))
@@ -50,29 +50,29 @@ def max_parallel_trials(made: Experiment, fit: TrainSetup, size: int, *, automat
         size = fewer
 
 
-def bytes_needed(made: Experiment, fit: TrainSetup, size: int, parts: int = 1) -> int:
+def bytes_needed(experiment: Experiment, setup: TrainSetup, size: int, parts: int = 1) -> int:
     """Bytes of each device that `size` trials take beyond what is shared, by the compiler's account.
 
     Args:
-      made: the program.
-      fit: what the trials share.
+      experiment: the program.
+      setup: what the trials share.
       size: how many trials.
       parts: into how many they are split, of which as many train at a time as there are cores.
     """
-    trainable, hyper = jax.eval_shape(lambda: made.for_trials(size // parts))
+    trainable, hyper = jax.eval_shape(lambda: experiment.for_trials(size // parts))
     state = jax.eval_shape(step.init, trainable, hyper)
-    by_trial = sharding.trials_sharding(fit.mesh)
+    by_trial = sharding.trials_sharding(setup.mesh)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=by_trial), state)
-    source = next(fit.batches(order=1))
+    source = next(setup.batches(order=1))
     training = step.train_step.lower(
-        state, fit.frozen, source, fit.train.table, network=made.network, schedule=fit.schedule
+        state, setup.frozen, source, setup.train.table, network=experiment.network, schedule=setup.schedule
     )
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, state.trainable)))
-    needed = parts * kept // fit.mesh.shape[sharding.TRIAL] + min(parts, sharding.num_cores()) * _made_anew(training)
-    if fit.sights is None:
+    needed = parts * kept // setup.mesh.shape[sharding.TRIAL] + min(parts, sharding.num_cores()) * _made_anew(training)
+    if setup.sights is None:
         return needed
-    images = jax.ShapeDtypeStruct((len(source.images), *made.image_size, 3), jnp.uint8)
-    return needed + _made_anew(step.encode_images_step.lower(fit.frozen, images, network=made.zero_shot()[0]))
+    images = jax.ShapeDtypeStruct((len(source.images), *experiment.image_size, 3), jnp.uint8)
+    return needed + _made_anew(step.encode_images_step.lower(setup.frozen, images, network=experiment.zero_shot()[0]))
 
 
 def _made_anew(lowered: Any) -> int:
@@ -82,21 +82,21 @@ def _made_anew(lowered: Any) -> int:
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
 
 
-def usable_bytes(fit: TrainSetup) -> float:
+def usable_bytes(setup: TrainSetup) -> float:
     """Bytes of each device that a step may take: a share of what is free beside the data, which are placed first."""
-    fit.val.feed.place()
-    for feed in fit.train.views or (fit.train.feed,):
+    setup.val.feed.place()
+    for feed in setup.train.views or (setup.train.feed,):
         if feed.resident:
             feed.place()
-    return SHARE * free_bytes(fit)
+    return SHARE * free_bytes(setup)
 
 
-def free_bytes(fit: TrainSetup) -> int:
+def free_bytes(setup: TrainSetup) -> int:
     """Bytes that are free on the fullest device, or of the host's for each device where they use those."""
-    on_devices = sharding.free_memory(fit.mesh)
+    on_devices = sharding.free_memory(setup.mesh)
     if on_devices is not None:
         return on_devices
-    return _free_on_host() // len(fit.mesh.local_devices)
+    return _free_on_host() // len(setup.mesh.local_devices)
 
 
 def _free_on_host() -> int:

@@ -25,64 +25,64 @@ from tunevlseg_jax.training.split import Split
 SEEDS = "seeds"
 
 
-def repeat(sweeper: Worker, best: int, seeds: int) -> dict[int, Path]:
+def repeat(worker: Worker, best: int, seeds: int) -> dict[int, Path]:
     """Trains the best trial with the seeds that follow its own.
 
     Initial values and dropout differ between them; the order of the records is the same.
 
     Args:
-      sweeper: of the study, whose search has ended.
+      worker: of the study, whose search has ended.
       best: number of the best trial.
       seeds: how many runs there are to be, the trial itself among them.
 
     Returns:
       The run folders by seed, the trial's first; none where another machine keeps that.
     """
-    first = sweeper.trial_folder(best)
+    first = worker.trial_folder(best)
     if not (first / CARD_FILE).exists():
         return {}
     config, _, _ = load_learnt(first)
     own = config.train.seed
-    others = {seed: sweeper.folder / SEEDS / f"{best:03d}-{seed}" for seed in range(own + 1, own + seeds)}
-    train(sweeper, {folder: _with_seed(config, seed) for seed, folder in others.items()})
+    others = {seed: worker.folder / SEEDS / f"{best:03d}-{seed}" for seed in range(own + 1, own + seeds)}
+    train(worker, {folder: _with_seed(config, seed) for seed, folder in others.items()})
     return {own: first} | others
 
 
-def train(sweeper: Worker, runs: Mapping[Path, Config]) -> None:
+def train(worker: Worker, runs: Mapping[Path, Config]) -> None:
     """Trains what is missing of some runs, side by side as far as they share a program and fit.
 
     Args:
-      sweeper: of the study whose model and data they are.
+      worker: of the study whose model and data they are.
       runs: their configurations by folder.
     """
-    with _alone(sweeper):
+    with _alone(worker):
         missing: dict[tuple[Config, int], list[Path]] = {}
         for folder, config in runs.items():
             if not (folder / CARD_FILE).exists():
                 # Side by side they share the order of the records, which each is to have as its configuration says.
-                missing.setdefault((sweeper.program(config), config.train.order_skip), []).append(folder)
+                missing.setdefault((worker.program(config), config.train.order_skip), []).append(folder)
         for (program, _), folders in missing.items():
             while folders:
-                batch = sweeper.slots(program, min(len(folders), sweeper.parallel))
-                _train(sweeper, batch, {folder: runs[folder] for folder in folders[: batch.size]})
+                batch = worker.slots(program, min(len(folders), worker.parallel))
+                _train(worker, batch, {folder: runs[folder] for folder in folders[: batch.size]})
                 del folders[: batch.size]
 
 
-def score(sweeper: Worker, folders: Iterable[Path]) -> None:
+def score(worker: Worker, folders: Iterable[Path]) -> None:
     """Puts the scores on the test split into the cards and results of runs that have none yet."""
-    if sweeper.test is None:
+    if worker.test is None:
         return
-    with _alone(sweeper):
+    with _alone(worker):
         waiting: dict[Config, list[_Run]] = {}
         for folder in dict.fromkeys(folders):
             config, learnt, card = load_learnt(folder)
             if card["scores"] and "test" not in card["scores"]["tuned"]:
-                waiting.setdefault(sweeper.program(config), []).append(_Run(folder, config, learnt, card))
+                waiting.setdefault(worker.program(config), []).append(_Run(folder, config, learnt, card))
         for program, runs in waiting.items():
-            size = sweeper.across(min(len(runs), sweeper.parallel))
+            size = worker.across(min(len(runs), worker.parallel))
             for start in range(0, len(runs), size):
-                sweeper.tell("scoring on the test split")
-                _score(sweeper, sweeper.test, program, runs[start : start + size], size)
+                worker.tell("scoring on the test split")
+                _score(worker, worker.test, program, runs[start : start + size], size)
 
 
 def told(folders: Mapping[int, Path]) -> list[dict[str, Any]]:
@@ -98,30 +98,30 @@ class _Run(NamedTuple):
     card: dict[str, Any]
 
 
-def _train(sweeper: Worker, batch: Slots, runs: Mapping[Path, Config]) -> None:
+def _train(worker: Worker, batch: Slots, runs: Mapping[Path, Config]) -> None:
     """Runs of one program, no more than there are slots."""
     folders = list(runs)
     for number, folder in enumerate(folders):
         batch.put(number, runs[folder])
     before = batch.order
     while batch.free < batch.size:
-        sweeper.tell(f"training {batch.size - batch.free} more, epoch {batch.order - before + 1}")
+        worker.tell(f"training {batch.size - batch.free} more, epoch {batch.order - before + 1}")
         batch.advance(lambda number, sums: None)
         for slot, run in enumerate(batch.runs):
             if run is not None and batch.has_ended(slot):
-                batch.save(folders[run.number], slot, sweeper.data)
+                batch.save(folders[run.number], slot, worker.data)
                 batch.take(slot)
 
 
-def _score(sweeper: Worker, test: Split, program: Config, runs: Sequence[_Run], size: int) -> None:
+def _score(worker: Worker, test: Split, program: Config, runs: Sequence[_Run], size: int) -> None:
     """Runs of one program, `size` at most: as many as one compiled program scores, the last one often over."""
-    made = sweeper.made.with_config(program)
+    made = worker.experiment.with_config(program)
     filled = [*runs, *[runs[-1]] * (size - len(runs))]
     params = [slots.padded(run.learnt, made.trainable) for run in filled]
     hypers = [dataclasses.replace(made, config=run.config).hyper() for run in filled]
     trainable = {path: jnp.stack([each[path] for each in params]) for path in made.trainable}
     hyper = jax.tree.map(lambda *values: jnp.concatenate(values), *hypers)
-    trainable, hyper = sharding.shard_trials((trainable, hyper), sweeper.fit.mesh)
+    trainable, hyper = sharding.shard_trials((trainable, hyper), worker.setup.mesh)
     sums = loop.evaluate(made.network, trainable, made.frozen, test, hyper, program.train.batch_size)
     means = metrics.means(sums)
     for place, run in enumerate(runs):
@@ -130,9 +130,9 @@ def _score(sweeper: Worker, test: Split, program: Config, runs: Sequence[_Run], 
         write_json(run.folder / CARD_FILE, run.card | {"scores": {"tuned": scores}})
 
 
-def _alone(sweeper: Worker) -> contextlib.AbstractContextManager[None]:
+def _alone(worker: Worker) -> contextlib.AbstractContextManager[None]:
     """Several workers end together, and one at a time does this."""
-    return locks.locked(sweeper.folder / "repeats.lock")
+    return locks.locked(worker.folder / "repeats.lock")
 
 
 def _with_seed(config: Config, seed: int) -> Config:

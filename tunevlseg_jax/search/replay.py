@@ -87,19 +87,19 @@ def train_again(folder: Path, again: Path, tell: Callable[[str], None]) -> bool:
     epochs = len(_curve(folder))
     program = dataclasses.replace(config, learner=place.learner)
     # As many parts along the trial axis as there were, or what the devices that there are now share with that.
-    shared = Resources(program, math.gcd(place.devices[0], jax.device_count()))
-    made = shared.experiment(program)
-    _check_room(made, config, folder)
-    if made.pretrained.sha256 != card["model_sha256"]:
+    resources = Resources(program, math.gcd(place.devices[0], jax.device_count()))
+    experiment = resources.experiment(program)
+    _check_room(experiment, config, folder)
+    if experiment.pretrained.sha256 != card["model_sha256"]:
         raise UserError(f"{config.model.checkpoint} is not the model that {folder} was trained on")
-    fit = shared.fit(program, made)
-    for name, split in (("train", fit.train), ("val", fit.val)):
+    setup = resources.setup(program, experiment)
+    for name, split in (("train", setup.train), ("val", setup.val)):
         if split.records.fingerprint() != card["data"].get(name):
             raise UserError(f"the {name} records of {config.data.name} are not those that {folder} was trained on")
-    if memory_fit.usable_bytes(fit) < memory_fit.bytes_needed(made, fit, place.trials):
+    if memory_fit.usable_bytes(setup) < memory_fit.bytes_needed(experiment, setup, place.trials):
         raise UserError(f"the program of {folder} has {place.trials} slots, too many for this memory; give --as-train")
     open_folder(dataclasses.replace(config, workdir=str(again)))
-    slots = Slots(made, fit, place.trials)
+    slots = Slots(experiment, setup, place.trials)
     slots.put(0, config, place.slot)
     for epoch in range(1, epochs + 1):
         tell(f"epoch {epoch} of {epochs}")
@@ -124,10 +124,10 @@ def _place(folder: Path, card: Mapping[str, Any]) -> SlotInfo:
     return place
 
 
-def _check_room(made: Experiment, config: Config, folder: Path) -> None:
+def _check_room(experiment: Experiment, config: Config, folder: Path) -> None:
     """Raises a UserError unless the program's parameters have room for the trial's."""
-    room = {path: array.shape for path, array in made.trainable.items()}
-    needed = {path: array.shape for path, array in made.init_params(config).items()}
+    room = {path: array.shape for path, array in experiment.trainable.items()}
+    needed = {path: array.shape for path, array in experiment.init_params(config).items()}
     if needed.keys() != room.keys() or any(np.greater(needed[path], room[path]).any() for path in room):
         raise UserError(f"{folder / CARD_FILE}, program: its learner has no room for the trial's")
 

@@ -11,8 +11,7 @@ from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import ZeroShot
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.training import experiment
-from tunevlseg_jax.training.experiment import Experiment
+from tunevlseg_jax.training.experiment import Experiment, build_experiment
 from tunevlseg_jax.training.loop import TrainSetup
 from tunevlseg_jax.training.split import Split
 
@@ -37,7 +36,7 @@ class Resources:
           UserError: the model can't be had.
         """
         self.mesh = sharding.mesh(trials)
-        base = experiment.build(dataclasses.replace(config, learner=ZeroShot(), upsampling="none"), trains=False)
+        base = build_experiment(dataclasses.replace(config, learner=ZeroShot(), upsampling="none"), trains=False)
         self.base = base.on_mesh(self.mesh)
         self.scratch = scratch
         self.sights: dict[Data, AugmentedFeatureCache] = {}
@@ -66,7 +65,7 @@ class Resources:
         names = ("train", "val", "test") if "test" in registry.splits(made.config.data) else ("train", "val")
         return {name: self.split(made, name) for name in names}
 
-    def fit(self, config: Config, made: Experiment) -> TrainSetup:
+    def setup(self, config: Config, made: Experiment) -> TrainSetup:
         """What stays the same over the runs of a study."""
         train, val = (self.split(made, name) for name in ("train", "val"))
         sights = self._sights(train.feed, config) if self._looks_apart(config) else None

@@ -88,21 +88,21 @@ class ProgressListener(Protocol):
     def tell(self, words: str) -> None:
         """What is going on."""
 
-    def trial(self, ledger: StudyStorage, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
+    def trial(self, storage: StudyStorage, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
         """A trial has come to its end."""
 
-    def update(self, name: str, ledger: StudyStorage) -> None:
+    def update(self, name: str, storage: StudyStorage) -> None:
         """The counts of a study have changed."""
 
 
-def searched(options: Search, config: Config, shared: Resources) -> tuple[Experiment, Space]:
+def searched(options: Search, config: Config, resources: Resources) -> tuple[Experiment, Space]:
     """The model with room for every trial of a configuration, and what is searched.
 
     Raises:
       UserError: the search space can't be.
     """
-    made = shared.experiment(trial_config.shallow(config))
-    return made, trial_config.space(config, made, options.space)
+    experiment = resources.experiment(trial_config.shallow(config))
+    return experiment, trial_config.space(config, experiment, options.space)
 
 
 @contextlib.contextmanager
@@ -111,7 +111,7 @@ def opened(
     name: str,
     folder: Path,
     config: Config,
-    shared: Resources,
+    resources: Resources,
     view: ProgressListener,
     ablated: Sequence[Callable[[Config], Config]] = (),
 ) -> Iterator[Worker]:
@@ -122,7 +122,7 @@ def opened(
       name: of the study.
       folder: of the study.
       config: what all trials have in common.
-      shared: the model and the data.
+      resources: the model and the data.
       view: who is told.
       ablated: what changes the best trial's configuration, to be trained in the same study.
 
@@ -130,36 +130,36 @@ def opened(
       UserError: the search space can't be, a prompt is too long, or the study is of another configuration.
     """
     view.tell(f"preparing {name}")
-    _, space = searched(options, config, shared)
+    _, space = searched(options, config, resources)
     longest = trial_config.longest_context(config, space)
     # All trials share the prompts' tokens, so the longest context says how much room there is for them.
     longest = max([longest, *(change(longest) for change in ablated)], key=lambda one: one.learner.text_tokens)
-    made = shared.experiment(longest)
-    splits = shared.splits(made)
+    experiment = resources.experiment(longest)
+    splits = resources.splits(experiment)
     data = {"name": config.data.name} | {part: split.records.fingerprint() for part, split in splits.items()}
-    ledger = StudyStorage(
+    storage = StudyStorage(
         folder,
         name,
         options.storage,
-        _identity(options, config, space, made, data),
+        _identity(options, config, space, experiment, data),
         Sampler(space, options.sampler_seed),
         "maximize" if options.objective == "dice" else "minimize",
         PRUNERS[options.pruner](),
     )
 
     def ended(number: int, state: TrialState, told: Mapping[str, Any]) -> None:
-        view.trial(ledger, number, state, told)
-        view.update(name, ledger)
+        view.trial(storage, number, state, told)
+        view.update(name, storage)
 
-    with contextlib.closing(ledger):
-        view.update(name, ledger)
+    with contextlib.closing(storage):
+        view.update(name, storage)
         yield Worker(
             config=config,
             space=space,
-            made=made,
-            fit=shared.fit(config, made),
+            experiment=experiment,
+            setup=resources.setup(config, experiment),
             test=splits.get("test"),
-            ledger=ledger,
+            storage=storage,
             folder=folder,
             data=data,
             wanted=options.trials,
@@ -167,25 +167,25 @@ def opened(
             automatic=options.parallel == "auto",
             objective=options.objective,
             tell=view.tell,
-            asked=lambda: view.update(name, ledger),
+            asked=lambda: view.update(name, storage),
             ended=ended,
         )
 
 
-def run(sweeper: Worker, options: Search, name: str) -> dict[str, Any]:
+def run(worker: Worker, options: Search, name: str) -> dict[str, Any]:
     """Trains what the study lacks, repeats its best trial, and scores on the test split; returns the summary."""
-    sweeper.run()
-    ledger = sweeper.ledger
-    best = summary.best_of(ledger.finished(), ledger)
-    folders = {} if best is None else repeats.repeat(sweeper, best.number, options.seeds)
-    everything = [sweeper.trial_folder(trial.number) for trial in ledger.finished()] if options.test_all else []
+    worker.run()
+    storage = worker.storage
+    best = summary.best_of(storage.finished(), storage)
+    folders = {} if best is None else repeats.repeat(worker, best.number, options.seeds)
+    everything = [worker.trial_folder(trial.number) for trial in storage.finished()] if options.test_all else []
     here = [folder for folder in everything if (folder / CARD_FILE).exists()]  # not on another machine
-    repeats.score(sweeper, [*folders.values(), *here])
-    return summary.write(sweeper.folder, name, ledger, best, repeats.told(folders))
+    repeats.score(worker, [*folders.values(), *here])
+    return summary.write(worker.folder, name, storage, best, repeats.told(folders))
 
 
 def _identity(
-    options: Search, config: Config, space: Space, made: Experiment, data: Mapping[str, Any]
+    options: Search, config: Config, space: Space, experiment: Experiment, data: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What all trials of a study share, as JSON."""
     whereabouts = (*NON_IDENTITY_FIELDS, "model.checkpoint")  # the model's hash says what it is
@@ -195,6 +195,6 @@ def _identity(
         "space": {name: schema.to_json(distribution) for name, distribution in space.items()},
         "objective": options.objective,
         "sampler_seed": options.sampler_seed,
-        "model_sha256": made.pretrained.sha256,
+        "model_sha256": experiment.pretrained.sha256,
         "records": dict(data),
     }

@@ -70,12 +70,12 @@ class Slots:
     compiles when a trial comes or goes; a part without a trial rests.
     """
 
-    def __init__(self, made: Experiment, fit: TrainSetup, size: int, parts: int = 1):
-        self.made, self.fit, self.size = made, fit, size
+    def __init__(self, experiment: Experiment, setup: TrainSetup, size: int, parts: int = 1):
+        self.experiment, self.setup, self.size = experiment, setup, size
         self.runs: list[Run | None] = [None] * size
         self.order = 0
         self.share = size // parts
-        self.loops = [loop.begin(*made.for_trials(self.share), fit.mesh) for _ in range(parts)]
+        self.loops = [loop.begin(*experiment.for_trials(self.share), setup.mesh) for _ in range(parts)]
 
     @property
     def free(self) -> int:
@@ -90,21 +90,21 @@ class Slots:
         """
         if self.free == self.size:
             self.order = config.train.order_skip
-        order_seed = self.fit.config.train.seed_of_order
+        order_seed = self.setup.config.train.seed_of_order
         train = dataclasses.replace(config.train, order_seed=order_seed, order_skip=self.order)
         config = dataclasses.replace(config, train=train)
         slot = self.runs.index(None) if slot is None else slot
-        fresh = self.made.init_params(config)
+        fresh = self.experiment.init_params(config)
         self.runs[slot] = Run(number, config, {path: array.shape for path, array in fresh.items()})
         part, place = divmod(slot, self.share)
         before = self.loops[part]
-        one = jax.tree.map(lambda array: array[None], padded(fresh, self.made.trainable))
-        hyper = dataclasses.replace(self.made, config=config).hyper()
+        one = jax.tree.map(lambda array: array[None], padded(fresh, self.experiment.trainable))
+        hyper = dataclasses.replace(self.experiment, config=config).hyper()
         state, best = _put(before.state, before.best, step.init(one, hyper), place)
         progress = StoppingState(
             *(_with(old, place, new[0]) for old, new in zip(before.progress, optim.start(1), strict=True))
         )
-        state, best = sharding.shard_trials((state, best), self.fit.mesh)
+        state, best = sharding.shard_trials((state, best), self.setup.mesh)
         epoch = _with(before.epoch, place, 0)
         self.loops[part] = before._replace(state=state, best=best, progress=progress, epoch=epoch)
 
@@ -113,7 +113,7 @@ class Slots:
         self.order += 1
         busy = sorted({slot // self.share for slot, run in enumerate(self.runs) if run is not None})
         advanced = parallel_loops.advance(
-            self.fit, [self.loops[part] for part in busy], self.fit.batches(self.order), watch
+            self.setup, [self.loops[part] for part in busy], self.setup.batches(self.order), watch
         )
         for part, (after, epoch) in zip(busy, advanced, strict=True):
             self.loops[part] = after
@@ -125,7 +125,7 @@ class Slots:
         """Whether a slot's trial has stopped early, or has had its last epoch."""
         part, place = divmod(slot, self.share)
         trained = self.loops[part]
-        return int(trained.epoch[place]) >= self.fit.config.train.epochs or bool(trained.progress.stopped[place])
+        return int(trained.epoch[place]) >= self.setup.config.train.epochs or bool(trained.progress.stopped[place])
 
     def best_epoch(self, slot: int) -> int:
         """The number of the best epoch of a slot's trial; 0 if it has none."""
@@ -154,10 +154,10 @@ class Slots:
         assert run is not None, "a slot with a trial"
         config = dataclasses.replace(run.config, workdir=str(folder))
         best = self.best_epoch(slot)
-        axes = self.fit.mesh.shape
+        axes = self.setup.mesh.shape
         along = axes[sharding.TRIAL], axes[sharding.DATA]
-        place = SlotInfo(self.share, slot % self.share, along, self.made.config.learner)
-        card = make_card(config, self.made.pretrained.sha256, self.made.image_size, data) | {
+        place = SlotInfo(self.share, slot % self.share, along, self.experiment.config.learner)
+        card = make_card(config, self.experiment.pretrained.sha256, self.experiment.image_size, data) | {
             "best_epoch": best,
             "scores": {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {},
             "program": schema.to_json(place),

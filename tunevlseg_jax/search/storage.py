@@ -81,7 +81,7 @@ class StudyStorage:
           UserError: the storage can't be had, or holds a study of this name with another identity.
         """
         self.folder, self.sampler = folder, sampler
-        self.shared, self.direction = url is None, direction
+        self.resources, self.direction = url is None, direction
         self.worker = uuid.uuid4().hex
         with self._asking(), _reaching(url or str(folder / JOURNAL)):
             self.storage = _journal(folder / JOURNAL) if url is None else _database(url)
@@ -149,7 +149,7 @@ class StudyStorage:
         """Takes over the trials of workers that have died."""
         adopted = []
         with self._asking(), _reaching():
-            if not self.shared:
+            if not self.resources:
                 optuna.storages.fail_stale_trials(self.study)
             dead = [trial for trial in self.trials() if trial.state == TrialState.RUNNING and self._is_left(trial)]
             for frozen in dead:
@@ -194,9 +194,9 @@ class StudyStorage:
         worker = trial.user_attrs.get(WORKER)
         if worker is None:  # its worker died as it asked; on another machine it may be asking just now
             age = datetime.datetime.now() - (trial.datetime_start or datetime.datetime.now())
-            return self.shared or age.total_seconds() > GRACE
+            return self.resources or age.total_seconds() > GRACE
         path = self._lock_of(worker)
-        return (self.shared or path.exists()) and not locks.is_held(path)
+        return (self.resources or path.exists()) and not locks.is_held(path)
 
     def _beat(self) -> None:
         """Signs of life in a database."""

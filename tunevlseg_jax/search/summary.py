@@ -40,19 +40,21 @@ class SweepDisplay:
         """What is going on."""
         self.told = words
 
-    def update(self, name: str, ledger: StudyStorage) -> None:
+    def update(self, name: str, storage: StudyStorage) -> None:
         """Counts a study's trials anew."""
-        trials = ledger.trials()
+        trials = storage.trials()
         states = Counter(trial.state for trial in trials)
         done = sum(trial.state.is_finished() for trial in trials)
-        best = best_of(trials, ledger)
+        best = best_of(trials, storage)
         counts = [str(states[state]) for state in (TrialState.RUNNING, TrialState.PRUNED, TrialState.FAIL)]
         told = ["", ""] if best is None else [f"{best.user_attrs['val_dice']:.4f}", str(best.number)]
         self.rows[name] = [f"{done}/{self.wanted}", *counts, *told]
 
-    def trial(self, ledger: StudyStorage, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
+    def trial(self, storage: StudyStorage, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
         """A line on a trial that has come to its end."""
-        params = "  ".join(f"{name.split('.', 1)[-1]} {_short(value)}" for name, value in ledger.params(number).items())
+        params = "  ".join(
+            f"{name.split('.', 1)[-1]} {_short(value)}" for name, value in storage.params(number).items()
+        )
         score = f"val Dice {told['val_dice']:.4f} in epoch {told['best_epoch']}" if "val_dice" in told else "no score"
         ending = {TrialState.FAIL: "diverged", TrialState.PRUNED: "pruned"}.get(state, "done")
         self.console.print(
@@ -69,35 +71,35 @@ class SweepDisplay:
         return Group(table, Text(f"{self.told}  ({elapsed:.0f} s)" if self.told else ""))
 
 
-def best_of(trials: Sequence[FrozenTrial], ledger: StudyStorage) -> FrozenTrial | None:
+def best_of(trials: Sequence[FrozenTrial], storage: StudyStorage) -> FrozenTrial | None:
     """The best trial that was trained to its end; the first of equals."""
     complete = {trial.number: trial for trial in trials if trial.state == TrialState.COMPLETE}
     values = {number: trial.value for number, trial in complete.items() if trial.value is not None}
     if not values:
         return None
-    sign = 1 if ledger.direction == "minimize" else -1
+    sign = 1 if storage.direction == "minimize" else -1
     return complete[min(values, key=lambda number: (sign * values[number], number))]
 
 
 def write(
-    folder: Path, name: str, ledger: StudyStorage, best: FrozenTrial | None, runs: Sequence[Mapping[str, Any]]
+    folder: Path, name: str, storage: StudyStorage, best: FrozenTrial | None, runs: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Writes a study's summaries.
 
     Args:
       folder: of the study.
       name: of the study.
-      ledger: the study.
+      storage: the study.
       best: its best trial.
       runs: the best trial's repetitions, itself first: `seed`, and scores by split and metric.
 
     Returns:
       The JSON: numbers of trials, the best one, and mean and standard deviation over the seeds.
     """
-    trials = ledger.finished()
+    trials = storage.finished()
     with atomic_file(folder / TRIALS_FILE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         told = sorted({key for trial in trials for key in trial.user_attrs} - {WORKER, ENDED})
-        params = list(ledger.sampler.distributions)
+        params = list(storage.sampler.distributions)
         table = csv.writer(file)
         table.writerow(["trial", "state", "objective", *params, *told])
         for trial in trials:
@@ -110,7 +112,7 @@ def write(
         "best": None,
     }
     if best is not None:
-        objective = "validation loss" if ledger.direction == "minimize" else "validation Dice"
+        objective = "validation loss" if storage.direction == "minimize" else "validation Dice"
         summary["best"] = {"trial": best.number, "chosen_by": objective, "objective": best.value}
         summary["best"] |= {"params": best.params, "runs": list(runs)}
         summary["best"]["mean"] = over_seeds(runs, statistics.fmean)

@@ -34,12 +34,12 @@ VARIABLE = (
 with what is computed of them."""
 
 
-def space(config: Config, made: Experiment, overrides: Sequence[str]) -> dict[str, Distribution]:
+def space(config: Config, experiment: Experiment, overrides: Sequence[str]) -> dict[str, Distribution]:
     """The distributions to search with this learner: the paper's as far as they fit the model, and what overrides them.
 
     Args:
       config: of the study.
-      made: the study's model.
+      experiment: the study's model.
       overrides: each NAME=LOW..HIGH, NAME=log:LOW..HIGH, NAME=A,B,C, or NAME=A to hold a field; NAME is a field of
         the configuration, or its last part or parts.
 
@@ -47,7 +47,9 @@ def space(config: Config, made: Experiment, overrides: Sequence[str]) -> dict[st
       UserError: an unknown field, an empty range, a value that can't be.
     """
     found: dict[str, Distribution] = dict(OPTIMIZER)
-    found |= {f"learner.{name}": _fitting(usual, name, config, made) for name, usual in config.learner.space.items()}
+    found |= {
+        f"learner.{name}": _fitting(usual, name, config, experiment) for name, usual in config.learner.space.items()
+    }
     fields = variable(config)
     for override in overrides:
         name, text = _split(override)
@@ -61,7 +63,7 @@ def space(config: Config, made: Experiment, overrides: Sequence[str]) -> dict[st
         for value in _tried(name, found[name], config):
             trial = apply(config, found, _deepest(found) | {name: value})
             configuration.check(trial)
-            check_fit(trial, made, f"the search space of {name}")
+            check_fit(trial, experiment, f"the search space of {name}")
     return found
 
 
@@ -220,24 +222,24 @@ def _deepest(searched: Space) -> dict[str, Value]:
     return {name: max(_ends(searched[name])) for name in ("learner.depth",) if name in searched}
 
 
-def _fitting(usual: Distribution, name: str, config: Config, made: Experiment) -> Distribution:
+def _fitting(usual: Distribution, name: str, config: Config, experiment: Experiment) -> Distribution:
     """What of a learner's usual distribution fits the model: depths that it has, and choices that it takes."""
     if name == "depth" and isinstance(usual, Integers):
-        return Integers(usual.low, min(usual.high, config.learner.prompted_blocks(made.towers)))
+        return Integers(usual.low, min(usual.high, config.learner.prompted_blocks(experiment.towers)))
     if not isinstance(usual, Choice):
         return usual
     kept = []
     for value in usual.values:
         with contextlib.suppress(UserError):
-            check_fit(apply(shallow(config), {}, {f"learner.{name}": value}), made, name)
+            check_fit(apply(shallow(config), {}, {f"learner.{name}": value}), experiment, name)
             kept.append(value)
     return Choice(tuple(kept)) if kept else usual
 
 
-def check_fit(trial: Config, made: Experiment, where: str) -> None:
+def check_fit(trial: Config, experiment: Experiment, where: str) -> None:
     """Raises a UserError where a trial's learner doesn't fit the model."""
     try:
-        jax.eval_shape(lambda: made.init_params(trial))
+        jax.eval_shape(lambda: experiment.init_params(trial))
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
 

@@ -36,10 +36,10 @@ class Worker:
     Attributes:
       config: of the study.
       space: what is searched.
-      made: the model, with the study's own learner.
-      fit: what all trials share.
+      experiment: the model, with the study's own learner.
+      setup: what all trials share.
       test: the test split, where there is one.
-      ledger: the study.
+      storage: the study.
       folder: of the study.
       data: name and fingerprints of the data, for the cards.
       wanted: number of trials.
@@ -54,10 +54,10 @@ class Worker:
 
     config: Config
     space: Space
-    made: Experiment
-    fit: TrainSetup
+    experiment: Experiment
+    setup: TrainSetup
     test: Split | None
-    ledger: StudyStorage
+    storage: StudyStorage
     folder: Path
     data: Mapping[str, Any]
     wanted: int
@@ -80,7 +80,7 @@ class Worker:
             self.asked()
             if self.hand:
                 self._train(Counter(map(self._program, self.hand)).most_common(1)[0][0])
-            elif len(self.ledger.finished()) >= self.wanted:
+            elif len(self.storage.finished()) >= self.wanted:
                 return
             else:
                 self.tell("waiting for other workers' trials")
@@ -96,23 +96,23 @@ class Worker:
         compiled = self.compiled.setdefault(program, set())
         wanted = min((size for size in compiled if trials <= size <= 2 * trials), default=trials)
         if self.latest is not None:
-            if (self.latest.fit.config, self.latest.size) == (program, wanted):
+            if (self.latest.setup.config, self.latest.size) == (program, wanted):
                 return self.latest
             self.latest.close()
             self.latest = None
         self.tell(f"compiling for {wanted} trials")
-        made = self.made.with_config(program)
-        fit = dataclasses.replace(self.fit, config=program, network=made.network)
-        size = memory_fit.max_parallel_trials(made, fit, wanted, automatic=self.automatic)
+        experiment = self.experiment.with_config(program)
+        setup = dataclasses.replace(self.setup, config=program, network=experiment.network)
+        size = memory_fit.max_parallel_trials(experiment, setup, wanted, automatic=self.automatic)
         if size < trials:
             self.parallel = size
         compiled.add(size)
-        self.latest = Slots(made, fit, size, sharding.num_programs(size, fit.mesh))
+        self.latest = Slots(experiment, setup, size, sharding.num_programs(size, setup.mesh))
         return self.latest
 
     def across(self, trials: int) -> int:
         """The next multiple of the devices' trial axis."""
-        axis = self.fit.mesh.shape[sharding.TRIAL]
+        axis = self.setup.mesh.shape[sharding.TRIAL]
         return -(-trials // axis) * axis
 
     def program(self, trial: Config) -> Config:
@@ -129,11 +129,11 @@ class Worker:
         The start-up trials don't depend on each other. The first one after them is asked for when all of them have
         come to an end, as far as this worker trains them; from then on each is asked for when a slot is free.
         """
-        self.hand += self.ledger.adopt()
+        self.hand += self.storage.adopt()
         while len(self.hand) + training < self.parallel:
-            if not self.ledger.starting() and any(number < START_UP for number in self.ledger.claimed):
+            if not self.storage.starting() and any(number < START_UP for number in self.storage.claimed):
                 return
-            claim = self.ledger.claim(self.wanted)
+            claim = self.storage.claim(self.wanted)
             if claim is None:
                 return
             self.hand.append(claim)
@@ -164,7 +164,7 @@ class Worker:
 
     def _watch(self, slots: Slots) -> Callable[[int, Any], None]:
         """What tells of the steps of an epoch."""
-        training, epoch, steps = slots.size - slots.free, slots.order + 1, slots.fit.steps_per_epoch
+        training, epoch, steps = slots.size - slots.free, slots.order + 1, slots.setup.steps_per_epoch
         trials = f"{training} trial{'s' if training > 1 else ''}"
         return lambda step, sums: self.tell(f"training {trials}, epoch {epoch}, step {step}/{steps}")
 
@@ -174,7 +174,7 @@ class Worker:
         for _, run in running:
             value = run.curve[-1]["val"][self.objective]
             if math.isfinite(value):
-                self.ledger.report(run.number, run.curve[-1]["epoch"], value)
+                self.storage.report(run.number, run.curve[-1]["epoch"], value)
         for slot, run in running:
             state = self._state(slots, slot, run)
             if state is not None:
@@ -187,7 +187,7 @@ class Worker:
             return TrialState.FAIL
         if slots.has_ended(slot):
             return TrialState.COMPLETE
-        if self.ledger.should_prune(run.number, last["epoch"]):
+        if self.storage.should_prune(run.number, last["epoch"]):
             return TrialState.PRUNED
         return None
 
@@ -199,6 +199,6 @@ class Worker:
             told |= {f"val_{name}": value for name, value in run.curve[best - 1]["val"].items()}
         slots.save(self.trial_folder(run.number), slot, self.data)
         value = run.curve[best - 1]["val"][self.objective] if state == TrialState.COMPLETE else None
-        self.ledger.finish(run.number, state, value, told)
+        self.storage.finish(run.number, state, value, told)
         slots.take(slot)
         self.ended(run.number, state, told)

@@ -95,12 +95,12 @@ class StudyDisplay:
         """What is going on."""
         self.words = words
 
-    def trial(self, ledger: StudyStorage, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
+    def trial(self, storage: StudyStorage, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
         """A trial has come to its end: the counts will tell."""
 
-    def update(self, name: str, ledger: StudyStorage) -> None:
+    def update(self, name: str, storage: StudyStorage) -> None:
         """Counts a search's trials anew."""
-        self.counts = f"{len(ledger.finished())}/{self.study.search.trials} trials"
+        self.counts = f"{len(storage.finished())}/{self.study.search.trials} trials"
 
     def done(self, cell: GridCell, scores: Sequence[Mapping[str, Mapping[str, float]]], seconds: float) -> None:
         """A line on a cell that is finished: the scores of the runs that stand for it, by split and metric."""

@@ -34,21 +34,28 @@ from tunevlseg_jax.training import loop, metrics
 from tunevlseg_jax.training.experiment import Experiment
 
 
-def run(study: Study, console: Console) -> None:
-    """Trains and evaluates what a study lacks.
+def open_progress(study: Study) -> StudyProgress:
+    """Checks a study, and opens the list of its finished cells.
 
     Raises:
-      UserError: the folder holds another study, or something is missing.
+      UserError: the folder holds another study, or a model or a data set is missing.
     """
     for combination in study.combinations:
         find_checkpoint(combination.config.model.checkpoint)
     for cell in study.cells():
         registry.splits(cell.config.data)
-    folder = Path(study.folder)
-    book = StudyProgress(folder, study)
+    return StudyProgress(Path(study.folder), study)
+
+
+def run(study: Study, book: StudyProgress, console: Console) -> None:
+    """Trains and evaluates what a study lacks.
+
+    Raises:
+      UserError: a search or an ablation can't be.
+    """
     view = StudyDisplay(console, study, book)
     with view.live:
-        _Work(study, folder, book, view).run()
+        _Work(study, Path(study.folder), book, view).run()
         view.end()
 
 
@@ -68,8 +75,8 @@ class _Work:
                 own = [cell for cell in self.study.cells() if (cell.data, cell.combination) == (data, combination)]
                 if not all(map(self.book.has, own)):
                     kinds[combination.kind](own)
-            for shared in self.models.values():
-                shared.forget_training()
+            for resources in self.models.values():
+                resources.forget_training()
 
     def _check_spaces(self) -> None:
         """Raises a UserError where a search that isn't finished, or an ablation, can't be, before the first cell."""
@@ -77,11 +84,11 @@ class _Work:
         searched = {cell.combination: cell for cell in unfinished if cell.combination.kind == "searched"}
         for cell in searched.values():
             options = self.study.options(cell)
-            made, space = session.searched(options, cell.config, self._shared(cell.config))
+            experiment, space = session.searched(options, cell.config, self._shared(cell.config))
             first = trial_config.apply(cell.config, space, Sampler(space, options.sampler_seed).start_up[0])
             for ablation in self.study.ablations:
                 if ablation.applies(cell.combination):
-                    trial_config.check_fit(ablation.of(first), made, f"the ablation {ablation.name!r}")
+                    trial_config.check_fit(ablation.of(first), experiment, f"the ablation {ablation.name!r}")
 
     def _as_it_is(self, cells: Sequence[GridCell]) -> None:
         """The model without any training, as a run folder."""
@@ -89,20 +96,20 @@ class _Work:
         with self._making(cell) as runs:
             folder = self.folder / cell.folder
             config = dataclasses.replace(cell.config, workdir=str(folder))
-            shared = self._shared(config)
-            made = shared.experiment(config)
-            splits, scores = shared.splits(made), {}
+            resources = self._shared(config)
+            experiment = resources.experiment(config)
+            splits, scores = resources.splits(experiment), {}
             # As many times over as the devices' trial axis asks for.
-            _, hyper = made.for_trials(shared.mesh.shape[sharding.TRIAL])
-            hyper = sharding.shard_trials(hyper, shared.mesh)
+            _, hyper = experiment.for_trials(resources.mesh.shape[sharding.TRIAL])
+            hyper = sharding.shard_trials(hyper, resources.mesh)
             for part in splits.keys() - {"train"}:
                 size = config.train.batch_size
-                sums = loop.evaluate(made.network, {}, made.frozen, splits[part], hyper, size)
+                sums = loop.evaluate(experiment.network, {}, experiment.frozen, splits[part], hyper, size)
                 scores[part] = {name: values[0] for name, values in metrics.means(sums).items()}
             data = {"name": cell.data} | {part: split.records.fingerprint() for part, split in splits.items()}
-            card = make_card(config, made.pretrained.sha256, made.image_size, data)
+            card = make_card(config, experiment.pretrained.sha256, experiment.image_size, data)
             save_trial(folder, config, [], {}, card | {"best_epoch": 0, "scores": {"tuned": scores}})
-            self._evaluate(cell, shared, made, {}, folder)
+            self._evaluate(cell, resources, experiment, {}, folder)
             runs.append(folder)
 
     def _fine_tuned(self, cells: Sequence[GridCell]) -> None:
@@ -114,60 +121,62 @@ class _Work:
             if not (folder / CARD_FILE).exists():
                 self.view.tell("training")
                 train(config, Console(quiet=True))
-            made, learnt = restore(folder)
+            experiment, learnt = restore(folder)
             frozen = dataclasses.replace(config, train=dataclasses.replace(config.train, tune="prompts"))
-            self._evaluate(cell, self._shared(frozen), made, learnt, folder)
+            self._evaluate(cell, self._shared(frozen), experiment, learnt, folder)
             runs.append(folder)
 
     def _searched(self, cells: Sequence[GridCell]) -> None:
         """A search, and the ablations of its best trial."""
         options, folder, name = self.study.options(cells[0]), self.folder / cells[0].folder, str(cells[0].folder)
-        shared = self._shared(cells[0].config)
+        resources = self._shared(cells[0].config)
         self.view.begin(cells[0])
         ablated = [cell.ablation.of for cell in cells if cell.ablation is not None]
-        with session.opened(options, name, folder, cells[0].config, shared, self.view, ablated) as sweeper:
+        with session.opened(options, name, folder, cells[0].config, resources, self.view, ablated) as worker:
             for cell in cells:
                 if not self.book.has(cell):
                     with self._making(cell) as runs:
                         if cell.ablation is None:
-                            runs += self._search(sweeper, options, name)
+                            runs += self._search(worker, options, name)
                         else:
-                            runs += self._ablate(sweeper, options, cell)
+                            runs += self._ablate(worker, options, cell)
                         for run in runs:
-                            self._evaluate_searched(cell, shared, sweeper, run)
+                            self._evaluate_searched(cell, resources, worker, run)
 
-    def _search(self, sweeper: Worker, options: session.Search, name: str) -> list[Path]:
-        best = session.run(sweeper, options, name)["best"]
+    def _search(self, worker: Worker, options: session.Search, name: str) -> list[Path]:
+        best = session.run(worker, options, name)["best"]
         return [] if best is None else [Path(one["folder"]) for one in best["runs"]]
 
-    def _ablate(self, sweeper: Worker, options: session.Search, cell: GridCell) -> list[Path]:
+    def _ablate(self, worker: Worker, options: session.Search, cell: GridCell) -> list[Path]:
         """The best trial and its repetitions again, with the ablation's field changed."""
         assert cell.ablation is not None
-        best = standing.best_of(sweeper.ledger.finished(), sweeper.ledger)
+        best = standing.best_of(worker.storage.finished(), worker.storage)
         if best is None:
             return []
         runs = {}
-        for seed, folder in repeats.repeat(sweeper, best.number, options.seeds).items():
+        for seed, folder in repeats.repeat(worker, best.number, options.seeds).items():
             config, _, _ = load_learnt(folder)
             runs[self.folder / cell.folder / str(seed)] = cell.ablation.of(config)
-        repeats.train(sweeper, runs)
-        repeats.score(sweeper, runs)
+        repeats.train(worker, runs)
+        repeats.score(worker, runs)
         return list(runs)
 
-    def _evaluate_searched(self, cell: GridCell, shared: Resources, sweeper: Worker, run: Path) -> None:
+    def _evaluate_searched(self, cell: GridCell, resources: Resources, worker: Worker, run: Path) -> None:
         """As `_evaluate`, in the program of the search's trials, which serves them all."""
         config, learnt, _ = load_learnt(run)
-        made = sweeper.made.with_config(sweeper.program(config))
-        padded = slots.padded(learnt, made.trainable)
-        self._evaluate(cell, shared, dataclasses.replace(made, config=config), padded, run)
+        experiment = worker.experiment.with_config(worker.program(config))
+        padded = slots.padded(learnt, experiment.trainable)
+        self._evaluate(cell, resources, dataclasses.replace(experiment, config=config), padded, run)
 
-    def _evaluate(self, cell: GridCell, shared: Resources, made: Experiment, learnt: FlatParams, run: Path) -> None:
+    def _evaluate(
+        self, cell: GridCell, resources: Resources, experiment: Experiment, learnt: FlatParams, run: Path
+    ) -> None:
         """Scores a run record by record, on its own data set and across."""
         for data in self.study.tested(cell):
             self.view.tell(f"evaluating on {data.name}")
             part = "test" if "test" in registry.splits(data) else "val"
-            split = shared.split(made, part, data)
-            evaluate_run.evaluate(made, learnt, split, data, run=str(run), folder=run / evaluate_run.FOLDER)
+            split = resources.split(experiment, part, data)
+            evaluate_run.evaluate(experiment, learnt, split, data, run=str(run), folder=run / evaluate_run.FOLDER)
 
     def _shared(self, config: Config) -> Resources:
         key = config.model, config.train

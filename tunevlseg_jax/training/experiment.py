@@ -186,7 +186,7 @@ class Experiment:
         return jnp.asarray(self.pretrained.tokenizer.table(phrases, longest, truncate=data.truncate))
 
 
-def build(config: Config, *, trains: bool = True) -> Experiment:
+def build_experiment(config: Config, *, trains: bool = True) -> Experiment:
     """Loads the model and makes an experiment of it.
 
     Args:
@@ -196,10 +196,12 @@ def build(config: Config, *, trains: bool = True) -> Experiment:
     Raises:
       UserError: the model can't be had, the learner doesn't fit it, or there is nothing to train.
     """
-    return assemble(config, load_pretrained(config.model.checkpoint, weights=not config.model.fresh), trains=trains)
+    return assemble_experiment(
+        config, load_pretrained(config.model.checkpoint, weights=not config.model.fresh), trains=trains
+    )
 
 
-def assemble(config: Config, model: Pretrained, *, trains: bool = True) -> Experiment:
+def assemble_experiment(config: Config, model: Pretrained, *, trains: bool = True) -> Experiment:
     """Makes fresh parameters for a loaded model and splits them; see `build`.
 
     Raises:
@@ -207,7 +209,7 @@ def assemble(config: Config, model: Pretrained, *, trains: bool = True) -> Exper
     """
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
     weights = random_model(model.config, model_key) if config.model.fresh else model.weights
-    size = image_size(config.model, model.config)
+    size = model_image_size(config.model, model.config)
     dtype = compute_type(config.train.precision)
     sizes = model.config
     if config.train.tune != "all":
@@ -239,7 +241,7 @@ def assemble(config: Config, model: Pretrained, *, trains: bool = True) -> Exper
     )
 
 
-def image_size(model: Model, sizes: AnyModelConfig) -> tuple[int, int]:
+def model_image_size(model: Model, sizes: AnyModelConfig) -> tuple[int, int]:
     """Height and width of the images that a model of these sizes sees.
 
     Raises:

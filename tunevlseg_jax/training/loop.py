@@ -146,12 +146,12 @@ def begin(trainable: FlatParams, hyper: Hyperparameters, mesh: Mesh) -> LoopStat
 
 
 def run(
-    fit: TrainSetup, loop: LoopState, watch: Callable[[int, int, Sums], None], check: Callable[[], None]
+    setup: TrainSetup, loop: LoopState, watch: Callable[[int, int, Sums], None], check: Callable[[], None]
 ) -> Iterator[tuple[LoopState, Epoch | Interrupted]]:
     """Trains one trial until the last epoch, until it has stopped early or until it is interrupted.
 
     Args:
-      fit: what stays the same.
+      setup: what stays the same.
       loop: where to go on from; its state's buffers are given away.
       watch: called with epoch, step within the epoch (both from 1) and the step's sums, one step late, so that the
         device never waits for it; it may raise to end the run.
@@ -160,15 +160,15 @@ def run(
     Yields:
       The loop after each epoch, whole, and what the epoch gave; or the loop within an epoch, and what interrupted it.
     """
-    while loop.epoch[0] < fit.config.train.epochs and not loop.progress.stopped.all():
+    while loop.epoch[0] < setup.config.train.epochs and not loop.progress.stopped.all():
         epoch = int(loop.epoch[0]) + 1
-        batches = fit.batches(fit.config.train.order_skip + epoch, skip=int(loop.steps))
-        loop, given = advance(fit, loop, batches, partial(watch, epoch), check)
+        batches = setup.batches(setup.config.train.order_skip + epoch, skip=int(loop.steps))
+        loop, given = advance(setup, loop, batches, partial(watch, epoch), check)
         yield loop, given
 
 
 def advance(
-    fit: TrainSetup,
+    setup: TrainSetup,
     loop: LoopState,
     batches: Iterator[Source],
     watch: Callable[[int, Sums], None],
@@ -177,7 +177,7 @@ def advance(
     """One epoch of every trial and its validation.
 
     Args:
-      fit: what stays the same.
+      setup: what stays the same.
       loop: before the epoch or within it; its state's buffers are given away.
       batches: those that the epoch still has, see `Fit.batches`.
       watch: called with the step within the epoch and its sums, as in `run`.
@@ -186,29 +186,31 @@ def advance(
     Returns:
       The loop after the epoch, and what it gave; or the loop within it, and what interrupted it.
     """
-    settings = fit.config.train
-    images = max(0, len(fit.train.records) - int(loop.steps) * settings.batch_size)
+    settings = setup.config.train
+    images = max(0, len(setup.train.records) - int(loop.steps) * settings.batch_size)
     started = time.perf_counter()
     try:
-        for after in _steps(fit, loop, batches, watch):
+        for after in _steps(setup, loop, batches, watch):
             loop = after
             check()
         train = metrics.means(loop.sums)
         seconds = time.perf_counter() - started
         state = loop.state
-        sums = evaluate(fit.network, state.trainable, fit.frozen, fit.val, state.hyper, settings.batch_size, check)
+        sums = evaluate(
+            setup.network, state.trainable, setup.frozen, setup.val, state.hyper, settings.batch_size, check
+        )
     except Interrupted as stop:
         return loop, stop
     val = metrics.means(sums)
     number = loop.epoch + 1
     progress, improved = optim.advance(
-        loop.progress, number, np.asarray(val["loss"]), np.asarray(val["dice"]), fit.config.optim, settings
+        loop.progress, number, np.asarray(val["loss"]), np.asarray(val["dice"]), setup.config.optim, settings
     )
     rates = np.asarray(state.hyper.learning_rate) * loop.progress.rate_scale
-    state = state._replace(rate_scale=sharding.shard_trials(jnp.asarray(progress.rate_scale), fit.mesh))
-    best = _where(sharding.shard_trials(jnp.asarray(improved), fit.mesh), state.trainable, loop.best)
+    state = state._replace(rate_scale=sharding.shard_trials(jnp.asarray(progress.rate_scale), setup.mesh))
+    best = _where(sharding.shard_trials(jnp.asarray(improved), setup.mesh), state.trainable, loop.best)
     given = Epoch(number.tolist(), train, val, rates.tolist(), seconds, images, improved.tolist())
-    return LoopState(state, best, progress, number, np.zeros_like(loop.steps), _no_sums(len(number), fit.mesh)), given
+    return LoopState(state, best, progress, number, np.zeros_like(loop.steps), _no_sums(len(number), setup.mesh)), given
 
 
 def evaluate(
@@ -232,7 +234,7 @@ def evaluate(
 
 
 def _steps(
-    fit: TrainSetup, loop: LoopState, batches: Iterator[Source], watch: Callable[[int, Sums], None]
+    setup: TrainSetup, loop: LoopState, batches: Iterator[Source], watch: Callable[[int, Sums], None]
 ) -> Iterator[LoopState]:
     """The epoch's remaining batches, one after the other; step n is looked at after step n + 1 has been sent off."""
     previous: Sums | None = None
@@ -240,11 +242,11 @@ def _steps(
         with SENDING:
             state, sums = step.train_step(
                 loop.state,
-                fit.frozen,
+                setup.frozen,
                 source,
-                fit.train.table,
-                network=fit.network,
-                schedule=fit.schedule,
+                setup.train.table,
+                network=setup.network,
+                schedule=setup.schedule,
             )
         loop = loop._replace(state=state, steps=np.int32(number), sums=metrics.merge(loop.sums, sums))
         if previous is not None:
@@ -253,7 +255,7 @@ def _steps(
         previous = sums
         yield loop
     if previous is not None:
-        watch(fit.steps_per_epoch, previous)
+        watch(setup.steps_per_epoch, previous)
 
 
 def _for_trials(network: Network, batch: AnyBatch, mesh: Mesh) -> AnyBatch:

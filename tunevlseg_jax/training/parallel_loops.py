@@ -19,12 +19,12 @@ T = TypeVar("T")
 
 
 def advance(
-    fit: TrainSetup, loops: Sequence[LoopState], batches: Iterator[Source], watch: Callable[[int, Sums], None]
+    setup: TrainSetup, loops: Sequence[LoopState], batches: Iterator[Source], watch: Callable[[int, Sums], None]
 ) -> list[tuple[LoopState, Epoch]]:
     """One epoch of every loop and its validation; an error or a signal in one ends the others at their next step.
 
     Args:
-      fit: what the loops share.
+      setup: what the loops share.
       loops: before the epoch; their states' buffers are given away.
       batches: of the epoch.
       watch: called for the first loop, as in `loop.advance`.
@@ -39,7 +39,7 @@ def advance(
             raise Interrupted(signal.SIGINT)
 
     def one(number: int, stream: Iterator[Source]) -> tuple[LoopState, Epoch]:
-        after, epoch = loop.advance(fit, loops[number], stream, watch if number == 0 else _unwatched, check)
+        after, epoch = loop.advance(setup, loops[number], stream, watch if number == 0 else _unwatched, check)
         if isinstance(epoch, Interrupted):
             raise epoch
         return after, epoch

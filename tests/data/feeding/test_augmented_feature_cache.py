@@ -41,11 +41,11 @@ class Looks:
     """What the model sees, and how often it was asked."""
 
     def __init__(self):
-        self.made, self.number = small.build(config()), 0
+        self.experiment, self.number = small.build(config()), 0
 
     def __call__(self, images):
         self.number += 1
-        return self.made.see(images)
+        return self.experiment.see(images)
 
 
 def feed(**data):
@@ -74,7 +74,7 @@ def test_what_is_kept_is_what_is_seen_in_augmented_images(data):
             ours = gather(source)
             assert_array_equal(ours.masks, batch.masks)
             for rows, expected in zip(
-                jax.tree.leaves(ours.images), jax.tree.leaves(look.made.see(batch.images)), strict=True
+                jax.tree.leaves(ours.images), jax.tree.leaves(look.experiment.see(batch.images)), strict=True
             ):
                 assert_array_equal(rows, expected)
         check_same(list(seen.training(4, SEED, epoch)), sources)
@@ -152,10 +152,10 @@ def test_several_devices_look_within_the_step():
 def test_looking_and_every_part_are_counted_in_memory(monkeypatch):
     asked = config(train=Train(epochs=2, batch_size=4))
     shared = Resources(asked)
-    made = shared.experiment(asked)
-    fit = shared.fit(asked, made)
+    experiment = shared.experiment(asked)
+    fit = shared.fit(asked, experiment)
     monkeypatch.setattr(sharding, "num_cores", lambda: 2)
-    one, two, four, six = (memory_fit.bytes_needed(made, fit, size, parts=size) for size in (1, 2, 4, 6))
+    one, two, four, six = (memory_fit.bytes_needed(experiment, fit, size, parts=size) for size in (1, 2, 4, 6))
     kept = (four - two) // 2  # of a trial; what a step takes beside it is there at most twice
     beside = two - one - kept
     look = one - kept - beside
@@ -189,9 +189,9 @@ def test_an_error_in_one_thread_ends_all_of_them(monkeypatch, failing):
     """At their next step, and it is that error that is told."""
     asked = config(train=Train(epochs=1, batch_size=2))
     shared = Resources(asked)
-    made = shared.experiment(asked)
-    fit = shared.fit(asked, made)
-    loops = [parallel_loops.loop.begin(*made.for_trials(1), sharding.mesh()) for _ in range(2)]
+    experiment = shared.experiment(asked)
+    fit = shared.fit(asked, experiment)
+    loops = [parallel_loops.loop.begin(*experiment.for_trials(1), sharding.mesh()) for _ in range(2)]
     failed, advance, steps = threading.Event(), parallel_loops.loop.advance, []
 
     def some(fit, loop, stream, watch, check):

@@ -56,13 +56,13 @@ def test_training_is_the_same(tmp_path, monkeypatch, learner):
     ],
 )
 def test_where_a_model_sees_the_same(learner, changes, same):
-    made = small.config(learner=learner, train=settings(**changes))
-    assert {name for name in ("train", "val") if made.sees_the_same(name)} == same
+    experiment = small.config(learner=learner, train=settings(**changes))
+    assert {name for name in ("train", "val") if experiment.sees_the_same(name)} == same
 
 
 def test_augmented_images_are_looked_at_anew():
-    made = small.config(learner=CoOp(depth=2), train=Train(augment=True))
-    assert made.sees_the_same("val") and not made.sees_the_same("train")
+    experiment = small.config(learner=CoOp(depth=2), train=Train(augment=True))
+    assert experiment.sees_the_same("val") and not experiment.sees_the_same("train")
 
 
 @pytest.mark.slow
@@ -79,9 +79,9 @@ def test_fixed_views_are_seen_once_and_trained_on_in_turn(tmp_path, monkeypatch)
         seen.clear()
     for one, other in zip(rows[True], rows[False], strict=True):
         assert_allclose(list(one["train"].values()), list(other["train"].values()), rtol=1e-5, atol=1e-7)
-    made = small.build(small.config(learner=CoOp(depth=2), train=Train(batch_size=4, augmented_views=2)))
-    split = made.splits(sharding.mesh())["train"]
-    fit = TrainSetup(made.config, made.network, made.frozen, split, split, sharding.mesh())
+    experiment = small.build(small.config(learner=CoOp(depth=2), train=Train(batch_size=4, augmented_views=2)))
+    split = experiment.splits(sharding.mesh())["train"]
+    fit = TrainSetup(experiment.config, experiment.network, experiment.frozen, split, split, sharding.mesh())
     marked = [
         sum(int((batch.masks.sum((1, 2)) * batch.weight).sum()) for batch in map(gather, fit.batches(order)))
         for order in range(1, 6)
@@ -92,10 +92,10 @@ def test_fixed_views_are_seen_once_and_trained_on_in_turn(tmp_path, monkeypatch)
 
 def test_what_is_kept_is_what_is_seen():
     """By rows, whether they are a whole number of looks or not, and in a file."""
-    made = small.build(small.config(learner=CoOp(depth=2), train=settings()))
-    feed = made.split("train", seen_once=True).feed
+    experiment = small.build(small.config(learner=CoOp(depth=2), train=settings()))
+    feed = experiment.split("train", seen_once=True).feed
     kept = feed._images
-    direct = step.encode_images_step(made.frozen, feed.records.images, network=made.network)
+    direct = step.encode_images_step(experiment.frozen, feed.records.images, network=experiment.network)
     for rows, expected in zip(jax.tree.leaves(kept), jax.tree.leaves(direct), strict=True):
         assert isinstance(rows, np.memmap)
         assert_allclose(rows, expected, rtol=1e-5, atol=1e-6)
@@ -104,17 +104,17 @@ def test_what_is_kept_is_what_is_seen():
 
 @pytest.mark.parametrize("learner", [VPT(depth=2), ZeroShot()], ids=lambda learner: type(learner).__name__)
 def test_phrases_are_read_once_where_nothing_changes_that(learner):
-    made = small.build(small.config(learner=learner, train=settings()))
+    experiment = small.build(small.config(learner=learner, train=settings()))
     phrases, images = ["seven", "a photo of a two"], np.zeros((2, 96, 96, 3), np.uint8)
-    read, tokens = made.read(phrases), made.table(phrases)
+    read, tokens = experiment.read(phrases), experiment.table(phrases)
     assert isinstance(read, TextFeatures)
-    arguments = {**made.frozen, **made.trainable}, images, np.asarray([1, 0])
+    arguments = {**experiment.frozen, **experiment.trainable}, images, np.asarray([1, 0])
     values = {"depth": np.int32(2), "dropout": np.float32(0)}
-    once, anew = (jax.jit(made.network.logits)(*arguments, table, **values) for table in (read, tokens))
+    once, anew = (jax.jit(experiment.network.logits)(*arguments, table, **values) for table in (read, tokens))
     assert_allclose(once, anew, rtol=1e-5, atol=1e-6)
 
 
 def test_learnt_words_and_tuned_towers_are_read_anew():
     for changes in ({"learner": CoOp(depth=2)}, {"learner": ZeroShot(), "train": settings(tune="all")}):
-        made = small.build(small.config(**changes))
-        assert made.read(["seven"]).shape == made.table(["seven"]).shape
+        experiment = small.build(small.config(**changes))
+        assert experiment.read(["seven"]).shape == experiment.table(["seven"]).shape
