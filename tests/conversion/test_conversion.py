@@ -359,8 +359,8 @@ def test_verify_finds_a_wrong_weight(built, tmp_path, convert, monkeypatch):
     """Ours against an export of ours would agree on anything; against the source it doesn't."""
     load = load_pretrained
 
-    def wrong(checkpoint: str) -> Pretrained:
-        model = load(checkpoint)
+    def wrong(checkpoint: str, **options) -> Pretrained:
+        model = load(checkpoint, **options)
         name = "vision_tower/pre_norm/scale"
         return dataclasses.replace(model, weights={**model.weights, name: 1.01 * model.weights[name]})
 

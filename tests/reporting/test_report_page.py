@@ -24,7 +24,6 @@ from tunevlseg_jax.reporting.figures.curves import curves
 from tunevlseg_jax.reporting.output import gallery, page
 from tunevlseg_jax.reporting.pictures import Picture
 from tunevlseg_jax.reporting.runs import Skipped
-from tunevlseg_jax.runs import trainer
 
 NASTY = "</script><script>console.error('run')</script>"
 PROGRAMS = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
