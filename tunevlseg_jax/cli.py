@@ -1,4 +1,4 @@
-"""What every command shares: its options typed, its errors one line, its exit status honest."""
+"""Shared parts of all commands: typed options, one-line errors and exit statuses."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 MISTAKEN = 2
 RULE = {"─", "-"}
-"""What the lines between the parts of a box are made of."""
+"""Characters of the horizontal lines in tyro's error box."""
 
 
 def run(command: Callable[[], None]) -> None:
     """Runs a command and exits.
 
-    The status is 0; 2 after a user's mistake, with one line on stderr; 130 after Ctrl-C and 143 after SIGTERM, with one
-    line too. Of several processes the first alone tells what all of them know.
+    The exit status is 0; 2 after a user's mistake; 130 after Ctrl-C; 143 after SIGTERM. The last three print one line
+    on stderr. An error that all processes share is printed by process 0 alone.
     """
     cache.enable_compilation_cache()
     memory.tune_malloc()
@@ -38,26 +38,26 @@ def run(command: Callable[[], None]) -> None:
         with signals.at_once():
             command()
     except EverywhereError as error:
-        _tell(f"error: {error}", alone=False)
+        _print_error(f"error: {error}", alone=False)
         multihost.exit_process(MISTAKEN, alone=False)
     except UserError as error:
-        _tell(f"error: {error}", alone=True)
+        _print_error(f"error: {error}", alone=True)
         multihost.exit_process(MISTAKEN, alone=True)
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, signals.Stopped) else signal.SIGINT
         alone = not isinstance(stop, signals.Interrupted)
         word = "terminated" if number == signal.SIGTERM else "interrupted"
-        _tell(f"{word}: {stop}" if str(stop) else word, alone=alone)
+        _print_error(f"{word}: {stop}" if str(stop) else word, alone=alone)
         multihost.exit_process(128 + number, alone=alone)
     except Exception:
-        if multihost.is_multiprocess():  # which wait for this one, and it mustn't wait for them
+        if multihost.is_multiprocess():  # the others wait for this process, so it must not wait for them
             traceback.print_exc()
             multihost.exit_process(1, alone=True)
         raise
 
 
-def _tell(line: str, *, alone: bool) -> None:
-    """One line on stderr: of process 0, or of one that ends alone."""
+def _print_error(line: str, *, alone: bool) -> None:
+    """Prints one line on stderr, in process 0 or in a process that ends alone."""
     if alone and multihost.is_multiprocess():
         line = f"process {jax.process_index()}: {line}"
     if alone or multihost.is_primary():
@@ -69,43 +69,43 @@ def options(cls: type[T], program: str, description: str, default: T | None = No
 
     Args:
       cls: the dataclass, one option for each field.
-      program: what the user typed, for the usage line.
+      program: how the command is called, for the usage line.
       description: one line on what the command does.
-      default: where the values come from that the user doesn't give; None for the class's own.
+      default: default values; None for the class's own.
 
     Raises:
-      UserError: an unknown option, with the nearest one, or a value of another type.
+      UserError: an option is unknown (the message names the most similar one), or a value has another type.
     """
     return _parse(cls, sys.argv[1:], program, description, default)
 
 
 def subcommand(defaults: Mapping[str, T], descriptions: Mapping[str, str], program: str, description: str) -> T:
-    """The command line as one of several dataclasses, which its first word chooses.
+    """The command line as one of several dataclasses, chosen by the subcommand.
 
     Args:
-      defaults: by that word; `tyro.MISSING` stands for what the user must give.
-      descriptions: what each of them does.
-      program: what the user typed, for the usage line.
+      defaults: default values by subcommand; `tyro.MISSING` marks required options.
+      descriptions: what each subcommand does.
+      program: how the command is called, for the usage line.
       description: one line on what the command does.
 
     Raises:
-      UserError: as in `options`, or the first word is none of them.
+      UserError: as in `options`, or the subcommand is missing or unknown.
     """
     first = next(iter(sys.argv[1:]), "")
     if first not in defaults and first not in ("-h", "--help"):
-        said = repr(first) if first else "nothing"
-        raise UserError(f"{program} takes what to do as its first word, not {said}{nearest(first, defaults)}")
-    if first not in defaults:  # the list of them all
+        given = repr(first) if first else "none"
+        raise UserError(f"{program} expects a subcommand, got {given}{nearest(first, defaults)}")
+    if first not in defaults:  # the help text lists all subcommands
         descriptions = {name: text.partition("\n")[0] for name, text in descriptions.items()}
     choices = tyro.extras.subcommand_type_from_defaults(defaults, descriptions, prefix_names=False)
     return _parse(choices, sys.argv[1:], program, description, None)
 
 
 def options_over_config(cls: type[T], default: Callable[[Config], T], program: str, description: str) -> T:
-    """The command line as a dataclass whose values come from the configuration that `--config FILE` names.
+    """The command line as a dataclass whose default values come from the configuration in `--config FILE`.
 
     Raises:
-      UserError: as in `options`, or the file is no configuration.
+      UserError: as in `options`, or the file holds no configuration.
     """
     arguments = list(sys.argv[1:])
     config = Config()
@@ -126,15 +126,15 @@ def options_over_config(cls: type[T], default: Callable[[Config], T], program: s
 
 
 def _parse(cls: Any, arguments: list[str], program: str, description: str, default: Any) -> Any:
-    told = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(stderr):
             given = {} if default is None else {"default": default}
             return tyro.cli(cls, args=arguments, prog=program, description=description, **given)
     except SystemExit as stop:
         if not stop.code:
             raise
-        message = _one_line(told.getvalue())
+        message = _one_line(stderr.getvalue())
         for argument in arguments:
             if argument.partition("=")[0] in multihost.OPTIONS and "nrecognized" in message:
                 raise UserError(
@@ -144,10 +144,10 @@ def _parse(cls: Any, arguments: list[str], program: str, description: str, defau
 
 
 def _one_line(box: str) -> str:
-    """What a box of tyro's says: its first paragraph, and the first option that it proposes."""
+    """The message in tyro's error box: its first paragraph and the first option that it suggests."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│╭╮╰╯ ") for line in plain.splitlines()[1:]]
-    if lines and set(lines[0]) <= RULE:  # how a box without UTF-8 begins
+    if lines and set(lines[0]) <= RULE:  # the top of a box without UTF-8
         del lines[0]
     paragraph = []
     for line in lines:

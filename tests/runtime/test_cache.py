@@ -11,7 +11,7 @@ import small
 PROGRAM = """
 import jax, jax.numpy as jnp
 from tunevlseg_jax.runtime import cache
-cache.WORTH_KEEPING = 0.0
+cache.MIN_COMPILE_SECONDS = 0.0
 cache.enable_compilation_cache()
 print(jax.jit(lambda x: jnp.sin(x @ x))(jnp.ones((8, 8))).sum())
 """

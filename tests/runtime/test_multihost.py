@@ -201,8 +201,8 @@ def test_a_checkpoint_of_eight_devices_goes_on_on_two_and_on_one(one, tmp_path):
     ("options", "says"),
     [
         ("--processes 2", "several processes need --process and --coordinator too, or --distributed auto alone"),
-        ("--processes 2 --process 2 --coordinator a:1", "--process can't be 2: of 2 processes the first is 0 and"),
-        ("--processes 2 --process 0 --coordinator a", "--coordinator can't be 'a': it is HOST:PORT"),
+        ("--processes 2 --process 2 --coordinator a:1", "--process must be at least 0 and less than --processes 2, got 2"),
+        ("--processes 2 --process 0 --coordinator a", "--coordinator must be HOST:PORT, such as 10.0.0.1:8476, got 'a'"),
         ("--distributed auto --process 1", "--distributed auto asks the cluster; leave out"),
         ("--distributed auto", "--distributed auto finds no cluster here"),
         ("--distributed maybe", "maybe"),

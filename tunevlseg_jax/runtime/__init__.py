@@ -1,1 +1,1 @@
-"""Files, errors, devices and processes: what every other folder may use."""
+"""Files, errors, devices and processes, for use by all other packages."""

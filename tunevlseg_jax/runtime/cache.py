@@ -1,4 +1,4 @@
-"""The user's cache folder: what can be made again, kept so that it needn't be."""
+"""The user's cache folder, which holds compiled programs and resized data so that they are made only once."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from jax.experimental.compilation_cache import compilation_cache
 
 VARIABLE = "TUNEVLSEG_CACHE"
 PROGRAMS_BYTES = 2 * 2**30
-"""What compiled programs may take; the least recently used ones go."""
-WORTH_KEEPING = 0.5
-"""Seconds of compilation from which a program is kept."""
+"""Largest size of all cached programs; the least recently used ones are deleted."""
+MIN_COMPILE_SECONDS = 0.5
+"""Programs that compile faster than this are not cached."""
 
 
 def folder() -> Path:
-    """`$TUNEVLSEG_CACHE`, or where the system keeps a user's caches."""
+    """`$TUNEVLSEG_CACHE`, or the system's folder for a user's caches."""
     given = os.environ.get(VARIABLE)
     return Path(given) if given else platformdirs.user_cache_path("tunevlseg_jax")
 
 
 def enable_compilation_cache() -> None:
-    """Has jax keep what it compiles, and find it again in a later process.
+    """Makes jax store compiled programs and reuse them in later processes.
 
-    Where jax was told another folder already, that one stays; where none can be written to, nothing is kept.
+    A compilation cache folder that jax has already stays in use. If the folder can't be written to, nothing is stored.
     """
     programs = folder() / "programs"
     if jax.config.values["jax_compilation_cache_dir"] is not None:
@@ -37,10 +37,10 @@ def enable_compilation_cache() -> None:
     if os.access(programs, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(programs))
         jax.config.update("jax_compilation_cache_max_size", PROGRAMS_BYTES)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
 
 
 def disable_compilation_cache() -> None:
-    """Has jax keep nothing of what this process compiles from now on."""
+    """Stops jax from storing the programs that this process compiles from now on."""
     jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # jax looks at the setting once
+    compilation_cache.reset_cache()  # jax reads the setting only once

@@ -1,4 +1,4 @@
-"""What a user did that can't work, told in one line."""
+"""Errors that are the user's mistake; commands print them as one line."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend: commands print it as one line, without a traceback, and exit with 2."""
+    """A mistake that the user can fix: commands print it as one line, without a traceback, and exit with 2."""
 
 
 class EverywhereError(UserError):
-    """A UserError that every process of a run has come to at the same point, so that all of them leave in order."""
+    """A UserError that all processes of a run raise at the same point, so that all of them exit in order."""
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the nearest of `words`, or all where none is near."""
+    """The end of a message about an unknown word: the most similar of `words`, or all of them if none is similar."""
     words = sorted(words)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(words)}"

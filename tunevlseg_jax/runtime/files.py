@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever found half-written: to a temporary name first, then a rename."""
+"""Atomic writes: files are written to a temporary name and then renamed, so that no reader sees half a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tunevlseg_jax.runtime.errors import UserError
 
 
 def check_name(name: str) -> None:
-    """Raises a UserError at a file name that isn't UTF-8: no table or prepared set can hold it."""
+    """Raises a UserError if a file name isn't UTF-8, because tables and prepared sets can't store it."""
     try:
         name.encode()
     except UnicodeEncodeError as error:
@@ -38,10 +38,10 @@ def as_user_error(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it takes the place of `path` when the block ends well.
+    """A temporary path beside `path` to write to; it replaces `path` when the block ends without an error.
 
     Raises:
-      UserError: the disk is full, or the folder can't be written to.
+      UserError: the disk is full, or the folder isn't writable.
     """
     with as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,14 +58,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_files(folder: Path, last: str) -> Iterator[Path]:
-    """A temporary folder to write to; its files move into `folder` when the block ends well.
+    """A temporary folder to write to; its files move into `folder` when the block ends without an error.
 
     Args:
-      folder: made if need be; files of the same names are replaced, others stay.
-      last: name of the file that moves last, so that a folder that has it is whole.
+      folder: created if needed; files of the same names are replaced, other files stay.
+      last: name of the file that moves last, so that a folder that has it is complete.
 
     Raises:
-      UserError: the disk is full, or the folder can't be written to.
+      UserError: the disk is full, or the folder isn't writable.
     """
     folder = folder.resolve()
     with as_user_error(folder):
@@ -82,12 +82,12 @@ def atomic_files(folder: Path, last: str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_dir(folder: Path) -> Iterator[Path]:
-    """A temporary folder to write to; it takes the place of `folder`, whole, when the block ends well.
+    """A temporary folder to write to; it replaces `folder` as a whole when the block ends without an error.
 
-    What a killed process left of an earlier try is thrown away first.
+    Files that a killed process left in the temporary folder are deleted first.
 
     Raises:
-      UserError: another process makes the folder just now, the disk is full, or the place can't be written to.
+      UserError: another process is writing the folder, the disk is full, or the parent folder isn't writable.
     """
     folder = folder.resolve()
     temporary, old = (folder.parent / f".{folder.name}.{name}" for name in ("incomplete", "old"))
@@ -110,12 +110,12 @@ def atomic_dir(folder: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        # From here on, what has the temporary name is another process's, which may begin while the old one goes.
+        # From here on another process may use the temporary name, also while the old folder is being deleted.
         shutil.rmtree(old, ignore_errors=True)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a CSV file whose columns are those of the first row, whole or not at all; what is None stays empty."""
+    """Writes a CSV file atomically, with the columns of the first row; None becomes an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0])
     writer.writeheader()
@@ -126,7 +126,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, indented, whole or not at all."""
+    """Writes indented JSON atomically."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -135,7 +135,7 @@ def read_json(path: Path) -> Any:
     """Reads JSON.
 
     Raises:
-      UserError: there is no such file, or it isn't JSON.
+      UserError: the file doesn't exist or isn't JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -149,7 +149,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-      UserError: as in `read_json`, or it is another value.
+      UserError: as in `read_json`, or the value isn't an object.
     """
     value = read_json(path)
     if not isinstance(value, dict):
@@ -158,7 +158,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal."""
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

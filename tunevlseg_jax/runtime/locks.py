@@ -1,4 +1,4 @@
-"""Locks on files that the system frees when their holder dies, however it dies."""
+"""File locks, which the operating system releases when the process that holds them ends, even if it is killed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tunevlseg_jax.runtime.files import as_user_error
 
 
 def hold(path: Path) -> IO[bytes]:
-    """Takes a lock that is free, until the file that is returned is closed or the process ends.
+    """Takes a free lock and keeps it until the returned file is closed or the process ends.
 
     Raises:
-      BlockingIOError: somebody holds it.
-      UserError: the file can't be made.
+      BlockingIOError: the lock is held already, by this process or another.
+      UserError: the file can't be created.
     """
     with as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def hold(path: Path) -> IO[bytes]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock, in this process or another."""
+    """Whether this process or another holds the lock."""
     if not path.exists():
         return False
     try:
@@ -42,7 +42,7 @@ def is_held(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds a lock during a block, and waits for it first."""
+    """Waits for a lock and holds it during the block."""
     with as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")

@@ -1,4 +1,4 @@
-"""Memory: the most that was in use, and on the host what a step's temporaries leave, kept for the next step."""
+"""Memory: peak use, and malloc settings that let training steps on the CPU reuse freed memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import sys
 import jax
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, ARENA_MAX = -3, -1, -8
-"""Of glibc's mallopt(3)."""
+"""Parameter numbers of glibc's mallopt(3)."""
 
 
 def tune_malloc() -> None:
-    """Has the C library keep what is freed, where it is glibc.
+    """Makes glibc keep freed memory instead of returning it to the system; does nothing with other C libraries.
 
-    A step on the CPU frees its temporaries, hundreds of megabytes for ten trials. Given back to the system they come
-    back as zeroed pages, one fault each, in every step; on two cores that takes a fifth of its time.
+    A step on the CPU frees its temporaries, hundreds of megabytes for ten trials. If they were returned to the system,
+    every step would fetch them again as zeroed pages, with one page fault each; on two cores this takes a fifth of the
+    step's time.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -27,12 +28,12 @@ def tune_malloc() -> None:
 
 
 def peak() -> int:
-    """The most bytes that were ever in use: on the fullest device here, or by this process where devices use its own.
+    """Peak memory in bytes: of this process's fullest device, or of the process if devices use the host's memory.
 
-    A process's are what it held in memory, its code and libraries included.
+    A process's peak is its largest resident set, including code and libraries.
     """
     stats = [device.memory_stats() for device in jax.local_devices()]
     if all(stats):
-        return max(one["peak_bytes_in_use"] for one in stats if one)
+        return max(device["peak_bytes_in_use"] for device in stats if device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,4 +1,4 @@
-"""Packages that only some commands need, and that an extra installs."""
+"""Optional packages, which only some commands need and which an extra installs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from tunevlseg_jax.runtime.errors import UserError
 
 
 def import_torch(user: str) -> Any:
-    """PyTorch, for the option or the file that `user` names.
+    """PyTorch, for the option or file named by `user`.
 
     Raises:
-      UserError: it isn't installed.
+      UserError: PyTorch isn't installed.
     """
     try:
         import torch

@@ -1,4 +1,4 @@
-"""Progress bars of slow loops: on a terminal alone, and gone when the loop ends."""
+"""Progress bars for slow loops, shown only on a terminal and removed when the loop ends."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
-    """Yields the items, and moves a bar as they are taken."""
+    """Yields the items and advances a progress bar."""
     quiet = not rich.get_console().is_interactive
     return rich.progress.track(items, title, total=total, transient=True, disable=quiet)

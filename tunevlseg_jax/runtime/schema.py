@@ -1,4 +1,4 @@
-"""Frozen dataclasses as JSON and back, strictly: every field once, no field unknown, and none missing but new ones."""
+"""Strict conversion between frozen dataclasses and JSON: unknown fields and missing fields are errors."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tunevlseg_jax.runtime.errors import UserError, nearest
 T = TypeVar("T")
 
 CLASS = "class"
-"""The key that names the class, where a field may hold one of several; no field can be called so in Python."""
+"""The key that names the class, since a field may hold one of several; no Python field can have this name."""
 ADDED = "added"
-"""The mark of a field that files of earlier versions lack."""
+"""Metadata key of a field that files of earlier versions lack."""
 
 
 def added(default: Any) -> Any:
-    """A dataclass field that files of earlier versions lack; its default is how things were then."""
+    """A dataclass field that files of earlier versions lack; the default is those versions' behaviour."""
     return dataclasses.field(default=default, metadata={ADDED: True})
 
 
 def to_json(value: Any) -> Any:
-    """A dataclass as plain JSON values; every dataclass carries the name of its class under `class`."""
+    """A dataclass as plain JSON values; the key `class` holds the class's name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {CLASS: type(value).__name__} | fields
@@ -37,25 +37,25 @@ def from_json(cls: type[T], data: Any, where: str) -> T:
     """The inverse of `to_json`.
 
     Args:
-      cls: the dataclass to make.
-      data: what JSON gave.
-      where: the file, for messages.
+      cls: the dataclass.
+      data: parsed JSON.
+      where: the file, for error messages.
 
     Raises:
-      UserError: a field is missing that isn't `added`, unknown or of another type; the message names it.
+      UserError: a field is unknown, has another type, or is missing and not `added`; the message names it.
     """
     return _read(cls, data, where, "")
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested JSON objects as one, names joined with dots."""
+    """Nested JSON objects as one flat dictionary, names joined with dots."""
     if not isinstance(value, dict):
         return {path: value}
     return {name: leaf for key, item in value.items() for name, leaf in flat(item, f"{path}.{key}".lstrip(".")).items()}
 
 
 def difference(before: Any, now: Any, but: tuple[str, ...] = ()) -> str:
-    """How two JSON objects differ, such as "optim.learning_rate was 0.1 and is now 0.2"; empty where they don't."""
+    """How two JSON objects differ, such as "optim.learning_rate was 0.1 and is now 0.2"; "" if they are equal."""
     old, new = flat(before), flat(now)
     changed = [name for name in sorted({*old, *new}) if name not in but and old.get(name) != new.get(name)]
     return ", ".join(f"{name} was {old.get(name)} and is now {new.get(name)}" for name in changed)

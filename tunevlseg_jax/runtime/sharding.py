@@ -1,7 +1,7 @@
-"""Where arrays live: trials, batches and, where asked for, weights shared out over the devices, the rest on each.
+"""Sharding: trials, batches and, if asked for, weights are split over the devices; other arrays are replicated.
 
-The devices may be those of several processes, each of which holds its own devices' parts alone. What goes in is then
-the same on every process, or what each of them reads for its own devices.
+The devices may belong to several processes, each of which holds only its own devices' shards. The inputs are then the
+same on every process, or each process reads the shards of its own devices.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 Tree = TypeVar("Tree")
 
 DATA, TRIAL = "data", "trial"
-"""Axes of the mesh: trials are split along the second, batches along both, so that what trials share is done once."""
+"""Axes of the mesh: trials are split along `trial`, batches along both axes, so that work that does not depend on the
+trial is done once."""
 _BATCH = PartitionSpec((DATA, TRIAL))
 
 
 def mesh(trials: int = 1) -> Mesh:
-    """All devices along two axes: `trial` first, as far as there are `trials` for them, and `data`."""
+    """A mesh of all devices with the axes `trial`, at most `trials` long, and `data`."""
     count = jax.device_count()
-    across = max(number for number in range(1, min(trials, count) + 1) if count % number == 0)
-    return Mesh(np.asarray(jax.devices()).reshape(across, -1), (TRIAL, DATA))
+    length = max(number for number in range(1, min(trials, count) + 1) if count % number == 0)
+    return Mesh(np.asarray(jax.devices()).reshape(length, -1), (TRIAL, DATA))
 
 
 def num_programs(trials: int, devices: Mesh) -> int:
-    """Into how many programs so many trials are split, of the same number each: on a CPU one or more for each core.
+    """Number of concurrent programs that the trials are split into evenly: one, or on a CPU at least one per core.
 
-    A CPU's cores share out few operations of a step evenly, but two steps always. Other devices do one thing at a time.
+    Concurrent steps use a CPU's cores better than one large step. Other devices run one program at a time.
     """
     if not is_single_cpu(devices):
         return 1
@@ -41,7 +42,7 @@ def num_programs(trials: int, devices: Mesh) -> int:
 
 
 def is_single_cpu(devices: Mesh) -> bool:
-    """Whether there is no device but the host itself."""
+    """Whether the mesh is one CPU device."""
     return devices.size == 1 and devices.devices.flat[0].platform == "cpu"
 
 
@@ -51,91 +52,94 @@ def num_cores() -> int:
 
 
 def place(tree: Tree, sharding: Sharding) -> Tree:
-    """Every array as a sharding says."""
+    """Places every array with the given sharding."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
-    def one(array: Any) -> Array:
+    def place_array(array: Any) -> Array:
         if isinstance(array, Array) and not array.is_fully_addressable:
             return jax.device_put(array, sharding)
-        # Not device_put, which would send it to all processes to see whether it is the same there.
+        # Not device_put, which would send the array to all processes to check that it is the same there.
         whole = np.asarray(array)
         return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(place_array, tree)
 
 
 def replicate(tree: Tree, devices: Mesh) -> Tree:
-    """Every array whole on every device."""
+    """Places every array on every device."""
     return place(tree, NamedSharding(devices, PartitionSpec()))
 
 
 def shard_params(tree: Tree, devices: Mesh) -> Tree:
-    """Every array split over the `data` axis, along its largest axis that this divides; whole where there is none."""
+    """Splits every array over the mesh's `data` axis, as `params_sharding` says."""
     return jax.tree.map(lambda array: place(array, params_sharding(array.shape, devices)), tree)
 
 
 def params_sharding(shape: Sequence[int], devices: Mesh) -> NamedSharding:
-    """How an array of this shape lies in `scattered`."""
+    """The sharding of a weight of this shape: its longest axis divisible by the mesh's `data` axis is split over it.
+
+    Vectors, and arrays without such an axis, are replicated.
+    """
     parts = devices.shape[DATA]
     divided = [axis for axis, side in enumerate(shape) if side % parts == 0 and side]
-    if len(shape) < 2 or not divided:  # vectors are small, and each gathering has its price
+    if len(shape) < 2 or not divided:  # vectors are small, and each all-gather has a cost
         return NamedSharding(devices, PartitionSpec())
     longest = max(divided, key=lambda axis: shape[axis])
     return NamedSharding(devices, PartitionSpec(*(DATA if axis == longest else None for axis in range(len(shape)))))
 
 
 def trials_sharding(devices: Mesh) -> NamedSharding:
-    """How arrays lie that are split along their first axis, the trials, a multiple of the mesh's `trial` axis."""
-    # Named as a compiled step names it in what it gives back, or the next step would be compiled anew.
+    """The sharding of (trial, ...) arrays; the number of trials is a multiple of the mesh's `trial` axis."""
+    # The same spec as in the results of a compiled step, or the next step would be compiled again.
     return NamedSharding(devices, PartitionSpec(TRIAL) if devices.shape[TRIAL] > 1 else PartitionSpec())
 
 
 def shard_trials(tree: Tree, devices: Mesh) -> Tree:
-    """Every array split along its first axis, the trials."""
+    """Splits (trial, ...) arrays over the mesh's `trial` axis."""
     return place(tree, trials_sharding(devices))
 
 
 def shard_batch(batch: Tree, devices: Mesh) -> Tree:
-    """Every array split along its first axis, a multiple of the number of devices."""
+    """Splits (batch, ...) arrays over all devices; the batch is a multiple of the number of devices."""
     return place(batch, NamedSharding(devices, _BATCH))
 
 
 def along_data(batch: Tree, devices: Mesh) -> Tree:
-    """A batch of `shared_out` whole for each part of the trials, which have nothing in common but the batch itself."""
+    """A batch of `shard_batch`, gathered along the mesh's `trial` axis so that each shard of trials has all of it."""
     if devices.shape[TRIAL] == 1:
         return batch
-    lying = NamedSharding(devices, PartitionSpec(DATA))
-    return jax.tree.map(lambda array: array if array.sharding.is_fully_replicated else place(array, lying), batch)
+    by_data = NamedSharding(devices, PartitionSpec(DATA))
+    return jax.tree.map(lambda array: array if array.sharding.is_fully_replicated else place(array, by_data), batch)
 
 
-def round_up(size: int, devices: Mesh, together: int = 1) -> int:
-    """The next multiple of the number of devices, each part taking whole groups of `together` rows."""
-    multiple = devices.size * together
+def round_up(size: int, devices: Mesh, group: int = 1) -> int:
+    """`size` rounded up so that every device gets the same number of groups of `group` rows."""
+    multiple = devices.size * group
     return -(-size // multiple) * multiple
 
 
 def make_sharded(shape: tuple[int, ...], read: Callable[[Any], np.ndarray], devices: Mesh) -> Array:
-    """An array like one of `shared_out`, of which each host reads only its own devices' parts."""
+    """An array sharded as by `shard_batch`, of which each process reads only its own devices' shards."""
     return jax.make_array_from_callback(shape, NamedSharding(devices, _BATCH), read)
 
 
 def gather_to_host(tree: Any) -> Any:
-    """Every array whole and as numpy, on every process; all processes must ask for it."""
+    """Every array in full and as NumPy, on every process; all processes must call this."""
 
-    def one(array: Any) -> np.ndarray:
+    def gather(array: Any) -> np.ndarray:
         if isinstance(array, Array) and not (array.is_fully_addressable or array.is_fully_replicated):
             return multihost_utils.process_allgather(array, tiled=True)
         return np.asarray(array)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(gather, tree)
 
 
 def free_memory(devices: Mesh) -> int | None:
-    """Bytes free on the fullest device, to whole MiB; None where devices use the host's own memory."""
+    """Free bytes of the fullest device, rounded down to MiB; None if devices use the host's memory."""
     stats = [device.memory_stats() for device in devices.local_devices]
     if not all(stats):
         return None
-    free = min(one["bytes_limit"] - one["bytes_in_use"] for one in stats if one) >> 20
-    # Of all processes, so that they decide alike.
+    free = min(device["bytes_limit"] - device["bytes_in_use"] for device in stats if device) >> 20
+    # The minimum over all processes, so that they make the same decision.
     return int(multihost_utils.process_allgather(np.asarray(free, np.int32)).min()) << 20

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: noted where what has been done can be kept, obeyed at once elsewhere."""
+"""SIGTERM and Ctrl-C: deferred to a checkpoint in training, immediate elsewhere."""
 
 from __future__ import annotations
 
@@ -19,81 +19,81 @@ class Stopped(KeyboardInterrupt):
     """A signal ends the command.
 
     Attributes:
-      number: of the signal.
+      number: the signal's number.
     """
 
-    def __init__(self, number: int, told: str = ""):
-        """`told` says how to go on, in a few words."""
-        super().__init__(told)
+    def __init__(self, number: int, hint: str = ""):
+        """`hint` says in a few words how to continue."""
+        super().__init__(hint)
         self.number = number
 
 
 class Interrupted(Stopped):
-    """A signal ends the command where what has been done can be kept."""
+    """A signal ends the command at a point where its progress can be saved."""
 
 
 class Interruptions:
-    """A block in which signals are noted, and told by `check`; the second one in it ends the command at once."""
+    """A block that defers the first signal until `check`; a second signal ends the command at once."""
 
     def __init__(self, mesh: Mesh):
-        """For all processes that have devices in the mesh."""
-        self.noted = 0
-        self.agreed = AllProcessMax(mesh)
+        """`mesh` has the devices of all processes that call `check`."""
+        self.deferred = 0
+        self.all_process_max = AllProcessMax(mesh)
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruptions:
-        self.before = _handling(dict.fromkeys(SIGNALS, self._note))
+        self.before = _set_handlers(dict.fromkeys(SIGNALS, self._defer))
         return self
 
     def __exit__(self, *raised: object) -> None:
-        _handling(self.before)
+        _set_handlers(self.before)
 
     def check(self) -> None:
-        """To be called by all processes at the same points.
+        """Raises the deferred signal; all processes must call this at the same points.
 
         Raises:
-          Interrupted: in all of them, if one has got a signal.
+          Interrupted: in all processes, if one of them has received a signal.
         """
-        number = self.agreed(self.noted)
+        number = self.all_process_max(self.deferred)
         if number:
             raise Interrupted(number)
 
-    def _note(self, number: int, frame: object) -> None:
-        if self.noted:
+    def _defer(self, number: int, frame: object) -> None:
+        if self.deferred:
             raise Stopped(number)
-        self.noted = number
+        self.deferred = number
 
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """A block that SIGTERM ends as Ctrl-C does, so that it tidies up."""
+    """A block that SIGTERM ends in the same way as Ctrl-C, so that cleanup runs."""
 
     def end(number: int, frame: object) -> None:
         raise Stopped(number)
 
-    before = _handling({signal.SIGTERM: end})
+    before = _set_handlers({signal.SIGTERM: end})
     try:
         yield
     finally:
-        _handling(before)
+        _set_handlers(before)
 
 
 @contextmanager
-def with_hint(told: str) -> Iterator[None]:
-    """A block whose interruption says how to go on, where it doesn't yet."""
+def with_hint(hint: str) -> Iterator[None]:
+    """A block that adds to an interruption how to continue, if it doesn't say so yet."""
     try:
         yield
     except KeyboardInterrupt as stop:
         known = stop if isinstance(stop, Stopped) else Stopped(signal.SIGINT)
-        raise type(known)(known.number, str(stop) or told) from stop
+        raise type(known)(known.number, str(stop) or hint) from stop
 
 
 def never() -> None:
-    """What is called in place of `Interruptions.check` where nothing could be kept."""
+    """Takes the place of `Interruptions.check` in code whose progress isn't saved."""
 
 
-def _handling(handlers: dict[int, Callable[[int, object], None] | Any]) -> dict[int, Any]:
-    """Sets signals' handlers, and returns those before; a signal that is ignored stays so."""
+def _set_handlers(handlers: dict[int, Callable[[int, object], None] | Any]) -> dict[int, Any]:
+    """Sets signal handlers and returns the previous ones; an ignored signal stays ignored."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {
