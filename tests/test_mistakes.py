@@ -388,7 +388,7 @@ def test_in_processes_of_their_own(tmp_path, config_file):
     commands = {
         "did you mean --train.epochs": ("train", "--config", config_file, "--train.epoch", "1"),
         "can't decode .*broken.png": ("predict", "--run", small.finished(), *image),
-        "data set would be empty": ("train", "--config", config_file, "--data.scenes.train", "0"),
+        "data.scenes.train must be at least 1, got 0": ("train", "--config", config_file, "--data.scenes.train", "0"),
     }
     processes = {
         says: small.start("-m", f"tunevlseg_jax.{name}", *options) for says, (name, *options) in commands.items()

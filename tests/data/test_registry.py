@@ -135,7 +135,7 @@ def test_prompts_of_another_level(data):
     assert [records.prompts[prompt][0] for prompt in records.prompt] == [
         record.prompts[2][0] for number in (5, 6) for record in street(number).records
     ]
-    says = r"data.prompt_index is 3, and record 'cat/5' of streets, val has prompts 1, 2 alone"
+    says = "data.prompt_index must be one of 1, 2 for record 'cat/5' of streets, val, got 3"
     with pytest.raises(UserError, match=says):
         registry.load(dataclasses.replace(data, prompt_index=3), "val", SIZE)
 

@@ -201,8 +201,8 @@ def test_a_checkpoint_of_eight_devices_goes_on_on_two_and_on_one(one, tmp_path):
     ("options", "says"),
     [
         ("--processes 2", "several processes need --process and --coordinator too, or --distributed auto alone"),
-        ("--processes 2 --process 2 --coordinator a:1", "--process must be at least 0 and less than --processes 2, got 2"),
-        ("--processes 2 --process 0 --coordinator a", "--coordinator must be HOST:PORT, such as 10.0.0.1:8476, got 'a'"),
+        ("--processes 2 --process 2 --coordinator a:1", "--process must be at least 0 and less than"),
+        ("--processes 2 --process 0 --coordinator a", "--coordinator must be HOST:PORT, such as"),
         ("--distributed auto --process 1", "--distributed auto asks the cluster; leave out"),
         ("--distributed auto", "--distributed auto finds no cluster here"),
         ("--distributed maybe", "maybe"),

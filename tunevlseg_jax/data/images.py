@@ -13,12 +13,12 @@ from PIL import ImageSequence, TiffImagePlugin
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_file
 
-# What OpenCV can't decode `read_rgb` tells; OpenCV would tell stderr as well, in its own words.
+# OpenCV would also print its own message for a file that `read_rgb` reports.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 DEEP = 4096
-"""16-bit images use values of this and above; smaller ones are exports of 10 or 12 bits."""
+"""16-bit images whose values all lie below this are taken for exports of 10 or 12 bits."""
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -35,10 +35,10 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
-    """(height, width, 3) uint8 of an encoded image, as `read_rgb`; `name` is what to call it in an error.
+    """(height, width, 3) uint8 of an encoded image, as `read_rgb`; `name` is for error messages.
 
     Raises:
-      UserError: it isn't an image, or a TIFF of several pages, or its 16 bits are used so little that 8 show nothing.
+      UserError: it isn't an image, is a TIFF of several pages, or has 16 bits of which only the lowest 12 are used.
     """
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
@@ -47,7 +47,7 @@ def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
     if image is None:
         raise UserError(f"can't decode {name}: it is not an image, or a broken one")
     check_pages(data, name)
-    if image.max() <= DEEP >> 8:  # so dark that it may be 12 bits in 16, of which OpenCV keeps the upper 8
+    if image.max() <= DEEP >> 8:  # may be 12 bits in 16, of which OpenCV keeps the upper 8
         stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if stored is not None and stored.dtype == np.uint16 and 0 < (highest := int(stored.max())) < DEEP:
             raise UserError(
@@ -58,15 +58,15 @@ def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
 
 
 def check_pages(data: bytes, name: Path | str) -> None:
-    """Raises a UserError at a TIFF of several pages, of which only the first would be used."""
+    """Raises a UserError for a TIFF of several pages, of which only the first would be used."""
     if data[:4] not in (b"II*\0", b"MM\0*"):
         return
     pages = 0
     try:
         for _ in ImageSequence.Iterator(tiff := TiffImagePlugin.TiffImageFile(io.BytesIO(data))):
-            pages += not tiff.tag_v2.get(254, 0) & 5  # reduced copies and transparency masks are no pages
+            pages += not tiff.tag_v2.get(254, 0) & 5  # reduced copies and transparency masks don't count
     except (OSError, SyntaxError, TypeError, ValueError, KeyError, struct.error):
-        pass  # what follows is broken; the first page has been decoded
+        pass  # a later page is broken; the first has been decoded
     if pages > 1:
         raise UserError(f"{name} holds {pages} pages; save one image a file")
 
@@ -79,11 +79,11 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """Writes (height, width) or (height, width, 3) RGB uint8, whole or not at all."""
+    """Writes (height, width) or (height, width, 3) RGB uint8 atomically."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(encode_png(image))
 
 
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
-    """(height, width, ...) at another (height, width), by one of OpenCV's interpolations, as the paper's data is."""
+    """(height, width, ...) resized to (height, width) with one of OpenCV's interpolations, as in the paper."""
     return cv2.resize(image, size[::-1], interpolation=interpolation)  # OpenCV takes the width first

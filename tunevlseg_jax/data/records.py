@@ -1,4 +1,4 @@
-"""What every data set is at the model's size: images, label maps, and the records that ask for something in them."""
+"""A split in memory at the model's size: images, label maps and records."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 from tunevlseg_jax.data.images import resize
 
 WHOLE = 255
-"""The `bits` of a record whose map is a class map."""
+"""Value of `bits` for a record whose map is a class map."""
 
 
 @dataclass(frozen=True)
 class Records:
     """One split of a data set; a record is an image, the mask of one thing in it, and a prompt for that thing.
 
-    An image is stored once, however many records look at it, and so is a label map. A record's mask is where
+    Images and label maps are stored once, however many records use them. A record's mask is where
     `(maps[map] & bits) == value`. With bits 255 the map is a class map, in which every class has a value; a binary
-    mask has one bit of a map that it shares with seven others. Images and maps may be memory-mapped files, and may
-    hold rows that no record looks at.
+    mask is one bit of a map that it shares with up to seven others. Images and maps may be memory-mapped files, and
+    may have rows that no record uses.
 
-    A record's prompt is a row of `prompts`, each a tuple of phrasings of the same request: training draws one at
+    A record's prompt is a row of `prompts`, each a tuple of phrasings with the same meaning: training draws one at
     random, evaluation takes the first.
 
     Attributes:
@@ -32,14 +32,14 @@ class Records:
       split: "train", "val" or "test".
       images: (image, height, width, 3) uint8, RGB.
       maps: (map, height, width) uint8.
-      image: (record,) int32, the row of `images` that a record looks at.
+      image: (record,) int32, the row of `images` that holds its image.
       map: (record,) int32, the row of `maps` that holds its mask.
       bits: (record,) uint8.
       value: (record,) uint8.
-      label: (record,) int32, the row of `classes` that it belongs to.
-      prompt: (record,) int32, the row of `prompts` that it asks for.
+      label: (record,) int32, the row of `classes` that holds its class.
+      prompt: (record,) int32, the row of `prompts` that holds its prompt.
       classes: names of the classes.
-      prompts: the distinct requests, each one phrasing or more.
+      prompts: the distinct prompts, each a tuple of one phrasing or more.
       names: a name for each image, unique within the split.
       ids: a name for each record, unique within the split.
     """
@@ -64,7 +64,7 @@ class Records:
 
     @property
     def masks(self) -> np.ndarray:
-        """(record, height, width) bool, every mask by itself: for small sets."""
+        """(record, height, width) bool, all masks; for small splits."""
         return np.stack([self.mask(row) for row in range(len(self))])
 
     def mask(self, row: int) -> np.ndarray:
@@ -78,7 +78,7 @@ class Records:
 
     @property
     def prompts_per_image(self) -> int:
-        """How many records each image has, where it is the same number for all and they stand together; else 1."""
+        """Records per image if all images have the same number and their records are adjacent; else 1."""
         changes = np.flatnonzero(np.diff(self.image)) + 1
         number = int(changes[0]) if len(changes) else len(self)
         groups = self.image[::number]
@@ -86,12 +86,12 @@ class Records:
         return number if unique and np.array_equal(np.repeat(groups, number), self.image) else 1
 
     def take(self, rows: np.ndarray) -> Records:
-        """The records of these rows alone; images and maps stay as they are."""
+        """Only the records in these rows; images and maps are unchanged."""
         arrays = {name: getattr(self, name)[rows] for name in ("image", "map", "bits", "value", "label", "prompt")}
         return dataclasses.replace(self, **arrays, ids=tuple(self.ids[row] for row in rows))
 
     def compact(self) -> Records:
-        """The same without images and maps that no record looks at."""
+        """The same records without unused images and maps."""
         images, image = np.unique(self.image, return_inverse=True)
         maps, map_ = np.unique(self.map, return_inverse=True)
         if len(images) == len(self.images) and len(maps) == len(self.maps):
@@ -105,8 +105,8 @@ class Records:
             map=map_.astype(np.int32),
         )
 
-    def few(self, shots: int, seed: int) -> Records:
-        """At most `shots` records of each class, drawn by `seed`; more of them contain fewer."""
+    def few_shot(self, shots: int, seed: int) -> Records:
+        """At most `shots` records of each class, drawn by `seed`; a larger draw contains every smaller one."""
         kept = []
         for label, name in enumerate(self.classes):
             rows = np.flatnonzero(self.label == label)
@@ -115,7 +115,7 @@ class Records:
         return self.take(np.sort(np.concatenate(kept)))
 
     def asking_every_class(self) -> Records:
-        """Every image asked for every class, as the class's first record asks for it; without the masks."""
+        """A record for every image and class, with the prompt of the class's first record and without masks."""
         images, count = len(self.names), len(self.classes)
         first = [int(np.argmax(self.label == label)) for label in range(count)]
         none = np.zeros(images * count, np.int32)
@@ -131,7 +131,7 @@ class Records:
         )
 
     def fingerprint(self) -> str:
-        """sha256 of everything that a model sees: pixels, masks and prompts, in their order."""
+        """SHA-256 of the model's inputs and targets: pixels, masks and prompts, in their order."""
         digest = hashlib.sha256()
         for pixels, rows in ((self.images, self.image), (self.maps, self.map)):
             used, order = np.unique(rows, return_inverse=True)

@@ -29,26 +29,26 @@ PUBLISHED = {
 
 
 def load(data: Data, split: str, size: tuple[int, int], *, complete: bool = False) -> Records:
-    """A split of a data set, at (height, width), of which a training split may hold a few records of each class alone.
+    """A split of a data set at (height, width); `data.shots` limits the training records per class.
 
     Args:
-      data: which data set.
+      data: settings of the data set.
       split: train, val or test.
       size: of images and maps.
-      complete: whether to have a record for everything that an image shows, also in `scenes`, which asks for less.
+      complete: whether `scenes` has a record for every class of each image instead of `scenes.prompts_per_image`.
 
     Raises:
-      UserError: there is no such data set or split, or it holds no records.
+      UserError: the data set or split doesn't exist, or the split has no records.
     """
     if data.name in SCENES:
         records = resized(_scenes(data, split, complete), size)
     else:
         records = resized_cache.load(_prepared(data, split), size, data.cache, data.prompt_index)
-    return records.few(data.shots, data.shots_seed) if data.shots and split == "train" else records
+    return records.few_shot(data.shots, data.shots_seed) if data.shots and split == "train" else records
 
 
 def originals(data: Data, split: str, *, complete: bool = False) -> Iterator[Target]:
-    """The masks of each image of a split at its own size; arguments as in `load`.
+    """The masks of each image of a split at the image's own size; arguments as in `load`.
 
     Raises:
       UserError: as in `load`.
@@ -59,7 +59,7 @@ def originals(data: Data, split: str, *, complete: bool = False) -> Iterator[Tar
 
 
 def count(data: Data, split: str) -> int:
-    """The number of records in a split, at no size; few shots aside.
+    """The number of records in a split, ignoring `data.shots`; no image is read.
 
     Raises:
       UserError: as in `load`.
@@ -73,16 +73,16 @@ def splits(data: Data) -> tuple[str, ...]:
     """The splits that a data set has.
 
     Raises:
-      UserError: there is no such data set.
+      UserError: the data set doesn't exist.
     """
-    return scenes.SPLITS if data.name in SCENES else prepared.splits(_found(data))
+    return scenes.SPLITS if data.name in SCENES else prepared.splits(_folder(data))
 
 
 def _prepared(data: Data, split: str) -> Prepared:
-    return Prepared(_found(data), split, data.protocol)
+    return Prepared(_folder(data), split, data.protocol)
 
 
-def _found(data: Data) -> Path:
+def _folder(data: Data) -> Path:
     """The folder of a prepared set."""
     names = prepared.names(Path(data.root))
     if data.name not in names:
@@ -98,7 +98,7 @@ def _scenes(data: Data, split: str, complete: bool) -> Records:
     if split not in sizes:
         raise UserError(f"there is no split {split!r}{nearest(split, sizes)}")
     if sizes[split] < 1:
-        raise UserError(f"data.scenes.{split} is {sizes[split]}: the data set would be empty")
+        raise UserError(f"data.scenes.{split} must be at least 1, got {sizes[split]}")
     prompts = data.scenes.prompts_per_image if split == "train" else 1
     return scenes.load(
         data.name.removeprefix("scenes/"),

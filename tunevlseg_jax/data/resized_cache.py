@@ -1,4 +1,4 @@
-"""Prepared splits at the model's size: made once, kept on disk, and mapped into memory as they are used."""
+"""Prepared splits resized to the model's size, cached on disk and memory-mapped."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_files, read_object, write_json
 
 FORMAT = 1
-"""Goes up when these files change."""
+"""Version of the cache files' format, part of their key."""
 IMAGES_FILE, MAPS_FILE, RECORDS_FILE = "images.npy", "maps.npy", "records.json"
 
 
 def load(split: Prepared, size: tuple[int, int], folder: str | None, level: int) -> Records:
-    """A prepared split at (height, width), from the cache, or into it the first time.
+    """A prepared split at (height, width), from the cache, which the first call fills.
 
     Images are resized by bicubic interpolation and label maps to the nearest neighbour, by OpenCV.
 
     Args:
-      split: of a prepared set.
-      size: of the model's images.
-      folder: of the cache; None for the user's.
-      level: of the prompts.
+      split: split of a prepared set.
+      size: (height, width) of the model's images.
+      folder: cache folder; None uses the user's cache folder.
+      level: prompt level.
 
     Raises:
-      UserError: the split has no records, is broken or has no prompts of that level; or the cache can't be written to.
+      UserError: the split has no records, is broken or lacks prompts of that level; or the cache isn't writable.
     """
     root = Path(folder) if folder else cache.folder() / "data"
     height, width = size
@@ -49,7 +49,7 @@ def load(split: Prepared, size: tuple[int, int], folder: str | None, level: int)
 
 
 def _key(split: Prepared) -> str:
-    """Of what a split is made from: the names, sizes and times of its set's files."""
+    """A hash that changes with the split's source: the names, sizes and times of its set's files."""
     digest = hashlib.sha256(str(FORMAT).encode())
     for path in sorted(split.folder.iterdir()):
         if path.name != CLEAN_FILE or split.protocol == "clean":
@@ -81,20 +81,20 @@ def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
 def _resized(split: Prepared, size: tuple[int, int]) -> Iterator[tuple[Example, np.ndarray, list[np.ndarray]]]:
     """Each example with its image and its label maps at `size`, decoded by as many threads as there are cores."""
 
-    def one(place: int) -> tuple[Example, np.ndarray, list[np.ndarray]]:
+    def load_resized(place: int) -> tuple[Example, np.ndarray, list[np.ndarray]]:
         example = split[place]
         image = resize(example.rgb(), size, cv2.INTER_CUBIC)
         return example, image, [resize(plane, size, cv2.INTER_NEAREST) for plane in example.maps()]
 
     threads = os.cpu_count() or 1
     ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    examples = grain.MapDataset.range(len(split)).map(one).to_iter_dataset(ahead)
+    examples = grain.MapDataset.range(len(split)).map(load_resized).to_iter_dataset(ahead)
     title = f"{split.name}, {split.split}: resizing to {size[0]}x{size[1]}"
     return iter(progress_bar.track(examples, title, len(split)))
 
 
 def _is_binary(example: Example, number: int, plane: np.ndarray) -> bool:
-    """Whether one of an example's maps holds 0 and 1 alone, and what is asked of it is 1."""
+    """Whether one of an example's maps has only the values 0 and 1, and all its records have the value 1."""
     return plane.max() <= 1 and all(record.value == 1 for record in example.records if record.mask == number)
 
 
@@ -107,7 +107,7 @@ class _Rows:
         self.start = file.tell()
 
     def add(self, row: np.ndarray) -> int:
-        """The new row's number."""
+        """Appends a row and returns its number."""
         self.count += 1
         self.put(self.count - 1, row)
         return self.count - 1
@@ -118,7 +118,7 @@ class _Rows:
 
     def close(self) -> None:
         self.file.seek(0)
-        self._write_header()  # NumPy leaves room in it for the first axis to grow
+        self._write_header()  # NumPy pads the header so that the first axis can grow
 
     def _write_header(self) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": (self.count, *self.shape)}
@@ -126,14 +126,14 @@ class _Rows:
 
 
 class _Maps:
-    """Label maps in rows; eight binary ones share a row, each in a bit of it."""
+    """Label maps in rows; up to eight binary maps share a row, one bit each."""
 
     def __init__(self, rows: _Rows):
         self.rows = rows
         self.shared, self.number, self.bits = np.zeros(rows.shape, np.uint8), -1, 1 << 8
 
     def add(self, plane: np.ndarray, binary: bool) -> tuple[int, int]:
-        """The row that the map is in, and its bits there."""
+        """Appends a map and returns its row and bits."""
         if not binary:
             return self.rows.add(plane), WHOLE
         if self.bits > 1 << 7:
@@ -160,7 +160,7 @@ def _read(split: Prepared, place: Path, level: int) -> Records:
     stored = read_object(place / RECORDS_FILE)
     ids, labels, image, map_, bits, value, prompts = zip(*stored["records"], strict=True)
     classes = sorted(set(labels))
-    asked = [_phrasings(split, id, said, level) for id, said in zip(ids, prompts, strict=True)]
+    asked = [_phrasings(split, id, phrasings, level) for id, phrasings in zip(ids, prompts, strict=True)]
     distinct = {phrasings: row for row, phrasings in enumerate(dict.fromkeys(asked))}
     return Records(
         name=split.name,
@@ -185,6 +185,6 @@ def _phrasings(split: Prepared, id: str, prompts: Mapping[str, Sequence[str]], l
     if str(level) not in prompts:
         levels = ", ".join(prompts)
         raise UserError(
-            f"data.prompt_index is {level}, and record {id!r} of {split.name}, {split.split} has prompts {levels} alone"
+            f"data.prompt_index must be one of {levels} for record {id!r} of {split.name}, {split.split}, got {level}"
         )
     return tuple(prompts[str(level)])

@@ -1,4 +1,4 @@
-"""What evaluation compares with: the masks of each image, at the model's size or at the image's own."""
+"""Evaluation targets: the masks of each image, at the model's size or at the image's own size."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Target(NamedTuple):
     """One image's masks.
 
     Attributes:
-      masks: (record, height, width) bool, of the image's records in their order.
-      void: (height, width) bool, pixels that belong to no class and aren't background either.
+      masks: (record, height, width) bool, in the order of the image's records.
+      void: (height, width) bool, pixels that are neither a class nor background.
     """
 
     masks: np.ndarray
@@ -25,7 +25,7 @@ class Target(NamedTuple):
 
 def rows_by_image(records: Records) -> list[np.ndarray]:
     """The rows of each image's records."""
-    assert (np.diff(records.image) >= 0).all(), "an image's records stand together, in the order of the images"
+    assert (np.diff(records.image) >= 0).all(), "records must be in the order of their images"
     return np.split(np.arange(len(records)), np.searchsorted(records.image, np.arange(1, len(records.images))))
 
 

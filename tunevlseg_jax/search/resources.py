@@ -79,7 +79,7 @@ class Resources:
 
     def _in_views(self, made: Experiment, train: Split) -> Split:
         settings = made.config.train
-        key = made.config.data, train.feed.see is not None, settings.augmented_views, settings.seed_of_order
+        key = made.config.data, train.feed.encode_images is not None, settings.augmented_views, settings.seed_of_order
         if key not in self.views:
             self.views[key] = made.in_views(train).views
         return dataclasses.replace(train, views=self.views[key])
@@ -97,7 +97,9 @@ class Resources:
         key = data, name, seen_once
         if key not in self.feeds:
             if seen_once:
-                self.feeds[key] = dataclasses.replace(self._feed(data, name, seen_once=False), see=self.base.see)
+                self.feeds[key] = dataclasses.replace(
+                    self._feed(data, name, seen_once=False), encode_images=self.base.see
+                )
             else:
                 records = registry.load(data, name, self.base.image_size)
                 self.feeds[key] = Feed(records, self.mesh, data.placement, data.workers)

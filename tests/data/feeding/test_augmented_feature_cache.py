@@ -101,7 +101,7 @@ def test_only_what_there_is_room_for_is_kept():
         seen = AugmentedFeatureCache(feed(), look, room)
         for epoch in (1, 2, 3):
             list(seen.training(4, SEED, epoch))
-        assert len(seen.kept) == kept and seen.room == room - kept * one
+        assert len(seen.stored) == kept and seen.room == room - kept * one
 
 
 def test_half_of_a_full_disk_is_left_free(monkeypatch):
@@ -111,14 +111,14 @@ def test_half_of_a_full_disk_is_left_free(monkeypatch):
     for free, kept in ((2 * one - 2, 1), (2 * one, 2)):
         monkeypatch.setattr(augmented_feature_cache, "free", lambda free=free: free)
         list(seen.training(4, SEED, 2))
-        assert len(seen.kept) == kept
+        assert len(seen.stored) == kept
 
 
 def test_an_epoch_that_is_given_up_is_looked_at_again():
     look = Looks()
     seen = AugmentedFeatureCache(feed(), look, PLENTY)
     next(seen.training(4, SEED, 1))
-    assert not seen.kept and seen.room == PLENTY
+    assert not seen.stored and seen.room == PLENTY
     assert len(list(seen.training(4, SEED, 1))) == 3 and look.number == 4
 
 

@@ -162,11 +162,11 @@ def test_few_shots_nest(records, few, more, seed, labels):
     label = np.resize(np.asarray([*labels, 0], np.int32), len(records))
     split = dataclasses.replace(records, label=label, classes=("a", "b", "c", "d"))
     few, more = sorted((few, more))
-    some, others = split.few(few, seed), split.few(more, seed)
+    some, others = split.few_shot(few, seed), split.few_shot(more, seed)
     assert set(some.ids) <= set(others.ids)
     for part, shots in ((some, few), (others, more)):
         counts = np.bincount(part.label, minlength=4)
         assert_array_equal(counts, np.minimum(np.bincount(label, minlength=4), shots))
         assert list(part.ids) == [id for id in split.ids if id in set(part.ids)]
     if few >= 4:
-        assert any(split.few(few, other).ids != some.ids for other in range(20)) or len(some) == len(split)
+        assert any(split.few_shot(few, other).ids != some.ids for other in range(20)) or len(some) == len(split)

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 
 PROBABILITY = 0.2
-"""Of the affine map, and of the change in brightness and contrast; the two are drawn apart."""
+"""Of the affine map, and of the change in brightness and contrast; the two are drawn independently."""
 SCALE = 0.02
 TRANSLATION = 0.02
 """Of the image's width and height."""
 ROTATION = 5.0
-"""Degrees, either way."""
+"""Degrees, in either direction."""
 BRIGHTNESS = 0.1
 """Of the range of values."""
 CONTRAST = 0.1
@@ -22,12 +22,12 @@ CUBIC = -0.75
 
 
 def augment(key: Array, images: Array, masks: Array) -> tuple[Array, Array]:
-    """Augments a batch; every image is drawn for by itself, whatever the number of images.
+    """Augments a batch; each image's draw is independent of the number of images.
 
     Args:
-      key: of the step.
+      key: random key of the step.
       images: (image, height, width, 3) uint8.
-      masks: (image * n, height, width) bool; n neighbours look at one image, and go the way that it goes.
+      masks: (image * n, height, width) bool; n neighbouring masks belong to one image and get its affine map.
 
     Returns:
       Images and masks of the same shapes and types.
@@ -37,9 +37,9 @@ def augment(key: Array, images: Array, masks: Array) -> tuple[Array, Array]:
 
 
 def draw(key: Array, count: int) -> Array:
-    """(count, 8) uniform in [0, 1), what decides on the augmentation of each image."""
+    """(count, 8) uniform in [0, 1), the random numbers of each image's augmentation."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
-    return jax.vmap(lambda one: jax.random.uniform(one, (8,)))(keys)
+    return jax.vmap(lambda key: jax.random.uniform(key, (8,)))(keys)
 
 
 def affine_of(draws: Array, height: int, width: int) -> Array:
@@ -48,13 +48,13 @@ def affine_of(draws: Array, height: int, width: int) -> Array:
 
 
 def augmented(images: Array, draws: Array) -> Array:
-    """(image, height, width, 3) uint8 images, moved and recoloured as `draws` (image, 8) decide."""
+    """(image, height, width, 3) uint8 images, warped and recoloured by `draws` (image, 8)."""
     _, height, width, _ = images.shape
     return jax.vmap(recolour)(jax.vmap(warp)(images, affine_of(draws, height, width)), draws[:, 5:])
 
 
 def moved(masks: Array, draws: Array) -> Array:
-    """(image * n, height, width) masks, n neighbours of one image, moved as `draws` (image, 8) decide."""
+    """(image * n, height, width) masks, n neighbours of one image, warped by `draws` (image, 8)."""
     _, height, width = masks.shape
     grouped = masks.reshape(len(draws), -1, height, width)
     return jax.vmap(warp_masks)(grouped, affine_of(draws, height, width)).reshape(masks.shape)
@@ -64,7 +64,7 @@ def affine(draws: Array, height: int, width: int) -> Array:
     """(2, 3) float32 from output to input pixels (x, y): a scaling and a rotation about the middle, then a shift.
 
     Args:
-      draws: (5,) uniform in [0, 1): whether at all, scale, rotation, shift to the right, shift down.
+      draws: (5,) uniform in [0, 1): whether the map is applied, scale, rotation, shift to the right, shift down.
       height: of the image.
       width: of the image.
     """
@@ -84,7 +84,7 @@ def affine(draws: Array, height: int, width: int) -> Array:
 
 
 def warp(image: Array, matrix: Array) -> Array:
-    """(height, width, channels) uint8 where `matrix` leads, bicubic, borders replicated; as OpenCV's warpAffine.
+    """(height, width, channels) uint8, warped by `matrix`, bicubic, borders replicated; as OpenCV's warpAffine.
 
     Args:
       image: (height, width, channels) uint8.
@@ -108,21 +108,26 @@ def warp(image: Array, matrix: Array) -> Array:
 
 
 def warp_masks(masks: Array, matrix: Array) -> Array:
-    """(mask, height, width) where `matrix` leads, nearest neighbour, borders replicated; arguments as in `warp`."""
+    """(mask, height, width) warped by `matrix`, nearest neighbour, borders replicated; arguments as in `warp`."""
     _, height, width = masks.shape
     x, y = (jnp.floor(position + 0.5).astype(jnp.int32) for position in _lookup(matrix, height, width))
     return masks[:, jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1)]
 
 
 def recolour(image: Array, draws: Array) -> Array:
-    """Changes contrast and brightness of a uint8 image, `draws` (3,) uniform in [0, 1): whether at all, and both."""
+    """Changes the contrast and brightness of a uint8 image.
+
+    Args:
+      image: (height, width, channels) uint8.
+      draws: (3,) uniform in [0, 1): whether the change is applied, contrast, brightness.
+    """
     spread = 2 * draws - 1
     changed = image * (1 + CONTRAST * spread[1]) + 255 * BRIGHTNESS * spread[2]
     return jnp.where(draws[0] < PROBABILITY, _rounded(changed), image)
 
 
 def _lookup(matrix: Array, height: int, width: int) -> tuple[Array, Array]:
-    """Where in the input each pixel of the output comes from: x and y, (height, width) float32."""
+    """The input position of each output pixel: x and y, (height, width) float32."""
     x = jax.lax.broadcasted_iota(jnp.float32, (height, width), 1)
     y = jax.lax.broadcasted_iota(jnp.float32, (height, width), 0)
     first, second = (row[0] * x + row[1] * y + row[2] for row in matrix)

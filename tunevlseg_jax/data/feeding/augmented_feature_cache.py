@@ -1,4 +1,4 @@
-"""What a frozen model sees in training images that are augmented anew in each step, the same for all trials."""
+"""Features of augmented training batches, computed once and shared by all trials."""
 
 from __future__ import annotations
 
@@ -10,50 +10,51 @@ from jax import Array
 
 from tunevlseg_jax.data.feeding import batching
 from tunevlseg_jax.data.feeding.batch import Source, gather
-from tunevlseg_jax.data.feeding.feature_cache import keep, room_for
+from tunevlseg_jax.data.feeding.feature_cache import allocate, store
 from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.data.feeding.scratch import free
 
 SHARE = 0.5
-"""Of what is free on the cache folder's disk, the most that is used."""
+"""Largest share of the free space on the cache folder's disk that is used."""
 
 
 class AugmentedFeatureCache:
-    """A training split through the eyes of a frozen model, which looks at each batch once, and at none that is kept.
+    """A training split whose augmented batches are encoded by a frozen model, and stored for reuse.
 
-    Whole epochs are kept, in files without a name, the first ones that come as long as there is room.
+    Only whole epochs are stored, in unnamed files, in the order of use until the room is full.
     """
 
-    def __init__(self, feed: Feed, see: Callable[[Array], Any], room: float):
-        """Nothing is looked at yet.
+    def __init__(self, feed: Feed, encode_images: Callable[[Array], Any], room: float):
+        """Starts with an empty cache.
 
         Args:
-          feed: of the split, with its images as they are.
-          see: from (batch, height, width, 3) to a tree of arrays with a row for each image, which is its length.
-          room: bytes that may be kept.
+          feed: the split's feed, of images rather than features.
+          encode_images: from (batch, height, width, 3) uint8 to features, a tree of arrays with a row for each image,
+            whose `len` is the number of images.
+          room: bytes that may be stored.
         """
-        self.feed, self.see, self.room = feed, see, room
-        self.kept: dict[tuple[int, int, int], Any] = {}
+        self.feed, self.encode_images, self.room = feed, encode_images, room
+        self.stored: dict[tuple[int, int, int], Any] = {}
 
     def training(self, batch_size: int, seed: int, epoch: int) -> Iterator[Source]:
-        """The batches of `Feed.training`, augmented, with what is seen in them in the place of their images."""
+        """The augmented batches of `Feed.training`, with features in place of images."""
         key = batch_size, seed, epoch
-        if key in self.kept:
-            yield from self.feed.training(*key, augment=True, seen=self.kept[key])
+        if key in self.stored:
+            yield from self.feed.training(*key, augment=True, features=self.stored[key])
             return
         steps = batching.num_batches(self.feed.records, batch_size)
-        keeping = None
+        storing = None
         for number, source in enumerate(self.feed.training(*key, augment=True)):
-            seen = self.see(_images(source))
-            yield source._replace(images=seen, rows=source.rows._replace(image=None))
-            # Kept after the step has been sent off, which doesn't wait for it.
-            if number == 0 and steps * _bytes(seen) <= min(self.room, SHARE * free()):
-                keeping = room_for(steps * len(seen), seen)
-            if keeping is not None:
-                keep(seen, keeping, number * len(seen))
-        if keeping is not None:
-            self.kept[key] = keeping
-            self.room -= _bytes(keeping)
+            features = self.encode_images(_images(source))
+            yield source._replace(images=features, rows=source.rows._replace(image=None))
+            # Stored after the step has been dispatched, so that the step doesn't wait for it.
+            if number == 0 and steps * _bytes(features) <= min(self.room, SHARE * free()):
+                storing = allocate(steps * len(features), features)
+            if storing is not None:
+                store(features, storing, number * len(features))
+        if storing is not None:
+            self.stored[key] = storing
+            self.room -= _bytes(storing)
 
 
 def _bytes(tree: Any) -> int:

@@ -1,4 +1,4 @@
-"""A split in a fixed augmented view: every image moved and recoloured once, and its masks with it."""
+"""Augmented views: fixed copies of a split, augmented once."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ def view(records: Records, number: int, seed: int) -> Records:
 
     Args:
       records: the split, at the model's size.
-      number: of the view, from 1.
-      seed: a view depends on it and on `number` alone.
+      number: the view's number, from 1.
+      seed: a view depends only on this and `number`.
 
     Returns:
-      The same records over other pixels, which lie in files without a name.
+      The same records with augmented pixels, stored in unnamed files.
 
     Raises:
-      UserError: there is no room for them in the cache folder.
+      UserError: the cache folder's disk is full.
     """
     images, (height, width) = records.images, records.images.shape[1:3]
     draws = augment.draw(jax.random.fold_in(jax.random.key(seed), number), len(images))
-    seen = scratch(images.shape, images.dtype)
+    augmented = scratch(images.shape, images.dtype)
     for start in progress_bar.track(range(0, len(images), BATCH), f"making augmented view {number}"):
         rows = slice(start, start + BATCH)
-        seen[rows] = _whole_batch(_images, images[rows], draws[rows])
+        augmented[rows] = _whole_batch(_images, images[rows], draws[rows])
     matrices = _matrices(draws, height, width)[records.image]
     masks = scratch((len(records), height, width), np.dtype(bool))
     for start in range(0, len(records), BATCH):
         rows = range(start, min(start + BATCH, len(records)))
         taken = np.stack([records.mask(row) for row in rows])
         masks[start : rows.stop] = _whole_batch(_masks, taken, matrices[start : rows.stop])
-    return dataclasses.replace(records, images=seen, **packed(masks))
+    return dataclasses.replace(records, images=augmented, **packed(masks))
 
 
 def _whole_batch(function, pixels: np.ndarray, others: jax.Array) -> np.ndarray:
-    """`function` of both, in a program for BATCH rows; the last batch is padded, and the padding cut off."""
+    """`function` of both arrays, compiled for BATCH rows; a shorter batch is padded and the padding is cut off."""
     short = (0, BATCH - len(pixels))
     filled = (np.pad(rows, [short] + [(0, 0)] * (rows.ndim - 1), mode="edge") for rows in (pixels, np.asarray(others)))
     return np.asarray(function(*filled))[: len(pixels)]

@@ -1,4 +1,4 @@
-"""A batch, and where a step finds it: a pure function of indices and pixels, on the devices."""
+"""A batch, and its source: a step gathers the batch on the devices from indices and pixels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Batch(NamedTuple):
     """A batch as the network takes it.
 
     Attributes:
-      images: (batch, height, width, 3) uint8, RGB; or (batch / n, ...), each looked at by n neighbouring rows; or what
-        a frozen model sees in them, a tree of arrays with a row for each.
+      images: (batch, height, width, 3) uint8, RGB; or (batch / n, ...), each shared by n neighbouring rows; or a frozen
+        model's features of them, a tree of arrays with a row for each image.
       masks: (batch, height, width) bool.
-      phrase: (batch,) int32, the row of the token table that an image is asked for.
+      phrase: (batch,) int32, the row of the token table that holds the prompt.
       weight: (batch,) float32, 1 for a record and 0 for padding.
     """
 
@@ -28,13 +28,13 @@ class Batch(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Which records a batch holds; see `Records` for how a mask lies in its map.
+    """The records of a batch; see `Records` for how a mask is stored in its map.
 
     Attributes:
       image: (batch / n,) int32, rows of the images; None where the images are the batch's own, in its order.
       map: (batch,) int32, rows of the label maps; None likewise.
-      bits: (batch,) uint8, what of its map is a record's.
-      value: (batch,) uint8, of the record's pixels in that.
+      bits: (batch,) uint8, the bits of its map that belong to a record.
+      value: (batch,) uint8, the value of the record's pixels in these bits.
       phrase: (batch,) int32.
       weight: (batch,) float32.
     """
@@ -48,14 +48,14 @@ class Rows(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where a step finds its batch: among the pixels of a whole set, or in the batch's own.
+    """What a step gathers its batch from: the pixels of a whole split, or the batch's own.
 
     Attributes:
-      images: (image, height, width, 3) uint8, RGB; or what a frozen model sees in them, a tree of arrays.
+      images: (image, height, width, 3) uint8, RGB; or a frozen model's features of them, a tree of arrays.
       maps: (map, height, width) uint8.
       rows: the records.
-      draw: (2,) uint32, the key data from which augmentation draws, or drew what a model has seen already; None for
-        pixels as they are.
+      draw: (2,) uint32, the key data of the augmentation, which features have had already and masks have not; None
+        without augmentation.
     """
 
     images: Any
@@ -65,7 +65,7 @@ class Source(NamedTuple):
 
 
 def gather(source: Source) -> Batch:
-    """The batch of a source, augmented where it says so; the same whether its pixels are a set's or its own."""
+    """The batch of a source, augmented if `draw` is set; the same for pixels of the split and for its own."""
     rows = source.rows
     images = source.images if rows.image is None else jax.tree.map(lambda all: all[rows.image], source.images)
     maps = source.maps if rows.map is None else source.maps[rows.map]
@@ -75,6 +75,6 @@ def gather(source: Source) -> Batch:
         key = jax.random.wrap_key_data(source.draw)
         if jax.tree_util.all_leaves([images]):
             images, masks = augment.augment(key, images, masks)
-        else:  # a model saw them augmented
+        else:  # features of augmented images
             masks = augment.moved(masks, augment.draw(key, len(jax.tree.leaves(images)[0])))
     return Batch(images, masks, rows.phrase, rows.weight)

@@ -1,4 +1,4 @@
-"""Which records each batch holds, in an order that depends on seed and epoch alone."""
+"""The records of each batch, in an order that depends only on seed and epoch."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tunevlseg_jax.data.records import Records
 
 
 def training(records: Records, batch_size: int, padded: int, seed: int, epoch: int) -> list[Rows]:
-    """The batches of one epoch, every record once and asked for by one of its phrasings, drawn at random.
+    """The batches of one epoch: every record once, with one of its phrasings drawn at random.
 
-    Where every image has the same number of records, an image's records stay together, and the vision tower sees it
-    once for all of them.
+    If every image has the same number of records, an image's records stay together, and the vision tower encodes the
+    image once for all of them.
 
     Args:
       records: the training split.
       batch_size: records in a batch; the last one may hold fewer.
       padded: rows in a batch, `batch_size` or more; rows without a record have weight 0.
       seed: of the run.
-      epoch: from 1; order and phrasings depend on it and on `seed` alone.
+      epoch: from 1; order and phrasings depend only on this and `seed`.
     """
-    together = _together(records, batch_size, padded)
-    order = grain.MapDataset.range(len(records) // together).shuffle(seed=_mix(seed, epoch))
+    rows_per_image = _rows_per_image(records, batch_size, padded)
+    order = grain.MapDataset.range(len(records) // rows_per_image).shuffle(seed=_mix(seed, epoch))
     groups = np.asarray([order[place] for place in range(len(order))])
-    rows = (groups[:, None] * together + np.arange(together)).reshape(-1)
+    rows = (groups[:, None] * rows_per_image + np.arange(rows_per_image)).reshape(-1)
     draw = np.random.default_rng([seed, epoch])
     phrasings = np.asarray([len(prompt) for prompt in records.prompts])
     chosen = draw.integers(0, phrasings[records.prompt])
@@ -37,7 +37,7 @@ def training(records: Records, batch_size: int, padded: int, seed: int, epoch: i
 
 
 def evaluation(records: Records, batch_size: int, padded: int) -> list[Rows]:
-    """Every record once, in its own order and asked for by its first phrasing; arguments as in `training`."""
+    """Every record once, in the split's order, with its first phrasing; arguments as in `training`."""
     return _batches(records, np.arange(len(records)), _first_phrase(records), batch_size, padded)
 
 
@@ -47,14 +47,14 @@ def num_batches(records: Records, batch_size: int) -> int:
 
 
 def _batches(records: Records, rows: np.ndarray, phrase: np.ndarray, batch_size: int, padded: int) -> list[Rows]:
-    together = _together(records, batch_size, padded)
+    rows_per_image = _rows_per_image(records, batch_size, padded)
     batches = []
     for start in range(0, len(rows), batch_size):
         taken = rows[start : start + batch_size]
         filled = np.pad(taken, (0, padded - len(taken)), mode="edge")
         batches.append(
             Rows(
-                image=_host(records.image[filled[::together]]),
+                image=_host(records.image[filled[::rows_per_image]]),
                 map=_host(records.map[filled]),
                 bits=_host(records.bits[filled]),
                 value=_host(records.value[filled]),
@@ -65,14 +65,14 @@ def _batches(records: Records, rows: np.ndarray, phrase: np.ndarray, batch_size:
     return batches
 
 
-def _together(records: Records, batch_size: int, padded: int) -> int:
-    """How many neighbouring rows of a batch look at one image."""
+def _rows_per_image(records: Records, batch_size: int, padded: int) -> int:
+    """Number of neighbouring rows of a batch that share one image."""
     number = records.prompts_per_image
     return number if batch_size % number == 0 and padded % number == 0 else 1
 
 
 def _host(array: np.ndarray) -> Array:
-    """The array as it is: rows stay in the host's memory until they are shared out over the devices."""
+    """The array unchanged, typed as jax's: rows stay in the host's memory until they are sharded over the devices."""
     return cast(Array, array)
 
 

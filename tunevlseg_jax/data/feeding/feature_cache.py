@@ -1,4 +1,4 @@
-"""What a frozen model sees in the images of a split, computed once and kept in a memory-mapped file."""
+"""Features of a split's images from a frozen model, computed once and stored in a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -15,51 +15,51 @@ from tunevlseg_jax.data.feeding.scratch import scratch
 from tunevlseg_jax.runtime import progress_bar, sharding
 
 BATCH = 16
-"""Images looked at together."""
+"""Images encoded together."""
 
 
-def seen_once(images: np.ndarray, see: Callable[[Array], Any], mesh: Mesh) -> Any:
-    """What `see` makes of each image.
+def encode_once(images: np.ndarray, encode_images: Callable[[Array], Any], mesh: Mesh) -> Any:
+    """The features of each image.
 
     Args:
       images: (image, height, width, 3) uint8, RGB.
-      see: from (batch, height, width, 3) to a tree of arrays with a row for each image.
-      mesh: the devices that look.
+      encode_images: from (batch, height, width, 3) uint8 to features, a tree of arrays with a row for each image.
+      mesh: the devices that compute.
 
     Returns:
-      Such a tree with a row for every image, in a file without a name: it is gone with the process.
+      A tree of features with a row for each image, in unnamed files that disappear with the process.
 
     Raises:
-      UserError: there is no room for it in the cache folder.
+      UserError: the cache folder's disk is full.
     """
     size = sharding.round_up(min(BATCH, len(images)), mesh)
-    kept = None
-    for start in progress_bar.track(range(0, len(images), size), "looking at every image once"):
+    stored = None
+    for start in progress_bar.track(range(0, len(images), size), "encoding images"):
         taken = np.asarray(images[start : start + size])
         padded = np.pad(taken, ((0, size - len(taken)), (0, 0), (0, 0), (0, 0)), mode="edge")
-        found = sharding.gather_to_host(see(sharding.shard_batch(jnp.asarray(padded), mesh)))
-        if kept is None:
-            kept = room_for(len(images), found)
-        keep(found, kept, start)
-    return kept
+        features = sharding.gather_to_host(encode_images(sharding.shard_batch(jnp.asarray(padded), mesh)))
+        if stored is None:
+            stored = allocate(len(images), features)
+        store(features, stored, start)
+    return stored
 
 
-def room_for(images: int, found: Any) -> Any:
-    """Room for what is seen in so many images, of which `found` is a batch, in files without a name.
+def allocate(images: int, features: Any) -> Any:
+    """Empty arrays in unnamed files for the features of so many images, shaped like the batch `features`.
 
     Raises:
-      UserError: there is none in the cache folder.
+      UserError: the cache folder's disk is full.
     """
-    return jax.tree.map(lambda leaf: scratch((images, *leaf.shape[1:]), leaf.dtype), found)
+    return jax.tree.map(lambda leaf: scratch((images, *leaf.shape[1:]), leaf.dtype), features)
 
 
-def keep(found: Any, kept: Any, start: int) -> None:
-    """Writes what is seen in a batch from row `start` on; what goes beyond the last row is padding."""
-    for rows, leaf in zip(jax.tree.leaves(kept), jax.tree.leaves(found), strict=True):
+def store(features: Any, stored: Any, start: int) -> None:
+    """Writes a batch's features from row `start` on; rows beyond the last one are padding and are dropped."""
+    for rows, leaf in zip(jax.tree.leaves(stored), jax.tree.leaves(features), strict=True):
         rows[start : start + len(leaf)] = np.asarray(leaf)[: len(rows) - start]
 
 
-def bytes_of_one(images: np.ndarray, see: Callable[[Array], Any]) -> int:
-    """Bytes of what is seen in one image; nothing is computed."""
-    found = jax.eval_shape(see, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(found))
+def bytes_of_one(images: np.ndarray, encode_images: Callable[[Array], Any]) -> int:
+    """Bytes of one image's features; nothing is computed."""
+    features = jax.eval_shape(encode_images, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(features))

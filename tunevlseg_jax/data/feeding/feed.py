@@ -1,4 +1,4 @@
-"""How batches reach the devices: gathered on the host and sent, or by indices into a set that lives on the devices."""
+"""How batches reach the devices: gathered on the host and sent, or by indices into a split stored on the devices."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from jax.sharding import Mesh
 
 from tunevlseg_jax.data.feeding import batching
 from tunevlseg_jax.data.feeding.batch import Batch, Rows, Source, gather
-from tunevlseg_jax.data.feeding.feature_cache import bytes_of_one, seen_once
+from tunevlseg_jax.data.feeding.feature_cache import bytes_of_one, encode_once
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.data.settings import Placement
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
 
 RESIDENT_SHARE = 0.25
-"""Of a device's free memory, what one split may take for "auto" to keep it there."""
+"""Share of a device's free memory up to which "auto" stores a split there."""
 
 
 @dataclass(frozen=True)
 class Feed:
-    """A split and the way its batches go; either way gives the same batches.
+    """A split and how its batches reach the devices; every placement gives the same batches.
 
     Attributes:
       records: the split, at the model's size.
       mesh: the devices.
       placement: "resident" keeps images and label maps on every device; "streaming" sends each batch; "auto" is
         resident where a device has memory of its own and the split fits in RESIDENT_SHARE of what is free.
-      see: what a frozen model makes of a batch of images, a tree of arrays with a row for each; it takes the place of
-        the images, and is computed once. None for images as they are.
+      encode_images: a frozen model's function from a batch of images to features, a tree of arrays with a row for each
+        image. Features are computed once and take the place of the images. None leaves the images as they are.
       workers: threads that gather batches ahead of the step, in streaming; 0 for none.
     """
 
@@ -43,14 +43,14 @@ class Feed:
     mesh: Mesh
     placement: Placement = "auto"
     workers: int = 1
-    see: Callable[[Array], Any] | None = None
+    encode_images: Callable[[Array], Any] | None = None
 
     @cached_property
     def resident(self) -> bool:
         """Whether the split is kept on the devices.
 
         Raises:
-          UserError: it should be, and doesn't fit.
+          UserError: placement is "resident" and the split doesn't fit.
         """
         if self.placement == "streaming":
             return False
@@ -68,14 +68,14 @@ class Feed:
 
     @property
     def _bytes(self) -> int:
-        """What the split takes on a device."""
+        """Bytes that the split takes on a device."""
         images = self.records.images
-        if self.see is None:
+        if self.encode_images is None:
             return images.nbytes + self.records.maps.nbytes
-        return bytes_of_one(images, self.see) * len(images) + self.records.maps.nbytes
+        return bytes_of_one(images, self.encode_images) * len(images) + self.records.maps.nbytes
 
     def place(self) -> None:
-        """Looks at the images, where that is done once, and puts a resident split on the devices, as a batch would."""
+        """Computes the features, if they are used, and puts a resident split on the devices, before the first batch."""
         _ = self._on_devices if self.resident else self._images
 
     def rows(self, batch_size: int) -> int:
@@ -83,12 +83,12 @@ class Feed:
         return sharding.round_up(batch_size, self.mesh, self.records.prompts_per_image)
 
     def training(
-        self, batch_size: int, seed: int, epoch: int, *, augment: bool, skip: int = 0, seen: Any = None
+        self, batch_size: int, seed: int, epoch: int, *, augment: bool, skip: int = 0, features: Any = None
     ) -> Iterator[Source]:
-        """The batches of one epoch but for the first `skip`; see `loader.training`.
+        """The batches of one epoch except the first `skip`; see `batching.training`.
 
-        What augmentation draws depends on `seed`, epoch and step alone: all trials of a sweep see one batch, so that
-        what doesn't depend on the trial is computed once for all.
+        Augmentation depends only on `seed`, epoch and step: all trials of a sweep share one batch, so that work that
+        doesn't depend on the trial is done once.
 
         Args:
           batch_size: records in a batch.
@@ -96,14 +96,14 @@ class Feed:
           epoch: from 1.
           augment: whether images and masks are augmented.
           skip: batches to leave out at its start.
-          seen: what was seen in the epoch's augmented images, a tree of arrays with a row for each image of each
-            batch, in their order; it takes the place of the images.
+          features: of the epoch's augmented images, a tree of arrays with a row for each image of each batch, in their
+            order; they take the place of the images.
         """
         batches = batching.training(self._placed, batch_size, self.rows(batch_size), seed, epoch)
         before = (epoch - 1) * len(batches)
-        if seen is not None:
+        if features is not None:
             batches = [_in_order(rows, number) for number, rows in enumerate(batches)]
-        for number, source in enumerate(self._sources(batches[skip:], seen), start=skip):
+        for number, source in enumerate(self._sources(batches[skip:], features), start=skip):
             if augment:
                 key = jax.random.fold_in(jax.random.key(seed), before + number)
                 source = source._replace(draw=sharding.replicate(jax.random.key_data(key), self.mesh))
@@ -115,19 +115,19 @@ class Feed:
         for source in self._sources(batching.evaluation(self._placed, batch_size, self.rows(batch_size))):
             yield _gathered(source)
 
-    def _sources(self, batches: Sequence[Rows], seen: Any = None) -> Iterator[Source]:
-        if self.resident and seen is None:
+    def _sources(self, batches: Sequence[Rows], features: Any = None) -> Iterator[Source]:
+        if self.resident and features is None:
             images, maps = self._on_devices
             return (Source(images, maps, sharding.shard_batch(rows, self.mesh)) for rows in batches)
         ahead = grain.ReadOptions(num_threads=self.workers, prefetch_buffer_size=2 * max(1, self.workers))
         numbers = grain.MapDataset.range(len(batches))
-        if seen is None:
-            seen = self._images  # here: looking at images is a matter of all processes, and not of a thread
-        return iter(numbers.map(lambda number: self._sent(batches[number], seen)).to_iter_dataset(ahead))
+        if features is None:
+            features = self._images  # here, because all processes encode images together, outside the threads
+        return iter(numbers.map(lambda number: self._sent(batches[number], features)).to_iter_dataset(ahead))
 
-    def _sent(self, rows: Rows, seen: Any) -> Source:
+    def _sent(self, rows: Rows, features: Any) -> Source:
         """A batch whose images are its own, and its maps where they aren't on the devices."""
-        images = jax.tree.map(lambda array: self._read(array, np.asarray(rows.image)), seen)
+        images = jax.tree.map(lambda array: self._read(array, np.asarray(rows.image)), features)
         if self.resident:
             return Source(images, self._on_devices[1], sharding.shard_batch(rows._replace(image=None), self.mesh))
         maps = self._read(self.records.maps, np.asarray(rows.map))
@@ -140,7 +140,7 @@ class Feed:
 
     @cached_property
     def _placed(self) -> Records:
-        """The records as rows of what is placed: of a resident set only what some record looks at."""
+        """The records; if resident, without unused images and maps."""
         return self.records.compact() if self.resident else self.records
 
     @cached_property
@@ -150,9 +150,9 @@ class Feed:
 
     @cached_property
     def _images(self) -> Any:
-        """What is placed of the images: themselves, or what is seen in them, in a file of its own."""
+        """The images, or their features."""
         images = self._placed.images
-        return images if self.see is None else seen_once(images, self.see, self.mesh)
+        return images if self.encode_images is None else encode_once(images, self.encode_images, self.mesh)
 
 
 def _in_order(rows: Rows, number: int) -> Rows:

@@ -1,4 +1,4 @@
-"""Arrays in files without a name: as large as the disk, and gone with the process."""
+"""Arrays in unnamed temporary files: they may be larger than memory, and disappear with the process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array of zeros in the cache folder.
 
     Raises:
-      UserError: there is no room for it.
+      UserError: the disk is full.
     """
     with _folder() as folder, tempfile.TemporaryFile(dir=folder) as file:
-        # Room for all of it now, instead of a bus error where the disk turns out to be full.
+        # Reserves the disk space now, instead of a bus error later if the disk is full.
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
@@ -36,10 +36,10 @@ def scratch(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def free() -> int:
-    """Bytes that are free on the cache folder's disk.
+    """Free bytes on the cache folder's disk.
 
     Raises:
-      UserError: there can be no such folder.
+      UserError: the folder can't be created.
     """
     with _folder() as folder:
         return shutil.disk_usage(folder).free
