@@ -571,7 +571,7 @@ COLUMNS = {"image": "images/c.jpg", "mask": "masks/c.png", "prompt": "x"}
         ([COLUMNS | {"mask": "../masks/c.png"}], r"row 2 of .*'\.\./masks/c\.png', which lies outside.*refused"),
         ([COLUMNS | {"image": "/etc/passwd"}], r"row 2 of .*'/etc/passwd', which lies outside.*refused"),
         ([COLUMNS | {"mask": "masks/f.png"}], r"row 2 of .*'masks/f\.png', which .* lacks"),
-        ([COLUMNS, COLUMNS], r"row 3 of .*second mask of the class 'x', beside masks/c\.png"),
+        ([COLUMNS, COLUMNS], r"row 3 of .*second mask of the class 'x', besides masks/c\.png"),
         ([COLUMNS | {"split": "tset"}], r"row 2 of .*split 'tset'; did you mean 'test'"),
         ([COLUMNS | {"split": "val"}, COLUMNS | {"prompt": "y"}], r"row 3 of .*tells another split"),
         ([COLUMNS | {"split": "val"}, COLUMNS | {"image": "images/d.e.jpg"}], r"images/d\.e\.jpg has no split"),

@@ -133,7 +133,7 @@ def test_no_more_than_a_few_examples_are_held(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "ä", "7"])
 def test_names_that_are_no_names_are_refused(tmp_path, name):
-    with pytest.raises(UserError, match="can't be called"):
+    with pytest.raises(UserError, match="a data set's name must be letters"):
         write(tmp_path, name, {"train": [example(1)]}, "a test")
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""Files to prepare from: folders, zip and tar files as downloaded, read without unpacking where that is quick."""
+"""Source files in folders, zip and tar files as downloaded; only compressed tar files are unpacked."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tunevlseg_jax.runtime.files import check_name
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError)
-"""What broken or encrypted archives raise."""
+"""Exceptions raised by broken or encrypted archives."""
 Reader = Callable[[], bytes]
 
 
 class SourceFiles:
     """Files by their path below a folder or in an archive, with "/" between its parts.
 
-    A folder's archives count as if they had been unpacked there; what is unpacked already goes before them. Files of
-    several folders or archives may have one path only if they are the same, or never read. Hidden files and what macOS
-    adds are left out.
+    A folder's archives count as if they were unpacked there; files that are unpacked already take precedence. Files of
+    several folders or archives may have the same path only if they are equal or never read. Hidden files and macOS's
+    extra files are left out.
     """
 
     def __init__(self, paths: Sequence[Path], unpacked: Path):
@@ -37,7 +37,7 @@ class SourceFiles:
 
         Args:
           paths: folders and archives.
-          unpacked: a folder for what must be unpacked to be read, namely compressed tar files.
+          unpacked: a folder for the contents of compressed tar files.
 
         Raises:
           UserError: a path doesn't exist or is neither, an archive is broken, or has a member that is a link or would
@@ -65,10 +65,10 @@ class SourceFiles:
         return composed(name) in self._readers
 
     def find(self, pattern: str) -> Iterator[tuple[str, re.Match[str]]]:
-        """The files whose path ends in what a regular expression matches, from the start of one of the path's parts.
+        """The files whose path matches a regular expression from the start of one of its parts to the end.
 
         Raises:
-          UserError: the name of one isn't UTF-8.
+          UserError: a matching name isn't UTF-8.
         """
         compiled = re.compile(rf"(?:.*/)?{pattern}", re.IGNORECASE)
         for name in self.names:
@@ -80,7 +80,7 @@ class SourceFiles:
         """A file's content.
 
         Raises:
-          UserError: there is no such file, or there are different ones, or it can't be read.
+          UserError: the file doesn't exist, is ambiguous or can't be read.
         """
         if name not in self:
             raise UserError(f"there is no {name} in {self}")
@@ -102,16 +102,16 @@ class SourceFiles:
             return self._folder(path)
         if path.is_file() and is_archive(path):
             return self._archive(path)
-        there = "is no folder, zip or tar file" if path.exists() else "doesn't exist"
-        raise UserError(f"--source {path} {there}")
+        reason = "is no folder, zip or tar file" if path.exists() else "doesn't exist"
+        raise UserError(f"--source {path} {reason}")
 
     def _folder(self, folder: Path) -> Iterator[tuple[str, Reader]]:
         seen = set()
-        own = set()
+        unpacked = set()
         archives = []
         for place, folders, files in os.walk(folder, followlinks=True):
             folders.sort()
-            if (real := os.path.realpath(place)) in seen:  # a link to where the walk has been
+            if (real := os.path.realpath(place)) in seen:  # a link to a folder that was visited already
                 folders.clear()
                 continue
             seen.add(real)
@@ -120,10 +120,10 @@ class SourceFiles:
                     archives.append(file)
                 else:
                     name = composed(file.relative_to(folder).as_posix())
-                    own.add(name)
+                    unpacked.add(name)
                     yield name, file.read_bytes
-        for archive in archives:  # last: what is unpacked already is quicker to read
-            yield from ((name, reader) for name, reader in self._archive(archive) if name not in own)
+        for archive in archives:  # last: unpacked files are quicker to read
+            yield from ((name, reader) for name, reader in self._archive(archive) if name not in unpacked)
 
     def _archive(self, path: Path) -> Iterator[tuple[str, Reader]]:
         try:
@@ -162,12 +162,12 @@ class SourceFiles:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file's name is that of a zip or tar file."""
+    """Whether a file's suffix is that of a zip or tar file."""
     return path.name.lower().endswith(ARCHIVES)
 
 
 def composed(name: str) -> str:
-    """A name with its accents in one character each; macOS writes them apart."""
+    """A name in Unicode's composed form (NFC); macOS writes accents as separate characters."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -178,7 +178,7 @@ def _read_range(path: Path, start: int, size: int) -> bytes:
 
 
 def _checked(archive: Path, name: str, link: bool) -> str:
-    """The member's path, if it would lie inside the folder that the archive is unpacked in."""
+    """The member's path; raises a UserError for links and for paths outside the archive's folder."""
     portable = name.replace("\\", "/")
     if link:
         raise UserError(f"{archive} has the member {name!r}, a link or device; archives with such are refused")

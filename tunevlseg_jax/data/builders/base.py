@@ -1,4 +1,4 @@
-"""What every data set's builder shares: the format, and writing it whole or not at all."""
+"""The base of all data set builders, which write prepared sets atomically."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ tfds.disable_progress_bar()  # the command shows its own
 
 
 class Written(NamedTuple):
-    """How many images and records a split has."""
+    """Numbers of images and records in a split."""
 
     images: int
     records: int
 
 
 class Info(tfds.core.DatasetInfo):
-    """TFDS's, which looks for nothing in the cloud and leaves no empty folders among temporary files for it."""
+    """TFDS's DatasetInfo without its look-up in the cloud, which would leave empty temporary folders."""
 
     def initialize_from_bucket(self) -> None:
-        """Nothing to look for: the sets are the user's."""
+        """Does nothing: the sets are the user's."""
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A data set in the prepared format, which `data/prepared.py` tells."""
+    """A data set in the prepared format, which `data/prepared.py` describes."""
 
     VERSION = tfds.core.Version(VERSION)
     about: str
@@ -53,7 +53,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @abc.abstractmethod
     def splits(self) -> Mapping[str, Iterable[Example]]:
-        """The examples of train, val and test, those that the set has."""
+        """The examples of each split that the set has, of train, val and test."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         return Info(
@@ -62,18 +62,18 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             homepage=self.homepage,
             license=self.licence,
             features=features(),
-            disable_shuffling=True,  # in the order of the annotations, so that places and files never change
+            disable_shuffling=True,  # keep the order of the annotations, so that indices and files never change
         )
 
     def _log_download_bytes(self) -> None:
-        """TFDS's own words, which name temporary folders, stay unsaid."""
+        """Suppresses TFDS's message, which names temporary folders."""
 
     _log_download_done = _log_download_bytes
 
     def _generate_splits(self, dl_manager: Any, download_config: Any) -> list[SplitInfo]:
-        """Writes the splits, example by example, in their order, a file each.
+        """Writes each split to one file, example by example and in order.
 
-        TFDS's own way sorts the examples by keys, and needs TensorFlow to do so with more than a gigabyte.
+        TFDS's implementation sorts the examples by keys, which needs TensorFlow for more than a gigabyte.
         """
         generators = self._split_generators(dl_manager)
         return [self._write_split(split, examples) for split, examples in generators.items()]
@@ -106,7 +106,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 class InMemoryBuilder(Builder, skip_registration=True):
-    """A data set of examples that are there already."""
+    """A data set of given examples."""
 
     def __init__(
         self,
@@ -116,24 +116,32 @@ class InMemoryBuilder(Builder, skip_registration=True):
         about: str,
         test_is_val: bool = False,
     ):
-        self.name = name  # pyright: ignore[reportAttributeAccessIssue] (of each object: users name their sets)
+        self.name = name  # pyright: ignore[reportAttributeAccessIssue] (set per object: users name their sets)
         self.about, self.test_is_val, self._given = about, test_is_val, splits
         super().__init__(data_dir)
 
     def splits(self) -> Mapping[str, Iterable[Example]]:
-        """As given."""
+        """The given examples."""
         return self._given
 
 
 def build(root: Path, name: str, make: Callable[[Path], B]) -> B:
-    """Writes the set of a builder, which `make` makes for a folder to write to, as DIR/NAME/VERSION.
+    """Writes a builder's set to DIR/NAME/VERSION, atomically.
+
+    Args:
+      root: the data folder, DIR.
+      name: name of the set.
+      make: creates the builder, given its output folder.
+
+    Returns:
+      the builder, with the numbers of images and records that it has written.
 
     Raises:
-      UserError: the name can't be, DIR/NAME holds something else, the folder can't be written to, or whatever the
-        builder raises.
+      UserError: the name is invalid, DIR/NAME holds something else, the folder isn't writable, or an error of the
+        builder.
     """
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
-        raise UserError(f"a data set can't be called {name!r}: letters, digits and underscores, a letter first")
+        raise UserError(f"a data set's name must be letters, digits and underscores, a letter first, got {name!r}")
     _check_replaceable(root / name)
     with atomic_dir(root / name) as temporary:
         builder = make(temporary / "tfds")
@@ -147,7 +155,7 @@ def build(root: Path, name: str, make: Callable[[Path], B]) -> B:
 
 
 def _check_replaceable(folder: Path) -> None:
-    """Raises a UserError where a folder holds anything but a prepared set, for it is about to be replaced."""
+    """Raises a UserError if a folder that is about to be replaced holds anything but a prepared set."""
     if not folder.exists():
         return
     others = [path.name for path in folder.iterdir() if path.name != VERSION] if folder.is_dir() else [folder.name]
@@ -157,13 +165,13 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def write(root: Path, name: str, splits: Mapping[str, Iterable[Example]], about: str) -> Path:
-    """Writes a prepared set, whole or not at all; an older one of the same name is replaced.
+    """Writes a prepared set atomically; an older one of the same name is replaced.
 
     Args:
       root: the data folder, DIR.
       name: of the set.
       splits: the examples of train, val and test; generators are taken one example at a time.
-      about: what the set is.
+      about: description of the set.
 
     Returns:
       its folder, DIR/NAME/VERSION.

@@ -1,4 +1,4 @@
-"""Sets whose masks are one map of classes that exclude each other: what Cityscapes and VOC share."""
+"""Examples with one map of mutually exclusive classes, for Cityscapes and VOC."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def example(key: str, group: str, image: bytes, labels: np.ndarray, classes: Map
       group: as in `Example`.
       image: encoded.
       labels: (height, width) uint8.
-      classes: names by value; other values are asked for by nobody.
+      classes: names by value; other values have no record.
     """
     present = distinct(labels)
     records = tuple(

@@ -1,4 +1,4 @@
-"""Images of a source that haven't been read yet, and how they become examples."""
+"""Images of a source that haven't been read yet, and their conversion to examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
 from tunevlseg_jax.runtime.errors import UserError
 
 Progress = Callable[[str, Sequence["Item"]], Iterable["Item"]]
-"""Goes through the items of a split, and shows how far it has come."""
+"""Iterates over the items of a split and shows the progress."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Item:
       key: the image's name without its suffix, as the annotations call it.
       load: reads it; its records' ids are the names of their masks without suffix, as the annotations call them.
       group: patient or video sequence, "" where unknown.
-      stratum: what seeded splits are balanced over.
-      splits: those that the source's own division lets it come into.
-      records: how many there are, if that is known without reading.
+      stratum: seeded splits have the same share of each stratum.
+      splits: the splits that the source's own division allows.
+      records: number of records, if it is known without reading; else 1.
     """
 
     key: str
@@ -42,15 +42,15 @@ class Item:
 def assign_splits(
     items: Sequence[Item], shares: Mapping[str, float], seed: int, progress: Progress
 ) -> dict[str, Iterable[Example]]:
-    """The examples of each split, read when they are gone through: of seeded splits within what the items allow.
+    """The examples of seeded splits, within the splits that each item allows; files are read during iteration.
 
-    Splits that come to nothing are left out.
+    Empty splits are left out.
     """
     parts = [seeded_splits.Part(item.group, item.stratum, item.splits, item.records) for item in items]
-    own: dict[str, list[Item]] = {}
+    assigned: dict[str, list[Item]] = {}
     for item, split in zip(items, seeded_splits.seeded(parts, shares, seed), strict=True):
-        own.setdefault(split, []).append(item)
-    return {split: loaded(split, own[split], progress) for split in SPLITS if split in own}
+        assigned.setdefault(split, []).append(item)
+    return {split: loaded(split, assigned[split], progress) for split in SPLITS if split in assigned}
 
 
 def loaded(split: str, items: Sequence[Item], progress: Progress) -> Iterator[Example]:
@@ -76,9 +76,9 @@ def single(
       source: where the files are.
       image: file in the source.
       mask: file in the source.
-      decode: gives (height, width) bool of a mask file, given its content and name.
+      decode: from a mask file's content and name to a (height, width) bool mask.
       key: the image's name.
-      record: the record's.
+      record: the record's id.
       label: the class.
       group: patient or sequence.
 

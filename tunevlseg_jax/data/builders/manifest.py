@@ -7,21 +7,21 @@ from pathlib import Path, PurePosixPath
 from tunevlseg_jax.data.builders import tables
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.matching import SPLIT_NAMES
-from tunevlseg_jax.data.builders.own import Found, Mask
+from tunevlseg_jax.data.builders.own import ImageFiles, Mask
 from tunevlseg_jax.data.builders.tables import Row
 from tunevlseg_jax.runtime.errors import UserError, nearest
 
 COLUMNS = ("image", "mask", "prompt")
 
 
-def find(path: Path, source: SourceFiles) -> list[Found]:
-    """What a manifest lists: image, mask and prompt, and where they are told split, class and group.
+def find(path: Path, source: SourceFiles) -> list[ImageFiles]:
+    """The images of a manifest: image, mask and prompt, and if given split, class and group.
 
     Raises:
-      UserError: as in `tables.rows`; a file isn't in the source, an image has two masks of one class, or its rows tell
+      UserError: as in `tables.rows`; a file isn't in the source, an image has two masks of one class, or its rows have
         different splits or groups. The message names the row.
     """
-    found: dict[str, Found] = {}
+    images: dict[str, ImageFiles] = {}
     for row in tables.rows(path, COLUMNS):
         image, mask = _file(row, "image", source), _file(row, "mask", source)
         prompts = row.phrasings("prompt")
@@ -29,19 +29,19 @@ def find(path: Path, source: SourceFiles) -> list[Found]:
             raise UserError(f"{row.where} has no prompt")
         label = row.optional("class") or prompts[0]
         group, split = row.optional("group"), _split(row)
-        one = found.setdefault(image, Found(image, image, (), group, split))
-        if (one.group, one.split) != (group, split):
-            raise UserError(f"{row.where} tells another split or group for {image} than a row before")
-        if twice := [other.file for other in one.masks if other.label == label]:
-            raise UserError(f"{row.where} gives {image} a second mask of the class {label!r}, beside {twice[0]}")
-        found[image] = Found(image, image, (*one.masks, Mask(mask, label, prompts)), group, split)
-    return list(found.values())
+        files = images.setdefault(image, ImageFiles(image, image, (), group, split))
+        if (files.group, files.split) != (group, split):
+            raise UserError(f"{row.where} has another split or group for {image} than an earlier row")
+        if twice := [other.file for other in files.masks if other.label == label]:
+            raise UserError(f"{row.where} gives {image} a second mask of the class {label!r}, besides {twice[0]}")
+        images[image] = ImageFiles(image, image, (*files.masks, Mask(mask, label, prompts)), group, split)
+    return list(images.values())
 
 
 def _file(row: Row, column: str, source: SourceFiles) -> str:
     name = row.text(column).replace("\\", "/")
     if name.startswith("/") or ".." in PurePosixPath(name).parts or ":" in PurePosixPath(name).parts[0]:
-        raise UserError(f"{row.where} names the {column} {name!r}, which lies outside of the source; that is refused")
+        raise UserError(f"{row.where} names the {column} {name!r}, which is outside the source")
     name = "/".join(part for part in PurePosixPath(name).parts)
     if name not in source:
         raise UserError(f"{row.where} names the {column} {name!r}, which {source} lacks")

@@ -1,4 +1,4 @@
-"""Images and masks that are matched by their names."""
+"""Images and masks matched by their names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.own import Found, Mask
+from tunevlseg_jax.data.builders.by_mask import ImageFiles, Mask
 from tunevlseg_jax.data.builders.tables import Classes
 from tunevlseg_jax.data.images import SUFFIXES
 from tunevlseg_jax.runtime.errors import UserError, nearest
@@ -23,11 +23,11 @@ SPLIT_NAMES = {
 }
 SUFFIX = rf"\.(?:{'|'.join(suffix[1:] for suffix in SUFFIXES)})"
 CLASS_TREE = ("images/{split}/{name}", "annotations/{split}/{class}/{name}")
-"""Patterns of a tree with a folder a class, as ADE20K's masks come for open-vocabulary segmentation."""
+"""Patterns of a tree with a folder per class, the usual layout of ADE20K's masks in open-vocabulary segmentation."""
 
 
 def pattern(text: str) -> str:
-    """The regular expression of a pattern such as "masks/{class}/{name}_mask"; "*" stands for anything but "/".
+    """The regular expression of a pattern such as "masks/{class}/{name}_mask"; "*" matches anything but "/".
 
     Raises:
       UserError: the pattern has an unknown field, or no {name}.
@@ -39,48 +39,50 @@ def pattern(text: str) -> str:
     if "name" not in fields:
         raise UserError(f"the pattern {text!r} lacks {{name}}, by which images and masks are matched")
     seen: set[str] = set()
-    made = ""
+    regex = ""
     for part in parts:
         if part == "*":
-            made += "[^/]*"
+            regex += "[^/]*"
         elif part.startswith("{"):
             field = part[1:-1]
-            made += f"(?P={field})" if field in seen else f"(?P<{field}>[^/]+?)"
+            regex += f"(?P={field})" if field in seen else f"(?P<{field}>[^/]+?)"
             seen.add(field)
         else:
-            made += re.escape(part)
-    return made if re.search(rf"{SUFFIX}$", text, re.IGNORECASE) else made + SUFFIX
+            regex += re.escape(part)
+    return regex if re.search(rf"{SUFFIX}$", text, re.IGNORECASE) else regex + SUFFIX
 
 
-def find(source: SourceFiles, images: str, masks: str, prompt: tuple[str, ...], classes: Classes | None) -> list[Found]:
+def find(
+    source: SourceFiles, images: str, masks: str, prompt: tuple[str, ...], classes: Classes | None
+) -> list[ImageFiles]:
     """The images and their masks.
 
     Args:
-      source: where they are.
-      images: pattern of the image files, with {name} and, if need be, {split} and {group}.
-      masks: pattern of the mask files, with {name} and, if need be, {class} and the others.
-      prompt: phrasings of masks without a {class}; its first is the class's name.
-      classes: prompts by the name that stands in {class}; without it, the name is the prompt.
+      source: the files.
+      images: pattern of the image files, with {name} and optionally {split} and {group}.
+      masks: pattern of the mask files, with {name} and optionally {class} and the others.
+      prompt: phrasings for masks without {class}; the first is the class's name.
+      classes: prompts by the name in {class}; None uses the name as the prompt.
 
     Raises:
       UserError: an image has no mask, or two for one class, a mask has no image, or a split or class is unknown.
     """
-    own = dict(_matches(source, masks))
-    found = {name: fields for name, fields in _matches(source, images) if name not in own}
+    by_mask = dict(_matches(source, masks))
+    found = {name: fields for name, fields in _matches(source, images) if name not in by_mask}
     if not found:
         raise UserError(f"{source} has no image that fits the pattern {images!r} ({', '.join(SUFFIXES)})")
     shared = [field for field in FIELDS if f"{{{field}}}" in images and f"{{{field}}}" in masks]
     by_image: dict[tuple[str, ...], dict[str, str]] = {}
-    for mask, fields in own.items():
+    for mask, fields in by_mask.items():
         labels = by_image.setdefault(tuple(fields[field] for field in shared), {})
         label = fields.get("class", "")
         if label in labels:
             raise UserError(f"one image and class has two masks: {labels[label]} and {mask}")
         labels[label] = mask
-    return list(_joined(source, found, by_image, shared, masks, prompt, classes))
+    return list(_joined_by_name(source, found, by_image, shared, masks, prompt, classes))
 
 
-def _joined(
+def _joined_by_name(
     source: SourceFiles,
     found: Mapping[str, Mapping[str, str]],
     masks: dict[tuple[str, ...], dict[str, str]],
@@ -88,7 +90,7 @@ def _joined(
     masks_pattern: str,
     prompt: tuple[str, ...],
     classes: Classes | None,
-) -> Iterator[Found]:
+) -> Iterator[ImageFiles]:
     seen: dict[tuple[str, ...], str] = {}
     for image, fields in found.items():
         key = tuple(fields[field] for field in shared)
@@ -98,10 +100,10 @@ def _joined(
         if key not in masks:
             raise UserError(f"{image} has no mask; {source} has none that fits the pattern {masks_pattern!r} for it")
         group = fields.get("group", "")
-        yield Found(
+        yield ImageFiles(
             f"{group}/{fields['name']}" if group else fields["name"],
             image,
-            tuple(Mask(file, *_asked(label, file, prompt, classes)) for label, file in masks[key].items()),
+            tuple(Mask(file, *_class_and_prompts(label, file, prompt, classes)) for label, file in masks[key].items()),
             group,
             _split(fields["split"], image) if "split" in fields else "",
         )
@@ -114,8 +116,10 @@ def _matches(source: SourceFiles, text: str) -> Iterator[tuple[str, dict[str, st
         yield name, match.groupdict()
 
 
-def _asked(label: str, file: str, prompt: tuple[str, ...], classes: Classes | None) -> tuple[str, tuple[str, ...]]:
-    """A mask's class and prompts, by what stood in {class}."""
+def _class_and_prompts(
+    label: str, file: str, prompt: tuple[str, ...], classes: Classes | None
+) -> tuple[str, tuple[str, ...]]:
+    """A mask's class and prompts, by the name in {class}."""
     if not label:
         return (prompt[0], prompt) if prompt else ("", ())
     if classes is None:

@@ -33,7 +33,7 @@ def folder(source: SourceFiles) -> str | None:
 
 
 def items(source: SourceFiles, folder: str, threshold: int | None) -> Iterator[Item]:
-    """The images that the annotations name, each in its split; masks are cut as in `encodings.binary`.
+    """The images that the annotations name, each in its split; masks are thresholded as in `mask_files.binary`.
 
     Raises:
       UserError: an annotation is broken, or names a file that the source lacks.

@@ -29,15 +29,15 @@ class Mask(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageFiles:
     """An image and its masks, not read yet.
 
     Attributes:
       id: the image's name.
       image: file in the source.
-      masks: binary ones, one a class.
+      masks: binary masks, one per class.
       group: patient or video sequence, "" where unknown.
-      split: "" where it isn't told.
+      split: train, val or test, "" where unknown.
     """
 
     id: str
@@ -47,67 +47,69 @@ class Found:
     split: str = ""
 
 
-def items(found: Sequence[Found], source: SourceFiles, load: Callable[[SourceFiles, Found], Example]) -> list[Item]:
-    """The items of what was found. Where splits are told but no val, val comes out of train.
+def items(
+    files: Sequence[ImageFiles], source: SourceFiles, load: Callable[[SourceFiles, ImageFiles], Example]
+) -> list[Item]:
+    """The items of the images. If the images name splits but no val, val is drawn from train.
 
     Raises:
-      UserError: some images tell their split and others don't.
+      UserError: some images have a split and others don't.
     """
-    told = {one.split for one in found}
-    if "" in told and len(told) > 1:
-        first = next(one for one in found if not one.split)
+    names = {image.split for image in files}
+    if "" in names and len(names) > 1:
+        first = next(image for image in files if not image.split)
         raise UserError(f"{first.image} has no split, but other images have one")
-    train = ("train", "val") if "val" not in told else ("train",)
+    train = ("train", "val") if "val" not in names else ("train",)
     allowed = {"": SPLITS, "train": train, "val": ("val",), "test": ("test",)}
     return [
         Item(
-            one.id,
-            lambda one=one: load(source, one),
-            one.group,
-            splits=allowed[one.split],
-            records=max(1, len(one.masks)),
+            image.id,
+            lambda image=image: load(source, image),
+            image.group,
+            splits=allowed[image.split],
+            records=max(1, len(image.masks)),
         )
-        for one in found
+        for image in files
     ]
 
 
-def binary(source: SourceFiles, found: Found, threshold: int | None) -> Example:
+def binary(source: SourceFiles, files: ImageFiles, threshold: int | None) -> Example:
     """An image with one binary map for each of its masks.
 
     Raises:
       UserError: a file is broken, isn't binary, or has another size than its image.
     """
-    encoded, size = mask_files.image(source.read(found.image), found.image)
+    encoded, size = mask_files.image(source.read(files.image), files.image)
     maps, records = [], []
-    for number, mask in enumerate(found.masks):
+    for number, mask in enumerate(files.masks):
         pixels = mask_files.two_valued(source.read(mask.file), mask.file, threshold)
-        mask_files.check_size(pixels, size, mask.file, found.image)
+        mask_files.check_size(pixels, size, mask.file, files.image)
         maps.append(encode_png(pixels.astype(np.uint8)))
-        records.append(Record(f"{mask.label}/{found.id}", mask.label, number, 1, {LEVEL: mask.prompts}))
-    return Example(found.id, found.group, encoded, tuple(maps), tuple(records))
+        records.append(Record(f"{mask.label}/{files.id}", mask.label, number, 1, {LEVEL: mask.prompts}))
+    return Example(files.id, files.group, encoded, tuple(maps), tuple(records))
 
 
-def coded(source: SourceFiles, found: Found, encoding: Encoding, classes: Classes) -> Example:
+def coded(source: SourceFiles, files: ImageFiles, encoding: Encoding, classes: Classes) -> Example:
     """An image with one label map, and a record for each class in it.
 
     Raises:
-      UserError: a file is broken or has another size than its image, or the map has a value or colour that is no class.
+      UserError: a file is broken or has another size than its image, or the map has a value or colour without a class.
     """
-    encoded, size = mask_files.image(source.read(found.image), found.image)
-    (mask,) = found.masks
+    encoded, size = mask_files.image(source.read(files.image), files.image)
+    (mask,) = files.masks
     data = source.read(mask.file)
     if encoding == "colour":
         labels = mask_files.by_colour(data, mask.file, {(0, 0, 0): 0} | dict(classes.colours))
     else:
         labels = _by_value(data, mask.file, {0: 0} | dict(classes.values))
-    mask_files.check_size(labels, size, mask.file, found.image)
+    mask_files.check_size(labels, size, mask.file, files.image)
     present = set(mask_files.distinct(labels).tolist()) - {0, VOID}
-    records = tuple(_record(one, found) for one in classes.named.values() if one.number in present)
-    return Example(found.id, found.group, encoded, (encode_png(labels),), records)
+    records = tuple(_record(cls, files) for cls in classes.named.values() if cls.number in present)
+    return Example(files.id, files.group, encoded, (encode_png(labels),), records)
 
 
-def _record(one: Class, found: Found) -> Record:
-    return Record(f"{one.label}/{found.id}", one.label, 0, one.number, {LEVEL: one.prompts})
+def _record(cls: Class, files: ImageFiles) -> Record:
+    return Record(f"{cls.label}/{files.id}", cls.label, 0, cls.number, {LEVEL: cls.prompts})
 
 
 def _by_value(data: bytes, name: str, numbers: Mapping[int, int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the ten public sets share: files in, items out, and the splits of the paper or seeded ones."""
+"""The base of the ten public sets: items from files, in the paper's splits or in seeded ones."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Sizes(NamedTuple):
 
 
 class PublicSet(Builder, skip_registration=True):
-    """A public set; its docstring says what it is, where it comes from and what its source looks like.
+    """A public set; its docstring describes the set, its source and its licence.
 
     Attributes:
       sizes: records in the paper's Table 1.
-      annotated: its folder in medvlsm's `data/`, "" for sets that have none.
+      annotated: the set's folder in medvlsm's `data/`, "" if there is none.
     """
 
     sizes: ClassVar[Sizes]
@@ -41,14 +41,14 @@ class PublicSet(Builder, skip_registration=True):
         """Makes the builder.
 
         Args:
-          data_dir: where it writes.
+          data_dir: output folder.
           source: the download.
-          annotated: medvlsm's `data/`, for the paper's splits and prompts.
-          seed: of the splits without it.
-          progress: shows how far it has come.
+          annotated: medvlsm's `data/`, for the paper's splits and prompts; None for seeded splits.
+          seed: seed of the splits without annotations.
+          progress: shows the progress.
 
         Raises:
-          UserError: there are annotations for a set whose splits are its own.
+          UserError: annotations are given for a set that has its own splits.
         """
         self.about = inspect.cleandoc(type(self).__doc__ or "")
         self._source, self._seed, self._progress = source, seed, progress
@@ -62,7 +62,7 @@ class PublicSet(Builder, skip_registration=True):
         """The images of the source, those that the paper uses."""
 
     def renamed(self, annotation: Annotation, split: str) -> Annotation:
-        """An annotation of a split with the names that this set's items have."""
+        """An annotation with the names of this set's items; some sets override this."""
         return annotation
 
     def splits(self) -> Mapping[str, Iterable[Example]]:
@@ -84,21 +84,22 @@ class PublicSet(Builder, skip_registration=True):
 
     def _annotated(self, items: Mapping[str, Item], split: str, path: Path) -> Iterator[Example]:
         """The images that the annotations of a split name, each once, with the records that they name."""
-        asked = annotation_files.by_image(self.renamed(row, split) for row in annotation_files.read(path))
-        if missing := [key for key in asked if key not in items]:
+        by_key = annotation_files.by_image(self.renamed(row, split) for row in annotation_files.read(path))
+        if missing := [key for key in by_key if key not in items]:
             raise UserError(
-                f"{path} names {len(asked)} images; {self._source} lacks {len(missing)} of them, such as {missing[0]!r}"
+                f"{path} names {len(by_key)} images; {self._source} lacks {len(missing)} of them, such as "
+                f"{missing[0]!r}"
             )
-        return self._matched(split, {items[key]: rows for key, rows in asked.items()}, path)
+        return self._matched(split, {items[key]: rows for key, rows in by_key.items()}, path)
 
     def _matched(self, split: str, asked: Mapping[Item, Sequence[Annotation]], path: Path) -> Iterator[Example]:
         for item in self._progress(split, tuple(asked)):
             example = item.load()
-            own = {record.id: record for record in example.records}
-            said: list[Record] = []
+            records = {record.id: record for record in example.records}
+            annotated: list[Record] = []
             for unique, row in annotation_files.unique_ids(asked[item]):
                 name = annotation_files.stem(row.mask)
-                if name not in own:
+                if name not in records:
                     raise UserError(f"{path} names the mask {row.mask!r}; {self._source} has none for {item.key}")
-                said.append(dataclasses.replace(own[name], id=unique, prompts=row.prompts))
-            yield dataclasses.replace(example, records=tuple(said))
+                annotated.append(dataclasses.replace(records[name], id=unique, prompts=row.prompts))
+            yield dataclasses.replace(example, records=tuple(annotated))

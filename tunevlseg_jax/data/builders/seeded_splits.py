@@ -44,26 +44,26 @@ def seeded(parts: Sequence[Part], shares: Mapping[str, float], seed: int) -> lis
         shuffled = [list(groups.values())[number] for number in order]
         weights = [sum(parts[number].weight for number in group) for group in shuffled]
         wanted = {name: shares[name] for name in splits if shares[name] > 0} or {splits[0]: 1.0}
-        for group, split in zip(shuffled, _deal(weights, wanted), strict=True):
+        for group, split in zip(shuffled, _assign(weights, wanted), strict=True):
             for number in group:
                 chosen[number] = split
     return chosen
 
 
-def _deal(weights: Sequence[int], shares: Mapping[str, float]) -> list[str]:
+def _assign(weights: Sequence[int], shares: Mapping[str, float]) -> list[str]:
     """The split of each group. The last splits are filled first, up to their shares; the first one takes the rest.
 
     Every split gets a group, if there are as many.
     """
     total, scale = sum(weights), sum(shares.values())
     first, *others = shares
-    dealt: list[str] = []
+    assigned: list[str] = []
     for waiting, split in zip(range(len(others), 0, -1), reversed(others), strict=True):
         goal, have = round(total * shares[split] / scale), 0
-        while len(weights) - len(dealt) > waiting:
-            weight = weights[len(dealt)]
+        while len(weights) - len(assigned) > waiting:
+            weight = weights[len(assigned)]
             if have and have + weight - goal > goal - have:  # further from the goal than without it
                 break
             have += weight
-            dealt.append(split)
-    return dealt + [first] * (len(weights) - len(dealt))
+            assigned.append(split)
+    return assigned + [first] * (len(weights) - len(assigned))

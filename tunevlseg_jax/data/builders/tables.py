@@ -21,7 +21,7 @@ VOID_NAME = "void"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: where it stands, for errors, and its cells by column."""
+    """A row of a table: its place in the file, for errors, and its cells by column."""
 
     where: str
     cells: Mapping[str, Any]
@@ -30,7 +30,7 @@ class Row:
         """A cell that must be there.
 
         Raises:
-          UserError: it isn't, or is empty.
+          UserError: the cell is missing or empty.
         """
         value = self.optional(column)
         if not value:
@@ -38,12 +38,12 @@ class Row:
         return value
 
     def optional(self, column: str) -> str:
-        """A cell, "" where there is none."""
+        """A cell, "" if it is missing."""
         value = self.cells.get(column)
         return "" if value is None else str(value).strip()
 
     def phrasings(self, column: str) -> tuple[str, ...]:
-        """The phrasings in a cell: a JSON list, or texts between "|"; () where there are none."""
+        """The phrasings in a cell: a JSON list, or texts between "|"; () if there are none."""
         value = self.cells.get(column)
         parts = value if isinstance(value, list) else str(value or "").split("|")
         return tuple(str(part).strip() for part in parts if str(part).strip())
@@ -56,7 +56,7 @@ class Class:
     Attributes:
       label: its name.
       prompts: phrasings that ask for it.
-      number: in label maps; 0 for background, VOID for void.
+      number: value in label maps; 0 for background, VOID for void.
     """
 
     label: str
@@ -70,8 +70,8 @@ class Classes:
 
     Attributes:
       named: by name, background and void left out.
-      values: the number for each value of a map, of the rows that tell one.
-      colours: the number for each colour, of the rows that tell one.
+      values: the number for each value of a map, of the rows that have one.
+      colours: the number for each colour, of the rows that have one.
     """
 
     named: Mapping[str, Class]
@@ -84,10 +84,10 @@ def rows(path: Path, columns: Sequence[str]) -> list[Row]:
 
     Args:
       path: the file.
-      columns: those that must be there.
+      columns: the required columns.
 
     Raises:
-      UserError: there is no such file, it is neither, has no rows, or a row lacks a column.
+      UserError: the file doesn't exist, is neither CSV nor JSON, has no rows, or a row lacks a column.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -130,12 +130,12 @@ def _json(path: Path, text: str) -> list[Row]:
 
 
 def classes(path: Path) -> Classes:
-    """A class table, of the columns class, and value or colour, and prompt, which is else the class's name.
+    """A class table with the columns class, value or colour, and prompt, by default the class's name.
 
-    A class may have several rows. "background" is asked for by nobody, "void" is nothing at all.
+    A class may have several rows. "background" has no records, "void" pixels are ignored.
 
     Raises:
-      UserError: as in `rows`, or a value or colour is none, or stands twice.
+      UserError: as in `rows`, or a value or colour is invalid or belongs to two classes.
     """
     named: dict[str, Class] = {}
     values: dict[int, int] = {}
@@ -159,18 +159,18 @@ def classes(path: Path) -> Classes:
 
 def _enter(table: dict[Any, int], key: Any, number: int, row: Row) -> None:
     if table.setdefault(key, number) != number:
-        raise UserError(f"{row.where} gives {key} to another class than a row before")
+        raise UserError(f"{row.where} gives {key} to another class than an earlier row")
 
 
 def _value(text: str, row: Row) -> int:
     if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
-        raise UserError(f"{row.where} has the value {text!r}; it is a whole number from 0 to 65535")
+        raise UserError(f"{row.where} has the value {text!r}; values are whole numbers from 0 to 65535")
     return int(text)
 
 
-def _colour(told: Any, row: Row) -> Colour:
-    """Of "#ff8000", "255 128 0" or [255, 128, 0]."""
-    text = " ".join(map(str, told)) if isinstance(told, list) else str(told).strip()
+def _colour(cell: Any, row: Row) -> Colour:
+    """(red, green, blue) from "#ff8000", "255 128 0" or [255, 128, 0]."""
+    text = " ".join(map(str, cell)) if isinstance(cell, list) else str(cell).strip()
     if match := re.fullmatch(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", text):
         red, green, blue = (int(part, 16) for part in match.groups())
         return red, green, blue

@@ -64,7 +64,7 @@ def _load(source: SourceFiles, key: str, image: str, mask: str) -> Example:
 
 
 def _colour(value: int) -> Colour:
-    """VOC's colour of a value: its bits dealt to red, green and blue in turn, the highest places first."""
+    """VOC's colour of a value: its bits go to red, green and blue in turn, filling each from its highest bit."""
     channels = [0, 0, 0]
     for bit in range(8):
         channels[bit % 3] |= (value >> bit & 1) << (7 - bit // 3)
