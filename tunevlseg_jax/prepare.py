@@ -30,7 +30,7 @@ from tunevlseg_jax.data.settings import Protocol
 from tunevlseg_jax.runtime.errors import UserError
 
 FAULTY = 1
-"""Exit status of `check` where there are errors."""
+"""Exit status of `check` if it finds errors."""
 PROGRAM = "python -m tunevlseg_jax.prepare"
 FOLDER = """Your own images and masks.
 
@@ -38,12 +38,12 @@ images/a.jpg and masks/a.png, one class: folder --name wounds --source DIR --pro
 
 wound_1.jpg and wound_1_mask.png: ... --images "{name}" --masks "{name}_mask"
 
-a folder a class, masks/polyp/a.png: ... --masks "masks/{class}/{name}"
+one folder per class, masks/polyp/a.png: ... --masks "masks/{class}/{name}"
 
 colour-coded masks: ... --encoding colour --classes classes.csv
 
 a list of images, masks and prompts: ... --manifest list.csv"""
-CHECK = f"""An audit of a prepared set; exits with 1 if there are errors.
+CHECK = f"""Audits a prepared set; exits with 1 if there are errors.
 
 {inspect.cleandoc(audit.__doc__ or "").partition(chr(10))[2].strip()}"""
 PAPER = "the paper's Table 1"
@@ -54,12 +54,12 @@ class Public:
     """One of the paper's ten sets.
 
     Attributes:
-      set: its name.
+      set: name of the set.
       source: the download: folders, zip or tar files; a folder's zip and tar files count as if unpacked.
-      annotations: the folder data/ of github.com/naamiinepal/medvlsm; then splits and prompts are the paper's, record
-        for record. Without it splits are seeded, in the paper's proportions.
+      annotations: the folder data/ of github.com/naamiinepal/medvlsm, which gives the paper's splits and prompts,
+        record for record. Without it splits are random, in the paper's proportions.
       output: the data folder; the set is written to OUTPUT/NAME.
-      seed: of the splits without annotations.
+      seed: seed of the random splits.
     """
 
     set: tyro.conf.Suppress[str]
@@ -74,30 +74,30 @@ class Folder:
     """Your own images and masks.
 
     Attributes:
-      name: of the set: letters, digits and underscores.
-      source: folders, zip or tar files; a folder's zip and tar files count as if unpacked. What has the same path in
-        several must be the same file.
+      name: name of the set: letters, digits and underscores, a letter first.
+      source: folders, zip or tar files; a folder's zip and tar files count as if unpacked. Files with the same path in
+        several sources must be equal.
       output: the data folder; the set is written to OUTPUT/NAME.
-      images: pattern of the image files, from any folder on. {name} is what images and masks have in common, {group}
-        the patient or video, {split} a folder such as train, * anything. Without a suffix BMP, JPEG, PNG,
-        TIFF and WebP files fit.
-      masks: pattern of the mask files; {class} stands for the class where each class has masks of its own. None for
-        both: medvlsm's layout (anns/*.json), a class tree (annotations/{split}/{class}/{name}), or images/ and masks/,
-        whichever is there.
-      encoding: of the masks: "binary" (two values), "palette" (a value or palette index for each class), or "colour".
-      prompt: what binary masks without {class} show, in words; several are phrasings of the same.
-      classes: CSV or JSON with the columns class, and value or colour (#ff8000), and prompt (phrasings between "|"; the
-        class's name by default). The class "background" is asked for by nobody, "void" is left out; 0 and black are
+      images: pattern of the image files, starting at any folder. {name} is common to an image and its masks, {group} is
+        the patient or video, {split} a folder such as train, * matches anything. Without a suffix it matches BMP, JPEG,
+        PNG, TIFF and WebP files.
+      masks: pattern of the mask files; {class} is the class if each class has its own masks. If neither pattern is
+        given, the layout is detected: medvlsm's (anns/*.json), a class tree (annotations/{split}/{class}/{name}), or
+        images/ and masks/.
+      encoding: "binary" masks have two values, "palette" masks a value or palette index per class, "colour" masks a
+        colour per class.
+      prompt: prompt for binary masks without {class}; several are phrasings of the same prompt.
+      classes: CSV or JSON with the columns class, value or colour (#ff8000), and optionally prompt (phrasings separated
+        by "|"; by default the class's name). "background" has no records and "void" is ignored; 0 and black are
         background.
-      manifest: CSV or JSON with the columns image, mask, prompt, and if known split, class and group; paths are
-        relative to the source, masks binary.
-      fractions: of train, val and test, where images don't tell their split; groups stay together. With --test-is-val
-        train and val share what would be test's.
-      seed: of that split.
-      threshold: grey value above which a binary mask's pixel belongs to the object. None: of two values the larger is
-        the object, of a palette's two colours the brighter, and lossy files such as JPEG are cut in the middle; so are
-        shades in medvlsm's layout.
-      test_is_val: make no test split; evaluate on val.
+      manifest: CSV or JSON with the columns image, mask, prompt, and optionally split, class and group; paths are
+        relative to the source, masks are binary.
+      fractions: fractions of train, val and test, if the images have no splits; groups stay together. With
+        --test-is-val the fraction of test goes to train and val.
+      seed: seed of the random split.
+      threshold: grey value above which a binary mask's pixel belongs to the object. None: the larger of two values, the
+        brighter of a palette's two colours, or in lossy files such as JPEG and in medvlsm's layout, the upper half.
+      test_is_val: make no test split and evaluate on val.
     """
 
     name: str
@@ -120,11 +120,11 @@ class Check:
     """An audit.
 
     Attributes:
-      name: of the prepared set.
+      name: name of the prepared set.
       root: the data folder.
-      protocol: "paper" audits the set as it was prepared; "clean" writes splits without its errors beside it, which
-        --data.protocol clean takes, and audits those.
-      findings: a CSV file for all of them; the table shows the first.
+      protocol: "paper" audits the set as prepared; "clean" writes splits without its errors, which --data.protocol
+        clean uses, and audits those.
+      findings: CSV file for all findings; the table shows only the first of each kind.
     """
 
     name: tyro.conf.Positional[str]
@@ -154,10 +154,10 @@ def main() -> None:
 
 
 def prepare_public(options: Public, console: Console) -> None:
-    """Writes one of the ten sets, and tells how its counts compare with the paper's.
+    """Writes one of the ten sets and compares its counts with the paper's.
 
     Raises:
-      UserError: the source isn't what it should be, or the output can't be written to.
+      UserError: the source is incomplete or broken, or the output isn't writable.
     """
     chosen = PUBLIC[options.set]
 
@@ -179,7 +179,7 @@ def prepare_folder(options: Folder, console: Console) -> None:
     """Writes the user's own set.
 
     Raises:
-      UserError: options contradict each other, a file isn't what it should be, or the output can't be written to.
+      UserError: options contradict each other, a file is missing or broken, or the output isn't writable.
     """
     _check(options)
     shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
@@ -191,8 +191,10 @@ def prepare_folder(options: Folder, console: Console) -> None:
         console.print(f"layout: {layout}", soft_wrap=True)
         splits = assign_splits(items, shares, options.seed, bar)
         if options.test_is_val and ("test" in splits or "val" not in splits):
-            made = ", ".join(splits) or "neither"
-            raise UserError(f"--test-is-val is for sets with a val split and without a test split; this one has {made}")
+            present = ", ".join(splits) or "neither"
+            raise UserError(
+                f"--test-is-val is for sets with a val split and without a test split; this one has {present}"
+            )
         return InMemoryBuilder(folder, options.name, splits, "the user's own data", options.test_is_val)
 
     with Bar(console) as bar:
@@ -201,7 +203,7 @@ def prepare_folder(options: Folder, console: Console) -> None:
 
 
 def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
-    """What the source's layout is called, and its images.
+    """The name of the source's layout, and its images.
 
     Raises:
       UserError: as in `prepare_folder`.
@@ -218,8 +220,8 @@ def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
             images, masks = matching.CLASS_TREE
     if options.prompt and "{class}" in masks:
         raise UserError(
-            f"--prompt would ask for every class of {masks!r} with the same words; leave it out, or say in --classes "
-            "how each is asked for"
+            f"--prompt would give every class of {masks!r} the same prompt; leave it out, or give each class's "
+            "prompt in --classes"
         )
     classes = None if options.classes is None else tables.classes(options.classes)
     if options.encoding != "binary":
@@ -227,58 +229,61 @@ def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
             raise UserError(f"--encoding {options.encoding} needs --classes, and --masks without {{class}}")
         load = partial(coded, encoding=options.encoding, classes=classes)
     elif "{class}" not in masks and not options.prompt:
-        raise UserError("binary masks need --prompt, which says what they show, or --masks with {class}")
+        raise UserError("binary masks need --prompt, or --masks with {class}")
     found = matching.find(source, images, masks, options.prompt, classes)
     return f"{images} and {masks}", own.items(found, source, load)
 
 
 def _check(options: Folder) -> None:
     if min(options.fractions) < 0 or abs(sum(options.fractions) - 1) > 1e-6 or not options.fractions[0]:
-        raise UserError(f"--fractions are {options.fractions}; they are shares of train, val and test that sum to 1")
+        raise UserError(
+            f"--fractions of train, val and test must be at least 0, train's above 0, and sum to 1, "
+            f"got {options.fractions}"
+        )
     if options.manifest and (options.images or options.masks or options.classes or options.encoding != "binary"):
         raise UserError("--manifest lists binary masks; leave --images, --masks, --classes and --encoding out")
     if options.manifest and options.prompt:
         raise UserError("--manifest has a column for prompts; leave --prompt out")
     if options.classes and options.prompt:
-        raise UserError("--classes tells how each class is asked for; leave --prompt out")
+        raise UserError("--classes has the prompt of each class; leave --prompt out")
     if options.encoding != "binary" and options.threshold is not None:
         raise UserError(f"--threshold is for binary masks, not for --encoding {options.encoding}; leave it out")
     if not all(prompt.strip() for prompt in options.prompt):
-        raise UserError("--prompt is empty; say what the masks show")
+        raise UserError("--prompt is empty; it must name the object in the masks")
 
 
 def _check_unset(options: Folder, annotations: str) -> None:
-    """Raises a UserError where an option would say what medvlsm's annotations say already."""
-    told = "encoding", "prompt", "classes", "fractions"
-    if given := [f"--{name}" for name in told if getattr(options, name) != getattr(Folder, name)]:
+    """Raises a UserError for an option that medvlsm's annotations determine."""
+    determined = "encoding", "prompt", "classes", "fractions"
+    if given := [f"--{name}" for name in determined if getattr(options, name) != getattr(Folder, name)]:
         raise UserError(
-            f"{annotations} tells prompts and splits of binary masks; leave {', '.join(given)} out, "
+            f"{annotations} has the prompts and splits of binary masks; leave {', '.join(given)} out, "
             "or give --images and --masks to match by names"
         )
 
 
 def check(options: Check, console: Console) -> None:
-    """Audits a set and tells what was found; exits with 1 if there are errors.
+    """Audits a set and prints the findings; exits with 1 if there are errors.
 
     Raises:
-      UserError: there is no such set.
+      UserError: the set doesn't exist.
     """
     folder = prepared.find(options.root, options.name)
     with Bar(console) as bar:
-        looks: list[ImageStats] = []
+        stats: list[ImageStats] = []
         for split in prepared.stored_splits(folder):
             examples = Prepared(folder, split)
-            looks += image_stats.stats_of_split(split, bar.track(examples, len(examples), description=f"{split:5s}"))
+            stats += image_stats.stats_of_split(split, bar.track(examples, len(examples), description=f"{split:5s}"))
     if options.protocol == "clean":
-        made = clean.splits(looks)
-        clean.write(folder, made)
-        looks = clean.looks_of(made, looks)
-    found = audit.findings(looks)
-    console.print(report.table(f"{options.name}, {options.protocol} protocol", looks, found))
+        splits = clean.splits(stats)
+        clean.write(folder, splits)
+        stats = clean.stats_of(splits, stats)
+    findings = audit.findings(stats)
+    console.print(report.table(f"{options.name}, {options.protocol} protocol", stats, findings))
     if options.findings is not None:
-        report.write(options.findings, found)
+        report.write(options.findings, findings)
         console.print(f"all findings: {options.findings}", soft_wrap=True)
-    if any(audit.KINDS[finding.kind] == "error" for finding in found):
+    if any(audit.KINDS[finding.kind] == "error" for finding in findings):
         raise SystemExit(FAULTY)
 
 
@@ -290,7 +295,7 @@ class Bar(Progress):
         super().__init__(*columns, console=console)
 
     def __call__(self, split: str, items: Sequence[Item]) -> Iterable[Item]:
-        """Goes through the items of a split."""
+        """Iterates over the items of a split and shows the progress."""
         return self.track(items, description=f"{split:5s}")
 
 

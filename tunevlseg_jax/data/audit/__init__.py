@@ -1,1 +1,1 @@
-"""Faults of prepared sets: what was seen of each image, what is wrong with it, and splits without the leaks."""
+"""Audits of prepared sets: statistics of each image, findings, and splits without leaks."""

@@ -1,4 +1,4 @@
-"""Pairs of images that show the same: equal files, copies that were encoded anew, neighbouring frames of a video."""
+"""Pairs of images that show the same: equal files, re-encoded copies, neighbouring frames of a video."""
 
 from __future__ import annotations
 
@@ -21,50 +21,50 @@ ROWS = 256
 
 
 class Pair(NamedTuple):
-    """Two places in a list of looks."""
+    """Two indices in a list of image statistics."""
 
     first: int
     second: int
 
 
-def same_content(looks: Sequence[ImageStats]) -> list[Pair]:
+def same_content(stats: Sequence[ImageStats]) -> list[Pair]:
     """Images whose files are equal; of more than two, each with the first."""
-    return _with_first([look.content for look in looks])
+    return _with_first([look.content for look in stats])
 
 
-def same_group(looks: Sequence[ImageStats]) -> list[Pair]:
+def same_group(stats: Sequence[ImageStats]) -> list[Pair]:
     """Images of one patient or video, each with the first of every split."""
     pairs = []
     first: dict[str, dict[str, int]] = defaultdict(dict)
-    for number, look in enumerate(looks):
+    for number, look in enumerate(stats):
         if look.group:
             pairs += [Pair(other, number) for other in first[look.group].values()]
             first[look.group].setdefault(look.split, number)
     return pairs
 
 
-def near_copies(looks: Sequence[ImageStats]) -> list[Pair]:
+def near_copies(stats: Sequence[ImageStats]) -> list[Pair]:
     """Images that look the same though their files differ."""
-    bits = np.stack([look.bits for look in looks])
+    bits = np.stack([look.bits for look in stats])
     pairs = []
-    for start in range(0, len(looks), ROWS):
+    for start in range(0, len(stats), ROWS):
         flipped = np.bitwise_count(bits[start : start + ROWS, None] ^ bits[None, start:]).sum(-1, dtype=np.int32)
         for row, column in zip(*np.nonzero(flipped <= FLIPPED), strict=True):
             first, second = start + int(row), start + int(column)
-            one, other = looks[first], looks[second]
+            one, other = stats[first], stats[second]
             if first < second and one.content != other.content and difference(one, other) < GREY_LEVELS:
                 pairs.append(Pair(first, second))
     return pairs
 
 
-def neighbours(looks: Sequence[ImageStats]) -> list[Pair]:
+def neighbours(stats: Sequence[ImageStats]) -> list[Pair]:
     """Consecutive frames of videos, by the numbers at the end of the images' names, where no groups are known.
 
     Numbers alone don't make a video. They count as frames where at least half of the images with consecutive numbers
     differ clearly less than two images of the set usually do, and then those pairs that do are neighbours.
     """
     numbered: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for number, look in enumerate(looks):
+    for number, look in enumerate(stats):
         if not look.group and look.thumbnail is not None and (match := re.fullmatch(r"(.*?)(\d+)(?:\.\w+)?", look.id)):
             numbered[match[1], int(match[2])].append(number)
     following = [
@@ -75,8 +75,8 @@ def neighbours(looks: Sequence[ImageStats]) -> list[Pair]:
     ]
     if len(following) < 4:
         return []
-    usual = _usual_difference([looks[number] for numbers in numbered.values() for number in numbers])
-    close = [pair for pair in following if difference(looks[pair.first], looks[pair.second]) < OF_RANDOM * usual]
+    usual = _usual_difference([stats[number] for numbers in numbered.values() for number in numbers])
+    close = [pair for pair in following if difference(stats[pair.first], stats[pair.second]) < OF_RANDOM * usual]
     return close if 2 * len(close) >= len(following) else []
 
 
@@ -87,11 +87,11 @@ def difference(one: ImageStats, other: ImageStats) -> float:
     return float(np.sqrt(np.square(one.thumbnail.astype(np.float32) - other.thumbnail).mean()))
 
 
-def _usual_difference(looks: Sequence[ImageStats]) -> float:
+def _usual_difference(stats: Sequence[ImageStats]) -> float:
     """The median difference of two images, over a fixed draw of pairs, whatever order they come in."""
-    looks = sorted(looks, key=lambda look: (look.id, look.content))
-    draw = np.random.default_rng(0).integers(0, len(looks), (1000, 2))
-    return float(np.median([difference(looks[one], looks[other]) for one, other in draw if one != other]))
+    stats = sorted(stats, key=lambda look: (look.id, look.content))
+    draw = np.random.default_rng(0).integers(0, len(stats), (1000, 2))
+    return float(np.median([difference(stats[one], stats[other]) for one, other in draw if one != other]))
 
 
 def _with_first(keys: Sequence[Hashable]) -> list[Pair]:
@@ -100,7 +100,7 @@ def _with_first(keys: Sequence[Hashable]) -> list[Pair]:
 
 
 def components(count: int, pairs: Sequence[Pair]) -> Iterator[list[int]]:
-    """What hangs together of `count` things, in the order of their first members."""
+    """The connected components of `count` nodes, in the order of their first members."""
     root = list(range(count))
 
     def find(number: int) -> int:

@@ -1,13 +1,13 @@
-"""What is wrong with a set, and how bad it is.
+"""Findings of an audit: errors and warnings of a prepared set.
 
-An error makes scores wrong: a file that can't be used, or a test image that training has seen. A warning may be meant.
+An error makes scores wrong: an unusable file, or a test image that is in train too. A warning may be intended.
 
   error    unreadable          an image or label map can't be decoded
   error    another size        a label map isn't as large as its image
   error    unexpected values   a label map has values that no record of the set asks for
   error    copies across       the same file in two splits
   error    group across        images of one patient or video sequence in two splits
-  error    frames across       neighbouring video frames in two splits, by their numbers and looks (without groups)
+  error    frames across       neighbouring video frames in two splits, by their numbers and stats (without groups)
   error    tells the answer    a prompt such as "no tumor" for an empty mask
   warning  near copies across  images in two splits that look the same
   warning  copies              the same file twice in a split
@@ -49,42 +49,42 @@ NEGATION = re.compile(r"\b(no|not|none|without|absent|absence|free of|negative f
 
 
 class Finding(NamedTuple):
-    """One fault: its kind, a row of this file's table; what it is about; more about it."""
+    """One finding: its kind (a key of KINDS), the image it is about, and details."""
 
     kind: str
     where: str
     details: str
 
 
-def findings(looks: Sequence[ImageStats]) -> list[Finding]:
-    """All faults of a set, kind by kind."""
-    found = [Finding(kind, str(look), details) for look in looks for kind, details in look.faults]
+def findings(stats: Sequence[ImageStats]) -> list[Finding]:
+    """All findings of a set, sorted by kind."""
+    found = [Finding(kind, str(look), details) for look in stats for kind, details in look.faults]
     found += [
         Finding("unexpected values", str(look), ", ".join(map(str, sorted(odd))))
-        for look, odd in zip(looks, unexpected(looks), strict=True)
+        for look, odd in zip(stats, unexpected(stats), strict=True)
         if odd
     ]
-    found += _pairs("copies", duplicates.same_content(looks), looks)
-    found += _pairs("near copies", duplicates.near_copies(looks), looks)
-    found += [Finding("group across", *pair) for pair in _across(duplicates.same_group(looks), looks)]
-    found += [Finding("frames across", *pair) for pair in _across(duplicates.neighbours(looks), looks)]
-    found += [finding for look in looks for finding in _records(look)]
+    found += _pairs("copies", duplicates.same_content(stats), stats)
+    found += _pairs("near copies", duplicates.near_copies(stats), stats)
+    found += [Finding("group across", *pair) for pair in _across(duplicates.same_group(stats), stats)]
+    found += [Finding("frames across", *pair) for pair in _across(duplicates.neighbours(stats), stats)]
+    found += [finding for look in stats for finding in _records(look)]
     return sorted(found, key=lambda finding: list(KINDS).index(finding.kind))
 
 
-def unexpected(looks: Sequence[ImageStats]) -> list[frozenset[int]]:
-    """The values of each image's label maps that no record of the set asks for."""
-    known = {0, VOID} | {asked.record.value for look in looks for asked in look.asked}
-    return [look.values - known for look in looks]
+def unexpected(stats: Sequence[ImageStats]) -> list[frozenset[int]]:
+    """The values of each image's label maps that no record of the set uses."""
+    known = {0, VOID} | {asked.record.value for look in stats for asked in look.asked}
+    return [look.values - known for look in stats]
 
 
-def tells_the_answer(asked: Asked) -> bool:
-    """Whether a record's prompt says that there is nothing to find, and there isn't."""
+def reveals_answer(asked: Asked) -> bool:
+    """Whether a record's mask is empty and its prompt says so."""
     return not asked.pixels and _denies(asked)
 
 
 def repeats(look: ImageStats) -> Iterator[int]:
-    """The places of the records of an image that say what an earlier one says."""
+    """The positions of an image's records that have the mask and prompt of an earlier one."""
     seen = set()
     for place, asked in enumerate(look.asked):
         record = asked.record
@@ -94,15 +94,15 @@ def repeats(look: ImageStats) -> Iterator[int]:
         seen.add(said)
 
 
-def _pairs(kind: str, pairs: Sequence[Pair], looks: Sequence[ImageStats]) -> Iterator[Finding]:
+def _pairs(kind: str, pairs: Sequence[Pair], stats: Sequence[ImageStats]) -> Iterator[Finding]:
     for first, second in pairs:
-        across = looks[first].split != looks[second].split
-        yield Finding(f"{kind} across" if across else kind, str(looks[second]), f"as {looks[first]}")
+        across = stats[first].split != stats[second].split
+        yield Finding(f"{kind} across" if across else kind, str(stats[second]), f"as {stats[first]}")
 
 
-def _across(pairs: Sequence[Pair], looks: Sequence[ImageStats]) -> Iterator[tuple[str, str]]:
+def _across(pairs: Sequence[Pair], stats: Sequence[ImageStats]) -> Iterator[tuple[str, str]]:
     for first, second in pairs:
-        one, other = looks[first], looks[second]
+        one, other = stats[first], stats[second]
         if one.split != other.split:
             yield str(other), f"with {one}" + (f", {one.group}" if one.group else "")
 
@@ -112,7 +112,7 @@ def _records(look: ImageStats) -> Iterator[Finding]:
         yield Finding("repeated record", str(look), look.asked[place].record.id)
     for asked in look.asked:
         said = f"{asked.record.id}: {' | '.join(asked.record.prompts.get(LEVEL, ()))!r}"
-        if tells_the_answer(asked):
+        if reveals_answer(asked):
             yield Finding("tells the answer", str(look), said)
         elif _denies(asked):
             yield Finding("denies the mask", str(look), said)

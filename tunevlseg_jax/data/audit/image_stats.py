@@ -1,4 +1,4 @@
-"""What an audit needs to know of an image: whether it can be read, a hash of its content, what it looks like."""
+"""Statistics of an image for the audit: faults, a hash of its content, a thumbnail and a difference hash."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HASH = 16
 
 @dataclass(frozen=True)
 class Asked:
-    """A record, how many of its map's pixels are its own, and how many there are."""
+    """A record, the number of its pixels, and the number of pixels in its map."""
 
     record: Record
     pixels: int
@@ -30,19 +30,19 @@ class Asked:
 
 @dataclass(frozen=True)
 class ImageStats:
-    """What was seen of an example.
+    """Statistics of an example.
 
     Attributes:
-      split: where it is stored.
-      index: its place there.
+      split: split in which it is stored.
+      index: index in that split.
       id: the image's name.
       group: patient or video sequence, "" where unknown.
       content: sha256 of the encoded image.
       thumbnail: (32, 32, 3) uint8, or None where the image can't be read.
       bits: (4,) uint64, the difference hash: whether the brightness grows, from each cell of a grid to the next.
       asked: the records.
-      values: those of the label maps.
-      faults: what is broken about it.
+      values: values in the label maps.
+      faults: (kind, details) of each fault of its files.
     """
 
     split: str
@@ -58,7 +58,7 @@ class ImageStats:
 
     @property
     def place(self) -> tuple[str, int]:
-        """The split and the place in it."""
+        """(split, index)."""
         return self.split, self.index
 
     def __str__(self) -> str:
@@ -66,13 +66,13 @@ class ImageStats:
 
 
 def stats_of_split(split: str, examples: Iterable[Example]) -> Iterator[ImageStats]:
-    """What is seen of the examples of a split."""
+    """The statistics of a split's examples."""
     for index, example in enumerate(examples):
         yield image_stats(split, index, example)
 
 
 def image_stats(split: str, index: int, example: Example) -> ImageStats:
-    """What is seen of one example."""
+    """The statistics of one example."""
     faults: list[tuple[str, str]] = []
     image, maps = None, ()
     try:

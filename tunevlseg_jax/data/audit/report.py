@@ -1,4 +1,4 @@
-"""An audit as a table, and as a file."""
+"""An audit's findings as a table and as a CSV file."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ STYLES = {"error": "red", "warning": "yellow", FINE: "green"}
 SHOWN = 3
 
 
-def table(title: str, looks: Sequence[ImageStats], found: Sequence[Finding]) -> Table:
-    """A row for each kind of fault: how many there are, how bad it is, and the first of them."""
-    made = Table(
-        title=title, caption="; ".join(_size(split, looks) for split in dict.fromkeys(one.split for one in looks))
+def table(title: str, stats: Sequence[ImageStats], findings: Sequence[Finding]) -> Table:
+    """A row for each kind of finding: its number, severity and first examples."""
+    table = Table(
+        title=title, caption="; ".join(_size(split, stats) for split in dict.fromkeys(one.split for one in stats))
     )
     for column in ("", "found", "", "such as"):
-        made.add_column(column, justify="right" if column == "found" else "left")
+        table.add_column(column, justify="right" if column == "found" else "left")
     for kind, severity in KINDS.items():
-        own = [finding for finding in found if finding.kind == kind]
-        verdict = severity if own else FINE
-        shown = "\n".join(f"{finding.where}: {finding.details}" for finding in own[:SHOWN])
-        made.add_row(kind, f"{len(own)}", Text(verdict, style=STYLES[verdict]), Text(shown))
-    return made
+        of_kind = [finding for finding in findings if finding.kind == kind]
+        verdict = severity if of_kind else FINE
+        shown = "\n".join(f"{finding.where}: {finding.details}" for finding in of_kind[:SHOWN])
+        table.add_row(kind, f"{len(of_kind)}", Text(verdict, style=STYLES[verdict]), Text(shown))
+    return table
 
 
-def write(path: Path, found: Sequence[Finding]) -> None:
+def write(path: Path, findings: Sequence[Finding]) -> None:
     """All findings as CSV: severity, kind, where, details."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(("severity", *Finding._fields))
-    writer.writerows((KINDS[finding.kind], *finding) for finding in found)
+    writer.writerows((KINDS[finding.kind], *finding) for finding in findings)
     with atomic_file(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
-def _size(split: str, looks: Sequence[ImageStats]) -> str:
-    own = [look for look in looks if look.split == split]
+def _size(split: str, stats: Sequence[ImageStats]) -> str:
+    own = [look for look in stats if look.split == split]
     records = sum(len(look.asked) for look in own)
     return f"{split}: {len(own)} image{'s' * (len(own) != 1)}, {records} record{'s' * (records != 1)}"
