@@ -39,17 +39,18 @@ SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig}
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to time, and how.
+    """Options of the benchmark.
 
     Attributes:
-      config: what would be trained; its batch is the one that is timed.
-      sizes: time random weights of a public model's sizes instead of model.checkpoint, which needn't be there.
-      learners: "all" times each learner that the model takes instead of the configuration's own.
-      trials: time the training of so many trials in one program too, as a sweep on an accelerator trains them.
-      repeats: how often each program runs; the programs take turns.
-      peer: "transformers" times Hugging Face's CLIPSeg too, forward, on the same device, images and precision.
+      config: configuration; its batch size is the one that is timed.
+      sizes: time a public model's sizes with random weights instead of model.checkpoint, which need not exist.
+      learners: "own" times the configuration's learner, "all" each learner that fits the model.
+      trials: also time the training of this many trials in one program, as in a sweep on an accelerator.
+      repeats: number of runs of each program; the programs take turns.
+      peer: "transformers" also times the forward pass of Hugging Face's CLIPSeg, on the same device and images and
+        in the same precision.
       topology: compile the training step for these TPU slices instead, such as v5e:16x16 v5p:4x4x4; needs libtpu (the
-        extra `tpu`) and no TPU. train.batch_size is then that of one chip.
+        extra `tpu`) but no TPU. train.batch_size is then per chip.
       output: JSON file for the numbers.
       profile: folder for a trace of one run of each program, for TensorBoard or Perfetto.
     """
@@ -66,12 +67,12 @@ class Options:
 
 
 def main() -> None:
-    """Prints a table, and writes its numbers where asked to."""
+    """Prints a table, and writes its numbers to --output."""
     options = cli.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
     configuration.check(options.config)
     for name in ("repeats", "trials"):
         if getattr(options, name) < 1:
-            raise UserError(f"--{name} is {getattr(options, name)}; it takes 1 or more")
+            raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
     console = Console()
     rows = _plans(options, console) if options.topology else _times(options, console)
     if options.output is not None:
@@ -82,14 +83,14 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
     mesh = sharding.mesh()
     device = jax.devices()[0]
     peaks = {"with libraries loaded": memory.peak()}
-    experiment = _experiments(options)
+    experiments = _experiments(options)
     peaks["with weights made"] = memory.peak()
-    timed = [(one, program) for one in experiment for program in programs.programs(one, mesh, options.trials)]
+    timed = [(owner, program) for owner in experiments for program in programs.programs(owner, mesh, options.trials)]
     peaks["with programs compiled"] = memory.peak()
-    matrix, matrix_flops = programs.ceiling(experiment[0].network.dtype)
+    matrix, matrix_flops = programs.ceiling(experiments[0].network.dtype)
     runs: list[Callable[[], Any]] = [matrix, *(program.run for _, program in timed)]
     if options.peer == "transformers":
-        runs.append(_peer(experiment[0], timed[0][1].records))
+        runs.append(_peer(experiments[0], timed[0][1].records))
     seconds = programs.timed(runs, options.repeats)
     peaks["in the end"] = memory.peak()
     if options.profile is not None:
@@ -99,22 +100,22 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
     ceiling = matrix_flops / float(np.median(seconds[0]))
     peer = seconds[-1] if options.peer == "transformers" else None
     rows: list[dict[str, Any]] = [
-        {**_identity(options, one), **_row(one, program, mesh, taken, ceiling, peer), "peak_bytes": peaks}
-        for (one, program), taken in zip(timed, seconds[1:], strict=False)
+        {**_identity(options, owner), **_row(owner, program, mesh, taken, ceiling, peer), "peak_bytes": peaks}
+        for (owner, program), taken in zip(timed, seconds[1:], strict=False)
     ]
-    about = f"{mesh.size} x {device.device_kind}, {experiment[0].network.dtype.name}, batch {timed[0][1].records}"
+    about = f"{mesh.size} x {device.device_kind}, {experiments[0].network.dtype.name}, batch {timed[0][1].records}"
     for learner, group in itertools.groupby(rows, key=lambda row: row["learner"]):
-        own = list(group)
-        trains = f"{own[0]['trainable_bytes'] / 2**10:,.0f} KiB"
+        of_learner = list(group)
+        trains = f"{of_learner[0]['trainable_bytes'] / 2**10:,.0f} KiB"
         console.print(f"[bold]{learner}[/bold], trains {trains}: {about}; medians of {options.repeats}", soft_wrap=True)
-        console.print(_table(own, peer), "")
+        console.print(_table(of_learner, peer), "")
     console.print("GFLOP: counted in the program before compilation; MiB: beside its arguments")
     console.print(
         f"ceiling: a {programs.CEILING_SIDE}² matrix product in the same run, {ceiling / 1e9:,.0f} GFLOP/s a device",
         soft_wrap=True,
     )
-    told = ", ".join(f"{size / 2**30:.2f} GiB {when}" for when, size in peaks.items())
-    console.print(f"peak memory of {'the fullest device' if device.memory_stats() else 'this process'}: {told}")
+    sizes = ", ".join(f"{size / 2**30:.2f} GiB {when}" for when, size in peaks.items())
+    console.print(f"peak memory of {'the fullest device' if device.memory_stats() else 'this process'}: {sizes}")
     return rows
 
 
@@ -179,19 +180,19 @@ def _table(rows: Sequence[dict[str, Any]], peer: Sequence[float] | None) -> Tabl
 
 
 def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
-    jax.config.update("jax_platforms", "cpu")  # nothing runs, and no other device need be asked for
+    jax.config.update("jax_platforms", "cpu")  # nothing runs, so no other device is needed
     if options.config.train.precision == "auto":  # of the slice, not of this machine
         train = dataclasses.replace(options.config.train, precision="bfloat16")
         options = dataclasses.replace(options, config=dataclasses.replace(options.config, train=train))
     experiments = _experiments(options)
-    cache.disable_compilation_cache()  # a program for chips that aren't there can't be loaded again
+    cache.disable_compilation_cache()  # a program for absent chips can't be loaded from the cache
     rows = []
     for experiment in experiments:
         with console.status("") as status:
-            found = tpu_table.plans(experiment, options.topology, options.config.train.batch_size, status.update)
-        own = [{**_identity(options, experiment), **row} for row in found]
-        console.print(tpu_table.table(own))
-        rows += own
+            plans = tpu_table.plans(experiment, options.topology, options.config.train.batch_size, status.update)
+        plan_rows = [{**_identity(options, experiment), **row} for row in plans]
+        console.print(tpu_table.table(plan_rows))
+        rows += plan_rows
     return rows
 
 
@@ -200,7 +201,7 @@ def _identity(options: Options, experiment: Experiment) -> dict[str, str]:
 
 
 def _experiments(options: Options) -> list[Experiment]:
-    """The configuration's, or one for each learner that its model takes; they share the frozen weights."""
+    """The configuration's experiment, or one for each learner that fits its model; they share the frozen weights."""
     config = options.config
     if options.learners == "own":
         return [_build(options, config)]

@@ -1,1 +1,1 @@
-"""Rates of programs on this machine, and plans for TPUs that are not there."""
+"""Speed of programs on this machine, and compile-time estimates for absent TPUs."""

@@ -1,4 +1,4 @@
-"""What the text of a compiled program says: its collectives, and its traffic with a TPU's memory."""
+"""Statistics from the text of a compiled program: its collectives and its traffic with a TPU's memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHAPE = re.compile(r"(pred|[a-z]+\d+)\[([\d,]*)\](\{[^}]*\})?")
 _COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
 _INSTRUCTION = re.compile(r"^ *(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)(?:, |$)", re.MULTILINE)
 _NOTHING = ("parameter", "constant", "iota", "bitcast", "tuple", "get-tuple-element", "after-all")
-"""Instructions that move nothing, beside the ends (-done) of what is counted where it starts."""
+"""Instructions that move nothing; the ends (-done) of asynchronous instructions count as nothing too."""
 _PARTS = ("copy-start", "slice-start")
 """Instructions that move as much as the smaller of their two arrays, in the background."""
 
@@ -27,10 +27,10 @@ def collectives(program: str) -> dict[str, tuple[int, int]]:
 
 
 def traffic(program: str) -> int:
-    """Bytes to and from the main memory, of one pass through the program; what stays in a chip's faster ones is none.
+    """Bytes to and from the main memory in one run of the program; traffic with a chip's faster memories doesn't count.
 
-    XLA's own "bytes accessed" counts these too, several times as much. What an instruction looks up in an array counts
-    as the whole array.
+    XLA's own "bytes accessed" includes that traffic and is several times as large. An array from which an instruction
+    reads only some elements counts in full.
     """
     entry = program[program.index("\nENTRY ") :].partition("\n}")[0]
     shapes: dict[str, str] = {}
@@ -44,8 +44,10 @@ def traffic(program: str) -> int:
             (one, one_outside), (other, other_outside), *_ = arrays
             moved += min(one, other) * (one_outside + other_outside)
         else:
-            if not kind.endswith("-start"):  # which gives its arguments back beside its results
-                arrays += [array for own in re.findall(r"%([\w.-]+)", arguments) for array in _arrays(shapes[own])]
+            if not kind.endswith("-start"):  # such an instruction returns its arguments with its results
+                arrays += [
+                    array for argument in re.findall(r"%([\w.-]+)", arguments) for array in _arrays(shapes[argument])
+                ]
             moved += sum(size for size, outside in arrays if outside)
     return moved
 
@@ -59,5 +61,5 @@ def _arrays(shapes: str) -> list[tuple[int, bool]]:
 
 
 def _bits(kind: str) -> int:
-    """Of an element, such as f32."""
+    """Bits of an element of a type such as f32."""
     return 8 if kind == "pred" else int(re.findall(r"\d+", kind)[0])

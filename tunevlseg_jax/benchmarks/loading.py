@@ -25,14 +25,14 @@ from tunevlseg_jax.runtime import sharding
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure with.
+    """Options of the loading benchmark.
 
     Attributes:
-      images: in the set.
-      size: height and width of an image.
-      batch_size: images a batch.
-      epochs: measured, after one to warm up.
-      workers: threads that gather batches, each number by itself.
+      images: number of images.
+      size: height and width of an image in pixels.
+      batch_size: images per batch.
+      epochs: number of measured epochs, after one to warm up.
+      workers: numbers of threads that gather batches; each is measured separately.
     """
 
     images: int = 512

@@ -1,4 +1,4 @@
-"""The peer of a benchmark: transformers' CLIPSeg, of the same size, on the same images and in the same precision."""
+"""The benchmark's peer: CLIPSeg of transformers, with the same sizes, images and precision."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tunevlseg_jax.runtime.optional import import_torch
 
 
 def forward(config: CLIPSegConfig, images: np.ndarray, tokens: np.ndarray, *, half: bool) -> Callable[[], Any]:
-    """What runs the peer forward once, with random weights: time doesn't depend on them.
+    """A function that runs the peer's forward pass once, with random weights.
 
     Args:
       config: sizes.
       images: (batch, height, width, 3) uint8, RGB.
-      tokens: (1, length) int32; the peer reads them for every image.
+      tokens: (1, length) int32; the peer encodes them for every image.
       half: whether to compute in float16 where torch's autocast does, on a GPU; on a CPU in bfloat16.
     """
     torch = import_torch("--peer transformers")

@@ -1,4 +1,4 @@
-"""The compiled programs of an experiment, training, evaluation and prediction, ready to be timed one by one."""
+"""The compiled programs of an experiment, for timing: training, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.optim import Schedule
 
 CEILING_SIDE = 4096
-"""Of the square matrices whose product says what a device can do."""
+"""Side of the square matrices whose product measures a device's highest rate."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Program:
     """A compiled program on a fixed batch.
 
     Attributes:
-      name: what it does.
-      run: does it once; its result may not be there yet.
-      records: in its batch.
-      flops: of one run, counted in the program as it would be handed to an accelerator's compiler.
+      name: name of the program, such as "training".
+      run: runs it once and may return before the result is ready.
+      records: records in its batch.
+      flops: operations of one run, counted in the program that an accelerator's compiler would get.
       compilation: seconds of tracing and compiling.
-      temporary: bytes that it needs beside its arguments and results.
+      temporary: bytes that it needs besides its arguments and results.
     """
 
     name: str
@@ -46,8 +46,8 @@ class Program:
 def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
     """Training, evaluation and prediction of an experiment on one batch of random images.
 
-    Where nothing that trains changes what the model sees, training and evaluation also on what is cached of
-    images that it has seen before; and with more than one trial, training of so many side by side.
+    If training leaves the image features unchanged, training and evaluation also run on cached features. With more
+    than one trial, training also runs with this many trials in one program.
     """
     size = sharding.round_up(experiment.config.train.batch_size, mesh)
     frozen = experiment.on_mesh(mesh).frozen
@@ -82,23 +82,22 @@ def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> list[Progra
         prediction, timings = _compiled(step.logits_step, *arguments, network=experiment.network)
         return Program("prediction", lambda: prediction(*arguments), size, *timings)
 
-    made_ready = [train("training", source), evaluate("evaluation", batch), predict()]
+    compiled = [train("training", source), evaluate("evaluation", batch), predict()]
     if trials > 1:
-        made_ready.append(train(f"training x {trials}", source, trials))
+        compiled.append(train(f"training x {trials}", source, trials))
     if experiment.config.sees_the_same("val"):
-        seen = step.encode_images_step(frozen, batch.images, network=experiment.network)
-        made_ready.append(train("training, cached", source._replace(images=seen, draw=None)))
-        made_ready.append(evaluate("evaluation, cached", batch._replace(images=seen)))
-    return made_ready
+        features = step.encode_images_step(frozen, batch.images, network=experiment.network)
+        compiled.append(train("training, cached", source._replace(images=features, draw=None)))
+        compiled.append(evaluate("evaluation, cached", batch._replace(images=features)))
+    return compiled
 
 
 def training(experiment: Experiment, mesh: Mesh, batch: int) -> Any:
-    """The training step of an experiment, traced for a mesh whose devices needn't be there.
+    """The training step of an experiment, traced for a mesh of devices that may be absent.
 
     Args:
       experiment: the experiment.
-      mesh: the batch is shared out over its devices, and with `train.shard_frozen` the frozen weights; everything else
-        is whole on each.
+      mesh: its devices share the batch and, with `train.shard_frozen`, the frozen weights; other arrays are replicated.
       batch: records, a multiple of the number of devices.
     """
     whole, resources = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(sharding.DATA))
@@ -122,7 +121,7 @@ def training(experiment: Experiment, mesh: Mesh, batch: int) -> Any:
 
 
 def random_source(size: int, image_size: tuple[int, int], mesh: Mesh, *, augmented: bool) -> Source:
-    """A batch of noise, its pixels on the devices already."""
+    """A batch of noise on the devices."""
     draw = np.random.default_rng(0)
     images = draw.integers(0, 256, (size, *image_size, 3), dtype=np.uint8)
     maps = draw.integers(0, 2, (size, *image_size), dtype=np.uint8)
@@ -134,9 +133,9 @@ def random_source(size: int, image_size: tuple[int, int], mesh: Mesh, *, augment
 
 
 def timed(runs: list[Callable[[], Any]], repeats: int) -> list[list[float]]:
-    """Seconds of each run, repeat by repeat, the runs taking turns so that a slow moment touches all of them."""
+    """Seconds of each run and repeat; the runs take turns so that a slow moment affects all of them."""
     for run in runs:
-        jax.block_until_ready(run())  # what is done once is not timed
+        jax.block_until_ready(run())  # warm-up
     seconds: list[list[float]] = [[] for _ in runs]
     for _ in range(repeats):
         for run, taken in zip(runs, seconds, strict=True):
@@ -147,22 +146,22 @@ def timed(runs: list[Callable[[], Any]], repeats: int) -> list[list[float]]:
 
 
 def ceiling(dtype: np.dtype) -> tuple[Callable[[], Any], float]:
-    """A matrix product in this type on one device, and its number of operations: what the device can do at best."""
+    """A matrix product in this type on one device, and its number of operations; measures the highest rate."""
     matrix = jnp.ones((CEILING_SIDE, CEILING_SIDE), dtype)
     product = jax.jit(lambda a, b: a @ b)
     return lambda: product(matrix, matrix), 2.0 * CEILING_SIDE**3
 
 
 def flops(traced: Any) -> float:
-    """Operations of a traced program, as it would be handed to a TPU's compiler; nothing is compiled.
+    """Operations of a traced program, lowered for a TPU; nothing is compiled.
 
-    A CPU's own program holds loops, of which XLA counts one turn.
+    A program lowered for a CPU has loops, of which XLA counts only one iteration.
     """
     return float(traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"])
 
 
 def _compiled(function: Any, *arguments: Any, **static: Any) -> tuple[Any, tuple[float, float, int]]:
-    """The program, and of it flops, seconds of compilation and temporary bytes."""
+    """The compiled program, and its flops, seconds of compilation and temporary bytes."""
     started = time.perf_counter()
     traced = function.trace(*arguments, **static)
     compiled = traced.lower().compile()

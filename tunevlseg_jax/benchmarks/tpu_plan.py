@@ -1,4 +1,4 @@
-"""A training step compiled for a TPU slice that isn't there: what it would take of each chip."""
+"""Compiles a training step ahead of time for an absent TPU slice, and reports memory and time per chip."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Chip:
     """Published figures of a TPU chip, from docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e}.
 
     Attributes:
-      flops: bfloat16 operations a second.
+      flops: bfloat16 operations per second.
       memory: bytes of HBM.
-      bandwidth: bytes a second from and to it.
-      interconnect: bytes a second to other chips, in one direction (half of the published sum of both).
+      bandwidth: bytes per second to and from HBM.
+      interconnect: bytes per second to other chips, in one direction (half of the published sum of both).
     """
 
     flops: float
@@ -46,24 +46,24 @@ OFF_POD = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-16",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-"""What libtpu asks a TPU's own machine for, and complains about on any other; and that several processes may load it,
-which is one's privilege only where there is a TPU."""
+"""Settings that libtpu would otherwise ask a TPU machine for, and that let several processes load it, which only
+conflicts on a machine with a TPU."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one training step takes of each chip of a slice.
+    """Cost of one training step on each chip of a slice.
 
     Attributes:
       device: the slice, such as "v5e:4x4".
-      chips: how many.
-      batch: records a chip.
-      seconds: of compilation.
-      held: bytes of what goes in: frozen weights, trainable tree, optimizer, batch.
-      temporary: bytes of what the step makes, activations above all.
-      flops: operations.
-      bytes: to and from HBM.
-      collectives: bytes by kind of collective, and how many of them.
+      chips: number of chips.
+      batch: records per chip.
+      seconds: seconds of compilation.
+      held: bytes of the inputs: frozen weights, trainable tree, optimizer state, batch.
+      temporary: bytes of temporaries, mostly activations.
+      flops: number of operations.
+      bytes: bytes to and from HBM.
+      collectives: (bytes, number) by kind of collective.
     """
 
     device: str
@@ -78,7 +78,7 @@ class Plan:
 
     @property
     def chip(self) -> Chip:
-        """Which chip."""
+        """The published figures of the slice's chip."""
         return CHIPS[self.device.partition(":")[0]]
 
     @property
@@ -88,8 +88,8 @@ class Plan:
 
     @property
     def bound(self) -> dict[str, float]:
-        """Seconds that a step takes at least, by what bounds it (Williams et al. 2009's roofline)."""
-        # A sum goes round twice, in parts and then whole; what is only gathered or passed on goes once.
+        """Lower bounds on a step's seconds, by resource (the roofline model of Williams et al. 2009)."""
+        # An all-reduce sends its data twice (reduce-scatter, then all-gather); other collectives send it once.
         weighed = sum(size * (2 if kind == "all-reduce" else 1) for kind, (size, _) in self.collectives.items())
         sent = weighed * (self.chips - 1) / self.chips
         return {
@@ -100,15 +100,15 @@ class Plan:
 
 
 def plan(experiment: Experiment, name: str, batch: int) -> Plan:
-    """Compiles the training step of an experiment for a slice, the batch shared out and the rest on every chip.
+    """Compiles the training step of an experiment for a slice; see `programs.training` for the sharding.
 
     Args:
-      experiment: the experiment, in the type that a TPU computes in.
-      name: of the slice, such as "v5e:16x16".
-      batch: records a chip.
+      experiment: the experiment, in the TPU's type, bfloat16.
+      name: name of the slice, such as "v5e:16x16".
+      batch: records per chip.
 
     Raises:
-      UserError: there is no such slice, or no libtpu to compile for it with.
+      UserError: the slice doesn't exist, or libtpu is missing.
     """
     mesh = Mesh(np.asarray(_devices(name)), (sharding.DATA,))
     started = time.perf_counter()
@@ -129,7 +129,7 @@ def plan(experiment: Experiment, name: str, batch: int) -> Plan:
 
 
 def largest_batch(small: Plan, large: Plan) -> int:
-    """Records a chip that fit in its memory, if memory grows evenly from one plan to the other."""
+    """Largest number of records per chip that fits in memory, by linear extrapolation from two plans."""
     per_record = (large.held + large.temporary - small.held - small.temporary) / (large.batch - small.batch)
     constant = small.held + small.temporary - per_record * small.batch
     return max(0, math.floor((small.chip.memory - constant) / per_record))
@@ -145,6 +145,6 @@ def _devices(name: str) -> list[Any]:
 
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
-    except Exception as error:  # jax has no class of its own for a missing library
+    except Exception as error:  # jax has no specific exception for a missing library
         reason = str(error).splitlines()[0]
         raise UserError(f"can't compile for {name}: {reason}; it needs libtpu, the extra `tpu`") from error

@@ -1,4 +1,4 @@
-"""What a learner's training step takes of TPU slices that aren't there, slice beside slice."""
+"""A table of a training step's memory and time on absent TPU slices."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tunevlseg_jax.training.experiment import Experiment
 Row = dict[str, Any]
 
 
-def plans(experiment: Experiment, slices: Sequence[str], batch: int, tell: Callable[[str], None]) -> list[Row]:
+def plans(experiment: Experiment, slices: Sequence[str], batch: int, show_status: Callable[[str], None]) -> list[Row]:
     """The numbers of each slice, ready for JSON.
 
     Args:
-      experiment: the experiment, in the type that a TPU computes in.
+      experiment: the experiment, in the TPU's type, bfloat16.
       slices: such as "v5e:16x16".
-      batch: records a chip.
-      tell: what is happening, in a few words.
+      batch: records per chip.
+      show_status: shows a status message.
 
     Raises:
-      UserError: see `topology.plan`.
+      UserError: as in `tpu_plan.plan`.
     """
     learner = type(experiment.config.learner).__name__
     rows = []
     for name in slices:
-        tell(f"compiling {learner} for {name}")
+        show_status(f"compiling {learner} for {name}")
         plan = tpu_plan.plan(experiment, name, batch)
         largest = tpu_plan.largest_batch(plan, tpu_plan.plan(experiment, name, 2 * batch))
         binding = max(plan.bound, key=lambda part: plan.bound[part])
@@ -45,7 +45,7 @@ def plans(experiment: Experiment, slices: Sequence[str], batch: int, tell: Calla
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """One learner's slices as columns."""
+    """A table with one learner's slices as columns."""
     title = f"{rows[0]['learner']}: the training step, {rows[0]['batch']} records a chip"
     shown = Table(title=title, caption="bounds: by published figures of the chip")
     shown.add_column("")
@@ -69,5 +69,5 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def _collectives(row: Row) -> str:
-    told = [f"{number} {kind}\n{size / 1e3:,.0f} kB" for kind, (size, number) in row["collectives"].items()]
-    return "\n".join(told) or "none"
+    lines = [f"{number} {kind}\n{size / 1e3:,.0f} kB" for kind, (size, number) in row["collectives"].items()]
+    return "\n".join(lines) or "none"

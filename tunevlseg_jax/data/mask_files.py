@@ -1,4 +1,4 @@
-"""How images and masks come on disk, and how they become what prepared sets hold."""
+"""Reading image and mask files in all supported encodings, and converting them for prepared sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Image.MAX_IMAGE_PIXELS = None  # whole-slide images are large, and no attack
 KEPT = ("JPEG", "MPO", "PNG")
 LOSSY = ("JPEG", "MPO", "WEBP")
 NOISE = 8
-"""The most that compression leaves of black in a lossy file."""
+"""Largest value that compression leaves in the black areas of a lossy file."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -27,12 +27,12 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image upright, by its orientation in EXIF."""
+"""The operation that turns an image upright, by its EXIF orientation."""
 Colour = tuple[int, int, int]
 
 
 def whole(data: bytes, name: str) -> Image.Image:
-    """An image, decoded to its end, which OpenCV doesn't insist on.
+    """An image that decodes completely; OpenCV accepts truncated files.
 
     Raises:
       UserError: it isn't an image, or a broken one, or a TIFF of several pages.
@@ -50,10 +50,10 @@ def image(data: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
     """An image as prepared sets hold it (JPEG and PNG as they are, others as PNG), and its upright (height, width).
 
     Raises:
-      UserError: it isn't an image, or a broken one; half a JPEG is one as well.
+      UserError: it isn't an image, or it is broken or truncated.
     """
     opened = whole(data, name)
-    pixels = decode_rgb(data, name)  # as training will: what else tells how a photograph is turned may disagree
+    pixels = decode_rgb(data, name)  # decoded as in training; other libraries may read the orientation differently
     return data if opened.format in KEPT else encode_png(pixels), pixels.shape[:2]
 
 
@@ -64,7 +64,7 @@ def values(data: bytes, name: str) -> tuple[np.ndarray, bool]:
     colours (height, width, 3) uint8, without alpha.
 
     Raises:
-      UserError: it isn't an image, or a broken one, or what is transparent is at least as bright as what isn't.
+      UserError: it isn't an image, is broken, or its transparent pixels are at least as bright as the others.
     """
     opened, lossless = _upright(data, name)
     return _stored(opened, name), lossless
@@ -73,20 +73,20 @@ def values(data: bytes, name: str) -> tuple[np.ndarray, bool]:
 def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
     """(height, width) bool of a binary mask; of colours, the brightest channel.
 
-    Of two values in a lossless file the larger is the object, whatever they are; one value is the object unless it is
-    0. Of a palette's two colours it is the brighter, or that of the larger index where they are equally bright. Lossy
-    files and shades between are cut in the middle of the range, or at `threshold`, which is compared with a palette's
-    indices; a lossy file of black and faint noise has no object.
+    In a lossless file with two values the object is the larger one; a single value is the object unless it is 0. With
+    two palette colours it is the brighter one, or the larger index if both are equally bright. Other files are cut in
+    the middle of the range or at `threshold`, which is compared with palette indices. A lossy file of black and faint
+    noise has no object.
 
     Raises:
-      UserError: as in `values`, or which pixels are the object can't be told.
+      UserError: as in `values`, or it is unclear which pixels are the object.
     """
     opened, lossless = _upright(data, name)
     array = _stored(opened, name)
     if opened.mode == "P" and threshold is None and len(distinct(array)) <= 2:
         coloured = opened.convert("RGBA")
         bright = np.asarray(coloured)[..., :3].max(-1)
-        if len(distinct(bright)) == len(distinct(array)):  # else the indices alone tell them apart
+        if len(distinct(bright)) == len(distinct(array)):  # else only the indices differ
             array = _stored(coloured, name)
     if array.ndim == 3:
         colours, array = array, array.max(-1)
@@ -114,10 +114,10 @@ def by_colour(data: bytes, name: str, table: Mapping[Colour, int], *, nearest: b
     """(height, width) uint8 label map of a colour-coded mask.
 
     Args:
-      data: the file.
-      name: what to call it in an error.
+      data: the file's content.
+      name: the file's name, for error messages.
       table: the value of each colour.
-      nearest: whether other colours count as the nearest of the table; None for lossy files only.
+      nearest: whether other colours count as the nearest one in the table; None allows this only for lossy files.
 
     Raises:
       UserError: as in `values`, or a lossless file has a colour that the table lacks.
@@ -146,13 +146,13 @@ def _upright(data: bytes, name: str) -> tuple[Image.Image, bool]:
         with warnings.catch_warnings(action="ignore"):  # of blocks that end too soon
             exif.load(opened.info.get("exif", b""))  # not getexif, which looks into XMP as well
             turn = TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
-    except (SyntaxError, struct.error):  # a broken block tells nothing
+    except (SyntaxError, struct.error):  # a broken block is ignored
         turn = None
     return opened if turn is None else opened.transpose(turn), lossless
 
 
 def _stored(opened: Image.Image, name: str) -> np.ndarray:
-    """What `values` tells of an opened mask."""
+    """The values of an opened mask, as in `values`."""
     if opened.mode == "F":
         raise UserError(f"mask {name} holds floating-point numbers; whole numbers up to 65535 were expected")
     if opened.mode in ("L", "P", "1") or opened.mode.startswith("I"):
@@ -166,14 +166,14 @@ def _stored(opened: Image.Image, name: str) -> np.ndarray:
         clear = alpha <= (int(alpha.min()) + int(alpha.max())) // 2
         if not clear.all() and bright[clear].max() >= bright[~clear].max():
             raise UserError(
-                f"mask {name} is at least as bright where it is transparent, so the object can't be told; save it "
-                "without transparency, white on black"
+                f"mask {name} is at least as bright where it is transparent, so it is unclear what the object is; "
+                "save it without transparency, white on black"
             )
     return array
 
 
 def distinct(array: np.ndarray) -> np.ndarray:
-    """The values in an array of whole numbers from 0 to 2^24, in order; quicker than sorting them."""
+    """The distinct values, sorted, of an array of whole numbers from 0 to 2^24; faster than np.unique."""
     seen = np.zeros(int(array.max(initial=0)) + 1, bool)
     seen[array] = True
     return np.flatnonzero(seen)
@@ -191,7 +191,7 @@ def _packed(colours: np.ndarray) -> np.ndarray:
 
 
 def two_valued(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
-    """(height, width) bool as `binary`, but of a lossless file without a threshold two values are all that may be.
+    """(height, width) bool as `binary`, but a lossless file without a threshold may have at most two values.
 
     Raises:
       UserError: as in `values`, or there are more values.
@@ -207,7 +207,7 @@ def two_valued(data: bytes, name: str, threshold: int | None = None) -> np.ndarr
 
 
 def check_size(mask: np.ndarray, size: tuple[int, int], name: str, image_name: str) -> None:
-    """Raises a UserError at a mask of another size than its image."""
+    """Raises a UserError if a mask's size differs from its image's."""
     if mask.shape[:2] != size:
         height, width = mask.shape[:2]
         raise UserError(
@@ -216,6 +216,6 @@ def check_size(mask: np.ndarray, size: tuple[int, int], name: str, image_name: s
 
 
 def check_values(mask: np.ndarray, allowed: Sequence[int], name: str) -> None:
-    """Raises a UserError at a value of a label map that isn't allowed."""
+    """Raises a UserError if a label map has a value that isn't allowed."""
     if unknown := sorted(set(distinct(mask).tolist()) - set(allowed)):
         raise UserError(f"mask {name} has the value {unknown[0]}, which is no class; there are {sorted(allowed)}")

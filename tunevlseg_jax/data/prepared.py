@@ -1,25 +1,24 @@
-"""Prepared sets: their format on disk, and how it is read; `data/builders/base.py` writes it.
+"""Prepared sets: their format on disk, and reading it; `data/builders/base.py` writes it.
 
-A prepared set is a TFDS data set in array_record, DIR/NAME/VERSION, with the splits train, val and test (a set has
-those that have records). It is written and read without TensorFlow. One example is one image and everything that is
-asked of it; TFDS stores no sequence within a sequence without TensorFlow, so prompts stand beside the records and say
-whose they are:
+A prepared set is a TFDS data set in array_record, DIR/NAME/VERSION, with those of the splits train, val and test that
+have records. It is written and read without TensorFlow. One example is one image with all its records. TFDS can't
+store nested sequences without TensorFlow, so prompts are a sequence of their own and refer to their record:
 
   id        the image's name, unique in the split
   group     patient or video sequence, "" where unknown
-  image     as downloaded where that is JPEG or PNG, else PNG
+  image     the original file if it is JPEG or PNG, else PNG
   masks     label maps: single-channel PNG of the image's size
   records   id (unique in the split), label (the class), mask and value (a pixel belongs to the record where map number
             `mask` is `value`)
-  prompts   record (its place), level, text
+  prompts   record (its index), level, text
 
-Classes that exclude each other share one map; VOID in it belongs to no class and is not background either. Masks that
-may overlap have a map each, of 0 and 1. `level` is the prompt index of medvlsm's p0 ... p9, from no words to many;
-sets with one kind of prompt have level 1 alone.
+Mutually exclusive classes share one map, in which VOID pixels are neither a class nor background. Masks that may
+overlap have one map each, of 0 and 1. `level` is the index of medvlsm's prompts p0 ... p9, from none to detailed ones;
+sets with one kind of prompt have only level 1.
 
-An aliases.json beside the splits names splits that are another one: {"test": "val"} where the paper tests on val.
-A clean.json beside the splits holds the "clean" protocol: for each split, which examples of which stored split it takes
-and which of their records: {"train": [{"split": "train", "index": 0, "id": "...", "records": ["..."]}, ...], ...}.
+The file aliases.json in the same folder names splits that are copies of another: {"test": "val"} if the paper tests on
+val. The file clean.json holds the "clean" protocol: for each split its examples, by stored split and index, and their
+records: {"train": [{"split": "train", "index": 0, "id": "...", "records": ["..."]}, ...], ...}.
 """
 
 from __future__ import annotations
@@ -43,20 +42,20 @@ SPLITS = ("train", "val", "test")
 CLEAN_FILE = "clean.json"
 ALIASES_FILE = "aliases.json"
 VOID = 255
-"""In a label map: neither a class nor background."""
+"""Value in a label map of pixels that are neither a class nor background."""
 LEVEL = 1
-"""The prompt level of sets that have one, and of the paper's runs."""
+"""The prompt level of sets with one kind of prompt, and of the paper's runs."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One thing that is asked of an image.
+    """One mask of an image and its prompts.
 
     Attributes:
       id: unique in the split.
       label: name of the class.
-      mask: number of the label map.
-      value: of the record's pixels in that map.
+      mask: index of the label map.
+      value: value of the record's pixels in that map.
       prompts: phrasings by level; training draws one at random, evaluation takes the first.
     """
 
@@ -79,14 +78,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Example:
-    """One image and everything that is asked of it; images are encoded.
+    """One image and its records; images are encoded.
 
     Attributes:
       id: the image's name, unique in the split.
       group: patient or video sequence, "" where unknown.
       image: JPEG or PNG.
       masks: label maps, single-channel PNG of the image's size.
-      records: what is asked.
+      records: the image's records.
     """
 
     id: str
@@ -119,7 +118,7 @@ class Example:
 
 
 class SelectedExample(NamedTuple):
-    """What a protocol keeps of a stored example: its split and place there, and the ids of its records."""
+    """An example of the clean protocol: its stored split and index there, and the ids of the records to use."""
 
     split: str
     place: int
@@ -131,9 +130,9 @@ class Prepared:
 
     Attributes:
       folder: DIR/NAME/VERSION.
-      name: of the set.
+      name: name of the set.
       split: train, val or test.
-      protocol: "paper" is the set as it was prepared.
+      protocol: "paper" is the set as prepared, "clean" the splits of clean.json.
     """
 
     def __init__(self, folder: Path, split: str, protocol: Protocol = "paper"):
@@ -144,15 +143,15 @@ class Prepared:
         """
         self.folder, self.name, self.split, self.protocol = folder, folder.parent.name, split, protocol
         stored = _stored(folder)
-        own = aliases(folder).get(split, split)
-        self._kept = _kept(folder, own) if protocol == "clean" else None
-        sources = {own} if self._kept is None else {kept.split for kept in self._kept}
+        stored_split = aliases(folder).get(split, split)
+        self._kept = _kept(folder, stored_split) if protocol == "clean" else None
+        sources = {stored_split} if self._kept is None else {kept.split for kept in self._kept}
         if missing := sorted(sources - stored.keys()):
             raise UserError(f"the set {self.name} in {folder} has no split {missing[0]!r}{nearest(missing[0], stored)}")
-        self._own, self._sources = own, {name: stored[name] for name in sources}
+        self._stored_split, self._sources = stored_split, {name: stored[name] for name in sources}
 
     def __len__(self) -> int:
-        return len(self._sources[self._own]) if self._kept is None else len(self._kept)
+        return len(self._sources[self._stored_split]) if self._kept is None else len(self._kept)
 
     def __iter__(self) -> Iterator[Example]:
         return (self[place] for place in range(len(self)))
@@ -160,7 +159,7 @@ class Prepared:
     def __getitem__(self, index: SupportsIndex) -> Example:
         place = range(len(self))[index]
         if self._kept is None:
-            return decode(self._sources[self._own][place])
+            return decode(self._sources[self._stored_split][place])
         kept = self._kept[place]
         example = decode(self._sources[kept.split][kept.place])
         return dataclasses.replace(
@@ -173,7 +172,7 @@ def load(root: Path, name: str, split: str, protocol: Protocol = "paper") -> Pre
 
     Args:
       root: the data folder, DIR.
-      name: of the set.
+      name: name of the set.
       split: train, val or test.
       protocol: "paper" for the set as prepared, "clean" for the splits without leaks that `prepare check` wrote.
 
@@ -199,7 +198,7 @@ def find(root: Path, name: str) -> Path:
 
 
 def splits(folder: Path) -> tuple[str, ...]:
-    """The splits that a set has, also those that are another one.
+    """The splits of a set, including aliases.
 
     Raises:
       UserError: the set can't be read.
@@ -213,12 +212,12 @@ def names(root: Path) -> tuple[str, ...]:
 
 
 def aliases(folder: Path) -> dict[str, str]:
-    """The splits of a set that are another one, and which."""
+    """The aliases of a set's splits: {"test": "val"} if test is val."""
     return read_object(folder / ALIASES_FILE)
 
 
 def stored_splits(folder: Path) -> tuple[str, ...]:
-    """The splits of a set that are stored, without those that are another one.
+    """The stored splits of a set, without aliases.
 
     Raises:
       UserError: the set can't be read.
@@ -227,7 +226,7 @@ def stored_splits(folder: Path) -> tuple[str, ...]:
 
 
 def features() -> Any:
-    """The format as TFDS's features."""
+    """The format as a TFDS FeaturesDict."""
     import tensorflow_datasets as tfds
 
     text, image = tfds.features.Text(), tfds.features.Image
@@ -244,7 +243,7 @@ def features() -> Any:
 
 
 def encode(example: Example) -> dict[str, Any]:
-    """An example as TFDS takes it."""
+    """An example in the form that TFDS writes."""
     return {
         "id": example.id,
         "group": example.group,
@@ -264,20 +263,20 @@ def encode(example: Example) -> dict[str, Any]:
 
 
 def decode(stored: Mapping[str, Any]) -> Example:
-    """What `encode` gave, as it comes back from TFDS."""
+    """The inverse of `encode`, from the form that TFDS reads."""
     records, prompts = stored["records"], stored["prompts"]
     levels: list[dict[int, tuple[str, ...]]] = [{} for _ in records["id"]]
     for place, level, text in zip(prompts["record"], prompts["level"], prompts["text"], strict=True):
-        said = levels[int(place)]
-        said[int(level)] = (*said.get(int(level), ()), text.decode())
+        phrasings = levels[int(place)]
+        phrasings[int(level)] = (*phrasings.get(int(level), ()), text.decode())
     return Example(
         id=stored["id"].decode(),
         group=stored["group"].decode(),
         image=stored["image"],
         masks=tuple(stored["masks"]),
         records=tuple(
-            Record(id.decode(), label.decode(), int(mask), int(value), said)
-            for id, label, mask, value, said in zip(
+            Record(id.decode(), label.decode(), int(mask), int(value), phrasings)
+            for id, label, mask, value, phrasings in zip(
                 records["id"], records["label"], records["mask"], records["value"], levels, strict=True
             )
         ),
@@ -285,10 +284,10 @@ def decode(stored: Mapping[str, Any]) -> Example:
 
 
 class _Encoded:
-    """A TFDS decoder that leaves images encoded; TFDS's own SkipDecoding can't do so in a sequence."""
+    """A TFDS decoder that leaves images encoded; TFDS's SkipDecoding doesn't work in a sequence."""
 
     def setup(self, *, feature: Any) -> None:
-        """TFDS calls it first."""
+        """Called by TFDS first; does nothing."""
 
     def decode_example_np(self, data: Any) -> Any:
         """One image."""
@@ -298,7 +297,7 @@ class _Encoded:
 
 
 def _stored(folder: Path) -> dict[str, Any]:
-    """The stored splits by name; their images stay encoded."""
+    """The stored splits by name, with encoded images."""
     import tensorflow_datasets as tfds
 
     encoded: Any = _Encoded()
@@ -308,12 +307,12 @@ def _stored(folder: Path) -> dict[str, Any]:
             split: builder.as_data_source(split, decoders={"image": encoded, "masks": encoded})
             for split in builder.info.splits
         }
-    except Exception as error:  # whatever TFDS meets in files that aren't its own
+    except Exception as error:  # TFDS raises various errors for files that it hasn't written
         raise UserError(f"can't read the prepared set in {folder}: {error}") from error
 
 
 def _kept(folder: Path, split: str) -> list[SelectedExample]:
-    """The clean protocol's examples of a split."""
+    """A split's examples in the clean protocol."""
     path = folder / CLEAN_FILE
     if not path.is_file():
         raise UserError(
