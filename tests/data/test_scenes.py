@@ -146,11 +146,11 @@ def test_phrasings():
     [
         ({"domain": "x-ray"}, "no domain 'x-ray'.*'xray'"),
         ({"split": "validation"}, "no split 'validation'.*'val'"),
-        ({"count": 0}, "count must be at least 1, not 0"),
-        ({"seed": -1}, "seed must be at least 0, not -1"),
-        ({"absent_fraction": 1.5}, r"absent_fraction must lie in \[0, 1\], not 1.5"),
+        ({"count": 0}, "count must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"absent_fraction": 1.5}, r"absent_fraction must be in \[0, 1\], got 1.5"),
         ({"absent_fraction": float("nan")}, "absent_fraction"),
-        ({"prompts_per_image": 11}, "prompts_per_image must be 1 to 10, not 11"),
+        ({"prompts_per_image": 11}, "prompts_per_image must be 1 to 10, got 11"),
     ],
 )
 def test_errors_are_one_clear_line(arguments, message):

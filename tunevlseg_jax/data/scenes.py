@@ -60,11 +60,12 @@ STROKE_SLOPE = 3.0  # how steeply a stroke's opacity falls at its edge
 
 
 class Scene(NamedTuple):
-    """What the four domains share: where things are.
+    """The geometry of a scene, which the four domains share.
 
     Attributes:
       background: (SIZE, SIZE, 3) float32 in [0, 1], RGB.
-      alphas: (digit, SIZE, SIZE) float32 in [0, 1], how much of each pixel is that digit; sums to at most 1.
+      alphas: (digit, SIZE, SIZE) float32 in [0, 1], the fraction of each pixel covered by that digit; the sum is at
+        most 1.
       labels: (digit,) rows of CLASSES.
     """
 
@@ -74,7 +75,7 @@ class Scene(NamedTuple):
 
     @property
     def cover(self) -> np.ndarray:
-        """(SIZE, SIZE) float32 in [0, 1]: how much of each pixel is any digit."""
+        """(SIZE, SIZE) float32 in [0, 1]: the fraction of each pixel covered by any digit."""
         return self.alphas.sum(axis=0)
 
 
@@ -88,19 +89,19 @@ def load(
     varied: bool = False,
     prompts_per_image: int = 1,
 ) -> Records:
-    """Makes the first `count` scenes of a split, as one domain shows them; each asks for one class of digit, or more.
+    """Makes the first `count` scenes of a split in one domain, each with one record or more.
 
-    A record's mask is the union of the digits of the class that it asks for. Scene i's geometry, mask and prompt depend
+    A record's mask is the union of the digits of its class. Scene i's geometry, mask and prompt depend
     only on (seed, split, i), its pixels only on (seed, split, i, domain): asking for more scenes adds to the end.
 
     Args:
       domain: one of DOMAINS.
       split: one of SPLITS.
       count: the number of scenes, at least 1. A thousand take about 37 MB and a second or two.
-      seed: which scenes, at least 0.
-      absent_fraction: share in [0, 1] of the records that ask for a class that isn't there; their masks are empty.
+      seed: seed of the scenes, at least 0.
+      absent_fraction: fraction in [0, 1] of records whose class isn't in the scene; their masks are empty.
       varied: give each prompt all PHRASINGS instead of the bare class name.
-      prompts_per_image: number of classes that each scene is asked for: first one as above, then whatever else is
+      prompts_per_image: number of records per scene: first one as above, then the other classes that are
         there, then classes that aren't, whose masks are empty.
 
     Returns:
@@ -118,7 +119,7 @@ def load(
         rng = _generator(seed, split, index, 0)
         scene = _scene(rng, split)
         prompt[index] = _ask(rng, scene.labels, absent_fraction, prompts_per_image)
-        masks[index] = [(scene.alphas[scene.labels == asked] > 0.5).any(axis=0) for asked in prompt[index]]
+        masks[index] = [(scene.alphas[scene.labels == label] > 0.5).any(axis=0) for label in prompt[index]]
         pixels = _RENDERERS[domain](scene, _generator(seed, split, index, 1 + DOMAINS.index(domain)))
         images[index] = cv2.convertScaleAbs(np.maximum(pixels, 0.0), alpha=255.0)  # rounds, and saturates at 255
     return Records(
@@ -133,9 +134,9 @@ def load(
         prompts=tuple(tuple(p.format(name) for p in (PHRASINGS if varied else ("{}",))) for name in CLASSES),
         names=tuple(f"{split}-{index:05d}" for index in range(count)),
         ids=tuple(
-            f"{split}-{index:05d}" if prompts_per_image == 1 else f"{split}-{index:05d}-{CLASSES[asked]}"
+            f"{split}-{index:05d}" if prompts_per_image == 1 else f"{split}-{index:05d}-{CLASSES[label]}"
             for index in range(count)
-            for asked in prompt[index]
+            for label in prompt[index]
         ),
     )
 
@@ -151,13 +152,13 @@ def _check(domain: str, split: str, count: int, seed: int, absent_fraction: floa
             nearest = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)[0]
             raise ValueError(f"no {kind} {value!r} in scenes (did you mean {nearest!r}? there are {', '.join(known)})")
     if count <= 0:
-        raise ValueError(f"count must be at least 1, not {count}")
+        raise ValueError(f"count must be at least 1, got {count}")
     if seed < 0:
-        raise ValueError(f"seed must be at least 0, not {seed}")
+        raise ValueError(f"seed must be at least 0, got {seed}")
     if not 0.0 <= absent_fraction <= 1.0:
-        raise ValueError(f"absent_fraction must lie in [0, 1], not {absent_fraction}")
+        raise ValueError(f"absent_fraction must be in [0, 1], got {absent_fraction}")
     if not 1 <= prompts_per_image <= len(CLASSES):
-        raise ValueError(f"prompts_per_image must be 1 to {len(CLASSES)}, not {prompts_per_image}")
+        raise ValueError(f"prompts_per_image must be 1 to {len(CLASSES)}, got {prompts_per_image}")
 
 
 def _generator(seed: int, split: str, index: int, stream: int) -> np.random.Generator:
@@ -262,8 +263,8 @@ def _stroke(ink: np.ndarray, x: float, y: float, height: float, degrees: float) 
 
 
 def _ask(rng: np.random.Generator, labels: np.ndarray, absent_fraction: float, number: int) -> list[int]:
-    """The classes that a scene is asked for: one that is there, or, for a share of the scenes, one that is not; then
-    the others, those that are there before those that are not.
+    """The classes of a scene's records: one that is present, or for a fraction of the scenes one that is absent; then
+    the others, present ones before absent ones.
     """
     chance, choice = rng.random(2)
     there = set(labels.tolist())

@@ -144,7 +144,7 @@ def test_trials_that_come_later_need_no_look(tmp_path, monkeypatch):
 def test_several_devices_look_within_the_step():
     asked = config(train=Train(epochs=2, batch_size=4))
     shared = Resources(asked)
-    assert shared.fit(asked, shared.experiment(asked)).sights is not None
+    assert shared.setup(asked, shared.experiment(asked)).sights is not None
     shared.mesh = sharding.Mesh(np.repeat(shared.mesh.devices, 2, axis=0), shared.mesh.axis_names)
     assert not shared._looks_apart(asked)
 
@@ -153,7 +153,7 @@ def test_looking_and_every_part_are_counted_in_memory(monkeypatch):
     asked = config(train=Train(epochs=2, batch_size=4))
     shared = Resources(asked)
     experiment = shared.experiment(asked)
-    fit = shared.fit(asked, experiment)
+    fit = shared.setup(asked, experiment)
     monkeypatch.setattr(sharding, "num_cores", lambda: 2)
     one, two, four, six = (memory_fit.bytes_needed(experiment, fit, size, parts=size) for size in (1, 2, 4, 6))
     kept = (four - two) // 2  # of a trial; what a step takes beside it is there at most twice
@@ -190,7 +190,7 @@ def test_an_error_in_one_thread_ends_all_of_them(monkeypatch, failing):
     asked = config(train=Train(epochs=1, batch_size=2))
     shared = Resources(asked)
     experiment = shared.experiment(asked)
-    fit = shared.fit(asked, experiment)
+    fit = shared.setup(asked, experiment)
     loops = [parallel_loops.loop.begin(*experiment.for_trials(1), sharding.mesh()) for _ in range(2)]
     failed, advance, steps = threading.Event(), parallel_loops.loop.advance, []
 

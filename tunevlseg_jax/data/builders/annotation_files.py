@@ -20,7 +20,7 @@ class Annotation:
     Attributes:
       image: file name.
       mask: file name, in `masks/`.
-      prompts: phrasings by level, of "p0", "p1", ...
+      prompts: phrasings by level, from "p0", "p1", ...
     """
 
     image: str
@@ -32,7 +32,7 @@ def read(path: Path) -> list[Annotation]:
     """The records of a file such as anns/train.json.
 
     Raises:
-      UserError: there is no such file, or it holds something else; the message names the record.
+      UserError: the file doesn't exist or isn't an annotation file; the message names the record.
     """
     try:
         return parse(path.read_bytes(), str(path))
@@ -46,7 +46,7 @@ def parse(data: bytes, name: str) -> list[Annotation]:
     """The records in the content of a file of this name.
 
     Raises:
-      UserError: it holds something else; the message names the record.
+      UserError: it isn't an annotation file; the message names the record.
     """
     try:
         rows = json.loads(data)
@@ -86,8 +86,8 @@ def _annotation(row: Any, where: str) -> Annotation:
         if not isinstance(row.get(field), kind):
             raise UserError(f"{where} lacks {field}")
     prompts = {}
-    for level, said in row["prompts"].items():
-        phrasings = [said] if isinstance(said, str) else said
+    for level, texts in row["prompts"].items():
+        phrasings = [texts] if isinstance(texts, str) else texts
         number = re.fullmatch(r"p(\d+)", level)
         if not number or not isinstance(phrasings, list) or not all(isinstance(text, str) for text in phrasings):
             raise UserError(f"{where} has prompts {level!r} that are neither a text nor a list of texts, p0, p1, ...")

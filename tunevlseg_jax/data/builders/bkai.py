@@ -23,7 +23,7 @@ class Bkai(PublicSet, skip_registration=True):
     train_gt/train_gt/ID.jpeg; its rules must be accepted, non-commercial. The masks are JPEG, red for neoplastic and
     green for other polyps; a pixel counts as the nearest of these colours and black, and both kinds are "polyp". The
     paper's split names 996 of the images; one is twice in train, three are in two splits, and six prompts say "no
-    polyp" of images with one, as `check` tells.
+    polyp" of images with one, as `check` reports.
     """
 
     name = "bkai"
@@ -33,7 +33,7 @@ class Bkai(PublicSet, skip_registration=True):
     annotated = "bkai_polyp"
 
     def items(self, source: SourceFiles) -> Iterable[Item]:
-        """One an image."""
+        """One item per image."""
         for key, image, mask in pairs(source, r"train/([^/]+)\.jpe?g", r"train_gt/([^/]+)\.jpe?g"):
             yield Item(key, partial(single, source, image, mask, _polyp, key=key, record=key, label="polyp"))
 

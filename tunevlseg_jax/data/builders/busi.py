@@ -29,8 +29,8 @@ class Busi(PublicSet, skip_registration=True):
 
     Source: Dataset_BUSI_with_GT.zip (Cairo University, Kaggle), or its folder with benign/, malignant/ and normal/;
     CC-0 on Kaggle, CC BY 4.0 in the article. A mask is the union of an image's "_mask.png", "_mask_1.png", ...; some
-    have colours or alpha, which is left aside. The normal images' masks are empty, and the paper's prompt says so:
-    "No tumor ..."; `check` tells.
+    have colours or alpha, which are ignored. The normal images' masks are empty, and the paper's prompt says so:
+    "No tumor ..."; `check` reports it.
     """
 
     name = "busi"
@@ -40,7 +40,7 @@ class Busi(PublicSet, skip_registration=True):
     annotated = "busi"
 
     def items(self, source: SourceFiles) -> Iterable[Item]:
-        """One an image; seeded splits have the same shares of benign, malignant and normal."""
+        """One item per image; seeded splits have the same shares of benign, malignant and normal."""
         masks = defaultdict(list)
         for name, match in source.find(rf"{KIND}_mask(?:_\d+)?\.png"):
             masks[match[1], match[2]].append(name)

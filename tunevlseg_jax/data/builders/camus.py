@@ -20,14 +20,14 @@ from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
 from tunevlseg_jax.runtime.errors import UserError
 
 CLASSES = ("Left ventricular cavity", "Myocardium", "Left atrium cavity")
-"""Of the values 1, 2 and 3."""
+"""Names of the values 1, 2 and 3."""
 OLD_TRAINING = 450
-"""Patients of the older release's training part; its test patients begin at 1 again."""
+"""Number of patients in the older release's training part; its test patients start again at 1."""
 SUBGROUPS = {"training": "train", "validation": "val", "testing": "test"}
 SEX_LEVEL = 4
 IMAGE = r"patient(\d{4})/patient\d{4}_([24]CH_E[DS])\.(nii|nii\.gz|mhd)"
 POOLS = {"training": ("train", "val"), "testing": ("test",)}
-"""Of the older release: its folders, and the splits that they may come into."""
+"""The older release's folders and the splits that their images may be in."""
 
 
 class Camus(PublicSet, skip_registration=True):
@@ -48,7 +48,7 @@ class Camus(PublicSet, skip_registration=True):
     annotated = "camus"
 
     def items(self, source: SourceFiles) -> Iterable[Item]:
-        """One an image, with three records."""
+        """One item per image, with three records."""
         self._sexes = dict(_sexes(source))
         subgroups: dict[str, tuple[str, ...]] = dict(_subgroups(source))
         for image, match in source.find(IMAGE):
@@ -74,12 +74,12 @@ class Camus(PublicSet, skip_registration=True):
 
     def _checked(self, annotation: Annotation) -> Annotation:
         patient = annotation.image.partition("_")[0]
-        said = re.search(r"\b(fe)?male\b", " ".join(annotation.prompts.get(SEX_LEVEL, ())))
+        mentioned = re.search(r"\b(fe)?male\b", " ".join(annotation.prompts.get(SEX_LEVEL, ())))
         known = self._sexes.get(patient)
-        if said and known and (known == "F") != (said[1] is not None):
+        if mentioned and known and (known == "F") != (mentioned[1] is not None):
             raise UserError(
-                f"the annotations of {annotation.image} (in the newer release's numbers) speak of a {said[0]}, but "
-                f"the source's {patient} is {known}: the two number their patients in different ways"
+                f"the annotations of {annotation.image} (in the newer release's numbers) speak of a {mentioned[0]}, "
+                f"but the source's {patient} is {known}: the two number their patients in different ways"
             )
         return annotation
 

@@ -19,7 +19,7 @@ from tunevlseg_jax.data.prepared import LEVEL, Example, Record
 from tunevlseg_jax.runtime.errors import UserError
 
 RENAMED = {"Lung Opacity": "Airspace Opacity"}
-"""CheXpert's name, and that of the paper's annotations."""
+"""CheXpert's name and the name in the paper's annotations."""
 
 
 class CheXlocalize(PublicSet, skip_registration=True):
@@ -38,7 +38,7 @@ class CheXlocalize(PublicSet, skip_registration=True):
     annotated = "chexlocalize"
 
     def items(self, source: SourceFiles) -> Iterable[Item]:
-        """One an image that shows something, with a record for each finding."""
+        """One item per image with findings, with a record for each finding."""
         images = {
             f"{match[1]}_{match[2]}_{match[3]}": name
             for name, match in source.find(r"(patient\d+)/(study\d+)/(view\d+_\w+)\.jpg")
@@ -84,9 +84,9 @@ def _parse(source: SourceFiles, file: str) -> dict[str, dict[str, Runs]]:
 def _load(source: SourceFiles, key: str, image: str, shown: Mapping[str, Runs]) -> Example:
     encoded, size = mask_files.image(source.read(image), image)
     maps, records = [], []
-    for number, (name, (own, runs)) in enumerate(shown.items()):
+    for number, (name, (mask_size, runs)) in enumerate(shown.items()):
         try:
-            mask = rle.decode(runs, own)
+            mask = rle.decode(runs, mask_size)
         except ValueError as error:
             raise UserError(f"the mask of {name} for {key} is broken: {error}") from error
         mask_files.check_size(mask, size, f"of {name} for {key}", image)

@@ -35,7 +35,7 @@ CLASSES = {
     32: "motorcycle",
     33: "bicycle",
 }
-"""The 19 that are evaluated, by labelId."""
+"""The 19 evaluated classes, by labelId."""
 
 
 class Cityscapes(PublicSet, skip_registration=True):
@@ -54,7 +54,7 @@ class Cityscapes(PublicSet, skip_registration=True):
     test_is_val = True
 
     def items(self, source: SourceFiles) -> Iterable[Item]:
-        """One an image; a city is a group."""
+        """One item per image; a city is a group."""
         for split in ("train", "val"):
             found = pairs(
                 source,

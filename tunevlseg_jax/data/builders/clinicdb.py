@@ -19,8 +19,8 @@ class ClinicDB(PublicSet, skip_registration=True):
 
     Source: the download, or its folder CVC-ClinicDB with Original/1.tif ... 612.tif and "Ground Truth"/1.tif ...; the
     copy with PNG/, TIF/ and a metadata.csv is read from its PNG files, and each frame's sequence from metadata.csv. For
-    research, to be cited. The paper's split is one of frames: nearly every test frame has a neighbour of the same
-    video in train, as `check` tells. Without annotations, sequences stay together if metadata.csv is there.
+    research, to be cited. The paper splits by frame: nearly every test frame has a neighbour of the same
+    video in train, as `check` reports. Without annotations, sequences stay together if metadata.csv is there.
     """
 
     name = "clinicdb"
@@ -30,7 +30,7 @@ class ClinicDB(PublicSet, skip_registration=True):
     annotated = "clinicdb_polyp"
 
     def items(self, source: SourceFiles) -> Iterable[Item]:
-        """One a frame, in the order of the videos."""
+        """One item per frame, in the order of the videos."""
         sequences = _sequences(source)
         suffix = "png" if any(source.find(r"Original/\d+\.png")) else "tif"
         found = pairs(source, rf"Original/(\d+)\.{suffix}", rf"Ground Truth/(\d+)\.{suffix}")
@@ -46,7 +46,7 @@ class ClinicDB(PublicSet, skip_registration=True):
 
 
 def _sequences(source: SourceFiles) -> dict[str, str]:
-    """The video sequence of each frame, where there is a metadata.csv."""
+    """The video sequence of each frame, if there is a metadata.csv."""
     sequences = {}
     for name, _ in source.find(r"metadata\.csv"):
         for number, row in enumerate(csv.DictReader(io.StringIO(source.read(name).decode("utf-8-sig"))), 2):

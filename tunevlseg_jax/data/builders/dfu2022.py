@@ -26,7 +26,7 @@ class Dfu2022(PublicSet, skip_registration=True):
     annotated = "dfu"
 
     def items(self, source: SourceFiles) -> Iterable[Item]:
-        """One an image."""
+        """One item per image."""
         images, masks = r"DFUC2022_train_images/([^/]+)\.jpg", r"DFUC2022_train_masks/([^/]+)\.png"
         for key, image, mask in pairs(source, images, masks):
             load = partial(single, source, image, mask, mask_files.binary, key=key, record=key, label="foot ulcer")

@@ -28,7 +28,7 @@ class Isic2016(PublicSet, skip_registration=True):
     annotated = "isic"
 
     def items(self, source: SourceFiles) -> Iterable[Item]:
-        """One an image; an image of both parts counts as one of the training part."""
+        """One item per image; an image in both parts belongs to the training part."""
         seen = set()
         for pool, splits in POOLS.items():
             part = f"ISBI2016_ISIC_Part1_{pool}"

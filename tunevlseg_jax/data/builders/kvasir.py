@@ -25,6 +25,6 @@ class Kvasir(PublicSet, skip_registration=True):
     annotated = "kvasir_polyp"
 
     def items(self, source: SourceFiles) -> Iterable[Item]:
-        """One an image."""
+        """One item per image."""
         for key, image, mask in pairs(source, r"images/([^/]+)\.jpg", r"masks/([^/]+)\.jpg"):
             yield Item(key, partial(single, source, image, mask, mask_files.binary, key=key, record=key, label="polyp"))

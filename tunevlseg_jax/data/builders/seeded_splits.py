@@ -1,24 +1,22 @@
-"""Seeded splits: groups stay together, strata are shared out in the same proportions."""
+"""Seeded splits: groups stay together, and every stratum is split in the same proportions."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
-T = TypeVar("T")
-
 
 class Part(NamedTuple):
-    """What is known of a thing that is to be put in a split.
+    """An item to assign to a split.
 
     Attributes:
-      group: things of one group come into one split; "" for a thing on its own.
-      stratum: things of one stratum are shared out among the splits in the same proportions.
-      splits: those that the thing may come into.
-      weight: how much it counts, such as its number of records.
+      group: items of one group go into one split; "" for an item without a group.
+      stratum: every stratum is split in the same proportions.
+      splits: the splits that the item may go into.
+      weight: weight of the item, such as its number of records.
     """
 
     group: str
@@ -28,12 +26,12 @@ class Part(NamedTuple):
 
 
 def seeded(parts: Sequence[Part], shares: Mapping[str, float], seed: int) -> list[str]:
-    """The split of each part; of parts on their own with weight 1, the shares are met to the nearest whole number.
+    """The split of each part; parts of weight 1 without groups meet the shares to the nearest whole number.
 
     Args:
-      parts: in an order that doesn't change, since the split depends on it.
-      shares: how much each split gets; only their proportions matter.
-      seed: another one gives another split.
+      parts: the items; the result depends on their order.
+      shares: share of each split; only the proportions matter.
+      seed: seed of the random order.
     """
     strata: dict[tuple[Hashable, tuple[str, ...]], dict[Hashable, list[int]]] = defaultdict(lambda: defaultdict(list))
     for number, part in enumerate(parts):
@@ -51,9 +49,9 @@ def seeded(parts: Sequence[Part], shares: Mapping[str, float], seed: int) -> lis
 
 
 def _assign(weights: Sequence[int], shares: Mapping[str, float]) -> list[str]:
-    """The split of each group. The last splits are filled first, up to their shares; the first one takes the rest.
+    """The split of each group. The last splits are filled up to their shares first; the first one takes the rest.
 
-    Every split gets a group, if there are as many.
+    Every split gets at least one group if there are enough groups.
     """
     total, scale = sum(weights), sum(shares.values())
     first, *others = shares

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012: things in photographs."""
+"""PASCAL VOC 2012: objects in photographs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Voc2012(PublicSet, skip_registration=True):
     test_is_val = True
 
     def items(self, source: SourceFiles) -> Iterable[Item]:
-        """One an image of the segmentation lists."""
+        """One item per image of the segmentation lists."""
         lists = {
             split: source.read(name).decode().split()
             for split in ("train", "val")

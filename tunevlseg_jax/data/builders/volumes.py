@@ -17,7 +17,7 @@ def nifti(data: bytes, name: str) -> np.ndarray:
     """(height, width) of a NIfTI file (.nii, .nii.gz) of one slice; NIfTI's first axis runs along the width.
 
     Raises:
-      UserError: nibabel isn't installed, the file is broken, or has more slices.
+      UserError: nibabel isn't installed, the file is broken, or it has several slices.
     """
     try:
         import nibabel
