@@ -230,8 +230,8 @@ def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
         load = partial(coded, encoding=options.encoding, classes=classes)
     elif "{class}" not in masks and not options.prompt:
         raise UserError("binary masks need --prompt, or --masks with {class}")
-    found = matching.find(source, images, masks, options.prompt, classes)
-    return f"{images} and {masks}", own.items(found, source, load)
+    files = matching.find(source, images, masks, options.prompt, classes)
+    return f"{images} and {masks}", own.items(files, source, load)
 
 
 def _check(options: Folder) -> None:

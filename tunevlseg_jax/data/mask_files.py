@@ -97,10 +97,10 @@ def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
             )
     if threshold is not None:
         return array > threshold
-    found = distinct(array)
-    if lossless and len(found) <= 2:
-        return array > (found[0] if len(found) == 2 else 0)
-    highest = int(found[-1])
+    levels = distinct(array)
+    if lossless and len(levels) <= 2:
+        return array > (levels[0] if len(levels) == 2 else 0)
+    highest = int(levels[-1])
     middle = 127 if highest <= 255 else 32767
     if highest <= middle and (lossless or highest > NOISE):
         raise UserError(
@@ -197,10 +197,10 @@ def two_valued(data: bytes, name: str, threshold: int | None = None) -> np.ndarr
       UserError: as in `values`, or there are more values.
     """
     array, lossless = values(data, name)
-    found = distinct(array if array.ndim == 2 else _packed(array))
-    if threshold is None and lossless and len(found) > 2:
+    levels = distinct(array if array.ndim == 2 else _packed(array))
+    if threshold is None and lossless and len(levels) > 2:
         raise UserError(
-            f"mask {name} has {len(found)} {'values' if array.ndim == 2 else 'colours'} and isn't binary; give "
+            f"mask {name} has {len(levels)} {'values' if array.ndim == 2 else 'colours'} and isn't binary; give "
             "--encoding palette or colour with --classes, or cut grey shades with --threshold"
         )
     return binary(data, name, threshold)

@@ -26,7 +26,7 @@ def splits(stats: Sequence[ImageStats]) -> Splits:
     the one in val. Broken images, repeated records and records whose prompt reveals the answer are left out.
     """
     kept = _kept(stats)
-    usable = [look for look in stats if kept[look.place]]
+    usable = [image for image in stats if kept[image.place]]
     pairs = [
         *duplicates.same_content(usable),
         *duplicates.near_copies(usable),
@@ -34,20 +34,20 @@ def splits(stats: Sequence[ImageStats]) -> Splits:
         *duplicates.neighbours(usable),
     ]
     goals = Counter[str]()
-    for look in stats:
-        goals[look.split] += len(look.asked)
+    for image in stats:
+        goals[image.split] += len(image.asked)
     sizes = Counter[str]()
     chosen: dict[tuple[str, int], str] = {}
     parts = [[usable[number] for number in part] for part in duplicates.components(len(usable), pairs)]
-    for part in sorted(parts, key=lambda part: (len({look.split for look in part}) > 1, -len(part))):
-        weight = sum(len(kept[look.place]) for look in part)
-        to = _emptiest({look.split for look in part}, weight, sizes, goals)
+    for part in sorted(parts, key=lambda part: (len({image.split for image in part}) > 1, -len(part))):
+        weight = sum(len(kept[image.place]) for image in part)
+        to = _emptiest({image.split for image in part}, weight, sizes, goals)
         sizes[to] += weight
-        chosen |= {look.place: to for look in part}
+        chosen |= {image.place: to for image in part}
     assigned: Splits = {split: [] for split in goals}
-    for look in usable:
-        row = {"split": look.split, "index": look.index, "id": look.id, "records": kept[look.place]}
-        assigned[chosen[look.place]].append(row)
+    for image in usable:
+        row = {"split": image.split, "index": image.index, "id": image.id, "records": kept[image.place]}
+        assigned[chosen[image.place]].append(row)
     return assigned
 
 
@@ -58,13 +58,13 @@ def write(folder: Path, splits: Splits) -> None:
 
 def stats_of(splits: Splits, stats: Sequence[ImageStats]) -> list[ImageStats]:
     """The image statistics of the splits of clean.json, taken from those of the set as prepared."""
-    by_place = {look.place: look for look in stats}
+    by_place = {image.place: image for image in stats}
     moved = []
     for split, rows in splits.items():
         for row in rows:
-            look = by_place[row["split"], row["index"]]
-            asked = tuple(asked for asked in look.asked if asked.record.id in row["records"])
-            moved.append(dataclasses.replace(look, split=split, asked=asked))
+            image = by_place[row["split"], row["index"]]
+            asked = tuple(asked for asked in image.asked if asked.record.id in row["records"])
+            moved.append(dataclasses.replace(image, split=split, asked=asked))
     return moved
 
 
@@ -72,16 +72,16 @@ def _kept(stats: Sequence[ImageStats]) -> dict[tuple[str, int], list[str]]:
     """The ids of the records that stay, by split and index of the image."""
     seen: set[tuple[Any, ...]] = set()
     kept = {}
-    broken = {look.place for look, odd in zip(stats, unexpected(stats), strict=True) if odd or look.faults}
-    for look in sorted(stats, key=lambda look: -SPLITS.index(look.split)):
-        again = set(repeats(look))
+    broken = {image.place for image, odd in zip(stats, unexpected(stats), strict=True) if odd or image.faults}
+    for image in sorted(stats, key=lambda image: -SPLITS.index(image.split)):
+        again = set(repeats(image))
         stay = []
-        for place, asked in enumerate(look.asked):
-            said = (look.content, asked.record.label, asked.pixels)
-            if look.place not in broken and place not in again and not reveals_answer(asked) and said not in seen:
+        for place, asked in enumerate(image.asked):
+            said = (image.content, asked.record.label, asked.pixels)
+            if image.place not in broken and place not in again and not reveals_answer(asked) and said not in seen:
                 stay.append(asked.record.id)
                 seen.add(said)
-        kept[look.place] = stay
+        kept[image.place] = stay
     return kept
 
 

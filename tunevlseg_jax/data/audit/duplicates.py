@@ -29,23 +29,23 @@ class Pair(NamedTuple):
 
 def same_content(stats: Sequence[ImageStats]) -> list[Pair]:
     """Images whose files are equal; of more than two, each with the first."""
-    return _with_first([look.content for look in stats])
+    return _with_first([image.content for image in stats])
 
 
 def same_group(stats: Sequence[ImageStats]) -> list[Pair]:
     """Images of one patient or video, each with the first of every split."""
     pairs = []
     first: dict[str, dict[str, int]] = defaultdict(dict)
-    for number, look in enumerate(stats):
-        if look.group:
-            pairs += [Pair(other, number) for other in first[look.group].values()]
-            first[look.group].setdefault(look.split, number)
+    for number, image in enumerate(stats):
+        if image.group:
+            pairs += [Pair(other, number) for other in first[image.group].values()]
+            first[image.group].setdefault(image.split, number)
     return pairs
 
 
 def near_copies(stats: Sequence[ImageStats]) -> list[Pair]:
     """Images that look the same though their files differ."""
-    bits = np.stack([look.bits for look in stats])
+    bits = np.stack([image.bits for image in stats])
     pairs = []
     for start in range(0, len(stats), ROWS):
         flipped = np.bitwise_count(bits[start : start + ROWS, None] ^ bits[None, start:]).sum(-1, dtype=np.int32)
@@ -64,13 +64,17 @@ def neighbours(stats: Sequence[ImageStats]) -> list[Pair]:
     differ clearly less than two images of the set usually do, and then those pairs that do are neighbours.
     """
     numbered: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for number, look in enumerate(stats):
-        if not look.group and look.thumbnail is not None and (match := re.fullmatch(r"(.*?)(\d+)(?:\.\w+)?", look.id)):
+    for number, image in enumerate(stats):
+        if (
+            not image.group
+            and image.thumbnail is not None
+            and (match := re.fullmatch(r"(.*?)(\d+)(?:\.\w+)?", image.id))
+        ):
             numbered[match[1], int(match[2])].append(number)
     following = [
         Pair(one, other)
-        for (prefix, number), ones in numbered.items()
-        for one in ones
+        for (prefix, number), indices in numbered.items()
+        for one in indices
         for other in numbered.get((prefix, number + 1), ())
     ]
     if len(following) < 4:
@@ -89,7 +93,7 @@ def difference(one: ImageStats, other: ImageStats) -> float:
 
 def _usual_difference(stats: Sequence[ImageStats]) -> float:
     """The median difference of two images, over a fixed draw of pairs, whatever order they come in."""
-    stats = sorted(stats, key=lambda look: (look.id, look.content))
+    stats = sorted(stats, key=lambda image: (image.id, image.content))
     draw = np.random.default_rng(0).integers(0, len(stats), (1000, 2))
     return float(np.median([difference(stats[one], stats[other]) for one, other in draw if one != other]))
 

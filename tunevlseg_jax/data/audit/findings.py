@@ -7,7 +7,7 @@ An error makes scores wrong: an unusable file, or a test image that is in train 
   error    unexpected values   a label map has values that no record of the set asks for
   error    copies across       the same file in two splits
   error    group across        images of one patient or video sequence in two splits
-  error    frames across       neighbouring video frames in two splits, by their numbers and stats (without groups)
+  error    frames across       neighbouring video frames in two splits, by their numbers and appearance (without groups)
   error    tells the answer    a prompt such as "no tumor" for an empty mask
   warning  near copies across  images in two splits that look the same
   warning  copies              the same file twice in a split
@@ -58,24 +58,24 @@ class Finding(NamedTuple):
 
 def findings(stats: Sequence[ImageStats]) -> list[Finding]:
     """All findings of a set, sorted by kind."""
-    found = [Finding(kind, str(look), details) for look in stats for kind, details in look.faults]
+    found = [Finding(kind, str(image), details) for image in stats for kind, details in image.faults]
     found += [
-        Finding("unexpected values", str(look), ", ".join(map(str, sorted(odd))))
-        for look, odd in zip(stats, unexpected(stats), strict=True)
+        Finding("unexpected values", str(image), ", ".join(map(str, sorted(odd))))
+        for image, odd in zip(stats, unexpected(stats), strict=True)
         if odd
     ]
     found += _pairs("copies", duplicates.same_content(stats), stats)
     found += _pairs("near copies", duplicates.near_copies(stats), stats)
     found += [Finding("group across", *pair) for pair in _across(duplicates.same_group(stats), stats)]
     found += [Finding("frames across", *pair) for pair in _across(duplicates.neighbours(stats), stats)]
-    found += [finding for look in stats for finding in _records(look)]
+    found += [finding for image in stats for finding in _records(image)]
     return sorted(found, key=lambda finding: list(KINDS).index(finding.kind))
 
 
 def unexpected(stats: Sequence[ImageStats]) -> list[frozenset[int]]:
     """The values of each image's label maps that no record of the set uses."""
-    known = {0, VOID} | {asked.record.value for look in stats for asked in look.asked}
-    return [look.values - known for look in stats]
+    known = {0, VOID} | {asked.record.value for image in stats for asked in image.asked}
+    return [image.values - known for image in stats]
 
 
 def reveals_answer(asked: Asked) -> bool:
@@ -83,10 +83,10 @@ def reveals_answer(asked: Asked) -> bool:
     return not asked.pixels and _denies(asked)
 
 
-def repeats(look: ImageStats) -> Iterator[int]:
+def repeats(image: ImageStats) -> Iterator[int]:
     """The positions of an image's records that have the mask and prompt of an earlier one."""
     seen = set()
-    for place, asked in enumerate(look.asked):
+    for place, asked in enumerate(image.asked):
         record = asked.record
         said = (record.mask, record.value, record.prompts.get(LEVEL))
         if said in seen:
@@ -107,19 +107,19 @@ def _across(pairs: Sequence[Pair], stats: Sequence[ImageStats]) -> Iterator[tupl
             yield str(other), f"with {one}" + (f", {one.group}" if one.group else "")
 
 
-def _records(look: ImageStats) -> Iterator[Finding]:
-    for place in repeats(look):
-        yield Finding("repeated record", str(look), look.asked[place].record.id)
-    for asked in look.asked:
+def _records(image: ImageStats) -> Iterator[Finding]:
+    for place in repeats(image):
+        yield Finding("repeated record", str(image), image.asked[place].record.id)
+    for asked in image.asked:
         said = f"{asked.record.id}: {' | '.join(asked.record.prompts.get(LEVEL, ()))!r}"
         if reveals_answer(asked):
-            yield Finding("tells the answer", str(look), said)
+            yield Finding("tells the answer", str(image), said)
         elif _denies(asked):
-            yield Finding("denies the mask", str(look), said)
+            yield Finding("denies the mask", str(image), said)
         elif not asked.pixels:
-            yield Finding("empty mask", str(look), said)
+            yield Finding("empty mask", str(image), said)
         elif asked.pixels == asked.of:
-            yield Finding("full mask", str(look), said)
+            yield Finding("full mask", str(image), said)
 
 
 def _denies(asked: Asked) -> bool:

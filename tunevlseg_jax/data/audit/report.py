@@ -22,7 +22,7 @@ SHOWN = 3
 def table(title: str, stats: Sequence[ImageStats], findings: Sequence[Finding]) -> Table:
     """A row for each kind of finding: its number, severity and first examples."""
     table = Table(
-        title=title, caption="; ".join(_size(split, stats) for split in dict.fromkeys(one.split for one in stats))
+        title=title, caption="; ".join(_size(split, stats) for split in dict.fromkeys(image.split for image in stats))
     )
     for column in ("", "found", "", "such as"):
         table.add_column(column, justify="right" if column == "found" else "left")
@@ -45,6 +45,6 @@ def write(path: Path, findings: Sequence[Finding]) -> None:
 
 
 def _size(split: str, stats: Sequence[ImageStats]) -> str:
-    own = [look for look in stats if look.split == split]
-    records = sum(len(look.asked) for look in own)
-    return f"{split}: {len(own)} image{'s' * (len(own) != 1)}, {records} record{'s' * (records != 1)}"
+    images = [image for image in stats if image.split == split]
+    records = sum(len(image.asked) for image in images)
+    return f"{split}: {len(images)} image{'s' * (len(images) != 1)}, {records} record{'s' * (records != 1)}"

@@ -28,7 +28,7 @@ class CheXlocalize(PublicSet, skip_registration=True):
     Source: a folder with CheXpert/{val,test}/patientN/studyN/viewN_*.jpg (or CheXpert-v1.0/valid) and
     CheXlocalize/gt_segmentations_{val,test}.json, or the downloads that hold them; Stanford AIMI's research use
     agreement, not to be passed on. Masks are COCO run lengths; findings that an image doesn't show have empty ones and
-    are left out, and so are images without a finding. The paper splits both parts together, anew, by patient.
+    are left out, and so are images without a finding. The paper splits both parts together by patient.
     """
 
     name = "chexlocalize"

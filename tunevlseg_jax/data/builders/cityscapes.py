@@ -56,12 +56,12 @@ class Cityscapes(PublicSet, skip_registration=True):
     def items(self, source: SourceFiles) -> Iterable[Item]:
         """One item per image; a city is a group."""
         for split in ("train", "val"):
-            found = pairs(
+            files = pairs(
                 source,
                 rf"leftImg8bit/{split}/[^/]+/([^/]+)_leftImg8bit\.png",
                 rf"gtFine/{split}/[^/]+/([^/]+)_gtFine_labelIds\.png",
             )
-            for key, image, mask in found:
+            for key, image, mask in files:
                 city = key.partition("_")[0]
                 yield Item(key, partial(_load, source, key, city, image, mask), city, splits=(split,))
 

@@ -33,8 +33,8 @@ class ClinicDB(PublicSet, skip_registration=True):
         """One item per frame, in the order of the videos."""
         sequences = _sequences(source)
         suffix = "png" if any(source.find(r"Original/\d+\.png")) else "tif"
-        found = pairs(source, rf"Original/(\d+)\.{suffix}", rf"Ground Truth/(\d+)\.{suffix}")
-        for key, image, mask in sorted(found, key=lambda pair: int(pair[0])):
+        files = pairs(source, rf"Original/(\d+)\.{suffix}", rf"Ground Truth/(\d+)\.{suffix}")
+        for key, image, mask in sorted(files, key=lambda pair: int(pair[0])):
             group = sequences.get(key, "")
             yield Item(
                 key,

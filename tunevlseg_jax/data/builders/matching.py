@@ -68,8 +68,8 @@ def find(
       UserError: an image has no mask, or two for one class, a mask has no image, or a split or class is unknown.
     """
     by_mask = dict(_matches(source, masks))
-    found = {name: fields for name, fields in _matches(source, images) if name not in by_mask}
-    if not found:
+    image_fields = {name: fields for name, fields in _matches(source, images) if name not in by_mask}
+    if not image_fields:
         raise UserError(f"{source} has no image that fits the pattern {images!r} ({', '.join(SUFFIXES)})")
     shared = [field for field in FIELDS if f"{{{field}}}" in images and f"{{{field}}}" in masks]
     by_image: dict[tuple[str, ...], dict[str, str]] = {}
@@ -79,12 +79,12 @@ def find(
         if label in labels:
             raise UserError(f"one image and class has two masks: {labels[label]} and {mask}")
         labels[label] = mask
-    return list(_joined_by_name(source, found, by_image, shared, masks, prompt, classes))
+    return list(_joined_by_name(source, image_fields, by_image, shared, masks, prompt, classes))
 
 
 def _joined_by_name(
     source: SourceFiles,
-    found: Mapping[str, Mapping[str, str]],
+    images: Mapping[str, Mapping[str, str]],
     masks: dict[tuple[str, ...], dict[str, str]],
     shared: list[str],
     masks_pattern: str,
@@ -92,7 +92,7 @@ def _joined_by_name(
     classes: Classes | None,
 ) -> Iterator[ImageFiles]:
     seen: dict[tuple[str, ...], str] = {}
-    for image, fields in found.items():
+    for image, fields in images.items():
         key = tuple(fields[field] for field in shared)
         if key in seen:
             raise UserError(f"two images have the same name: {seen[key]} and {image}")

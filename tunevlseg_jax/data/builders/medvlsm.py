@@ -26,10 +26,10 @@ def folder(source: SourceFiles) -> str | None:
     Raises:
       UserError: there are several.
     """
-    found = [name.removesuffix("anns/train.json") for name, _ in source.find(r"anns/train\.json")]
-    if len(found) > 1:
-        raise UserError(f"{source} holds several data sets: {', '.join(found)}; give one of them")
-    return found[0] if found else None
+    folders = [name.removesuffix("anns/train.json") for name, _ in source.find(r"anns/train\.json")]
+    if len(folders) > 1:
+        raise UserError(f"{source} holds several data sets: {', '.join(folders)}; give one of them")
+    return folders[0] if folders else None
 
 
 def items(source: SourceFiles, folder: str, threshold: int | None) -> Iterator[Item]:

@@ -95,13 +95,13 @@ def rows(path: Path, columns: Sequence[str]) -> list[Row]:
         raise UserError(f"there is no {path}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"can't read {path}: {error}") from error
-    found = _json(path, text) if path.suffix.lower() == ".json" else _csv(path, text, columns)
-    if not found:
+    table_rows = _json(path, text) if path.suffix.lower() == ".json" else _csv(path, text, columns)
+    if not table_rows:
         raise UserError(f"{path} has no rows")
-    for row in found:
+    for row in table_rows:
         if missing := [column for column in columns if row.cells.get(column) is None]:
             raise UserError(f"{row.where} lacks the column {missing[0]!r}")
-    return found
+    return table_rows
 
 
 def _csv(path: Path, text: str, columns: Sequence[str]) -> list[Row]:
@@ -110,13 +110,13 @@ def _csv(path: Path, text: str, columns: Sequence[str]) -> list[Row]:
     if missing := [column for column in columns if column not in header]:
         raise UserError(f"{path} lacks the column {missing[0]!r}; its first line has {header}")
     reader.fieldnames = header
-    found = []
+    table_rows = []
     for cells in reader:
         where = f"row {reader.line_num} of {path}"
         if None in cells:
             raise UserError(f"{where} has more cells than the first line; texts with commas need quotes")
-        found.append(Row(where, cells))
-    return found
+        table_rows.append(Row(where, cells))
+    return table_rows
 
 
 def _json(path: Path, text: str) -> list[Row]:

@@ -69,8 +69,8 @@ def gather(source: Source) -> Batch:
     rows = source.rows
     images = source.images if rows.image is None else jax.tree.map(lambda all: all[rows.image], source.images)
     maps = source.maps if rows.map is None else source.maps[rows.map]
-    one = (-1, 1, 1)
-    masks = (maps & rows.bits.reshape(one)) == rows.value.reshape(one)
+    shape = (-1, 1, 1)
+    masks = (maps & rows.bits.reshape(shape)) == rows.value.reshape(shape)
     if source.draw is not None:
         key = jax.random.wrap_key_data(source.draw)
         if jax.tree_util.all_leaves([images]):
