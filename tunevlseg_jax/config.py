@@ -28,8 +28,8 @@ class Model:
       checkpoint: a converted model's folder, a Hugging Face folder or hub id of a CLIPSeg, or an embedded model.
       fresh: whether to take the checkpoint's sizes and tokenizer alone and start from random weights.
       image_size: height and width that images are resized to; None for the model's own.
-      prompt_offset: how many blocks late text prompts enter, after block 0; 0, or 1 as in the published code's CRIS,
-        where prompt 0 enters blocks 0 and 1, and prompt k enters block k + 1.
+      prompt_offset: number of blocks by which a CRIS takes text prompts late, after block 0. With 1, as in the
+        published code, prompt 0 enters blocks 0 and 1, and prompt k enters block k + 1. A CLIPSeg needs 0.
     """
 
     checkpoint: str = "clipseg-tiny"

@@ -33,7 +33,6 @@ class Network:
       learner: how prompts are learnt.
       upsampling: what the learnable upsampler does.
       dtype: what the model computes in; learner, upsampler, softmax, norms and loss stay in float32.
-      prompt_offset: how many blocks late text prompts enter, see `Prompts.text_offset`.
       recompute: what the way back through a vision transformer makes anew, see `VisionTower`.
     """
 
@@ -41,7 +40,6 @@ class Network:
     learner: Learner
     upsampling: Upsampling = "none"
     dtype: np.dtype = FLOAT32
-    prompt_offset: int = 0
     recompute: Recompute = "nothing"
 
     def logits(
@@ -76,7 +74,6 @@ class Network:
         learner_params = nested(subtree(params, "learner"))
 
         prompts = self.learner.prompts(learner_params, depth, dropout=dropout, key=key)
-        prompts = prompts._replace(text_offset=self.prompt_offset)
         seen = images if isinstance(images, ImageFeatures) else self._vision(model, images, prompts)
         seen = seen.repeat(len(phrase) // len(seen))
         prompts = self.learner.condition(learner_params, prompts, seen.pooled)

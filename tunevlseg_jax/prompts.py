@@ -18,14 +18,11 @@ class Prompts(NamedTuple):
       vision: (max_depth, 1 or batch, num_context, vision width), or None to leave the vision tower alone.
       depth: int32 scalar in 1..max_depth: block k takes prompt k where k < depth and carries the tokens otherwise.
         A value, not a shape, so that another depth compiles nothing.
-      text_offset: how many blocks late text prompts enter after block 0, where prompt 0 always does: block k > 0 takes
-        prompt k - text_offset. The published code's CRIS has 1, so its prompt 0 enters block 1 again.
     """
 
     text: Array | None = None
     vision: Array | None = None
     depth: Array | int = 0
-    text_offset: int = 0
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,7 @@ def test_training_step(learner, upsampling, folder):
         optim=Optim(learning_rate=1e-3),
     )
     experiment = build_experiment(config)
-    assert experiment.network.config.folded and experiment.network.prompt_offset == 1
+    assert experiment.network.config.folded and experiment.network.config.prompt_offset == 1
     assert not any(path.startswith("model/") for path in experiment.trainable)
     losses, after = train(experiment, 3)
     assert losses[-1] < losses[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TypeVar
@@ -9,10 +10,26 @@ from typing import TypeVar
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models import AnyModelConfig
+from tunevlseg_jax.models import AnyModelConfig, CRISConfig
 from tunevlseg_jax.models.parameters import FlatParams, module_parameters
 
 M = TypeVar("M", bound=nnx.Module)
+
+
+def with_prompt_offset(config: AnyModelConfig, offset: int) -> AnyModelConfig:
+    """The same model with text prompts `offset` blocks late, see `CRISConfig`.
+
+    Raises:
+      ValueError: the model takes no offset.
+    """
+    if isinstance(config, CRISConfig):
+        return dataclasses.replace(config, prompt_offset=offset)
+    if offset:
+        name = type(config).__name__.removesuffix("Config")
+        raise ValueError(
+            f"model.prompt_offset is {offset}; a {name} needs 0, only a CRIS takes prompts late"
+        )
+    return config
 
 
 def random_model(config: AnyModelConfig, key: Array) -> FlatParams:

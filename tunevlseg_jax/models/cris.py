@@ -19,6 +19,7 @@ from tunevlseg_jax.models.layers import LayerNorm, MixedAttention
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.models.resnet import STRIDE, BatchNorm, ConvNorm, ModifiedResNet, ResNetConfig, average_pool, fold
 from tunevlseg_jax.prompts import ModelSpec, Prompts
+from tunevlseg_jax.runtime import schema
 
 PROJECTOR_SIZE = 3
 """Side of the convolution that the sentence makes."""
@@ -40,6 +41,8 @@ class CRISConfig:
       std: likewise, divided by.
       folded: whether the encoder's BatchNorms are in its convolutions already, see `for_frozen_encoder`; a model
         folder holds them apart.
+      prompt_offset: how many blocks late text prompts enter: block k > 0 takes prompt k - prompt_offset, and block 0
+        always prompt 0. The published code has 1, so its prompt 0 enters blocks 0 and 1.
     """
 
     text: TextConfig = field(default_factory=TextConfig)
@@ -52,6 +55,7 @@ class CRISConfig:
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     folded: bool = False
+    prompt_offset: int = schema.added(0)
 
     @property
     def side_multiple(self) -> int:
@@ -111,7 +115,7 @@ class CRIS(nnx.Module):
         if config.feature_width % config.decoder_heads or config.feature_width % 4:
             raise ValueError(f"decoder_heads {config.decoder_heads} and 4 must divide the width {config.feature_width}")
         self.config = config
-        self.text_tower = TextTower(config.text, config.vision.embedding_width, rngs)
+        self.text_tower = TextTower(config.text, config.vision.embedding_width, rngs, config.prompt_offset)
         self.vision_tower = ModifiedResNet(config.vision, rngs, folded=config.folded)
         self.decoder = Decoder(config, rngs)
         # CLIP's temperature. Nothing here reads it; it is kept so that converting a checkpoint loses nothing.

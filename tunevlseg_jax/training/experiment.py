@@ -19,7 +19,7 @@ from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.models import AnyModelConfig
-from tunevlseg_jax.models.build import random_model
+from tunevlseg_jax.models.build import random_model, with_prompt_offset
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
 from tunevlseg_jax.models.parameters import FlatParams, split
 from tunevlseg_jax.network import Network
@@ -211,12 +211,13 @@ def assemble_experiment(config: Config, model: Pretrained, *, trains: bool = Tru
     weights = random_model(model.config, model_key) if config.model.fresh else model.weights
     size = model_image_size(config.model, model.config)
     dtype = compute_type(config.train.precision)
-    sizes = model.config
+    try:
+        sizes = with_prompt_offset(model.config, config.model.prompt_offset)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     if config.train.tune != "all":
         sizes, weights = sizes.for_frozen_encoder(weights)
-    network = Network(
-        sizes, config.learner, config.upsampling, dtype, config.model.prompt_offset, config.train.recompute
-    )
+    network = Network(sizes, config.learner, config.upsampling, dtype, config.train.recompute)
 
     def embed_words(phrase: str) -> Array:
         return jnp.asarray(weights["text_tower/token_embedding"])[model.tokenizer.words(phrase)]
