@@ -145,8 +145,8 @@ def _network(theirs: Tensors, config: AnyModelConfig, options: Options) -> Netwo
     """The network that learnt these tensors, as it is in the published code but for what the options say."""
     if not theirs:
         return Network(config, ZeroShot())
-    towers = config.towers(lambda _: jnp.zeros((0, config.text.width)))  # only for fresh contexts
-    learner = read_learner(theirs, towers, options.learner)
+    spec = config.spec(lambda _: jnp.zeros((0, config.text.width)))  # only for fresh contexts
+    learner = read_learner(theirs, spec, options.learner)
     clipseg = isinstance(config, CLIPSegConfig)
     if not any(name.startswith(f"{UPSAMPLER}.") for name in theirs) or (clipseg and isinstance(learner, CoOp | CoCoOp)):
         upsampling = "none"

@@ -1,4 +1,4 @@
-"""What a run is: one frozen dataclass, made by a short Python file and overridden on the command line."""
+"""The configuration of a run: one frozen dataclass, written in a short Python file, overridden on the command line."""
 
 from __future__ import annotations
 
@@ -136,14 +136,14 @@ class Config:
     train: Train = field(default_factory=Train)
     workdir: str = "runs/run"
 
-    def sees_the_same(self, split: str) -> bool:
-        """Whether a frozen model sees the same in an image of this split at every epoch and trial."""
-        return self.sees_alike and not (split == "train" and self.train.augments_anew)
+    def features_cacheable(self, split: str) -> bool:
+        """Whether the features of a split's images are the same in every epoch and trial, and may be cached."""
+        return self.features_shareable and not (split == "train" and self.train.augments_anew)
 
     @property
-    def sees_alike(self) -> bool:
-        """Whether what a frozen model sees in an image has nothing to do with the trial, and may be kept."""
-        return self.train.tune == "prompts" and not self.learner.vision_prompts and self.train.cache_features
+    def features_shareable(self) -> bool:
+        """Whether trials may share the features of an image, because no trial changes them."""
+        return self.train.tune == "prompts" and "vision" not in self.learner.changes and self.train.cache_features
 
 
 def load(path: str) -> Config:

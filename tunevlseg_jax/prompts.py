@@ -1,4 +1,4 @@
-"""The one contract between learners and models: prompts are values that a tower takes in before its blocks."""
+"""The contract between learners and models: prompts are arrays that a tower inserts before its blocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jax import Array
 
 
 class Prompts(NamedTuple):
-    """What a learner gives to a model.
+    """The prompts that a learner gives to a model.
 
     Attributes:
       text: (max_depth, 1 or batch, num_context, text width), or None to leave the text tower alone.
@@ -27,7 +27,7 @@ class Prompts(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a learner must know of the model that it prompts.
+    """The facts about a model that a learner needs.
 
     Attributes:
       text_width: width of the text tower's tokens.

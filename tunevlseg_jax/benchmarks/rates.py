@@ -46,7 +46,7 @@ def hours(rates: Rates, config: Config, at_once: int, images: int) -> float | No
       images: trained on, of all trials together.
     """
     own = _key(identity(config, config.model.checkpoint))
-    ways = ["training, cached"] if config.sees_the_same("train") else [f"training x {at_once}", "training"]
+    ways = ["training, cached"] if config.features_cacheable("train") else [f"training x {at_once}", "training"]
     rate = next((rates[*own, way] for way in ways if (*own, way) in rates), None)
     return None if rate is None else images / rate / 3600
 

@@ -1,4 +1,4 @@
-"""Flax modules filled with parameters, and the shapes and random values of those."""
+"""Flax modules filled with parameters, and the shapes and random values of parameters."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TypeVar
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models import AnyModelConfig, CRISConfig
+from tunevlseg_jax.models import AnyModelConfig, CRISConfig, ModelConfig
 from tunevlseg_jax.models.parameters import FlatParams, module_parameters
 
-M = TypeVar("M", bound=nnx.Module)
+M = TypeVar("M")
 
 
 def with_prompt_offset(config: AnyModelConfig, offset: int) -> AnyModelConfig:
@@ -26,19 +26,17 @@ def with_prompt_offset(config: AnyModelConfig, offset: int) -> AnyModelConfig:
         return dataclasses.replace(config, prompt_offset=offset)
     if offset:
         name = type(config).__name__.removesuffix("Config")
-        raise ValueError(
-            f"model.prompt_offset is {offset}; a {name} needs 0, only a CRIS takes prompts late"
-        )
+        raise ValueError(f"model.prompt_offset is {offset}; a {name} needs 0, only a CRIS takes prompts late")
     return config
 
 
-def random_model(config: AnyModelConfig, key: Array) -> FlatParams:
+def random_model(config: ModelConfig, key: Array) -> FlatParams:
     """Fresh weights of a model, for pre-training and for tests."""
     return module_parameters(config.build(nnx.Rngs(key)))
 
 
 @cache  # tracing a model takes a second
-def weight_shapes(config: AnyModelConfig) -> Mapping[str, tuple[int, ...]]:
+def weight_shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
     """The shape of each weight of a model, without making any."""
     module = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
     return {path: leaf.shape for path, leaf in module_parameters(module).items()}

@@ -18,6 +18,8 @@ from tunevlseg_jax.prompts import Prompts, inject, insert
 
 Recompute = Literal["nothing", "elementwise", "blocks"]
 """What the way back through a block makes anew instead of keeping it from the way forward."""
+TOKEN_EMBEDDING = "text_tower/token_embedding"
+"""Path of the token embeddings among a model's weights; the model's text tower is its `text_tower`."""
 LEGACY_END_TOKEN = 2
 """Configurations of OpenAI's checkpoints give 2 as the end token; the real one is then the largest id."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.clip import Recompute, TextConfig, TextTower
+from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, Recompute, TextConfig, TextTower
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.layers import LayerNorm, MixedAttention
 from tunevlseg_jax.models.resize import resize_grid
@@ -72,6 +72,11 @@ class CRISConfig:
         """Channels that the learnable upsampler mixes the features into first."""
         return 64
 
+    @property
+    def token_embedding(self) -> str:
+        """Path of the token embeddings among the weights."""
+        return TOKEN_EMBEDDING
+
     def build(self, rngs: nnx.Rngs) -> CRIS:
         """The model with fresh weights.
 
@@ -80,8 +85,8 @@ class CRISConfig:
         """
         return CRIS(self, rngs)
 
-    def towers(self, embed_words: Callable[[str], Array]) -> ModelSpec:
-        """What a learner must know of the model; `embed_words` as in `Towers`. There is no ViT to prompt."""
+    def spec(self, embed_words: Callable[[str], Array]) -> ModelSpec:
+        """The facts about the model that a learner needs; `embed_words` as there. No ViT takes prompts."""
         return ModelSpec(
             text_width=self.text.width,
             text_blocks=self.text.blocks,
@@ -139,10 +144,10 @@ class CRIS(nnx.Module):
         pooled = grids[-1].mean(axis=(1, 2))
         return ImageFeatures(self.decoder.neck.enter(grids), pooled, (images.shape[1], images.shape[2]))
 
-    def decode(self, seen: ImageFeatures, words: TextFeatures) -> Decoded:
+    def decode(self, image_features: ImageFeatures, text_features: TextFeatures) -> Decoded:
         """See `Decoder`."""
-        f3, f4, f5 = seen.states
-        return self.decoder((f3, f4, f5), words, seen.size)
+        f3, f4, f5 = image_features.states
+        return self.decoder((f3, f4, f5), text_features, image_features.size)
 
 
 class Decoder(nnx.Module):
