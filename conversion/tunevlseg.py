@@ -20,7 +20,8 @@ from tunevlseg_jax.config import Config, Model, Train
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
 from tunevlseg_jax.learners.base import ContextLearner
-from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig
+from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig, CRISConfig
+from tunevlseg_jax.models.build import with_prompt_offset
 from tunevlseg_jax.models.parameters import FlatParams, Tune, split
 from tunevlseg_jax.models.upsampler import Upsampling
 from tunevlseg_jax.network import Network
@@ -88,7 +89,7 @@ def import_checkpoint(options: Options) -> Iterator[str]:
     except ConversionError as error:
         raise ConversionError(f"{path}, with --model {options.model}: {error}") from error
     config = Config(
-        model=Model(checkpoint=options.model, image_size=options.image_size, prompt_offset=network.prompt_offset),
+        model=Model(checkpoint=options.model, image_size=options.image_size, prompt_offset=_prompt_offset(network)),
         learner=cast(AnyLearner, network.learner),
         upsampling=network.upsampling,
         data=Data(truncate=True),  # what the published code does with prompts that are too long
@@ -144,20 +145,24 @@ def _network(theirs: Tensors, config: AnyModelConfig, options: Options) -> Netwo
     """The network that learnt these tensors, as it is in the published code but for what the options say."""
     if not theirs:
         return Network(config, ZeroShot())
-    towers = config.towers(lambda _: jnp.zeros((0, config.text.width)))  # only for fresh contexts
-    learner = read_learner(theirs, towers, options.learner)
+    spec = config.spec(lambda _: jnp.zeros((0, config.text.width)))  # only for fresh contexts
+    learner = read_learner(theirs, spec, options.learner)
     clipseg = isinstance(config, CLIPSegConfig)
     if not any(name.startswith(f"{UPSAMPLER}.") for name in theirs) or (clipseg and isinstance(learner, CoOp | CoCoOp)):
         upsampling = "none"
     else:
         upsampling = "blend" if RATIO in theirs else "add"
     offset = 0 if clipseg else 1
-    return Network(
-        config,
-        learner,
-        upsampling if options.upsampling is None else options.upsampling,
-        prompt_offset=offset if options.prompt_offset is None else options.prompt_offset,
-    )
+    try:
+        config = with_prompt_offset(config, offset if options.prompt_offset is None else options.prompt_offset)
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
+    return Network(config, learner, upsampling if options.upsampling is None else options.upsampling)
+
+
+def _prompt_offset(network: Network) -> int:
+    """Number of blocks by which a network takes text prompts late; 0 but for a CRIS."""
+    return network.config.prompt_offset if isinstance(network.config, CRISConfig) else 0
 
 
 def _check_frozen(frozen: Mapping[str, Any], model: Pretrained) -> None:
@@ -191,7 +196,7 @@ def _granted(network: Network, size: tuple[int, int]) -> Iterator[str]:
     yield f"--image-size {size[0]} {size[1]}"
     if isinstance(learner, ContextLearner):
         yield f"--upsampling {network.upsampling}"
-        yield f"--prompt-offset {network.prompt_offset}"
+        yield f"--prompt-offset {_prompt_offset(network)}"
     if isinstance(learner, CoCoOp):
         yield _switch("normalize-image", learner.normalize_image)
     if isinstance(learner, SharedAttention):
@@ -224,12 +229,13 @@ def export_run(options: Options) -> Iterator[str]:
     if output.exists():
         raise UserError(f"--output {output} exists; choose another name")
     made, learnt = restore(Path(options.checkpoint), options.model)
-    network = dataclasses.replace(made.network, config=made.pretrained.config, learner=made.config.learner)
+    sizes = with_prompt_offset(made.pretrained.config, made.config.model.prompt_offset)
+    network = dataclasses.replace(made.network, config=sizes, learner=made.config.learner)
     ours = {path: np.asarray(tensor) for path, tensor in learnt.items()}
     base = {f"model/{path}": weight for path, weight in made.pretrained.weights.items()}
     base |= {path: tensor for path, tensor in ours.items() if path.startswith("model/")}
     beside = {path: tensor for path, tensor in ours.items() if path not in base}
-    theirs = checkpoint.model_to_published(base, network.config)
+    theirs = checkpoint.model_to_published(base, sizes)
     theirs |= with_copies(to_published(beside, network), network.learner)
     checkpoint.write(output, theirs)
     yield f"wrote {output}: {len(theirs)} tensors, for the published code to load and test (ckpt_path), not to train on"
@@ -243,7 +249,7 @@ def departures(network: Network) -> Iterator[str]:
         yield "it never reaches the upsampler of CoOp and CoCoOp on CLIPSeg"
     if clipseg and isinstance(learner, VPT) and network.upsampling == "blend":
         yield "it adds VPT's upsampler to the logits, without a ratio"
-    if not clipseg and isinstance(learner, CoOp | CoCoOp) and network.prompt_offset != 1:
+    if not clipseg and isinstance(learner, CoOp | CoCoOp) and _prompt_offset(network) != 1:
         yield "it injects prompts on CRIS a block late, as model.prompt_offset 1 does"
     if isinstance(learner, SharedAttention) and learner.attends_across_tokens:
         yield "its Shared Attention has each token see itself alone, as learner.attends_across_tokens False does"

@@ -136,8 +136,8 @@ def test_numbers_of_parameters_are_counted():
 
 def counted(sizes: CLIPSegConfig | CRISConfig, learner) -> str:
     """The number of parameters that a learner trains on a model, or the upsampler's where there is none."""
-    towers = sizes.towers(lambda words: jnp.zeros((len(words.split()), sizes.text.width)))
-    if learner is not None and learner.vision_prompts and towers.vision_width is None:
+    towers = sizes.spec(lambda words: jnp.zeros((len(words.split()), sizes.text.width)))
+    if learner is not None and "vision" in learner.changes and towers.vision_width is None:
         return "-"
     made = Network(sizes, ZeroShot() if learner is None else learner(), "none" if learner else "blend")
     params = jax.eval_shape(lambda key: made.init(key, {}, towers), jax.random.key(0))
@@ -168,7 +168,7 @@ def test_the_example_of_a_learner_is_one():
     (block,) = [block for block in pages.blocks("docs/extending.md") if block.kind == "python"]
     found: dict = {"__name__": "example"}
     exec(compile("\n".join(block.lines), "docs/extending.md", "exec", dont_inherit=True), found)
-    learner, towers = found["TiedVPT"](depth=2, max_depth=3), CLIPSegConfig().towers(jnp.zeros)
+    learner, towers = found["TiedVPT"](depth=2, max_depth=3), CLIPSegConfig().spec(jnp.zeros)
     params = learner.init(jax.random.key(0), towers)
     made = learner.prompts(params, jnp.asarray(2), dropout=jnp.asarray(0.0), key=None)
     assert params["context"].shape == (1, 4, 768) and made.vision.shape == (3, 1, 4, 768)

@@ -207,11 +207,11 @@ def _experiments(options: Options) -> list[Experiment]:
         return [_build(options, config)]
     depth, _ = config.learner.traced_values()
     base = _build(options, dataclasses.replace(config, learner=LEARNERS[0](depth=depth or 1)))
-    vision = base.towers.vision_width is not None
+    vision = base.spec.vision_width is not None
     return [
         base.with_config(dataclasses.replace(config, learner=cls(depth=depth or 1)))
         for cls in LEARNERS
-        if vision or not cls.vision_prompts
+        if vision or "vision" not in cls.changes
     ]
 
 
@@ -231,7 +231,7 @@ def _peer(experiment: Experiment, records: int) -> Callable[[], Any]:
         raise UserError("--peer transformers times a CLIPSeg; transformers has no CRIS")
     images = np.random.default_rng(0).integers(0, 256, (records, *experiment.image_size, 3), dtype=np.uint8)
     half = experiment.network.dtype.itemsize == 2
-    return peer.forward(experiment.network.config, images, np.asarray(experiment.table(["polyp"])), half=half)
+    return peer.forward(experiment.network.config, images, np.asarray(experiment.token_table(["polyp"])), half=half)
 
 
 def _bytes(tree: dict[str, Any]) -> int:

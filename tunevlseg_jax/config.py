@@ -1,4 +1,4 @@
-"""What a run is: one frozen dataclass, made by a short Python file and overridden on the command line."""
+"""The configuration of a run: one frozen dataclass, written in a short Python file, overridden on the command line."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Model:
       checkpoint: a converted model's folder, a Hugging Face folder or hub id of a CLIPSeg, or an embedded model.
       fresh: whether to take the checkpoint's sizes and tokenizer alone and start from random weights.
       image_size: height and width that images are resized to; None for the model's own.
-      prompt_offset: how many blocks late text prompts enter, after block 0; 0, or 1 as in the published code's CRIS,
-        where prompt 0 enters blocks 0 and 1, and prompt k enters block k + 1.
+      prompt_offset: number of blocks by which a CRIS takes text prompts late, after block 0. With 1, as in the
+        published code, prompt 0 enters blocks 0 and 1, and prompt k enters block k + 1. A CLIPSeg needs 0.
     """
 
     checkpoint: str = "clipseg-tiny"
@@ -136,14 +136,14 @@ class Config:
     train: Train = field(default_factory=Train)
     workdir: str = "runs/run"
 
-    def sees_the_same(self, split: str) -> bool:
-        """Whether a frozen model sees the same in an image of this split at every epoch and trial."""
-        return self.sees_alike and not (split == "train" and self.train.augments_anew)
+    def features_cacheable(self, split: str) -> bool:
+        """Whether the features of a split's images are the same in every epoch and trial, and may be cached."""
+        return self.features_shareable and not (split == "train" and self.train.augments_anew)
 
     @property
-    def sees_alike(self) -> bool:
-        """Whether what a frozen model sees in an image has nothing to do with the trial, and may be kept."""
-        return self.train.tune == "prompts" and not self.learner.vision_prompts and self.train.cache_features
+    def features_shareable(self) -> bool:
+        """Whether trials may share the features of an image, because no trial changes them."""
+        return self.train.tune == "prompts" and "vision" not in self.learner.changes and self.train.cache_features
 
 
 def load(path: str) -> Config:

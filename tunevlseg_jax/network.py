@@ -13,7 +13,8 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.learners.contract import Learner
-from tunevlseg_jax.models import AnyModel, AnyModelConfig
+from tunevlseg_jax.models import Model as FlaxModel
+from tunevlseg_jax.models import ModelConfig
 from tunevlseg_jax.models.build import fill_module
 from tunevlseg_jax.models.clip import Recompute
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
@@ -26,22 +27,20 @@ FLOAT32 = np.dtype(np.float32)
 
 @dataclass(frozen=True)
 class Network:
-    """What is static of a network; its parameters are `model/...`, `learner/...` and `upsampler/...`.
+    """The static part of a network; its parameters are `model/...`, `learner/...` and `upsampler/...`.
 
     Attributes:
       config: sizes of the model.
-      learner: how prompts are learnt.
+      learner: makes the prompts from learnt parameters.
       upsampling: what the learnable upsampler does.
       dtype: what the model computes in; learner, upsampler, softmax, norms and loss stay in float32.
-      prompt_offset: how many blocks late text prompts enter, see `Prompts.text_offset`.
-      recompute: what the way back through a vision transformer makes anew, see `VisionTower`.
+      recompute: activations of a vision transformer to rematerialise in the backward pass, see `VisionTower`.
     """
 
-    config: AnyModelConfig
+    config: ModelConfig
     learner: Learner
     upsampling: Upsampling = "none"
     dtype: np.dtype = FLOAT32
-    prompt_offset: int = 0
     recompute: Recompute = "nothing"
 
     def logits(
@@ -49,22 +48,22 @@ class Network:
         params: FlatParams,
         images: Array | ImageFeatures,
         phrase: Array,
-        table: Array | TextFeatures,
+        token_table: Array | TextFeatures,
         *,
         depth: Array,
         dropout: Array,
         key: Array | None = None,
     ) -> Array:
-        """Logits of the mask that each image is asked for.
+        """Logits of the mask of each phrase in its image.
 
         Args:
           params: every parameter, by path.
-          images: (batch, height, width, 3) uint8, RGB; or (batch / n, ...), each asked for n neighbouring phrases; or
-            what `see` made of them, for a learner without vision prompts.
-          phrase: (batch,) int32, rows of `table`.
-          table: (phrases, length) int32, tokens of the distinct phrases; each goes through the text tower once,
-            unless the learner makes prompts of its own for every image. Or what `read` made of them, for a learner
-            without text prompts.
+          images: (batch, height, width, 3) uint8, RGB; or (batch / n, ...), each for n neighbouring phrases; or their
+            features from `encode_images`, for a learner that doesn't change "vision".
+          phrase: (batch,) int32, rows of `token_table`.
+          token_table: (phrases, length) int32, tokens of the distinct phrases. Each goes through the text tower once,
+            unless the learner makes prompts for each image. Or their features from `encode_text`, for a learner that
+            doesn't change "text".
           depth: int32 scalar, see `Prompts`.
           dropout: float32 scalar, the learner's rate.
           key: of the dropout; None in evaluation.
@@ -76,16 +75,15 @@ class Network:
         learner_params = nested(subtree(params, "learner"))
 
         prompts = self.learner.prompts(learner_params, depth, dropout=dropout, key=key)
-        prompts = prompts._replace(text_offset=self.prompt_offset)
-        seen = images if isinstance(images, ImageFeatures) else self._vision(model, images, prompts)
-        seen = seen.repeat(len(phrase) // len(seen))
-        prompts = self.learner.condition(learner_params, prompts, seen.pooled)
-        if self.learner.per_image:
-            words = model.text(cast(Array, table)[phrase], prompts)
+        features = images if isinstance(images, ImageFeatures) else self._vision(model, images, prompts)
+        features = features.repeat(len(phrase) // len(features))
+        prompts = self.learner.condition(learner_params, prompts, features.pooled)
+        if "condition" in self.learner.changes:
+            text_features = model.text(cast(Array, token_table)[phrase], prompts)
         else:
-            read = table if isinstance(table, TextFeatures) else model.text(table, prompts)
-            words = jax.tree.map(lambda rows: rows[phrase], read)
-        decoded = model.decode(seen, words)
+            distinct = token_table if isinstance(token_table, TextFeatures) else model.text(token_table, prompts)
+            text_features = jax.tree.map(lambda rows: rows[phrase], distinct)
+        decoded = model.decode(features, text_features)
         decoded = decoded._replace(logits=decoded.logits.astype(jnp.float32))
 
         if self.upsampling == "none":
@@ -93,30 +91,32 @@ class Network:
         upsampler = fill_module(self._upsampler, subtree(params, "upsampler"))
         return upsampler.blend(decoded) if self.upsampling == "blend" else upsampler.add(decoded)
 
-    def see(self, params: FlatParams, images: Array) -> ImageFeatures:
-        """What the model sees in images, (batch, height, width, 3) uint8, without vision prompts."""
+    def encode_images(self, params: FlatParams, images: Array) -> ImageFeatures:
+        """The features of images, (batch, height, width, 3) uint8, without vision prompts."""
         return self._vision(self._model(params), images, Prompts())
 
-    def read(self, params: FlatParams, table: Array) -> TextFeatures:
-        """What the model reads in phrases, (phrases, length) int32 tokens, without text prompts."""
-        return self._model(params).text(table, Prompts())
+    def encode_text(self, params: FlatParams, token_table: Array) -> TextFeatures:
+        """The features of phrases, (phrases, length) int32 tokens, without text prompts."""
+        return self._model(params).text(token_table, Prompts())
 
-    def _model(self, params: FlatParams) -> AnyModel:
+    def _model(self, params: FlatParams) -> FlaxModel:
         weights = {path: array.astype(self.dtype) for path, array in subtree(params, "model").items()}
         return fill_module(self.config.build, weights)
 
-    def _vision(self, model: AnyModel, images: Array, prompts: Prompts) -> ImageFeatures:
+    def _vision(self, model: FlaxModel, images: Array, prompts: Prompts) -> ImageFeatures:
         return model.vision(normalize(images, self.config).astype(self.dtype), prompts, self.recompute)
 
-    def init(self, key: Array, model: Mapping[str, Array | np.ndarray], towers: ModelSpec) -> FlatParams:
+    def init(self, key: Array, model: Mapping[str, Array | np.ndarray], spec: ModelSpec) -> FlatParams:
         """Every parameter: the model's given ones, and fresh ones for learner and upsampler.
 
         Raises:
-          ValueError: the learner doesn't fit the model.
+          ValueError: the learner doesn't fit the model, or its `changes` don't name what it changes.
         """
         learner_key, upsampler_key = jax.random.split(key)
         params = {f"model/{path}": jnp.asarray(array) for path, array in model.items()}
-        params |= flatten(self.learner.init(learner_key, towers), "learner")
+        learnt = self.learner.init(learner_key, spec)
+        self.learner.check_changes(learnt)
+        params |= flatten(learnt, "learner")
         if self.upsampling != "none":
             upsampler = module_parameters(self._upsampler(nnx.Rngs(upsampler_key)))
             params |= {f"upsampler/{path}": array for path, array in upsampler.items()}
@@ -126,8 +126,8 @@ class Network:
         return Upsampler(self.config.feature_width, rngs, self.config.upsampler_width)
 
 
-def normalize(images: Array, config: AnyModelConfig) -> Array:
-    """From uint8 to float32 as the model was trained on."""
+def normalize(images: Array, config: ModelConfig) -> Array:
+    """uint8 images as float32 with the mean and standard deviation of the model's training images taken out."""
     shape = (1, 1, 1, 3)
     mean, std = (jnp.asarray(values, jnp.float32).reshape(shape) for values in (config.mean, config.std))
     return (images.astype(jnp.float32) / 255 - mean) / std

@@ -66,7 +66,7 @@ def main() -> None:
     listed = _listed(output / LIST_FILE)
     _check_output(output, names, listed)
     made, learnt = restore(Path(options.run), options.checkpoint)
-    table = made.read([options.prompt])
+    table = made.encode_text([options.prompt])
     params = {**made.frozen, **learnt}
     hyper = jax.tree.map(lambda values: values[0], made.hyper())
     console = Console()

@@ -1,4 +1,4 @@
-"""The one contract between learners and models: prompts are values that a tower takes in before its blocks."""
+"""The contract between learners and models: prompts are arrays that a tower inserts before its blocks."""
 
 from __future__ import annotations
 
@@ -11,26 +11,23 @@ from jax import Array
 
 
 class Prompts(NamedTuple):
-    """What a learner gives to a model.
+    """The prompts that a learner gives to a model.
 
     Attributes:
       text: (max_depth, 1 or batch, num_context, text width), or None to leave the text tower alone.
       vision: (max_depth, 1 or batch, num_context, vision width), or None to leave the vision tower alone.
       depth: int32 scalar in 1..max_depth: block k takes prompt k where k < depth and carries the tokens otherwise.
         A value, not a shape, so that another depth compiles nothing.
-      text_offset: how many blocks late text prompts enter after block 0, where prompt 0 always does: block k > 0 takes
-        prompt k - text_offset. The published code's CRIS has 1, so its prompt 0 enters block 1 again.
     """
 
     text: Array | None = None
     vision: Array | None = None
     depth: Array | int = 0
-    text_offset: int = 0
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a learner must know of the model that it prompts.
+    """The facts about a model that a learner needs.
 
     Attributes:
       text_width: width of the text tower's tokens.

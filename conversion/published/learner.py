@@ -45,12 +45,12 @@ class Untold:
     attends_across_tokens: bool = False
 
 
-def read_learner(theirs: Tensors, towers: ModelSpec, untold: Untold) -> ContextLearner:
+def read_learner(theirs: Tensors, spec: ModelSpec, untold: Untold) -> ContextLearner:
     """The learner that tensors belong to; how its contexts started is not known, so `words` is None.
 
     Args:
       theirs: by published name, such as "context_learner.context_vectors".
-      towers: of the model.
+      spec: of the model.
       untold: what the tensors don't tell.
 
     Raises:
@@ -61,7 +61,7 @@ def read_learner(theirs: Tensors, towers: ModelSpec, untold: Untold) -> ContextL
         raise ConversionError(f"{LEARNER}.context_vectors is missing, or not of shape (depth, num_context, width)")
     depth, num_context, width = context.shape
     common = {"depth": depth, "num_context": num_context}
-    match _kind(theirs, towers, width, untold.kind):
+    match _kind(theirs, spec, width, untold.kind):
         case "CoOp":
             return CoOp(**common, words=None)
         case "VPT":
@@ -104,7 +104,7 @@ def _shares(learner: Learner) -> bool:
     return isinstance(learner, CoCoOp | MaPLe | SharedSeparate) and learner.projector.shared
 
 
-def _kind(theirs: Tensors, towers: ModelSpec, width: int, asked: Kind | None) -> Kind:
+def _kind(theirs: Tensors, spec: ModelSpec, width: int, asked: Kind | None) -> Kind:
     """The class of learner, from the names of tensors and, where two share them, from widths."""
     parts = {name.split(".")[1] for name in theirs if name.startswith(f"{LEARNER}.")}
     fitting: dict[Kind, bool]
@@ -113,7 +113,7 @@ def _kind(theirs: Tensors, towers: ModelSpec, width: int, asked: Kind | None) ->
         fitting = {"SharedSeparate": True}
     elif PROJECTIONS not in parts:
         found = f"context vectors of width {width}"
-        fitting = {"CoOp": width == towers.text_width, "VPT": width == towers.vision_width}
+        fitting = {"CoOp": width == spec.text_width, "VPT": width == spec.vision_width}
     elif FEED_FORWARD in theirs:
         found = "shared vectors and transformer blocks"
         fitting = {"SharedAttention": True}
@@ -122,8 +122,8 @@ def _kind(theirs: Tensors, towers: ModelSpec, width: int, asked: Kind | None) ->
         ends = shapes[0][1], shapes[-1][0]
         found = f"context vectors of width {width} and a projector from width {ends[0]} to {ends[1]}"
         fitting = {
-            "CoCoOp": width == towers.text_width and ends == (towers.image_width, towers.text_width),
-            "MaPLe": width == towers.text_width and ends == (towers.text_width, towers.vision_width),
+            "CoCoOp": width == spec.text_width and ends == (spec.image_width, spec.text_width),
+            "MaPLe": width == spec.text_width and ends == (spec.text_width, spec.vision_width),
         }
     kinds: list[Kind] = [kind for kind, fits in fitting.items() if fits and asked in (None, kind)]
     if len(kinds) == 1:
@@ -131,10 +131,10 @@ def _kind(theirs: Tensors, towers: ModelSpec, width: int, asked: Kind | None) ->
     if kinds:
         raise ConversionError(f"{found} may be {' or '.join(kinds)} on this model; say which with --learner.kind")
     which = f"no {asked}" if asked else "no learner"
-    vision = "takes no prompts" if towers.vision_width is None else f"is {towers.vision_width} wide"
+    vision = "takes no prompts" if spec.vision_width is None else f"is {spec.vision_width} wide"
     raise ConversionError(
-        f"{found} are {which} of this model, whose text tower is {towers.text_width} wide, whose vision tower {vision} "
-        f"and whose image vector is {towers.image_width} wide"
+        f"{found} are {which} of this model, whose text tower is {spec.text_width} wide, whose vision tower {vision} "
+        f"and whose image vector is {spec.image_width} wide"
     )
 
 

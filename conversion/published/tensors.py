@@ -88,8 +88,8 @@ def trained_shapes(network: Network) -> Shapes:
         assert isinstance(network.learner, ContextLearner)
         return jnp.zeros((network.learner.num_context, network.config.text.width))
 
-    towers = network.config.towers(embed_words)
-    made = jax.eval_shape(lambda key: network.init(key, {}, towers), jax.random.key(0))
+    spec = network.config.spec(embed_words)
+    made = jax.eval_shape(lambda key: network.init(key, {}, spec), jax.random.key(0))
     return {path: leaf.shape for path, leaf in made.items()}
 
 

@@ -405,7 +405,7 @@ BAD = {
     "broken configuration": (lambda f: write(f, "config.json", "{"), r"can't read .*config.json"),
     "a list": (lambda f: write(f, "config.json", "[]"), "holds no JSON object"),
     "neither ours nor theirs": (lambda f: write(f, "config.json", "{}"), "neither 'model' nor 'model_type'"),
-    "another model": (lambda f: change_config(f, model_type="clip"), "model_type 'clip', not 'clipseg'"),
+    "another model": (lambda f: change_config(f, model_type="clip"), "model_type is 'clip'; known is 'clipseg'"),
     "another activation": (lambda f: change_config(f, "text_config", hidden_act="gelu"), "hidden_act 'gelu'"),
     "another epsilon": (lambda f: change_config(f, "vision_config", layer_norm_eps=1e-6), "layer_norm_eps 1e-06"),
     "a size in words": (lambda f: change_config(f, reduce_dim="64"), "reduce_dim is '64'"),

@@ -24,6 +24,7 @@ from conversion.published.learner import without_copies
 from conversion.published.tensors import from_published
 from tunevlseg_jax import cli, predict
 from tunevlseg_jax.learners import CoCoOp, CoOp, MaPLe, SharedSeparate, ZeroShot
+from tunevlseg_jax.models.build import with_prompt_offset
 from tunevlseg_jax.models.resnet import ModifiedResNet
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.pretrained.load import EMBEDDED, load_pretrained, save_pretrained
@@ -155,7 +156,8 @@ def expected(row: dict) -> Network:
         learner = dataclasses.replace(learner, projector=dataclasses.replace(projector, shared=shared))
     upsampling = "none" if not row["upsampler"] else "blend" if "residual_ratio" in params else "add"
     offset = 1 if is_cris(row) and row["semantics"] == "published" else 0
-    return Network(load_pretrained(str(model_folder(row["model"]))).config, learner, upsampling, prompt_offset=offset)
+    config = with_prompt_offset(load_pretrained(str(model_folder(row["model"]))).config, offset)
+    return Network(config, learner, upsampling)
 
 
 def assert_equal(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
@@ -186,7 +188,7 @@ def test_import_predict_and_export(name, run, tmp_path, monkeypatch):
     config, learnt, _ = load_learnt(tmp_path / "run")
     network = expected(row)
     assert (config.learner, config.upsampling) == (network.learner, network.upsampling)
-    assert config.model.prompt_offset == network.prompt_offset
+    assert config.model.prompt_offset == getattr(network.config, "prompt_offset", 0)
     assert_equal(learnt, from_published(without_copies(params, network.learner), network))
 
     sample = ROWS.index(row) % len(logits)

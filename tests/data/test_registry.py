@@ -215,7 +215,7 @@ def found_by(run: Path, example: Example, prompts: list[str]) -> np.ndarray:
     image = cv2.resize(example.rgb(), SIZE, interpolation=cv2.INTER_CUBIC)
     images, phrase = np.stack([image] * len(prompts)), np.arange(len(prompts), dtype=np.int32)
     logits = step.logits_step(
-        {**made.frozen, **learnt}, images, phrase, made.table(prompts), hyper, network=made.network
+        {**made.frozen, **learnt}, images, phrase, made.token_table(prompts), hyper, network=made.network
     )
     height, width = example.maps()[0].shape
     return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in np.asarray(logits)])

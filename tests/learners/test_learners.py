@@ -44,7 +44,7 @@ def embed_words(phrase: str) -> jax.Array:
     return 1.0 + jnp.arange(count * TEXT).reshape(count, TEXT)
 
 
-TOWERS = CONFIG.towers(embed_words)
+TOWERS = CONFIG.spec(embed_words)
 LEARNERS = {
     "CoOp": CoOp(depth=ROWS),
     "CoCoOp": CoCoOp(depth=ROWS, projector=Projector(hidden=(8,)), normalize_image=True),
@@ -86,17 +86,17 @@ def make_prompts(learner: ContextLearner, params: dict, *, dropout: float = 0.0,
 def test_prompts_are_those_that_the_class_announces(name):
     learner = LEARNERS[name]
     prompts = make_prompts(learner, fresh(name))
-    images = BATCH if learner.per_image else 1
+    images = BATCH if "condition" in learner.changes else 1
     for array, given, width in (
-        (prompts.text, learner.text_prompts, TEXT),
-        (prompts.vision, learner.vision_prompts, VISION),
+        (prompts.text, "text" in learner.changes, TEXT),
+        (prompts.vision, "vision" in learner.changes, VISION),
     ):
         assert (array is not None) == given
         if given:
             assert array.shape == (ROWS, images, CONTEXT, width) and array.dtype == np.float32
             assert np.isfinite(array).all()
     assert prompts.depth == ROWS
-    if learner.per_image:
+    if "condition" in learner.changes:
         assert np.abs(prompts.text[:, 0] - prompts.text[:, 1]).max() > 1e-3
 
 
@@ -314,7 +314,7 @@ def test_sizes_that_do_not_fit(name, change, message):
 def test_a_tower_that_takes_no_prompts(name):
     learner = LEARNERS[name]
     towers = dataclasses.replace(TOWERS, vision_width=None)
-    if learner.vision_prompts:
+    if "vision" in learner.changes:
         with pytest.raises(ValueError, match=rf"learner is {name}, which prompts the vision tower"):
             learner.init(jax.random.key(0), towers)
     else:

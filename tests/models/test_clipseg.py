@@ -196,5 +196,5 @@ def test_live_vision_prompts_are_those_that_reach_the_mask():
         return jnp.square(logits).sum()
 
     felt = jnp.abs(jax.grad(energy)(context)).max(axis=(1, 2)) > 0
-    live = config.towers(lambda phrase: jnp.zeros((0, 16))).effective_vision_prompts
+    live = config.spec(lambda phrase: jnp.zeros((0, 16))).effective_vision_prompts
     assert live == 4 and felt.tolist() == [row < live for row in range(6)]

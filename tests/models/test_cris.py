@@ -237,7 +237,7 @@ def test_training_step(learner, upsampling, folder):
         optim=Optim(learning_rate=1e-3),
     )
     experiment = build_experiment(config)
-    assert experiment.network.config.folded and experiment.network.prompt_offset == 1
+    assert experiment.network.config.folded and experiment.network.config.prompt_offset == 1
     assert not any(path.startswith("model/") for path in experiment.trainable)
     losses, after = train(experiment, 3)
     assert losses[-1] < losses[0]
@@ -268,7 +268,7 @@ def test_full_size_training_step(learner):
     """RN50 at 416 pixels, random weights, a batch of two."""
     config, weights = CRISConfig().for_frozen_encoder(small_cris.random_weights(CRISConfig()))
     net = Network(config, learner, "blend")
-    params = net.init(jax.random.key(0), weights, config.towers(lambda phrase: jnp.zeros((4, 512))))
+    params = net.init(jax.random.key(0), weights, config.spec(lambda phrase: jnp.zeros((4, 512))))
     trainable = {path: array for path, array in params.items() if not path.startswith("model/")}
     frozen = {path: array for path, array in params.items() if path.startswith("model/")}
     table = jnp.asarray([[49406, 320, 2368, 269, 49407], [49406, 320, 1929, 269, 49407]])
@@ -293,7 +293,7 @@ def test_encoder_agrees_with_open_clip():
 
 def train(experiment: Experiment, steps: int) -> tuple[list[float], dict[str, np.ndarray]]:
     """The loss before each of some steps on one batch, and the parameters after them."""
-    table = experiment.table(["cat", "dog"])
+    table = experiment.token_table(["cat", "dog"])
     batch = batch_of(2, experiment.image_size[0])
     losses = []
     state = step.init(jax.tree.map(lambda array: jnp.array(array)[None], experiment.trainable), experiment.hyper())

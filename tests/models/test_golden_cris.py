@@ -25,7 +25,7 @@ from conversion.cris_tensors import cris_rules
 from conversion.published.tensors import from_published, to_published
 from tunevlseg_jax.learners import CoCoOp, CoOp, Projector
 from tunevlseg_jax.learners.contract import Learner
-from tunevlseg_jax.models.build import fill_module, weight_shapes
+from tunevlseg_jax.models.build import fill_module, weight_shapes, with_prompt_offset
 from tunevlseg_jax.models.clip import TextConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.models.resnet import ModifiedResNet, ResNetConfig
@@ -103,12 +103,8 @@ def test_parity(row):
     tensors = read(Path(row["file"]).stem)
     params, expected = group(tensors, "param"), group(tensors, "grad")
     config, frozen = golden_model(folded=True)  # as training with a frozen encoder has it
-    net = Network(
-        config,
-        learner_of(row),
-        "blend" if row["upsampler"] else "none",
-        prompt_offset=1 if row["semantics"] == "published" else 0,
-    )
+    config = with_prompt_offset(config, 1 if row["semantics"] == "published" else 0)
+    net = Network(config, learner_of(row), "blend" if row["upsampler"] else "none")
     trained = from_published(params, net)
     back = to_published(trained, net)
     assert back.keys() == params.keys()
@@ -130,9 +126,8 @@ def test_offset_matters():
     config, frozen = golden_model(folded=True)
     net = Network(config, CoOp(depth=row["depth"]))
     trained = from_published(group(read(Path(row["file"]).stem), "param"), net)
-    logits = [
-        _loss_and_gradients(dataclasses.replace(net, prompt_offset=offset), trained, frozen)[1] for offset in (0, 1)
-    ]
+    nets = (dataclasses.replace(net, config=with_prompt_offset(config, offset)) for offset in (0, 1))
+    logits = [_loss_and_gradients(net, trained, frozen)[1] for net in nets]
     assert _difference(logits[1], logits[0]) > 1e-3
 
 

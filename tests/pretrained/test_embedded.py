@@ -66,7 +66,9 @@ def test_it_reads_the_prompt(experiment):
     found = np.stack(
         [
             jax.nn.sigmoid(
-                step.logits_step(params, records.images, phrases, experiment.table([name]), hyper, network=network)
+                step.logits_step(
+                    params, records.images, phrases, experiment.token_table([name]), hyper, network=network
+                )
             )
             for name in scenes.CLASSES
         ],

@@ -199,7 +199,7 @@ def test_published_tensors_of_another_learner_are_refused():
 @pytest.mark.usefixtures("quick_compilation")
 def test_trained_shapes_are_those_of_init():
     net = Network(SMALL, SharedAttention(depth=2, heads=2, hidden=7), "blend")
-    made = jax.jit(lambda key: net.init(key, {}, SMALL.towers(None)))(jax.random.key(0))
+    made = jax.jit(lambda key: net.init(key, {}, SMALL.spec(None)))(jax.random.key(0))
     assert trained_shapes(net) == {path: array.shape for path, array in made.items()}
 
 

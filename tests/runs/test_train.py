@@ -341,7 +341,7 @@ def test_predicting_at_the_size_of_a_large_image(finished, tmp_path, monkeypatch
     hyper = step.Hyperparameters(*(values[0] for values in experiment.hyper()))
     batch = np.zeros((predict.BATCH, small.IMAGE, small.IMAGE, 3), np.uint8)
     batch[0] = cv2.resize(image, (small.IMAGE, small.IMAGE), interpolation=cv2.INTER_CUBIC)
-    phrases, table = np.zeros(predict.BATCH, np.int32), experiment.read(["seven"])
+    phrases, table = np.zeros(predict.BATCH, np.int32), experiment.encode_text(["seven"])
     logits = step.logits_step({**experiment.frozen, **learnt}, batch, phrases, table, hyper, network=experiment.network)
     enlarged = cv2.resize(np.asarray(logits)[0], image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     assert_array_equal(mask > 0, enlarged > np.log(threshold / (1 - threshold)))

@@ -102,7 +102,7 @@ mesh = sharding.mesh(4)
 made = build_experiment(Config(learner=CoOp(depth=5), upsampling="blend", train=Train(batch_size=8))).on_mesh(mesh)
 source = programs.random_source(8, made.image_size, mesh, augmented=True)
 state = loop.begin(*made.for_trials(4), mesh).state
-table = sharding.replicate(made.read(["polyp"]), mesh)
+table = sharding.replicate(made.encode_text(["polyp"]), mesh)
 traced = step.train_step.trace(state, made.frozen, source, table, network=made.network, schedule=Schedule(0, 0))
 print("operations:", traced.lower().compile().cost_analysis()["flops"])
 """

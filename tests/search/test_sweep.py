@@ -99,7 +99,7 @@ def prompts(learner: Learner, learnt: dict[str, np.ndarray]) -> list[np.ndarray]
     params = nested(subtree({path: jnp.asarray(array) for path, array in learnt.items()}, "learner"))
     depth, dropout = learner.traced_values()
     experiment = learner.prompts(params, jnp.asarray(depth), dropout=jnp.asarray(dropout), key=None)
-    if learner.per_image:
+    if "condition" in learner.changes:
         width = params["projector"]["layer0"]["kernel"].shape[1]
         experiment = learner.condition(params, experiment, jax.random.normal(jax.random.key(0), (1, width)))
     return [np.asarray(array)[:depth] for array in (experiment.text, experiment.vision) if array is not None]
@@ -721,8 +721,8 @@ def flops(learner: Learner, trials: int) -> float:
     net = Network(REAL, learner, "blend")
     shape = jax.ShapeDtypeStruct
     weights = {path: shape(dims, jnp.float32) for path, dims in weight_shapes(REAL).items()}
-    towers = REAL.towers(lambda phrase: jnp.zeros((0, 0)))
-    params = jax.eval_shape(lambda key, given: net.init(key, given, towers), jax.random.key(0), weights)
+    spec = REAL.spec(lambda phrase: jnp.zeros((0, 0)))
+    params = jax.eval_shape(lambda key, given: net.init(key, given, spec), jax.random.key(0), weights)
     trainable, frozen = split(params, "prompts")
     trainable = {path: shape((trials, *array.shape), array.dtype) for path, array in trainable.items()}
     types = (jnp.float32, jnp.float32, jnp.int32, jnp.float32, jnp.uint32)

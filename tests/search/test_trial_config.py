@@ -214,7 +214,7 @@ def test_padding_with_zeros_changes_nothing(wide, narrow):
         """A number that depends on every prompt, in training."""
         own_params = learnt(params)
         prompts = learner.prompts(own_params, 2, dropout=np.float32(0.4), key=jax.random.key(3))
-        if learner.per_image:
+        if "condition" in learner.changes:
             prompts = learner.condition(own_params, prompts, jax.random.normal(jax.random.key(4), (2, 32)))
         return sum(
             (array * jax.random.normal(jax.random.key(5), array.shape)).sum()

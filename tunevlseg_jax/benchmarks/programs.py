@@ -53,7 +53,7 @@ def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> list[Progra
     frozen = experiment.on_mesh(mesh).frozen
     source = random_source(size, experiment.image_size, mesh, augmented=experiment.config.train.augment)
     batch = jax.jit(gather)(source._replace(draw=None))
-    table = sharding.replicate(experiment.read(["polyp"]), mesh)
+    table = sharding.replicate(experiment.encode_text(["polyp"]), mesh)
 
     def train(name: str, source: Source, trials: int = 1) -> Program:
         trainable, hyper = sharding.replicate(experiment.for_trials(trials), mesh)
@@ -85,7 +85,7 @@ def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> list[Progra
     compiled = [train("training", source), evaluate("evaluation", batch), predict()]
     if trials > 1:
         compiled.append(train(f"training x {trials}", source, trials))
-    if experiment.config.sees_the_same("val"):
+    if experiment.config.features_cacheable("val"):
         features = step.encode_images_step(frozen, batch.images, network=experiment.network)
         compiled.append(train("training, cached", source._replace(images=features, draw=None)))
         compiled.append(evaluate("evaluation, cached", batch._replace(images=features)))
@@ -116,7 +116,7 @@ def training(experiment: Experiment, mesh: Mesh, batch: int) -> Any:
     frozen = like(experiment.frozen)
     if experiment.config.train.shard_frozen:
         frozen = like(experiment.frozen, lambda array: sharding.params_sharding(array.shape, mesh))
-    arguments = like(state), frozen, source, like(experiment.read(["polyp"]))
+    arguments = like(state), frozen, source, like(experiment.encode_text(["polyp"]))
     return step.train_step.trace(*arguments, network=experiment.network, schedule=Schedule(0, 0))
 
 

@@ -46,7 +46,7 @@ def hours(rates: Rates, config: Config, at_once: int, images: int) -> float | No
       images: number of training images over all epochs and trials.
     """
     key = _key(identity(config, config.model.checkpoint))
-    ways = ["training, cached"] if config.sees_the_same("train") else [f"training x {at_once}", "training"]
+    ways = ["training, cached"] if config.features_cacheable("train") else [f"training x {at_once}", "training"]
     rate = next((rates[*key, way] for way in ways if (*key, way) in rates), None)
     return None if rate is None else images / rate / 3600
 

@@ -47,7 +47,7 @@ class ContextLearner(Learner):
 
     @property
     def text_tokens(self) -> int:
-        return self.num_context if self.text_prompts else 0
+        return self.num_context if "text" in self.changes else 0
 
     def static_part(self) -> Learner:
         return dataclasses.replace(self, depth=self.rows, max_depth=self.rows)
@@ -55,7 +55,7 @@ class ContextLearner(Learner):
     def traced_values(self) -> tuple[int, float]:
         return self.depth, 0.0
 
-    def check(self, towers: ModelSpec) -> None:
+    def check(self, spec: ModelSpec) -> None:
         """Raises a ValueError that names the field where this learner doesn't fit that model."""
         if self.depth < 1:
             raise ValueError(f"learner.depth is {self.depth}; it counts the blocks that get a prompt, 1 or more")
@@ -63,16 +63,13 @@ class ContextLearner(Learner):
             raise ValueError(f"learner.depth is {self.depth}, more than learner.max_depth, {self.max_depth}")
         if self.num_context < 1:
             raise ValueError(f"learner.num_context is {self.num_context}; it must be 1 or more")
-        if self.vision_prompts and towers.vision_width is None:
+        if "vision" in self.changes and spec.vision_width is None:
             raise ValueError(
                 f"learner is {type(self).__name__}, which prompts the vision tower, and this model's takes no prompts; "
                 "use CoOp or CoCoOp"
             )
-        for tower, prompted, blocks in (
-            ("text", self.text_prompts, towers.text_blocks),
-            ("vision", self.vision_prompts, towers.vision_blocks),
-        ):
-            if prompted and self.rows > blocks:
+        for tower, blocks in (("text", spec.text_blocks), ("vision", spec.vision_blocks)):
+            if tower in self.changes and self.rows > blocks:
                 field = "depth" if self.max_depth is None else "max_depth"
                 raise ValueError(f"learner.{field} is {self.rows}, but the {tower} tower has {blocks} blocks")
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Set
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
 from tunevlseg_jax.learners.space import Space
@@ -13,6 +16,8 @@ from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 Params = dict[str, Any]
 """A learner's parameters: a nested dict of arrays."""
+Change = Literal["text", "vision", "condition"]
+"""A learner gives the text tower prompts; gives the vision tower prompts; or makes prompts for each image, from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +27,9 @@ class Learner(ABC):
     No learner reads hidden states, so nothing here knows a model; see the paper's section 3.
     """
 
-    per_image: ClassVar[bool] = False
-    """Whether `condition` makes a prompt of its own for every image."""
-    text_prompts: ClassVar[bool] = False
-    vision_prompts: ClassVar[bool] = False
+    changes: ClassVar[frozenset[Change]] = frozenset()
+    """What the learner changes. Every cache of features asks this alone, so a learner that names too little would train
+    on stale features; `check_changes` refuses it."""
     space: ClassVar[Space] = {}
     """What a search varies of the fields, unless told otherwise."""
     padded_fields: ClassVar[tuple[str, ...]] = ()
@@ -33,7 +37,7 @@ class Learner(ABC):
     its zeros stay zeros in training, so that trials of different widths share a program."""
 
     @abstractmethod
-    def init(self, key: Array, towers: ModelSpec) -> Params:
+    def init(self, key: Array, spec: ModelSpec) -> Params:
         """Fresh parameters in float32.
 
         Raises:
@@ -44,10 +48,10 @@ class Learner(ABC):
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
         """The prompts before any image is seen; `key` is None in evaluation, where nothing is dropped."""
 
-    def prompted_blocks(self, towers: ModelSpec) -> int:
+    def prompted_blocks(self, spec: ModelSpec) -> int:
         """How many blocks the towers have that this learner prompts; the smaller number of two."""
-        counts = [towers.text_blocks] * self.text_prompts + [towers.vision_blocks] * self.vision_prompts
-        return min(counts)
+        blocks = {"text": spec.text_blocks, "vision": spec.vision_blocks}
+        return min(count for tower, count in blocks.items() if tower in self.changes)
 
     @property
     def text_tokens(self) -> int:
@@ -67,13 +71,31 @@ class Learner(ABC):
         del params, pooled
         return prompts
 
+    def check_changes(self, params: Params) -> None:
+        """Raises a ValueError unless `changes` names exactly what these parameters change in a model."""
+        made = jax.eval_shape(
+            lambda values: self.prompts(values, jnp.int32(1), dropout=jnp.float32(0), key=None), params
+        )
+        found = {name for name, prompts in (("text", made.text), ("vision", made.vision)) if prompts is not None}
+        if type(self).condition is not Learner.condition:
+            found.add("condition")
+        name = type(self).__name__
+        if found != self.changes:
+            raise ValueError(f"{name}.changes is {_names(self.changes)}, but {name} changes {_names(found)}")
+        if params and not found:
+            raise ValueError(f"{name} has parameters, but gives the model no prompts: training would change nothing")
+
+
+def _names(changes: Set[str]) -> str:
+    return " and ".join(sorted(changes)) or "nothing"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot(Learner):
     """The model as it is: no prompts, nothing to learn."""
 
-    def init(self, key: Array, towers: ModelSpec) -> Params:
-        del key, towers
+    def init(self, key: Array, spec: ModelSpec) -> Params:
+        del key, spec
         return {}
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:

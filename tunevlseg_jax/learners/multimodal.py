@@ -21,7 +21,7 @@ from tunevlseg_jax.learners.base import (
     per_row,
     projector_space,
 )
-from tunevlseg_jax.learners.contract import Learner, Params
+from tunevlseg_jax.learners.contract import Change, Learner, Params
 from tunevlseg_jax.learners.space import Choice, Space, Uniform
 from tunevlseg_jax.learners.textual import TextContextLearner
 from tunevlseg_jax.prompts import ModelSpec, Prompts
@@ -35,19 +35,19 @@ class MaPLe(TextContextLearner):
       projector: from a text token to a vision token.
     """
 
-    vision_prompts: ClassVar[bool] = True
+    changes: ClassVar[frozenset[Change]] = frozenset({"text", "vision"})
     space: ClassVar[Space] = {**TextContextLearner.space, **projector_space(32, 64, 96)}
     padded_fields: ClassVar[tuple[str, ...]] = ("projector.hidden",)
 
     projector: Projector = field(default_factory=Projector)
 
-    def init(self, key: Array, towers: ModelSpec) -> Params:
-        self.check(towers)
-        assert towers.vision_width is not None
+    def init(self, key: Array, spec: ModelSpec) -> Params:
+        self.check(spec)
+        assert spec.vision_width is not None
         context_key, projector_key = jax.random.split(key)
         return {
-            "context": self.text_context(context_key, towers),
-            "projector": self.projector.init(projector_key, self.rows, towers.text_width, towers.vision_width),
+            "context": self.text_context(context_key, spec),
+            "projector": self.projector.init(projector_key, self.rows, spec.text_width, spec.vision_width),
         }
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
@@ -66,8 +66,7 @@ class SharedSeparate(ContextLearner):
       projector: from the shared space to a tower's tokens. The published code drops its norm.
     """
 
-    text_prompts: ClassVar[bool] = True
-    vision_prompts: ClassVar[bool] = True
+    changes: ClassVar[frozenset[Change]] = frozenset({"text", "vision"})
 
     space: ClassVar[Space] = {**ContextLearner.space, "width": Choice((32, 64))}
     padded_fields: ClassVar[tuple[str, ...]] = ("width",)
@@ -75,16 +74,16 @@ class SharedSeparate(ContextLearner):
     width: int = 32
     projector: Projector = field(default_factory=lambda: Projector(kind="linear"))
 
-    def init(self, key: Array, towers: ModelSpec) -> Params:
-        self.check(towers)
-        assert towers.vision_width is not None
+    def init(self, key: Array, spec: ModelSpec) -> Params:
+        self.check(spec)
+        assert spec.vision_width is not None
         if self.width < 1:
             raise ValueError(f"learner.width is {self.width}; a width must be 1 or more")
         context_key, text_key, vision_key = jax.random.split(key, 3)
         return {
             "context": self.gaussian_context(context_key, self.width),
-            "text_projector": self.projector.init(text_key, self.rows, self.width, towers.text_width),
-            "vision_projector": self.projector.init(vision_key, self.rows, self.width, towers.vision_width),
+            "text_projector": self.projector.init(text_key, self.rows, self.width, spec.text_width),
+            "vision_projector": self.projector.init(vision_key, self.rows, self.width, spec.vision_width),
         }
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
@@ -108,8 +107,7 @@ class SharedAttention(ContextLearner):
         alone.
     """
 
-    text_prompts: ClassVar[bool] = True
-    vision_prompts: ClassVar[bool] = True
+    changes: ClassVar[frozenset[Change]] = frozenset({"text", "vision"})
 
     space: ClassVar[Space] = {
         **ContextLearner.space,
@@ -132,10 +130,10 @@ class SharedAttention(ContextLearner):
     def traced_values(self) -> tuple[int, float]:
         return self.depth, self.dropout
 
-    def init(self, key: Array, towers: ModelSpec) -> Params:
-        self.check(towers)
-        assert towers.vision_width is not None
-        width = towers.text_width + towers.vision_width
+    def init(self, key: Array, spec: ModelSpec) -> Params:
+        self.check(spec)
+        assert spec.vision_width is not None
+        width = spec.text_width + spec.vision_width
         if not 0 <= self.dropout < 1:
             raise ValueError(f"learner.dropout is {self.dropout}; it is a share from 0 to below 1")
         if self.hidden < 1:
@@ -147,8 +145,8 @@ class SharedAttention(ContextLearner):
         keys = jax.random.split(key, 5)
         context = self.gaussian_context(keys[0], width)
         return {
-            "text_context": context[..., : towers.text_width],
-            "vision_context": context[..., towers.text_width :],
+            "text_context": context[..., : spec.text_width],
+            "vision_context": context[..., spec.text_width :],
             "qkv": linear(keys[1], self.rows, width, 3 * width),
             "out": linear(keys[2], self.rows, width, width),
             "up": linear(keys[3], self.rows, width, self.hidden),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tunevlseg_jax.learners.base import ContextLearner, Projector, projector_space
-from tunevlseg_jax.learners.contract import Params
+from tunevlseg_jax.learners.contract import Change, Params
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 
@@ -24,20 +24,20 @@ class TextContextLearner(ContextLearner):
         start (the paper's Table 4). Deeper contexts always start Gaussian.
     """
 
-    text_prompts: ClassVar[bool] = True
+    changes: ClassVar[frozenset[Change]] = frozenset({"text"})
 
     words: str | None = "a photo of a"
 
-    def text_context(self, key: Array, towers: ModelSpec) -> Array:
+    def text_context(self, key: Array, spec: ModelSpec) -> Array:
         """(rows, num_context, text width).
 
         Raises:
           ValueError: `words` isn't `num_context` tokens long.
         """
-        context = self.gaussian_context(key, towers.text_width)
+        context = self.gaussian_context(key, spec.text_width)
         if self.words is None:
             return context
-        embedded = towers.embed_words(self.words)
+        embedded = spec.embed_words(self.words)
         if len(embedded) != self.num_context:
             raise ValueError(
                 f"learner.words {self.words!r} is {len(embedded)} tokens, but learner.num_context is "
@@ -50,9 +50,9 @@ class TextContextLearner(ContextLearner):
 class CoOp(TextContextLearner):
     """Context Optimisation: learnt words before the prompt's own (Zhou et al. 2022, IJCV)."""
 
-    def init(self, key: Array, towers: ModelSpec) -> Params:
-        self.check(towers)
-        return {"context": self.text_context(key, towers)}
+    def init(self, key: Array, spec: ModelSpec) -> Params:
+        self.check(spec)
+        return {"context": self.text_context(key, spec)}
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
         del dropout, key
@@ -68,21 +68,19 @@ class CoCoOp(TextContextLearner):
       normalize_image: whether the image vector is brought to length 1 first.
     """
 
-    per_image: ClassVar[bool] = True
+    changes: ClassVar[frozenset[Change]] = frozenset({"text", "condition"})
     space: ClassVar[Space] = {**TextContextLearner.space, **projector_space(32, 64, 96, 128)}
     padded_fields: ClassVar[tuple[str, ...]] = ("projector.hidden",)
 
     projector: Projector = field(default_factory=Projector)
     normalize_image: bool = False
 
-    def init(self, key: Array, towers: ModelSpec) -> Params:
-        self.check(towers)
+    def init(self, key: Array, spec: ModelSpec) -> Params:
+        self.check(spec)
         context_key, projector_key = jax.random.split(key)
         return {
-            "context": self.text_context(context_key, towers),
-            "projector": self.projector.init(
-                projector_key, self.rows, towers.image_width, towers.text_width, bias=False
-            ),
+            "context": self.text_context(context_key, spec),
+            "projector": self.projector.init(projector_key, self.rows, spec.image_width, spec.text_width, bias=False),
         }
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:

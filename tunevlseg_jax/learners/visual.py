@@ -8,7 +8,7 @@ from typing import ClassVar
 from jax import Array
 
 from tunevlseg_jax.learners.base import ContextLearner
-from tunevlseg_jax.learners.contract import Params
+from tunevlseg_jax.learners.contract import Change, Params
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 
@@ -16,12 +16,12 @@ from tunevlseg_jax.prompts import ModelSpec, Prompts
 class VPT(ContextLearner):
     """Visual Prompt Tuning: learnt tokens behind the patches, anew in each of the first blocks (Jia et al. 2022)."""
 
-    vision_prompts: ClassVar[bool] = True
+    changes: ClassVar[frozenset[Change]] = frozenset({"vision"})
 
-    def init(self, key: Array, towers: ModelSpec) -> Params:
-        self.check(towers)
-        assert towers.vision_width is not None
-        return {"context": self.gaussian_context(key, towers.vision_width)}
+    def init(self, key: Array, spec: ModelSpec) -> Params:
+        self.check(spec)
+        assert spec.vision_width is not None
+        return {"context": self.gaussian_context(key, spec.vision_width)}
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
         del dropout, key

@@ -1,9 +1,10 @@
-"""The models in Flax: what is frozen; a new one joins `AnyModelConfig`."""
+"""The models in Flax, which stay frozen while prompts are learnt; a new one joins `AnyModelConfig`."""
 
 from tunevlseg_jax.models.clipseg import CLIPSeg, CLIPSegConfig
+from tunevlseg_jax.models.contract import Model, ModelConfig
 from tunevlseg_jax.models.cris import CRIS, CRISConfig
 
 AnyModelConfig = CLIPSegConfig | CRISConfig
-AnyModel = CLIPSeg | CRIS
+"""The configurations that a model folder may hold; each is a `ModelConfig`."""
 
-__all__ = ["CRIS", "AnyModel", "AnyModelConfig", "CLIPSeg", "CLIPSegConfig", "CRISConfig"]
+__all__ = ["CRIS", "AnyModelConfig", "CLIPSeg", "CLIPSegConfig", "CRISConfig", "Model", "ModelConfig"]

@@ -1,7 +1,8 @@
-"""Flax modules filled with parameters, and the shapes and random values of those."""
+"""Flax modules filled with parameters, and the shapes and random values of parameters."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TypeVar
@@ -9,19 +10,33 @@ from typing import TypeVar
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models import AnyModelConfig
+from tunevlseg_jax.models import AnyModelConfig, CRISConfig, ModelConfig
 from tunevlseg_jax.models.parameters import FlatParams, module_parameters
 
-M = TypeVar("M", bound=nnx.Module)
+M = TypeVar("M")
 
 
-def random_model(config: AnyModelConfig, key: Array) -> FlatParams:
+def with_prompt_offset(config: AnyModelConfig, offset: int) -> AnyModelConfig:
+    """The same model with text prompts `offset` blocks late, see `CRISConfig`.
+
+    Raises:
+      ValueError: the model takes no offset.
+    """
+    if isinstance(config, CRISConfig):
+        return dataclasses.replace(config, prompt_offset=offset)
+    if offset:
+        name = type(config).__name__.removesuffix("Config")
+        raise ValueError(f"model.prompt_offset is {offset}; a {name} needs 0, only a CRIS takes prompts late")
+    return config
+
+
+def random_model(config: ModelConfig, key: Array) -> FlatParams:
     """Fresh weights of a model, for pre-training and for tests."""
     return module_parameters(config.build(nnx.Rngs(key)))
 
 
 @cache  # tracing a model takes a second
-def weight_shapes(config: AnyModelConfig) -> Mapping[str, tuple[int, ...]]:
+def weight_shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
     """The shape of each weight of a model, without making any."""
     module = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
     return {path: leaf.shape for path, leaf in module_parameters(module).items()}

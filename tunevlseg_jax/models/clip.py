@@ -18,6 +18,8 @@ from tunevlseg_jax.prompts import Prompts, inject, insert
 
 Recompute = Literal["nothing", "elementwise", "blocks"]
 """What the way back through a block makes anew instead of keeping it from the way forward."""
+TOKEN_EMBEDDING = "text_tower/token_embedding"
+"""Path of the token embeddings among a model's weights; the model's text tower is its `text_tower`."""
 LEGACY_END_TOKEN = 2
 """Configurations of OpenAI's checkpoints give 2 as the end token; the real one is then the largest id."""
 
@@ -50,8 +52,10 @@ class VisionConfig:
 class TextTower(nnx.Module):
     """CLIP's text transformer: causal, read at the end token."""
 
-    def __init__(self, config: TextConfig, embedding_width: int, rngs: nnx.Rngs):
+    def __init__(self, config: TextConfig, embedding_width: int, rngs: nnx.Rngs, prompt_offset: int = 0):
+        """Fresh weights; block k > 0 takes text prompt k - `prompt_offset`, and block 0 always prompt 0."""
         self.config = config
+        self.prompt_offset = prompt_offset
         normal = nnx.initializers.normal(0.02)
         self.token_embedding = nnx.Param(normal(rngs.params(), (config.vocabulary, config.width)))
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.context_length, config.width)))
@@ -84,7 +88,7 @@ class TextTower(nnx.Module):
         mask = jnp.tril(jnp.ones((length, length), bool))[None, None] & valid[:, None, None]
         for number, block in enumerate(self.blocks):
             if number > 0:
-                x = inject(x, prompts.text, prompts.depth, number, 1, offset=prompts.text_offset)
+                x = inject(x, prompts.text, prompts.depth, number, 1, offset=self.prompt_offset)
             x = block(x, mask)
         states = self.final_norm(x)
         return TextFeatures(states, self.projection(states[jnp.arange(x.shape[0]), end]), valid)

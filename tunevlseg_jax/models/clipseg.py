@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.clip import Recompute, TextConfig, TextTower, VisionConfig, VisionTower
+from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, Recompute, TextConfig, TextTower, VisionConfig, VisionTower
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.layers import Block
 from tunevlseg_jax.prompts import ModelSpec, Prompts
@@ -58,12 +58,17 @@ class CLIPSegConfig:
         """Channels that the learnable upsampler mixes the features into first; None to take them as they are."""
         return None
 
+    @property
+    def token_embedding(self) -> str:
+        """Path of the token embeddings among the weights."""
+        return TOKEN_EMBEDDING
+
     def build(self, rngs: nnx.Rngs) -> CLIPSeg:
         """The model with fresh weights."""
         return CLIPSeg(self, rngs)
 
-    def towers(self, embed_words: Callable[[str], Array]) -> ModelSpec:
-        """What a learner must know of the model; `embed_words` as in `Towers`."""
+    def spec(self, embed_words: Callable[[str], Array]) -> ModelSpec:
+        """The facts about the model that a learner needs; `embed_words` as in `ModelSpec`."""
         return ModelSpec(
             text_width=self.text.width,
             text_blocks=self.text.blocks,
@@ -103,10 +108,11 @@ class CLIPSeg(nnx.Module):
         taps = self.decoder.reduce([states[tap] for tap in self.config.taps])
         return ImageFeatures(taps, pooled, (images.shape[1], images.shape[2]))
 
-    def decode(self, seen: ImageFeatures, words: TextFeatures) -> Decoded:
+    def decode(self, image_features: ImageFeatures, text_features: TextFeatures) -> Decoded:
         """See `Decoder`."""
         patch = self.config.vision.patch
-        return self.decoder(seen.states, words.sentence, (seen.size[0] // patch, seen.size[1] // patch))
+        height, width = image_features.size
+        return self.decoder(image_features.states, text_features.sentence, (height // patch, width // patch))
 
 
 class Decoder(nnx.Module):

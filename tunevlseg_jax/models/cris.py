@@ -13,12 +13,13 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.clip import Recompute, TextConfig, TextTower
+from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, Recompute, TextConfig, TextTower
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.layers import LayerNorm, MixedAttention
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.models.resnet import STRIDE, BatchNorm, ConvNorm, ModifiedResNet, ResNetConfig, average_pool, fold
 from tunevlseg_jax.prompts import ModelSpec, Prompts
+from tunevlseg_jax.runtime import schema
 
 PROJECTOR_SIZE = 3
 """Side of the convolution that the sentence makes."""
@@ -40,6 +41,8 @@ class CRISConfig:
       std: likewise, divided by.
       folded: whether the encoder's BatchNorms are in its convolutions already, see `for_frozen_encoder`; a model
         folder holds them apart.
+      prompt_offset: how many blocks late text prompts enter: block k > 0 takes prompt k - prompt_offset, and block 0
+        always prompt 0. The published code has 1, so its prompt 0 enters blocks 0 and 1.
     """
 
     text: TextConfig = field(default_factory=TextConfig)
@@ -52,6 +55,7 @@ class CRISConfig:
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     folded: bool = False
+    prompt_offset: int = schema.added(0)
 
     @property
     def side_multiple(self) -> int:
@@ -68,6 +72,11 @@ class CRISConfig:
         """Channels that the learnable upsampler mixes the features into first."""
         return 64
 
+    @property
+    def token_embedding(self) -> str:
+        """Path of the token embeddings among the weights."""
+        return TOKEN_EMBEDDING
+
     def build(self, rngs: nnx.Rngs) -> CRIS:
         """The model with fresh weights.
 
@@ -76,8 +85,8 @@ class CRISConfig:
         """
         return CRIS(self, rngs)
 
-    def towers(self, embed_words: Callable[[str], Array]) -> ModelSpec:
-        """What a learner must know of the model; `embed_words` as in `Towers`. There is no ViT to prompt."""
+    def spec(self, embed_words: Callable[[str], Array]) -> ModelSpec:
+        """The facts about the model that a learner needs; `embed_words` as there. No ViT takes prompts."""
         return ModelSpec(
             text_width=self.text.width,
             text_blocks=self.text.blocks,
@@ -111,7 +120,7 @@ class CRIS(nnx.Module):
         if config.feature_width % config.decoder_heads or config.feature_width % 4:
             raise ValueError(f"decoder_heads {config.decoder_heads} and 4 must divide the width {config.feature_width}")
         self.config = config
-        self.text_tower = TextTower(config.text, config.vision.embedding_width, rngs)
+        self.text_tower = TextTower(config.text, config.vision.embedding_width, rngs, config.prompt_offset)
         self.vision_tower = ModifiedResNet(config.vision, rngs, folded=config.folded)
         self.decoder = Decoder(config, rngs)
         # CLIP's temperature. Nothing here reads it; it is kept so that converting a checkpoint loses nothing.
@@ -135,10 +144,10 @@ class CRIS(nnx.Module):
         pooled = grids[-1].mean(axis=(1, 2))
         return ImageFeatures(self.decoder.neck.enter(grids), pooled, (images.shape[1], images.shape[2]))
 
-    def decode(self, seen: ImageFeatures, words: TextFeatures) -> Decoded:
+    def decode(self, image_features: ImageFeatures, text_features: TextFeatures) -> Decoded:
         """See `Decoder`."""
-        f3, f4, f5 = seen.states
-        return self.decoder((f3, f4, f5), words, seen.size)
+        f3, f4, f5 = image_features.states
+        return self.decoder((f3, f4, f5), text_features, image_features.size)
 
 
 class Decoder(nnx.Module):

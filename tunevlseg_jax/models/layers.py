@@ -13,6 +13,8 @@ from jax import Array
 from tunevlseg_jax.models.attention import attention
 
 Activation = Callable[[Array], Array]
+EPSILON = 1e-5
+"""LayerNorm's."""
 
 
 def quick_gelu(x: Array) -> Array:
@@ -21,23 +23,18 @@ def quick_gelu(x: Array) -> Array:
 
 
 class LayerNorm(nnx.Module):
-    """Layer normalisation over the last axis, in float32 whatever the type of the input."""
+    """Layer normalisation over the last axis, in float32; the result has the type of the input."""
 
     def __init__(self, width: int):
         self.scale = nnx.Param(jnp.ones(width))
         self.bias = nnx.Param(jnp.zeros(width))
 
     def __call__(self, x: Array) -> Array:
-        return layer_norm(x, self.scale[...], self.bias[...])
-
-
-def layer_norm(x: Array, scale: Array, bias: Array, epsilon: float = 1e-5) -> Array:
-    """Normalises the last axis of `x` in float32 and returns the type of `x`."""
-    full = x.astype(jnp.float32)
-    centred = full - full.mean(axis=-1, keepdims=True)
-    normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + epsilon)
-    shape = (1,) * (x.ndim - 1) + (-1,)
-    return (normal * scale.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
+        full = x.astype(jnp.float32)
+        centred = full - full.mean(axis=-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + EPSILON)
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        return (normal * self.scale[...].reshape(shape) + self.bias[...].reshape(shape)).astype(x.dtype)
 
 
 class SelfAttention(nnx.Module):

@@ -34,11 +34,7 @@ DECAY: dict[str, bool] = {
 
 def flatten(tree: Mapping, prefix: str) -> FlatParams:
     """A nested dict of arrays as a flat one, every path under `prefix`."""
-    flat: FlatParams = {}
-    for name, value in tree.items():
-        path = f"{prefix}/{name}"
-        flat |= flatten(value, path) if isinstance(value, Mapping) else {path: value}
-    return flat
+    return traverse_util.flatten_dict({prefix: tree}, sep="/")
 
 
 def subtree(flat: FlatParams, prefix: str) -> FlatParams:
@@ -51,7 +47,7 @@ def nested(flat: FlatParams) -> dict:
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def module_parameters(module: nnx.Module) -> FlatParams:
+def module_parameters(module: object) -> FlatParams:
     """The parameters of a Flax module by path."""
     leaves = nnx.to_flat_state(nnx.state(module, nnx.Param))
     return {"/".join(map(str, path)): leaf.get_value() for path, leaf in leaves}

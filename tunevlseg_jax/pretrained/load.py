@@ -26,7 +26,9 @@ from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object, sha256, write_json
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
-"""Where the models that come with the package lie, by name."""
+"""Folder of the models that come with the package, by name."""
+MODEL_TYPES = ("clipseg",)
+"""The values of `model_type` in the config.json of a Hugging Face folder that can be loaded."""
 
 
 def find_checkpoint(checkpoint: str) -> Path:
@@ -67,6 +69,9 @@ def load_pretrained(checkpoint: str, *, weights: bool = True, unpickle: Unpickle
     folder = find_checkpoint(checkpoint)
     data = read_object(folder / MODEL_CONFIG_FILE)
     if "model_type" in data:
+        if data["model_type"] not in MODEL_TYPES:
+            known = ", ".join(map(repr, MODEL_TYPES))
+            raise UserError(f"{folder / MODEL_CONFIG_FILE}: model_type is {data['model_type']!r}; known is {known}")
         return clipseg_folder.load(folder, weights=weights, unpickle=unpickle)
     config = _config(data, folder)
     tokenizer = Tokenizer.load(folder)

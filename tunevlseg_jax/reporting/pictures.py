@@ -130,7 +130,7 @@ def _find(run: Run, told: StoredEvaluation, ids: Sequence[str]) -> tuple[Records
         raise UserError(f"{told.data} has changed since {run.folder} was evaluated on it")
     rows = np.asarray(sorted(everything.ids.index(id) for id in ids))
     records = everything.take(rows).compact()
-    split = Split(Feed(records, sharding.mesh(), data.placement, data.workers), made.table(records.phrases))
+    split = Split(Feed(records, sharding.mesh(), data.placement, data.workers), made.token_table(records.phrases))
     logits = inference.logits_of(made, learnt, split, made.config.train.batch_size)
     return records, {id: found > 0 for id, found in zip(records.ids, logits, strict=False)}
 

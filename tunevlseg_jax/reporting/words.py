@@ -49,7 +49,7 @@ def words(cells: Cells, number: int) -> tuple[Table | None, list[str]]:
     load = cache(load_pretrained)
     for cell in (cell for row in cells.rows for cell in cells.of(row)):
         for run in cell.runs:
-            if not run.config.learner.text_prompts:
+            if "text" not in run.config.learner.changes:
                 continue
             try:
                 near = nearest(run, load(run.config.model.checkpoint), number)

@@ -81,8 +81,8 @@ def _introduce(experiment: Experiment, setup: TrainSetup, console: Console) -> N
         soft_wrap=True,
     )
     depth, _ = config.learner.traced_values()
-    live = experiment.towers.effective_vision_prompts
-    if config.learner.vision_prompts and depth > live:
+    live = experiment.spec.effective_vision_prompts
+    if "vision" in config.learner.changes and depth > live:
         console.print(
             f"note: learner.depth is {depth}, but only the first {live} visual prompts reach the mask; "
             "the others change nothing",

@@ -57,8 +57,8 @@ class Resources:
         Raises:
           UserError: there is no such split, or a prompt is too long.
         """
-        feed = self._feed(data or made.config.data, name, seen_once=made.config.sees_the_same(name))
-        return Split(feed, made.read(feed.records.phrases, self.mesh))
+        feed = self._feed(data or made.config.data, name, seen_once=made.config.features_cacheable(name))
+        return Split(feed, made.encode_text(feed.records.phrases, self.mesh))
 
     def splits(self, made: Experiment) -> dict[str, Split]:
         """What a run is trained on and scored on: train, val, and test where there is one."""
@@ -86,11 +86,11 @@ class Resources:
 
     def _looks_apart(self, config: Config) -> bool:
         """Whether images are looked at before the step, for all of its parts on a CPU and for later trials."""
-        return config.sees_alike and config.train.augments_anew and sharding.is_single_cpu(self.mesh)
+        return config.features_shareable and config.train.augments_anew and sharding.is_single_cpu(self.mesh)
 
     def _sights(self, feed: Feed, config: Config) -> AugmentedFeatureCache:
         if config.data not in self.sights:  # of one set at a time
-            self.sights = {config.data: AugmentedFeatureCache(feed, self.base.see, self.scratch * 2**30)}
+            self.sights = {config.data: AugmentedFeatureCache(feed, self.base.encode_images, self.scratch * 2**30)}
         return self.sights[config.data]
 
     def _feed(self, data: Data, name: str, *, seen_once: bool) -> Feed:
@@ -98,7 +98,7 @@ class Resources:
         if key not in self.feeds:
             if seen_once:
                 self.feeds[key] = dataclasses.replace(
-                    self._feed(data, name, seen_once=False), encode_images=self.base.see
+                    self._feed(data, name, seen_once=False), encode_images=self.base.encode_images
                 )
             else:
                 records = registry.load(data, name, self.base.image_size)

@@ -225,7 +225,7 @@ def _deepest(searched: Space) -> dict[str, Value]:
 def _fitting(usual: Distribution, name: str, config: Config, experiment: Experiment) -> Distribution:
     """What of a learner's usual distribution fits the model: depths that it has, and choices that it takes."""
     if name == "depth" and isinstance(usual, Integers):
-        return Integers(usual.low, min(usual.high, config.learner.prompted_blocks(experiment.towers)))
+        return Integers(usual.low, min(usual.high, config.learner.prompted_blocks(experiment.spec)))
     if not isinstance(usual, Choice):
         return usual
     kept = []

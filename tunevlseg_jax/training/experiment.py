@@ -18,8 +18,8 @@ from tunevlseg_jax.data.feeding import augmented_views
 from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners.contract import ZeroShot
-from tunevlseg_jax.models import AnyModelConfig
-from tunevlseg_jax.models.build import random_model
+from tunevlseg_jax.models import ModelConfig
+from tunevlseg_jax.models.build import random_model, with_prompt_offset
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
 from tunevlseg_jax.models.parameters import FlatParams, split
 from tunevlseg_jax.network import Network
@@ -36,12 +36,12 @@ from tunevlseg_jax.training.step import Hyperparameters
 
 @dataclass(frozen=True)
 class Experiment:
-    """A configuration made real.
+    """A loaded model, its network and its parameters, for one configuration.
 
     Attributes:
-      config: what was asked for.
+      config: of the run.
       pretrained: the model folder.
-      towers: what the learner knows of the model.
+      spec: the facts about the model that the learner needs.
       network: the static part of the program.
       trainable: fresh parameters that train.
       frozen: the rest, in the type that the model computes in.
@@ -50,7 +50,7 @@ class Experiment:
 
     config: Config
     pretrained: Pretrained
-    towers: ModelSpec
+    spec: ModelSpec
     network: Network
     trainable: FlatParams
     frozen: FlatParams
@@ -86,7 +86,7 @@ class Experiment:
         learner_key, _ = jax.random.split(jax.random.key(config.train.seed))
         network = dataclasses.replace(self.network, learner=config.learner, upsampling=config.upsampling)
         try:
-            params = network.init(learner_key, {}, self.towers)
+            params = network.init(learner_key, {}, self.spec)
         except ValueError as error:
             raise UserError(str(error)) from error
         model = {path: array for path, array in self.trainable.items() if path.startswith("model/")}
@@ -121,8 +121,8 @@ class Experiment:
         Args:
           name: of the split.
           data: another data set.
-          complete: see `sets.load`.
-          seen_once: whether the model looks at each image once for all epochs, where that changes nothing.
+          complete: see `registry.load`.
+          seen_once: whether to encode each image once for all epochs, where that changes nothing.
           mesh: the devices; None for all of them along `data`.
 
         Raises:
@@ -130,10 +130,10 @@ class Experiment:
         """
         data = data or self.config.data
         records = registry.load(data, name, self.image_size, complete=complete)
-        see = self.see if seen_once and self.config.sees_the_same(name) else None
+        encode = self.encode_images if seen_once and self.config.features_cacheable(name) else None
         mesh = mesh or sharding.mesh()
-        feed = Feed(records, mesh, data.placement, data.workers, see)
-        return Split(feed, self.read(records.phrases, mesh))
+        feed = Feed(records, mesh, data.placement, data.workers, encode)
+        return Split(feed, self.encode_text(records.phrases, mesh))
 
     def splits(self, mesh: Mesh) -> dict[str, Split]:
         """What a run of this configuration trains on and is scored on: train, val, and test where there is one.
@@ -152,29 +152,29 @@ class Experiment:
         records = [augmented_views.view(feed.records, number, settings.seed_of_order) for number in numbers]
         return dataclasses.replace(split, views=tuple(dataclasses.replace(feed, records=one) for one in records))
 
-    def see(self, images: Array) -> ImageFeatures:
-        """What the model sees in images, (batch, height, width, 3) uint8, without vision prompts."""
+    def encode_images(self, images: Array) -> ImageFeatures:
+        """The features of images, (batch, height, width, 3) uint8, without vision prompts."""
         return step.encode_images_step(self.frozen, images, network=self.network)
 
-    def read(self, phrases: Sequence[str], mesh: Mesh | None = None) -> Array | TextFeatures:
-        """What a step takes of phrases: what the model reads in them where nothing changes that, else their tokens.
+    def encode_text(self, phrases: Sequence[str], mesh: Mesh | None = None) -> Array | TextFeatures:
+        """The features of phrases, where neither the learner nor training changes them, else their tokens.
 
         Args:
-          phrases: to read.
-          mesh: the devices, each of which gets it; None for one.
+          phrases: to encode.
+          mesh: the devices, each of which gets the result; None for one.
 
         Raises:
           UserError: a phrase is too long.
         """
-        table = self.table(phrases)
+        tokens = self.token_table(phrases)
         if mesh is not None:
-            table = sharding.replicate(table, mesh)
-        if self.network.learner.text_tokens > 0 or self.config.train.tune != "prompts":
-            return table
-        words = step.encode_text_step(self.frozen, table, network=self.network)
-        return words if mesh is None else sharding.replicate(words, mesh)
+            tokens = sharding.replicate(tokens, mesh)
+        if "text" in self.network.learner.changes or self.config.train.tune != "prompts":
+            return tokens
+        features = step.encode_text_step(self.frozen, tokens, network=self.network)
+        return features if mesh is None else sharding.replicate(features, mesh)
 
-    def table(self, phrases: Sequence[str]) -> Array:
+    def token_table(self, phrases: Sequence[str]) -> Array:
         """(phrases, length) int32 tokens, ready for the text tower.
 
         Raises:
@@ -202,7 +202,7 @@ def build_experiment(config: Config, *, trains: bool = True) -> Experiment:
 
 
 def assemble_experiment(config: Config, model: Pretrained, *, trains: bool = True) -> Experiment:
-    """Makes fresh parameters for a loaded model and splits them; see `build`.
+    """Makes fresh parameters for a loaded model and splits them; see `build_experiment`.
 
     Raises:
       UserError: the learner doesn't fit the model, or there is nothing to train.
@@ -211,29 +211,30 @@ def assemble_experiment(config: Config, model: Pretrained, *, trains: bool = Tru
     weights = random_model(model.config, model_key) if config.model.fresh else model.weights
     size = model_image_size(config.model, model.config)
     dtype = compute_type(config.train.precision)
-    sizes = model.config
+    try:
+        sizes = with_prompt_offset(model.config, config.model.prompt_offset)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     if config.train.tune != "all":
         sizes, weights = sizes.for_frozen_encoder(weights)
-    network = Network(
-        sizes, config.learner, config.upsampling, dtype, config.model.prompt_offset, config.train.recompute
-    )
+    network = Network(sizes, config.learner, config.upsampling, dtype, config.train.recompute)
 
     def embed_words(phrase: str) -> Array:
-        return jnp.asarray(weights["text_tower/token_embedding"])[model.tokenizer.words(phrase)]
+        return jnp.asarray(weights[sizes.token_embedding])[model.tokenizer.words(phrase)]
 
-    towers = model.config.towers(embed_words)
+    spec = sizes.spec(embed_words)
     try:
-        params = network.init(learner_key, weights, towers)
+        params = network.init(learner_key, weights, spec)
         trainable, frozen = split(params, config.train.tune)
     except ValueError as error:
         raise UserError(str(error)) from error
     if trains and not trainable:
-        told = f"a learner without parameters, no upsampler, and train.tune is {config.train.tune!r}"
-        raise UserError(f"nothing to train: {told}")
+        details = f"a learner without parameters, no upsampler, and train.tune is {config.train.tune!r}"
+        raise UserError(f"nothing to train: {details}")
     return Experiment(
         config=config,
         pretrained=model,
-        towers=towers,
+        spec=spec,
         network=dataclasses.replace(network, learner=config.learner.static_part()),
         trainable={path: jnp.asarray(array, jnp.float32) for path, array in trainable.items()},
         frozen={path: jnp.asarray(array, dtype) for path, array in frozen.items()},
@@ -241,7 +242,7 @@ def assemble_experiment(config: Config, model: Pretrained, *, trains: bool = Tru
     )
 
 
-def model_image_size(model: Model, sizes: AnyModelConfig) -> tuple[int, int]:
+def model_image_size(model: Model, sizes: ModelConfig) -> tuple[int, int]:
     """Height and width of the images that a model of these sizes sees.
 
     Raises:
@@ -254,7 +255,7 @@ def model_image_size(model: Model, sizes: AnyModelConfig) -> tuple[int, int]:
 
 
 def compute_type(precision: Precision) -> np.dtype:
-    """What a model computes in: as asked, or by backend."""
+    """The type that a model computes in; "auto" is float32 on a CPU and bfloat16 elsewhere."""
     if precision == "auto":
         precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return np.dtype(jnp.float32 if precision == "float32" else jnp.bfloat16)

@@ -260,7 +260,7 @@ def _steps(
 
 def _for_trials(network: Network, batch: AnyBatch, mesh: Mesh) -> AnyBatch:
     """A batch where the trials want it: those that see each in their own way don't look at it together."""
-    return sharding.along_data(batch, mesh) if network.learner.vision_prompts else batch
+    return sharding.along_data(batch, mesh) if "vision" in network.learner.changes else batch
 
 
 def _no_sums(trials: int, mesh: Mesh) -> Sums:

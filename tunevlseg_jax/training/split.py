@@ -17,7 +17,7 @@ class Split:
 
     Attributes:
       feed: the records as they are.
-      table: the tokens of their phrases, or what the model reads in them where that never changes.
+      table: the tokens of their phrases, or the features of the phrases where those never change.
       views: the records in fixed augmented views; each epoch of training takes one of them in turn.
     """
 

@@ -45,7 +45,7 @@ class TrainState(NamedTuple):
     Attributes:
       trainable: parameters that train, by path.
       optimizer: AdamW's state.
-      hyper: see `Hyper`.
+      hyper: see `Hyperparameters`.
       rate_scale: (trials,) float32, what the plateau has left of the learning rate.
       step: (trials,) int32, steps done.
     """
@@ -77,7 +77,7 @@ def train_step(
     state: TrainState,
     frozen: FlatParams,
     source: Source,
-    table: Array | TextFeatures,
+    token_table: Array | TextFeatures,
     *,
     network: Network,
     schedule: Schedule,
@@ -88,7 +88,7 @@ def train_step(
       state: before; its buffers are given away.
       frozen: parameters that don't train, shared by the trials and untouched.
       source: of the batch, which the trials share.
-      table: (phrases, length) int32, tokens; or what the model reads in them, see `Network.logits`.
+      token_table: (phrases, length) int32, tokens; or their features, see `Network.logits`.
       network: what to run.
       schedule: of the learning rate.
 
@@ -100,7 +100,7 @@ def train_step(
 
     def loss_of(trainable: FlatParams, trial: TrainState) -> tuple[Array, Sums]:
         key = jax.random.fold_in(jax.random.key(trial.hyper.seed), trial.step)
-        scores = _scores(network, {**frozen, **trainable}, batch, table, trial.hyper, key)
+        scores = _scores(network, {**frozen, **trainable}, batch, token_table, trial.hyper, key)
         sums = metrics.total(scores, batch.weight)
         return sums.loss / sums.samples, sums
 
@@ -120,7 +120,7 @@ def eval_step(
     trainable: FlatParams,
     frozen: FlatParams,
     batch: Batch,
-    table: Array | TextFeatures,
+    token_table: Array | TextFeatures,
     hyper: Hyperparameters,
     *,
     network: Network,
@@ -128,7 +128,7 @@ def eval_step(
     """Scores every trial on one batch: the sums without padding, and each sample's, (trials, batch)."""
 
     def one(trial: FlatParams, rates: Hyperparameters) -> tuple[Sums, Scores]:
-        scores = _scores(network, {**frozen, **trial}, batch, table, rates, None)
+        scores = _scores(network, {**frozen, **trial}, batch, token_table, rates, None)
         return metrics.total(scores, batch.weight), scores
 
     return jax.vmap(one)(trainable, hyper)
@@ -136,14 +136,14 @@ def eval_step(
 
 @partial(jax.jit, static_argnames="network")
 def encode_images_step(frozen: FlatParams, images: Array, *, network: Network) -> ImageFeatures:
-    """What a model whose vision nothing changes sees in images; see `Network.see`."""
-    return network.see(frozen, images)
+    """The features of images in a model whose vision tower nothing changes; see `Network.encode_images`."""
+    return network.encode_images(frozen, images)
 
 
 @partial(jax.jit, static_argnames="network")
-def encode_text_step(frozen: FlatParams, table: Array, *, network: Network) -> TextFeatures:
-    """What a model whose text tower nothing changes reads in phrases; see `Network.read`."""
-    return network.read(frozen, table)
+def encode_text_step(frozen: FlatParams, token_table: Array, *, network: Network) -> TextFeatures:
+    """The features of phrases in a model whose text tower nothing changes; see `Network.encode_text`."""
+    return network.encode_text(frozen, token_table)
 
 
 @partial(jax.jit, static_argnames="network")
@@ -151,38 +151,38 @@ def logits_step(
     params: FlatParams,
     images: Array | ImageFeatures,
     phrase: Array,
-    table: Array | TextFeatures,
+    token_table: Array | TextFeatures,
     hyper: Hyperparameters,
     *,
     network: Network,
 ) -> Array:
-    """Logits of the mask that each image is asked for.
+    """Logits of the mask of each phrase in its image.
 
     Args:
       params: every parameter, without a trial axis.
-      images: (batch, height, width, 3) uint8, RGB; or what the model sees in them.
-      phrase: (batch,) int32, the row of `table` that an image is asked for.
-      table: (phrases, length) int32, tokens; or what the model reads in them.
+      images: (batch, height, width, 3) uint8, RGB; or their features.
+      phrase: (batch,) int32, rows of `token_table`.
+      token_table: (phrases, length) int32, tokens; or their features.
       hyper: of one trial, without a trial axis.
       network: what to run.
 
     Returns:
       (batch, height, width) float32.
     """
-    return network.logits(params, images, phrase, table, depth=hyper.depth, dropout=hyper.dropout)
+    return network.logits(params, images, phrase, token_table, depth=hyper.depth, dropout=hyper.dropout)
 
 
 def _scores(
     network: Network,
     params: FlatParams,
     batch: Batch,
-    table: Array | TextFeatures,
+    token_table: Array | TextFeatures,
     hyper: Hyperparameters,
     key: Array | None,
 ) -> Scores:
     """Scores at the size of the masks, to which the logits are resized (bilinear) where it isn't the images'."""
     logits = network.logits(
-        params, batch.images, batch.phrase, table, depth=hyper.depth, dropout=hyper.dropout, key=key
+        params, batch.images, batch.phrase, token_table, depth=hyper.depth, dropout=hyper.dropout, key=key
     )
     _, height, width = batch.masks.shape
     if logits.shape[1:] != (height, width):

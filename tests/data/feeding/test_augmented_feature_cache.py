@@ -45,7 +45,7 @@ class Looks:
 
     def __call__(self, images):
         self.number += 1
-        return self.experiment.see(images)
+        return self.experiment.encode_images(images)
 
 
 def feed(**data):
@@ -74,7 +74,7 @@ def test_what_is_kept_is_what_is_seen_in_augmented_images(data):
             ours = gather(source)
             assert_array_equal(ours.masks, batch.masks)
             for rows, expected in zip(
-                jax.tree.leaves(ours.images), jax.tree.leaves(look.experiment.see(batch.images)), strict=True
+                jax.tree.leaves(ours.images), jax.tree.leaves(look.experiment.encode_images(batch.images)), strict=True
             ):
                 assert_array_equal(rows, expected)
         check_same(list(seen.training(4, SEED, epoch)), sources)
@@ -125,8 +125,8 @@ def test_an_epoch_that_is_given_up_is_looked_at_again():
 def test_trials_that_come_later_need_no_look(tmp_path, monkeypatch):
     """They are the same as with looks of their own; the parts of a CPU look once together."""
     monkeypatch.setattr(sharding, "num_cores", lambda: 2)
-    look, see = [], Experiment.see
-    monkeypatch.setattr(Experiment, "see", lambda *a: look.append(1) or see(*a))
+    look, see = [], Experiment.encode_images
+    monkeypatch.setattr(Experiment, "encode_images", lambda *a: look.append(1) or see(*a))
     asked = config(train=Train(epochs=2, batch_size=4))
     for scratch, looks in ((8.0, 6), (0.0, 12)):  # three steps of each epoch; val and test are looked at once
         folder = tmp_path / str(scratch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import jax
@@ -13,11 +14,22 @@ from rich.console import Console
 
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.data.feeding.batch import gather
-from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, ZeroShot
+from tunevlseg_jax.learners import (
+    LEARNERS,
+    VPT,
+    CoCoOp,
+    CoOp,
+    MaPLe,
+    SharedAttention,
+    SharedSeparate,
+    ZeroShot,
+)
 from tunevlseg_jax.models.features import TextFeatures
 from tunevlseg_jax.runs.trainer import train
 from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import step
+from tunevlseg_jax.training.experiment import build_experiment
 from tunevlseg_jax.training.loop import TrainSetup
 
 quick_compilation = small.quick_compilation
@@ -55,14 +67,14 @@ def test_training_is_the_same(tmp_path, monkeypatch, learner):
         (CoOp(depth=2), {"cache_features": False}, set()),
     ],
 )
-def test_where_a_model_sees_the_same(learner, changes, same):
+def test_where_a_model_features_cacheable(learner, changes, same):
     experiment = small.config(learner=learner, train=settings(**changes))
-    assert {name for name in ("train", "val") if experiment.sees_the_same(name)} == same
+    assert {name for name in ("train", "val") if experiment.features_cacheable(name)} == same
 
 
 def test_augmented_images_are_looked_at_anew():
     experiment = small.config(learner=CoOp(depth=2), train=Train(augment=True))
-    assert experiment.sees_the_same("val") and not experiment.sees_the_same("train")
+    assert experiment.features_cacheable("val") and not experiment.features_cacheable("train")
 
 
 @pytest.mark.slow
@@ -106,7 +118,7 @@ def test_what_is_kept_is_what_is_seen():
 def test_phrases_are_read_once_where_nothing_changes_that(learner):
     experiment = small.build(small.config(learner=learner, train=settings()))
     phrases, images = ["seven", "a photo of a two"], np.zeros((2, 96, 96, 3), np.uint8)
-    read, tokens = experiment.read(phrases), experiment.table(phrases)
+    read, tokens = experiment.encode_text(phrases), experiment.token_table(phrases)
     assert isinstance(read, TextFeatures)
     arguments = {**experiment.frozen, **experiment.trainable}, images, np.asarray([1, 0])
     values = {"depth": np.int32(2), "dropout": np.float32(0)}
@@ -117,4 +129,50 @@ def test_phrases_are_read_once_where_nothing_changes_that(learner):
 def test_learnt_words_and_tuned_towers_are_read_anew():
     for changes in ({"learner": CoOp(depth=2)}, {"learner": ZeroShot(), "train": settings(tune="all")}):
         experiment = small.build(small.config(**changes))
-        assert experiment.read(["seven"]).shape == experiment.table(["seven"]).shape
+        assert experiment.encode_text(["seven"]).shape == experiment.token_table(["seven"]).shape
+
+
+PROMPTING = [
+    *(learner(depth=2, num_context=2, words=None) for learner in (CoOp, CoCoOp, MaPLe)),
+    *(VPT(depth=2, num_context=2), SharedSeparate(depth=2, num_context=2)),
+    SharedAttention(depth=2, num_context=2, heads=2, hidden=16),
+]
+
+
+def test_every_learner_has_a_row():
+    assert {type(learner) for learner in PROMPTING} == set(LEARNERS)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("learner", PROMPTING, ids=lambda learner: type(learner).__name__)
+def test_every_trainable_tensor_has_a_gradient(learner, cached):
+    """From splits as training has them: with features of images and phrases cached where the configuration says so."""
+    config = small.config(learner=learner, train=settings(cache_features=cached))
+    experiment = small.build(config)
+    split = experiment.split("train", seen_once=True)
+    assert (split.feed.see is not None) == (cached and "vision" not in learner.changes)
+    assert isinstance(split.table, TextFeatures) == ("text" not in learner.changes)
+    setup = TrainSetup(config, experiment.network, experiment.frozen, split, split, sharding.mesh())
+    state = step.init(*experiment.for_trials(1))
+    state, _ = step.train_step(
+        state,
+        experiment.frozen,
+        next(iter(setup.batches(1))),
+        split.table,
+        network=experiment.network,
+        schedule=setup.schedule,
+    )
+    still = {path for path, moment in state.optimizer[0].mu.items() if not np.any(moment)}
+    assert state.trainable and not still, still
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Forgetful(VPT):
+    """A learner that forgets to say that it changes the vision tower."""
+
+    changes = frozenset()
+
+
+def test_a_learner_that_names_other_changes_than_it_makes_is_refused():
+    with pytest.raises(UserError, match=r"Forgetful\.changes is nothing, but Forgetful changes vision"):
+        build_experiment(small.config(learner=Forgetful(depth=2)))

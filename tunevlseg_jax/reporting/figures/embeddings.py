@@ -61,7 +61,7 @@ def vectors(run: Run) -> Vectors:
         taken = rows[start : start + BATCH]
         images = records.images[np.pad(taken, (0, BATCH - len(taken)), mode="edge")]
         pooled.append(np.asarray(step.encode_images_step(params, images, network=network).pooled)[: len(taken)])
-    words = step.encode_text_step(params, made.table(records.phrases), network=network).sentence
+    words = step.encode_text_step(params, made.token_table(records.phrases), network=network).sentence
     return Vectors(np.concatenate(pooled).astype(np.float32), records.phrases, np.asarray(words, np.float32))
 
 
