@@ -78,7 +78,9 @@ def pretrain(config: AnyModelConfig, tokenizer: Tokenizer, steps: int, seed: int
     return _measured(config, params, data.images[:MEASURED], asked)
 
 
-def _loss(config: AnyModelConfig, params: FlatParams, images: Array, labels: Array, tokens: Array) -> tuple[Array, Array]:
+def _loss(
+    config: AnyModelConfig, params: FlatParams, images: Array, labels: Array, tokens: Array
+) -> tuple[Array, Array]:
     """The loss, and the share of the digits' cells whose nearest sentence is their own."""
     model = measure(fill_module(config.build, params))
     cells, pooled = _look(model, normalize(images, config))
