@@ -16,7 +16,7 @@ from conversion.tiny.sizes import BACKGROUND
 from tunevlseg_jax.data import scenes
 from tunevlseg_jax.data.records import Records, resized
 from tunevlseg_jax.data.scenes import CLASSES, PHRASINGS, SIZE
-from tunevlseg_jax.models import ModelConfig
+from tunevlseg_jax.models import AnyModelConfig
 from tunevlseg_jax.models.build import fill_module, random_model
 from tunevlseg_jax.models.clipseg import CLIPSeg
 from tunevlseg_jax.models.cris import CRIS
@@ -34,7 +34,7 @@ COVERAGE = 0.2  # share of a cell from which it counts as a digit's
 DIGIT_WEIGHT = 3.0  # of a digit's cell in the loss; most cells are background
 
 
-def pretrain(config: ModelConfig, tokenizer: Tokenizer, steps: int, seed: int) -> FlatParams:
+def pretrain(config: AnyModelConfig, tokenizer: Tokenizer, steps: int, seed: int) -> FlatParams:
     """Weights whose two towers agree on what every cell of a scene shows, as CLIP's agree on whole images.
 
     Each cell's vector is matched against the sentences of the ten classes and of the background (a softmax over
@@ -78,7 +78,9 @@ def pretrain(config: ModelConfig, tokenizer: Tokenizer, steps: int, seed: int) -
     return _measured(config, params, data.images[:MEASURED], asked)
 
 
-def _loss(config: ModelConfig, params: FlatParams, images: Array, labels: Array, tokens: Array) -> tuple[Array, Array]:
+def _loss(
+    config: AnyModelConfig, params: FlatParams, images: Array, labels: Array, tokens: Array
+) -> tuple[Array, Array]:
     """The loss, and the share of the digits' cells whose nearest sentence is their own."""
     model = measure(fill_module(config.build, params))
     cells, pooled = _look(model, normalize(images, config))
@@ -106,7 +108,7 @@ def _look(model: CLIPSeg | CRIS, images: Array) -> tuple[Array, Array]:
 
 
 @partial(jax.jit, static_argnums=0)
-def _measured(config: ModelConfig, params: FlatParams, images: Array, tokens: Array) -> FlatParams:
+def _measured(config: AnyModelConfig, params: FlatParams, images: Array, tokens: Array) -> FlatParams:
     """The same weights, with the statistics of each BatchNorm where every image is asked for its row of tokens."""
     model = measure(fill_module(config.build, params))
     model.decode(model.vision(normalize(images, config), Prompts()), model.text(tokens, Prompts()))

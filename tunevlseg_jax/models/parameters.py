@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, cast
 
 from flax import nnx, traverse_util
 from jax import Array
@@ -34,7 +34,7 @@ DECAY: dict[str, bool] = {
 
 def flatten(tree: Mapping, prefix: str) -> FlatParams:
     """A nested dict of arrays as a flat one, every path under `prefix`."""
-    return traverse_util.flatten_dict({prefix: tree}, sep="/")
+    return cast(FlatParams, traverse_util.flatten_dict({prefix: tree}, sep="/"))
 
 
 def subtree(flat: FlatParams, prefix: str) -> FlatParams:
