@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, METRICS_FILE, NON_IDENTITY_FIELDS, RESULTS_FILE, save_learnt
+from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, METRICS_FILE, NON_IDENTITY_FIELDS, make_card, save_learnt
 from tunevlseg_jax.runs.checkpoint import Checkpoints
 from tunevlseg_jax.runtime import multihost, schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error, atomic_file, atomic_files, read_json, write_json
+from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.loop import Epoch
+from tunevlseg_jax.training.split import Split
 
 
 class RunFolder:
@@ -80,6 +82,27 @@ def metrics_line(epoch: Epoch, trial: int) -> dict[str, Any]:
     }
 
 
+def data_fingerprints(name: str, splits: Mapping[str, Split]) -> dict[str, str]:
+    """The name of a data set as `name`, and the fingerprint of the records of each split by the split's name."""
+    return {"name": name} | {split_name: split.records.fingerprint() for split_name, split in splits.items()}
+
+
+def run_card(
+    experiment: Experiment, config: Config, data: Mapping[str, Any], best_epoch: int, scores: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The card of a finished run.
+
+    Args:
+      experiment: the model.
+      config: of the run.
+      data: see `data_fingerprints`.
+      best_epoch: the number of the epoch whose parameters are kept, from 1; 0 if there is none.
+      scores: by row ("zero-shot", "tuned"), split and metric.
+    """
+    card = make_card(config, experiment.pretrained.sha256, experiment.image_size, data)
+    return card | {"best_epoch": best_epoch, "scores": scores}
+
+
 def save_trial(
     folder: Path,
     config: Config,
@@ -91,7 +114,6 @@ def save_trial(
     with atomic_files(folder, last=CARD_FILE) as temporary:
         write_json(temporary / CONFIG_FILE, schema.to_json(config))
         (temporary / METRICS_FILE).write_text("".join(f"{json.dumps(line)}\n" for line in curve), encoding="utf-8")
-        write_json(temporary / RESULTS_FILE, card["scores"])
         save_learnt(temporary, learnt, card)
 
 

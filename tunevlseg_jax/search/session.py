@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.runs.card import CARD_FILE, NON_IDENTITY_FIELDS
+from tunevlseg_jax.runs.run_folder import data_fingerprints
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import repeats, summary, trial_config
@@ -136,7 +137,7 @@ def opened(
     longest = max([longest, *(change(longest) for change in ablated)], key=lambda one: one.learner.text_tokens)
     experiment = resources.experiment(longest)
     splits = resources.splits(experiment)
-    data = {"name": config.data.name} | {part: split.records.fingerprint() for part, split in splits.items()}
+    data = data_fingerprints(config.data.name, splits)
     storage = StudyStorage(
         folder,
         name,
