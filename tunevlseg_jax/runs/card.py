@@ -35,7 +35,7 @@ NON_IDENTITY_FIELDS = ("workdir", "data.root", "data.cache", "data.placement", "
 
 
 TIMING_FIELDS = ("seconds", "images_per_second")
-"""What of `metrics_line` is another every time."""
+"""Fields of `metrics_line` that differ each time a run is trained."""
 
 
 def save_learnt(folder: Path, learnt: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> None:

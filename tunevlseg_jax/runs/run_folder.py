@@ -1,4 +1,4 @@
-"""What a run leaves behind: its folder while it trains, and the learnt tensors with their card, to share."""
+"""The folder of a run: its configuration, its metrics, and its learnt tensors with their card."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def open_folder(config: Config) -> None:
 
 
 def metrics_line(epoch: Epoch, trial: int) -> dict[str, Any]:
-    """What `metrics.jsonl` says of an epoch of one of its trials."""
+    """The line of `metrics.jsonl` for an epoch of one trial."""
     return {
         "epoch": epoch.number[trial],
         "train": {name: values[trial] for name, values in epoch.train.items()},
@@ -120,6 +120,6 @@ def save_trial(
 def _check_same(config: Config, path: Path) -> None:
     """Raises a UserError with the fields in which the folder's configuration differs, and its results would."""
     before = schema.to_json(schema.from_json(Config, read_json(path), str(path)))
-    told = schema.difference(before, schema.to_json(config), but=NON_IDENTITY_FIELDS)
-    if told:
-        raise UserError(f"{path.parent} holds a run of another configuration ({told}); choose another --workdir")
+    details = schema.difference(before, schema.to_json(config), but=NON_IDENTITY_FIELDS)
+    if details:
+        raise UserError(f"{path.parent} holds a run of another configuration ({details}); choose another --workdir")

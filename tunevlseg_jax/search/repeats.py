@@ -1,4 +1,4 @@
-"""More runs of a study, side by side: its best trial with other seeds or a changed field; and all of them scored."""
+"""Repeats the best trial of a study with other seeds or a changed field, and scores runs on the test split."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _train(worker: Worker, batch: Slots, runs: Mapping[Path, Config]) -> None:
 
 
 def _score(worker: Worker, test: Split, program: Config, runs: Sequence[_Run], size: int) -> None:
-    """Runs of one program, `size` at most: as many as one compiled program scores, the last one often over."""
+    """Runs of one program, `size` at most: the last run is repeated to fill the compiled program."""
     made = worker.experiment.with_config(program)
     filled = [*runs, *[runs[-1]] * (size - len(runs))]
     params = [slots.padded(run.learnt, made.trainable) for run in filled]
@@ -128,7 +128,7 @@ def _score(worker: Worker, test: Split, program: Config, runs: Sequence[_Run], s
 
 
 def _alone(worker: Worker) -> contextlib.AbstractContextManager[None]:
-    """Several workers end together, and one at a time does this."""
+    """A lock: workers end at the same time, and one at a time repeats and scores."""
     return locks.locked(worker.folder / "repeats.lock")
 
 

@@ -1,4 +1,4 @@
-"""Trials side by side: each in a slot of a compiled program's, that the next one takes when it ends."""
+"""Trains trials in parallel, each in a slot of a compiled program; the next trial takes the slot when one ends."""
 
 from __future__ import annotations
 

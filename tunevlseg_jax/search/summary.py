@@ -1,4 +1,4 @@
-"""Where studies stand: a live table while they run, and a CSV and a JSON of each when it has ended."""
+"""Summaries of studies: a live table while they run, and a CSV and a JSON file of each when it has ended."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SweepDisplay:
         self.told = words
 
     def update(self, name: str, storage: StudyStorage) -> None:
-        """Counts a study's trials anew."""
+        """Updates the counts of a study's trials."""
         trials = storage.trials()
         states = Counter(trial.state for trial in trials)
         done = sum(trial.state.is_finished() for trial in trials)
