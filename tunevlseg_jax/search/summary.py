@@ -50,15 +50,19 @@ class SweepDisplay:
         told = ["", ""] if best is None else [f"{best.user_attrs['val_dice']:.4f}", str(best.number)]
         self.rows[name] = [f"{done}/{self.wanted}", *counts, *told]
 
-    def trial(self, storage: StudyStorage, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
+    def trial(self, storage: StudyStorage, number: int, state: TrialState, details: Mapping[str, Any]) -> None:
         """A line on a trial that has come to its end."""
         params = "  ".join(
             f"{name.split('.', 1)[-1]} {_short(value)}" for name, value in storage.params(number).items()
         )
-        score = f"val Dice {told['val_dice']:.4f} in epoch {told['best_epoch']}" if "val_dice" in told else "no score"
+        score = (
+            f"val Dice {details['val_dice']:.4f} in epoch {details['best_epoch']}"
+            if "val_dice" in details
+            else "no score"
+        )
         ending = {TrialState.FAIL: "diverged", TrialState.PRUNED: "pruned"}.get(state, "done")
         self.console.print(
-            f"trial {number:3d}  {ending} after {told['epochs']} epochs, {score}  {params}", soft_wrap=True
+            f"trial {number:3d}  {ending} after {details['epochs']} epochs, {score}  {params}", soft_wrap=True
         )
 
     def _render(self) -> Group:

@@ -1,4 +1,4 @@
-"""How far a study is: the book of its finished cells, a live view, and an estimate of the rest."""
+"""The progress of a study: the list of its finished cells, a live table, and an estimate of the remaining time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs what a study lacks."""
+"""Runs the unfinished cells of a study."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def run(study: Study, book: StudyProgress, console: Console) -> None:
 
 
 class _Work:
-    """What is done for each cell; a model and a data set are loaded once for all that need them."""
+    """Runs each kind of cell; a model and a data set are loaded once for all cells that need them."""
 
     def __init__(self, study: Study, folder: Path, book: StudyProgress, view: StudyDisplay):
         self.study, self.folder, self.book, self.view = study, folder, book, view
@@ -183,7 +183,7 @@ class _Work:
 
     @contextlib.contextmanager
     def _making(self, cell: GridCell) -> Iterator[list[Path]]:
-        """Times the block, which fills the list with the runs that stand for the cell, and writes it down."""
+        """Times the block, which fills the list with the runs that represent the cell; then stores the cell."""
         started = time.perf_counter()
         self.view.begin(cell)
         runs: list[Path] = []
