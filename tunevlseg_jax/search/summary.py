@@ -47,8 +47,8 @@ class SweepDisplay:
         done = sum(trial.state.is_finished() for trial in trials)
         best = best_of(trials, storage)
         counts = [str(states[state]) for state in (TrialState.RUNNING, TrialState.PRUNED, TrialState.FAIL)]
-        told = ["", ""] if best is None else [f"{best.user_attrs['val_dice']:.4f}", str(best.number)]
-        self.rows[name] = [f"{done}/{self.wanted}", *counts, *told]
+        score = ["", ""] if best is None else [f"{best.user_attrs['val_dice']:.4f}", str(best.number)]
+        self.rows[name] = [f"{done}/{self.wanted}", *counts, *score]
 
     def trial(self, storage: StudyStorage, number: int, state: TrialState, details: Mapping[str, Any]) -> None:
         """A line on a trial that has come to its end."""
