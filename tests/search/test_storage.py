@@ -186,8 +186,8 @@ def test_dead_workers_of_a_database_on_other_machines(tmp_path, postgres, monkey
     """Their folder is elsewhere: heartbeats tell, and what they held is queued again."""
     from tunevlseg_jax.search import storage as module
 
-    monkeypatch.setattr(module, "HEARTBEAT", 1)
-    monkeypatch.setattr(module, "GRACE", 2)
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(module, "GRACE_SECONDS", 2)
     url = postgres
     there = StudyStorage(tmp_path / "there", "beats", url, {}, Sampler(SPACE, 0), "maximize", NEVER)
     here = StudyStorage(tmp_path / "here", "beats", url, {}, Sampler(SPACE, 0), "maximize", NEVER)

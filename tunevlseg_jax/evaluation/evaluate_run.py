@@ -1,4 +1,4 @@
-"""An evaluation of a run on a split, and the files that it leaves: of the set, of each class and of each record."""
+"""Evaluates a run on a split, and writes its scores over the whole split, for each class and for each record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Resolution = Literal["model", "original"]
 
 
 class EvaluationResult(NamedTuple):
-    """What an evaluation gave.
+    """The result of an evaluation.
 
     Attributes:
       name: of its files.
@@ -73,9 +73,9 @@ def evaluate(
     size = _sizes(scored.sizes)
     rows = _by_class(records.classes, scored)
     scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows)
-    told = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
-    told |= {"split": records.split}
-    told |= {
+    details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
+    details |= {"split": records.split}
+    details |= {
         "data_sha256": records.fingerprint(),
         "size": size,
         "threshold": 0.5,
@@ -83,7 +83,7 @@ def evaluate(
     }
     write_csv(folder / f"{name}.csv", [dataclasses.asdict(sample) for sample in scored.samples])
     write_csv(folder / f"{name}_classes.csv", rows)
-    write_json(folder / f"{name}.json", told | {"records": len(scored.samples), "scores": scores})
+    write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
     return EvaluationResult(name, size, scores, rows)
 
 
@@ -101,7 +101,7 @@ def _by_class(names: Sequence[str], scored: Scored) -> list[dict[str, Any]]:
 
 
 def _of_all_classes(scored: Scored, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What asking for every class adds."""
+    """The scores that exist only where every image is asked for every class."""
     if scored.classes is None:
         return {}
     seen = [row["multi_class_iou"] for row in rows if row["multi_class_iou"] is not None]

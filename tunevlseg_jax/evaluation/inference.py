@@ -1,4 +1,4 @@
-"""What a trained model finds in a split, record by record, at the model's size or at that of the images."""
+"""Predicts the masks of a split record by record, and scores them at the model's size or at that of the images."""
 
 from __future__ import annotations
 

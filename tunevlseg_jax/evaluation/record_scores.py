@@ -1,4 +1,4 @@
-"""Scores of single records on the host, at any size, and what to report of many."""
+"""Scores of single records, computed on the host at any size, and their summary over many records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POLICIES = {
     "hd95_both_nonempty": "pixels; mean over the records whose masks are both not empty, undefined for the others",
     "surface_dice_2px": "mean over records; 1 where both masks are empty, 0 where one is",
 }
-"""What becomes of empty masks in each score."""
+"""How each score is averaged, and how it counts empty masks."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ class Classes:
 
     @property
     def iou(self) -> np.ndarray:
-        """(class + 1,) over the whole set, the background last; NaN where nobody saw the class."""
+        """(class + 1,) over the whole set, the background last; NaN where neither mask has the class."""
         return np.where(self.union > 0, self.intersection / np.maximum(self.union, 1), np.nan)
 
 
 def absent_rates(samples: Sequence[Sample]) -> dict[str, float | int | None]:
-    """Of the records that ask for what isn't there: how many, and the share in which any pixel is marked."""
+    """The number of records that ask for an absent class, and the share of them in which any pixel is predicted."""
     absent = [sample for sample in samples if sample.target == 0]
     marked = sum(sample.predicted > 0 for sample in absent)
     return {"absent_records": len(absent), "false_positive_rate": marked / len(absent) if absent else None}

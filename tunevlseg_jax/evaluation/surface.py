@@ -1,4 +1,4 @@
-"""How far apart the outlines of two masks are: the 95th percentile of the distance, and the share that is near."""
+"""Surface distances between two masks: their 95th percentile, and the share of outlines within a tolerance."""
 
 from __future__ import annotations
 

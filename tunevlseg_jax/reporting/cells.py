@@ -1,4 +1,4 @@
-"""Which runs stand for which cell of a table.
+"""Selects the runs that represent each cell of a table.
 
 A cell is a model, a combination, an ablation and a data set. Three rules fill it, and everything that a table or a
 figure shows comes from them:
@@ -6,7 +6,7 @@ figure shows comes from them:
 1. Like with like. The runs of a data set differ in nothing that decides what a score means: protocol, shots and kind of
    prompts throughout the data set, and for each model also image size and the fingerprints of the records. Where there
    are several such conditions, the one that most cells have stands, and the runs of the others are left out, by name.
-2. Selection by validation. A study stands with the trial that its search chose. Of a cell's configurations (seed and
+2. Selection by validation. A study is represented by its selected trial. Of a cell's configurations (seed and
    whereabouts aside) the one with the highest validation Dice of the best epoch stands, as a mean over its runs.
    Repetitions of a sweep's best trial with other seeds don't vote: they would count against the trial that was chosen
    because its own seed was lucky.
@@ -75,7 +75,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs that stand for a cell.
+    """The runs that represent a cell.
 
     Attributes:
       key: its place.
@@ -117,7 +117,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Cells:
-    """Every cell, and the runs that stand for none because they can't be compared.
+    """Every cell, and the runs that represent none because they can't be compared.
 
     Attributes:
       by_key: the cells.
@@ -143,7 +143,7 @@ class Cells:
 
 
 def choose(runs: Iterable[Run]) -> Cells:
-    """Sorts runs into cells, and picks those that stand for each."""
+    """Sorts runs into cells, and picks those that represent each."""
     runs = list(runs)
     names = _model_names(runs)
     searched = {run.study: ablation(run.config) for run in runs if run.role in ("trial", "seed")}

@@ -1,4 +1,4 @@
-"""The command that makes a run again: a configuration that comes with the project, and what the run changed of it."""
+"""The command that repeats a run: a configuration that comes with the project, and the run's changes to it."""
 
 from __future__ import annotations
 

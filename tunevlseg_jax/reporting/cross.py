@@ -1,4 +1,4 @@
-"""What runs of one data set do on the test splits of the others."""
+"""Scores of runs of one data set on the test splits of the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.reporting.table import Entry, Row, Table
 
 Elsewhere = Mapping[Key, Mapping[str, Sequence[StoredEvaluation]]]
-"""The evaluations on other data sets of the runs that stand for a cell, by cell and data set."""
+"""The evaluations on other data sets of the runs that represent a cell, by cell and data set."""
 
 
 def cross(cells: Cells) -> Table | None:

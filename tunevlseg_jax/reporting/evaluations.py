@@ -1,4 +1,4 @@
-"""Reads what `evaluate` wrote of a run, and refuses it unless its two files are whole and agree."""
+"""Reads an evaluation that `evaluate` wrote, and raises an error unless its two files are complete and consistent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How data sets and combinations are called, ordered and grouped, in tables and figures alike."""
+"""Names, order and groups of data sets and combinations in tables and figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table in Markdown, LaTeX, CSV and on the terminal; whatever it is called, its words come out as they are."""
+"""Writes a table as Markdown, LaTeX, CSV and for the terminal, with special characters escaped."""
 
 from __future__ import annotations
 

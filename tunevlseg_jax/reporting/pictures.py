@@ -1,4 +1,4 @@
-"""What chosen runs find in chosen test records: for the figure of examples and for the page's browser."""
+"""Predictions of chosen runs on chosen test records, for the figure of examples and for the page's browser."""
 
 from __future__ import annotations
 

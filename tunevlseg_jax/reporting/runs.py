@@ -1,4 +1,4 @@
-"""Gathers the runs that lie under a folder, and says of whatever else looks like one why it doesn't count."""
+"""Gathers the runs under a folder, and lists the folders and files that it skips, each with the reason."""
 
 from __future__ import annotations
 

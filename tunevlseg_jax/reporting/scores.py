@@ -1,4 +1,4 @@
-"""What tables of test scores have in common: numbers from cells, and the conditions that stand with every table."""
+"""Parts that all tables of test scores share: numbers from cells, and the conditions that each table lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the files of a run's folder, and refuses them unless they are whole and agree."""
+"""Reads the files of a run's folder, and raises an error unless they are complete and consistent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a table is, before it is written in some language: words on the left, numbers on the right."""
+"""A table independent of its output format: words on the left, numbers on the right."""
 
 from __future__ import annotations
 

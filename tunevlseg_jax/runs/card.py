@@ -35,12 +35,19 @@ NON_IDENTITY_FIELDS = ("workdir", "data.root", "data.cache", "data.placement", "
 
 
 TIMING_FIELDS = ("seconds", "images_per_second")
-"""What of `metrics_line` is another every time."""
+"""Fields of `metrics_line` that differ each time a run is trained."""
 
 
 def save_learnt(folder: Path, learnt: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> None:
-    """Writes the learnt tensors and their card, each whole or not at all."""
+    """Writes the learnt tensors, then their card; each file is written whole or not at all."""
     write_tensors(folder / LEARNT_FILE, learnt)
+    save_card(folder, card)
+
+
+def save_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Writes a card, and before it the scores that it holds as `results.json`: a folder with a card is complete."""
+    if "scores" in card:
+        write_json(folder / RESULTS_FILE, card["scores"])
     write_json(folder / CARD_FILE, card)
 
 

@@ -1,4 +1,4 @@
-"""Orbax checkpoints of everything that a run needs to go on as if it had never stopped."""
+"""Orbax checkpoints of everything that a run needs to resume exactly."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class Checkpoints:
             self.manager.save(steps, args=ocp.args.StandardSave(tree))
             shutil.rmtree(self.folder / REMOVED, ignore_errors=True)
         except Exception as error:  # Orbax passes on whatever the file system's layers raise
-            told = f"can't save a checkpoint in {self.folder}: {_first_line(error)}"
-            raise UserError("; ".join(filter(None, (told, self.kept)))) from error
+            message = f"can't save a checkpoint in {self.folder}: {_first_line(error)}"
+            raise UserError("; ".join(filter(None, (message, self.kept)))) from error
 
     def restore(self, like: Tree) -> Tree:
         """The latest checkpoint, with the types, shapes and shardings of `like`; `like` itself where there is none.

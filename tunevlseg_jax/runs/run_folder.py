@@ -1,4 +1,4 @@
-"""What a run leaves behind: its folder while it trains, and the learnt tensors with their card, to share."""
+"""The folder of a run: its configuration, its metrics, and its learnt tensors with their card."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, METRICS_FILE, NON_IDENTITY_FIELDS, RESULTS_FILE, save_learnt
+from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, METRICS_FILE, NON_IDENTITY_FIELDS, make_card, save_learnt
 from tunevlseg_jax.runs.checkpoint import Checkpoints
 from tunevlseg_jax.runtime import multihost, schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error, atomic_file, atomic_files, read_json, write_json
+from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.loop import Epoch
+from tunevlseg_jax.training.split import Split
 
 
 class RunFolder:
@@ -69,7 +71,7 @@ def open_folder(config: Config) -> None:
 
 
 def metrics_line(epoch: Epoch, trial: int) -> dict[str, Any]:
-    """What `metrics.jsonl` says of an epoch of one of its trials."""
+    """The line of `metrics.jsonl` for an epoch of one trial."""
     return {
         "epoch": epoch.number[trial],
         "train": {name: values[trial] for name, values in epoch.train.items()},
@@ -78,6 +80,27 @@ def metrics_line(epoch: Epoch, trial: int) -> dict[str, Any]:
         "seconds": round(epoch.seconds, 3),
         "images_per_second": round(epoch.images / epoch.seconds, 2),
     }
+
+
+def data_fingerprints(name: str, splits: Mapping[str, Split]) -> dict[str, str]:
+    """The name of a data set as `name`, and the fingerprint of the records of each split by the split's name."""
+    return {"name": name} | {split_name: split.records.fingerprint() for split_name, split in splits.items()}
+
+
+def run_card(
+    experiment: Experiment, config: Config, data: Mapping[str, Any], best_epoch: int, scores: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The card of a finished run.
+
+    Args:
+      experiment: the model.
+      config: of the run.
+      data: see `data_fingerprints`.
+      best_epoch: the number of the epoch whose parameters are kept, from 1; 0 if there is none.
+      scores: by row ("zero-shot", "tuned"), split and metric.
+    """
+    card = make_card(config, experiment.pretrained.sha256, experiment.image_size, data)
+    return card | {"best_epoch": best_epoch, "scores": scores}
 
 
 def save_trial(
@@ -91,13 +114,12 @@ def save_trial(
     with atomic_files(folder, last=CARD_FILE) as temporary:
         write_json(temporary / CONFIG_FILE, schema.to_json(config))
         (temporary / METRICS_FILE).write_text("".join(f"{json.dumps(line)}\n" for line in curve), encoding="utf-8")
-        write_json(temporary / RESULTS_FILE, card["scores"])
         save_learnt(temporary, learnt, card)
 
 
 def _check_same(config: Config, path: Path) -> None:
     """Raises a UserError with the fields in which the folder's configuration differs, and its results would."""
     before = schema.to_json(schema.from_json(Config, read_json(path), str(path)))
-    told = schema.difference(before, schema.to_json(config), but=NON_IDENTITY_FIELDS)
-    if told:
-        raise UserError(f"{path.parent} holds a run of another configuration ({told}); choose another --workdir")
+    details = schema.difference(before, schema.to_json(config), but=NON_IDENTITY_FIELDS)
+    if details:
+        raise UserError(f"{path.parent} holds a run of another configuration ({details}); choose another --workdir")

@@ -19,22 +19,21 @@ from rich.table import Table
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.network import Network
-from tunevlseg_jax.runs.card import RESULTS_FILE, make_card, save_learnt
-from tunevlseg_jax.runs.run_folder import RunFolder
+from tunevlseg_jax.runs.card import save_learnt
+from tunevlseg_jax.runs.run_folder import RunFolder, data_fingerprints, run_card
+from tunevlseg_jax.runs.scores import SplitScores, score_splits, scored_splits
 from tunevlseg_jax.runs.tensorboard import TensorBoardWriter
 from tunevlseg_jax.runtime import multihost, sharding
 from tunevlseg_jax.runtime.errors import EverywhereError
-from tunevlseg_jax.runtime.files import write_json
 from tunevlseg_jax.runtime.signals import Interrupted, Interruptions
-from tunevlseg_jax.training import loop, metrics
+from tunevlseg_jax.training import loop
 from tunevlseg_jax.training.experiment import Experiment, build_experiment
 from tunevlseg_jax.training.loop import Epoch, LoopState, TrainSetup
 from tunevlseg_jax.training.metrics import Sums
 from tunevlseg_jax.training.split import Split
-from tunevlseg_jax.training.step import Hyperparameters
 
 GOES_ON = "the same command goes on"
-Results = dict[str, dict[str, dict[str, float]]]
+Results = dict[str, SplitScores]
 """Scores by row ("zero-shot", "tuned"), split and metric."""
 
 
@@ -54,11 +53,13 @@ def train(config: Config, console: Console) -> Results:
     with Interruptions(mesh) as interruptions:
         last = _train(experiment, setup, folder, interruptions.check, console)
         hyper = sharding.replicate(experiment.hyper(), mesh)
+        models = {
+            "zero-shot": _zero_shot(experiment, mesh),
+            "tuned": (experiment.network, last.best, experiment.frozen),
+        }
         results = {
-            "zero-shot": _score(*_zero_shot(experiment, mesh), hyper, splits, config, interruptions.check),
-            "tuned": _score(
-                experiment.network, last.best, experiment.frozen, hyper, splits, config, interruptions.check
-            ),
+            row: score_splits(*model, hyper, splits, config.train.batch_size, interruptions.check)[0]
+            for row, model in models.items()
         }
     if multihost.is_primary():
         _save(experiment, folder.path, last, splits, results)
@@ -197,35 +198,11 @@ def _zero_shot(experiment: Experiment, mesh: Mesh) -> tuple[Network, FlatParams,
     return network, {}, params | sharding.replicate(tuned, mesh)
 
 
-def _score(
-    network: Network,
-    trainable: FlatParams,
-    frozen: FlatParams,
-    hyper: Hyperparameters,
-    splits: Mapping[str, Split],
-    config: Config,
-    check: Callable[[], None],
-) -> dict[str, dict[str, float]]:
-    """Means over every split but the training split."""
-    scores = {}
-    for name in _scored(splits):
-        sums = loop.evaluate(network, trainable, frozen, splits[name], hyper, config.train.batch_size, check)
-        scores[name] = {metric: values[0] for metric, values in metrics.means(sums).items()}
-    return scores
-
-
 def _save(experiment: Experiment, path: Path, last: LoopState, splits: Mapping[str, Split], results: Results) -> None:
     learnt = {path: np.asarray(array)[0] for path, array in last.best.items()}
-    data = {"name": experiment.config.data.name} | {name: split.records.fingerprint() for name, split in splits.items()}
-    card = make_card(experiment.config, experiment.pretrained.sha256, experiment.image_size, data)
-    card |= {"best_epoch": int(last.progress.best_epoch[0]), "scores": results}
-    save_learnt(path, learnt, card)
-    write_json(path / RESULTS_FILE, results)
-
-
-def _scored(splits: Mapping[str, Split]) -> list[str]:
-    """The splits that results tell of."""
-    return [name for name in splits if name != "train"]
+    data = data_fingerprints(experiment.config.data.name, splits)
+    best_epoch = int(last.progress.best_epoch[0])
+    save_learnt(path, learnt, run_card(experiment, experiment.config, data, best_epoch, results))
 
 
 def _table(config: Config, experiment: Experiment, splits: Mapping[str, Split], results: Results) -> Table:
@@ -235,10 +212,10 @@ def _table(config: Config, experiment: Experiment, splits: Mapping[str, Split], 
         caption=f"Dice: mean over records; IoU: one ratio over all pixels; {height}x{width} pixels, threshold 0.5",
     )
     table.add_column("")
-    for name in _scored(splits):
+    for name in scored_splits(splits):
         for metric in ("Dice", "IoU"):
             table.add_column(f"{name} {metric}\n({len(splits[name].records)} records)", justify="right")
     for row, scores in results.items():
-        cells = [f"{scores[name][metric]:.4f}" for name in _scored(splits) for metric in ("dice", "iou")]
+        cells = [f"{scores[name][metric]:.4f}" for name in scored_splits(splits) for metric in ("dice", "iou")]
         table.add_row(row, *cells)
     return table

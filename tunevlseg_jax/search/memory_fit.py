@@ -1,4 +1,4 @@
-"""How many trials fit: the memory that the compiled step of so many takes, against what is free."""
+"""The number of trials that fit in memory: compares what the compiled step takes with what is free."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.loop import TrainSetup
 
 SHARE = 0.9
-"""Of the free memory, what a step may take: the rest is for the evaluation and for what the runtime keeps."""
+"""Share of the free memory that a step may take; the rest is for the evaluation and the runtime."""
 GIB = 2**30
 
 
 def max_parallel_trials(experiment: Experiment, setup: TrainSetup, size: int, *, automatic: bool) -> int:
-    """How many trials to train at once: `size`, or fewer where they don't fit.
+    """The number of trials to train at once: `size`, or fewer where `size` trials don't fit.
 
-    The step is compiled for that many, or those of a part, and isn't compiled again when it runs.
+    This compiles the step for that number of trials; it isn't compiled again when it runs.
 
     Args:
       experiment: the program.
       setup: what the trials share.
       size: how many are wanted, a multiple of the mesh's trial axis.
-      automatic: whether fewer will do, still such a multiple.
+      automatic: whether fewer are allowed, still a multiple of that axis.
 
     Raises:
-      UserError: so many don't fit, or not even one on each part of that axis.
+      UserError: `size` trials don't fit and fewer aren't allowed, or not even one fits on each part of that axis.
     """
     free, axis = usable_bytes(setup), setup.mesh.shape[sharding.TRIAL]
     while True:
@@ -68,15 +68,19 @@ def bytes_needed(experiment: Experiment, setup: TrainSetup, size: int, parts: in
         state, setup.frozen, source, setup.train.table, network=experiment.network, schedule=setup.schedule
     )
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, state.trainable)))
-    needed = parts * kept // setup.mesh.shape[sharding.TRIAL] + min(parts, sharding.num_cores()) * _made_anew(training)
+    needed = parts * kept // setup.mesh.shape[sharding.TRIAL] + min(
+        parts, sharding.num_cores()
+    ) * _bytes_beside_arguments(training)
     if setup.sights is None:
         return needed
     images = jax.ShapeDtypeStruct((len(source.images), *experiment.image_size, 3), jnp.uint8)
-    return needed + _made_anew(step.encode_images_step.lower(setup.frozen, images, network=experiment.zero_shot()[0]))
+    return needed + _bytes_beside_arguments(
+        step.encode_images_step.lower(setup.frozen, images, network=experiment.zero_shot()[0])
+    )
 
 
-def _made_anew(lowered: Any) -> int:
-    """Bytes that a program takes beside its arguments."""
+def _bytes_beside_arguments(lowered: Any) -> int:
+    """Bytes that a program allocates in addition to its arguments."""
     analysis = lowered.compile().memory_analysis()
     assert analysis is not None, "every backend that JAX has accounts for memory"
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes

@@ -1,4 +1,4 @@
-"""More runs of a study, side by side: its best trial with other seeds or a changed field; and all of them scored."""
+"""Repeats the best trial of a study with other seeds or a changed field, and scores runs on the test split."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runs.card import CARD_FILE, RESULTS_FILE, load_learnt
+from tunevlseg_jax.runs.card import CARD_FILE, load_learnt, save_card
+from tunevlseg_jax.runs.scores import score_splits
 from tunevlseg_jax.runtime import locks, sharding
-from tunevlseg_jax.runtime.files import read_json, write_json
+from tunevlseg_jax.runtime.files import read_json
 from tunevlseg_jax.search import slots
 from tunevlseg_jax.search.slots import Slots
 from tunevlseg_jax.search.worker import Worker
-from tunevlseg_jax.training import loop, metrics
 from tunevlseg_jax.training.split import Split
 
 SEEDS = "seeds"
@@ -114,7 +114,7 @@ def _train(worker: Worker, batch: Slots, runs: Mapping[Path, Config]) -> None:
 
 
 def _score(worker: Worker, test: Split, program: Config, runs: Sequence[_Run], size: int) -> None:
-    """Runs of one program, `size` at most: as many as one compiled program scores, the last one often over."""
+    """Runs of one program, `size` at most: the last run is repeated to fill the compiled program."""
     made = worker.experiment.with_config(program)
     filled = [*runs, *[runs[-1]] * (size - len(runs))]
     params = [slots.padded(run.learnt, made.trainable) for run in filled]
@@ -122,16 +122,13 @@ def _score(worker: Worker, test: Split, program: Config, runs: Sequence[_Run], s
     trainable = {path: jnp.stack([each[path] for each in params]) for path in made.trainable}
     hyper = jax.tree.map(lambda *values: jnp.concatenate(values), *hypers)
     trainable, hyper = sharding.shard_trials((trainable, hyper), worker.setup.mesh)
-    sums = loop.evaluate(made.network, trainable, made.frozen, test, hyper, program.train.batch_size)
-    means = metrics.means(sums)
-    for place, run in enumerate(runs):
-        scores = run.card["scores"]["tuned"] | {"test": {name: values[place] for name, values in means.items()}}
-        write_json(run.folder / RESULTS_FILE, {"tuned": scores})
-        write_json(run.folder / CARD_FILE, run.card | {"scores": {"tuned": scores}})
+    scores = score_splits(made.network, trainable, made.frozen, hyper, {"test": test}, program.train.batch_size)
+    for run, test_scores in zip(runs, scores, strict=False):
+        save_card(run.folder, run.card | {"scores": {"tuned": run.card["scores"]["tuned"] | test_scores}})
 
 
 def _alone(worker: Worker) -> contextlib.AbstractContextManager[None]:
-    """Several workers end together, and one at a time does this."""
+    """A lock: workers end at the same time, and one at a time repeats and scores."""
     return locks.locked(worker.folder / "repeats.lock")
 
 

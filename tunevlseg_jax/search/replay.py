@@ -58,8 +58,8 @@ def places(options: Replay) -> tuple[Path, Path]:
     folder = study / "trials" / f"{options.trial:03d}"
     if not folder.is_dir():
         kept = [path.name.lstrip("0") or "0" for path in sorted(study.glob("trials/*"))]
-        told = f"there are {', '.join(kept)}" if kept else f"there is no finished trial in {study}"
-        raise UserError(f"the study {options.study!r} keeps no trial {options.trial}; {told}")
+        available = f"there are {', '.join(kept)}" if kept else f"there is no finished trial in {study}"
+        raise UserError(f"the study {options.study!r} keeps no trial {options.trial}; {available}")
     name = f"{folder.name}-train" if options.as_train else folder.name
     again = Path(options.workdir or study / "replays" / name)
     if again.resolve() == folder.resolve():

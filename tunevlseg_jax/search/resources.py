@@ -1,4 +1,4 @@
-"""What studies on one model share: its weights on the devices, and the data sets that it sees, each loaded once."""
+"""The resources that studies on one model share: its weights on the devices, and its data sets, each loaded once."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Resources:
         return TrainSetup(config, made.network, made.frozen, self._in_views(made, train), val, self.mesh, sights)
 
     def forget_training(self) -> None:
-        """Lets go of all splits but those for testing."""
+        """Drops all splits but those for testing, to free their memory."""
         self.feeds = {key: feed for key, feed in self.feeds.items() if key[1] == "test"}
         self.views.clear()
         self.sights.clear()

@@ -1,4 +1,4 @@
-"""Which parameters a trial gets: the random start of TPE by the trial's number, and TPE itself after that."""
+"""Samples the parameters of trials: random ones for the first trials, then TPE."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ START_UP = 10
 
 
 class Sampler(BaseSampler):
-    """Multivariate TPE (Falkner et al. 2018) of which several workers, and one that was killed, ask the same.
+    """Multivariate TPE (Falkner et al. 2018) whose suggestions are reproducible across workers and restarts.
 
     A trial's parameters depend on the seed, the trial's number and the trials finished so far. The first START_UP
-    are those that a plain sequential `study.optimize` with TPE of the same seed draws. The later ones take running
-    trials for bad ones (Optuna's `constant_liar`), so that trials asked for at the same time differ.
+    are those that a plain sequential `study.optimize` with TPE of the same seed draws. The later ones count running
+    trials as bad ones (Optuna's `constant_liar`), so that trials asked for at the same time differ.
     """
 
     def __init__(self, space: Space, seed: int):

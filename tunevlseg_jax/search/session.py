@@ -1,4 +1,4 @@
-"""One search, from its first trial or where it stopped to its summary."""
+"""One hyperparameter search: starts or resumes it, and writes its summary."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.runs.card import CARD_FILE, NON_IDENTITY_FIELDS
+from tunevlseg_jax.runs.run_folder import data_fingerprints
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import repeats, summary, trial_config
@@ -39,9 +40,8 @@ class Search:
 
     Attributes:
       trials: how many trials the study is to have, those that it has already included.
-      parallel: trials to train at once, or "auto" for up to 10 as memory allows. A trial that is asked for while
-        others run doesn't know their scores: the first 10 are random anyway, later ones are a little less informed
-        than one after the other.
+      parallel: trials to train at once, or "auto" for up to 10 as memory allows. Parallel trials are sampled without
+        each other's scores: the first 10 are random anyway, later ones are a little less informed than in sequence.
       seeds: runs of the best trial, with its own seed and those that follow.
       space: what to search besides or instead of the paper's Table 2, such as depth=1..5 learning_rate=1e-4..1e-3
         projector.kind=mlp,low_rank optim.warmup_steps=log:1..20 num_context=4.
@@ -72,9 +72,9 @@ class Search:
         for name in ("trials", "seeds", "parallel"):
             value = getattr(self, name)
             if value != "auto" and value < 1:
-                raise UserError(f"{name} can't be {value}")
+                raise UserError(f"{name} can't be {value}; it must be at least 1")
         if not self.scratch >= 0:
-            raise UserError(f"scratch can't be {self.scratch}")
+            raise UserError(f"scratch can't be {self.scratch}; it must be at least 0")
 
     @property
     def at_once(self) -> int:
@@ -83,12 +83,12 @@ class Search:
 
 
 class ProgressListener(Protocol):
-    """Who is told of a search."""
+    """Receives the progress of a search."""
 
     def tell(self, words: str) -> None:
         """What is going on."""
 
-    def trial(self, storage: StudyStorage, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
+    def trial(self, storage: StudyStorage, number: int, state: TrialState, details: Mapping[str, Any]) -> None:
         """A trial has come to its end."""
 
     def update(self, name: str, storage: StudyStorage) -> None:
@@ -123,7 +123,7 @@ def opened(
       folder: of the study.
       config: what all trials have in common.
       resources: the model and the data.
-      view: who is told.
+      view: receives the progress.
       ablated: what changes the best trial's configuration, to be trained in the same study.
 
     Raises:
@@ -136,7 +136,7 @@ def opened(
     longest = max([longest, *(change(longest) for change in ablated)], key=lambda one: one.learner.text_tokens)
     experiment = resources.experiment(longest)
     splits = resources.splits(experiment)
-    data = {"name": config.data.name} | {part: split.records.fingerprint() for part, split in splits.items()}
+    data = data_fingerprints(config.data.name, splits)
     storage = StudyStorage(
         folder,
         name,
@@ -147,8 +147,8 @@ def opened(
         PRUNERS[options.pruner](),
     )
 
-    def ended(number: int, state: TrialState, told: Mapping[str, Any]) -> None:
-        view.trial(storage, number, state, told)
+    def ended(number: int, state: TrialState, details: Mapping[str, Any]) -> None:
+        view.trial(storage, number, state, details)
         view.update(name, storage)
 
     with contextlib.closing(storage):
@@ -187,11 +187,11 @@ def run(worker: Worker, options: Search, name: str) -> dict[str, Any]:
 def _identity(
     options: Search, config: Config, space: Space, experiment: Experiment, data: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What all trials of a study share, as JSON."""
+    """The settings that all trials of a study share, as JSON."""
     whereabouts = (*NON_IDENTITY_FIELDS, "model.checkpoint")  # the model's hash says what it is
-    told = {name: value for name, value in schema.flat(schema.to_json(config)).items() if name not in whereabouts}
+    settings = {name: value for name, value in schema.flat(schema.to_json(config)).items() if name not in whereabouts}
     return {
-        **told,
+        **settings,
         "space": {name: schema.to_json(distribution) for name, distribution in space.items()},
         "objective": options.objective,
         "sampler_seed": options.sampler_seed,

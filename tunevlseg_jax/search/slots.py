@@ -1,4 +1,4 @@
-"""Trials side by side: each in a slot of a compiled program's, that the next one takes when it ends."""
+"""Trains trials in parallel, each in a slot of a compiled program; the next trial takes the slot when one ends."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from jax import Array
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners import AnyLearner
 from tunevlseg_jax.models.parameters import FlatParams
-from tunevlseg_jax.runs.card import make_card
-from tunevlseg_jax.runs.run_folder import metrics_line, save_trial
+from tunevlseg_jax.runs.run_folder import metrics_line, run_card, save_trial
 from tunevlseg_jax.runtime import schema, sharding
 from tunevlseg_jax.training import loop, optim, parallel_loops, step
 from tunevlseg_jax.training.experiment import Experiment
@@ -157,11 +156,8 @@ class Slots:
         axes = self.setup.mesh.shape
         along = axes[sharding.TRIAL], axes[sharding.DATA]
         place = SlotInfo(self.share, slot % self.share, along, self.experiment.config.learner)
-        card = make_card(config, self.experiment.pretrained.sha256, self.experiment.image_size, data) | {
-            "best_epoch": best,
-            "scores": {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {},
-            "program": schema.to_json(place),
-        }
+        scores = {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {}
+        card = run_card(self.experiment, config, data, best, scores) | {"program": schema.to_json(place)}
         save_trial(folder, config, run.curve, self.best(slot), card)
 
     def take(self, slot: int) -> None:

@@ -1,4 +1,4 @@
-"""A study's trials in Optuna's storage: who trains which, what came of it, and what the dead have left."""
+"""A study's trials in Optuna's storage: trial ownership, results, and takeover from dead workers."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ JOURNAL = "journal.log"
 WORKER, ENDED = "worker", "ended"
 """Attributes of a trial: who trains it, and how it came to its end."""
 
-HEARTBEAT, GRACE = 20, 120
-"""Seconds between a worker's signs of life in a database, and without one until its trials are given to others."""
+HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 120
+"""Seconds between a worker's heartbeats in a database, and seconds without one until its trials are reassigned."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class StudyStorage:
             self.beating.start()
 
     def close(self) -> None:
-        """Gives up what this worker had claimed, for others to take over."""
+        """Releases the trials of this worker, which other workers can then take over."""
         self.closed.set()
         self.lock.close()
         if self.beating is not None:
@@ -194,28 +194,28 @@ class StudyStorage:
         worker = trial.user_attrs.get(WORKER)
         if worker is None:  # its worker died as it asked; on another machine it may be asking just now
             age = datetime.datetime.now() - (trial.datetime_start or datetime.datetime.now())
-            return self.resources or age.total_seconds() > GRACE
+            return self.resources or age.total_seconds() > GRACE_SECONDS
         path = self._lock_of(worker)
         return (self.resources or path.exists()) and not locks.is_held(path)
 
     def _beat(self) -> None:
-        """Signs of life in a database."""
+        """Sends the heartbeats of this worker's trials to a database."""
         assert isinstance(self.storage, RDBStorage)
-        while not self.closed.wait(HEARTBEAT):
+        while not self.closed.wait(HEARTBEAT_SECONDS):
             for number in list(self.claimed):
                 with contextlib.suppress(Exception):  # the next beat, or the main thread, will find out
                     self.storage.record_heartbeat(self._id(number))
             self.storage.remove_session()
 
     def _check(self, name: str, identity: Mapping[str, Any]) -> None:
-        """Writes down what the trials share, or compares."""
+        """Stores what the trials share, or raises a UserError where it differs from what is stored."""
         before = self.study.user_attrs.get("identity")
         if before is None:
             self.study.set_user_attr("identity", json.dumps(identity))
             return
-        told = difference(json.loads(before), identity)
-        if told:
-            raise UserError(f"the study {name!r} is of another configuration ({told}); choose another --study")
+        details = difference(json.loads(before), identity)
+        if details:
+            raise UserError(f"the study {name!r} is of another configuration ({details}); choose another --study")
 
     def _asking(self) -> contextlib.AbstractContextManager[None]:
         """One worker of this folder at a time."""
@@ -257,8 +257,8 @@ def _database(url: str) -> BaseStorage:
     """Any database that SQLAlchemy knows."""
     return RDBStorage(
         url,
-        heartbeat_interval=HEARTBEAT,
-        grace_period=GRACE,
+        heartbeat_interval=HEARTBEAT_SECONDS,
+        grace_period=GRACE_SECONDS,
         heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
     )
 

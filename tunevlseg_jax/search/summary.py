@@ -1,4 +1,4 @@
-"""Where studies stand: a live table while they run, and a CSV and a JSON of each when it has ended."""
+"""Summaries of studies: a live table while they run, and a CSV and a JSON file of each when it has ended."""
 
 from __future__ import annotations
 
@@ -41,24 +41,28 @@ class SweepDisplay:
         self.told = words
 
     def update(self, name: str, storage: StudyStorage) -> None:
-        """Counts a study's trials anew."""
+        """Updates the counts of a study's trials."""
         trials = storage.trials()
         states = Counter(trial.state for trial in trials)
         done = sum(trial.state.is_finished() for trial in trials)
         best = best_of(trials, storage)
         counts = [str(states[state]) for state in (TrialState.RUNNING, TrialState.PRUNED, TrialState.FAIL)]
-        told = ["", ""] if best is None else [f"{best.user_attrs['val_dice']:.4f}", str(best.number)]
-        self.rows[name] = [f"{done}/{self.wanted}", *counts, *told]
+        score = ["", ""] if best is None else [f"{best.user_attrs['val_dice']:.4f}", str(best.number)]
+        self.rows[name] = [f"{done}/{self.wanted}", *counts, *score]
 
-    def trial(self, storage: StudyStorage, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
+    def trial(self, storage: StudyStorage, number: int, state: TrialState, details: Mapping[str, Any]) -> None:
         """A line on a trial that has come to its end."""
         params = "  ".join(
             f"{name.split('.', 1)[-1]} {_short(value)}" for name, value in storage.params(number).items()
         )
-        score = f"val Dice {told['val_dice']:.4f} in epoch {told['best_epoch']}" if "val_dice" in told else "no score"
+        score = (
+            f"val Dice {details['val_dice']:.4f} in epoch {details['best_epoch']}"
+            if "val_dice" in details
+            else "no score"
+        )
         ending = {TrialState.FAIL: "diverged", TrialState.PRUNED: "pruned"}.get(state, "done")
         self.console.print(
-            f"trial {number:3d}  {ending} after {told['epochs']} epochs, {score}  {params}", soft_wrap=True
+            f"trial {number:3d}  {ending} after {details['epochs']} epochs, {score}  {params}", soft_wrap=True
         )
 
     def _render(self) -> Group:

@@ -1,4 +1,4 @@
-"""From a configuration to its search space, and from a trial's parameters to the trial's own configuration."""
+"""The search space of a configuration, and the configuration of a trial from its sampled parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker of a study: it asks for trials, trains them side by side, and writes down what comes of them."""
+"""A worker of a study: it asks for trials, trains them in parallel, and stores their results."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Worker:
       folder: of the study.
       data: name and fingerprints of the data, for the cards.
       wanted: number of trials.
-      parallel: trials to have in hand at once.
-      automatic: whether fewer will do where they don't fit in memory.
+      parallel: trials to train at once.
+      automatic: whether to train fewer at once where they don't fit in memory.
       objective: "dice", the best validation Dice of a trial's epochs, maximised; "loss", that same epoch's
         validation loss, minimised.
       tell: what is happening, in a few words.
-      asked: called when trials may have been taken into the hand.
+      asked: called when trials may have been assigned.
       ended: called with the number of a trial that has come to its end, and how.
     """
 
@@ -69,7 +69,7 @@ class Worker:
     ended: Callable[[int, TrialState, Mapping[str, Any]], None]
 
     def __post_init__(self):
-        self.hand: list[AssignedTrial] = []
+        self.pending: list[AssignedTrial] = []
         self.compiled: dict[Config, set[int]] = {}
         self.latest: Slots | None = None
 
@@ -78,8 +78,8 @@ class Worker:
         while True:
             self._ask(training=0)
             self.asked()
-            if self.hand:
-                self._train(Counter(map(self._program, self.hand)).most_common(1)[0][0])
+            if self.pending:
+                self._train(Counter(map(self._program, self.pending)).most_common(1)[0][0])
             elif len(self.storage.finished()) >= self.wanted:
                 return
             else:
@@ -124,19 +124,19 @@ class Worker:
         return self.folder / "trials" / f"{number:03d}"
 
     def _ask(self, training: int) -> None:
-        """Takes trials into the hand, until with those in training there are `parallel`.
+        """Takes trials as pending, until with those in training there are `parallel`.
 
         The start-up trials don't depend on each other. The first one after them is asked for when all of them have
         come to an end, as far as this worker trains them; from then on each is asked for when a slot is free.
         """
-        self.hand += self.storage.adopt()
-        while len(self.hand) + training < self.parallel:
+        self.pending += self.storage.adopt()
+        while len(self.pending) + training < self.parallel:
             if not self.storage.starting() and any(number < START_UP for number in self.storage.claimed):
                 return
             claim = self.storage.claim(self.wanted)
             if claim is None:
                 return
-            self.hand.append(claim)
+            self.pending.append(claim)
 
     def _trial(self, claim: AssignedTrial) -> Config:
         return trial_config.apply(self.config, self.space, claim.params)
@@ -145,8 +145,8 @@ class Worker:
         return self.program(self._trial(claim))
 
     def _train(self, program: Config) -> None:
-        """The trials in the hand that one program can train, and those that join them."""
-        slots = self.slots(program, sum(self._program(claim) == program for claim in self.hand))
+        """The pending trials that one program can train, and those that join them."""
+        slots = self.slots(program, sum(self._program(claim) == program for claim in self.pending))
         while self._fill(slots, program) or slots.free < slots.size:
             slots.advance(self._watch(slots))
             self._settle(slots)
@@ -155,10 +155,10 @@ class Worker:
                 self.asked()
 
     def _fill(self, slots: Slots, program: Config) -> int:
-        """Puts what fits of the hand into free slots, and says how many trials that were."""
-        fitting = [claim for claim in self.hand if self._program(claim) == program][: slots.free]
+        """Puts pending trials of the program into free slots; returns how many."""
+        fitting = [claim for claim in self.pending if self._program(claim) == program][: slots.free]
         for claim in fitting:
-            self.hand.remove(claim)
+            self.pending.remove(claim)
             slots.put(claim.number, self._trial(claim))
         return len(fitting)
 
@@ -192,13 +192,13 @@ class Worker:
         return None
 
     def _close(self, slots: Slots, slot: int, run: Run, state: TrialState) -> None:
-        """Writes a trial's folder, then closes it in the ledger: killed between the two, it is trained again."""
+        """Writes a trial's folder, then closes it in the storage; killed in between, the trial is trained again."""
         best = slots.best_epoch(slot)
-        told = {"epochs": len(run.curve), "best_epoch": best}
+        details = {"epochs": len(run.curve), "best_epoch": best}
         if best:
-            told |= {f"val_{name}": value for name, value in run.curve[best - 1]["val"].items()}
+            details |= {f"val_{name}": value for name, value in run.curve[best - 1]["val"].items()}
         slots.save(self.trial_folder(run.number), slot, self.data)
         value = run.curve[best - 1]["val"][self.objective] if state == TrialState.COMPLETE else None
-        self.storage.finish(run.number, state, value, told)
+        self.storage.finish(run.number, state, value, details)
         slots.take(slot)
-        self.ended(run.number, state, told)
+        self.ended(run.number, state, details)

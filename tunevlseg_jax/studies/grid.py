@@ -1,4 +1,4 @@
-"""What a study is: data sets x combinations of model and learner x ablations, made by a short Python file."""
+"""A study: data sets x combinations of model and learner x ablations, defined by a short Python file."""
 
 from __future__ import annotations
 

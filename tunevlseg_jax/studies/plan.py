@@ -1,4 +1,4 @@
-"""What a study is going to train, cell by cell, what that takes, and what it lacks for that."""
+"""The plan of a study: its unfinished cells, the hours that they take, and the files that are missing."""
 
 from __future__ import annotations
 

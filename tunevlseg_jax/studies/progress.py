@@ -1,4 +1,4 @@
-"""How far a study is: the book of its finished cells, a live view, and an estimate of the rest."""
+"""The progress of a study: the list of its finished cells, a live table, and an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -95,15 +95,15 @@ class StudyDisplay:
         """What is going on."""
         self.words = words
 
-    def trial(self, storage: StudyStorage, number: int, state: TrialState, told: Mapping[str, Any]) -> None:
-        """A trial has come to its end: the counts will tell."""
+    def trial(self, storage: StudyStorage, number: int, state: TrialState, details: Mapping[str, Any]) -> None:
+        """Does nothing: `update` counts the trials that have ended."""
 
     def update(self, name: str, storage: StudyStorage) -> None:
-        """Counts a search's trials anew."""
+        """Updates the count of a search's trials."""
         self.counts = f"{len(storage.finished())}/{self.study.search.trials} trials"
 
     def done(self, cell: GridCell, scores: Sequence[Mapping[str, Mapping[str, float]]], seconds: float) -> None:
-        """A line on a cell that is finished: the scores of the runs that stand for it, by split and metric."""
+        """A line on a cell that is finished: the scores of the runs that represent it, by split and metric."""
         told = "no run came to its end"
         if scores:
             means = {part: [one[part]["dice"] for one in scores] for part in ("val", "test") if part in scores[0]}

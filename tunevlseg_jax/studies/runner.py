@@ -1,4 +1,4 @@
-"""Runs what a study lacks."""
+"""Runs the unfinished cells of a study."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from tunevlseg_jax.data import registry
 from tunevlseg_jax.evaluation import evaluate_run
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.pretrained.load import find_checkpoint
-from tunevlseg_jax.runs.card import CARD_FILE, load_learnt, make_card
+from tunevlseg_jax.runs.card import CARD_FILE, load_learnt
 from tunevlseg_jax.runs.restore import restore
-from tunevlseg_jax.runs.run_folder import save_trial
+from tunevlseg_jax.runs.run_folder import data_fingerprints, run_card, save_trial
+from tunevlseg_jax.runs.scores import score_splits
 from tunevlseg_jax.runs.trainer import train
 from tunevlseg_jax.runtime import locks, sharding
 from tunevlseg_jax.runtime.errors import UserError
@@ -30,7 +31,6 @@ from tunevlseg_jax.search.sampler import Sampler
 from tunevlseg_jax.search.worker import Worker
 from tunevlseg_jax.studies.grid import GridCell, Study
 from tunevlseg_jax.studies.progress import StudyDisplay, StudyProgress
-from tunevlseg_jax.training import loop, metrics
 from tunevlseg_jax.training.experiment import Experiment
 
 
@@ -60,7 +60,7 @@ def run(study: Study, book: StudyProgress, console: Console) -> None:
 
 
 class _Work:
-    """What is done for each cell; a model and a data set are loaded once for all that need them."""
+    """Runs each kind of cell; a model and a data set are loaded once for all cells that need them."""
 
     def __init__(self, study: Study, folder: Path, book: StudyProgress, view: StudyDisplay):
         self.study, self.folder, self.book, self.view = study, folder, book, view
@@ -98,17 +98,13 @@ class _Work:
             config = dataclasses.replace(cell.config, workdir=str(folder))
             resources = self._shared(config)
             experiment = resources.experiment(config)
-            splits, scores = resources.splits(experiment), {}
+            splits = resources.splits(experiment)
             # As many times over as the devices' trial axis asks for.
             _, hyper = experiment.for_trials(resources.mesh.shape[sharding.TRIAL])
             hyper = sharding.shard_trials(hyper, resources.mesh)
-            for part in splits.keys() - {"train"}:
-                size = config.train.batch_size
-                sums = loop.evaluate(experiment.network, {}, experiment.frozen, splits[part], hyper, size)
-                scores[part] = {name: values[0] for name, values in metrics.means(sums).items()}
-            data = {"name": cell.data} | {part: split.records.fingerprint() for part, split in splits.items()}
-            card = make_card(config, experiment.pretrained.sha256, experiment.image_size, data)
-            save_trial(folder, config, [], {}, card | {"best_epoch": 0, "scores": {"tuned": scores}})
+            scores = score_splits(experiment.network, {}, experiment.frozen, hyper, splits, config.train.batch_size)[0]
+            card = run_card(experiment, config, data_fingerprints(cell.data, splits), 0, {"tuned": scores})
+            save_trial(folder, config, [], {}, card)
             self._evaluate(cell, resources, experiment, {}, folder)
             runs.append(folder)
 
@@ -187,7 +183,7 @@ class _Work:
 
     @contextlib.contextmanager
     def _making(self, cell: GridCell) -> Iterator[list[Path]]:
-        """Times the block, which fills the list with the runs that stand for the cell, and writes it down."""
+        """Times the block, which fills the list with the runs that represent the cell; then stores the cell."""
         started = time.perf_counter()
         self.view.begin(cell)
         runs: list[Path] = []
