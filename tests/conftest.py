@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported; set it to test another device
 
+import compilation
 import jax
 import pytest
 
@@ -14,12 +18,20 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the folder of the session; xdist's workers inherit its name, and share the compiled programs in it."""
+    if not hasattr(config, "workerinput"):
+        os.environ[compilation.VARIABLE] = folder = tempfile.mkdtemp(prefix="tunevlseg-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    for name, value in compilation.settings().items():
+        jax.config.update(name, value)
+
+
 @pytest.fixture
-def quick_compilation():
-    """Leaves out most of XLA's optimizations: for tests that compile much and compute little."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def quick_compilation() -> Iterator[None]:
+    """For a test that compiles much and computes little."""
+    with compilation.quick():
+        yield
 
 
 # What a shell starts in the background ignores Ctrl-C, and so would the processes that tests start and interrupt.

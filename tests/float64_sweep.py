@@ -12,8 +12,8 @@ jnp.float32 = jnp.float64  # before the modules below take it for the type of wh
 
 
 def main() -> None:
-    """A sweep in FOLDER of a learner that `tests/search/test_sweep.py` names, and a run of each of its trials."""
-    import test_sweep
+    """A sweep in FOLDER of a learner that `tests/search/sweep_cases.py` names, and a run of each of its trials."""
+    import sweep_cases
     from rich.console import Console
 
     from tunevlseg_jax import sweep
@@ -23,7 +23,7 @@ def main() -> None:
     sharding.num_cores = lambda: 1  # all in one program
     folder, learner, *space = sys.argv[1:]
     quiet = Console(quiet=True)
-    sweep.sweep(test_sweep.three_trials(folder, learner, space), quiet)
+    sweep.sweep(sweep_cases.three_trials(folder, learner, space), quiet)
     for trial in range(3):
         sweep.replay(Replay(study="s", trial=trial, folder=folder, as_train=True), quiet)
 

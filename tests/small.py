@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import jax
+import compilation
 import numpy as np
 import pytest
 from rich.console import Console
@@ -42,23 +40,16 @@ IMAGE = 48
 BLOCKS = 3
 CONTEXT = 24
 
-FOLDER = Path(tempfile.mkdtemp())
-"""Of the session."""
-atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+FOLDER = Path(tempfile.mkdtemp(dir=compilation.session_folder()))
+"""Of this process; pytest removes the folder of the session, which it is in."""
 os.environ["TUNEVLSEG_CACHE"] = str(FOLDER / "cache")  # not the user's
-
-# What one process of the session has compiled the next one loads: it would take half a minute to compile.
-PROGRAMS = FOLDER / "programs"
-jax.config.update("jax_compilation_cache_dir", str(PROGRAMS))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation() -> Iterator[None]:
-    """Programs that compile in a third of the time and run slower, for the test files that name this fixture."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    """For the test files that name this fixture: they compile much and compute little."""
+    with compilation.quick():
+        yield
 
 
 @cache
@@ -136,10 +127,9 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen:
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",  # as in conftest.py: the same programs, so that they load
         "JAX_NUMPY_RANK_PROMOTION": "raise",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(PROGRAMS),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
         "PYTHONPATH": PYTHONPATH,
         "COLUMNS": "200",
+        **{name.upper(): str(value) for name, value in compilation.settings().items()},
     }
     return subprocess.Popen(
         [sys.executable, "-W", "error", *map(str, arguments)],

@@ -42,8 +42,9 @@ COCOOP_GRADIENT_TOLERANCE = 1e-4
 """CoCoOp's gradients amplify rounding: the golden ones are up to 2.6e-5 from those of float64 arithmetic."""
 NUDGES = (1e-6, -1e-6, 3e-6, -3e-6)
 """Where a ReLU's input is so near 0 that rounding decides its sign, a gradient is right to either side: it may agree
-for images that are this much brighter. One golden case needs it (cocoop_lora_depth1: an input of -1.4e-6, where float32
-is off by as much), and a processor that rounds otherwise may bring others."""
+for images that are this much brighter."""
+NUDGED = ("clipseg_simple/cocoop_lora_depth1.safetensors",)
+"""The cases that need it: this one has an input of -1.4e-6, where float32 is off by as much."""
 
 
 def test_cases_were_found():
@@ -71,7 +72,7 @@ def test_parity(row):
 
     tolerance = COCOOP_GRADIENT_TOLERANCE if row["learner"].startswith("cocoop") else TOLERANCE
     worst = _worst(to_published(gradients, net), expected)
-    for nudge in NUDGES:
+    for nudge in NUDGES if row["file"] in NUDGED else ():
         if worst[0] <= tolerance:
             break
         nudged = inputs | {"image": inputs["image"] * np.float32(1 + nudge)}

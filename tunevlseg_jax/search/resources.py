@@ -57,7 +57,7 @@ class Resources:
         Raises:
           UserError: there is no such split, or a prompt is too long.
         """
-        feed = self._feed(data or made.config.data, name, seen_once=made.config.features_cacheable(name))
+        feed = self._feed(data or made.config.data, name, encode_once=made.config.features_cacheable(name))
         return Split(feed, made.encode_text(feed.records.phrases, self.mesh))
 
     def splits(self, made: Experiment) -> dict[str, Split]:
@@ -93,12 +93,12 @@ class Resources:
             self.sights = {config.data: AugmentedFeatureCache(feed, self.base.encode_images, self.scratch * 2**30)}
         return self.sights[config.data]
 
-    def _feed(self, data: Data, name: str, *, seen_once: bool) -> Feed:
-        key = data, name, seen_once
+    def _feed(self, data: Data, name: str, *, encode_once: bool) -> Feed:
+        key = data, name, encode_once
         if key not in self.feeds:
-            if seen_once:
+            if encode_once:
                 self.feeds[key] = dataclasses.replace(
-                    self._feed(data, name, seen_once=False), encode_images=self.base.encode_images
+                    self._feed(data, name, encode_once=False), encode_images=self.base.encode_images
                 )
             else:
                 records = registry.load(data, name, self.base.image_size)

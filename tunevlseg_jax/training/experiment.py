@@ -113,7 +113,7 @@ class Experiment:
         data: Data | None = None,
         *,
         complete: bool = False,
-        seen_once: bool = False,
+        encode_once: bool = False,
         mesh: Mesh | None = None,
     ) -> Split:
         """A split of the run's data set, or of another, ready for the model.
@@ -122,7 +122,7 @@ class Experiment:
           name: of the split.
           data: another data set.
           complete: see `registry.load`.
-          seen_once: whether to encode each image once for all epochs, where that changes nothing.
+          encode_once: whether to encode each image once for all epochs, where that changes nothing.
           mesh: the devices; None for all of them along `data`.
 
         Raises:
@@ -130,7 +130,7 @@ class Experiment:
         """
         data = data or self.config.data
         records = registry.load(data, name, self.image_size, complete=complete)
-        encode = self.encode_images if seen_once and self.config.features_cacheable(name) else None
+        encode = self.encode_images if encode_once and self.config.features_cacheable(name) else None
         mesh = mesh or sharding.mesh()
         feed = Feed(records, mesh, data.placement, data.workers, encode)
         return Split(feed, self.encode_text(records.phrases, mesh))
@@ -142,7 +142,7 @@ class Experiment:
           UserError: as in `split`.
         """
         names = ("train", "val", "test") if "test" in registry.splits(self.config.data) else ("train", "val")
-        splits = {name: self.split(name, seen_once=True, mesh=mesh) for name in names}
+        splits = {name: self.split(name, encode_once=True, mesh=mesh) for name in names}
         return splits | {"train": self.in_views(splits["train"])}
 
     def in_views(self, split: Split) -> Split:

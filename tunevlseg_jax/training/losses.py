@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -21,6 +22,8 @@ def dice_ce(logits: Array, targets: Array) -> Array:
     Returns:
       (batch,) float32: 1 - (2 sum(pt) + e) / (sum(p) + sum(t) + e) + 0.2 mean BCE, with e = 1e-5.
     """
+    chex.assert_rank(logits, 3)
+    chex.assert_equal_shape([logits, targets])
     logits = logits.astype(jnp.float32)
     targets = targets.astype(jnp.float32)
     pixels = (1, 2)

@@ -78,7 +78,7 @@ def test_augmented_images_are_looked_at_anew():
 
 
 @pytest.mark.slow
-def test_fixed_views_are_seen_once_and_trained_on_in_turn(tmp_path, monkeypatch):
+def test_fixed_views_are_encode_once_and_trained_on_in_turn(tmp_path, monkeypatch):
     """With and without a cache the same losses, and they are those of the views: three epochs see two."""
     seen, rows, see_step = [], {}, step.encode_images_step
     monkeypatch.setattr(step, "encode_images_step", lambda *a, **k: seen.append(len(a[1])) or see_step(*a, **k))
@@ -105,7 +105,7 @@ def test_fixed_views_are_seen_once_and_trained_on_in_turn(tmp_path, monkeypatch)
 def test_what_is_kept_is_what_is_seen():
     """By rows, whether they are a whole number of looks or not, and in a file."""
     experiment = small.build(small.config(learner=CoOp(depth=2), train=settings()))
-    feed = experiment.split("train", seen_once=True).feed
+    feed = experiment.split("train", encode_once=True).feed
     kept = feed._images
     direct = step.encode_images_step(experiment.frozen, feed.records.images, network=experiment.network)
     for rows, expected in zip(jax.tree.leaves(kept), jax.tree.leaves(direct), strict=True):
@@ -149,7 +149,7 @@ def test_every_trainable_tensor_has_a_gradient(learner, cached):
     """From splits as training has them: with features of images and phrases cached where the configuration says so."""
     config = small.config(learner=learner, train=settings(cache_features=cached))
     experiment = small.build(config)
-    split = experiment.split("train", seen_once=True)
+    split = experiment.split("train", encode_once=True)
     assert (split.feed.see is not None) == (cached and "vision" not in learner.changes)
     assert isinstance(split.table, TextFeatures) == ("text" not in learner.changes)
     setup = TrainSetup(config, experiment.network, experiment.frozen, split, split, sharding.mesh())

@@ -1,0 +1,38 @@
+"""How tests compile: all processes of a session share their programs, and tests that compute little compile quickly."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+VARIABLE = "TUNEVLSEG_TESTS"
+"""The environment variable that names the folder of the session, for every process of it."""
+
+
+def session_folder() -> Path:
+    """The folder that pytest's first process made (`conftest.py`)."""
+    return Path(os.environ[VARIABLE])
+
+
+def settings() -> dict[str, str | int | float]:
+    """jax's settings that keep compiled programs; with a limit on their size, jax locks the folder while it writes."""
+    return {
+        "jax_compilation_cache_dir": str(session_folder() / "programs"),
+        "jax_compilation_cache_max_size": 8 * 2**30,
+        "jax_persistent_cache_min_compile_time_secs": 0.5,
+    }
+
+
+@contextlib.contextmanager
+def quick() -> Iterator[None]:
+    """Compiles in a third of the time to slower programs; then everything is as before."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)

@@ -1,0 +1,97 @@
+"""Studies and comparisons that the tests of sweeps share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+from numpy.testing import assert_allclose
+from rich.console import Console
+
+from tunevlseg_jax import sweep
+from tunevlseg_jax.config import Config, Train
+from tunevlseg_jax.data.settings import Data, Scenes
+from tunevlseg_jax.learners import CoOp
+from tunevlseg_jax.learners.contract import Learner
+from tunevlseg_jax.models.parameters import nested, subtree
+from tunevlseg_jax.runs.card import load_learnt
+from tunevlseg_jax.sweep import Options
+
+COOP = CoOp(depth=1, num_context=2, words=None)
+
+
+QUIET = Console(quiet=True)
+
+
+def options(folder: Path, config: Config | None = None, **changes) -> Options:
+    """A study of three trials at once."""
+    config = config or small.config(learner=COOP)
+    return Options(**({"study": "s", "trials": 3, "folder": str(folder), "config": config} | changes))
+
+
+def curve(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+
+
+def check_same_run(one: Path, other: Path, tolerance: float = 1e-4) -> None:
+    """Two runs agree in their losses, their scores and the prompts that they learnt."""
+    for ours, theirs in zip(curve(one), curve(other), strict=True):
+        assert ours["learning_rate"] == theirs["learning_rate"]
+        for part in ("train", "val"):
+            for name in ours[part]:  # scores count pixels, and may differ by one of a few thousand
+                close = {"rtol": tolerance, "atol": 0 if name == "loss" else 1e-4}
+                assert_allclose(ours[part][name], theirs[part][name], **close, err_msg=f"{part} {name}")
+    config, learnt, card = load_learnt(one)
+    _, expected, other_card = load_learnt(other)
+    if card["best_epoch"] != other_card["best_epoch"]:  # two epochs are equally good but for rounding
+        best = {folder: max(line["val"]["dice"] for line in curve(folder)) for folder in (one, other)}
+        assert_allclose(curve(one)[other_card["best_epoch"] - 1]["val"]["dice"], best[one], rtol=0, atol=1e-4)
+        assert_allclose(curve(other)[card["best_epoch"] - 1]["val"]["dice"], best[other], rtol=0, atol=1e-4)
+        return
+    assert {path: array.shape for path, array in learnt.items()} == {
+        path: array.shape for path, array in expected.items()
+    }
+    for ours, theirs in zip(prompts(config.learner, learnt), prompts(config.learner, expected), strict=True):
+        assert np.linalg.norm(ours - theirs) <= tolerance * np.linalg.norm(theirs)
+
+
+def prompts(learner: Learner, learnt: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """What a learner gives a model, as far as its depth goes; CoCoOp's for one random image."""
+    params = nested(subtree({path: jnp.asarray(array) for path, array in learnt.items()}, "learner"))
+    depth, dropout = learner.traced_values()
+    experiment = learner.prompts(params, jnp.asarray(depth), dropout=jnp.asarray(dropout), key=None)
+    if "condition" in learner.changes:
+        width = params["projector"]["layer0"]["kernel"].shape[1]
+        experiment = learner.condition(params, experiment, jax.random.normal(jax.random.key(0), (1, width)))
+    return [np.asarray(array)[:depth] for array in (experiment.text, experiment.vision) if array is not None]
+
+
+def three_trials(folder: str, learner: str, space: Sequence[str]) -> Options:
+    """A study of the embedded model: three trials at once, three epochs, rates as in the paper."""
+    config = Config(
+        learner=sweep.BY_NAME[learner](),
+        upsampling="blend",
+        data=Data(name="scenes/photo", scenes=Scenes(train=32, val=16, test=8)),
+        train=Train(epochs=3, batch_size=16),
+    )
+    return options(Path(folder), config, parallel=3, space=space)
+
+
+EVERY_LEARNER = pytest.mark.parametrize(
+    ("learner", "space"),
+    [
+        ("coop", ()),
+        ("cocoop", ("hidden=8,16", "projector.kind=mlp")),
+        ("vpt", ()),
+        ("maple", ("hidden=8,16", "kind=low_rank")),
+        ("sharedseparate", ("width=8,16",)),
+        ("sharedattention", ("heads=4", "hidden=32,48", "norm_first=true")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)

@@ -1,0 +1,163 @@
+"""Tests of the memory and the arithmetic that trials side by side take."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import pytest
+import small
+from sweep_cases import COOP, QUIET, options
+
+from tunevlseg_jax.data.feeding.batch import Rows, Source
+from tunevlseg_jax.data.settings import Data, Scenes
+from tunevlseg_jax.learners import VPT, CoOp, MaPLe, Projector
+from tunevlseg_jax.learners.contract import Learner
+from tunevlseg_jax.models.build import weight_shapes
+from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.models.parameters import split
+from tunevlseg_jax.network import Network
+from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.search import memory_fit, session
+from tunevlseg_jax.search.resources import Resources
+from tunevlseg_jax.search.summary import SweepDisplay
+from tunevlseg_jax.training import step
+from tunevlseg_jax.training.loop import TrainSetup
+from tunevlseg_jax.training.optim import Schedule
+from tunevlseg_jax.training.step import Hyperparameters
+
+quick_compilation = small.quick_compilation
+
+
+def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkeypatch):
+    resources = Resources(small.config(learner=COOP))
+    experiment = resources.experiment(small.config(learner=COOP))
+    setup = resources.setup(experiment.config, experiment)
+    need = {size: memory_fit.bytes_needed(experiment, setup, size) for size in (1, 3)}
+    assert need[1] < need[3] < 3 * need[1] + 2**20
+    monkeypatch.setattr(memory_fit, "free_bytes", lambda setup: int(need[1] / memory_fit.SHARE) + 1)
+    assert memory_fit.max_parallel_trials(experiment, setup, 3, automatic=True) == 1
+    with pytest.raises(UserError, match=r"3 trials at once take .* GiB of memory, and .*--parallel auto finds out"):
+        memory_fit.max_parallel_trials(experiment, setup, 3, automatic=False)
+    monkeypatch.setattr(memory_fit, "free_bytes", lambda setup: 1000)
+    with pytest.raises(UserError, match="not even one trial fits"):
+        memory_fit.max_parallel_trials(experiment, setup, 3, automatic=True)
+
+
+@pytest.mark.slow
+def test_on_two_devices_an_even_number_fits():
+    script = """
+import sys
+import small
+from tunevlseg_jax.search import memory_fit
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.learners import CoOp
+from tunevlseg_jax.search.resources import Resources
+from tunevlseg_jax.search.summary import SweepDisplay
+config = small.config(learner=CoOp(depth=1, num_context=2, words=None))
+resources = Resources(config, 4)
+experiment = resources.experiment(config)
+setup = resources.setup(config, experiment)
+for size in (4, 2):
+    need = memory_fit.bytes_needed(experiment, setup, size)
+    memory_fit.free_bytes = lambda setup: int(need / memory_fit.SHARE) - 1
+    try:
+        print("fits:", memory_fit.max_parallel_trials(experiment, setup, 4, automatic=True))
+    except UserError as error:
+        print(error)
+"""
+    process = small.start("-c", script, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    status, out, err = small.finish(process)
+    assert (status, err) == (0, ""), err
+    assert re.fullmatch("fits: 2\nnot even one trial fits: .*\n", out)
+
+
+def test_memory_is_counted_with_the_data_on_the_devices(monkeypatch):
+    data = Data(name="scenes/photo", placement="resident", scenes=Scenes(train=11, val=7, test=5))  # of no other test
+    config = small.config(learner=VPT(depth=1, max_depth=small.BLOCKS, num_context=2), data=data)
+    resources = Resources(config)
+    experiment = resources.experiment(config)
+    setup = resources.setup(config, experiment)
+    held = []
+
+    def free_bytes(setup: TrainSetup) -> int:
+        held.extend(array.shape for array in jax.live_arrays())
+        return 2**40
+
+    monkeypatch.setattr(memory_fit, "free_bytes", free_bytes)
+    assert memory_fit.max_parallel_trials(experiment, setup, 1, automatic=True) == 1
+    assert {split.records.compact().images.shape for split in (setup.train, setup.val)} <= set(held)
+
+
+def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
+    """Whoever still holds the slots of another, and however often programs take turns."""
+    config = small.config(learner=MaPLe(depth=1, num_context=2, words=None))
+    asked = options(tmp_path, config, parallel=7)
+    kinds = [Projector(kind="mlp", hidden=(8,)), Projector(kind="low_rank", hidden=(8,))]
+    learners = [dataclasses.replace(config.learner, projector=kind) for kind in kinds]
+    trials = [dataclasses.replace(config, learner=learner) for learner in learners]
+    held, kept = [], []
+
+    def of_seven() -> int:
+        return sum(array.ndim > 2 and array.shape[0] == 7 for array in jax.live_arrays())
+
+    def free_bytes(setup: TrainSetup) -> int:
+        held.append(of_seven())
+        return 2**40
+
+    monkeypatch.setattr(memory_fit, "free_bytes", free_bytes)
+    monkeypatch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
+    view = SweepDisplay(QUIET, ["s"], 3)
+    with session.opened(asked, "s", tmp_path / "s", config, Resources(config), view) as sweeper:
+        for trial, number in zip((*trials, *trials), (7, 7, 5, 5), strict=True):
+            kept.append(sweeper.slots(sweeper.program(trial), number))
+            assert kept[-1].size == 7 and of_seven() > 0  # compiled before: 5 would be compiled anew
+            assert sweeper.slots(sweeper.program(trial), 4) is kept[-1]
+    assert held == [0] * 4
+
+
+REAL = CLIPSegConfig()
+
+
+@cache
+def flops(learner: Learner, trials: int) -> float:
+    """Of a step of CLIPSeg at its real size, 352 pixels, on four images of one class, with exact augmentation."""
+    net = Network(REAL, learner, "blend")
+    shape = jax.ShapeDtypeStruct
+    weights = {path: shape(dims, jnp.float32) for path, dims in weight_shapes(REAL).items()}
+    spec = REAL.spec(lambda phrase: jnp.zeros((0, 0)))
+    params = jax.eval_shape(lambda key, given: net.init(key, given, spec), jax.random.key(0), weights)
+    trainable, frozen = split(params, "prompts")
+    trainable = {path: shape((trials, *array.shape), array.dtype) for path, array in trainable.items()}
+    types = (jnp.float32, jnp.float32, jnp.int32, jnp.float32, jnp.uint32)
+    state = jax.eval_shape(step.init, trainable, Hyperparameters(*(shape((trials,), kind) for kind in types)))
+    one = shape((4,), jnp.uint8)
+    source = Source(
+        shape((4, 352, 352, 3), jnp.uint8),
+        shape((4, 352, 352), jnp.uint8),
+        Rows(None, None, one, one, shape((4,), jnp.int32), shape((4,), jnp.float32)),
+        draw=shape((2,), jnp.uint32),
+    )
+    program = step.train_step.lower(
+        state, frozen, source, shape((1, 73), jnp.int32), network=net, schedule=Schedule(0, 0)
+    )
+    costs = program.cost_analysis()
+    assert costs is not None
+    return costs["flops"]
+
+
+@pytest.mark.slow
+def test_textual_trials_share_the_vision_pass():
+    """Sixteen trials of CoOp cost at most a sixth of sixteen steps, even with prompts as long as the tower takes."""
+    learner = CoOp(depth=11, words=None)
+    assert flops(learner, 16) <= 16 * flops(learner, 1) / 6
+
+
+@pytest.mark.slow
+def test_visual_trials_cost_no_more_than_one_after_the_other():
+    learner = VPT(depth=11)
+    assert flops(learner, 8) <= 8 * flops(learner, 1)
