@@ -42,7 +42,7 @@ from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.runtime import schema, sharding
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.search import memory_fit, repeats, session, trial_config
+from tunevlseg_jax.search import memory_fit, repeats, run_sweep, session, trial_config
 from tunevlseg_jax.search.replay import Replay
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.sampler import Sampler
@@ -316,7 +316,7 @@ def test_neighbours_change_nothing(quick_compilation, tmp_path, monkeypatch, lea
 def three_trials(folder: str, learner: str, space: Sequence[str]) -> Options:
     """A study of the embedded model: three trials at once, three epochs, rates as in the paper."""
     config = Config(
-        learner=sweep.BY_NAME[learner](),
+        learner=run_sweep.BY_NAME[learner](),
         upsampling="blend",
         data=Data(name="scenes/photo", scenes=Scenes(train=32, val=16, test=8)),
         train=Train(epochs=3, batch_size=16),
@@ -706,7 +706,7 @@ def test_a_study_of_another_configuration_is_refused(unequal, capsys, monkeypatc
 
 def test_sets_and_learners_have_a_study_each(tmp_path, monkeypatch):
     config = small.config(learner=COOP, data=Data(name="scenes/photo, scenes/xray"))
-    told = sweep._studies(options(tmp_path, config, learners="all"), Resources(config))
+    told = run_sweep.studies(options(tmp_path, config, learners="all"), Resources(config))
     assert len(told) == 12 and list(told)[:2] == ["s/scenes-photo.coop", "s/scenes-photo.cocoop"]
     assert told["s/scenes-xray.coop"].learner == COOP and told["s/scenes-xray.coop"].data.name == "scenes/xray"
     assert told["s/scenes-xray.maple"].learner == MaPLe()

@@ -17,6 +17,9 @@ from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error, atomic_file, atomic_files, read_json, write_json
 from tunevlseg_jax.training.loop import Epoch
 
+DATA_FOLDER = "data"
+"""Within a run folder, where records that were given as arrays are kept; they may be there before the run begins."""
+
 
 class RunFolder:
     """The folder of a run in training; of several processes the first alone looks into it and writes."""
@@ -62,7 +65,7 @@ def open_folder(config: Config) -> None:
         raise UserError(f"{path} is a file, not a run folder")
     if (path / CONFIG_FILE).exists():
         _check_same(config, path / CONFIG_FILE)
-    elif path.exists() and any(path.iterdir()):
+    elif path.exists() and any(entry.name != DATA_FOLDER for entry in path.iterdir()):
         raise UserError(f"{path} is not empty and not a run folder; choose another --workdir")
     else:
         write_json(path / CONFIG_FILE, schema.to_json(config))
