@@ -1,4 +1,4 @@
-"""The packages to install: those of the repository, and configs/ as tunevlseg_jax.configs; pyproject.toml has the rest."""
+"""The packages to install: the repository's, and configs/ as tunevlseg_jax.configs; see pyproject.toml for the rest."""
 
 from setuptools import find_packages, setup
 

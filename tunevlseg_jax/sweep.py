@@ -8,7 +8,7 @@ import sys
 import tyro
 from rich.console import Console
 
-from tunevlseg_jax import cli
+from tunevlseg_jax import api, cli
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.runs.card import CARD_FILE, load_learnt
