@@ -53,7 +53,7 @@ ROOMS = (
     ("search",),
     ("reporting",),
     ("reporting.figures", "studies"),
-    ("reporting.output",),
+    ("reporting.output", "api"),
     tuple(sorted(COMMANDS)),
 )
 """The folders and the files at the root, from the lowest level to the highest; a room imports lower levels alone."""
@@ -69,6 +69,8 @@ def room(name: str) -> str:
 def arrows() -> Iterator[tuple[str, str]]:
     """Every import of one file of the package by another."""
     for name, path in MODULES.items():
+        if name == PACKAGE:  # its imports are for type checkers, and of names that are used
+            continue
         yield from ((name, other) for other in imported(path) & MODULES.keys() if other not in (name, PACKAGE))
 
 
@@ -121,6 +123,12 @@ def test_no_file_imports_itself_through_others():
         sorter.prepare()
     except graphlib.CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_importing_the_package_loads_nothing_else():
+    code = "import sys, tunevlseg_jax\nprint(*sorted(name for name in sys.modules if name.split('.')[0] in %r))"
+    process = small.start("-c", code % (("jax", "numpy", "flax", PACKAGE),))
+    assert small.finish(process) == (0, f"{PACKAGE}\n", "")
 
 
 def test_the_heart_loads_neither_torch_nor_tensorflow_nor_transformers():

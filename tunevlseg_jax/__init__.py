@@ -1,3 +1,62 @@
-"""Prompt tuning for vision-language segmentation models in JAX."""
+"""Prompt tuning for vision-language segmentation models in JAX; `docs/python.md` shows its use in Python."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tunevlseg_jax.api import Run, load_model, load_run, records, sweep, train
+    from tunevlseg_jax.config import Config, Model, Optim, Train
+    from tunevlseg_jax.data.settings import Data, Scenes
+    from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
+    from tunevlseg_jax.runtime.errors import UserError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "VPT",
+    "CoCoOp",
+    "CoOp",
+    "Config",
+    "Data",
+    "MaPLe",
+    "Model",
+    "Optim",
+    "Run",
+    "Scenes",
+    "SharedAttention",
+    "SharedSeparate",
+    "Train",
+    "UserError",
+    "ZeroShot",
+    "load_model",
+    "load_run",
+    "records",
+    "sweep",
+    "train",
+]
+
+_MODULES = {
+    "api": ("Run", "load_model", "load_run", "records"),
+    "config": ("Config", "Model", "Optim", "Train"),
+    "data.settings": ("Data", "Scenes"),
+    "learners": ("VPT", "CoCoOp", "CoOp", "MaPLe", "SharedAttention", "SharedSeparate", "ZeroShot"),
+    "runtime.errors": ("UserError",),
+}
+_COMMANDS = ("sweep", "train")
+"""Names of a command's module and of a function: the module is callable, and calls the function."""
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a name when it is first used: `import tunevlseg_jax` alone doesn't load JAX."""
+    if name in _COMMANDS:
+        return importlib.import_module(f"{__name__}.{name}")
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

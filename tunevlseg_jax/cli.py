@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import traceback
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -54,6 +55,12 @@ def run(command: Callable[[], None]) -> None:
             traceback.print_exc()
             multihost.exit_process(1, alone=True)
         raise
+
+
+def make_callable(name: str, function: Callable[..., Any]) -> None:
+    """Lets a command's module be called: `tunevlseg_jax.train` is both the command and the function of the package."""
+    module = sys.modules[name]
+    module.__class__ = type("CallableModule", (types.ModuleType,), {"__call__": staticmethod(function)})
 
 
 def _print_error(line: str, *, alone: bool) -> None:
@@ -120,7 +127,10 @@ def options_over_config(cls: type[T], default: Callable[[Config], T], program: s
     else:
         if not {"-h", "--help"} & set(arguments):
             raise UserError(f"{program} needs --config FILE, such as configs/quickstart.py; --help lists the options")
-    description = f"{description}\n\n--config FILE gives the defaults: a Python file that defines `config`."
+    description = (
+        f"{description}\n\n--config FILE gives the defaults: a Python file that defines `config`, or the name of one "
+        "that comes with the package, such as quickstart."
+    )
     program = f"{program} --config FILE"
     return _parse(tyro.conf.AvoidSubcommands[cls], arguments, program, description, default(config))
 

@@ -19,6 +19,10 @@ from tunevlseg_jax.runtime.errors import UserError, nearest
 T = TypeVar("T")
 Precision = Literal["auto", "float32", "bfloat16"]
 
+_INSTALLED = Path(__file__).parent / "configs"
+CONFIGS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[1] / "configs"
+"""The configurations that come with the package: within it where it is installed, beside it in a clone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
@@ -155,7 +159,7 @@ def defined(path: str, name: str, cls: type[T], *parts: type) -> T:
     """The dataclass that a Python file defines.
 
     Args:
-      path: of the file.
+      path: of the file, or the name of a configuration that comes with the package, such as quickstart.
       name: that it gives the dataclass.
       cls: what that is.
       parts: other classes that the file may make, beside those of a configuration.
@@ -164,8 +168,7 @@ def defined(path: str, name: str, cls: type[T], *parts: type) -> T:
       UserError: there is no such file, it doesn't run, it doesn't define `name`, or a field has a value of another
         type; the message gives the nearest name for a misspelt field.
     """
-    if not Path(path).is_file():
-        raise UserError(f"there is no configuration {path}")
+    path = _find(path, f"{name} = {cls.__name__}(")
     try:
         value = runpy.run_path(path).get(name)
     except Exception as error:  # whatever a user's file may raise
@@ -174,6 +177,17 @@ def defined(path: str, name: str, cls: type[T], *parts: type) -> T:
         raise UserError(f"{path} doesn't define `{name} = {cls.__name__}(...)`")
     # A dataclass takes whatever it is given; there and back as JSON, every field has the type that it declares.
     return schema.from_json(cls, schema.to_json(value), path)
+
+
+def _find(path: str, marker: str) -> str:
+    """The file that is meant: one that exists, or one that comes with the package and has `marker` in it."""
+    if Path(path).is_file():
+        return path
+    shipped = {file.stem: file for file in CONFIGS.glob("*.py") if marker in file.read_text(encoding="utf-8")}
+    stem = Path(path).stem
+    if stem in shipped and path in (stem, f"{stem}.py", f"configs/{stem}.py"):
+        return str(shipped[stem])
+    raise UserError(f"there is no configuration {path}{nearest(stem, shipped)}")
 
 
 def check(config: Config) -> None:

@@ -12,10 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tunevlseg_jax import cli
+from tunevlseg_jax.api import load_run
 from tunevlseg_jax.data.settings import Data, Protocol
-from tunevlseg_jax.evaluation import evaluate_run
-from tunevlseg_jax.evaluation.evaluate_run import Resolution
-from tunevlseg_jax.runs.restore import restore
+from tunevlseg_jax.evaluation.evaluate_run import FOLDER, Resolution
 
 
 @dataclass(frozen=True)
@@ -69,19 +68,11 @@ class Options:
 def main() -> None:
     """Scores a run, prints a table, and writes the scores of the set, of each class and of each record."""
     options = cli.options(Options, "python -m tunevlseg_jax.evaluate", __doc__ or "")
-    made, learnt = restore(Path(options.run), options.checkpoint)
-    data = dataclasses.replace(options.data.over(made.config.data), shots=None)
-    split = made.split(options.split, data, complete=options.ask_absent)
-    folder = Path(options.output) if options.output else Path(options.run) / evaluate_run.FOLDER
-    told = evaluate_run.evaluate(
-        made,
-        learnt,
-        split,
-        data,
-        run=options.run,
-        folder=folder,
-        resolution=options.resolution,
-        ask_absent=options.ask_absent,
+    run = load_run(options.run, checkpoint=options.checkpoint)
+    data = options.data.over(run.data)
+    folder = Path(options.output) if options.output else Path(options.run) / FOLDER
+    told = run.evaluation(
+        data, options.split, resolution=options.resolution, ask_absent=options.ask_absent, output=folder
     )
     console = Console()
     title = f"{options.run} on {data.name}, {options.split} ({told.scores['records']} records)"

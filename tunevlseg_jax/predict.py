@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from tunevlseg_jax import cli
-from tunevlseg_jax.data.images import SUFFIXES, read_rgb, resize, write_png
-from tunevlseg_jax.runs.restore import restore
+from tunevlseg_jax.api import BATCH, check_threshold, load_run
+from tunevlseg_jax.data.arrays import check_prompt
+from tunevlseg_jax.data.images import SUFFIXES, read_rgb, write_png
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import check_name, write_csv
-from tunevlseg_jax.training import step
 
-BATCH = 8
 COLOUR = (255, 64, 64)
 OPACITY = 0.4
 LIST_FILE = "predictions.csv"
@@ -56,33 +53,22 @@ class Options:
 def main() -> None:
     """Writes `NAME_mask.png`, at the image's own size, and `NAME_overlay.png` for each image, and a list of them."""
     options = cli.options(Options, "python -m tunevlseg_jax.predict", __doc__ or "")
-    if not options.prompt.strip():
-        raise UserError("--prompt is empty; name what to look for")
-    if not 0 < options.threshold < 1:
-        raise UserError(f"--threshold is {options.threshold}; it is a probability, between 0 and 1")
+    check_prompt(options.prompt, "--prompt")
+    check_threshold(options.threshold, "--threshold")
     paths = _find(options.image)
     names = _names(paths)
     output = Path(options.output)
     listed = _listed(output / LIST_FILE)
     _check_output(output, names, listed)
-    made, learnt = restore(Path(options.run), options.checkpoint)
-    table = made.encode_text([options.prompt])
-    params = {**made.frozen, **learnt}
-    hyper = jax.tree.map(lambda values: values[0], made.hyper())
+    run = load_run(options.run, checkpoint=options.checkpoint)
     console = Console()
     report = Table(title=f"{options.prompt!r} in {len(paths)} image{'s' if len(paths) > 1 else ''}")
     for column in ("image", "size", "marked"):
         report.add_column(column, justify="left" if column == "image" else "right")
-    phrases = np.zeros(BATCH, np.int32)
-    least = math.log(options.threshold / (1 - options.threshold))
     for start in track(range(0, len(paths), BATCH), "segmenting", console=console, transient=True):
         images = [read_rgb(path) for path in paths[start : start + BATCH]]
-        inputs = np.stack([resize(image, made.image_size, cv2.INTER_CUBIC) for image in images])
-        padded = np.pad(inputs, ((0, BATCH - len(inputs)), (0, 0), (0, 0), (0, 0)))
-        logits = np.asarray(step.logits_step(params, padded, phrases, table, hyper, network=made.network))
-        for path, image, small in zip(paths[start : start + BATCH], images, logits, strict=False):
-            # Logits are enlarged and then cut, so that these are the masks that are scored at the images' own size.
-            mask = resize(small, image.shape[:2], cv2.INTER_LINEAR) > least
+        masks = run.predict(images, options.prompt, threshold=options.threshold)
+        for path, image, mask in zip(paths[start : start + BATCH], images, masks, strict=True):
             name = f"{names[path]}_mask.png"
             listed[name] = dict(zip(COLUMNS, (path, options.prompt, name, float(mask.mean())), strict=True))
             write_csv(output / LIST_FILE, list(listed.values()))  # before the mask: what is listed is predict's

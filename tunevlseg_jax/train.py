@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from tunevlseg_jax import cli
+from tunevlseg_jax import api, cli
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.runs.trainer import GOES_ON, train
@@ -39,6 +39,8 @@ def main() -> None:
     with signals.with_hint(GOES_ON):
         train(options.config, Console(quiet=not multihost.is_primary()))
 
+
+cli.make_callable(__name__, api.train)
 
 if __name__ == "__main__":
     cli.run(main)

@@ -14,13 +14,13 @@ import small
 from numpy.testing import assert_allclose
 from rich.console import Console
 
-from tunevlseg_jax import sweep
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import CoOp
 from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.models.parameters import nested, subtree
 from tunevlseg_jax.runs.card import load_learnt
+from tunevlseg_jax.search import run_sweep
 from tunevlseg_jax.sweep import Options
 
 COOP = CoOp(depth=1, num_context=2, words=None)
@@ -75,7 +75,7 @@ def prompts(learner: Learner, learnt: dict[str, np.ndarray]) -> list[np.ndarray]
 def three_trials(folder: str, learner: str, space: Sequence[str]) -> Options:
     """A study of the embedded model: three trials at once, three epochs, rates as in the paper."""
     config = Config(
-        learner=sweep.BY_NAME[learner](),
+        learner=run_sweep.BY_NAME[learner](),
         upsampling="blend",
         data=Data(name="scenes/photo", scenes=Scenes(train=32, val=16, test=8)),
         train=Train(epochs=3, batch_size=16),

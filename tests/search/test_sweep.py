@@ -20,7 +20,7 @@ from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, Sh
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.search import repeats, session, trial_config
+from tunevlseg_jax.search import repeats, run_sweep, session, trial_config
 from tunevlseg_jax.search.replay import Replay
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.sampler import Sampler
@@ -177,7 +177,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, says):
 
 def test_sets_and_learners_have_a_study_each(tmp_path, monkeypatch):
     config = small.config(learner=COOP, data=Data(name="scenes/photo, scenes/xray"))
-    told = sweep._studies(options(tmp_path, config, learners="all"), Resources(config))
+    told = run_sweep.studies(options(tmp_path, config, learners="all"), Resources(config))
     assert len(told) == 12 and list(told)[:2] == ["s/scenes-photo.coop", "s/scenes-photo.cocoop"]
     assert told["s/scenes-xray.coop"].learner == COOP and told["s/scenes-xray.coop"].data.name == "scenes/xray"
     assert told["s/scenes-xray.maple"].learner == MaPLe()

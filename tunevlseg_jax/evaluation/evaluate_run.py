@@ -45,11 +45,11 @@ def evaluate(
     data: Data,
     *,
     run: str,
-    folder: Path,
+    folder: Path | None,
     resolution: Resolution = "model",
     ask_absent: bool = False,
 ) -> EvaluationResult:
-    """Scores a run and writes the files.
+    """Scores a run, and writes the files if there is a folder for them.
 
     Args:
       experiment: the run's experiment.
@@ -57,7 +57,7 @@ def evaluate(
       split: what to score; complete where `ask_absent`.
       data: whose split it is.
       run: the run's name, for the reader.
-      folder: of the files.
+      folder: of the files; None writes none.
       resolution: "model" scores at the size that the model sees; "original" resizes the logits to each mask's own.
       ask_absent: whether every image is asked for every class.
     """
@@ -81,9 +81,10 @@ def evaluate(
         "threshold": 0.5,
         "empty_masks": record_scores.POLICIES,
     }
-    write_csv(folder / f"{name}.csv", [dataclasses.asdict(sample) for sample in scored.samples])
-    write_csv(folder / f"{name}_classes.csv", rows)
-    write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
+    if folder is not None:
+        write_csv(folder / f"{name}.csv", [dataclasses.asdict(sample) for sample in scored.samples])
+        write_csv(folder / f"{name}_classes.csv", rows)
+        write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
     return EvaluationResult(name, size, scores, rows)
 
 

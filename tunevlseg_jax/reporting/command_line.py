@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tunevlseg_jax import config as configuration
-from tunevlseg_jax.config import Config
+from tunevlseg_jax.config import CONFIGS, Config
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
-
-CONFIGS = Path(__file__).parents[2] / "configs"
-"""The configurations of a clone; an installed package comes without."""
 
 
 def command(config: Config) -> str | None:

@@ -19,6 +19,9 @@ from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.loop import Epoch
 from tunevlseg_jax.training.split import Split
 
+DATA_FOLDER = "data"
+"""Within a run folder, where records that were given as arrays are kept; they may be there before the run begins."""
+
 
 class RunFolder:
     """The folder of a run in training; of several processes the first alone looks into it and writes."""
@@ -64,7 +67,7 @@ def open_folder(config: Config) -> None:
         raise UserError(f"{path} is a file, not a run folder")
     if (path / CONFIG_FILE).exists():
         _check_same(config, path / CONFIG_FILE)
-    elif path.exists() and any(path.iterdir()):
+    elif path.exists() and any(entry.name != DATA_FOLDER for entry in path.iterdir()):
         raise UserError(f"{path} is not empty and not a run folder; choose another --workdir")
     else:
         write_json(path / CONFIG_FILE, schema.to_json(config))

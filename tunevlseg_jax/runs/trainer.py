@@ -20,7 +20,7 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.runs.card import save_learnt
-from tunevlseg_jax.runs.run_folder import RunFolder, data_fingerprints, run_card
+from tunevlseg_jax.runs.run_folder import RunFolder, data_fingerprints, metrics_line, run_card
 from tunevlseg_jax.runs.scores import SplitScores, score_splits, scored_splits
 from tunevlseg_jax.runs.tensorboard import TensorBoardWriter
 from tunevlseg_jax.runtime import multihost, sharding
@@ -37,8 +37,13 @@ Results = dict[str, SplitScores]
 """Scores by row ("zero-shot", "tuned"), split and metric."""
 
 
-def train(config: Config, console: Console) -> Results:
+def train(config: Config, console: Console, on_epoch: Callable[[dict[str, Any]], None] | None = None) -> Results:
     """Trains one run in its folder, going on where an earlier call stopped.
+
+    Args:
+      config: of the run.
+      console: to print on.
+      on_epoch: called after each epoch with its line of metrics.jsonl.
 
     Raises:
       UserError: the configuration can't be, or the run came to a loss that isn't finite.
@@ -51,7 +56,7 @@ def train(config: Config, console: Console) -> Results:
     setup = TrainSetup(config, experiment.network, experiment.frozen, splits["train"], splits["val"], mesh)
     _introduce(experiment, setup, console)
     with Interruptions(mesh) as interruptions:
-        last = _train(experiment, setup, folder, interruptions.check, console)
+        last = _train(experiment, setup, folder, interruptions.check, console, on_epoch)
         hyper = sharding.replicate(experiment.hyper(), mesh)
         models = {
             "zero-shot": _zero_shot(experiment, mesh),
@@ -92,7 +97,12 @@ def _introduce(experiment: Experiment, setup: TrainSetup, console: Console) -> N
 
 
 def _train(
-    experiment: Experiment, setup: TrainSetup, folder: RunFolder, check: Callable[[], None], console: Console
+    experiment: Experiment,
+    setup: TrainSetup,
+    folder: RunFolder,
+    check: Callable[[], None],
+    console: Console,
+    on_epoch: Callable[[dict[str, Any]], None] | None,
 ) -> LoopState:
     """The loop with its bar, its log and its checkpoints."""
     start = loop.begin(jax.tree.map(lambda array: array[None], experiment.trainable), experiment.hyper(), setup.mesh)
@@ -124,6 +134,8 @@ def _train(
             logs.add(epoch)
             folder.checkpoints.save(_steps_done(setup, last), last)
             bar.console.print(_epoch_line(epoch), soft_wrap=True)
+            if on_epoch is not None:
+                on_epoch(metrics_line(epoch, 0))
         bar.update(task, description="trained")
     return last
 

@@ -1,0 +1,276 @@
+"""Tests of the Python API: arrays in, masks out, the same numbers as the commands, and a line for each mistake."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+import sys
+
+import cv2
+import numpy as np
+import pages
+import pytest
+import small
+from numpy.testing import assert_allclose, assert_array_equal
+
+import tunevlseg_jax as tv
+from tunevlseg_jax import config as configuration
+from tunevlseg_jax import evaluate, predict
+from tunevlseg_jax.data.images import encode_png
+
+quick_compilation = small.quick_compilation
+UserError = tv.UserError
+
+
+@pytest.fixture(scope="module")
+def run() -> tv.Run:
+    return tv.load_run(small.finished())
+
+
+def picture(height: int = 40, width: int = 60, seed: int = 0) -> np.ndarray:
+    """(height, width, 3) uint8, smooth."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 2)
+
+
+def blobs(count: int = 8) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Images of several sizes, grey, RGB and RGBA, and masks of every allowed kind."""
+    images, masks = [], []
+    for number in range(count):
+        image = picture(40 + number, 60, number)
+        mask = np.zeros(image.shape[:2], bool)
+        mask[10:25, 10 + number : 30] = True
+        image[mask] = 250
+        images.append((image, image[..., 0], np.dstack([image, image[..., 0]]))[number % 3])
+        masks.append((mask, mask.astype(np.uint8), mask * np.uint8(255), mask.astype(np.int64))[number % 4])
+    return images, masks
+
+
+SPLITS = ["train"] * 4 + ["val"] * 2 + ["test"] * 2
+
+
+def dataset() -> tv.api.ArrayDataset:
+    return tv.records(*blobs(), "blob", split=SPLITS)
+
+
+def test_every_name_is_there():
+    assert {*tv.__all__} <= {*dir(tv)} and all(getattr(tv, name) is not None for name in tv.__all__)
+    assert callable(tv.train) and callable(tv.sweep)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = tv.nothing
+
+
+def test_an_image_may_be_grey_rgb_or_rgba(run):
+    image = picture()
+    mask = run.predict(image, "seven")
+    assert mask.shape == (40, 60) and mask.dtype == bool
+    grey = image[..., 0]
+    assert_array_equal(run.predict(grey, "seven"), run.predict(np.dstack([grey] * 3), "seven"))
+    assert_array_equal(run.predict(np.dstack([image, grey]), "seven"), mask)
+
+
+def test_several_images_give_a_list(run):
+    images = [picture(20 + 3 * number, 50, number) for number in range(10)]
+    chances = run.probabilities(images, "seven")
+    assert [one.shape for one in chances] == [image.shape[:2] for image in images]
+    assert all(one.dtype == np.float32 and one.min() >= 0 and one.max() <= 1 for one in chances)
+    for image, one in zip(images[7:], chances[7:], strict=True):
+        assert_allclose(run.probabilities(image, "seven"), one, atol=1e-5)
+    batch = run.predict(np.stack([picture(), picture(seed=1)]), ["seven", "two"])
+    assert_array_equal(batch[1], run.predict(picture(seed=1), "two"))
+    assert run.predict([], "seven") == []
+
+
+def test_a_threshold_cuts_the_probabilities(run):
+    image = picture(100, 80)
+    for threshold in (0.1, 0.5, 0.9):
+        assert_array_equal(
+            run.predict(image, "seven", threshold=threshold), run.probabilities(image, "seven") > threshold
+        )
+
+
+def test_masks_are_those_of_the_command(run, tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(encode_png(picture()))
+    options = "--run", small.finished(), "--image", path, "--prompt", "seven", "--threshold", 0.3
+    small.run(monkeypatch, predict.main, *options, "--output", tmp_path / "masks")
+    written = cv2.imread(str(tmp_path / "masks" / "a_mask.png"), cv2.IMREAD_UNCHANGED)
+    for given in (picture(), path, str(path)):
+        assert_array_equal(run.predict(given, "seven", threshold=0.3), written > 0)
+
+
+def test_scores_are_those_of_the_command(run, tmp_path, monkeypatch, capsys):
+    options = "--run", small.finished(), "--resolution", "original", "--output", tmp_path
+    small.run(monkeypatch, evaluate.main, *options)
+    (path,) = tmp_path.glob("*.json")
+    capsys.readouterr()
+    assert run.evaluate(resolution="original") == json.loads(path.read_text(encoding="utf-8"))["scores"]
+    assert run.evaluate(split="test")["dice"] == pytest.approx(run.scores["tuned"]["test"]["dice"], abs=1e-5)
+    assert capsys.readouterr() == ("", "")
+    other = dataclasses.replace(run.config.data, name="scenes/xray")
+    assert run.evaluate(other, "val")["records"] == 5
+
+
+def test_probabilities_are_those_that_evaluation_scores(run, tmp_path):
+    images, masks = blobs()
+    data = tv.records(images, masks, "blob", split="test")
+    scores = run.evaluate(data, resolution="original", output=tmp_path)
+    with (tmp_path / "records_test_original.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert scores["records"] == len(rows) == len(images)
+    for row, chance, mask in zip(rows, run.probabilities(images, "blob"), masks, strict=True):
+        assert float(row["intersection"]) == pytest.approx(((chance > 0.5) & (mask > 0)).sum(), abs=2)
+        assert float(row["union"]) == pytest.approx(((chance > 0.5) | (mask > 0)).sum(), abs=2)
+
+
+def test_a_model_as_it_is():
+    model = tv.load_model(small.model_folder())
+    assert model.folder is None and model.scores == {} and model.config.learner == tv.ZeroShot()
+    assert model.predict(picture(), "seven").shape == (40, 60)
+    assert model.evaluate(tv.records(*blobs(2), "blob", split="test"))["records"] == 2
+
+
+def test_training_on_arrays(tmp_path, capsys, monkeypatch):
+    config, epochs = small.config(tmp_path / "run"), []
+    run = tv.train(config, records=dataset(), on_epoch=epochs.append)
+    assert capsys.readouterr() == ("", "")
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
+    assert {"loss", "dice"} <= epochs[0]["train"].keys() & epochs[0]["val"].keys() and "learning_rate" in epochs[0]
+    assert run.scores["tuned"].keys() == {"val", "test"} and run.config.data.name == "records"
+    again = tv.load_run(run.folder)
+    assert_array_equal(again.probabilities(picture(), "blob"), run.probabilities(picture(), "blob"))
+    assert again.evaluate()["dice"] == pytest.approx(run.scores["tuned"]["test"]["dice"], abs=1e-5)
+
+    written = (tmp_path / "run" / "card.json").read_bytes()
+    tv.train(config, records=dataset(), on_epoch=epochs.append)  # finished: nothing is trained again
+    assert len(epochs) == 3 and (tmp_path / "run" / "card.json").read_bytes() == written
+    with pytest.raises(UserError, match="something else than a run on these records"):
+        tv.train(config, records=tv.records(*blobs(), "spot", split=SPLITS))
+
+    (tmp_path / "run").rename(tmp_path / "moved")
+    moved = tv.load_run(tmp_path / "moved")
+    assert moved.evaluate() == again.evaluate.__func__(moved)  # reads the records where they are now
+    small.run(monkeypatch, evaluate.main, "--run", tmp_path / "moved")
+    assert (tmp_path / "moved" / "evaluations" / "records_test_model.json").is_file()
+
+
+def test_a_failed_start_leaves_the_folder_free(tmp_path):
+    config = small.config(tmp_path / "run")
+    with pytest.raises(UserError, match="no model at"):
+        tv.train(dataclasses.replace(config, model=tv.Model(checkpoint="nowhere")), records=dataset())
+    tv.train(dataclasses.replace(config, train=tv.Train(epochs=1, batch_size=4)), records=dataset())
+
+
+def test_a_sweep_on_arrays(tmp_path, capsys):
+    options = {"trials": 2, "parallel": 2, "space": ("learning_rate=1e-3..1e-2", "depth=2")}
+    config = small.config(train=tv.Train(epochs=1, batch_size=4, augment=False))
+    summary = tv.sweep(config, "s", records=dataset(), folder=tmp_path, **options)
+    assert summary == json.loads((tmp_path / "s" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["trials"] == 2 and capsys.readouterr() == ("", "")
+
+
+def changed(index: int, what: str, value) -> dict:
+    """`records`' arguments with one image, mask, prompt or split of another value."""
+    images, masks = blobs(3)
+    given = {"images": images, "masks": masks, "prompts": ["blob"] * 3, "split": ["train"] * 3}
+    given[what][index] = value
+    return given
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (changed(1, "images", np.zeros((4, 5, 2), np.uint8)), r"image 1 has shape \(4, 5, 2\); it must be"),
+        (changed(2, "images", np.zeros((4, 5))), "image 2 has type float64; it must be uint8"),
+        (changed(1, "masks", np.zeros((4, 5), bool)), r"mask 1 has shape \(4, 5\), but image 1 has .*\(41, 60\)"),
+        (changed(0, "masks", np.full((40, 60), 7)), "mask 0 holds 7; it must be bool, 0 and 1, or 0 and 255"),
+        (changed(0, "masks", np.zeros((40, 60))), "mask 0 has type float64"),
+        (changed(1, "prompts", " "), "prompt 1 is empty"),
+        (changed(1, "prompts", 3), "prompt 1 is 3, not a string"),
+        (changed(2, "split", "vla"), "split 2 is 'vla'; did you mean 'val'"),
+        ({**changed(0, "prompts", "a"), "prompts": ["a"]}, "there are 3 images but 1 prompts"),
+        ({**changed(0, "prompts", "a"), "masks": []}, "there are 3 images but 0 masks"),
+        ({**changed(0, "prompts", "a"), "split": ["train"]}, "there are 3 images but 1 splits"),
+        ({"images": [], "masks": [], "prompts": "a", "split": "train"}, "there are no images"),
+    ],
+)
+def test_mistakes_in_records(given, says):
+    with pytest.raises(UserError, match=says):
+        tv.records(**given)
+
+
+def test_mistakes_in_predicting(run, tmp_path):
+    for image, prompt, threshold, says in (
+        (picture(), " ", 0.5, "^prompt is empty"),
+        (picture(), "seven", 1, "^threshold is 1; it is a probability"),
+        (picture().astype(float), "seven", 0.5, "the image has type float64"),
+        ([picture(), picture()[..., :2]], "seven", 0.5, r"image 1 has shape \(40, 60, 2\)"),
+        ([picture()], ["seven", "two"], 0.5, "there are 1 images but 2 prompts"),
+        (tmp_path / "no.png", "seven", 0.5, "can't read .*no.png"),
+        (picture(), "seven " * 30, 0.5, "the prompt 'seven seven .* is 33 tokens .* 24 fit"),
+    ):
+        with pytest.raises(UserError, match=says):
+            run.predict(image, prompt, threshold=threshold)
+
+
+def test_mistakes_in_loading_and_training(tmp_path, run):
+    config = small.config(tmp_path / "run")
+    train = dataclasses.replace(config.train, epochs=0)
+    for call, says in (
+        (lambda: tv.load_run(tmp_path), "there is no card.json in .*: it is no run folder"),
+        (lambda: tv.load_model("nowhere"), "no model at 'nowhere'"),
+        (lambda: run.evaluate(split="tset"), "tset"),
+        (lambda: tv.train("quickstart"), "the configuration is a str, not a Config"),
+        (lambda: tv.train(dataclasses.replace(config, train=train)), "train.epochs can't be 0"),
+        (lambda: tv.train(dataclasses.replace(config, upsampling="blnd")), "upsampling is 'blnd'; did you mean"),
+        (lambda: tv.train(config, records=tv.records(*blobs(2), "a", split="train")), "no split 'val', only train"),
+        (lambda: tv.sweep(config, "s", trails=2), "no option 'trails'; did you mean 'trials'"),
+        (lambda: tv.sweep(config, "s", folder=tmp_path, trials=0), "trials can't be 0"),
+        (lambda: tv.sweep(config, "../s", folder=tmp_path), "study can't be '../s'"),
+    ):
+        with pytest.raises(UserError, match=says):
+            call()
+    assert not (tmp_path / "run").exists() and not (tmp_path / "s").exists()
+
+
+def test_configurations_have_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("quickstart", "quickstart.py", "configs/quickstart.py"):
+        assert configuration.load(name) == configuration.load(str(small.ROOT / "configs" / "quickstart.py"))
+    with pytest.raises(UserError, match=r"no configuration quikstart; did you mean 'quickstart'\?"):
+        configuration.load("quikstart")
+    with pytest.raises(UserError, match="no configuration study_paper"):
+        configuration.load("study_paper")
+    small.write_config(tmp_path / "quickstart", small.config())  # a file goes first
+    assert configuration.load("quickstart") == small.config()
+
+
+def test_the_page_runs(tmp_path, monkeypatch):
+    """Every block of docs/python.md, one after the other."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["python"])
+    found: dict = {"__name__": "page"}
+    for block in pages.blocks("docs/python.md"):
+        if block.kind == "python":
+            code = "\n" * (block.line - 1) + "\n".join(block.lines)
+            code = re.sub(r"epochs=\d+", "epochs=1", code)
+            exec(compile(code, "docs/python.md", "exec", dont_inherit=True), found)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the kernel's own packages
+def test_the_notebook_runs(tmp_path):
+    import nbclient
+    import nbformat
+
+    notebook = nbformat.read(small.ROOT / "docs" / "python.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
+    monkeypatch = pytest.MonkeyPatch()
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", small.PYTHONPATH)
+        nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = [out for cell in notebook.cells for out in cell.get("outputs", ())]
+    assert any("image/png" in out.get("data", {}) for out in printed)
+    assert not any(out.output_type == "error" or out.get("name") == "stderr" for out in printed)

@@ -1,0 +1,111 @@
+"""Images and masks in memory, as a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunevlseg_jax.data.images import encode_png
+from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
+from tunevlseg_jax.runtime.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class ArrayDataset:
+    """Images, masks and prompts in memory.
+
+    Attributes:
+      splits: the examples of train, val and test, for the splits that have any.
+    """
+
+    splits: Mapping[str, tuple[Example, ...]]
+
+
+def records(
+    images: Sequence[Any] | np.ndarray,
+    masks: Sequence[Any] | np.ndarray,
+    prompts: str | Sequence[str],
+    *,
+    split: str | Sequence[str],
+) -> ArrayDataset:
+    """Makes a data set of images, one mask for each, and prompts.
+
+    Args:
+      images: (height, width), (height, width, 3) or (height, width, 4) uint8 each: grey, RGB, or RGBA, whose alpha is
+        dropped. Sizes may differ.
+      masks: (height, width) each, of the image's size: bool, 0 and 1, or 0 and 255.
+      prompts: one for all images, or one for each. Images with the same prompt form a class.
+      split: "train", "val" or "test" for all images, or one for each.
+
+    Raises:
+      UserError: a length, shape, type or value is wrong; the message has the index.
+    """
+    count = len(images)
+    if not count:
+        raise UserError("there are no images")
+    if len(masks) != count:
+        raise UserError(f"there are {count} images but {len(masks)} masks")
+    prompts, splits = for_each(prompts, count, "prompts"), for_each(split, count, "splits")
+    found: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    for index in range(count):
+        if splits[index] not in SPLITS:
+            raise UserError(f"split {index} is {splits[index]!r}{nearest(str(splits[index]), SPLITS)}")
+        check_prompt(prompts[index], f"prompt {index}")
+        image = to_rgb(images[index], f"image {index}")
+        mask = _to_mask(masks[index], image.shape[:2], index)
+        record = Record(f"{index:06d}", prompts[index], 0, 1, {LEVEL: (prompts[index],)})
+        found[splits[index]].append(Example(f"{index:06d}", "", encode_png(image), (encode_png(mask),), (record,)))
+    return ArrayDataset({name: tuple(examples) for name, examples in found.items() if examples})
+
+
+def for_each(values: str | Sequence[str], count: int, name: str) -> list[str]:
+    """One string for each of `count` images.
+
+    Raises:
+      UserError: there are more or fewer.
+    """
+    if isinstance(values, str):
+        return [values] * count
+    if len(values) != count:
+        raise UserError(f"there are {count} images but {len(values)} {name}; give one for all, or one for each")
+    return list(values)
+
+
+def check_prompt(prompt: Any, name: str) -> None:
+    """Raises a UserError unless a prompt is a string that says something."""
+    if not isinstance(prompt, str):
+        raise UserError(f"{name} is {prompt!r}, not a string")
+    if not prompt.strip():
+        raise UserError(f"{name} is empty; name what to look for")
+
+
+def to_rgb(image: Any, name: str) -> np.ndarray:
+    """(height, width, 3) uint8 of a grey, RGB or RGBA array; `name` is what to call it in an error.
+
+    Raises:
+      UserError: it has another shape or type.
+    """
+    array = np.asarray(image)
+    if array.dtype != np.uint8:
+        raise UserError(f"{name} has type {array.dtype}; it must be uint8, from 0 to 255")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or not array.size:
+        raise UserError(
+            f"{name} has shape {array.shape}; it must be (height, width), (height, width, 3) or (height, width, 4)"
+        )
+    return np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else np.ascontiguousarray(array[..., :3])
+
+
+def _to_mask(mask: Any, size: tuple[int, ...], index: int) -> np.ndarray:
+    """(height, width) uint8 of 0 and 1."""
+    array = np.asarray(mask)
+    if array.shape != size:
+        raise UserError(f"mask {index} has shape {array.shape}, but image {index} has height and width {size}")
+    if array.dtype.kind not in "bui":
+        raise UserError(f"mask {index} has type {array.dtype}; it must be bool, or integers 0 and 1, or 0 and 255")
+    values = set(np.unique(array).tolist())
+    if not (values <= {0, 1} or values <= {0, 255}):
+        raise UserError(f"mask {index} holds {max(values - {0, 1})}; it must be bool, 0 and 1, or 0 and 255")
+    return (array != 0).astype(np.uint8)
