@@ -49,7 +49,8 @@ BLOCKS = 5
 """As many as the embedded model has, which pages speak of."""
 
 BEFORE = {
-    "README.md": ("python -m tunevlseg_jax.train --config configs/clipseg_finetune.py",),
+    "docs/configuration.md": ("python -m tunevlseg_jax.train --config configs/clipseg_finetune.py",),
+    "docs/report.md": ("python -m tunevlseg_jax.train --config configs/quickstart.py",),
     "docs/differences.md": (
         "python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip",
         "python -m tunevlseg_jax.train --config configs/clipseg_vpt.py --data.name kvasir --workdir runs/kvasir_vpt",
