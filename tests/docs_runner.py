@@ -1,9 +1,9 @@
-"""Someone who gives the commands of a page one after the other, with small stand-ins for what isn't here.
+"""Runs the commands of a page one after the other, with small substitutes for models and data.
 
-What stands in: models of the public ones' formats with five narrow blocks and random weights, under the names that
-pages give them and for the embedded CLIPSeg; tiny downloads from `fake_downloads.py`, with medvlsm annotations;
-noise in place of photographs. Runs have one epoch of two small batches, no more depth than blocks, studies two trials
-(of which number 1 is what pages call 7), times one repetition; reports look at no image.
+The substitutes are models of the public formats with five narrow blocks and random weights, under the names in the
+pages and for the embedded CLIPSeg; tiny downloads from `fake_downloads.py`, with medvlsm annotations; and noise for
+photographs. Runs have one epoch of two small batches and at most the model's depth. Studies have two trials, and number
+1 replaces number 7 of the pages. Benchmarks have one repetition. Reports use no image.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.reporting.output import write
 
 BLOCKS = 5
-"""As many as the embedded model has, which pages speak of."""
+"""The number of blocks of the embedded model, which the pages mention."""
 
 BEFORE = {
-    "README.md": ("python -m tunevlseg_jax.train --config configs/clipseg_finetune.py",),
+    "docs/configuration.md": ("python -m tunevlseg_jax.train --config configs/clipseg_finetune.py",),
+    "docs/report.md": ("python -m tunevlseg_jax.train --config configs/quickstart.py",),
     "docs/differences.md": (
         "python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip",
         "python -m tunevlseg_jax.train --config configs/clipseg_vpt.py --data.name kvasir --workdir runs/kvasir_vpt",
@@ -60,20 +61,20 @@ BEFORE = {
         "python -m tunevlseg_jax.prepare busi --source Dataset_BUSI_with_GT.zip",
     ),
 }
-"""What a page's reader has done before."""
+"""Commands that run before those of a page, because the page uses their output."""
 
 OTHERS = {
-    "python -m venv .venv": "Python's own",
-    ". .venv/bin/activate": "the shell's own",
-    "git clone https://github.com/naamiinepal/medvlsm": "git's own; the test writes annotations in its place",
-    "pre-commit install": "another project's, as its manual has it",
-    "pytest": "this, in .ci/run",
-    "optuna-dashboard runs/studies/kvasir_coop/journal.log": "another project's, which isn't among the extras",
+    "python -m venv .venv": "a command of Python",
+    ". .venv/bin/activate": "a command of the shell",
+    "git clone https://github.com/naamiinepal/medvlsm": "a command of git; the test writes annotations instead",
+    "pre-commit install": "a command of another project, from its manual",
+    "pytest": "runs this test, in .ci/run",
+    "optuna-dashboard runs/studies/kvasir_coop/journal.log": "a command of another project, not among the extras",
 }
-"""Commands of others, which aren't parsed: what they are."""
+"""Commands of other projects, which aren't parsed, and their origin."""
 
 SEVERAL = "needs other hosts; tests/runtime/test_multihost.py starts several processes"
-TOPOLOGY = "compiles for minutes; tests/benchmarks/test_benchmark.py has a plan made for a slice"
+TOPOLOGY = "compiles for minutes; tests/benchmarks/test_benchmark.py plans one slice"
 TRAIN = "python -m tunevlseg_jax.train --config configs/clipseg_vpt.py"
 BENCHMARK = "python -m tunevlseg_jax.benchmark --config configs/clipseg_vpt.py --sizes clipseg-rd64"
 ELSEWHERE = {
@@ -85,7 +86,7 @@ ELSEWHERE = {
     "--storage postgresql+psycopg://user@host/name": "needs a server; tests/search/test_storage.py starts one",
     "python -m tunevlseg_jax.study --config configs/study_scenes.py": "half an hour; see tests/studies/test_study.py",
 }
-"""Commands that are parsed, but not given here: why, and who gives them."""
+"""Commands that are parsed but not run here, with the reason and the test that runs them."""
 
 HELP = (
     *(("tunevlseg_jax.train", "--config", f"configs/clipseg_{name}.py") for name in ("cocoop", "maple")),
@@ -98,11 +99,11 @@ HELP = (
     *((f"tunevlseg_jax.{name}",) for name in ("evaluate", "predict", "report", "study", "benchmarks.loading")),
     *((f"conversion.{name}",) for name in ("clipseg", "cris", "run", "tunevlseg")),
 )
-"""The commands that tell every option."""
+"""The commands whose --help lists every option."""
 
 
 def main(module: str):
-    """What `python -m MODULE` runs."""
+    """The function that `python -m MODULE` runs."""
     spec = importlib.util.find_spec(module)
     assert spec is not None, f"there is no module {module}"
     name = f"{module}.__main__" if spec.submodule_search_locations is not None else module
@@ -110,16 +111,16 @@ def main(module: str):
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, run, *arguments: str) -> str:
-    """What a command prints that ends by itself."""
+    """The output of a command that exits with status 0."""
     monkeypatch.chdir(small.ROOT)
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told), pytest.raises(SystemExit, match="0"):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), pytest.raises(SystemExit, match="0"):
         small.run(monkeypatch, run, *arguments)
-    return told.getvalue()
+    return output.getvalue()
 
 
 def runs(page: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Gives a page's commands in their order, in an empty folder with stand-ins; each must succeed."""
+    """Runs a page's commands in order, in an empty folder with substitutes; each must succeed."""
     provide(folder)
     for name, content in pages.written(page).items():
         (folder / name).write_text(content, encoding="utf-8")
@@ -131,15 +132,15 @@ def runs(page: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.chdir(folder)
     before = (one for line in BEFORE.get(page, ()) for one in pages.split(f"before {page}", line))
     for one in (*before, *pages.commands(page)):
-        if str(one) not in {*OTHERS, *ELSEWHERE} and one.words[0] != "pip":  # what pip installs runs this test
+        if str(one) not in {*OTHERS, *ELSEWHERE} and one.words[0] != "pip":  # pip has run already
             print(f"\n{one.where}: {one}")
             started = time.perf_counter()
-            give(one, monkeypatch)
+            run_command(one, monkeypatch)
             print(f"({time.perf_counter() - started:.1f} s)")
 
 
-def give(one: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gives a command, in this process unless it sets variables."""
+def run_command(one: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a command, in this process unless it sets environment variables."""
     match one.words:
         case ("python", *rest) if one.environment:
             status, out, err = small.finish(small.start(*rest, **dict(one.environment)))
@@ -153,12 +154,12 @@ def give(one: Command, monkeypatch: pytest.MonkeyPatch) -> None:
             except SystemExit as stop:
                 raise AssertionError(f"{one.where}: {one} ended with status {stop.code}") from stop
         case _:
-            raise AssertionError(f"{one.where}: nobody knows how to give {one}")
+            raise AssertionError(f"{one.where}: no rule runs {one}")
 
 
 @singledispatch
 def less(options: Any) -> Any:
-    """The options of a command that does less."""
+    """The options of a command, reduced to run quickly."""
     config = getattr(options, "config", None)
     return dataclasses.replace(options, config=less(config)) if isinstance(config, Config) else options
 
@@ -211,30 +212,30 @@ def _(options: __main__.Options) -> __main__.Options:
 
 
 def clipseg() -> Pretrained:
-    """A CLIPSeg of the real format, narrow and with as many blocks as configurations need."""
+    """A narrow CLIPSeg of the real format, with enough blocks for the configurations."""
     model = load_pretrained(str(small.model_folder()), weights=False)
     assert isinstance(model.config, CLIPSegConfig)
     text = dataclasses.replace(model.config.text, blocks=BLOCKS, context_length=77)
-    vision = dataclasses.replace(model.config.vision, blocks=BLOCKS, width=48)  # unlike the text, as in the real one
+    vision = dataclasses.replace(model.config.vision, blocks=BLOCKS, width=48)  # not the text width
     config = dataclasses.replace(model.config, text=text, vision=vision, taps=(0, 2, 3))
     return Pretrained(config, small.random_weights(config), model.tokenizer, "")
 
 
 def cris_sizes() -> CRISConfig:
-    """A narrow CRIS with as many blocks as configurations need."""
+    """A narrow CRIS with enough blocks for the configurations."""
     sizes = small_cris.sizes()
     return dataclasses.replace(sizes, text=dataclasses.replace(sizes.text, blocks=BLOCKS, context_length=77))
 
 
 def cris() -> dict[str, torch.Tensor]:
-    """A CRIS of the public checkpoint's format."""
+    """A CRIS in the format of the public checkpoint."""
     config = cris_sizes()
     theirs = rules.to_theirs(cris_rules(config), small_cris.random_weights(config))
     return {f"module.{name}": torch.tensor(tensor) for name, tensor in theirs.items()}
 
 
 def provide(folder: Path) -> None:
-    """What pages name and don't make."""
+    """Creates the models and data that the pages name and don't create."""
     (folder / "configs").symlink_to(small.ROOT / "configs")
     model, source = clipseg(), {"made by": "tests"}
     clipseg_folder.save(folder / "CIDAS" / "clipseg-rd64", model, source)
@@ -275,11 +276,11 @@ DOWNLOADS = {
     "cityscapes": ("cityscapes", ""),
     "voc2012": ("VOCtrainval_11-May-2012.tar", ""),
 }
-"""Under which name pages have the download of a set, and where its annotations are in medvlsm's data/."""
+"""The name of each set's download in the pages, and of its annotations in medvlsm's data/."""
 
 
 def downloads(folder: Path, rng: np.random.Generator) -> None:
-    """The ten sets as pages name them, and annotations in which every tenth image is in val, and one in test."""
+    """Creates the ten sets under the pages' names, and annotations with a tenth of the images each in val and test."""
     for name, (file, annotated) in DOWNLOADS.items():
         kind = Path(file).suffix.removeprefix(".")
         source = folder / (f"unpacked {name}" if kind else file)
@@ -294,11 +295,11 @@ def downloads(folder: Path, rng: np.random.Generator) -> None:
 
 
 def rows_of(name: str, meant: fake_downloads.Meant) -> dict[str, list[tuple[str, str, dict]]]:
-    """Rows of medvlsm's files by split."""
+    """The rows of medvlsm's annotation files, by split."""
     rows: dict[str, list[tuple[str, str, dict]]] = {"train": [], "val": [], "test": []}
     for number, (image, masks) in enumerate(meant.masks.items()):
         split = ("val", "test")[number % 10 - 8] if number % 10 > 7 else "train"
-        if name == "camus":  # the old release's test patients begin at 1 again
+        if name == "camus":  # in the old release the test patients' numbers restart at 1
             split = {"patient0007": "val", "patient0451": "test"}.get(meant.groups[image], "train")
         for record in masks:
             file = [f"{each.replace('patient0451', 'patient0001')}.png" for each in (image, record)]

@@ -1,4 +1,4 @@
-"""The pages of the documentation: their commands, code blocks, links and what stands in `code`."""
+"""Parses the pages of the documentation: commands, code blocks, links and inline code."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import small
 
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (small.ROOT / "docs").glob("*.md")))
 COMMANDS = ("", "bash")
-"""What stands behind the fence of a block of commands."""
+"""The languages of a fenced block of commands."""
 SHOWN = ("text", "csv", "python", "math")
-"""What stands behind the fence of any other block."""
+"""The languages of any other fenced block."""
 BETWEEN = ("&&", "&", ";", "|")
-"""What separates two commands of a line."""
+"""The separators between two commands of a line."""
 FENCE = re.compile(r"^ *```(.*)$")
 
 
 class Block(NamedTuple):
-    """A fenced block: its first line's number, from 1, what stands behind its fence, its lines, and the line above."""
+    """A fenced block: the number of its first line (from 1), its language, its lines, and the line above."""
 
     line: int
     kind: str
@@ -36,8 +36,8 @@ class Command:
 
     Attributes:
       where: page and line.
-      words: as a shell splits it.
-      environment: the variables that are set for it.
+      words: the command, split as by a shell.
+      environment: the variables that the line sets for the command.
     """
 
     where: str
@@ -80,7 +80,7 @@ def prose(page: str) -> str:
 
 
 def commands(page: str) -> Iterator[Command]:
-    """The commands of a page's blocks, in their order; a line's end in "\\" goes on with the next one."""
+    """The commands of a page's blocks, in order; a line that ends in "\\" continues on the next one."""
     for block in blocks(page):
         if block.kind not in COMMANDS:
             continue
@@ -95,14 +95,14 @@ def commands(page: str) -> Iterator[Command]:
 
 
 def inline(page: str) -> Iterator[Command]:
-    """The commands that stand in a page's prose."""
+    """The commands in a page's prose."""
     for code in codes(page):
         if code.startswith("python -m "):
             yield from split(page, code)
 
 
 def codes(page: str) -> list[str]:
-    """What stands in `code` in a page's prose, on one line each."""
+    """The inline code of a page's prose, one line each."""
     return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose(page))]
 
 
@@ -127,13 +127,13 @@ def links(page: str) -> list[str]:
 
 
 def anchors(page: str) -> set[str]:
-    """What a link may name of a page: its headings, as GitHub writes them."""
+    """The anchors of a page: its headings, as GitHub writes them."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def written(page: str) -> dict[str, str]:
-    """The files that a page shows in full: each block's that has its name in `code` on the line above."""
+    """The CSV files that a page shows in full, by the name in inline code on the line above the block."""
     return {
         named[-1]: "\n".join(block.lines) + "\n"
         for block in blocks(page)
@@ -142,5 +142,5 @@ def written(page: str) -> dict[str, str]:
 
 
 def exists(path: str, page: str) -> bool:
-    """Whether a link's or a code's path leads to something, from a page or from the repository."""
+    """Whether the path of a link or of inline code exists, relative to the page or to the repository."""
     return (small.ROOT / page).parent.joinpath(path).exists() or Path(small.ROOT, path).exists()

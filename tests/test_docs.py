@@ -1,4 +1,4 @@
-"""Tests of the pages: every command parses, and runs for a newcomer; what they name, link to and count is there."""
+"""Tests of the pages: commands parse and run, links and named files exist, and numbers match the code."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ PARSED = {text: one for text, one in COMMANDS.items() if text not in docs_runner
 
 
 class Parsed(Exception):
-    """Ends a command when its options have been read; holds them."""
+    """Ends a command after its options are parsed, and holds them."""
 
 
 def options(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]):
-    """What a command line of ours gives its command."""
+    """The parsed options of a command line of this project."""
     parse = cli._parse
 
     def stop(*arguments):
@@ -50,7 +50,7 @@ def options(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]):
             docs_runner.main(words[2])()
         except Parsed as parsed:
             return parsed.args[0]
-    raise AssertionError(f"{words} ended without reading its options")
+    raise AssertionError(f"{words} ended without parsing its options")
 
 
 @pytest.mark.parametrize("one", [pytest.param(one, id=f"{one.where} {text}") for text, one in PARSED.items()])
@@ -72,11 +72,11 @@ def test_a_command_parses(one: Command, monkeypatch):
             if isinstance(config, Config):
                 configuration.check(config)
         case _:
-            raise AssertionError(f"{one.where}: what is {one}? Nothing here can parse it; if that must be, say why")
+            raise AssertionError(f"{one.where}: no rule parses {one}; add one, or name it in docs_runner.OTHERS")
 
 
-def test_nothing_is_left_out():
-    """Every block is one of commands or says what else it is, and every exception is used."""
+def test_every_block_has_a_language_and_every_exception_is_used():
+    """A block without a language holds commands; blocks of other languages hold none."""
     for page in PAGES:
         for block in pages.blocks(page):
             assert block.kind in (*pages.COMMANDS, *pages.SHOWN), f"{page}:{block.line} is a block of {block.kind!r}"
@@ -87,7 +87,7 @@ def test_nothing_is_left_out():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page):
+def test_link_targets_exist(page):
     for link in pages.links(page):
         path, _, anchor = link.partition("#")
         if "://" in link:
@@ -98,10 +98,12 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_is_named_is_there(page):
+def test_named_files_options_and_fields_exist(page):
     """Files of the repository, options, and fields of the configuration."""
     for code in pages.codes(page):
-        if re.match(r"(tunevlseg_jax|configs|conversion|tests|docs)/", code) and not code.endswith("/x.py"):  # yours
+        if re.match(r"(tunevlseg_jax|configs|conversion|tests|docs)/", code) and not code.endswith(
+            "/x.py"
+        ):  # an example
             assert pages.exists(code, page), f"{page}: {code}"
         for option in re.findall(r"(?<![\w-])--[a-z][\w.-]*", code):
             assert option in known_options() or code.startswith("pip "), f"{page}: {option}"
@@ -112,39 +114,39 @@ def test_what_is_named_is_there(page):
 
 @cache
 def known_options() -> set[str]:
-    """Every option that some command of ours has, as its --help tells."""
+    """Every option of the project's commands, from their --help."""
     found = {"--help", "--config"}
     with pytest.MonkeyPatch.context() as monkeypatch:
         for words in docs_runner.HELP:
-            told = docs_runner.printed(monkeypatch, docs_runner.main(words[0]), *words[1:], "--help")
-            found |= set(re.findall(r"--[a-z][\w.-]*", told))
+            output = docs_runner.printed(monkeypatch, docs_runner.main(words[0]), *words[1:], "--help")
+            found |= set(re.findall(r"--[a-z][\w.-]*", output))
     return found
 
 
-def test_numbers_of_parameters_are_counted():
+def test_numbers_of_parameters_match_the_code():
     """The table of docs/learners.md, at the sizes of the public models and the configurations' depth."""
     rows = re.findall(
         r"^\| (\w[\w ]*?) \|.*\| ([\d,]+) \| ([\d,]+|-) \|$", pages.text("docs/learners.md"), re.MULTILINE
     )
-    told = {name.replace(" ", ""): numbers for name, *numbers in rows}
-    assert told.keys() == {learner.__name__ for learner in LEARNERS} | {"upsampler"}
+    table = {name.replace(" ", ""): numbers for name, *numbers in rows}
+    assert table.keys() == {learner.__name__ for learner in LEARNERS} | {"upsampler"}
     for learner in LEARNERS:
-        assert told[learner.__name__] == [counted(sizes, learner) for sizes in (CLIPSegConfig(), CRISConfig())]
+        assert table[learner.__name__] == [counted(sizes, learner) for sizes in (CLIPSegConfig(), CRISConfig())]
     bare = [counted(sizes, None) for sizes in (CLIPSegConfig(), CRISConfig())]
-    assert told["upsampler"] == bare
+    assert table["upsampler"] == bare
 
 
 def counted(sizes: CLIPSegConfig | CRISConfig, learner) -> str:
-    """The number of parameters that a learner trains on a model, or the upsampler's where there is none."""
+    """The number of trainable parameters of a learner on a model, or of the upsampler if `learner` is None."""
     towers = sizes.spec(lambda words: jnp.zeros((len(words.split()), sizes.text.width)))
     if learner is not None and "vision" in learner.changes and towers.vision_width is None:
         return "-"
-    made = Network(sizes, ZeroShot() if learner is None else learner(), "none" if learner else "blend")
-    params = jax.eval_shape(lambda key: made.init(key, {}, towers), jax.random.key(0))
+    network = Network(sizes, ZeroShot() if learner is None else learner(), "none" if learner else "blend")
+    params = jax.eval_shape(lambda key: network.init(key, {}, towers), jax.random.key(0))
     return f"{sum(leaf.size for leaf in params.values()):,}"
 
 
-def test_ranges_are_those_that_a_sweep_searches():
+def test_ranges_match_the_search_space():
     page = pages.text("docs/learners.md").partition("## Hyperparameters")[2]
     for learner in LEARNERS:
         row = next(line for line in page.splitlines() if line.replace(" ", "").startswith(f"|{learner.__name__}|"))
@@ -155,27 +157,27 @@ def test_ranges_are_those_that_a_sweep_searches():
             )
 
 
-def test_data_sets_are_as_the_code_has_them():
+def test_data_sets_and_findings_match_the_code():
     page = pages.text("docs/datasets.md")
     for name, builder in PUBLIC.items():
         assert re.search(rf"^\| `{name}` .* \| {' / '.join(map(str, builder.sizes))} \|", page, re.MULTILINE), name
     for kind, severity in KINDS.items():
         (before,) = re.findall(rf"^(.*)\| {kind}: ", page, re.MULTILINE)
-        assert (severity == "warning") == ("|" in before), f"{kind} stands in the other column"
+        assert (severity == "warning") == ("|" in before), f"{kind} is in the wrong column"
 
 
-def test_the_example_of_a_learner_is_one():
+def test_the_example_learner_works():
     (block,) = [block for block in pages.blocks("docs/extending.md") if block.kind == "python"]
     found: dict = {"__name__": "example"}
     exec(compile("\n".join(block.lines), "docs/extending.md", "exec", dont_inherit=True), found)
     learner, towers = found["TiedVPT"](depth=2, max_depth=3), CLIPSegConfig().spec(jnp.zeros)
     params = learner.init(jax.random.key(0), towers)
-    made = learner.prompts(params, jnp.asarray(2), dropout=jnp.asarray(0.0), key=None)
-    assert params["context"].shape == (1, 4, 768) and made.vision.shape == (3, 1, 4, 768)
+    prompts = learner.prompts(params, jnp.asarray(2), dropout=jnp.asarray(0.0), key=None)
+    assert params["context"].shape == (1, 4, 768) and prompts.vision.shape == (3, 1, 4, 768)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("page", PAGES)
-def test_a_newcomer_runs_the_commands(page, monkeypatch, tmp_path):
+def test_the_commands_of_a_page_run(page, monkeypatch, tmp_path):
     docs_runner.runs(page, monkeypatch, tmp_path)
