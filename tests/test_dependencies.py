@@ -26,6 +26,7 @@ NEVER_IMPORTED = {
     "selenium": "the tests of the report's page import it where it is installed",
     "psycopg": "SQLAlchemy imports it for a PostgreSQL address",
     "xdist": "a plugin of pytest",
+    "ipykernel": "nbclient starts it as the kernel of a notebook",
 }
 OF_OTHERS = {
     "huggingface_hub": "transformers",
