@@ -16,7 +16,7 @@ from tunevlseg_jax.config import Config, Model, Optim, Train
 from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
 from tunevlseg_jax.models.parameters import Tune
 from tunevlseg_jax.models.upsampler import Upsampling
-from tunevlseg_jax.search.session import Search
+from tunevlseg_jax.search.options import Search
 from tunevlseg_jax.studies.grid import Ablation, Combination, Study
 
 CLIPSEG, CRIS = Model(checkpoint="checkpoints/clipseg-rd64"), Model(checkpoint="checkpoints/cris-rn50")

@@ -18,7 +18,7 @@ from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train
 from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
 from tunevlseg_jax.models.parameters import Tune
 from tunevlseg_jax.models.upsampler import Upsampling
-from tunevlseg_jax.search.session import Search
+from tunevlseg_jax.search.options import Search
 from tunevlseg_jax.studies.grid import Ablation, Combination, Study
 
 DOMAINS = ("scenes/photo", "scenes/xray", "scenes/endoscopy", "scenes/ultrasound")

@@ -185,7 +185,7 @@ class Run:
         rows = np.asarray([phrases.index(one) for one in prompts], np.int32)
         for start in range(0, len(images), BATCH):
             part = images[start : start + BATCH]
-            batch = np.zeros((BATCH, *self._experiment.image_size, 3), np.uint8)
+            batch = np.zeros((BATCH, *self._experiment.image_size, 3), part[0].dtype)
             phrase = np.zeros(BATCH, np.int32)
             for place, image in enumerate(part):
                 batch[place] = resize(image, self._experiment.image_size, cv2.INTER_CUBIC)

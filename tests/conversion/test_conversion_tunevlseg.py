@@ -22,7 +22,7 @@ from numpy.testing import assert_array_equal
 from conversion import tunevlseg
 from conversion.published.learner import without_copies
 from conversion.published.tensors import from_published
-from tunevlseg_jax import cli, predict
+from tunevlseg_jax import api, cli, predict
 from tunevlseg_jax.learners import CoCoOp, CoOp, MaPLe, SharedSeparate, ZeroShot
 from tunevlseg_jax.models.build import with_prompt_offset
 from tunevlseg_jax.models.resnet import ModifiedResNet
@@ -216,8 +216,9 @@ def predicted(row: dict, sample: int, run, monkeypatch) -> np.ndarray:
         stand_in = lambda self, images: tuple(x.repeat(len(images), axis=0) for x in features)  # noqa: E731
         monkeypatch.setattr(ModifiedResNet, "__call__", stand_in)
     monkeypatch.setattr(predict, "read_rgb", lambda path: image)
+    monkeypatch.setattr(api, "_load", lambda image, name: image)  # which refuses pixels that are not uint8
     monkeypatch.setattr(predict, "overlay", lambda image, mask: np.zeros((1, 1, 3), np.uint8))
-    monkeypatch.setattr(Experiment, "table", lambda self, phrases: table)
+    monkeypatch.setattr(Experiment, "token_table", lambda self, phrases: table)
     Path("photo.png").touch()
     # Not compiled: the cases share most operations, and compiling each case anew takes longer.
     monkeypatch.setattr(step, "logits_step", step.logits_step.__wrapped__)

@@ -22,8 +22,8 @@ from optuna.trial import TrialState
 
 from tunevlseg_jax.learners.space import Integers, LogUniform
 from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.search.options import PRUNERS
 from tunevlseg_jax.search.sampler import START_UP, Sampler
-from tunevlseg_jax.search.session import PRUNERS
 from tunevlseg_jax.search.storage import JOURNAL, StudyStorage
 
 SPACE = {"optim.learning_rate": LogUniform(1e-5, 1e-2), "learner.depth": Integers(1, 5)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections import Counter
@@ -20,11 +21,12 @@ from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, Sh
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.search import repeats, run_sweep, session, trial_config
+from tunevlseg_jax.search import repeats, run_sweep, trial_config
 from tunevlseg_jax.search.replay import Replay
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.sampler import Sampler
 from tunevlseg_jax.search.summary import SweepDisplay
+from tunevlseg_jax.search.worker import Worker
 from tunevlseg_jax.studies.grid import Ablation
 from tunevlseg_jax.training.experiment import build_experiment
 
@@ -137,7 +139,7 @@ def test_every_field_that_may_differ_changes_what_is_trained(quick_compilation, 
     runs = {tmp_path / one.name: one.of(trial) for one in ablations}
     same = tmp_path / "same"
     table = SweepDisplay(QUIET, ["s"], 3)
-    with session.opened(asked, "s", tmp_path / "s", config, Resources(config), table) as sweeper:
+    with contextlib.closing(Worker(asked, "s", tmp_path / "s", config, Resources(config), table)) as sweeper:
         repeats.train(sweeper, {same: trial} | runs)
     for folder in runs:
         assert small.metrics(folder) != small.metrics(same), folder.name

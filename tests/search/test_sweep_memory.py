@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from functools import cache
@@ -22,9 +23,10 @@ from tunevlseg_jax.models.parameters import split
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.search import memory_fit, session
+from tunevlseg_jax.search import memory_fit
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.summary import SweepDisplay
+from tunevlseg_jax.search.worker import Worker
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.loop import TrainSetup
 from tunevlseg_jax.training.optim import Schedule
@@ -112,7 +114,7 @@ def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(memory_fit, "free_bytes", free_bytes)
     monkeypatch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
     view = SweepDisplay(QUIET, ["s"], 3)
-    with session.opened(asked, "s", tmp_path / "s", config, Resources(config), view) as sweeper:
+    with contextlib.closing(Worker(asked, "s", tmp_path / "s", config, Resources(config), view)) as sweeper:
         for trial, number in zip((*trials, *trials), (7, 7, 5, 5), strict=True):
             kept.append(sweeper.slots(sweeper.program(trial), number))
             assert kept[-1].size == 7 and of_seven() > 0  # compiled before: 5 would be compiled anew

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -23,11 +24,12 @@ from tunevlseg_jax.reporting import cells, runs
 from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.runtime import schema, sharding
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.search import memory_fit, repeats, session
+from tunevlseg_jax.search import memory_fit, repeats
 from tunevlseg_jax.search.replay import Replay
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.sampler import Sampler
 from tunevlseg_jax.search.summary import SweepDisplay
+from tunevlseg_jax.search.worker import Worker
 from tunevlseg_jax.studies.grid import Ablation
 from tunevlseg_jax.sweep import Options
 from tunevlseg_jax.training import parallel_loops, step
@@ -217,7 +219,7 @@ def test_a_trial_that_joined_late_is_repeated_in_its_own_order(unequal, tmp_path
     shutil.copytree(unequal, folder)
     asked = of_unequal(tmp_path)
     table = SweepDisplay(QUIET, ["s"], 4)
-    with session.opened(asked, "s", folder, asked.config, Resources(asked.config, 3), table) as sweeper:
+    with contextlib.closing(Worker(asked, "s", folder, asked.config, Resources(asked.config, 3), table)) as sweeper:
         first, second = repeats.repeat(sweeper, 3, 2).values()
         trial, other = (load_learnt(run)[0] for run in (first, second))
         assert trial.train.order_skip > 0 and (trial.train.seed, other.train.seed) == (0, 1)

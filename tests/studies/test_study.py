@@ -24,7 +24,7 @@ from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import CoOp, ZeroShot
 from tunevlseg_jax.runs.card import load_learnt
-from tunevlseg_jax.search.session import Search
+from tunevlseg_jax.search.options import Search
 from tunevlseg_jax.search.storage import JOURNAL
 from tunevlseg_jax.studies import grid, runner
 from tunevlseg_jax.studies.grid import Ablation, Combination, Study
@@ -62,7 +62,7 @@ def write(path: Path, made: Study) -> Path:
     """A Python file that defines `study`."""
     path.write_text(
         "from tunevlseg_jax.config import *\nfrom tunevlseg_jax.learners import *\n"
-        "from tunevlseg_jax.studies.grid import *\nfrom tunevlseg_jax.search.session import *\n"
+        "from tunevlseg_jax.studies.grid import *\nfrom tunevlseg_jax.search.options import *\n"
         f"study = {made!r}\n",
         encoding="utf-8",
     )

@@ -179,7 +179,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
     pixels, labels = load_digits(return_X_y=True)
     samples = np.asarray(pixels, np.float32).reshape(-1, 8, 8)
-    padded = np.pad(samples / 16.0, ((0, 0), (4, 4), (4, 4)))
+    padded = np.pad(samples / 16.0, np.asarray([(0, 0), (4, 4), (4, 4)]))
     size = (STROKE_SIDE, STROKE_SIDE)
     enlarged = [cv2.GaussianBlur(cv2.resize(p, size, interpolation=cv2.INTER_CUBIC), (0, 0), 1.3) for p in padded]
     return np.stack(enlarged), np.asarray(labels)

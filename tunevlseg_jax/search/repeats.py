@@ -81,7 +81,7 @@ def score(worker: Worker, folders: Iterable[Path]) -> None:
         for program, runs in waiting.items():
             size = worker.across(min(len(runs), worker.parallel))
             for start in range(0, len(runs), size):
-                worker.tell("scoring on the test split")
+                worker.listener.tell("scoring on the test split")
                 _score(worker, worker.test, program, runs[start : start + size], size)
 
 
@@ -105,7 +105,7 @@ def _train(worker: Worker, batch: Slots, runs: Mapping[Path, Config]) -> None:
         batch.put(number, runs[folder])
     before = batch.order
     while batch.free < batch.size:
-        worker.tell(f"training {batch.size - batch.free} more, epoch {batch.order - before + 1}")
+        worker.listener.tell(f"training {batch.size - batch.free} more, epoch {batch.order - before + 1}")
         batch.advance(lambda number, sums: None)
         for slot, run in enumerate(batch.runs):
             if run is not None and batch.has_ended(slot):
@@ -121,7 +121,7 @@ def _score(worker: Worker, test: Split, program: Config, runs: Sequence[_Run], s
     hypers = [dataclasses.replace(made, config=run.config).hyper() for run in filled]
     trainable = {path: jnp.stack([each[path] for each in params]) for path in made.trainable}
     hyper = jax.tree.map(lambda *values: jnp.concatenate(values), *hypers)
-    trainable, hyper = sharding.shard_trials((trainable, hyper), worker.setup.mesh)
+    trainable, hyper = sharding.shard_trials((trainable, hyper), worker.resources.mesh)
     scores = score_splits(made.network, trainable, made.frozen, hyper, {"test": test}, program.train.batch_size)
     for run, test_scores in zip(runs, scores, strict=False):
         save_card(run.folder, run.card | {"scores": {"tuned": run.card["scores"]["tuned"] | test_scores}})

@@ -16,10 +16,11 @@ from tunevlseg_jax.data import registry
 from tunevlseg_jax.learners import LEARNERS
 from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.search import session, summary, trial_config
+from tunevlseg_jax.search.options import Search
 from tunevlseg_jax.search.replay import STUDIES
 from tunevlseg_jax.search.resources import Resources
-from tunevlseg_jax.search.session import Search
 from tunevlseg_jax.search.summary import SweepDisplay
+from tunevlseg_jax.search.worker import Worker, search_space
 
 BY_NAME = {cls.__name__.lower(): cls for cls in LEARNERS}
 
@@ -55,8 +56,9 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
     with table.live, contextlib.ExitStack() as stack:
         stack.callback(table.tell, "")  # also before an error's line
         for name, config in configs.items():
-            with session.opened(options, name, Path(options.folder) / name, config, resources, table) as worker:
-                summaries.append(session.run(worker, options, name))
+            worker = Worker(options, name, Path(options.folder) / name, config, resources, table)
+            with contextlib.closing(worker):
+                summaries.append(session.run(worker))
     console.print(summary.results(summaries))
     for name in configs:
         folder = Path(options.folder) / name
@@ -93,7 +95,7 @@ def studies(options: Options, resources: Resources) -> dict[str, Config]:
     if len(configs) == 1:
         return {options.study: configs[0]}
     for one in configs:
-        session.searched(options, one, resources)
+        search_space(options, one, resources)
     return {
         f"{options.study}/{one.data.name.replace('/', '-')}.{type(one.learner).__name__.lower()}": one
         for one in configs

@@ -6,85 +6,111 @@ import dataclasses
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from optuna.trial import TrialState
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners.space import Space
-from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.runs.card import NON_IDENTITY_FIELDS
+from tunevlseg_jax.runs.run_folder import data_fingerprints
+from tunevlseg_jax.runtime import schema, sharding
 from tunevlseg_jax.search import memory_fit, trial_config
-from tunevlseg_jax.search.sampler import START_UP
+from tunevlseg_jax.search.options import PRUNERS, ProgressListener, Search
+from tunevlseg_jax.search.resources import Resources
+from tunevlseg_jax.search.sampler import START_UP, Sampler
 from tunevlseg_jax.search.slots import Run, Slots
 from tunevlseg_jax.search.storage import AssignedTrial, StudyStorage
 from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.loop import TrainSetup
-from tunevlseg_jax.training.split import Split
 
-Objective = Literal["dice", "loss"]
-PAUSE = 1.0
-"""Seconds between two looks at what other workers do, when there is nothing else to do."""
+PAUSE_SECONDS = 1.0
+"""Between two looks at the trials of other workers, when this one has nothing to train."""
 
 
-@dataclass
 class Worker:
-    """What a worker knows of its study.
+    """Trains the trials of one study, which other workers may share.
 
     Attributes:
-      config: of the study.
-      space: what is searched.
-      experiment: the model, with the study's own learner.
-      setup: what all trials share.
-      test: the test split, where there is one.
-      storage: the study.
+      options: how to search.
+      name: of the study.
       folder: of the study.
+      config: the configuration that all trials share.
+      resources: the model and the data.
+      listener: receives the progress.
+      space: the distributions of the searched fields.
+      experiment: the model with the longest context that a trial may have.
+      test: the test split, None if the data set has none.
       data: name and fingerprints of the data, for the cards.
-      wanted: number of trials.
-      parallel: trials to train at once.
-      automatic: whether to train fewer at once where they don't fit in memory.
-      objective: "dice", the best validation Dice of a trial's epochs, maximised; "loss", that same epoch's
-        validation loss, minimised.
-      tell: what is happening, in a few words.
-      asked: called when trials may have been assigned.
-      ended: called with the number of a trial that has come to its end, and how.
+      storage: the trials of the study.
+      parallel: number of trials to train at once; lowered where they don't fit in memory.
     """
 
-    config: Config
-    space: Space
-    experiment: Experiment
-    setup: TrainSetup
-    test: Split | None
-    storage: StudyStorage
-    folder: Path
-    data: Mapping[str, Any]
-    wanted: int
-    parallel: int
-    automatic: bool
-    objective: Objective
-    tell: Callable[[str], None]
-    asked: Callable[[], None]
-    ended: Callable[[int, TrialState, Mapping[str, Any]], None]
+    def __init__(
+        self,
+        options: Search,
+        name: str,
+        folder: Path,
+        config: Config,
+        resources: Resources,
+        listener: ProgressListener,
+        ablated: Sequence[Callable[[Config], Config]] = (),
+    ):
+        """Opens a study, new or begun; `close` releases it.
 
-    def __post_init__(self):
+        `ablated` changes the best trial's configuration into others that are trained in the same study.
+
+        Raises:
+          UserError: the search space can't be, a prompt is too long, or the study is of another configuration.
+        """
+        listener.tell(f"preparing {name}")
+        self.options, self.name, self.folder, self.config = options, name, folder, config
+        self.resources, self.listener, self.parallel = resources, listener, options.at_once
+        _, self.space = search_space(options, config, resources)
+        longest = trial_config.longest_context(config, self.space)
+        # All trials share the tokens of the prompts, so the longest context decides how many tokens a prompt may have.
+        longest = max([longest, *(change(longest) for change in ablated)], key=lambda each: each.learner.text_tokens)
+        self.experiment = resources.experiment(longest)
+        splits = resources.splits(self.experiment)
+        self.test, self.data = splits.get("test"), data_fingerprints(config.data.name, splits)
+        self.storage = StudyStorage(
+            folder,
+            name,
+            options.storage,
+            _identity(options, config, self.space, self.experiment, self.data),
+            Sampler(self.space, options.sampler_seed),
+            "maximize" if options.objective == "dice" else "minimize",
+            PRUNERS[options.pruner](),
+        )
         self.pending: list[AssignedTrial] = []
         self.compiled: dict[Config, set[int]] = {}
         self.latest: Slots | None = None
+        self._show_counts()
+
+    def close(self) -> None:
+        """Gives trials that have not ended back to the study."""
+        self.storage.close()
+
+    @cached_property
+    def setup(self) -> TrainSetup:
+        """The training that all trials share; made when the first of them is trained."""
+        return self.resources.setup(self.config, self.experiment)
 
     def run(self) -> None:
         """Trains until the study has its number of finished trials, whoever finishes them."""
         while True:
             self._ask(training=0)
-            self.asked()
+            self._show_counts()
             if self.pending:
                 self._train(Counter(map(self._program, self.pending)).most_common(1)[0][0])
-            elif len(self.storage.finished()) >= self.wanted:
+            elif len(self.storage.finished()) >= self.options.trials:
                 return
             else:
-                self.tell("waiting for other workers' trials")
-                time.sleep(PAUSE)
+                self.listener.tell("waiting for other workers' trials")
+                time.sleep(PAUSE_SECONDS)
 
     def slots(self, program: Config, trials: int) -> Slots:
         """Slots for that many trials of a program, once those that were given before have all been freed.
@@ -100,10 +126,10 @@ class Worker:
                 return self.latest
             self.latest.close()
             self.latest = None
-        self.tell(f"compiling for {wanted} trials")
+        self.listener.tell(f"compiling for {wanted} trials")
         experiment = self.experiment.with_config(program)
         setup = dataclasses.replace(self.setup, config=program, network=experiment.network)
-        size = memory_fit.max_parallel_trials(experiment, setup, wanted, automatic=self.automatic)
+        size = memory_fit.max_parallel_trials(experiment, setup, wanted, automatic=self.options.parallel == "auto")
         if size < trials:
             self.parallel = size
         compiled.add(size)
@@ -112,7 +138,7 @@ class Worker:
 
     def across(self, trials: int) -> int:
         """The next multiple of the devices' trial axis."""
-        axis = self.setup.mesh.shape[sharding.TRIAL]
+        axis = self.resources.mesh.shape[sharding.TRIAL]
         return -(-trials // axis) * axis
 
     def program(self, trial: Config) -> Config:
@@ -133,7 +159,7 @@ class Worker:
         while len(self.pending) + training < self.parallel:
             if not self.storage.starting() and any(number < START_UP for number in self.storage.claimed):
                 return
-            claim = self.storage.claim(self.wanted)
+            claim = self.storage.claim(self.options.trials)
             if claim is None:
                 return
             self.pending.append(claim)
@@ -152,7 +178,7 @@ class Worker:
             self._settle(slots)
             if 0 < slots.free < slots.size:
                 self._ask(training=slots.size - slots.free)
-                self.asked()
+                self._show_counts()
 
     def _fill(self, slots: Slots, program: Config) -> int:
         """Puts pending trials of the program into free slots; returns how many."""
@@ -166,13 +192,13 @@ class Worker:
         """What tells of the steps of an epoch."""
         training, epoch, steps = slots.size - slots.free, slots.order + 1, slots.setup.steps_per_epoch
         trials = f"{training} trial{'s' if training > 1 else ''}"
-        return lambda step, sums: self.tell(f"training {trials}, epoch {epoch}, step {step}/{steps}")
+        return lambda step, sums: self.listener.tell(f"training {trials}, epoch {epoch}, step {step}/{steps}")
 
     def _settle(self, slots: Slots) -> None:
         """Reports the latest epoch of every trial, and closes those that have come to an end."""
         running = [(slot, run) for slot, run in enumerate(slots.runs) if run is not None]
         for _, run in running:
-            value = run.curve[-1]["val"][self.objective]
+            value = run.curve[-1]["val"][self.options.objective]
             if math.isfinite(value):
                 self.storage.report(run.number, run.curve[-1]["epoch"], value)
         for slot, run in running:
@@ -198,7 +224,37 @@ class Worker:
         if best:
             details |= {f"val_{name}": value for name, value in run.curve[best - 1]["val"].items()}
         slots.save(self.trial_folder(run.number), slot, self.data)
-        value = run.curve[best - 1]["val"][self.objective] if state == TrialState.COMPLETE else None
+        value = run.curve[best - 1]["val"][self.options.objective] if state == TrialState.COMPLETE else None
         self.storage.finish(run.number, state, value, details)
         slots.take(slot)
-        self.ended(run.number, state, details)
+        self.listener.trial(self.storage, run.number, state, details)
+        self._show_counts()
+
+    def _show_counts(self) -> None:
+        self.listener.update(self.name, self.storage)
+
+
+def search_space(options: Search, config: Config, resources: Resources) -> tuple[Experiment, Space]:
+    """The model with room for every trial of a configuration, and what is searched.
+
+    Raises:
+      UserError: the search space can't be.
+    """
+    experiment = resources.experiment(trial_config.shallow(config))
+    return experiment, trial_config.space(config, experiment, options.space)
+
+
+def _identity(
+    options: Search, config: Config, space: Space, experiment: Experiment, data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings that all trials of a study share, as JSON."""
+    whereabouts = (*NON_IDENTITY_FIELDS, "model.checkpoint")  # the model's hash says what it is
+    settings = {name: value for name, value in schema.flat(schema.to_json(config)).items() if name not in whereabouts}
+    return {
+        **settings,
+        "space": {name: schema.to_json(distribution) for name, distribution in space.items()},
+        "objective": options.objective,
+        "sampler_seed": options.sampler_seed,
+        "model_sha256": experiment.pretrained.sha256,
+        "records": dict(data),
+    }

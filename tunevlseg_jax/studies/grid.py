@@ -17,7 +17,7 @@ from tunevlseg_jax.runs.card import NON_IDENTITY_FIELDS
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import trial_config
-from tunevlseg_jax.search.session import Search
+from tunevlseg_jax.search.options import Search
 
 Kind = Literal["zero-shot", "fine-tuned", "searched"]
 

@@ -28,7 +28,7 @@ from tunevlseg_jax.search import repeats, session, slots, trial_config
 from tunevlseg_jax.search import summary as standing
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.sampler import Sampler
-from tunevlseg_jax.search.worker import Worker
+from tunevlseg_jax.search.worker import Worker, search_space
 from tunevlseg_jax.studies.grid import GridCell, Study
 from tunevlseg_jax.studies.progress import StudyDisplay, StudyProgress
 from tunevlseg_jax.training.experiment import Experiment
@@ -84,7 +84,7 @@ class _Work:
         searched = {cell.combination: cell for cell in unfinished if cell.combination.kind == "searched"}
         for cell in searched.values():
             options = self.study.options(cell)
-            experiment, space = session.searched(options, cell.config, self._shared(cell.config))
+            experiment, space = search_space(options, cell.config, self._shared(cell.config))
             first = trial_config.apply(cell.config, space, Sampler(space, options.sampler_seed).start_up[0])
             for ablation in self.study.ablations:
                 if ablation.applies(cell.combination):
@@ -128,29 +128,30 @@ class _Work:
         resources = self._shared(cells[0].config)
         self.view.begin(cells[0])
         ablated = [cell.ablation.of for cell in cells if cell.ablation is not None]
-        with session.opened(options, name, folder, cells[0].config, resources, self.view, ablated) as worker:
+        worker = Worker(options, name, folder, cells[0].config, resources, self.view, ablated)
+        with contextlib.closing(worker):
             for cell in cells:
                 if not self.book.has(cell):
                     with self._making(cell) as runs:
                         if cell.ablation is None:
-                            runs += self._search(worker, options, name)
+                            runs += self._search(worker)
                         else:
-                            runs += self._ablate(worker, options, cell)
+                            runs += self._ablate(worker, cell)
                         for run in runs:
                             self._evaluate_searched(cell, resources, worker, run)
 
-    def _search(self, worker: Worker, options: session.Search, name: str) -> list[Path]:
-        best = session.run(worker, options, name)["best"]
+    def _search(self, worker: Worker) -> list[Path]:
+        best = session.run(worker)["best"]
         return [] if best is None else [Path(one["folder"]) for one in best["runs"]]
 
-    def _ablate(self, worker: Worker, options: session.Search, cell: GridCell) -> list[Path]:
+    def _ablate(self, worker: Worker, cell: GridCell) -> list[Path]:
         """The best trial and its repetitions again, with the ablation's field changed."""
         assert cell.ablation is not None
         best = standing.best_of(worker.storage.finished(), worker.storage)
         if best is None:
             return []
         runs = {}
-        for seed, folder in repeats.repeat(worker, best.number, options.seeds).items():
+        for seed, folder in repeats.repeat(worker, best.number, worker.options.seeds).items():
             config, _, _ = load_learnt(folder)
             runs[self.folder / cell.folder / str(seed)] = cell.ablation.of(config)
         repeats.train(worker, runs)

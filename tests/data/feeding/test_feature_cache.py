@@ -150,7 +150,7 @@ def test_every_trainable_tensor_has_a_gradient(learner, cached):
     config = small.config(learner=learner, train=settings(cache_features=cached))
     experiment = small.build(config)
     split = experiment.split("train", encode_once=True)
-    assert (split.feed.see is not None) == (cached and "vision" not in learner.changes)
+    assert (split.feed.encode_images is not None) == (cached and "vision" not in learner.changes)
     assert isinstance(split.table, TextFeatures) == ("text" not in learner.changes)
     setup = TrainSetup(config, experiment.network, experiment.frozen, split, split, sharding.mesh())
     state = step.init(*experiment.for_trials(1))

@@ -35,8 +35,8 @@ def encode_once(images: np.ndarray, encode_images: Callable[[Array], Any], mesh:
     size = sharding.round_up(min(BATCH, len(images)), mesh)
     stored = None
     for start in progress_bar.track(range(0, len(images), size), "encoding images"):
-        taken = np.asarray(images[start : start + size])
-        padded = np.pad(taken, ((0, size - len(taken)), (0, 0), (0, 0), (0, 0)), mode="edge")
+        # The last image is repeated to fill its batch, so that there is one program.
+        padded = np.asarray(images[np.minimum(np.arange(start, start + size), len(images) - 1)])
         features = sharding.gather_to_host(encode_images(sharding.shard_batch(jnp.asarray(padded), mesh)))
         if stored is None:
             stored = allocate(len(images), features)

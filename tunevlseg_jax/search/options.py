@@ -1,0 +1,85 @@
+"""How a study is searched, and the listener that a search reports its progress to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Protocol
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.trial import TrialState
+
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.search.sampler import START_UP
+from tunevlseg_jax.search.storage import StudyStorage
+
+Objective = Literal["dice", "loss"]
+PRUNERS: dict[str, Callable[[], BasePruner]] = {
+    "none": optuna.pruners.NopPruner,
+    "median": optuna.pruners.MedianPruner,
+    # Optuna's own first rung, a hundredth of a finished trial, comes too late for trials that run side by side.
+    "halving": partial(optuna.pruners.SuccessiveHalvingPruner, min_resource=1),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How to search.
+
+    Attributes:
+      trials: how many trials the study is to have, those that it has already included.
+      parallel: trials to train at once, or "auto" for up to 10 as memory allows. Parallel trials are sampled without
+        each other's scores: the first 10 are random anyway, later ones are a little less informed than in sequence.
+      seeds: runs of the best trial, with its own seed and those that follow.
+      space: what to search besides or instead of the paper's Table 2, such as depth=1..5 learning_rate=1e-4..1e-3
+        projector.kind=mlp,low_rank optim.warmup_steps=log:1..20 num_context=4.
+      pruner: "median" gives up a trial whose best epoch so far is worse than half of the finished ones were at that
+        epoch, once five have finished; "halving" all but the best quarter at epochs 1, 4, 16 and so on; "none" none.
+      objective: "dice", the validation Dice of the trial's best epoch, or "loss", that epoch's validation loss.
+      sampler_seed: of the search.
+      test_all: whether every trial is scored on the test split, instead of the best one alone; validation decides
+        either way which is the best.
+      scratch: GiB on the cache folder's disk, at most half of what is free there, where a sweep on a CPU keeps what a
+        model sees in augmented images, for textual learners' later trials.
+      storage: URL of a database for the studies, such as postgresql+psycopg://user@host/name; None for a journal file.
+    """
+
+    trials: int = 20
+    parallel: Literal["auto"] | int = "auto"
+    seeds: int = 1
+    space: tuple[str, ...] = ()
+    pruner: Literal["none", "median", "halving"] = "none"
+    objective: Objective = "dice"
+    sampler_seed: int = 0
+    test_all: bool = False
+    scratch: float = 8.0
+    storage: str | None = None
+
+    def check(self) -> None:
+        """Raises a UserError that names the first option that can't be."""
+        for name in ("trials", "seeds", "parallel"):
+            value = getattr(self, name)
+            if value != "auto" and value < 1:
+                raise UserError(f"{name} can't be {value}; it must be at least 1")
+        if not self.scratch >= 0:
+            raise UserError(f"scratch can't be {self.scratch}; it must be at least 0")
+
+    @property
+    def at_once(self) -> int:
+        """How many trials to train at once, as far as they fit in memory."""
+        return START_UP if self.parallel == "auto" else self.parallel
+
+
+class ProgressListener(Protocol):
+    """Receives the progress of a search."""
+
+    def tell(self, words: str) -> None:
+        """What is going on."""
+
+    def trial(self, storage: StudyStorage, number: int, state: TrialState, details: Mapping[str, Any]) -> None:
+        """A trial has come to its end."""
+
+    def update(self, name: str, storage: StudyStorage) -> None:
+        """The counts of a study have changed."""
