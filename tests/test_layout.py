@@ -13,7 +13,7 @@ import small
 
 FILES = sorted((small.ROOT / "tunevlseg_jax").rglob("*.py"))
 MEDIAN_FILE_LINES = 130
-FUNCTION_LINES = 47
+FUNCTION_LINES = 45
 """Without docstrings, comments and blank lines."""
 NO_CODE = {
     *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER),
