@@ -22,7 +22,7 @@ from tunevlseg_jax.runs.card import LEARNT_FILE, load_learnt
 from tunevlseg_jax.runtime.errors import UserError
 
 NAME = "words"
-EMBEDDING = "text_tower/token_embedding"
+
 END_OF_WORD, BLANK = "</w>", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"
 """How vocabularies tell whole words from parts: by an end, or by the blank before (as byte-level ones write it)."""
 HEAD = ("model", "combination", "data set", "seed", "vector")
@@ -77,7 +77,7 @@ def nearest(run: Run, model: Pretrained, number: int) -> list[list[tuple[str, fl
     """
     if model.sha256 != run.card["model_sha256"]:
         raise UserError(f"{run.config.model.checkpoint} is not the model that it was trained on")
-    embedding, vectors = model.weights[EMBEDDING], context(run)
+    embedding, vectors = model.weights[model.config.token_embedding], context(run)
     if vectors.shape[1:] != embedding.shape[1:]:
         raise UserError(f"{run.folder / LEARNT_FILE} holds vectors of another width than the model's tokens")
     near = []
