@@ -71,16 +71,17 @@ def main() -> None:
     run = load_run(options.run, checkpoint=options.checkpoint)
     data = options.data.over(run.data)
     folder = Path(options.output) if options.output else Path(options.run) / FOLDER
-    told = run.evaluation(
+    result = run.evaluation(
         data, options.split, resolution=options.resolution, ask_absent=options.ask_absent, output=folder
     )
     console = Console()
-    title = f"{options.run} on {data.name}, {options.split} ({told.scores['records']} records)"
-    caption = f"At {told.size} pixels ({options.resolution}), threshold 0.5. {NOTES}"
-    console.print(_table(title, caption, told.scores, told.rows))
-    _tell_rest(console, told.scores)
+    title = f"{options.run} on {data.name}, {options.split} ({result.scores['records']} records)"
+    caption = f"At {result.size} pixels ({options.resolution}), threshold 0.5. {NOTES}"
+    console.print(_table(title, caption, result.scores, result.rows))
+    _tell_rest(console, result.scores)
     console.print(
-        f"scores: {folder / told.name}.json, of each class: {told.name}_classes.csv, of each record: {told.name}.csv",
+        f"scores: {folder / result.name}.json, of each class: {result.name}_classes.csv, "
+        f"of each record: {result.name}.csv",
         soft_wrap=True,
     )
 

@@ -46,8 +46,8 @@ def replay(options: Replay, console: Console) -> None:
     if not options.as_train:
         with console.status("preparing") as status:
             same = train_again(folder, again, status.update)
-        told = "the same to the bit" if same else "not the same to the bit, as with other devices or other versions"
-        console.print(f"trial {options.trial} again: {told}; run folder: {again}", soft_wrap=True)
+        details = "the same to the bit" if same else "not the same to the bit, as with other devices or other versions"
+        console.print(f"trial {options.trial} again: {details}; run folder: {again}", soft_wrap=True)
         return
     config, _, card = load_learnt(folder)
     configuration.check(config)

@@ -210,10 +210,10 @@ def condition(run: Run) -> dict[str, Hashable]:
     """What decides what a run's scores mean, by what to call it; a zero-shot run has seen no training records."""
     data, recorded = run.config.data, run.card["data"]
     height, width = run.card["protocol"]["image_size"]
-    told: dict[str, Hashable] = {"protocol": data.protocol, "kind of prompts": data.prompt_index}
-    told |= {} if run.zero_shot else {"shots": data.shots or "all"}
-    told |= {"image size": f"{height}x{width}", "test records": recorded.get("test")}
-    return told | ({} if run.zero_shot else {f"{part} records": recorded[short] for part, short in SPLITS.items()})
+    details: dict[str, Hashable] = {"protocol": data.protocol, "kind of prompts": data.prompt_index}
+    details |= {} if run.zero_shot else {"shots": data.shots or "all"}
+    details |= {"image size": f"{height}x{width}", "test records": recorded.get("test")}
+    return details | ({} if run.zero_shot else {f"{part} records": recorded[short] for part, short in SPLITS.items()})
 
 
 SPLITS = {"training": "train", "validation": "val"}
@@ -241,40 +241,43 @@ def _comparable(runs: Sequence[Run], keys: Mapping[Path, Key]) -> tuple[list[Run
     """The runs of the condition that most cells have, by data set and then by model, and the others."""
     kept, left_out = list(runs), []
     for parts, group in ((TERMS, lambda place: place.data), (None, lambda place: (place.data, place.model))):
-        told = {run.folder: _part(condition(run), parts) for run in kept}
+        details = {run.folder: _part(condition(run), parts) for run in kept}
         groups = defaultdict(list)
         for run in kept:
             groups[group(keys[run.folder])].append(run)
         standing = {}
         for place, members in groups.items():
-            standing[place] = _most_common([(keys[run.folder], told[run.folder]) for run in members])
+            standing[place] = _most_common([(keys[run.folder], details[run.folder]) for run in members])
         for run in list(kept):
             chosen = standing[group(keys[run.folder])]
-            differs = [name for name, value in told[run.folder].items() if chosen.get(name, value) != value]
+            differs = [name for name, value in details[run.folder].items() if chosen.get(name, value) != value]
             if differs:
                 kept.remove(run)
-                left_out.append(Skipped(run.folder, _told(differs[0], told[run.folder], chosen)))
+                left_out.append(Skipped(run.folder, _details(differs[0], details[run.folder], chosen)))
     return kept, left_out
 
 
-def _part(told: Mapping[str, Hashable], names: Sequence[str] | None) -> dict[str, Hashable]:
-    return {name: value for name, value in told.items() if names is None or name in names}
+def _part(details: Mapping[str, Hashable], names: Sequence[str] | None) -> dict[str, Hashable]:
+    return {name: value for name, value in details.items() if names is None or name in names}
 
 
 def _most_common(conditions: Sequence[tuple[Key, Mapping[str, Hashable]]]) -> Mapping[str, Hashable]:
     """The condition that most cells have; of equals the one with more runs, then the one that comes first."""
     cells: dict[tuple, set[Key]] = defaultdict(set)
     runs: Counter[tuple] = Counter()
-    for place, told in conditions:
-        cells[tuple(told.items())].add(place)
-        runs[tuple(told.items())] += 1
+    for place, details in conditions:
+        cells[tuple(details.items())].add(place)
+        runs[tuple(details.items())] += 1
     # A zero-shot run tells of fewer things, and fits any condition that agrees in those.
     widest = max(map(len, cells))
-    best = max((told for told in cells if len(told) == widest), key=lambda told: (len(cells[told]), runs[told]))
+    best = max(
+        (details for details in cells if len(details) == widest),
+        key=lambda details: (len(cells[details]), runs[details]),
+    )
     return dict(best)
 
 
-def _told(name: str, own: Mapping[str, Hashable], chosen: Mapping[str, Hashable]) -> str:
+def _details(name: str, own: Mapping[str, Hashable], chosen: Mapping[str, Hashable]) -> str:
     """Why a run is left out."""
     if name.endswith("records"):
         return f"left out: its {name} are others than those of most cells of this data set and model"

@@ -22,7 +22,7 @@ ROUNDING = 1e-6
 """How far numbers may be apart that should be equal: files of records have eight digits."""
 FIELDS = {field.name: str(field.type) for field in dataclasses.fields(Sample)}
 """The columns of a file of records, and what stands in each."""
-TOLD = {"data": str, "protocol": str, "split": str, "size": str, "threshold": float, "records": int, "scores": dict}
+DETAILS = {"data": str, "protocol": str, "split": str, "size": str, "threshold": float, "records": int, "scores": dict}
 """What the JSON of an evaluation must tell, and in which type."""
 
 
@@ -61,33 +61,33 @@ def read(path: Path) -> StoredEvaluation:
     Raises:
       UserError: a file is missing, cut off, another program's, or doesn't agree with the other; the message says which.
     """
-    told = read_object(path)
-    for name, kind in TOLD.items():
-        if type(told.get(name)) is not kind:
-            raise UserError(f"{path.name} is no evaluation's: its {name!r} is {told.get(name)!r}")
-    if not is_sha256(told.get("data_sha256")):
+    details = read_object(path)
+    for name, kind in DETAILS.items():
+        if type(details.get(name)) is not kind:
+            raise UserError(f"{path.name} is no evaluation's: its {name!r} is {details.get(name)!r}")
+    if not is_sha256(details.get("data_sha256")):
         raise UserError(f"{path.name} lacks the fingerprint of its records")
-    if told["threshold"] != THRESHOLD:
-        raise UserError(f"{path.name} has the threshold {told['threshold']}, not {THRESHOLD}")
+    if details["threshold"] != THRESHOLD:
+        raise UserError(f"{path.name} has the threshold {details['threshold']}, not {THRESHOLD}")
     beside = path.with_suffix(".csv")
     rows = read_samples(beside)
-    if len(rows) != told["records"]:
-        raise UserError(f"{beside.name} has {len(rows)} records, but {path.name} tells of {told['records']}")
+    if len(rows) != details["records"]:
+        raise UserError(f"{beside.name} has {len(rows)} records, but {path.name} tells of {details['records']}")
     for name, value in record_scores.summary(rows).items():
-        score = told["scores"].get(name)
+        score = details["scores"].get(name)
         if not _agree(score, value):
             raise UserError(f"the {name} of {path.name} is {score}, but the records in {beside.name} give {value}")
-    every_class = "miou" in told["scores"]
+    every_class = "miou" in details["scores"]
     return StoredEvaluation(
-        data=told["data"],
-        protocol=told["protocol"],
-        split=told["split"],
-        resolution=_resolution(path, told, every_class),
+        data=details["data"],
+        protocol=details["protocol"],
+        split=details["split"],
+        resolution=_resolution(path, details, every_class),
         every_class=every_class,
-        size=told["size"],
-        data_sha256=told["data_sha256"],
-        records=told["records"],
-        scores=told["scores"],
+        size=details["size"],
+        data_sha256=details["data_sha256"],
+        records=details["records"],
+        scores=details["scores"],
         samples=beside,
     )
 
@@ -159,20 +159,20 @@ def _is_consistent(sample: Sample) -> bool:
     )
 
 
-def _agree(told: Any, value: float | None) -> bool:
+def _agree(details: Any, value: float | None) -> bool:
     """Whether a number in a file is the one that it should be, and finite; None is None."""
-    if told is None or value is None:
-        return told is value
-    finite = type(told) in (int, float) and math.isfinite(told)
-    return finite and math.isclose(told, value, rel_tol=ROUNDING, abs_tol=ROUNDING)
+    if details is None or value is None:
+        return details is value
+    finite = type(details) in (int, float) and math.isfinite(details)
+    return finite and math.isclose(details, value, rel_tol=ROUNDING, abs_tol=ROUNDING)
 
 
-def _resolution(path: Path, told: Mapping[str, Any], every_class: bool) -> Literal["model", "original"]:
+def _resolution(path: Path, details: Mapping[str, Any], every_class: bool) -> Literal["model", "original"]:
     """At which size it scored, which the file's name alone tells."""
-    start = f"{told['data'].replace('/', '_')}_{told['split']}_"
-    protocol = f"_{told['protocol']}" * (told["protocol"] != "paper")
+    start = f"{details['data'].replace('/', '_')}_{details['split']}_"
+    protocol = f"_{details['protocol']}" * (details["protocol"] != "paper")
     for resolution in ("model", "original"):
-        for prompts in ("", f"_prompt{told.get('prompt_index')}"):  # the run's own, or another kind
+        for prompts in ("", f"_prompt{details.get('prompt_index')}"):  # the run's own, or another kind
             if path.stem == f"{start}{resolution}{protocol}{prompts}{'_every_class' * every_class}":
                 return resolution
-    raise UserError(f"{path.name} tells of {told['data']}, {told['split']}, which is not what it is called")
+    raise UserError(f"{path.name} tells of {details['data']}, {details['split']}, which is not what it is called")

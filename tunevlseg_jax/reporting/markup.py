@@ -112,14 +112,14 @@ def csv_rows(table: Table) -> list[dict[str, Any]]:
     partial = any(entry.of for row in table.rows for entry in row.entries)
     rows = []
     for row in table.rows:
-        told: dict[str, Any] = dict(zip(table.head, row.labels, strict=True))
+        details: dict[str, Any] = dict(zip(table.head, row.labels, strict=True))
         for name, entry in zip(table.columns, row.entries, strict=True):
-            told[name] = entry.value
+            details[name] = entry.value
             if spread and name != "mean":
-                told[f"{name} std"] = entry.std
+                details[f"{name} std"] = entry.std
             if partial and name == "mean":
-                told["mean of"] = (entry.of or (len(row.entries) - 1,))[0] if entry.value is not None else 0
-        rows.append(told)
+                details["mean of"] = (entry.of or (len(row.entries) - 1,))[0] if entry.value is not None else 0
+        rows.append(details)
     return rows
 
 

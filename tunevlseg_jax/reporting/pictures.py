@@ -95,11 +95,11 @@ def look(runs: Mapping[Found, tuple[Run, StoredEvaluation]], count: int) -> list
     Raises:
       UserError: a base model or the data is no longer there, or has changed.
     """
-    scores = {who: {row.id: row.dice for row in read_samples(told.samples)} for who, (_, told) in runs.items()}
+    scores = {who: {row.id: row.dice for row in read_samples(details.samples)} for who, (_, details) in runs.items()}
     cases = choose(list(scores.values()), count)
     masks, shown = {}, None
-    for who, (run, told) in runs.items():
-        records, masks[who] = _find(run, told, [case.id for case in cases])
+    for who, (run, details) in runs.items():
+        records, masks[who] = _find(run, details, [case.id for case in cases])
         if shown is None or records.images.shape[1] > shown.images.shape[1]:
             shown = records
     assert shown is not None
@@ -121,13 +121,13 @@ def look(runs: Mapping[Found, tuple[Run, StoredEvaluation]], count: int) -> list
     return pictures
 
 
-def _find(run: Run, told: StoredEvaluation, ids: Sequence[str]) -> tuple[Records, dict[str, np.ndarray]]:
+def _find(run: Run, details: StoredEvaluation, ids: Sequence[str]) -> tuple[Records, dict[str, np.ndarray]]:
     """The records of these names at the model's size, and the mask that a run finds in each."""
     made, learnt = restore(run.folder)
-    data = dataclasses.replace(run.config.data, name=told.data, protocol=told.protocol, shots=None)
-    everything = registry.load(data, told.split, made.image_size)
-    if everything.fingerprint() != told.data_sha256:
-        raise UserError(f"{told.data} has changed since {run.folder} was evaluated on it")
+    data = dataclasses.replace(run.config.data, name=details.data, protocol=details.protocol, shots=None)
+    everything = registry.load(data, details.split, made.image_size)
+    if everything.fingerprint() != details.data_sha256:
+        raise UserError(f"{details.data} has changed since {run.folder} was evaluated on it")
     rows = np.asarray(sorted(everything.ids.index(id) for id in ids))
     records = everything.take(rows).compact()
     split = Split(Feed(records, sharding.mesh(), data.placement, data.workers), made.token_table(records.phrases))

@@ -60,13 +60,13 @@ def card(folder: Path, asked: Config) -> dict[str, Any]:
     """
     if not (folder / CARD_FILE).exists():
         raise UserError(f"an unfinished run: there is no {CARD_FILE}")
-    told = read_object(folder / CARD_FILE)
-    data, protocol, scores = (told.get(name) for name in ("data", "protocol", "scores"))
+    details = read_object(folder / CARD_FILE)
+    data, protocol, scores = (details.get(name) for name in ("data", "protocol", "scores"))
     if not (isinstance(data, dict) and isinstance(protocol, dict) and isinstance(scores, dict)):
         raise UserError(f"its {CARD_FILE} is no run's: it lacks 'data', 'protocol' or 'scores'")
-    if schema.difference(told.get("config"), schema.to_json(asked), but=NON_IDENTITY_FIELDS):
+    if schema.difference(details.get("config"), schema.to_json(asked), but=NON_IDENTITY_FIELDS):
         raise UserError(f"{CARD_FILE} and {CONFIG_FILE} are of different configurations")
-    if not is_sha256(told.get("model_sha256")):
+    if not is_sha256(details.get("model_sha256")):
         raise UserError(f"{CARD_FILE} lacks the hash of the base model")
     size = protocol.get("image_size")
     if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)):
@@ -84,7 +84,7 @@ def card(folder: Path, asked: Config) -> dict[str, Any]:
                 raise UserError(f"the {split} {name} of {CARD_FILE} is {value}")
     if read_object(_file(folder, RESULTS_FILE)) != scores:
         raise UserError(f"{RESULTS_FILE} and {CARD_FILE} tell different scores")
-    return told
+    return details
 
 
 def curve(folder: Path, asked: Config, best: Any) -> list[dict[str, Any]]:
@@ -115,8 +115,8 @@ def curve(folder: Path, asked: Config, best: Any) -> list[dict[str, Any]]:
             raise UserError(f"line {number} of {path.name} is none of its epoch {number}")
         if not all(map(_is_finite, (loss, dice, train_loss))):
             raise UserError(f"its loss wasn't finite in epoch {number}")
-        told = np.array([number]), np.array([loss]), np.array([dice])
-        progress, _ = optim.advance(progress, *told, asked.optim, asked.train)
+        details = np.array([number]), np.array([loss]), np.array([dice])
+        progress, _ = optim.advance(progress, *details, asked.optim, asked.train)
     if not (progress.stopped[0] or len(lines) == asked.train.epochs):
         raise UserError(f"{path.name} is cut off: it ends with epoch {len(lines)}, and the run had to go on")
     if best != progress.best_epoch[0]:

@@ -58,15 +58,15 @@ def words(cells: Cells, number: int) -> tuple[Table | None, list[str]]:
                 continue
             place = (*scores.labels(cell.row), cell.key.data, str(run.config.train.seed))
             for vector, tokens in enumerate(near, 1):
-                told = [text for token, distance in tokens for text in (token, f"{distance:.3f}")]
-                rows.append(Row((*place, str(vector), *told), ruled=bool(rows) and vector == 1))
-    missing = [f"Words near what {_told(of)} learnt: {reason}." for reason, of in unread.items()]
+                details = [text for token, distance in tokens for text in (token, f"{distance:.3f}")]
+                rows.append(Row((*place, str(vector), *details), ruled=bool(rows) and vector == 1))
+    missing = [f"Words near what {_details(of)} learnt: {reason}." for reason, of in unread.items()]
     if not rows:
         return None, missing or ["Words near learnt prompts: not made, as no run's learner prompts the text tower."]
     width = max(len(row.labels) for row in rows)
-    told = [text for place in range(1, number + 1) for text in (f"token {place}", f"distance {place}")]
+    details = [text for place in range(1, number + 1) for text in (f"token {place}", f"distance {place}")]
     rows = [dataclasses.replace(row, labels=(*row.labels, *[""] * (width - len(row.labels)))) for row in rows]
-    return Table(NAME, "Words near learnt prompts", CAPTION, (*HEAD, *told)[:width], (), tuple(rows)), missing
+    return Table(NAME, "Words near learnt prompts", CAPTION, (*HEAD, *details)[:width], (), tuple(rows)), missing
 
 
 def nearest(run: Run, model: Pretrained, number: int) -> list[list[tuple[str, float]]]:
@@ -106,7 +106,7 @@ def context(run: Run) -> np.ndarray:
     return np.asarray(made.text[0, 0])
 
 
-def _told(unread: Sequence[Run]) -> str:
+def _details(unread: Sequence[Run]) -> str:
     more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
     return f"{unread[0].folder}{more}"
 

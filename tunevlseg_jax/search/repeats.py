@@ -85,7 +85,7 @@ def score(worker: Worker, folders: Iterable[Path]) -> None:
                 _score(worker, worker.test, program, runs[start : start + size], size)
 
 
-def told(folders: Mapping[int, Path]) -> list[dict[str, Any]]:
+def details(folders: Mapping[int, Path]) -> list[dict[str, Any]]:
     """For each run, by seed, its `seed`, its `folder` and its scores by split and metric."""
     cards = {seed: read_json(folder / CARD_FILE) for seed, folder in folders.items()}
     return [{"seed": seed, "folder": str(folder)} | cards[seed]["scores"]["tuned"] for seed, folder in folders.items()]

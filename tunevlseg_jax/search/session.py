@@ -18,4 +18,4 @@ def run(worker: Worker) -> dict[str, Any]:
     everything = [worker.trial_folder(trial.number) for trial in storage.finished()] if options.test_all else []
     here = [folder for folder in everything if (folder / CARD_FILE).exists()]  # not on another machine
     repeats.score(worker, [*folders.values(), *here])
-    return summary.write(worker.folder, worker.name, storage, best, repeats.told(folders))
+    return summary.write(worker.folder, worker.name, storage, best, repeats.details(folders))

@@ -142,8 +142,8 @@ def _field(name: str, fields: Mapping[str, Any], learner: str) -> str:
     short = {part: full for full in fields for part in (full.partition(".")[2], full.rpartition(".")[2])}
     full = short.get(name, name)
     if full not in fields:
-        told = nearest(name, {*short, *fields})
-        raise UserError(f"the search space of {learner} has no parameter {name!r}{told}")
+        details = nearest(name, {*short, *fields})
+        raise UserError(f"the search space of {learner} has no parameter {name!r}{details}")
     return full
 
 

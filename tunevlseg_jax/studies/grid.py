@@ -84,8 +84,8 @@ class Ablation:
         """
         where, known = f"the ablation {self.name!r}", trial_config.variable(config)
         if self.field not in known:
-            told = f"{self.field!r} of {type(config.learner).__name__}; it can change {', '.join(sorted(known))}"
-            raise UserError(f"{where} can't change {told}")
+            details = f"{self.field!r} of {type(config.learner).__name__}; it can change {', '.join(sorted(known))}"
+            raise UserError(f"{where} can't change {details}")
         changed = trial_config.apply(config, {}, {self.field: self.value}, where)
         try:
             configuration.check(changed)
@@ -167,12 +167,12 @@ class Study:
 
     def identity(self) -> dict[str, Any]:
         """What decides its results, as JSON."""
-        told = schema.to_json(self)
-        del told["folder"], told["search"]["storage"], told["search"]["scratch"]
+        details = schema.to_json(self)
+        del details["folder"], details["search"]["storage"], details["search"]["scratch"]
         for name in ("data", "ablations"):
-            told[name] = {item if name == "data" else item["name"]: item for item in told[name]}
-        told["combinations"] = {combination.name: _identity(combination) for combination in self.combinations}
-        return told
+            details[name] = {item if name == "data" else item["name"]: item for item in details[name]}
+        details["combinations"] = {combination.name: _identity(combination) for combination in self.combinations}
+        return details
 
     def check(self) -> None:
         """Raises a UserError where it can't be."""

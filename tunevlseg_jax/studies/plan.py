@@ -50,14 +50,14 @@ def plan(study: Study, measured: Mapping[str, Rates]) -> tuple[Table, list[str]]
             everything += images
             at_once = study.search.at_once if cell.combination.kind == "searched" else 1
             taken.append([rates.hours(one, config, at_once, images) for one in measured.values()])
-            told = f"{runs} x {epochs} x {'?' if count is None else count}", f"{images:,}"
-            table.add_row(cell.way, *told, *(_told([hours]) for hours in taken[-1]))
+            details = f"{runs} x {epochs} x {'?' if count is None else count}", f"{images:,}"
+            table.add_row(cell.way, *details, *(_details([hours]) for hours in taken[-1]))
         table.add_row()
-    table.add_row(f"{len(study.cells())} cells", "", f"{everything:,}", *map(_told, zip(*taken, strict=True)))
+    table.add_row(f"{len(study.cells())} cells", "", f"{everything:,}", *map(_details, zip(*taken, strict=True)))
     return table, [missing[name] for name in sorted(missing)]
 
 
-def _told(hours: Sequence[float | None]) -> str:
+def _details(hours: Sequence[float | None]) -> str:
     """The sum of those that are known, and whether there are others."""
     known = [one for one in hours if one is not None]
     total = sum(known)

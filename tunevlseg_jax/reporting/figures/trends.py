@@ -99,8 +99,8 @@ def trend(axis: Axis, trials: Sequence[tuple[Key, Run]]) -> Picture | None:
     sets = ordered({point.data for points in panels.values() for point in points})
     names = style.names(panels)
     for ax, (row, points) in zip(axes, panels.items(), strict=True):
-        told = _draw(ax, axis, row.combination, points, sets)
-        style.headline(ax, *names[row], told)
+        details = _draw(ax, axis, row.combination, points, sets)
+        style.headline(ax, *names[row], details)
     figure.supxlabel(axis.label, fontsize=8)
     figure.supylabel(f"{'test' if split == 'test' else 'validation'} Dice", fontsize=8)
     return Picture(axis.name, axis.title, _caption(axis, panels, sets, split), figure)
@@ -127,23 +127,23 @@ def _draw(ax: Axes, axis: Axis, combination: str, points: Sequence[Point], sets:
     shown = 10**x if axis.logarithmic else x + shift
     ax.scatter(shown, y, s=11, color=style.colour(combination), marker=style.marker(combination), alpha=0.75)
     line = fit(x, y)
-    told = [f"n {len(points)}"]
+    details = [f"n {len(points)}"]
     if line is not None:
         ends = np.asarray([x.min(), x.max()])
         ax.plot(
             10**ends if axis.logarithmic else ends, line.slope * ends + line.intercept, color=style.colour(combination)
         )
-        told.append(f"R² {line.r2:.2f}")
+        details.append(f"R² {line.r2:.2f}")
     inside = within(points)
     if inside is not None and len({point.data for point in points}) > 1:
-        told.append(f"within sets {inside.r2:.2f}")
+        details.append(f"within sets {inside.r2:.2f}")
     if axis.logarithmic:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(FuncFormatter(style.power_of_ten))
         ax.xaxis.set_minor_formatter(FuncFormatter(lambda value, position: ""))
     else:
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    return ", ".join(told)
+    return ", ".join(details)
 
 
 def _caption(axis: Axis, panels: Mapping[RowKey, Sequence[Point]], sets: Sequence[str], split: str) -> str:

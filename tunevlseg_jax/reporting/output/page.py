@@ -111,9 +111,9 @@ def in_script(value: Any) -> Markup:
 def _figure(figure: style.Picture) -> dict[str, Any]:
     drawn = style.svg(figure)
     small = len(drawn.encode()) <= LARGEST_SVG
-    told = {"name": figure.name, "title": figure.title, "caption": figure.caption}
-    told |= {"inches": figure.figure.get_figwidth()}
-    return told | {"svg": Markup(drawn) if small else None, "png": None if small else _uri("png", style.png(figure))}
+    details = {"name": figure.name, "title": figure.title, "caption": figure.caption}
+    details |= {"inches": figure.figure.get_figwidth()}
+    return details | {"svg": Markup(drawn) if small else None, "png": None if small else _uri("png", style.png(figure))}
 
 
 def _run(key: Key, run: Run) -> dict[str, Any]:

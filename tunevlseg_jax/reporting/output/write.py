@@ -71,9 +71,9 @@ def report(options: Options, console: Console) -> Cells:
         check_installed()
     found, skipped = runs.gather(Path(options.runs))
     if not found:
-        told = f": {skipped[0].path}: {skipped[0].reason}" if skipped else ""
+        details = f": {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
-        raise UserError(f"there is no run to report on in {options.runs}{told}{more}")
+        raise UserError(f"there is no run to report on in {options.runs}{details}{more}")
     cells = cell_rules.choose(found)
     made, missing = tables.tables(cells)
     if options.words:
@@ -91,10 +91,10 @@ def report(options: Options, console: Console) -> Cells:
     drawn = _draw(options, console, found, cells, made, missing, left_out) if options.page else None
     _write(output / REPORT_FILE, _markdown(options, found, cells, made, missing, left_out, drawn))
     console.print(markup.terminal(made[0]))
-    told = f"; {PAGE_FILE}, {FIGURES}" if drawn else ""
+    details = f"; {PAGE_FILE}, {FIGURES}" if drawn else ""
     lines = [
         _count(found, cells),
-        f"report: {output / REPORT_FILE}; beside it {LATEX_FILE}, and a CSV of each table{told}",
+        f"report: {output / REPORT_FILE}; beside it {LATEX_FILE}, and a CSV of each table{details}",
         *(f"skipped: {one.path}: {one.reason}" for one in left_out),
     ]
     for line in lines:
@@ -108,8 +108,8 @@ def check_installed() -> None:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
-        told = f'figures and the page need {error.name}: pip install "tunevlseg_jax[report]"'
-        raise UserError(f"{told} (report --no-page does without)") from error
+        details = f'figures and the page need {error.name}: pip install "tunevlseg_jax[report]"'
+        raise UserError(f"{details} (report --no-page does without)") from error
 
 
 def _draw(
@@ -159,13 +159,13 @@ def _cell_rows(cells: Cells) -> list[dict[str, object]]:
     rows = []
     for row in cells.rows:
         for cell in cells.of(row):
-            told: dict[str, object] = dict(cell.key._asdict())
+            details: dict[str, object] = dict(cell.key._asdict())
             for metric in ("dice", "iou", "sample_iou", "hd95_both_nonempty", "surface_dice_2px"):
                 score = cell.score(metric)
-                told |= {metric: score and score.mean, f"{metric}_std": score and score.std}
-            told |= {"records": cell.records, "from": "card" if cell.from_card else "evaluations"}
-            told |= {"configurations": cell.configurations, "seeds": len(cell.runs)}
-            rows.append(told | {"runs": " ".join(str(run.folder) for run in cell.runs)})
+                details |= {metric: score and score.mean, f"{metric}_std": score and score.std}
+            details |= {"records": cell.records, "from": "card" if cell.from_card else "evaluations"}
+            details |= {"configurations": cell.configurations, "seeds": len(cell.runs)}
+            rows.append(details | {"runs": " ".join(str(run.folder) for run in cell.runs)})
     return rows
 
 
