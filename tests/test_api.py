@@ -273,4 +273,6 @@ def test_the_notebook_runs(tmp_path):
         nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     printed = [out for cell in notebook.cells for out in cell.get("outputs", ())]
     assert any("image/png" in out.get("data", {}) for out in printed)
-    assert not any(out.output_type == "error" or out.get("name") == "stderr" for out in printed)
+    errors = [out for out in printed if out.output_type == "error" or out.get("name") == "stderr"]
+    # tqdm, which Optuna imports, warns in a notebook without ipywidgets.
+    assert not [out for out in errors if "IProgress not found" not in out.get("text", "")], errors

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import math
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -38,9 +37,6 @@ from tunevlseg_jax.search import run_sweep
 from tunevlseg_jax.search.replay import STUDIES
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment, build_experiment
-
-# TensorFlow Datasets, whose bars are off, says so in a notebook without ipywidgets.
-warnings.filterwarnings("ignore", message="IProgress not found")
 
 __all__ = ["Run", "load_model", "load_run", "records", "sweep", "train"]
 
