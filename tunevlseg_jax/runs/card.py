@@ -16,24 +16,13 @@ from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_json, write_json
 
 CONFIG_FILE = "config.json"
-
-
 METRICS_FILE = "metrics.jsonl"
-
-
 LEARNT_FILE = "prompts.safetensors"
-
-
 CARD_FILE = "card.json"
-
-
 RESULTS_FILE = "results.json"
-
 
 NON_IDENTITY_FIELDS = ("workdir", "data.root", "data.cache", "data.placement", "data.workers", "train.shard_frozen")
 """Fields that a run may change when it goes on: they decide where things are, as the number of devices does."""
-
-
 TIMING_FIELDS = ("seconds", "images_per_second")
 """Fields of `metrics_line` that differ each time a run is trained."""
 

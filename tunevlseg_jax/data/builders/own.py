@@ -17,7 +17,6 @@ from tunevlseg_jax.data.prepared import LEVEL, SPLITS, VOID, Example, Record
 from tunevlseg_jax.runtime.errors import UserError
 
 Encoding = Literal["binary", "palette", "colour"]
-Decode = Callable[[bytes, str], np.ndarray]
 
 
 class Mask(NamedTuple):
