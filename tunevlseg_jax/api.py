@@ -20,7 +20,7 @@ from rich.console import Console
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config, Model
 from tunevlseg_jax.data import prepared, registry
-from tunevlseg_jax.data.arrays import ArrayDataset, check_prompt, for_each, records, to_rgb
+from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt, for_each, records, to_rgb
 from tunevlseg_jax.data.images import read_rgb, resize
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.evaluation import evaluate_run

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.api import BATCH, check_threshold, load_run
-from tunevlseg_jax.data.arrays import check_prompt
+from tunevlseg_jax.data.builders.arrays import check_prompt
 from tunevlseg_jax.data.images import SUFFIXES, read_rgb, write_png
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import check_name, write_csv
