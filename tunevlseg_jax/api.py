@@ -1,4 +1,4 @@
-"""The package in Python: loading runs and models, predicting, evaluating, training and searching, on arrays or sets."""
+"""The Python API: load runs and models, predict, evaluate, train and search, on arrays or on prepared sets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.console import Console
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config, Model
-from tunevlseg_jax.data import prepared, registry
+from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt, for_each, records, to_rgb
 from tunevlseg_jax.data.images import read_rgb, resize
 from tunevlseg_jax.data.settings import Data
@@ -41,19 +41,17 @@ from tunevlseg_jax.training.experiment import Experiment, build_experiment
 __all__ = ["Run", "load_model", "load_run", "records", "sweep", "train"]
 
 BATCH = 8
-"""Images that the model sees at once in prediction; fewer are padded, so that there is one program."""
-RECORDS = "records"
-"""The name of the prepared set that is written of arrays."""
+"""Images in a batch of prediction. A batch of fewer is padded, so that there is one program; a single image isn't."""
 Image = np.ndarray | str | Path
 
 
 class Run:
-    """A trained run, or a model as it was loaded, ready to predict.
+    """A trained run, or a model without learnt prompts, ready to predict.
 
     Attributes:
       config: its configuration.
-      scores: from its card, by row ("zero-shot", "tuned"), split and metric; empty where there are none.
-      folder: of the run; None for a model.
+      scores: from its card, by row ("zero-shot", "tuned"), split and metric; empty for a model.
+      folder: the run's folder; None for a model.
     """
 
     def __init__(self, experiment: Experiment, learnt: FlatParams, scores: Mapping[str, Any], folder: Path | None):
@@ -68,29 +66,29 @@ class Run:
         return f"<Run: {type(self.config.learner).__name__} in {place}>"
 
     def predict(self, image: Image | Sequence[Image], prompt: str | Sequence[str], *, threshold: float = 0.5) -> Any:
-        """Marks what a prompt names.
+        """Segments what a prompt names.
 
         Args:
-          image: (height, width), (height, width, 3) or (height, width, 4) uint8, or the path of an image file; or a
-            list or a (image, height, width, 3) array of several, whose sizes may differ in a list.
-          prompt: what to look for, in words; one for all images, or one for each.
+          image: a (height, width), (height, width, 3) or (height, width, 4) uint8 array, or the path of an image file.
+            Several images are a list, in which sizes may differ, or a (image, height, width, 3) array.
+          prompt: the name of the object, such as "polyp": one for all images, or one for each.
           threshold: probability above which a pixel belongs to the mask, between 0 and 1.
 
         Returns:
-          (height, width) bool at the image's own size; a list of them for several images.
+          A (height, width) bool mask at the image's size; a list of masks for several images.
 
         Raises:
-          UserError: an image, a prompt or the threshold can't be.
+          UserError: an image, a prompt or the threshold is invalid.
         """
         check_threshold(threshold)
         least = math.log(threshold / (1 - threshold))
         return self._answer(image, prompt, lambda logits: logits > least)
 
     def probabilities(self, image: Image | Sequence[Image], prompt: str | Sequence[str]) -> Any:
-        """How likely each pixel belongs to what a prompt names; arguments and errors as in `predict`.
+        """The probability that each pixel belongs to what a prompt names; arguments and errors as in `predict`.
 
         Returns:
-          (height, width) float32 from 0 to 1 at the image's own size; a list of them for several images.
+          (height, width) float32 from 0 to 1 at the image's size; a list of them for several images.
         """
         return self._answer(image, prompt, _sigmoid)
 
@@ -106,11 +104,11 @@ class Run:
         """Scores a split, as the command evaluate does.
 
         Args:
-          data: name of a data set, its settings, or `records`; None for the data set that the run was trained on.
+          data: name of a data set, its settings, or `records`; None for the run's training data set.
           split: train, val or test.
-          resolution: "model" scores at the size that the model sees; "original" resizes the logits to each mask's own.
-          ask_absent: whether to ask every image for every class of the split.
-          output: folder for the command's files; None writes none.
+          resolution: "model" scores at the model's input size; "original" resizes the logits to each mask's size.
+          ask_absent: whether to ask for every class of the split in every image.
+          output: folder for the files that the command writes; None writes none.
 
         Returns:
           The scores of the split by name, such as "dice" and "iou".
@@ -146,11 +144,11 @@ class Run:
 
     @property
     def data(self) -> Data:
-        """The data set that the run was trained on, also where its folder has moved with its records in it."""
-        own = self.config.data
-        if own.name == RECORDS and self.folder is not None and (self.folder / DATA_FOLDER / RECORDS).is_dir():
-            return dataclasses.replace(own, root=str(self.folder / DATA_FOLDER))
-        return own
+        """The data set that the run was trained on; records kept in its folder are found there if the folder moved."""
+        data = self.config.data
+        if data.name == arrays.NAME and self.folder is not None and (self.folder / DATA_FOLDER / arrays.NAME).is_dir():
+            return dataclasses.replace(data, root=str(self.folder / DATA_FOLDER))
+        return data
 
     @contextlib.contextmanager
     def _data(self, data: str | Data | ArrayDataset | None) -> Iterator[Data]:
@@ -161,55 +159,59 @@ class Run:
             yield self.data if data is None else data
             return
         with tempfile.TemporaryDirectory() as folder:
-            _write(data, Path(folder))
-            yield dataclasses.replace(_of_records(self.config, Path(folder)).data, cache=folder)
+            arrays.write(data, Path(folder))
+            yield dataclasses.replace(arrays.settings(self.config.data, Path(folder)), cache=folder)
 
     def _answer(self, image: Any, prompt: str | Sequence[str], answer: Callable[[np.ndarray], np.ndarray]) -> Any:
-        """One answer for each image, from its logits at its own size."""
-        several = isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4)
-        given = list(image) if several else [image]
-        prompts = for_each(prompt, len(given), "prompts")
-        for index, one in enumerate(prompts):
-            check_prompt(one, f"prompt {index}" if len(set(prompts)) > 1 else "prompt")
-        images = [_load(one, f"image {index}" if several else "the image") for index, one in enumerate(given)]
+        """One answer for each image, from its logits at its size."""
+        is_list = isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4)
+        inputs = list(image) if is_list else [image]
+        prompts = for_each(prompt, len(inputs), "prompts")
+        for index, text in enumerate(prompts):
+            check_prompt(text, f"prompt {index}" if len(set(prompts)) > 1 else "prompt")
+        images = [_load(item, f"image {index}" if is_list else "the image") for index, item in enumerate(inputs)]
         answers = [answer(logits) for logits in self._logits(images, prompts)]
-        return answers if several else answers[0]
+        return answers if is_list else answers[0]
 
     def _logits(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> Iterator[np.ndarray]:
-        """Logits of each (height, width, 3) uint8 image at its own size, of which masks are cut when enlarged."""
+        """The logits of each (height, width, 3) uint8 image, resized to its size."""
         phrases = tuple(dict.fromkeys(prompts))
-        rows = np.asarray([phrases.index(one) for one in prompts], np.int32)
-        for start in range(0, len(images), BATCH):
-            part = images[start : start + BATCH]
-            batch = np.zeros((BATCH, *self._experiment.image_size, 3), part[0].dtype)
-            phrase = np.zeros(BATCH, np.int32)
-            for place, image in enumerate(part):
-                batch[place] = resize(image, self._experiment.image_size, cv2.INTER_CUBIC)
-                phrase[place] = rows[start + place]
-            network = self._experiment.network
+        size = 1 if len(images) == 1 else BATCH
+        for start in range(0, len(images), size):
+            chunk = images[start : start + size]
+            batch = np.zeros((size, *self._experiment.image_size, 3), chunk[0].dtype)
+            phrase = np.zeros(size, np.int32)
+            for row, image in enumerate(chunk):
+                batch[row] = resize(image, self._experiment.image_size, cv2.INTER_CUBIC)
+                phrase[row] = phrases.index(prompts[start + row])
             logits = step.logits_step(
-                self._params, batch, phrase, self._encode_text(phrases), self._hyper, network=network
+                self._params,
+                batch,
+                phrase,
+                self._encode_text(phrases),
+                self._hyper,
+                network=self._experiment.network,
             )
-            for small, image in zip(np.asarray(logits), part, strict=False):
+            for small, image in zip(np.asarray(logits), chunk, strict=False):
                 yield resize(small, image.shape[:2], cv2.INTER_LINEAR)
 
 
 def load_run(folder: str | Path, *, checkpoint: str | None = None) -> Run:
-    """A trained run.
+    """Loads a trained run.
 
     Args:
-      folder: of the run, or any that holds its prompts.safetensors and card.json.
-      checkpoint: where the base model is now, if not where it was in training.
+      folder: the run's folder, or any folder with its prompts.safetensors and card.json.
+      checkpoint: the base model's new place, if it has moved since training.
 
     Raises:
-      UserError: something is missing or broken, or the base model is another than the one that was trained on.
+      UserError: a file is missing or broken, or the base model isn't the one of the training.
     """
     experiment, learnt = restore(Path(folder), checkpoint)
     return Run(experiment, learnt, read_object(Path(folder) / CARD_FILE).get("scores") or {}, Path(folder))
 
 
 def load_model(checkpoint: str | Path) -> Run:
-    """A model as it is, without learnt prompts: zero-shot.
+    """Loads a model without learnt prompts, for zero-shot prediction.
 
     Args:
       checkpoint: a model folder, the name of an embedded model such as "clipseg-tiny", or a hub id.
@@ -228,22 +230,22 @@ def train(
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     verbose: bool = False,
 ) -> Run:
-    """Trains a run in `config.workdir`, going on where an earlier call stopped.
+    """Trains a run in `config.workdir`, and continues one that an earlier call began there.
 
     Args:
-      config: of the run.
-      records: training and validation records, and test records where there are any; they are kept in the run folder
-        and take the place of `config.data.name`. None for the data set that the configuration names.
+      config: the run's configuration.
+      records: training, validation and perhaps test records, which are kept in the run's folder and replace
+        `config.data.name`; None for the data set of the configuration.
       on_epoch: called after each epoch with a line of metrics.jsonl: "epoch", "train" and "val" with "loss" and "dice",
         "learning_rate", "seconds" and "images_per_second".
       verbose: whether to print as the command train does.
 
     Raises:
-      UserError: the configuration or the records can't be, or the run came to a loss that isn't finite.
+      UserError: the configuration or the records are invalid, or the loss became infinite or NaN.
     """
     config = _checked(config)
     if records is not None:
-        config = _keep(config, records, Path(config.workdir), Path(config.workdir) / CONFIG_FILE)
+        config = _with_records(config, records, Path(config.workdir), Path(config.workdir) / CONFIG_FILE)
     with contextlib.nullcontext() if verbose else _quiet():
         trainer.train(config, Console(quiet=not verbose), on_epoch)
     return load_run(config.workdir)
@@ -261,18 +263,18 @@ def sweep(
     """Searches hyperparameters; a study that exists is continued.
 
     Args:
-      config: of every trial.
+      config: the configuration of every trial.
       study: name of the study.
       records: as in `train`; they are kept in the study's folder.
-      folder: of all studies.
+      folder: the folder of all studies.
       verbose: whether to print as the command sweep does.
-      options: how to search: the command's options, such as trials=20, parallel=4, seeds=3, space=("depth=1..5",).
+      options: the command's options, such as trials=20, parallel=4, seeds=3, space=("depth=1..5",).
 
     Returns:
-      The summary, as in the study's summary.json: numbers of trials, and the best one.
+      The summary, as in the study's summary.json: numbers of trials, and the best trial.
 
     Raises:
-      UserError: an option or the search space can't be, or a study of that name is of another configuration.
+      UserError: an option or the search space is invalid, or a study of that name has another configuration.
     """
     config = _checked(config)
     if "," in config.data.name:
@@ -285,7 +287,7 @@ def sweep(
     run_sweep.check(given)
     if records is not None:
         place = Path(folder) / study
-        given = dataclasses.replace(given, config=_keep(config, records, place, place / DATA_FOLDER))
+        given = dataclasses.replace(given, config=_with_records(config, records, place, place / DATA_FOLDER))
     with contextlib.nullcontext() if verbose else _quiet():
         (summary,) = run_sweep.sweep(given, Console(quiet=not verbose))
     return summary
@@ -298,7 +300,7 @@ def check_threshold(threshold: float, name: str = "threshold") -> None:
 
 
 def _checked(config: Config) -> Config:
-    """The configuration, with every field of the type that it declares and a value that can be."""
+    """The configuration, once every field has its declared type and a valid value."""
     if not isinstance(config, Config):
         raise UserError(f"the configuration is a {type(config).__name__}, not a Config")
     config = schema.from_json(Config, schema.to_json(config), "the configuration")
@@ -306,42 +308,20 @@ def _checked(config: Config) -> Config:
     return config
 
 
-def _keep(config: Config, records: ArrayDataset, folder: Path, begun: Path) -> Config:
-    """Writes records into a folder, unless they are there already; the configuration that reads them.
+def _with_records(config: Config, records: ArrayDataset, folder: Path, begun: Path) -> Config:
+    """The configuration with records as its data, which are written into `folder` unless it has them.
 
     Raises:
-      UserError: a split is missing, or the folder has others, and `begun` says that they have been used.
+      UserError: a split is missing, or the folder has other records, which are in use because `begun` exists.
     """
     if missing := [name for name in ("train", "val") if name not in records.splits]:
         raise UserError(f"the records have no split {missing[0]!r}, only {', '.join(records.splits)}")
     root = folder / DATA_FOLDER
-    if not _holds(root, records):
+    if not arrays.is_written(records, root):
         if begun.exists():
             raise UserError(f"{folder} holds something else than a run on these records; choose another folder")
-        _write(records, root)
-    return _of_records(config, root)
-
-
-def _of_records(config: Config, root: Path) -> Config:
-    """The configuration with a set of records in `root` as its data."""
-    data = dataclasses.replace(config.data, name=RECORDS, root=str(root), protocol="paper", prompt_index=prepared.LEVEL)
-    return dataclasses.replace(config, data=data)
-
-
-def _holds(root: Path, records: ArrayDataset) -> bool:
-    """Whether a folder has just these records as a prepared set."""
-    if RECORDS not in prepared.names(root):
-        return False
-    stored = registry.splits(Data(name=RECORDS, root=str(root)))
-    return set(stored) == set(records.splits) and all(
-        tuple(prepared.load(root, RECORDS, name)) == records.splits[name] for name in stored
-    )
-
-
-def _write(records: ArrayDataset, root: Path) -> None:
-    from tunevlseg_jax.data.builders import base  # loads TensorFlow Datasets
-
-    base.write(root, RECORDS, records.splits, "Images and masks from memory.")
+        arrays.write(records, root)
+    return dataclasses.replace(config, data=arrays.settings(config.data, root))
 
 
 def _load(image: Any, name: str) -> np.ndarray:

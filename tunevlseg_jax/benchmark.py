@@ -84,7 +84,7 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
     device = jax.devices()[0]
     peaks = {"with libraries loaded": memory.peak()}
     experiments = _experiments(options)
-    peaks["with weights made"] = memory.peak()
+    peaks["with weights created"] = memory.peak()
     timed = [(owner, program) for owner in experiments for program in programs.programs(owner, mesh, options.trials)]
     peaks["with programs compiled"] = memory.peak()
     matrix, matrix_flops = programs.ceiling(experiments[0].network.dtype)

@@ -29,11 +29,11 @@ class Model:
     """The frozen model.
 
     Attributes:
-      checkpoint: a converted model's folder, a Hugging Face folder or hub id of a CLIPSeg, or an embedded model.
-      fresh: whether to take the checkpoint's sizes and tokenizer alone and start from random weights.
-      image_size: height and width that images are resized to; None for the model's own.
-      prompt_offset: number of blocks by which a CRIS takes text prompts late, after block 0. With 1, as in the
-        published code, prompt 0 enters blocks 0 and 1, and prompt k enters block k + 1. A CLIPSeg needs 0.
+      checkpoint: folder of a converted model, Hugging Face folder or hub id of a CLIPSeg, or name of an embedded model.
+      fresh: whether to use only the checkpoint's sizes and tokenizer, with random weights.
+      image_size: height and width that images are resized to; None for the model's default.
+      prompt_offset: number of blocks by which CRIS shifts its text prompts after block 0. With 1, as in the published
+        code, prompt 0 enters blocks 0 and 1, and prompt k enters block k + 1. CLIPSeg needs 0.
     """
 
     checkpoint: str = "clipseg-tiny"
@@ -47,12 +47,12 @@ class Optim:
     """AdamW and its learning rate.
 
     Attributes:
-      learning_rate: at its highest.
-      weight_decay: of matrices and convolution kernels; nothing else decays.
-      warmup_steps: steps of linear rise from zero.
+      learning_rate: peak learning rate.
+      weight_decay: weight decay of matrices and convolution kernels; biases, norms and contexts don't decay.
+      warmup_steps: number of steps in which the rate rises linearly from zero.
       cosine: whether the rate falls to zero along a cosine until the last epoch.
-      plateau_factor: what the rate is multiplied by when the validation loss stands still; 1 for never.
-      plateau_patience: epochs without improvement before that.
+      plateau_factor: factor applied to the rate when the validation loss stops improving; 1 disables it.
+      plateau_patience: epochs without improvement before the factor is applied.
     """
 
     learning_rate: float = 1e-3
@@ -65,31 +65,30 @@ class Optim:
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """The loop.
+    """The training loop.
 
     Attributes:
-      tune: what trains: "prompts" (learner and upsampler), and for the fine-tuning baselines "decoder" or "all".
-      epochs: at most.
-      batch_size: records a step.
-      augment: whether training images are augmented as in the paper: with probability 0.2 a small affine map, with 0.2
-        other brightness and contrast.
-      augmented_views: in how many fixed augmented views training images are seen, an epoch one of them in turn, instead
-        of augmented anew in each step; the textual learners then look at each of them once. None for anew.
-      cache_features: whether the model looks at an image once for all epochs where it always sees the same: with the
-        textual learners, in validation and testing, and in training without augmentation or in fixed views. It also
-        lets a sweep on a CPU look once at what is augmented for all its trials.
-      recompute: what the way back through the vision tower computes anew instead of keeping it from the way forward, to
-        take less memory: "nothing" but attention's scores; "elementwise", all but the results of matrix products;
-        "blocks", all but what goes from block to block. It changes results by rounding alone.
-      shard_frozen: whether each device keeps a part of the frozen weights alone, and all of them gather a weight when
-        it is used: less memory for more communication.
-      seed: of initial values, order, augmentation and dropout.
-      order_seed: of the order of the training records and of their augmentation, where it isn't `seed`; a sweep's
-        trials share one order.
+      tune: the trained part: "prompts" (learner and upsampler), or for fine-tuning baselines "decoder" or "all".
+      epochs: largest number of epochs.
+      batch_size: records per step.
+      augment: whether to augment training images as in the paper: a small affine map with probability 0.2, a change
+        of brightness and contrast with probability 0.2.
+      augmented_views: number of pre-augmented copies of each training image, cycled one per epoch; None augments every
+        step. Textual learners encode each copy once.
+      cache_features: whether to encode each image once for all epochs where its features never change: with textual
+        learners, in validation, in testing, and in training without augmentation or with augmented_views. A sweep on
+        a CPU then also encodes augmented images once for all its trials.
+      recompute: activations of the vision tower to rematerialise in the backward pass, which saves memory: "nothing"
+        but attention's scores; "elementwise", all but the results of matrix products; "blocks", all but the inputs of
+        blocks. Results differ only by rounding.
+      shard_frozen: whether to split the frozen weights over the devices, which gather each weight when they use it:
+        less memory for more communication.
+      seed: seed of initial values, order, augmentation and dropout.
+      order_seed: seed of the training order and augmentation, if not `seed`; the trials of a sweep share one order.
       order_skip: epochs of that order to leave out, for a trial that joined a sweep later.
-      patience: epochs without a better validation loss before the run stops early.
-      min_delta: what counts as better, in validation loss.
-      precision: what the model computes in; "auto" is float32 on CPU and bfloat16 on GPU and TPU.
+      patience: epochs without a better validation loss after which training stops early.
+      min_delta: decrease of the validation loss that counts as better.
+      precision: type of the model's computations; "auto" is float32 on a CPU and bfloat16 on a GPU or TPU.
     """
 
     tune: Tune = "prompts"
@@ -109,12 +108,12 @@ class Train:
 
     @property
     def seed_of_order(self) -> int:
-        """The seed that decides on the order."""
+        """The seed of the training order."""
         return self.seed if self.order_seed is None else self.order_seed
 
     @property
-    def augments_anew(self) -> bool:
-        """Whether training images are other ones in each step."""
+    def augments_each_step(self) -> bool:
+        """Whether every step draws new augmentations."""
         return self.augment and self.augmented_views is None
 
 
@@ -124,12 +123,12 @@ class Config:
 
     Attributes:
       model: the frozen model.
-      learner: how prompts are learnt; the configuration file chooses its class.
+      learner: the prompt learner; the configuration file chooses its class.
       upsampling: the learnable upsampler: "none", "blend" into the logits (the paper), "add" to them.
       data: the data set.
       optim: the optimizer.
-      train: the loop.
-      workdir: folder of the run; one that exists is continued.
+      train: the training loop.
+      workdir: folder of the run; an existing run is continued.
     """
 
     model: Model = field(default_factory=Model)
@@ -142,11 +141,11 @@ class Config:
 
     def features_cacheable(self, split: str) -> bool:
         """Whether the features of a split's images are the same in every epoch and trial, and may be cached."""
-        return self.features_shareable and not (split == "train" and self.train.augments_anew)
+        return self.features_shareable and not (split == "train" and self.train.augments_each_step)
 
     @property
     def features_shareable(self) -> bool:
-        """Whether trials may share the features of an image, because no trial changes them."""
+        """Whether trials may share an image's features, because no trial changes the vision tower."""
         return self.train.tune == "prompts" and "vision" not in self.learner.changes and self.train.cache_features
 
 
@@ -160,13 +159,13 @@ def defined(path: str, name: str, cls: type[T], *parts: type) -> T:
 
     Args:
       path: of the file, or the name of a configuration that comes with the package, such as quickstart.
-      name: that it gives the dataclass.
-      cls: what that is.
-      parts: other classes that the file may make, beside those of a configuration.
+      name: the variable that holds it.
+      cls: its class.
+      parts: other classes that the file may use, beside those of a configuration.
 
     Raises:
-      UserError: there is no such file, it doesn't run, it doesn't define `name`, or a field has a value of another
-        type; the message gives the nearest name for a misspelt field.
+      UserError: there is no such file, it fails, it doesn't define `name`, or a field has a value of the wrong type;
+        the message gives the nearest name for a misspelt field.
     """
     path = _find(path, f"{name} = {cls.__name__}(")
     try:
@@ -175,12 +174,12 @@ def defined(path: str, name: str, cls: type[T], *parts: type) -> T:
         raise UserError(f"{path}:{_line(error, path)} {_explain(error, (cls, *parts))}") from error
     if not isinstance(value, cls):
         raise UserError(f"{path} doesn't define `{name} = {cls.__name__}(...)`")
-    # A dataclass takes whatever it is given; there and back as JSON, every field has the type that it declares.
+    # A dataclass accepts any value; the conversion to JSON and back checks every field against its declared type.
     return schema.from_json(cls, schema.to_json(value), path)
 
 
 def _find(path: str, marker: str) -> str:
-    """The file that is meant: one that exists, or one that comes with the package and has `marker` in it."""
+    """The path of an existing file, or of a shipped one that contains `marker`."""
     if Path(path).is_file():
         return path
     shipped = {file.stem: file for file in CONFIGS.glob("*.py") if marker in file.read_text(encoding="utf-8")}
@@ -191,7 +190,7 @@ def _find(path: str, marker: str) -> str:
 
 
 def check(config: Config) -> None:
-    """Raises a UserError that names the first field whose value can't be."""
+    """Raises a UserError that names the first field with an invalid value."""
     rules = {
         "model.prompt_offset": config.model.prompt_offset >= 0,
         "train.epochs": config.train.epochs >= 1,
@@ -247,7 +246,7 @@ def _explain(error: Exception, others: Sequence[type]) -> str:
 
 
 def _dataclasses() -> list[type]:
-    """Every class that a configuration file may make."""
+    """Every class that a configuration file may use."""
     from tunevlseg_jax import learners
 
     named = (getattr(learners, name) for name in learners.__all__)

@@ -19,14 +19,14 @@ from tunevlseg_jax.evaluation.evaluate_run import FOLDER, Resolution
 
 @dataclass(frozen=True)
 class OtherData:
-    """Which data set, where it isn't the run's own.
+    """Settings that replace those of the run's data set.
 
     Attributes:
-      name: another data set than the run's.
+      name: another data set.
       root: another folder of prepared sets.
       protocol: "paper" or "clean".
       prompt_index: another kind of prompts.
-      cache: another folder that keeps prepared sets at the model's size.
+      cache: another folder for prepared sets at the model's size.
     """
 
     name: str | None = None
@@ -36,24 +36,24 @@ class OtherData:
     cache: str | None = None
 
     def over(self, data: Data) -> Data:
-        """The run's data with what is given here in its place."""
+        """The run's data with these settings."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         return dataclasses.replace(data, **given)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to score, and how.
+    """The run, the split and the resolution.
 
     Attributes:
       run: folder of the run.
       data: another data set.
       split: train, val or test.
-      resolution: "model" scores at the size that the model sees; "original" resizes the logits to each mask's own.
-      ask_absent: whether to ask every image for every class of the split, those that it doesn't show as well: gives
-        multi-class IoU, where each pixel goes to the likeliest class over 0.5, and how often the absent are marked.
-      checkpoint: where the base model is now, if not where it was in training.
-      output: folder for the scores; None for `evaluations` in the run's.
+      resolution: "model" scores at the model's input size; "original" resizes the logits to each mask's size.
+      ask_absent: whether to ask for every class of the split in every image, absent classes included. This adds
+        multi-class IoU, where each pixel goes to the likeliest class over 0.5, and the rate of false positives.
+      checkpoint: the base model's new place, if it has moved since training.
+      output: folder for the scores; None for `evaluations` in the run's folder.
     """
 
     run: str
@@ -78,7 +78,7 @@ def main() -> None:
     title = f"{options.run} on {data.name}, {options.split} ({result.scores['records']} records)"
     caption = f"At {result.size} pixels ({options.resolution}), threshold 0.5. {NOTES}"
     console.print(_table(title, caption, result.scores, result.rows))
-    _tell_rest(console, result.scores)
+    _print_notes(console, result.scores)
     console.print(
         f"scores: {folder / result.name}.json, of each class: {result.name}_classes.csv, "
         f"of each record: {result.name}.csv",
@@ -100,7 +100,7 @@ NOTES = (
     "Dice, IoU, surface Dice: means over n records, 1 where both masks are empty. IoU of set: one ratio over all "
     "pixels. HD95: mean over the records where neither mask is empty."
 )
-"""What is to be known of them."""
+"""How the columns are computed."""
 
 
 def _table(title: str, caption: str, scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -121,8 +121,8 @@ def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}" if value < 10 else f"{value:.1f}"
 
 
-def _tell_rest(console: Console, scores: Mapping[str, Any]) -> None:
-    """What the table doesn't show."""
+def _print_notes(console: Console, scores: Mapping[str, Any]) -> None:
+    """Prints the scores that the table doesn't show."""
     console.print(
         f"{scores['empty_targets']} records have an empty mask, {scores['empty_predictions']} an empty prediction; "
         f"HD95 is undefined for {scores['hd95_undefined']}",
@@ -137,7 +137,9 @@ def _tell_rest(console: Console, scores: Mapping[str, Any]) -> None:
             soft_wrap=True,
         )
         if scores["classes_overlap"]:
-            console.print("note: classes overlap here, and one class a pixel can't be right everywhere", soft_wrap=True)
+            console.print(
+                "note: classes overlap here, so one class per pixel can't be right everywhere", soft_wrap=True
+            )
 
 
 if __name__ == "__main__":

@@ -25,21 +25,21 @@ from tunevlseg_jax.runtime.files import check_name, write_csv
 COLOUR = (255, 64, 64)
 OPACITY = 0.4
 LIST_FILE = "predictions.csv"
-"""Lists what was predicted into a folder; the masks that it names, and their overlays, are predict's own."""
+"""The list of the masks in a folder. Only the masks in it, and their overlays, may be replaced."""
 COLUMNS: tuple[str, ...] = ("image", "prompt", "mask", "marked")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to look for, and where.
+    """The run, the images and the prompt.
 
     Attributes:
       run: folder of the run.
       image: image files, or folders of them.
-      prompt: what to look for, in words.
-      output: folder for the masks, which may hold earlier ones; a file that predict didn't write is never replaced.
+      prompt: the name of the object, such as "polyp".
+      output: folder for the masks, which may hold earlier masks; a file that predict didn't write is never replaced.
       threshold: probability above which a pixel belongs to the mask.
-      checkpoint: where the base model is now, if not where it was in training.
+      checkpoint: the base model's new place, if it has moved since training.
     """
 
     run: str
@@ -51,7 +51,7 @@ class Options:
 
 
 def main() -> None:
-    """Writes `NAME_mask.png`, at the image's own size, and `NAME_overlay.png` for each image, and a list of them."""
+    """Writes `NAME_mask.png`, at the image's size, and `NAME_overlay.png` for each image, and a list of them."""
     options = cli.options(Options, "python -m tunevlseg_jax.predict", __doc__ or "")
     check_prompt(options.prompt, "--prompt")
     check_threshold(options.threshold, "--threshold")
@@ -71,7 +71,7 @@ def main() -> None:
         for path, image, mask in zip(paths[start : start + BATCH], images, masks, strict=True):
             name = f"{names[path]}_mask.png"
             listed[name] = dict(zip(COLUMNS, (path, options.prompt, name, float(mask.mean())), strict=True))
-            write_csv(output / LIST_FILE, list(listed.values()))  # before the mask: what is listed is predict's
+            write_csv(output / LIST_FILE, list(listed.values()))  # before the mask: each mask is listed
             write_png(output / name, mask.astype(np.uint8) * 255)
             write_png(output / f"{names[path]}_overlay.png", overlay(image, mask))
             report.add_row(str(path), f"{image.shape[1]}x{image.shape[0]}", f"{mask.mean():.1%}")
@@ -89,7 +89,7 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _listed(path: Path) -> dict[str, dict[str, Any]]:
-    """The rows that earlier predictions left in a folder's list, by mask; none where there is no list.
+    """The rows of earlier predictions in a folder's list, by mask; none without a list.
 
     Raises:
       UserError: the file isn't such a list.
@@ -105,8 +105,8 @@ def _listed(path: Path) -> dict[str, dict[str, Any]]:
         raise UserError(
             f"predict didn't write {path}, whose columns would be {', '.join(COLUMNS)}; choose another --output"
         )
-    made = [dict(zip(COLUMNS, row, strict=True)) for row in rows[1:]]
-    return {row["mask"]: row for row in made}
+    predictions = [dict(zip(COLUMNS, row, strict=True)) for row in rows[1:]]
+    return {row["mask"]: row for row in predictions}
 
 
 def _check_output(folder: Path, names: Mapping[Path, str], listed: Mapping[str, Mapping[str, Any]]) -> None:

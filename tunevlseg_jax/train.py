@@ -20,11 +20,11 @@ PROGRAM = "python -m tunevlseg_jax.train"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """A run, and who trains it.
+    """A run, and the processes that train it.
 
     Attributes:
-      config: of the run.
-      cluster: the processes, where there are several.
+      config: the run's configuration.
+      cluster: how several processes find each other.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]

@@ -86,7 +86,7 @@ class Resources:
 
     def _looks_apart(self, config: Config) -> bool:
         """Whether images are looked at before the step, for all of its parts on a CPU and for later trials."""
-        return config.features_shareable and config.train.augments_anew and sharding.is_single_cpu(self.mesh)
+        return config.features_shareable and config.train.augments_each_step and sharding.is_single_cpu(self.mesh)
 
     def _sights(self, feed: Feed, config: Config) -> AugmentedFeatureCache:
         if config.data not in self.sights:  # of one set at a time

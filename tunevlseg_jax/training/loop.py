@@ -126,7 +126,7 @@ class TrainSetup:
             batches = itertools.islice(self.sights.training(*which), skip, None)
         else:
             feed = views[(order - 1) % len(views)] if views else feed
-            batches = feed.training(*which, augment=settings.augments_anew, skip=skip)
+            batches = feed.training(*which, augment=settings.augments_each_step, skip=skip)
         return (_for_trials(self.network, source, self.mesh) for source in batches)
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tunevlseg_jax.data import prepared, registry
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
+from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.runtime.errors import UserError, nearest
+
+NAME = "records"
+"""The name of the prepared set that `write` writes."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ def records(
     *,
     split: str | Sequence[str],
 ) -> ArrayDataset:
-    """Makes a data set of images, one mask for each, and prompts.
+    """A data set of images, one mask for each, and prompts.
 
     Args:
       images: (height, width), (height, width, 3) or (height, width, 4) uint8 each: grey, RGB, or RGBA, whose alpha is
@@ -49,7 +56,7 @@ def records(
     if len(masks) != count:
         raise UserError(f"there are {count} images but {len(masks)} masks")
     prompts, splits = for_each(prompts, count, "prompts"), for_each(split, count, "splits")
-    found: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    examples: dict[str, list[Example]] = {name: [] for name in SPLITS}
     for index in range(count):
         if splits[index] not in SPLITS:
             raise UserError(f"split {index} is {splits[index]!r}{nearest(str(splits[index]), SPLITS)}")
@@ -57,8 +64,31 @@ def records(
         image = to_rgb(images[index], f"image {index}")
         mask = _to_mask(masks[index], image.shape[:2], index)
         record = Record(f"{index:06d}", prompts[index], 0, 1, {LEVEL: (prompts[index],)})
-        found[splits[index]].append(Example(f"{index:06d}", "", encode_png(image), (encode_png(mask),), (record,)))
-    return ArrayDataset({name: tuple(examples) for name, examples in found.items() if examples})
+        example = Example(f"{index:06d}", "", encode_png(image), (encode_png(mask),), (record,))
+        examples[splits[index]].append(example)
+    return ArrayDataset({name: tuple(of_split) for name, of_split in examples.items() if of_split})
+
+
+def write(dataset: ArrayDataset, root: Path) -> None:
+    """Writes the data set into `root` as a prepared set."""
+    from tunevlseg_jax.data.builders import base  # loads TensorFlow Datasets
+
+    base.write(root, NAME, dataset.splits, "Images and masks from memory.")
+
+
+def is_written(dataset: ArrayDataset, root: Path) -> bool:
+    """Whether `root` holds exactly this data set as a prepared set."""
+    if NAME not in prepared.names(root):
+        return False
+    stored = registry.splits(Data(name=NAME, root=str(root)))
+    return set(stored) == set(dataset.splits) and all(
+        tuple(prepared.load(root, NAME, name)) == dataset.splits[name] for name in stored
+    )
+
+
+def settings(data: Data, root: Path) -> Data:
+    """The settings with the data set that `write` wrote into `root`."""
+    return dataclasses.replace(data, name=NAME, root=str(root), protocol="paper", prompt_index=LEVEL)
 
 
 def for_each(values: str | Sequence[str], count: int, name: str) -> list[str]:
