@@ -105,12 +105,15 @@ def test_options(fails, tmp_path, config_file, options, says):
 @pytest.mark.parametrize(
     ("learner", "says"),
     [
-        (CoOp(depth=4, words=None), "learner.depth is 4, but the text tower has 3 blocks"),
-        (CoOp(depth=0, words=None), "learner.depth is 0"),
-        (CoOp(depth=1, num_context=2, words="seven"), "'seven' is 1 tokens, but learner.num_context is 2"),
-        (CoOp(depth=1, num_context=small.CONTEXT - 3, words=None), "'zero.' is 4 tokens .* 3 fit .*--data.truncate"),
-        (CoOp(depth=1, num_context=small.CONTEXT, words=None), "leaves a prompt no room.*learner.num_context"),
-        (MaPLe(depth=1, words=None, projector=Projector(hidden=(0,))), r"projector.hidden is \(0,\)"),
+        (CoOp(depth=4, init_phrase=None), "learner.depth is 4, but the text tower has 3 blocks"),
+        (CoOp(depth=0, init_phrase=None), "learner.depth is 0"),
+        (CoOp(depth=1, num_context=2, init_phrase="seven"), "'seven' is 1 tokens, but learner.num_context is 2"),
+        (
+            CoOp(depth=1, num_context=small.CONTEXT - 3, init_phrase=None),
+            "'zero.' is 4 tokens .* 3 fit .*--data.truncate",
+        ),
+        (CoOp(depth=1, num_context=small.CONTEXT, init_phrase=None), "leaves a prompt no room.*learner.num_context"),
+        (MaPLe(depth=1, init_phrase=None, projector=Projector(hidden=(0,))), r"projector.hidden is \(0,\)"),
         (SharedAttention(depth=1, heads=7), "learner.heads is 7, which doesn't divide 64"),
         (SharedAttention(depth=1, heads=0), "learner.heads is 0"),
         (SharedAttention(depth=1, dropout=1.0), "learner.dropout is 1.0"),
@@ -123,7 +126,7 @@ def test_learners(fails, tmp_path, learner, says):
 
 
 def test_cutting_prompts_needs_room_for_a_word(fails, tmp_path):
-    learner = CoOp(depth=1, num_context=small.CONTEXT - 2, words=None)
+    learner = CoOp(depth=1, num_context=small.CONTEXT - 2, init_phrase=None)
     config = small.config(tmp_path / "run", learner=learner, data=Data(name="scenes/photo", truncate=True))
     path = small.write_config(tmp_path / "config.py", config)
     fails(train.main, "--config", path, says="leaves a prompt no room", leaves=(tmp_path / "run",))

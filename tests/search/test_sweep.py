@@ -37,10 +37,10 @@ quick_compilation = small.quick_compilation
 @pytest.mark.parametrize(
     ("learner", "space"),
     [
-        (CoOp(words=None), ()),
-        (CoCoOp(words=None), ("hidden=8,16", "projector.kind=mlp")),
+        (CoOp(init_phrase=None), ()),
+        (CoCoOp(init_phrase=None), ("hidden=8,16", "projector.kind=mlp")),
         (VPT(), ()),
-        (MaPLe(words=None), ("hidden=8,16", "kind=low_rank")),
+        (MaPLe(init_phrase=None), ("hidden=8,16", "kind=low_rank")),
         (SharedSeparate(), ("width=8,16",)),
         (SharedAttention(), ("heads=4", "hidden=32,48", "norm_first=true")),
     ],
@@ -120,7 +120,7 @@ def test_seeds_repeat_the_best_trial(tmp_path):
 
 
 CHANGES = {
-    **{"learner.words": "a photo", "learner.num_context": 3, "learner.depth": 2, "upsampling": "none"},
+    **{"learner.init_phrase": "a photo", "learner.num_context": 3, "learner.depth": 2, "upsampling": "none"},
     **{"optim.learning_rate": 1e-2, "optim.weight_decay": 0.5, "optim.warmup_steps": 5, "optim.cosine": True},
     **{"optim.plateau_factor": 0.5, "optim.plateau_patience": 1},
     **{"train.epochs": 2, "train.batch_size": 5, "train.patience": 1, "train.min_delta": 0.0},

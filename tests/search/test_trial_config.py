@@ -23,7 +23,7 @@ from tunevlseg_jax.training.experiment import Experiment
 
 quick_compilation = small.quick_compilation
 
-MAPLE = small.config(learner=MaPLe(depth=1, num_context=2, words=None))
+MAPLE = small.config(learner=MaPLe(depth=1, num_context=2, init_phrase=None))
 
 
 def experiment(config=MAPLE) -> Experiment:
@@ -68,7 +68,7 @@ def test_what_doesnt_fit_the_model_is_left_out():
 def test_overrides():
     overrides = (
         *("depth=1..2", "learning-rate=1e-4..1e-3", "learner.projector.hidden=4,8", "projector.kind=mlp"),
-        *("learner.words=None", "optim.plateau_factor=0.1..0.5", "optim.warmup_steps=0..3"),
+        *("learner.init_phrase=None", "optim.plateau_factor=0.1..0.5", "optim.warmup_steps=0..3"),
         *("optim.weight_decay=0.1", "train.min_delta=log:1e-5..1e-3", "optim.cosine=true,false"),
     )
     assert trial_config.space(MAPLE, experiment(), overrides) == {
@@ -77,7 +77,7 @@ def test_overrides():
         "learner.depth": Integers(1, 2),
         "learner.projector.hidden": Choice((4, 8)),
         "learner.projector.kind": Choice(("mlp",)),
-        "learner.words": Choice((None,)),
+        "learner.init_phrase": Choice((None,)),
         "optim.plateau_factor": Uniform(0.1, 0.5),
         "optim.warmup_steps": Integers(0, 3),
         "train.min_delta": LogUniform(1e-5, 1e-3),
@@ -107,7 +107,7 @@ def test_overrides():
         ("optim.plateau_factor=0.5..2", "optim.plateau_factor can't be 2"),
         ("optim.cosine=maybe", "optim.cosine: 'maybe' is neither true nor false"),
         ("optim.cosine=0..1", "optim.cosine: it is False now, and only numbers have a range"),
-        ("learner.words=1..2", "learner.words: it is None now, and only numbers have a range"),
+        ("learner.init_phrase=1..2", "learner.init_phrase: it is None now, and only numbers have a range"),
         ("depth=log:0..2", "learner.depth: 0..2 is empty; on a logarithmic scale"),
         ("hidden=8..6.5", "learner.projector.hidden: '6.5' is no whole number"),
         ("train.augmented_views=2,4", "no parameter 'train.augmented_views'"),
@@ -177,7 +177,7 @@ def test_trials_that_differ_in_values_and_widths_share_a_program():
     }
     trial = trial_config.apply(MAPLE, found, params)
     assert trial.learner == MaPLe(
-        depth=2, max_depth=small.BLOCKS, num_context=2, words=None, projector=Projector(hidden=(4,))
+        depth=2, max_depth=small.BLOCKS, num_context=2, init_phrase=None, projector=Projector(hidden=(4,))
     )
     assert (trial.optim.learning_rate, trial.optim.weight_decay) == (1e-4, 1e-3)
     program = trial_config.program(MAPLE, trial, found)
@@ -191,9 +191,9 @@ def test_trials_that_differ_in_values_and_widths_share_a_program():
 @pytest.mark.parametrize(
     ("wide", "narrow"),
     [
-        (MaPLe(projector=Projector(hidden=(9,)), words=None), {"projector": Projector(hidden=(5,))}),
+        (MaPLe(projector=Projector(hidden=(9,)), init_phrase=None), {"projector": Projector(hidden=(5,))}),
         (
-            CoCoOp(projector=Projector("low_rank", (9,)), words=None),
+            CoCoOp(projector=Projector("low_rank", (9,)), init_phrase=None),
             {"projector": Projector("low_rank", (5,))},
         ),
         (SharedSeparate(width=7), {"width": 3}),

@@ -49,7 +49,9 @@ def tiny(folder: Path, **changes) -> Study:
         combinations=(
             Combination(config=config()),
             Combination(config=config(train=Train(tune="decoder", epochs=1, batch_size=4, augment=False))),
-            Combination(config=config(CoOp(num_context=2, words=None), upsampling="blend"), space=("depth=1..2",)),
+            Combination(
+                config=config(CoOp(num_context=2, init_phrase=None), upsampling="blend"), space=("depth=1..2",)
+            ),
         ),
         ablations=(Ablation(name="no upsampler", field="upsampling", value="none"),),
         search=Search(trials=2, parallel=2),

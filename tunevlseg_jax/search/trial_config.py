@@ -138,13 +138,17 @@ def _split(override: str) -> tuple[str, str]:
 
 
 def _field(name: str, fields: Mapping[str, Any], learner: str) -> str:
-    """The field that a name means, whole or its last part or parts, which no two fields share."""
-    short = {part: full for full in fields for part in (full.partition(".")[2], full.rpartition(".")[2])}
-    full = short.get(name, name)
-    if full not in fields:
-        details = nearest(name, {*short, *fields})
-        raise UserError(f"the search space of {learner} has no parameter {name!r}{details}")
-    return full
+    """The field that a name means: a field's present or earlier name, or its last part or parts, which are unique."""
+    names = [*zip(fields, fields, strict=True), *schema.EARLIER_NAMES.items()]
+    known = {
+        part: field
+        for full, field in names
+        for part in (full, full.partition(".")[2], full.rpartition(".")[2])
+        if field in fields
+    }
+    if name not in known:
+        raise UserError(f"the search space of {learner} has no parameter {name!r}{nearest(name, known)}")
+    return known[name]
 
 
 def _distribution(text: str, usual: Distribution | None, now: Any) -> Distribution:

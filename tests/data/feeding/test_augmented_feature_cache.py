@@ -34,7 +34,7 @@ SEED = 3
 
 
 def config(**changes) -> Config:
-    return small.config(learner=CoOp(depth=1, num_context=2, words=None), **changes)
+    return small.config(learner=CoOp(depth=1, num_context=2, init_phrase=None), **changes)
 
 
 class Looks:
