@@ -92,11 +92,11 @@ def test_together_is_train_for_every_learner(tmp_path, learner, space):
         check_same_run(trial, alone, 1e-6)
 
 
-def test_it_tells_how_many_trials_run(tmp_path, monkeypatch):
+def test_the_counts_of_running_trials(tmp_path, monkeypatch):
     counted = []
 
-    def update(view, name, ledger):
-        counted.append(Counter(trial.state.name for trial in ledger.trials()))
+    def update(display, name, storage):
+        counted.append(Counter(trial.state.name for trial in storage.trials()))
 
     monkeypatch.setattr(SweepDisplay, "update", update)
     config = small.config(learner=COOP, train=Train(epochs=1, batch_size=4))
@@ -179,7 +179,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, says):
 
 def test_sets_and_learners_have_a_study_each(tmp_path, monkeypatch):
     config = small.config(learner=COOP, data=Data(name="scenes/photo, scenes/xray"))
-    told = run_sweep.studies(options(tmp_path, config, learners="all"), Resources(config))
-    assert len(told) == 12 and list(told)[:2] == ["s/scenes-photo.coop", "s/scenes-photo.cocoop"]
-    assert told["s/scenes-xray.coop"].learner == COOP and told["s/scenes-xray.coop"].data.name == "scenes/xray"
-    assert told["s/scenes-xray.maple"].learner == MaPLe()
+    configs = run_sweep.studies(options(tmp_path, config, learners="all"), Resources(config))
+    assert len(configs) == 12 and list(configs)[:2] == ["s/scenes-photo.coop", "s/scenes-photo.cocoop"]
+    assert configs["s/scenes-xray.coop"].learner == COOP and configs["s/scenes-xray.coop"].data.name == "scenes/xray"
+    assert configs["s/scenes-xray.maple"].learner == MaPLe()

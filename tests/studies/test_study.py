@@ -168,7 +168,7 @@ def test_its_report_has_every_cell(made):
 def test_again_it_trains_nothing(made, monkeypatch):
     kept = [path for path in made.glob("scenes-*/**/*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in kept}
-    for name in ("_as_it_is", "_fine_tuned", "_searched"):
+    for name in ("_zero_shot", "_fine_tuned", "_searched"):
         monkeypatch.setattr(runner._Work, name, None)
     study.run(tiny(made), QUIET)
     assert {path: path.stat().st_mtime_ns for path in before} == before
