@@ -44,7 +44,7 @@ def main() -> None:
     """Runs or continues a study."""
     options = cli.options(Options, PROGRAM, __doc__ or "")
     if options.rates and not options.plan:
-        raise UserError("--rates is for --plan, which tells hours from them; give both")
+        raise UserError("--rates needs --plan, which estimates hours from them", "options-conflict")
     study = grid.load(options.config)
     if options.folder is not None:
         study = dataclasses.replace(study, folder=options.folder)

@@ -113,13 +113,12 @@ def _overridden(usual: Space, config: Config, overrides: Sequence[str]) -> dict[
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals or not name or not text:
-            expected = "it takes NAME=LOW..HIGH, NAME=log:LOW..HIGH or NAME=A,B,C"
-            raise UserError(f"{override!r} is no search space: {expected}")
+            raise UserError(f"{override!r} must be NAME=LOW..HIGH, NAME=log:LOW..HIGH or NAME=A,B,C", "search-space")
         name = _field(name.replace("-", "_"), fields, type(config.learner).__name__)
         try:
             searched[name] = _distribution(text, searched.get(name), fields[name])
         except ValueError as error:
-            raise UserError(f"the search space of {name}: {error}") from None
+            raise UserError(f"the search space of {name}: {error}", "search-space") from None
     return searched
 
 
@@ -133,7 +132,8 @@ def _field(name: str, fields: Mapping[str, Any], learner: str) -> str:
         if field in fields
     }
     if name not in known:
-        raise UserError(f"the search space of {learner} has no parameter {name!r}{nearest(name, known)}")
+        details = nearest(name, known)
+        raise UserError(f"the search space of {learner} has no parameter {name!r}{details}", "unknown-field")
     return known[name]
 
 
@@ -245,7 +245,7 @@ def check_fit(trial: Config, experiment: Experiment, where: str) -> None:
     try:
         jax.eval_shape(lambda: experiment.init_params(trial))
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise UserError(f"{where}: {error}", error.code) from None
 
 
 def shallow(config: Config) -> Config:

@@ -48,7 +48,7 @@ def open_progress(study: Study) -> Iterator[StudyProgress]:
     try:
         lock = locks.hold(progress.folder / "study.lock")
     except BlockingIOError:
-        raise UserError(f"another process works on {progress.folder}") from None
+        raise UserError(f"another process works on {progress.folder}", "folder-in-use") from None
     with lock:
         yield progress
 
