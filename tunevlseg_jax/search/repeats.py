@@ -121,7 +121,7 @@ def _train(worker: Worker, batch: Slots, runs: Mapping[Path, Config]) -> None:
         for slot, run in enumerate(batch.runs):
             if run is not None and batch.has_ended(slot):
                 batch.save(folders[run.number], slot, worker.data)
-                batch.take(slot)
+                batch.clear(slot)
 
 
 def _score(worker: Worker, test: Split, program: Config, runs: Sequence[_Run], size: int) -> None:

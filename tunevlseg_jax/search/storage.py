@@ -239,7 +239,7 @@ def _journal(path: Path) -> BaseStorage:
 
 
 def _database(url: str) -> BaseStorage:
-    """Any database that SQLAlchemy knows."""
+    """A database of any kind that SQLAlchemy supports."""
     return RDBStorage(
         url,
         heartbeat_interval=HEARTBEAT_SECONDS,
@@ -250,7 +250,7 @@ def _database(url: str) -> BaseStorage:
 
 @contextlib.contextmanager
 def _as_one_line(where: str = "") -> Iterator[None]:
-    """Turns what a storage raises into one line, and is silent about what Optuna calls experimental."""
+    """Turns a storage's errors into one line, and silences Optuna's warnings of experimental features."""
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
