@@ -155,5 +155,5 @@ def test_a_field_that_an_earlier_version_named_otherwise():
     assert schema.current_name("x.learner.words") == "x.learner.init_phrase"
     for name in ("words", "learner.words_in", "my_learner.words"):
         assert schema.current_name(name) == name
-    with pytest.raises(UserError, match="VPT has no field 'init_phrase'"):
+    with mistakes.raises("unknown-field: VPT.*'init_phrase'"):
         schema.from_json(Config, changed("learner", schema.to_json(VPT()) | {"words": "a photo"}), "a test")
