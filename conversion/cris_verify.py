@@ -127,5 +127,5 @@ def _compare(whose: str, ours: np.ndarray, theirs: np.ndarray) -> str:
     largest = np.abs(ours - theirs).max() / np.abs(theirs).max()
     told = f"largest difference from {whose}: {largest:.3g} of the largest value"
     if not largest <= TOLERANCE:  # NaN fails too
-        raise UserError(f"{told}, more than {TOLERANCE:g}: the conversion is wrong", "differs")
+        raise UserError(f"{told}, more than {TOLERANCE:g}: the conversion is wrong", "wrong-conversion")
     return told

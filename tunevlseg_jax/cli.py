@@ -39,10 +39,10 @@ def run(command: Callable[[], None]) -> None:
         with signals.at_once():
             command()
     except EverywhereError as error:
-        _print_error(f"error: {error} [{error.code}]", alone=False)
+        _print_error(f"error: {error.line}", alone=False)
         multihost.exit_process(MISTAKEN, alone=False)
     except UserError as error:
-        _print_error(f"error: {error} [{error.code}]", alone=True)
+        _print_error(f"error: {error.line}", alone=True)
         multihost.exit_process(MISTAKEN, alone=True)
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, signals.Stopped) else signal.SIGINT

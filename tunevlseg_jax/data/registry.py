@@ -86,7 +86,7 @@ def _folder(data: Data) -> Path:
     """The folder of a prepared set."""
     names = prepared.names(Path(data.root))
     if data.name not in names:
-        there = ", ".join(names) or "nothing (python -m tunevlseg_jax.prepare makes sets)"
+        there = ", ".join(names) or "nothing; python -m tunevlseg_jax.prepare writes sets"
         near = nearest(data.name, [*SCENES, *names])
         raise UserError(f"no data set {data.name!r}{near} (prepared in {data.root}: {there})", "no-such-data-set")
     return prepared.find(Path(data.root), data.name)

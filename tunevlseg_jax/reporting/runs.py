@@ -235,7 +235,7 @@ def _check_weights(evaluation: StoredEvaluation, card: Mapping[str, Any]) -> Non
 
 
 def _skipped(path: Path, error: UserError) -> Skipped:
-    return Skipped(path, " ".join(str(error).split()))
+    return Skipped(path, error.line)
 
 
 def _raise(error: OSError) -> None:

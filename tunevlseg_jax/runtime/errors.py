@@ -20,6 +20,11 @@ class UserError(ValueError):
     def __str__(self) -> str:
         return self.args[0]
 
+    @property
+    def line(self) -> str:
+        """The message and the code as one line."""
+        return f"{' '.join(str(self).split())} [{self.code}]"
+
 
 class EverywhereError(UserError):
     """A UserError that all processes of a run raise at the same point, so that all of them exit in order."""

@@ -114,7 +114,7 @@ def _csv(path: Path, text: str, columns: Sequence[str]) -> list[Row]:
     for cells in reader:
         where = f"row {reader.line_num} of {path}"
         if None in cells:
-            raise UserError(f"{where} has more cells than the first line; texts with commas need quotes", "table-cells")
+            raise UserError(f"{where} has more cells than the first line; texts with commas need quotes", "extra-cells")
         table_rows.append(Row(where, cells))
     return table_rows
 
