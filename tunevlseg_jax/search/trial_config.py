@@ -159,9 +159,9 @@ def _distribution(text: str, usual: Distribution | None, now: Any) -> Distributi
     low, high = _number(type(now), low), _number(type(now), high)
     log = text.startswith("log:") or (isinstance(now, float) and isinstance(usual, FloatDistribution) and usual.log)
     if log and not 0 < low <= high < math.inf:
-        raise ValueError(f"{low:.12g}..{high:.12g} is empty; on a logarithmic scale 0 < low <= high")
+        raise ValueError(f"{low:g}..{high:g} is empty; on a logarithmic scale 0 < low <= high")
     if not -math.inf < low <= high < math.inf:
-        raise ValueError(f"{low:.12g}..{high:.12g} is empty; low <= high")
+        raise ValueError(f"{low:g}..{high:g} is empty; low <= high")
     return IntDistribution(low, high, log) if isinstance(now, int) else FloatDistribution(low, high, log)
 
 
