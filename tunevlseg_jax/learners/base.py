@@ -20,7 +20,7 @@ CONTEXT_STD = 0.02
 
 
 def projector_space(*widths: int) -> Space:
-    """What the paper searches of a projector with one hidden layer (Table 2)."""
+    """The paper's search space of a projector with one hidden layer (Table 2)."""
     return {
         "projector.hidden": CategoricalDistribution(widths),
         "projector.kind": CategoricalDistribution(("mlp", "low_rank")),

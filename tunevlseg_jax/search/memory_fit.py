@@ -1,4 +1,4 @@
-"""The number of trials that fit in memory: compares what the compiled step takes with what is free."""
+"""The number of trials that fit in memory: compares the memory of the compiled step with the free memory."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _bytes_beside_arguments(lowered: Any) -> int:
 
 
 def usable_bytes(setup: TrainSetup) -> float:
-    """Bytes of each device that a step may take: a share of what is free beside the data, which are placed first."""
+    """Bytes of each device that a step may take: a share of the memory that is free once the data are placed."""
     setup.val.feed.place()
     for feed in setup.train.views or (setup.train.feed,):
         if feed.resident:
@@ -94,7 +94,7 @@ def usable_bytes(setup: TrainSetup) -> float:
 
 
 def free_bytes(setup: TrainSetup) -> int:
-    """Bytes that are free on the fullest device, or of the host's for each device where they use those."""
+    """Free bytes on the fullest device, or each device's share of the host's where devices use host memory."""
     on_devices = sharding.free_memory(setup.mesh)
     if on_devices is not None:
         return on_devices

@@ -131,34 +131,22 @@ class Slots:
         part, place = divmod(slot, self.share)
         return int(self.loops[part].progress.best_epoch[place])
 
-    def best(self, slot: int) -> dict[str, np.ndarray]:
-        """The parameters of a slot's trial at its best epoch, without padding."""
-        run = self.runs[slot]
-        assert run is not None, "a slot with a trial"
-        part, place = divmod(slot, self.share)
-        return {
-            path: np.asarray(array[place])[tuple(slice(side) for side in run.shapes[path])]
-            for path, array in self.loops[part].best.items()
-        }
-
     def save(self, folder: Path, slot: int, data: Mapping[str, Any]) -> None:
-        """Writes a slot's trial as a run folder.
-
-        Args:
-          folder: of the run.
-          slot: of the trial.
-          data: name and fingerprints of the data, for the card.
-        """
+        """Writes a slot's trial, at its best epoch, as a run folder; `data` has the fingerprints for the card."""
         run = self.runs[slot]
         assert run is not None, "a slot with a trial"
         config = dataclasses.replace(run.config, workdir=str(folder))
+        part, place = divmod(slot, self.share)
+        params = {  # without padding
+            path: np.asarray(array[place])[tuple(slice(side) for side in run.shapes[path])]
+            for path, array in self.loops[part].best.items()
+        }
+        devices = self.setup.mesh.shape[sharding.TRIAL], self.setup.mesh.shape[sharding.DATA]
+        info = SlotInfo(self.share, place, devices, self.experiment.config.learner)
         best = self.best_epoch(slot)
-        axes = self.setup.mesh.shape
-        along = axes[sharding.TRIAL], axes[sharding.DATA]
-        place = SlotInfo(self.share, slot % self.share, along, self.experiment.config.learner)
         scores = {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {}
-        card = run_card(self.experiment, config, data, best, scores) | {"program": schema.to_json(place)}
-        save_trial(folder, config, run.curve, self.best(slot), card)
+        card = run_card(self.experiment, config, data, best, scores) | {"program": schema.to_json(info)}
+        save_trial(folder, config, run.curve, params, card)
 
     def clear(self, slot: int) -> None:
         """Frees a slot."""
