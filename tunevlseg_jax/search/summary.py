@@ -67,13 +67,16 @@ class SweepDisplay:
         return Group(table, Text(f"{self.message}  ({elapsed:.0f} s)" if self.message else ""))
 
 
-def write(folder: Path, name: str, storage: StudyStorage, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def write(
+    folder: Path, name: str, storage: StudyStorage, best: FrozenTrial | None, runs: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Writes a study's summaries.
 
     Args:
       folder: of the study.
       name: of the study.
       storage: the study.
+      best: its best trial when the runs began.
       runs: the best trial's repetitions, itself first: `seed`, and scores by split and metric.
 
     Returns:
@@ -88,7 +91,6 @@ def write(folder: Path, name: str, storage: StudyStorage, runs: Sequence[Mapping
             params = current_params(trial)
             values = [*map(params.get, storage.sampler.space), *map(trial.user_attrs.get, details)]
             table.writerow([trial.number, trial.state.name.lower(), trial.value, *values])
-    best = storage.best()
     summary: dict[str, Any] = {
         "study": name,
         "trials": len(trials),
