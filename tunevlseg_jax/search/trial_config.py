@@ -167,7 +167,7 @@ def _number(kind: type, text: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no {'whole ' if kind is int else ''}number") from None
+        raise ValueError(f"must be a {'whole ' if kind is int else ''}number, got {text!r}") from None
 
 
 def _value(text: str, now: Any) -> Value:
@@ -177,7 +177,7 @@ def _value(text: str, now: Any) -> Value:
     now = _one(now)
     if isinstance(now, bool):
         if text.lower() not in ("true", "false"):
-            raise ValueError(f"{text!r} is neither true nor false")
+            raise ValueError(f"must be true or false, got {text!r}")
         return text.lower() == "true"
     if isinstance(now, int | float):
         return _number(type(now), text)
