@@ -46,7 +46,7 @@ class Untold:
 
 
 def read_learner(theirs: Tensors, spec: ModelSpec, untold: Untold) -> ContextLearner:
-    """The learner that tensors belong to; how its contexts started is not known, so `words` is None.
+    """The learner that tensors belong to; how its contexts started is unknown, so `init_phrase` is None.
 
     Args:
       theirs: by published name, such as "context_learner.context_vectors".
@@ -63,14 +63,14 @@ def read_learner(theirs: Tensors, spec: ModelSpec, untold: Untold) -> ContextLea
     common = {"depth": depth, "num_context": num_context}
     match _kind(theirs, spec, width, untold.kind):
         case "CoOp":
-            return CoOp(**common, words=None)
+            return CoOp(**common, init_phrase=None)
         case "VPT":
             return VPT(**common)
         case "CoCoOp":
             projector = _projector(theirs, PROJECTIONS, depth)
-            return CoCoOp(**common, words=None, projector=projector, normalize_image=untold.normalize_image)
+            return CoCoOp(**common, init_phrase=None, projector=projector, normalize_image=untold.normalize_image)
         case "MaPLe":
-            return MaPLe(**common, words=None, projector=_projector(theirs, PROJECTIONS, depth))
+            return MaPLe(**common, init_phrase=None, projector=_projector(theirs, PROJECTIONS, depth))
         case "SharedSeparate":
             text, vision = (_projector(theirs, name, depth) for name in (TEXT_PROJECTIONS, VISION_PROJECTIONS))
             return SharedSeparate(**common, width=width, projector=text if vision.shared else vision)
