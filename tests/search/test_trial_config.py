@@ -110,22 +110,22 @@ def test_overrides():
         ("num_context=0", "learner-unfit: learner.num_context: .*0"),
         ("depth", r"search-space: 'depth' .*NAME=LOW\.\.HIGH"),
         ("depth=", "search-space: 'depth='"),
-        ("depth=3..1", r"search-space: learner.depth: 3\.\.1 "),
-        ("depth=1..2.5", "search-space: learner.depth: '2.5'"),
-        ("depth=1..9", "learner-unfit: learner.depth: .*9.*text.*3"),
+        ("depth=3..1", r"search-space: learner.depth: .*3\.\.1"),
+        ("depth=1..2.5", "search-space: learner.depth: .*'2.5'"),
+        ("depth=1..9", "learner-unfit: learner.depth: .*3, .*text.*9"),
         ("depth=0..2", "learner-unfit: learner.depth: learner.depth .*0"),
-        ("learning_rate=1e-2..1e-3", r"search-space: optim.learning_rate: 0.01\.\.0.001"),
-        ("learning_rate=0..1e-3", r"search-space: optim.learning_rate: 0\.\.0.001.*logarithmic"),
-        ("weight_decay=a..b", "search-space: optim.weight_decay: 'a'"),
-        ("kind=mlp,mlp", "search-space: learner.projector.kind: mlp, mlp"),
+        ("learning_rate=1e-2..1e-3", r"search-space: optim.learning_rate: .*0.01\.\.0.001"),
+        ("learning_rate=0..1e-3", r"search-space: optim.learning_rate: .*logarithmic.*0\.\.0.001"),
+        ("weight_decay=a..b", "search-space: optim.weight_decay: .*'a'"),
+        ("kind=mlp,mlp", "search-space: learner.projector.kind: .*mlp, mlp"),
         ("kind=mpl", r"unknown-choice: learner\.projector\.kind.*'mpl'.*'mlp'"),
         ("hidden=0", r"learner-unfit: learner.projector.hidden: .*\(0,\)"),
         ("optim.plateau_factor=0.5..2", r"out-of-range: optim\.plateau_factor.*2"),
-        ("optim.cosine=maybe", "search-space: optim.cosine: 'maybe'"),
+        ("optim.cosine=maybe", "search-space: optim.cosine: .*'maybe'"),
         ("optim.cosine=0..1", "search-space: optim.cosine: .*False"),
         ("learner.init_phrase=1..2", "search-space: learner.init_phrase: .*None"),
-        ("depth=log:0..2", r"search-space: learner.depth: 0\.\.2 .*logarithmic"),
-        ("hidden=8..6.5", "search-space: learner.projector.hidden: '6.5'"),
+        ("depth=log:0..2", r"search-space: learner.depth: .*logarithmic.*0\.\.2"),
+        ("hidden=8..6.5", "search-space: learner.projector.hidden: .*'6.5'"),
         ("train.augmented_views=2,4", r"unknown-field: 'train\.augmented_views'"),
         ("train.recompute=nothing,blocks", r"unknown-field: 'train\.recompute'"),
         ("train.shard_frozen=true,false", r"unknown-field: 'train\.shard_frozen'"),
@@ -171,7 +171,7 @@ def test_between_the_ends_of_a_range_every_value_fits():
     assert trial_config.space(config, experiment(config), ["heads=1..2", "hidden=8..9"])[
         "learner.heads"
     ] == IntDistribution(1, 2)
-    with mistakes.raises("learner-unfit: learner.heads: .*3.*64"):
+    with mistakes.raises("learner-unfit: learner.heads: .*64, .*3"):
         trial_config.space(config, experiment(config), ["heads=2..4", "hidden=8..9"])
 
 

@@ -40,8 +40,8 @@ class TextContextLearner(ContextLearner):
         embeddings = spec.embed_phrase(self.init_phrase)
         if len(embeddings) != self.num_context:
             raise ValueError(
-                f"learner.init_phrase {self.init_phrase!r} is {len(embeddings)} tokens, but learner.num_context is "
-                f"{self.num_context}; make them agree, or give None for a Gaussian start"
+                f"learner.init_phrase must be None, or learner.num_context, {self.num_context}, tokens, "
+                f"got {self.init_phrase!r} with {len(embeddings)}"
             )
         return context.at[0].set(embeddings.astype(context.dtype))
 

@@ -151,7 +151,7 @@ def _distribution(text: str, usual: Distribution | None, now: Any) -> Distributi
     if not dots:
         values = tuple(_value(item, now) for item in text.split(","))
         if len(set(values)) != len(values):
-            raise ValueError(f"{', '.join(map(str, values))} must be one value or more, each once")
+            raise ValueError(f"each value must be given once, got {', '.join(map(str, values))}")
         return CategoricalDistribution(values)
     now = _item(now)
     if isinstance(now, bool) or not isinstance(now, int | float):
@@ -159,9 +159,9 @@ def _distribution(text: str, usual: Distribution | None, now: Any) -> Distributi
     low, high = _number(type(now), low), _number(type(now), high)
     log = text.startswith("log:") or (isinstance(now, float) and isinstance(usual, FloatDistribution) and usual.log)
     if log and not 0 < low <= high < math.inf:
-        raise ValueError(f"{low:g}..{high:g} is empty; on a logarithmic scale 0 < low <= high")
+        raise ValueError(f"a logarithmic range must have 0 < low <= high, got {low:g}..{high:g}")
     if not -math.inf < low <= high < math.inf:
-        raise ValueError(f"{low:g}..{high:g} is empty; low <= high")
+        raise ValueError(f"a range must have low <= high, got {low:g}..{high:g}")
     return IntDistribution(low, high, log) if isinstance(now, int) else FloatDistribution(low, high, log)
 
 
@@ -169,7 +169,7 @@ def _number(kind: type, text: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no {'whole ' if kind is int else ''}number") from None
+        raise ValueError(f"must be a {'whole ' if kind is int else ''}number, got {text!r}") from None
 
 
 def _value(text: str, now: Any) -> Value:
@@ -179,7 +179,7 @@ def _value(text: str, now: Any) -> Value:
     now = _item(now)
     if isinstance(now, bool):
         if text.lower() not in ("true", "false"):
-            raise ValueError(f"{text!r} is neither true nor false")
+            raise ValueError(f"must be true or false, got {text!r}")
         return text.lower() == "true"
     if isinstance(now, int | float):
         return _number(type(now), text)
