@@ -20,11 +20,11 @@ from tunevlseg_jax.data.audit import findings as audit
 from tunevlseg_jax.data.audit.image_stats import ImageStats
 from tunevlseg_jax.data.builders import manifest, matching, medvlsm, own, tables
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.base import Builder, InMemoryBuilder, build
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
-from tunevlseg_jax.data.builders.items import Item, assign_splits
+from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.own import Encoding, binary, coded
-from tunevlseg_jax.data.builders.public import PublicSet
+from tunevlseg_jax.data.builders.seeded_splits import assign_splits
+from tunevlseg_jax.data.builders.writer import Contents, Written, build
 from tunevlseg_jax.data.prepared import SPLITS, Prepared
 from tunevlseg_jax.data.settings import Protocol
 from tunevlseg_jax.runtime.errors import UserError
@@ -139,7 +139,7 @@ def main() -> None:
         "folder": Folder(tyro.MISSING, tyro.MISSING),
         "check": Check(tyro.MISSING),
     }
-    descriptions = {name: inspect.getdoc(builder) or "" for name, builder in PUBLIC.items()} | {
+    descriptions = {name: public.about for name, public in PUBLIC.items()} | {
         "folder": FOLDER,
         "check": CHECK,
     }
@@ -161,17 +161,17 @@ def prepare_public(options: Public, console: Console) -> None:
     """
     chosen = PUBLIC[options.set]
 
-    def make(folder: Path) -> PublicSet:
-        source = SourceFiles(options.source, folder / "unpacked")
-        return chosen(folder, source, options.annotations, options.seed, bar)
+    def contents(unpacked: Path) -> Contents:
+        splits = chosen.splits(SourceFiles(options.source, unpacked), options.annotations, options.seed, bar)
+        return Contents(splits, chosen.about, chosen.homepage, chosen.licence, chosen.test_is_val)
 
     with Bar(console) as bar:
-        builder = build(options.output, options.set, make)
+        written = build(options.output, options.set, contents)
     sizes = chosen.sizes._asdict()
-    if builder.test_is_val:
+    if chosen.test_is_val:
         del sizes["test"]
-    _report(builder, options.output, console, sizes)
-    if builder.test_is_val:
+    _report(written, options.output / options.set, console, sizes)
+    if chosen.test_is_val:
         console.print("test is val, as in the paper: the masks of the set's own test split aren't public")
 
 
@@ -186,8 +186,8 @@ def prepare_folder(options: Folder, console: Console) -> None:
     if options.test_is_val:
         shares["test"] = 0
 
-    def make(folder: Path) -> InMemoryBuilder:
-        layout, items = own_items(options, SourceFiles(options.source, folder / "unpacked"))
+    def contents(unpacked: Path) -> Contents:
+        layout, items = own_items(options, SourceFiles(options.source, unpacked))
         console.print(f"layout: {layout}", soft_wrap=True)
         splits = assign_splits(items, shares, options.seed, bar)
         if options.test_is_val and ("test" in splits or "val" not in splits):
@@ -195,11 +195,11 @@ def prepare_folder(options: Folder, console: Console) -> None:
             raise UserError(
                 f"--test-is-val is for sets with a val split and without a test split; this one has {present}"
             )
-        return InMemoryBuilder(folder, options.name, splits, "the user's own data", options.test_is_val)
+        return Contents(splits, "the user's own data", test_is_val=options.test_is_val)
 
     with Bar(console) as bar:
-        builder = build(options.output, options.name, make)
-    _report(builder, options.output, console, {})
+        written = build(options.output, options.name, contents)
+    _report(written, options.output / options.name, console, {})
 
 
 def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
@@ -299,17 +299,17 @@ class Bar(Progress):
         return self.track(items, description=f"{split:5s}")
 
 
-def _report(builder: Builder, output: Path, console: Console, paper: Mapping[str, int]) -> None:
-    table = Table(title=f"{builder.name} in {output / builder.name}")
+def _report(written: Mapping[str, Written], folder: Path, console: Console, paper: Mapping[str, int]) -> None:
+    """Prints the numbers of images and records beside the paper's."""
+    table = Table(title=f"{folder.name} in {folder}")
     for column in ("split", "images", "records", *((f"records in\n{PAPER}",) if paper else ())):
         table.add_column(column, justify="left" if column == "split" else "right")
-    for split in builder.written | dict.fromkeys(paper):
-        images, records = builder.written.get(split, (0, 0))
+    counts = {split: written.get(split, Written(0, 0)) for split in (*written, *paper)}
+    for split in counts:
         theirs = (f"{paper[split]}",) if split in paper else ()
-        table.add_row(split, f"{images}", f"{records}", *theirs)
+        table.add_row(split, *map(str, counts[split]), *theirs)
     console.print(table)
-    others = [split for split, count in paper.items() if count != getattr(builder.written.get(split), "records", 0)]
-    if others:
+    if others := [split for split, count in paper.items() if count != counts[split].records]:
         console.print(f"note: {', '.join(others)} differ from {PAPER}", soft_wrap=True)
 
 

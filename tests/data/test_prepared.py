@@ -16,7 +16,7 @@ import pytest
 import small
 
 from tunevlseg_jax.data import prepared
-from tunevlseg_jax.data.builders.base import write
+from tunevlseg_jax.data.builders.writer import write
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import VOID, Example, Record
 from tunevlseg_jax.runtime.errors import UserError
@@ -62,7 +62,7 @@ def test_a_split_can_be_pickled(root):
 def test_tensorflow_is_neither_needed_nor_loaded(root):
     code = (
         "import sys; from pathlib import Path; from tunevlseg_jax.data import prepared\n"
-        "from tunevlseg_jax.data.builders.base import write\n"
+        "from tunevlseg_jax.data.builders.writer import write\n"
         f"train = list(prepared.load(Path({str(root)!r}), 'polyps', 'train'))\n"
         f"write(Path({str(root)!r}), 'copy', {{'train': train}}, 'a copy')\n"
         f"print(list(prepared.load(Path({str(root)!r}), 'copy', 'train')) == train, len(train))\n"

@@ -1,4 +1,4 @@
-"""Prepared sets: their format on disk, and reading it; `data/builders/base.py` writes it.
+"""Prepared sets: their format on disk, and reading it; `data/builders/writer.py` writes it.
 
 A prepared set is a TFDS data set in array_record, DIR/NAME/VERSION, with those of the splits train, val and test that
 have records. It is written and read without TensorFlow. One example is one image with all its records. TFDS can't

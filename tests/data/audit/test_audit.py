@@ -16,7 +16,7 @@ from tunevlseg_jax import prepare
 from tunevlseg_jax.data import prepared
 from tunevlseg_jax.data.audit import duplicates
 from tunevlseg_jax.data.audit.image_stats import stats_of_split
-from tunevlseg_jax.data.builders.base import write
+from tunevlseg_jax.data.builders.writer import write
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import Example, Record
 
