@@ -15,9 +15,9 @@ from rich.table import Table
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.data import prepared
-from tunevlseg_jax.data.audit import clean, image_stats, report
+from tunevlseg_jax.data.audit import clean, report
 from tunevlseg_jax.data.audit import findings as audit
-from tunevlseg_jax.data.audit.image_stats import ImageStats
+from tunevlseg_jax.data.audit.image_stats import ImageStats, image_stats
 from tunevlseg_jax.data.builders import manifest, matching, medvlsm, own, tables
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
@@ -273,7 +273,8 @@ def check(options: Check, console: Console) -> None:
         stats: list[ImageStats] = []
         for split in prepared.stored_splits(folder):
             examples = Prepared(folder, split)
-            stats += image_stats.stats_of_split(split, bar.track(examples, len(examples), description=f"{split:5s}"))
+            tracked = bar.track(examples, len(examples), description=f"{split:5s}")
+            stats += [image_stats(split, index, example) for index, example in enumerate(tracked)]
     if options.protocol == "clean":
         splits = clean.splits(stats)
         clean.write(folder, splits)

@@ -20,7 +20,7 @@ from test_mistakes import one_line
 
 from tunevlseg_jax import prepare
 from tunevlseg_jax.data import mask_files, prepared
-from tunevlseg_jax.data.audit.image_stats import stats_of_split
+from tunevlseg_jax.data.audit.image_stats import image_stats
 from tunevlseg_jax.data.images import decode_rgb
 from tunevlseg_jax.data.prepared import VOID, Example
 from tunevlseg_jax.runtime.errors import UserError
@@ -358,7 +358,7 @@ def test_photographs_that_say_in_doubtful_ways_how_they_are_turned(run, source):
         save(source / "masks" / f"{name[0]}.png", blob(rng, (16, 40)))
     found = run("--prompt", "x", "--fractions", 1, 0, 0)
     assert [example.rgb().shape for example in found.values()] == [(16, 40, 3)] * 3
-    assert all(not look.faults for look in stats_of_split("train", found.values()))
+    assert all(not image_stats("train", 0, example).faults for example in found.values())
 
 
 def test_grey_alpha_and_turned_photographs(run, source):

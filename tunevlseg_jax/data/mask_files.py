@@ -90,7 +90,7 @@ def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
             array = _stored(coloured, name)
     if array.ndim == 3:
         colours, array = array, array.max(-1)
-        if array.min() == array.max() and not _one_colour(colours):
+        if array.min() == array.max() and (colours != colours[0, 0]).any():
             raise UserError(
                 f"mask {name} has colours that are equally bright, so none is the object; give --encoding colour with "
                 "--classes, or save it white on black"
@@ -177,11 +177,6 @@ def distinct(array: np.ndarray) -> np.ndarray:
     seen = np.zeros(int(array.max(initial=0)) + 1, bool)
     seen[array] = True
     return np.flatnonzero(seen)
-
-
-def _one_colour(array: np.ndarray) -> bool:
-    """Whether all pixels of (height, width, 3) are equal."""
-    return bool((array == array[0, 0]).all())
 
 
 def _packed(colours: np.ndarray) -> np.ndarray:

@@ -141,6 +141,7 @@ def load(
     )
 
 
+@functools.cache
 def digit_rows(split: str) -> np.ndarray:
     """The rows of `sklearn.datasets.load_digits()` that a split's digits come from; no row is in two splits."""
     return np.random.default_rng(0).permutation(1797)[DIGIT_SPLIT[split]]
@@ -192,17 +193,12 @@ def _photographs(split: str) -> tuple[np.ndarray, ...]:
     return tuple(read_rgb(folder / name)[:, REGIONS[split]] for name in ("china.jpg", "flower.jpg"))
 
 
-@functools.cache
-def _rows(split: str) -> np.ndarray:
-    return digit_rows(split)
-
-
 def _scene(rng: np.random.Generator, split: str) -> Scene:
     background = _background(rng, split)
     ink, labels = _digits()
     rows, alphas = [], []
     for x, y, height in _places(rng):
-        row = rng.choice(_rows(split))
+        row = rng.choice(digit_rows(split))
         rows.append(row)
         alphas.append(_stroke(ink[row], x, y, height, rng.uniform(-MAX_ROTATION, MAX_ROTATION)))
     for upper in range(1, len(alphas)):  # a later digit lies on top of the earlier ones

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from tunevlseg_jax.data.audit.image_stats import ImageStats
 
@@ -29,7 +31,12 @@ class Pair(NamedTuple):
 
 def same_content(stats: Sequence[ImageStats]) -> list[Pair]:
     """Images whose files are equal; of more than two, each with the first."""
-    return _with_first([image.content for image in stats])
+    first: dict[str, int] = {}
+    return [
+        Pair(first[image.content], number)
+        for number, image in enumerate(stats)
+        if first.setdefault(image.content, number) != number
+    ]
 
 
 def same_group(stats: Sequence[ImageStats]) -> list[Pair]:
@@ -98,25 +105,9 @@ def _usual_difference(stats: Sequence[ImageStats]) -> float:
     return float(np.median([difference(stats[one], stats[other]) for one, other in draw if one != other]))
 
 
-def _with_first(keys: Sequence[Hashable]) -> list[Pair]:
-    first: dict[Hashable, int] = {}
-    return [Pair(first[key], number) for number, key in enumerate(keys) if first.setdefault(key, number) != number]
-
-
-def components(count: int, pairs: Sequence[Pair]) -> Iterator[list[int]]:
+def components(count: int, pairs: Sequence[Pair]) -> list[np.ndarray]:
     """The connected components of `count` nodes, in the order of their first members."""
-    root = list(range(count))
-
-    def find(number: int) -> int:
-        while root[number] != number:
-            root[number] = root[root[number]]
-            number = root[number]
-        return number
-
-    for first, second in pairs:
-        one, other = sorted((find(first), find(second)))
-        root[other] = one
-    members: dict[int, list[int]] = defaultdict(list)
-    for number in range(count):
-        members[find(number)].append(number)
-    yield from members.values()
+    first, second = np.asarray(pairs, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(first)), (first, second)), (count, count))
+    _, labels = connected_components(graph, directed=False)
+    return np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -65,14 +64,8 @@ class ImageStats:
         return f"{self.split}/{self.id}"
 
 
-def stats_of_split(split: str, examples: Iterable[Example]) -> Iterator[ImageStats]:
-    """The statistics of a split's examples."""
-    for index, example in enumerate(examples):
-        yield image_stats(split, index, example)
-
-
 def image_stats(split: str, index: int, example: Example) -> ImageStats:
-    """The statistics of one example."""
+    """The statistics of an example, stored in a split at an index."""
     faults: list[tuple[str, str]] = []
     image, maps = None, ()
     try:

@@ -40,7 +40,11 @@ POOLS = {"training": ("train", "val"), "testing": ("test",)}
 
 def items(source: SourceFiles) -> Iterator[Item]:
     """One item per image, with three records."""
-    subgroups: dict[str, tuple[str, ...]] = dict(_subgroups(source))
+    subgroups: dict[str, tuple[str, ...]] = {
+        patient: (SUBGROUPS[match[1].lower()],)
+        for name, match in source.find(r"subgroup_(training|validation|testing)\.txt")
+        for patient in source.read(name).decode().split()
+    }
     for image, match in source.find(IMAGE):
         mask = f"{image.removesuffix(f'.{match[3]}')}_gt.{match[3]}"
         if mask not in source:  # the older release came without the test patients' masks at first
@@ -87,13 +91,6 @@ def _sexes(source: SourceFiles) -> Iterator[tuple[str, str]]:
     for name, match in source.find(r"(patient\d{4})/Info_4CH\.cfg"):
         if "testing" not in name.split("/") and (sex := re.search(rb"^Sex:\s*([FM])", source.read(name), re.MULTILINE)):
             yield match[1], sex[1].decode()
-
-
-def _subgroups(source: SourceFiles) -> Iterator[tuple[str, tuple[str]]]:
-    """The split of each patient, by the release's own division."""
-    for name, match in source.find(r"subgroup_(training|validation|testing)\.txt"):
-        for patient in source.read(name).decode().split():
-            yield patient, (SUBGROUPS[match[1].lower()],)
 
 
 def _load(source: SourceFiles, key: str, image: str, mask: str) -> Content:

@@ -36,17 +36,12 @@ def items(source: SourceFiles) -> Iterator[Item]:
             if not shown:
                 continue
             if key not in images:
-                raise UserError(f"{file} names {key}, but {source} has no {_path(key)}")
+                raise UserError(f"{file} names {key}, but {source} has no {key.replace('_', '/', 2)}.jpg")
             yield Item(key, partial(_load, source, key, images[key], shown), key.partition("_")[0], records=len(shown))
 
 
 Runs = tuple[tuple[int, int], list[int]]
 """(height, width) and run lengths."""
-
-
-def _path(key: str) -> str:
-    *folders, last = key.split("_")
-    return f"{'/'.join(folders)}_{last}.jpg"
 
 
 def _parse(source: SourceFiles, file: str) -> dict[str, dict[str, Runs]]:
