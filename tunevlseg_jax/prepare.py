@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tunevlseg_jax import cli
@@ -27,6 +26,7 @@ from tunevlseg_jax.data.builders.seeded_splits import assign_splits
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
 from tunevlseg_jax.data.prepared import SPLITS, Prepared
 from tunevlseg_jax.data.settings import Protocol
+from tunevlseg_jax.runtime import progress_bar
 from tunevlseg_jax.runtime.errors import UserError
 
 FAULTY = 1
@@ -162,11 +162,10 @@ def prepare_public(options: Public, console: Console) -> None:
     chosen = PUBLIC[options.set]
 
     def contents(unpacked: Path) -> Contents:
-        splits = chosen.splits(SourceFiles(options.source, unpacked), options.annotations, options.seed, bar)
+        splits = chosen.splits(SourceFiles(options.source, unpacked), options.annotations, options.seed)
         return Contents(splits, chosen.about, chosen.homepage, chosen.licence, chosen.test_is_val)
 
-    with Bar(console) as bar:
-        written = build(options.output, options.set, contents)
+    written = build(options.output, options.set, contents)
     sizes = chosen.sizes._asdict()
     if chosen.test_is_val:
         del sizes["test"]
@@ -189,7 +188,7 @@ def prepare_folder(options: Folder, console: Console) -> None:
     def contents(unpacked: Path) -> Contents:
         layout, items = own_items(options, SourceFiles(options.source, unpacked))
         console.print(f"layout: {layout}", soft_wrap=True)
-        splits = assign_splits(items, shares, options.seed, bar)
+        splits = assign_splits(items, shares, options.seed)
         if options.test_is_val and ("test" in splits or "val" not in splits):
             present = ", ".join(splits) or "neither"
             raise UserError(
@@ -197,8 +196,7 @@ def prepare_folder(options: Folder, console: Console) -> None:
             )
         return Contents(splits, "the user's own data", test_is_val=options.test_is_val)
 
-    with Bar(console) as bar:
-        written = build(options.output, options.name, contents)
+    written = build(options.output, options.name, contents)
     _report(written, options.output / options.name, console, {})
 
 
@@ -269,12 +267,11 @@ def check(options: Check, console: Console) -> None:
       UserError: the set doesn't exist.
     """
     folder = prepared.find(options.root, options.name)
-    with Bar(console) as bar:
-        stats: list[ImageStats] = []
-        for split in prepared.stored_splits(folder):
-            examples = Prepared(folder, split)
-            tracked = bar.track(examples, len(examples), description=f"{split:5s}")
-            stats += [image_stats(split, index, example) for index, example in enumerate(tracked)]
+    stats: list[ImageStats] = []
+    for split in prepared.stored_splits(folder):
+        examples = Prepared(folder, split)
+        tracked = progress_bar.track(examples, split, len(examples))
+        stats += [image_stats(split, index, example) for index, example in enumerate(tracked)]
     if options.protocol == "clean":
         splits = clean.splits(stats)
         clean.write(folder, splits)
@@ -286,18 +283,6 @@ def check(options: Check, console: Console) -> None:
         console.print(f"all findings: {options.findings}", soft_wrap=True)
     if any(audit.KINDS[finding.kind] == "error" for finding in findings):
         raise SystemExit(FAULTY)
-
-
-class Bar(Progress):
-    """A bar for each split."""
-
-    def __init__(self, console: Console):
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        super().__init__(*columns, console=console)
-
-    def __call__(self, split: str, items: Sequence[Item]) -> Iterable[Item]:
-        """Iterates over the items of a split and shows the progress."""
-        return self.track(items, description=f"{split:5s}")
 
 
 def _report(written: Mapping[str, Written], folder: Path, console: Console, paper: Mapping[str, int]) -> None:

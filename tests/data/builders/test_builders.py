@@ -28,7 +28,7 @@ from tunevlseg_jax.runtime.errors import UserError
 def make(name: str, source: Path, root: Path, annotated: Path | None = None, seed: int = 0) -> dict[str, Written]:
     def contents(unpacked: Path) -> Contents:
         public = PUBLIC[name]
-        splits = public.splits(SourceFiles([source], unpacked), annotated, seed, lambda _, items: items)
+        splits = public.splits(SourceFiles([source], unpacked), annotated, seed)
         return Contents(splits, public.about, test_is_val=public.test_is_val)
 
     return build(root, name, contents)
@@ -247,7 +247,7 @@ def test_real_annotations_give_the_counts_of_the_paper(name, tmp_path):
         source._readers["CheXlocalize/gt_segmentations_val.json"] = [lambda: json.dumps(masks).encode()]
     else:
         source = Named({file for row in rows for file in downloaded(name, row.image, row.mask)}, picture)
-    splits = PUBLIC[name].splits(source, data, 0, lambda _, items: items)
+    splits = PUBLIC[name].splits(source, data, 0)
     counts = {split: sum(len(example.records) for example in examples) for split, examples in splits.items()}
     assert counts == PUBLIC[name].sizes._asdict()
 

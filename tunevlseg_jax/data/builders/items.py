@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.tables import Class
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
+from tunevlseg_jax.runtime import progress_bar
 from tunevlseg_jax.runtime.errors import UserError
 
 
@@ -46,13 +47,11 @@ class Item:
     splits: tuple[str, ...] = SPLITS
     records: int = 1
 
-    def read(self) -> Example:
-        """The example.
 
-        Raises:
-          UserError: a file is broken.
-        """
-        return Example(self.key, self.group, *self.load())
+def read(split: str, items: Sequence[Item]) -> Iterator[Example]:
+    """Reads the examples of a split, one after the other, and shows the progress."""
+    for item in progress_bar.track(items, split, len(items)):
+        yield Example(item.key, item.group, *item.load())
 
 
 class BinaryMask(NamedTuple):

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from tunevlseg_jax.data.builders import annotation_files
 from tunevlseg_jax.data.builders.annotation_files import Annotation
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.items import Item
-from tunevlseg_jax.data.builders.seeded_splits import Progress, assign_splits
+from tunevlseg_jax.data.builders.items import Item, read
+from tunevlseg_jax.data.builders.seeded_splits import assign_splits
 from tunevlseg_jax.data.prepared import SPLITS, Example
 from tunevlseg_jax.runtime.errors import UserError
 
@@ -57,28 +57,25 @@ class PublicSet:
         """Describes the set, its source and its licence."""
         return inspect.cleandoc(self.doc or "")
 
-    def splits(
-        self, source: SourceFiles, annotated: Path | None, seed: int, progress: Progress
-    ) -> Mapping[str, Iterable[Example]]:
+    def splits(self, source: SourceFiles, annotated: Path | None, seed: int) -> Mapping[str, Iterator[Example]]:
         """The paper's splits, record for record, or seeded ones of the same proportions.
 
         Args:
           source: the download.
           annotated: medvlsm's `data/`, for the paper's splits and prompts; None for seeded splits.
           seed: seed of the splits without annotations.
-          progress: shows the progress.
 
         Raises:
           UserError: annotations are given for a set that has its own splits, or the source has no images of the set, or
             has one twice.
         """
         if annotated is None:
-            return assign_splits(tuple(self._by_key(source).values()), self.sizes._asdict(), seed, progress)
+            return assign_splits(tuple(self._by_key(source).values()), self.sizes._asdict(), seed)
         if not self.annotated:
             raise UserError(f"{self.name} has its own splits and no annotations; leave --annotations out")
         items = self._by_key(source)
         folder = annotated / self.annotated / "anns"
-        return {split: self._annotated(source, items, split, folder / f"{split}.json", progress) for split in SPLITS}
+        return {split: self._annotated(source, items, split, folder / f"{split}.json") for split in SPLITS}
 
     def _by_key(self, source: SourceFiles) -> dict[str, Item]:
         items: dict[str, Item] = {}
@@ -90,17 +87,15 @@ class PublicSet:
             raise UserError(f"{source} has no images of {self.name}. {self.about.partition(chr(10) * 2)[2]}")
         return items
 
-    def _annotated(
-        self, source: SourceFiles, items: Mapping[str, Item], split: str, path: Path, progress: Progress
-    ) -> Iterator[Example]:
+    def _annotated(self, source: SourceFiles, items: Mapping[str, Item], split: str, path: Path) -> Iterator[Example]:
         """The images that the annotations of a split name, each once, with the records that they name."""
         by_key = annotation_files.by_image(self.renamed(source, split, annotation_files.read(path)))
         if missing := [key for key in by_key if key not in items]:
             raise UserError(
                 f"{path} names {len(by_key)} images; {source} lacks {len(missing)} of them, such as {missing[0]!r}"
             )
-        for item in progress(split, [items[key] for key in by_key]):
-            yield _with_annotations(item.read(), by_key[item.key], path, source)
+        for example in read(split, [items[key] for key in by_key]):
+            yield _with_annotations(example, by_key[example.id], path, source)
 
 
 def _with_annotations(example: Example, rows: Sequence[Annotation], path: Path, source: SourceFiles) -> Example:

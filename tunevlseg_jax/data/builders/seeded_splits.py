@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from tunevlseg_jax.data.builders.items import Item
+from tunevlseg_jax.data.builders.items import Item, read
 from tunevlseg_jax.data.prepared import SPLITS, Example
 
-Progress = Callable[[str, Sequence[Item]], Iterable[Item]]
-"""Iterates over the items of a split and shows the progress."""
 
-
-def assign_splits(
-    items: Sequence[Item], shares: Mapping[str, float], seed: int, progress: Progress
-) -> dict[str, Iterator[Example]]:
+def assign_splits(items: Sequence[Item], shares: Mapping[str, float], seed: int) -> dict[str, Iterator[Example]]:
     """The examples of each split that gets any, within the splits that each item allows; files are read in iteration.
 
     Items with one record and without groups meet the shares to the nearest whole number.
@@ -25,7 +20,6 @@ def assign_splits(
       items: the images; the result depends on their order.
       shares: share of each split; only the proportions matter.
       seed: seed of the random order.
-      progress: shows the progress.
     """
     strata: dict[tuple[str, tuple[str, ...]], dict[Hashable, list[int]]] = defaultdict(lambda: defaultdict(list))
     for number, item in enumerate(items):
@@ -39,12 +33,11 @@ def assign_splits(
         for group, split in zip(shuffled, _assign(weights, wanted), strict=True):
             for number in group:
                 chosen[number] = split
-
-    def examples(split: str) -> Iterator[Example]:
-        for item in progress(split, [item for item, to in zip(items, chosen, strict=True) if to == split]):
-            yield item.read()
-
-    return {split: examples(split) for split in SPLITS if split in chosen}
+    return {
+        split: read(split, [item for item, to in zip(items, chosen, strict=True) if to == split])
+        for split in SPLITS
+        if split in chosen
+    }
 
 
 def _assign(weights: Sequence[int], shares: Mapping[str, float]) -> list[str]:
