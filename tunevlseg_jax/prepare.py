@@ -24,10 +24,11 @@ from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.own import Encoding, binary, coded
 from tunevlseg_jax.data.builders.seeded_splits import assign_splits
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
-from tunevlseg_jax.data.prepared import SPLITS, Prepared
+from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.settings import Protocol
 from tunevlseg_jax.runtime import progress_bar
 from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import write_json
 
 FAULTY = 1
 """Exit status of `check` if it finds errors."""
@@ -139,10 +140,7 @@ def main() -> None:
         "folder": Folder(tyro.MISSING, tyro.MISSING),
         "check": Check(tyro.MISSING),
     }
-    descriptions = {name: public.about for name, public in PUBLIC.items()} | {
-        "folder": FOLDER,
-        "check": CHECK,
-    }
+    descriptions = {name: public.about for name, public in PUBLIC.items()} | {"folder": FOLDER, "check": CHECK}
     options = cli.subcommand(defaults, descriptions, PROGRAM, __doc__ or "")
     match options:
         case Folder():
@@ -274,7 +272,7 @@ def check(options: Check, console: Console) -> None:
         stats += [image_stats(split, index, example) for index, example in enumerate(tracked)]
     if options.protocol == "clean":
         splits = clean.splits(stats)
-        clean.write(folder, splits)
+        write_json(folder / CLEAN_FILE, splits)
         stats = clean.stats_of(splits, stats)
     findings = audit.findings(stats)
     console.print(report.table(f"{options.name}, {options.protocol} protocol", stats, findings))

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tunevlseg_jax.data.audit import duplicates
 from tunevlseg_jax.data.audit.findings import repeats, reveals_answer, unexpected
 from tunevlseg_jax.data.audit.image_stats import ImageStats
-from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS
-from tunevlseg_jax.runtime.files import write_json
+from tunevlseg_jax.data.prepared import SPLITS
 
 Splits = dict[str, list[dict[str, Any]]]
 
@@ -49,11 +47,6 @@ def splits(stats: Sequence[ImageStats]) -> Splits:
         row = {"split": image.split, "index": image.index, "id": image.id, "records": kept[image.place]}
         assigned[chosen[image.place]].append(row)
     return assigned
-
-
-def write(folder: Path, splits: Splits) -> None:
-    """Writes clean.json beside a set's splits."""
-    write_json(folder / CLEAN_FILE, splits)
 
 
 def stats_of(splits: Splits, stats: Sequence[ImageStats]) -> list[ImageStats]:

@@ -55,15 +55,7 @@ def read(split: str, items: Sequence[Item]) -> Iterator[Example]:
 
 
 class BinaryMask(NamedTuple):
-    """A binary mask of an image and its record.
-
-    Attributes:
-      name: the mask's file, for error messages.
-      pixels: (height, width) bool.
-      id: the record's id.
-      label: the class.
-      prompts: phrasings by level.
-    """
+    """A binary mask of an image, (height, width) bool, its name in error messages, and fields of its `Record`."""
 
     name: str
     pixels: np.ndarray
@@ -95,15 +87,9 @@ def class_map(
     decode: Callable[[bytes, str], np.ndarray],
     classes: Iterable[Class],
 ) -> Content:
-    """An image file with one map of mutually exclusive classes, and a record for each class in it.
+    """An image file with one map of mutually exclusive classes, and a record for each of `classes` in it.
 
-    Args:
-      source: where the files are.
-      key: the image's name.
-      image: file in the source.
-      mask: file in the source.
-      decode: from a mask file's content and name to a (height, width) uint8 label map.
-      classes: the classes that have records, by the map's values.
+    `decode` takes a mask file's content and name, and returns a (height, width) uint8 label map of class numbers.
 
     Raises:
       UserError: a file is broken, or the mask has another size.
@@ -147,16 +133,10 @@ def paired_items(
     id_suffix: str = "",
     groups: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Item]:
-    """Images with one binary mask each, whose prompt is the class.
+    """Images with one binary mask each, found as in `paired_files`; the prompt is the class, `label`.
 
-    Args:
-      source: where the files are.
-      images: pattern of the image files, as in `paired_files`.
-      masks: pattern of the mask files.
-      label: the class.
-      decode: from a mask file's content and name to a (height, width) bool mask.
-      id_suffix: end of the records' ids, after the image's name.
-      groups: patient or sequence, by the image's name.
+    `decode` takes a mask file's content and name, and returns a (height, width) bool mask. A record's id is the image's
+    name and `id_suffix`. `groups` has the patient or sequence by the image's name.
 
     Raises:
       UserError: as in `paired_files`.

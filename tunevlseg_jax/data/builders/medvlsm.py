@@ -56,15 +56,9 @@ def _place(source: SourceFiles, folder: str, kind: str, split: str, file: str, w
 def _load(
     source: SourceFiles, image: str, masks: Sequence[str], rows: Sequence[Annotation], threshold: int | None
 ) -> Content:
-    named = zip(masks, annotation_files.unique_ids(rows), strict=True)
-    binaries = (
-        BinaryMask(
-            mask,
-            mask_files.binary(source.read(mask), mask, threshold),
-            unique,
-            row.prompts[LEVEL][0] if LEVEL in row.prompts else "",
-            row.prompts,
-        )
-        for mask, (unique, row) in named
-    )
-    return binary_masks(source, image, binaries)
+    def binary_masks_of_rows() -> Iterator[BinaryMask]:
+        for mask, (id, row) in zip(masks, annotation_files.unique_ids(rows), strict=True):
+            label = row.prompts[LEVEL][0] if LEVEL in row.prompts else ""
+            yield BinaryMask(mask, mask_files.binary(source.read(mask), mask, threshold), id, label, row.prompts)
+
+    return binary_masks(source, image, binary_masks_of_rows())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
@@ -61,13 +61,7 @@ def items(
     train = ("train", "val") if "val" not in names else ("train",)
     allowed = {"": SPLITS, "train": train, "val": ("val",), "test": ("test",)}
     return [
-        Item(
-            image.id,
-            lambda image=image: load(source, image),
-            image.group,
-            splits=allowed[image.split],
-            records=max(1, len(image.masks)),
-        )
+        Item(image.id, partial(load, source, image), image.group, "", allowed[image.split], max(1, len(image.masks)))
         for image in files
     ]
 
@@ -78,17 +72,13 @@ def binary(source: SourceFiles, files: ImageFiles, threshold: int | None) -> Con
     Raises:
       UserError: a file is broken, isn't binary, or has another size than its image.
     """
-    masks = (
-        BinaryMask(
-            file,
-            mask_files.two_valued(source.read(file), file, threshold),
-            f"{label}/{files.id}",
-            label,
-            {LEVEL: prompts},
-        )
-        for file, label, prompts in files.masks
-    )
-    return binary_masks(source, files.image, masks)
+
+    def masks() -> Iterator[BinaryMask]:
+        for file, label, prompts in files.masks:
+            pixels = mask_files.two_valued(source.read(file), file, threshold)
+            yield BinaryMask(file, pixels, f"{label}/{files.id}", label, {LEVEL: prompts})
+
+    return binary_masks(source, files.image, masks())
 
 
 def coded(source: SourceFiles, files: ImageFiles, encoding: Encoding, classes: Classes) -> Content:

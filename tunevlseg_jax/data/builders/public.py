@@ -60,10 +60,7 @@ class PublicSet:
     def splits(self, source: SourceFiles, annotated: Path | None, seed: int) -> Mapping[str, Iterator[Example]]:
         """The paper's splits, record for record, or seeded ones of the same proportions.
 
-        Args:
-          source: the download.
-          annotated: medvlsm's `data/`, for the paper's splits and prompts; None for seeded splits.
-          seed: seed of the splits without annotations.
+        The paper's need `annotated`, the folder of medvlsm's annotations; without it `seed` draws the splits.
 
         Raises:
           UserError: annotations are given for a set that has its own splits, or the source has no images of the set, or

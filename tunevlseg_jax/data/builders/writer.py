@@ -46,7 +46,7 @@ class Written(NamedTuple):
 
 
 def write(root: Path, name: str, splits: Mapping[str, Iterable[Example]], about: str) -> Path:
-    """Writes a set of given examples, as `build` does, and returns its folder, DIR/NAME/VERSION."""
+    """Writes a set of these examples, as `build` does, and returns its folder, DIR/NAME/VERSION."""
     build(root, name, lambda _: Contents(splits, about))
     return root / name / VERSION
 
