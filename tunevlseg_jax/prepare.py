@@ -17,12 +17,12 @@ from tunevlseg_jax.data import prepared
 from tunevlseg_jax.data.audit import clean, report
 from tunevlseg_jax.data.audit import findings as audit
 from tunevlseg_jax.data.audit.image_stats import ImageStats, image_stats
-from tunevlseg_jax.data.builders import manifest, matching, medvlsm, own, tables
+from tunevlseg_jax.data.builders import manifest, matching, medvlsm, tables, user_files
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.items import Item
-from tunevlseg_jax.data.builders.own import Encoding, binary, coded
 from tunevlseg_jax.data.builders.seeded_splits import assign_splits
+from tunevlseg_jax.data.builders.user_files import Encoding, binary, coded
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.settings import Protocol
@@ -184,7 +184,7 @@ def prepare_folder(options: Folder, console: Console) -> None:
         shares["test"] = 0
 
     def contents(unpacked: Path) -> Contents:
-        layout, items = own_items(options, SourceFiles(options.source, unpacked))
+        layout, items = folder_items(options, SourceFiles(options.source, unpacked))
         console.print(f"layout: {layout}", soft_wrap=True)
         splits = assign_splits(items, shares, options.seed)
         if options.test_is_val and ("test" in splits or "val" not in splits):
@@ -198,7 +198,7 @@ def prepare_folder(options: Folder, console: Console) -> None:
     _report(written, options.output / options.name, console, {})
 
 
-def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
+def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
     """The name of the source's layout, and its images.
 
     Raises:
@@ -206,12 +206,12 @@ def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
     """
     load = partial(binary, threshold=options.threshold)
     if options.manifest is not None:
-        return f"{options.manifest}", own.items(manifest.find(options.manifest, source), source, load)
+        return f"{options.manifest}", user_files.items(manifest.find(options.manifest, source), source, load)
     images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
     if options.images is None and options.masks is None:
-        if (place := medvlsm.folder(source)) is not None:
-            _check_unset(options, f"{place}anns/train.json")
-            return f"medvlsm's, {place or '.'}", list(medvlsm.items(source, place, options.threshold))
+        if (subfolder := medvlsm.folder(source)) is not None:
+            _check_unset(options, f"{subfolder}anns/train.json")
+            return f"medvlsm's, {subfolder or '.'}", list(medvlsm.items(source, subfolder, options.threshold))
         if any(source.find(matching.pattern(matching.CLASS_TREE[1]))):
             images, masks = matching.CLASS_TREE
     if options.prompt and "{class}" in masks:
@@ -227,7 +227,7 @@ def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
     elif "{class}" not in masks and not options.prompt:
         raise UserError("binary masks need --prompt, or --masks with {class}")
     files = matching.find(source, images, masks, options.prompt, classes)
-    return f"{images} and {masks}", own.items(files, source, load)
+    return f"{images} and {masks}", user_files.items(files, source, load)
 
 
 def _check(options: Folder) -> None:
@@ -290,11 +290,11 @@ def _report(written: Mapping[str, Written], folder: Path, console: Console, pape
         table.add_column(column, justify="left" if column == "split" else "right")
     counts = {split: written.get(split, Written(0, 0)) for split in (*written, *paper)}
     for split in counts:
-        theirs = (f"{paper[split]}",) if split in paper else ()
-        table.add_row(split, *map(str, counts[split]), *theirs)
+        expected = (f"{paper[split]}",) if split in paper else ()
+        table.add_row(split, *map(str, counts[split]), *expected)
     console.print(table)
-    if others := [split for split, count in paper.items() if count != counts[split].records]:
-        console.print(f"note: {', '.join(others)} differ from {PAPER}", soft_wrap=True)
+    if different := [split for split, count in paper.items() if count != counts[split].records]:
+        console.print(f"note: {', '.join(different)} differ from {PAPER}", soft_wrap=True)
 
 
 if __name__ == "__main__":

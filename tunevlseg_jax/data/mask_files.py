@@ -174,9 +174,9 @@ def _stored(opened: Image.Image, name: str) -> np.ndarray:
 
 def distinct(array: np.ndarray) -> np.ndarray:
     """The distinct values, sorted, of an array of whole numbers from 0 to 2^24; faster than np.unique."""
-    seen = np.zeros(int(array.max(initial=0)) + 1, bool)
-    seen[array] = True
-    return np.flatnonzero(seen)
+    present = np.zeros(int(array.max(initial=0)) + 1, bool)
+    present[array] = True
+    return np.flatnonzero(present)
 
 
 def _packed(colours: np.ndarray) -> np.ndarray:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.own import ImageFiles, Mask
 from tunevlseg_jax.data.builders.tables import Classes
+from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask
 from tunevlseg_jax.data.images import SUFFIXES
 from tunevlseg_jax.runtime.errors import UserError, nearest
 
