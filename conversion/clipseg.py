@@ -98,7 +98,7 @@ def verify(model: Pretrained, huggingface: Path | None) -> str:
     largest, scale = np.abs(ours - theirs).max(), np.abs(theirs).max()
     told = f"largest difference from transformers' logits {largest:.3g}, {largest / scale:.3g} of the largest logit"
     if not largest <= TOLERANCE * scale:  # NaN fails too
-        raise UserError(f"{told}: more than {TOLERANCE:g}, so the conversion is wrong")
+        raise UserError(f"{told}: more than {TOLERANCE:g}, so the conversion is wrong", "wrong-conversion")
     return told
 
 

@@ -106,7 +106,7 @@ def grids(config: CRISConfig, weights: Mapping[str, np.ndarray], images: np.ndar
     }
     missing, unknown = theirs.eval().load_state_dict(encoder, strict=False)
     if unknown or any(not name.endswith("num_batches_tracked") for name in missing):
-        raise UserError(f"open_clip's ResNet has other tensors: {', '.join([*missing, *unknown][: rules.SHOWN])}")
+        raise UserError(f"open_clip differs in {', '.join([*missing, *unknown][: rules.SHOWN])}", "wrong-weights")
     with torch.inference_mode():
         x = theirs.stem(torch.tensor(images.transpose(0, 3, 1, 2)))
         for number in range(1, 5):
@@ -127,5 +127,5 @@ def _compare(whose: str, ours: np.ndarray, theirs: np.ndarray) -> str:
     largest = np.abs(ours - theirs).max() / np.abs(theirs).max()
     told = f"largest difference from {whose}: {largest:.3g} of the largest value"
     if not largest <= TOLERANCE:  # NaN fails too
-        raise UserError(f"{told}, more than {TOLERANCE:g}: the conversion is wrong")
+        raise UserError(f"{told}, more than {TOLERANCE:g}: the conversion is wrong", "wrong-conversion")
     return told

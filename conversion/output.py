@@ -50,11 +50,11 @@ def check(output: Path, what: str = "a model", is_ours: Callable[[Path], bool] |
       is_ours: whether a folder is such a one; None for models.
     """
     if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file, not a folder")
+        raise UserError(f"--output {output} is a file, not a folder", "not-a-folder")
     if not output.exists() or not any(output.iterdir()):
         return
     if not (is_ours or _is_model)(output):
-        raise UserError(f"--output {output} is not empty, and not {what} that this command wrote; choose another")
+        raise UserError(f"--output {output} is neither empty nor {what} from here; choose another", "other-folder")
 
 
 def _is_model(folder: Path) -> bool:
@@ -67,7 +67,7 @@ def _check_range(weights: Mapping[str, np.ndarray]) -> None:
     largest = np.finfo(np.float16).max
     beyond = sorted(name for name, weight in weights.items() if np.abs(weight).max() > largest)
     if beyond:
-        raise UserError(f"float16 can't hold {', '.join(beyond[: rules.SHOWN])}; leave out --dtype")
+        raise UserError(f"float16 can't hold {', '.join(beyond[: rules.SHOWN])}; leave out --dtype", "beyond-float16")
 
 
 def portable(checkpoint: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 from collections import Counter
 from pathlib import Path
 
+import mistakes
 import numpy as np
 import pytest
 import small
@@ -37,10 +37,10 @@ quick_compilation = small.quick_compilation
 @pytest.mark.parametrize(
     ("learner", "space"),
     [
-        (CoOp(words=None), ()),
-        (CoCoOp(words=None), ("hidden=8,16", "projector.kind=mlp")),
+        (CoOp(init_phrase=None), ()),
+        (CoCoOp(init_phrase=None), ("hidden=8,16", "projector.kind=mlp")),
         (VPT(), ()),
-        (MaPLe(words=None), ("hidden=8,16", "kind=low_rank")),
+        (MaPLe(init_phrase=None), ("hidden=8,16", "kind=low_rank")),
         (SharedSeparate(), ("width=8,16",)),
         (SharedAttention(), ("heads=4", "hidden=32,48", "norm_first=true")),
     ],
@@ -92,11 +92,11 @@ def test_together_is_train_for_every_learner(tmp_path, learner, space):
         check_same_run(trial, alone, 1e-6)
 
 
-def test_it_tells_how_many_trials_run(tmp_path, monkeypatch):
+def test_the_counts_of_running_trials(tmp_path, monkeypatch):
     counted = []
 
-    def update(view, name, ledger):
-        counted.append(Counter(trial.state.name for trial in ledger.trials()))
+    def update(display, name, storage):
+        counted.append(Counter(trial.state.name for trial in storage.trials()))
 
     monkeypatch.setattr(SweepDisplay, "update", update)
     config = small.config(learner=COOP, train=Train(epochs=1, batch_size=4))
@@ -120,7 +120,7 @@ def test_seeds_repeat_the_best_trial(tmp_path):
 
 
 CHANGES = {
-    **{"learner.words": "a photo", "learner.num_context": 3, "learner.depth": 2, "upsampling": "none"},
+    **{"learner.init_phrase": "a photo", "learner.num_context": 3, "learner.depth": 2, "upsampling": "none"},
     **{"optim.learning_rate": 1e-2, "optim.weight_decay": 0.5, "optim.warmup_steps": 5, "optim.cosine": True},
     **{"optim.plateau_factor": 0.5, "optim.plateau_patience": 1},
     **{"train.epochs": 2, "train.batch_size": 5, "train.patience": 1, "train.min_delta": 0.0},
@@ -148,23 +148,23 @@ def test_every_field_that_may_differ_changes_what_is_trained(quick_compilation, 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("--trials 1", "study"),
-        ("--study s --trials 0", "trials can't be 0"),
-        ("--study s --parallel 0", "parallel can't be 0"),
-        ("--study s --parallel many", "many"),
-        ("--study s --seeds 0", "seeds can't be 0"),
-        ("--study ../s", "study can't be '../s'"),
-        ("--study s --learners coop,vtp", "no learner 'vtp'; did you mean 'vpt'"),
-        ("--study s --pruner medain", "medain.*median"),
-        ("--study s --space depht=1..2", "no parameter 'depht'; did you mean 'depth'"),
-        ("--study s --space depth=2..1", "learner.depth: 2..1 is empty"),
-        ("--study s --learners coop,maple --space hidden=8", "space of CoOp has no parameter 'hidden'"),
-        ("--study s --learners maple,coop --space hidden=8", "space of CoOp has no parameter 'hidden'"),
-        ("--study s --space num_context=21", "fit beside the learnt context"),
-        ("--study s --trails 3", "--trails.*did you mean --trials"),
-        ("--study s --storage nowhere", "the study's storage nowhere can't be used"),
-        ("--study s --data.name scenes/photo,scenes/xry", "'scenes/xry'; did you mean 'scenes/xray'"),
-        ("replay nothing 3", "keeps no trial 3; there is no finished trial"),
+        ("--trials 1", "invalid-option: study"),
+        ("--study s --trials 0", "out-of-range: trials .*0"),
+        ("--study s --parallel 0", "out-of-range: parallel .*0"),
+        ("--study s --parallel many", "invalid-option: many"),
+        ("--study s --seeds 0", "out-of-range: seeds .*0"),
+        ("--study ../s", "invalid-name: study .*'../s'"),
+        ("--study s --learners coop,vtp", "unknown-learner: 'vtp'.*'vpt'"),
+        ("--study s --pruner medain", "invalid-option: medain.*median"),
+        ("--study s --space depht=1..2", "unknown-field: 'depht'.*'depth'"),
+        ("--study s --space depth=2..1", r"search-space: learner.depth: 2\.\.1"),
+        ("--study s --learners coop,maple --space hidden=8", "unknown-field: CoOp .*'hidden'"),
+        ("--study s --learners maple,coop --space hidden=8", "unknown-field: CoOp .*'hidden'"),
+        ("--study s --space num_context=21", "prompt-too-long"),
+        ("--study s --trails 3", "invalid-option: --trails.*--trials"),
+        ("--study s --storage nowhere", "bad-storage: nowhere"),
+        ("--study s --data.name scenes/photo,scenes/xry", "no-such-data-set: 'scenes/xry'.*'scenes/xray'"),
+        ("replay nothing 3", "no-such-trial: 3"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, says):
@@ -174,12 +174,12 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, says):
         small.run(monkeypatch, sweep.main, *given, "--folder", tmp_path / "studies")
     err = capsys.readouterr().err
     assert stop.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
-    assert re.search(says, err), err
+    mistakes.check_line(err, says)
 
 
 def test_sets_and_learners_have_a_study_each(tmp_path, monkeypatch):
     config = small.config(learner=COOP, data=Data(name="scenes/photo, scenes/xray"))
-    told = run_sweep.studies(options(tmp_path, config, learners="all"), Resources(config))
-    assert len(told) == 12 and list(told)[:2] == ["s/scenes-photo.coop", "s/scenes-photo.cocoop"]
-    assert told["s/scenes-xray.coop"].learner == COOP and told["s/scenes-xray.coop"].data.name == "scenes/xray"
-    assert told["s/scenes-xray.maple"].learner == MaPLe()
+    configs = run_sweep.studies(options(tmp_path, config, learners="all"), Resources(config))
+    assert len(configs) == 12 and list(configs)[:2] == ["s/scenes-photo.coop", "s/scenes-photo.cocoop"]
+    assert configs["s/scenes-xray.coop"].learner == COOP and configs["s/scenes-xray.coop"].data.name == "scenes/xray"
+    assert configs["s/scenes-xray.maple"].learner == MaPLe()

@@ -73,18 +73,18 @@ def _folder(data: Data) -> Path:
     """The folder of a prepared set."""
     names = prepared.names(Path(data.root))
     if data.name not in names:
-        there = ", ".join(names) or "nothing (python -m tunevlseg_jax.prepare makes sets)"
+        there = ", ".join(names) or "nothing; python -m tunevlseg_jax.prepare writes sets"
         near = nearest(data.name, [*SCENES, *names])
-        raise UserError(f"there is no data set {data.name!r}{near} (prepared in {data.root}: {there})")
+        raise UserError(f"no data set {data.name!r}{near} (prepared in {data.root}: {there})", "no-such-data-set")
     return prepared.find(Path(data.root), data.name)
 
 
 def _scenes(data: Data, split: str, complete: bool) -> Records:
     """A split of the embedded data set, at its own size."""
     if split not in scenes.SPLITS:
-        raise UserError(f"there is no split {split!r}{nearest(split, scenes.SPLITS)}")
+        raise UserError(f"there is no split {split!r}{nearest(split, scenes.SPLITS)}", "unknown-split")
     if (number := getattr(data.scenes, split)) < 1:
-        raise UserError(f"data.scenes.{split} must be at least 1, got {number}")
+        raise UserError(f"data.scenes.{split} must be at least 1, got {number}", "out-of-range")
     prompts = data.scenes.prompts_per_image if split == "train" else 1
     return scenes.load(
         data.name.removeprefix("scenes/"),

@@ -67,8 +67,8 @@ class CLIPSegConfig:
         """The model with fresh weights."""
         return CLIPSeg(self, rngs)
 
-    def spec(self, embed_words: Callable[[str], Array]) -> ModelSpec:
-        """The facts about the model that a learner needs; `embed_words` as in `ModelSpec`."""
+    def spec(self, embed_phrase: Callable[[str], Array]) -> ModelSpec:
+        """The facts about the model that a learner needs; `embed_phrase` as in `ModelSpec`."""
         return ModelSpec(
             text_width=self.text.width,
             text_blocks=self.text.blocks,
@@ -77,7 +77,7 @@ class CLIPSegConfig:
             vision_blocks=self.vision.blocks,
             # The last tap already holds the prompt of the block after it.
             effective_vision_prompts=min(max(self.taps) + 2, self.vision.blocks),
-            embed_words=embed_words,
+            embed_phrase=embed_phrase,
         )
 
     def for_frozen_encoder(

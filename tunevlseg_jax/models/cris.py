@@ -85,8 +85,8 @@ class CRISConfig:
         """
         return CRIS(self, rngs)
 
-    def spec(self, embed_words: Callable[[str], Array]) -> ModelSpec:
-        """The facts about the model that a learner needs; `embed_words` as there. No ViT takes prompts."""
+    def spec(self, embed_phrase: Callable[[str], Array]) -> ModelSpec:
+        """The facts about the model that a learner needs; `embed_phrase` as there. No ViT takes prompts."""
         return ModelSpec(
             text_width=self.text.width,
             text_blocks=self.text.blocks,
@@ -94,7 +94,7 @@ class CRISConfig:
             vision_width=None,
             vision_blocks=0,
             effective_vision_prompts=0,
-            embed_words=embed_words,
+            embed_phrase=embed_phrase,
         )
 
     def for_frozen_encoder(

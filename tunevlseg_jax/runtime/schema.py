@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import types
 import typing
 from typing import Any, TypeVar
@@ -16,6 +17,16 @@ CLASS = "class"
 """The key that names the class, since a field may hold one of several; no Python field can have this name."""
 ADDED = "added"
 """Metadata key of a field that files of earlier versions lack."""
+
+EARLIER_NAMES = {"learner.words": "learner.init_phrase"}
+"""The current names of fields by their names in earlier versions, which files, options and studies may still have."""
+
+
+def current_name(name: str) -> str:
+    """The current name of a field, whose dotted name may be an earlier version's and part of a longer one."""
+    for earlier, current in EARLIER_NAMES.items():
+        name = re.sub(rf"(?<![^.]){re.escape(earlier)}(?![^.])", current, name)
+    return name
 
 
 def added(default: Any) -> Any:
@@ -48,9 +59,9 @@ def from_json(cls: type[T], data: Any, where: str) -> T:
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested JSON objects as one flat dictionary, names joined with dots."""
+    """Nested JSON objects as one flat dictionary, names joined with dots; fields have their current names."""
     if not isinstance(value, dict):
-        return {path: value}
+        return {current_name(path): current_name(value) if isinstance(value, str) else value}
     return {name: leaf for key, item in value.items() for name, leaf in flat(item, f"{path}.{key}".lstrip(".")).items()}
 
 
@@ -77,37 +88,37 @@ def _read(annotation: Any, data: Any, where: str, path: str) -> Any:
     if typing.get_origin(option) is tuple:
         items = typing.get_args(option)
         if not isinstance(data, list) or (items[-1] is not ... and len(items) != len(data)):
-            raise UserError(f"{where}: {path} is {data!r}, not a list as {option} asks")
+            raise UserError(f"{where}: {path} must be a list for {option}, got {data!r}", "wrong-type")
         kinds = (items[0],) * len(data) if items[-1] is ... else items
         return tuple(_read(kind, item, where, path) for kind, item in zip(kinds, data, strict=True))
     if typing.get_origin(option) is typing.Literal:
-        if data not in typing.get_args(option):
-            raise UserError(f"{where}: {path} is {data!r}{nearest(str(data), map(str, typing.get_args(option)))}")
+        if data not in (choices := typing.get_args(option)):
+            raise UserError(f"{where}: {path} is {data!r}{nearest(str(data), map(str, choices))}", "unknown-choice")
         return data
     if option is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     if type(data) is not option:
-        raise UserError(f"{where}: {path} is {data!r}, not {option.__name__}")
+        raise UserError(f"{where}: {path} must be {option.__name__}, got {data!r}", "wrong-type")
     return data
 
 
 def _read_dataclass(classes: dict[str, Any], data: Any, where: str, path: str) -> Any:
     if not isinstance(data, dict) or CLASS not in data:
-        raise UserError(f"{where}: {path or 'the top'} has no {CLASS!r}; it is one of {', '.join(classes)}")
-    data = dict(data)
+        raise UserError(f"{where}: {path or 'the top'} lacks {CLASS!r}, one of {', '.join(classes)}", "missing-field")
+    data = {current_name(f"{path}.{name}").rpartition(".")[2]: value for name, value in data.items()}
     kind = data.pop(CLASS)
     if not isinstance(kind, str) or kind not in classes:
-        raise UserError(f"{where}: {path or 'the top'} is of class {kind!r}{nearest(str(kind), classes)}")
+        raise UserError(f"{where}: {path or 'the top'} has class {kind!r}{nearest(str(kind), classes)}", "unknown-type")
     cls = classes[kind]
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]
     for name in data:
         if name not in names:
-            raise UserError(f"{where}: {kind} has no field {name!r}{nearest(name, names)}")
+            raise UserError(f"{where}: {kind} has no field {name!r}{nearest(name, names)}", "unknown-field")
     data = {field.name: to_json(field.default) for field in dataclasses.fields(cls) if ADDED in field.metadata} | data
     missing = [name for name in names if name not in data]
     if missing:
-        raise UserError(f"{where}: {kind} lacks {', '.join(missing)}")
+        raise UserError(f"{where}: {kind} lacks {', '.join(missing)}", "missing-field")
     return cls(**{name: _read(hints[name], data[name], where, f"{path}.{name}".lstrip(".")) for name in names})
 
 

@@ -38,7 +38,7 @@ def items(source: SourceFiles) -> Iterator[Item]:
     for image, match in source.find(rf"{KIND}\.png"):
         kind, number = match[1], match[2]
         if not masks[kind, number]:
-            raise UserError(f"{image} in {source} has no mask")
+            raise UserError(f"{image} in {source} has no mask", "mask-missing")
         key = f"{number}_{kind}"
         yield Item(key, partial(_load, source, key, PROMPTS[kind], image, masks[kind, number]), stratum=kind)
 

@@ -36,7 +36,9 @@ def items(source: SourceFiles) -> Iterator[Item]:
             if not shown:
                 continue
             if key not in images:
-                raise UserError(f"{file} names {key}, but {source} has no {key.replace('_', '/', 2)}.jpg")
+                raise UserError(
+                    f"{file} names {key}, but {source} has no {key.replace('_', '/', 2)}.jpg", "image-missing"
+                )
             yield Item(key, partial(_load, source, key, images[key], shown), key.partition("_")[0], records=len(shown))
 
 
@@ -59,7 +61,7 @@ def _parse(source: SourceFiles, file: str) -> dict[str, dict[str, Runs]]:
             for key, masks in images.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} holds no run lengths by image and finding: {error}") from error
+        raise UserError(f"{file} must hold run lengths by image and finding: {error}", "wrong-json") from error
 
 
 def _load(source: SourceFiles, key: str, image: str, shown: Mapping[str, Runs]) -> Content:
@@ -71,7 +73,7 @@ def _masks(key: str, shown: Mapping[str, Runs]) -> Iterator[BinaryMask]:
         try:
             pixels = rle.decode(runs, size)
         except ValueError as error:
-            raise UserError(f"the mask of {name} for {key} is broken: {error}") from error
+            raise UserError(f"the mask of {name} for {key} is broken: {error}", "undecodable") from error
         id = f"{key}_{name.lower().replace(' ', '_')}"
         yield BinaryMask(f"of {name} for {key}", pixels, id, name, {LEVEL: (f"{name} in a chest Xray.",)})
 

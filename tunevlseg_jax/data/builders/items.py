@@ -115,11 +115,13 @@ def paired_files(source: SourceFiles, images: str, masks: str) -> Iterator[tuple
     mask_of: dict[str, str] = {}
     for name, match in source.find(masks):
         if match[1] in mask_of:
-            raise UserError(f"{source} has two masks for {match[1]!r}: {mask_of[match[1]]} and {name}")
+            raise UserError(
+                f"{source} has two masks for {match[1]!r}: {mask_of[match[1]]} and {name}", "duplicate-mask"
+            )
         mask_of[match[1]] = name
     for name, match in source.find(images):
         if match[1] not in mask_of:
-            raise UserError(f"{name} in {source} has no mask")
+            raise UserError(f"{name} in {source} has no mask", "mask-missing")
         yield match[1], name, mask_of[match[1]]
 
 

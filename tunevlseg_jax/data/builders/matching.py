@@ -35,9 +35,9 @@ def pattern(text: str) -> str:
     parts = re.split(r"(\{[^}]*\}|\*)", text)
     fields = [part[1:-1] for part in parts if part.startswith("{")]
     if unknown := [field for field in fields if field not in FIELDS]:
-        raise UserError(f"the pattern {text!r} has the unknown field {{{unknown[0]}}}{nearest(unknown[0], FIELDS)}")
+        raise UserError(f"pattern {text!r} has {{{unknown[0]}}}{nearest(unknown[0], FIELDS)}", "unknown-field")
     if "name" not in fields:
-        raise UserError(f"the pattern {text!r} lacks {{name}}, by which images and masks are matched")
+        raise UserError(f"the pattern {text!r} lacks {{name}}, by which images and masks are matched", "missing-field")
     seen: set[str] = set()
     regex = ""
     for part in parts:
@@ -70,28 +70,28 @@ def find(
     by_mask = dict(_matches(source, masks))
     image_fields = {name: fields for name, fields in _matches(source, images) if name not in by_mask}
     if not image_fields:
-        raise UserError(f"{source} has no image that fits the pattern {images!r} ({', '.join(SUFFIXES)})")
+        raise UserError(f"{source} has no image that fits the pattern {images!r} ({', '.join(SUFFIXES)})", "no-images")
     shared = [field for field in FIELDS if f"{{{field}}}" in images and f"{{{field}}}" in masks]
     masks_of: dict[tuple[str, ...], dict[str, str]] = {}
     for mask, fields in by_mask.items():
         labels = masks_of.setdefault(tuple(fields[field] for field in shared), {})
         label = fields.get("class", "")
         if label in labels:
-            raise UserError(f"one image and class has two masks: {labels[label]} and {mask}")
+            raise UserError(f"one image and class has two masks: {labels[label]} and {mask}", "duplicate-mask")
         labels[label] = mask
     files: dict[tuple[str, ...], ImageFiles] = {}
     for image, fields in image_fields.items():
         key = tuple(fields[field] for field in shared)
         if key in files:
-            raise UserError(f"two images have the same name: {files[key].image} and {image}")
+            raise UserError(f"two images have the same name: {files[key].image} and {image}", "duplicate-image")
         if key not in masks_of:
-            raise UserError(f"{image} has no mask; {source} has none that fits the pattern {masks!r} for it")
+            raise UserError(f"{image} has no mask in {source} that fits the pattern {masks!r}", "mask-missing")
         group, split = fields.get("group", ""), _split(fields["split"], image) if "split" in fields else ""
         labelled = [_mask(mask, label, prompt, classes) for label, mask in masks_of[key].items()]
         name = f"{group}/{fields['name']}" if group else fields["name"]
         files[key] = ImageFiles(name, image, tuple(labelled), group, split)
     if orphans := [mask for key, labels in masks_of.items() if key not in files for mask in labels.values()]:
-        raise UserError(f"{len(orphans)} masks have no image ({', '.join(SUFFIXES)}), such as {orphans[0]}")
+        raise UserError(f"{len(orphans)} masks have no image ({', '.join(SUFFIXES)}): {orphans[0]}", "image-missing")
     return list(files.values())
 
 
@@ -107,11 +107,11 @@ def _mask(file: str, label: str, prompt: tuple[str, ...], classes: Classes | Non
     if classes is None:
         return Mask(file, label, (label,))
     if label not in classes.named:
-        raise UserError(f"mask {file} is of the class {label!r}, which --classes lacks{nearest(label, classes.named)}")
+        raise UserError(f"--classes lacks {label!r} of mask {file}{nearest(label, classes.named)}", "unknown-class")
     return Mask(file, label, classes.named[label].prompts)
 
 
 def _split(name: str, image: str) -> str:
     if name.lower() not in SPLIT_NAMES:
-        raise UserError(f"{image} is of the split {name!r}{nearest(name, SPLIT_NAMES)}")
+        raise UserError(f"{image} is of the split {name!r}{nearest(name, SPLIT_NAMES)}", "unknown-split")
     return SPLIT_NAMES[name.lower()]

@@ -69,7 +69,7 @@ class PublicSet:
         if annotated is None:
             return assign_splits(tuple(self._by_key(source).values()), self.sizes._asdict(), seed)
         if not self.annotated:
-            raise UserError(f"{self.name} has its own splits and no annotations; leave --annotations out")
+            raise UserError(f"{self.name} has splits, no annotations; leave --annotations out", "options-conflict")
         items = self._by_key(source)
         folder = annotated / self.annotated / "anns"
         return {split: self._annotated(source, items, split, folder / f"{split}.json") for split in SPLITS}
@@ -78,10 +78,10 @@ class PublicSet:
         items: dict[str, Item] = {}
         for item in self.items(source):
             if item.key in items:
-                raise UserError(f"{source} has two images {item.key!r}; give a --source with one copy of the set")
+                raise UserError(f"{source} has two images {item.key!r}; give one copy", "duplicate-image")
             items[item.key] = item
         if not items:
-            raise UserError(f"{source} has no images of {self.name}. {self.about.partition(chr(10) * 2)[2]}")
+            raise UserError(f"{source} has no {self.name}. {self.about.partition(chr(10) * 2)[2]}", "no-images")
         return items
 
     def _annotated(self, source: SourceFiles, items: Mapping[str, Item], split: str, path: Path) -> Iterator[Example]:
@@ -89,7 +89,7 @@ class PublicSet:
         by_key = annotation_files.by_image(self.renamed(source, split, annotation_files.read(path)))
         if missing := [key for key in by_key if key not in items]:
             raise UserError(
-                f"{path} names {len(by_key)} images; {source} lacks {len(missing)} of them, such as {missing[0]!r}"
+                f"{source} lacks {len(missing)} of {len(by_key)} images in {path}: {missing[0]!r}", "image-missing"
             )
         for example in read(split, [items[key] for key in by_key]):
             yield _with_annotations(example, by_key[example.id], path, source)
@@ -102,6 +102,6 @@ def _with_annotations(example: Example, rows: Sequence[Annotation], path: Path, 
     for unique, row in annotation_files.unique_ids(rows):
         name = annotation_files.stem(row.mask)
         if name not in records:
-            raise UserError(f"{path} names the mask {row.mask!r}; {source} has none for {example.id}")
+            raise UserError(f"{path} names the mask {row.mask!r}, but {source} has none", "mask-missing")
         annotated.append(dataclasses.replace(records[name], id=unique, prompts=row.prompts))
     return dataclasses.replace(example, records=tuple(annotated))

@@ -41,7 +41,7 @@ def items(source: SourceFiles) -> Iterator[Item]:
     for split, keys in lists.items():
         for key in keys:
             if key not in images or key not in masks:
-                raise UserError(f"{split}.txt names {key}, but {source} has no such image or no mask for it")
+                raise UserError(f"{source} lacks the image or the mask of {key} in {split}.txt", "image-missing")
             yield Item(key, partial(class_map, source, key, images[key], masks[key], _decode, CLASSES), splits=(split,))
 
 

@@ -67,7 +67,7 @@ def build(root: Path, name: str, open_contents: Callable[[Path], Contents]) -> d
         examples are read.
     """
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
-        raise UserError(f"a data set's name must be letters, digits and underscores, a letter first, got {name!r}")
+        raise UserError(f"a name must be a letter, then letters, digits and _, got {name!r}", "invalid-name")
     _check_replaceable(root / name)
     with atomic_dir(root / name) as temporary:
         unpacked, folder = temporary / "unpacked", temporary / VERSION
@@ -75,7 +75,7 @@ def build(root: Path, name: str, open_contents: Callable[[Path], Contents]) -> d
         folder.mkdir()
         written = _write_splits(folder, name, contents)
         if not any(split.images for split in written.values()):
-            raise UserError(f"the set {name} would be empty")
+            raise UserError(f"the set {name} would be empty: no split has an image", "no-images")
         write_json(folder / ALIASES_FILE, {"test": "val"} if contents.test_is_val else {})
         shutil.rmtree(unpacked, ignore_errors=True)
     return written
@@ -114,4 +114,4 @@ def _check_replaceable(folder: Path) -> None:
     others = [path.name for path in folder.iterdir() if path.name != VERSION] if folder.is_dir() else [folder.name]
     if others or not (folder / VERSION / "features.json").is_file():
         held = f", such as {others[0]!r}" if others else ""
-        raise UserError(f"{folder} holds something else than a prepared set{held}; give another --output or name")
+        raise UserError(f"{folder} holds more than a prepared set{held}; give another --output or name", "other-folder")
