@@ -11,6 +11,7 @@ from tunevlseg_jax.benchmarks import rates
 from tunevlseg_jax.benchmarks.rates import Rates
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
+from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.pretrained.load import local_folder
 from tunevlseg_jax.runtime.errors import UserError
@@ -86,7 +87,7 @@ def _training_records(data: Data, missing: dict[str, str]) -> int | None:
     try:
         return registry.count(data, "train")
     except UserError as error:
-        known = data.name in registry.PUBLISHED
+        known = data.name in PUBLIC
         makes = f"`python -m tunevlseg_jax.prepare {data.name} --source FILES` makes it of its downloads"
         missing[data.name] = f"there is no {data.name} in {data.root}; {makes}" if known else str(error)
-        return registry.PUBLISHED.get(data.name)
+        return PUBLIC[data.name].sizes.train if known else None
