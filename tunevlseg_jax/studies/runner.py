@@ -76,7 +76,7 @@ class _Work:
                 if not all(map(self.book.has, own)):
                     kinds[combination.kind](own)
             for resources in self.models.values():
-                resources.forget_training()
+                resources.cache.evict_all_but("test")
 
     def _check_spaces(self) -> None:
         """Raises a UserError where a search that isn't finished, or an ablation, can't be, before the first cell."""
@@ -98,7 +98,7 @@ class _Work:
             config = dataclasses.replace(cell.config, workdir=str(folder))
             resources = self._shared(config)
             experiment = resources.experiment(config)
-            splits = resources.splits(experiment)
+            splits = experiment.splits(resources.cache)
             # As many times over as the devices' trial axis asks for.
             _, hyper = experiment.for_trials(resources.mesh.shape[sharding.TRIAL])
             hyper = sharding.shard_trials(hyper, resources.mesh)
@@ -172,7 +172,7 @@ class _Work:
         for data in self.study.tested(cell):
             self.view.tell(f"evaluating on {data.name}")
             part = "test" if "test" in registry.splits(data) else "val"
-            split = resources.split(experiment, part, data)
+            split = experiment.split(part, data, cache=resources.cache)
             evaluate_run.evaluate(experiment, learnt, split, data, run=str(run), folder=run / evaluate_run.FOLDER)
 
     def _shared(self, config: Config) -> Resources:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,7 @@ from jax.sharding import Mesh
 
 from tunevlseg_jax.config import Config, Model, Precision
 from tunevlseg_jax.data import registry
-from tunevlseg_jax.data.feeding import augmented_views
-from tunevlseg_jax.data.feeding.feed import Feed
+from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.models import ModelConfig
@@ -30,6 +30,7 @@ from tunevlseg_jax.prompts import ModelSpec
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import step
+from tunevlseg_jax.training.loop import TrainSetup
 from tunevlseg_jax.training.split import Split
 from tunevlseg_jax.training.step import Hyperparameters
 
@@ -107,14 +108,12 @@ class Experiment:
         params = {**self.frozen, **self.trainable}
         return network, {path: array for path, array in params.items() if path.startswith("model/")}
 
+    def feature_cache(self, mesh: Mesh, room: float = 0.0) -> FeatureCache:
+        """An empty cache of splits at this model's size and of their features; see `FeatureCache`."""
+        return FeatureCache(self.encode_images, self.image_size, mesh, room)
+
     def split(
-        self,
-        name: str,
-        data: Data | None = None,
-        *,
-        complete: bool = False,
-        encode_once: bool = False,
-        mesh: Mesh | None = None,
+        self, name: str, data: Data | None = None, *, complete: bool = False, cache: FeatureCache | None = None
     ) -> Split:
         """A split of the run's data set, or of another, ready for the model.
 
@@ -122,35 +121,51 @@ class Experiment:
           name: of the split.
           data: another data set.
           complete: see `registry.load`.
-          encode_once: whether to encode each image once for all epochs, where that changes nothing.
-          mesh: the devices; None for all of them along `data`.
+          cache: of splits and of features, which are used where they never change; None for images on all devices.
 
         Raises:
           UserError: there is no such data set or split, it is empty, or a prompt is too long.
         """
-        data = data or self.config.data
-        records = registry.load(data, name, self.image_size, complete=complete)
-        encode = self.encode_images if encode_once and self.config.features_cacheable(name) else None
-        mesh = mesh or sharding.mesh()
-        feed = Feed(records, mesh, data.placement, data.workers, encode)
-        return Split(feed, self.encode_text(records.phrases, mesh))
+        encoded = cache is not None and self.config.features_cacheable(name)
+        cache = cache or self.feature_cache(sharding.mesh())
+        feed = cache.feed(data or self.config.data, name, encoded=encoded, complete=complete)
+        return Split(feed, self.encode_text(feed.records.phrases, cache.mesh))
 
-    def splits(self, mesh: Mesh) -> dict[str, Split]:
-        """What a run of this configuration trains on and is scored on: train, val, and test where there is one.
+    def splits(self, cache: FeatureCache) -> dict[str, Split]:
+        """The splits of a run: train, val, and test where there is one.
 
         Raises:
           UserError: as in `split`.
         """
         names = ("train", "val", "test") if "test" in registry.splits(self.config.data) else ("train", "val")
-        splits = {name: self.split(name, encode_once=True, mesh=mesh) for name in names}
-        return splits | {"train": self.in_views(splits["train"])}
+        return {name: self.split(name, cache=cache) for name in names}
 
-    def in_views(self, split: Split) -> Split:
-        """The training split with the augmented views that the configuration asks for."""
-        settings, feed = self.config.train, split.feed
+    def train_setup(self, splits: Mapping[str, Split], cache: FeatureCache, *, parallel: bool = False) -> TrainSetup:
+        """The training of this configuration, with the augmented views that it asks for.
+
+        Args:
+          splits: of the run, as `splits` returns them.
+          cache: their cache.
+          parallel: whether trials share each batch. A CPU then encodes augmented images once for all of them, unless
+            trials change the vision tower.
+
+        Raises:
+          UserError: the cache folder's disk is full.
+        """
+        settings, train = self.config.train, splits["train"]
+        shared = self.config.features_shareable and settings.augments_each_step and sharding.is_single_cpu(cache.mesh)
+        view = partial(cache.feed, self.config.data, "train", encoded=train.feed.encode_images is not None)
         numbers = range(1, (settings.augmented_views or 0) + 1)
-        records = [augmented_views.view(feed.records, number, settings.seed_of_order) for number in numbers]
-        return dataclasses.replace(split, views=tuple(dataclasses.replace(feed, records=one) for one in records))
+        return TrainSetup(
+            self.config,
+            self.network,
+            self.frozen,
+            train,
+            splits["val"],
+            cache.mesh,
+            views=tuple(view(view=number, seed=settings.seed_of_order) for number in numbers),
+            cache=cache if parallel and shared else None,
+        )
 
     def encode_images(self, images: Array) -> ImageFeatures:
         """The features of images, (batch, height, width, 3) uint8, without vision prompts."""

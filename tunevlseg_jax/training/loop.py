@@ -18,8 +18,9 @@ from jax.sharding import Mesh
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.feeding import batching
-from tunevlseg_jax.data.feeding.augmented_feature_cache import AugmentedFeatureCache
 from tunevlseg_jax.data.feeding.batch import Batch, Source
+from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
+from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.runtime import sharding
@@ -90,8 +91,8 @@ class TrainSetup:
       train: training split.
       val: validation split.
       mesh: the devices.
-      sights: where the training images go that a frozen model sees alike for all trials; None where each step looks at
-        them itself.
+      views: the training split in augmented views, of which each epoch takes one in turn; () for the split itself.
+      cache: of features of augmented batches, which are encoded once for all trials; None encodes within each step.
     """
 
     config: Config
@@ -100,7 +101,8 @@ class TrainSetup:
     train: Split
     val: Split
     mesh: Mesh
-    sights: AugmentedFeatureCache | None = None
+    views: tuple[Feed, ...] = ()
+    cache: FeatureCache | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -120,13 +122,13 @@ class TrainSetup:
           order: which of them.
           skip: batches to leave out at its start.
         """
-        settings, feed, views = self.config.train, self.train.feed, self.train.views
-        which = settings.batch_size, settings.seed_of_order, order
-        if self.sights is not None:
-            batches = itertools.islice(self.sights.training(*which), skip, None)
+        settings = self.config.train
+        epoch = settings.batch_size, settings.seed_of_order, order
+        if self.cache is not None:
+            batches = itertools.islice(self.cache.augmented_epoch(self.config.data, *epoch), skip, None)
         else:
-            feed = views[(order - 1) % len(views)] if views else feed
-            batches = feed.training(*which, augment=settings.augments_each_step, skip=skip)
+            feed = self.views[(order - 1) % len(self.views)] if self.views else self.train.feed
+            batches = feed.training(*epoch, augment=settings.augments_each_step, skip=skip)
         return (_for_trials(self.network, source, self.mesh) for source in batches)
 
 

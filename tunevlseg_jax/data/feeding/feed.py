@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from tunevlseg_jax.data.feeding import batching
 from tunevlseg_jax.data.feeding.batch import Batch, Rows, Source, gather
-from tunevlseg_jax.data.feeding.feature_cache import bytes_of_one, encode_once
+from tunevlseg_jax.data.feeding.encoding import encode_all, num_bytes
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.data.settings import Placement
 from tunevlseg_jax.runtime import sharding
@@ -70,9 +70,9 @@ class Feed:
     def _bytes(self) -> int:
         """Bytes that the split takes on a device."""
         images = self.records.images
-        if self.encode_images is None:
-            return images.nbytes + self.records.maps.nbytes
-        return bytes_of_one(images, self.encode_images) * len(images) + self.records.maps.nbytes
+        if self.encode_images is not None:
+            images = jax.eval_shape(self.encode_images, jax.ShapeDtypeStruct(images.shape, images.dtype))
+        return num_bytes((images, self.records.maps))
 
     def place(self) -> None:
         """Computes the features, if they are used, and puts a resident split on the devices, before the first batch."""
@@ -152,7 +152,7 @@ class Feed:
     def _images(self) -> Any:
         """The images, or their features."""
         images = self._placed.images
-        return images if self.encode_images is None else encode_once(images, self.encode_images, self.mesh)
+        return images if self.encode_images is None else encode_all(images, self.encode_images, self.mesh)
 
 
 def _in_order(rows: Rows, number: int) -> Rows:
