@@ -63,12 +63,12 @@ def test_scores_are_the_plain_ones(batch):
 def test_means_are_the_plain_ones(batch):
     expected = plain(*batch)
     union = expected["union"].sum()
-    told = means(total(score(*batch), np.ones(SAMPLES, np.float32)))
-    assert list(told) == ["loss", "dice", "iou", "sample_iou"]
-    assert told["loss"] == pytest.approx(expected["loss"].mean(), rel=2e-6)
-    assert told["dice"] == pytest.approx(expected["dice"].mean(), abs=1e-6)
-    assert told["sample_iou"] == pytest.approx(expected["iou"].mean(), abs=1e-6)
-    assert told["iou"] == pytest.approx(expected["intersection"].sum() / union if union else 1, abs=1e-6)
+    values = means(total(score(*batch), np.ones(SAMPLES, np.float32)))
+    assert list(values) == ["loss", "dice", "iou", "sample_iou"]
+    assert values["loss"] == pytest.approx(expected["loss"].mean(), rel=2e-6)
+    assert values["dice"] == pytest.approx(expected["dice"].mean(), abs=1e-6)
+    assert values["sample_iou"] == pytest.approx(expected["iou"].mean(), abs=1e-6)
+    assert values["iou"] == pytest.approx(expected["intersection"].sum() / union if union else 1, abs=1e-6)
 
 
 @properties
@@ -116,5 +116,5 @@ def test_a_probability_of_one_half_is_not_marked():
 
 def test_means_keep_trials_apart():
     sums = Sums(*(np.asarray(pair, np.float32) for pair in ((2, 6), (1, 2), (1, 1), (0, 9), (0, 12), (2, 4))))
-    told = metrics.means(jax.tree.map(jax.numpy.asarray, sums))
-    assert told == {"loss": [1.0, 1.5], "dice": [0.5, 0.5], "iou": [1.0, 0.75], "sample_iou": [0.5, 0.25]}
+    values = metrics.means(jax.tree.map(jax.numpy.asarray, sums))
+    assert values == {"loss": [1.0, 1.5], "dice": [0.5, 0.5], "iou": [1.0, 0.75], "sample_iou": [0.5, 0.25]}

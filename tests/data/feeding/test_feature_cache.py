@@ -13,8 +13,8 @@ from tunevlseg_jax import sweep
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.data.feeding import feature_cache
 from tunevlseg_jax.data.feeding.batch import Source, gather
-from tunevlseg_jax.data.feeding.encoding import num_bytes
 from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
+from tunevlseg_jax.data.feeding.scratch import num_bytes
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import VPT, CoOp
 from tunevlseg_jax.runtime import sharding

@@ -13,9 +13,8 @@ from jax.sharding import Mesh
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.feeding import augmented_views, batching
 from tunevlseg_jax.data.feeding.batch import Source, gather
-from tunevlseg_jax.data.feeding.encoding import allocate, num_bytes, store
 from tunevlseg_jax.data.feeding.feed import Feed
-from tunevlseg_jax.data.feeding.scratch import free
+from tunevlseg_jax.data.feeding.scratch import allocate, free, num_bytes, store
 from tunevlseg_jax.data.settings import Data
 
 SHARE = 0.5

@@ -1,4 +1,4 @@
-"""Looking at each image once changes nothing but the time."""
+"""Tests of features that are encoded once: they change nothing but the time."""
 
 from __future__ import annotations
 
@@ -38,20 +38,25 @@ def settings(**changes) -> Train:
     return Train(epochs=2, batch_size=4, augment=False, **changes)
 
 
+def count_encoded(monkeypatch) -> list[int]:
+    """The sizes of the batches that are encoded from now on."""
+    sizes, encode_images_step = [], step.encode_images_step
+    monkeypatch.setattr(
+        step, "encode_images_step", lambda *a, **k: sizes.append(len(a[1])) or encode_images_step(*a, **k)
+    )
+    return sizes
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("learner", [CoOp(depth=2), CoCoOp(depth=2)], ids=lambda learner: type(learner).__name__)
 def test_training_is_the_same(tmp_path, monkeypatch, learner):
-    seen = []
-    see_step = step.encode_images_step
-    monkeypatch.setattr(step, "encode_images_step", lambda *a, **k: seen.append(len(a[1])) or see_step(*a, **k))
-    rows = {}
+    encoded, rows = count_encoded(monkeypatch), {}
     for cached in (True, False):
         folder = tmp_path / str(cached)
         train(small.config(folder, learner=learner, train=settings(cache_features=cached)), Console(quiet=True))
         rows[cached] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        # Each of the three splits fits in one look, and is looked at once; without a cache there is none.
-        assert len(seen) == (3 if cached else 0)
-        seen.clear()
+        assert len(encoded) == (3 if cached else 0)  # a batch of each of the three splits
+        encoded.clear()
     for one, other in zip(rows[True], rows[False], strict=True):
         for part in ("train", "val"):
             assert_allclose(list(one[part].values()), list(other[part].values()), rtol=1e-5, atol=1e-7)
@@ -66,28 +71,27 @@ def test_training_is_the_same(tmp_path, monkeypatch, learner):
         (CoOp(depth=2), {"cache_features": False}, set()),
     ],
 )
-def test_where_a_model_features_cacheable(learner, changes, same):
-    experiment = small.config(learner=learner, train=settings(**changes))
-    assert {name for name in ("train", "val") if experiment.features_cacheable(name)} == same
+def test_features_are_cached_only_where_they_never_change(learner, changes, same):
+    config = small.config(learner=learner, train=settings(**changes))
+    assert {name for name in ("train", "val") if config.features_cacheable(name)} == same
 
 
-def test_augmented_images_are_looked_at_anew():
-    experiment = small.config(learner=CoOp(depth=2), train=Train(augment=True))
-    assert experiment.features_cacheable("val") and not experiment.features_cacheable("train")
+def test_features_of_augmented_images_are_not_cached():
+    config = small.config(learner=CoOp(depth=2), train=Train(augment=True))
+    assert config.features_cacheable("val") and not config.features_cacheable("train")
 
 
 @pytest.mark.slow
-def test_fixed_views_are_encode_once_and_trained_on_in_turn(tmp_path, monkeypatch):
-    """With and without a cache the same losses, and they are those of the views: three epochs see two."""
-    seen, rows, see_step = [], {}, step.encode_images_step
-    monkeypatch.setattr(step, "encode_images_step", lambda *a, **k: seen.append(len(a[1])) or see_step(*a, **k))
+def test_augmented_views_are_encoded_once_and_trained_on_in_turn(tmp_path, monkeypatch):
+    """With and without a cache the losses are the same, and they are those of the views: three epochs use two."""
+    encoded, rows = count_encoded(monkeypatch), {}
     for cached in (True, False):
         folder = tmp_path / str(cached)
         settings = Train(epochs=3, batch_size=4, augmented_views=2, cache_features=cached)
         train(small.config(folder, learner=CoOp(depth=2), train=settings), Console(quiet=True))
         rows[cached] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        assert len(seen) == (4 if cached else 0)  # two views, val and test
-        seen.clear()
+        assert len(encoded) == (4 if cached else 0)  # two views, val and test
+        encoded.clear()
     for one, other in zip(rows[True], rows[False], strict=True):
         assert_allclose(list(one["train"].values()), list(other["train"].values()), rtol=1e-5, atol=1e-7)
     experiment = small.build(small.config(learner=CoOp(depth=2), train=Train(batch_size=4, augmented_views=2)))
@@ -101,34 +105,34 @@ def test_fixed_views_are_encode_once_and_trained_on_in_turn(tmp_path, monkeypatc
     assert marked == [first, second, first, second, first] and first != second
 
 
-def test_what_is_kept_is_what_is_seen():
-    """By rows, whether they are a whole number of looks or not, and in a file."""
+def test_stored_features_are_those_of_the_images():
+    """In a file, also if the last batch isn't full."""
     experiment = small.build(small.config(learner=CoOp(depth=2), train=settings()))
     feed = experiment.split("train", cache=experiment.feature_cache(sharding.mesh())).feed
-    kept = feed._images
+    stored = feed._images
     direct = step.encode_images_step(experiment.frozen, feed.records.images, network=experiment.network)
-    for rows, expected in zip(jax.tree.leaves(kept), jax.tree.leaves(direct), strict=True):
+    for rows, expected in zip(jax.tree.leaves(stored), jax.tree.leaves(direct), strict=True):
         assert isinstance(rows, np.memmap)
         assert_allclose(rows, expected, rtol=1e-5, atol=1e-6)
-    assert feed._bytes == sum(rows.nbytes for rows in jax.tree.leaves(kept)) + feed.records.maps.nbytes
+    assert feed._bytes == sum(rows.nbytes for rows in jax.tree.leaves(stored)) + feed.records.maps.nbytes
 
 
 @pytest.mark.parametrize("learner", [VPT(depth=2), ZeroShot()], ids=lambda learner: type(learner).__name__)
-def test_phrases_are_read_once_where_nothing_changes_that(learner):
+def test_phrases_are_encoded_once_if_nothing_changes_their_features(learner):
     experiment = small.build(small.config(learner=learner, train=settings()))
     phrases, images = ["seven", "a photo of a two"], np.zeros((2, 96, 96, 3), np.uint8)
-    read, tokens = experiment.encode_text(phrases), experiment.token_table(phrases)
-    assert isinstance(read, TextFeatures)
+    features, tokens = experiment.encode_text(phrases), experiment.token_table(phrases)
+    assert isinstance(features, TextFeatures)
     arguments = {**experiment.frozen, **experiment.trainable}, images, np.asarray([1, 0])
     values = {"depth": np.int32(2), "dropout": np.float32(0)}
-    once, anew = (jax.jit(experiment.network.logits)(*arguments, table, **values) for table in (read, tokens))
-    assert_allclose(once, anew, rtol=1e-5, atol=1e-6)
+    once, each_time = (jax.jit(experiment.network.logits)(*arguments, table, **values) for table in (features, tokens))
+    assert_allclose(once, each_time, rtol=1e-5, atol=1e-6)
 
 
-def test_learnt_words_and_tuned_towers_are_read_anew():
+def test_learnt_text_prompts_and_tuned_towers_need_tokens():
     for changes in ({"learner": CoOp(depth=2)}, {"learner": ZeroShot(), "train": settings(tune="all")}):
         experiment = small.build(small.config(**changes))
-        assert experiment.encode_text(["seven"]).shape == experiment.token_table(["seven"]).shape
+        np.testing.assert_array_equal(experiment.encode_text(["seven"]), experiment.token_table(["seven"]))
 
 
 PROMPTING = [
@@ -145,7 +149,7 @@ def test_every_learner_has_a_row():
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("learner", PROMPTING, ids=lambda learner: type(learner).__name__)
 def test_every_trainable_tensor_has_a_gradient(learner, cached):
-    """From splits as training has them: with features of images and phrases cached where the configuration says so."""
+    """With the splits of a run, whose features are cached if the configuration says so."""
     config = small.config(learner=learner, train=settings(cache_features=cached))
     experiment = small.build(config)
     cache = experiment.feature_cache(sharding.mesh())
@@ -163,8 +167,8 @@ def test_every_trainable_tensor_has_a_gradient(learner, cached):
         network=experiment.network,
         schedule=setup.schedule,
     )
-    still = {path for path, moment in state.optimizer[0].mu.items() if not np.any(moment)}
-    assert state.trainable and not still, still
+    without = {path for path, moment in state.optimizer[0].mu.items() if not np.any(moment)}
+    assert state.trainable and not without, without
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
