@@ -1,10 +1,11 @@
-"""Tests of the training step: what it leaves alone, what its trials share, and what doesn't compile anew."""
+"""Tests of the training step: frozen parameters, trials, and compilation."""
 
 from __future__ import annotations
 
 import dataclasses
 from functools import cache
 
+import compilation
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +78,7 @@ def baseline(tune) -> Config:
 
 
 @pytest.mark.parametrize("config", [CONFIG, baseline("decoder"), baseline("all")], ids=["prompts", "decoder", "all"])
-def test_training_changes_what_trains_alone(config):
+def test_training_changes_only_trainable_parameters(config):
     experiment = small.build(config)
     before = {path: np.array(array) for path, array in {**experiment.frozen, **experiment.trainable}.items()}
     same = (batches()[0],)
@@ -95,7 +96,7 @@ def test_training_changes_what_trains_alone(config):
 
 @cache
 def gradient_program(recompute="nothing"):
-    """(loss, logits) and the gradient in what trains, as a function of that and of the depth."""
+    """(loss, logits) and the gradient as a function of the trainable parameters and of the depth."""
     experiment = small.build(CONFIG)
     network = dataclasses.replace(experiment.network, recompute=recompute)
     batch, phrases = gather(batches()[0]), table()
@@ -123,22 +124,23 @@ def test_only_blocks_up_to_the_depth_feel_a_prompt(depth):
             assert all(row.any() for row in learnt[path][:depth]), path
 
     rubbish = {path: experiment.trainable[path].at[depth:].set(7.0) for path in learnt}
-    (_, same), _ = program(experiment.trainable | rubbish, jnp.asarray(depth))
+    with compilation.counted() as compiled:
+        (_, same), _ = program(experiment.trainable | rubbish, jnp.asarray(depth))
+        if depth > 1:
+            (_, other), _ = program(experiment.trainable, jnp.asarray(depth - 1))
+            assert (np.asarray(other) != logits).any()
     assert_array_equal(same, logits)
-    if depth > 1:
-        (_, other), _ = program(experiment.trainable, jnp.asarray(depth - 1))
-        assert (np.asarray(other) != logits).any()
-    assert program._cache_size() == 1
+    assert compiled["loss"] == 0
 
 
-def test_values_compile_nothing_anew():
+def test_other_values_need_no_compilation():
     experiment = small.build(CONFIG)
     train(experiment, begin(experiment, hyper(1)), 1)
-    before = step.train_step._cache_size()
     others = ({"depth": 1}, {"depth": 3}, {"learning_rate": 1e-4}, {"weight_decay": 0.1}, {"dropout": 0.5}, {"seed": 9})
-    for values in others:
-        train(experiment, begin(experiment, hyper(1, **values)), 1)
-    assert step.train_step._cache_size() == before
+    with compilation.counted() as compiled:
+        for values in others:
+            train(experiment, begin(experiment, hyper(1, **values)), 1)
+    assert compiled["train_step"] == 0
 
 
 def test_configurations_that_differ_in_values_share_a_program():
