@@ -52,7 +52,7 @@ def plain(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
 
 @properties
 @given(batches)
-def test_scores_are_the_plain_ones(batch):
+def test_scores_agree_with_numpy(batch):
     scores, expected = score(*batch), plain(*batch)
     for name in Scores._fields:
         assert_allclose(getattr(scores, name), expected[name], rtol=2e-6, atol=1e-6, err_msg=name)
@@ -60,7 +60,7 @@ def test_scores_are_the_plain_ones(batch):
 
 @properties
 @given(batches)
-def test_means_are_the_plain_ones(batch):
+def test_means_agree_with_numpy(batch):
     expected = plain(*batch)
     union = expected["union"].sum()
     values = means(total(score(*batch), np.ones(SAMPLES, np.float32)))
@@ -99,7 +99,7 @@ def test_padding_never_counts(batch, real, rubbish):
         assert_allclose(getattr(sums, name), expected[name].sum(), rtol=2e-6, atol=1e-5, err_msg=name)
 
 
-def test_nothing_where_nothing_is_counts_one():
+def test_an_empty_prediction_of_an_empty_mask_counts_one():
     logits, targets = np.full(SHAPE, -3.0, np.float32), np.zeros(SHAPE, bool)
     logits[1, 0, 0] = 3.0  # a false alarm
     targets[2, 0, 0] = True  # a miss
@@ -109,7 +109,7 @@ def test_nothing_where_nothing_is_counts_one():
     assert (empty["dice"], empty["iou"], empty["sample_iou"]) == (1, 1, 1)
 
 
-def test_a_probability_of_one_half_is_not_marked():
+def test_a_probability_of_one_half_is_background():
     scores = score(np.zeros(SHAPE, np.float32), np.ones(SHAPE, bool))
     assert scores.intersection.tolist() == [0] * SAMPLES and scores.union.tolist() == [HEIGHT * WIDTH] * SAMPLES
 

@@ -129,7 +129,7 @@ SCORES = st.lists(st.sampled_from([0.2, 0.5, 0.50005, 0.8, NAN]), min_size=30, m
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(SCORES, SCORES), min_size=2, max_size=4))
-def test_trials_do_not_touch_one_another(trials):
+def test_trials_are_independent(trials):
     losses, dices = ([list(scores) for scores in part] for part in zip(*trials, strict=True))
     together, better = follow(losses, dices, patience=7)
     for number, (loss, dice) in enumerate(trials):

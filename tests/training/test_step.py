@@ -111,7 +111,7 @@ def gradient_program(recompute="nothing"):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_only_blocks_up_to_the_depth_feel_a_prompt(depth):
+def test_only_blocks_up_to_the_depth_use_a_prompt(depth):
     """In both towers, and whatever the prompts of the later blocks are."""
     experiment, program = small.build(CONFIG), gradient_program()
     (_, logits), gradients = program(experiment.trainable, jnp.asarray(depth))
@@ -186,7 +186,7 @@ def distance(one, other) -> float:
     return float(np.linalg.norm(np.asarray(one) - np.asarray(other)) / max(np.linalg.norm(other), 1e-12))
 
 
-def test_gradients_of_trials_at_once_are_each_alone():
+def test_gradients_of_parallel_trials_are_those_of_single_trials():
     experiment = small.build(CONFIG)
     together, _ = train(experiment, begin(experiment, hyper(3, **TRIALS)), 1)
     for number in range(3):
@@ -195,13 +195,13 @@ def test_gradients_of_trials_at_once_are_each_alone():
             assert distance(first_gradient(together)[path][number], gradient[0]) <= 1e-5, path
 
 
-def test_trials_at_once_are_each_alone():
+def test_parallel_trials_train_as_single_trials():
     experiment = small.build(CONFIG)
     together, losses = train(experiment, begin(experiment, hyper(3, **TRIALS)))
     for number in range(3):
         alone, expected = train(experiment, begin(experiment, trial(number)))
         assert_allclose(losses[:, number], expected[:, 0], rtol=1e-5)
-        # Of the parameters those whose gradient is more than rounding, of which Adam makes whole steps.
+        # Only parameters whose gradient is more than rounding, which Adam would turn into full steps.
         for path in ("learner/text_context", "learner/vision_context", "upsampler/kernel"):
             assert distance(together.trainable[path][number], alone.trainable[path][0]) <= 1e-5, path
     assert len({loss.tobytes() for loss in losses.T}) == 3
@@ -229,7 +229,7 @@ def test_padding_changes_no_gradient():
         assert distance(padded[path], gradient) <= 1e-5, path
 
 
-def test_half_precision_is_for_what_is_frozen():
+def test_half_precision_is_for_frozen_parameters():
     full = small.build(small.config())
     experiment = small.build(small.config(train=Train(precision="bfloat16")))
     assert experiment.network.dtype == jnp.bfloat16
@@ -244,8 +244,8 @@ def test_half_precision_is_for_what_is_frozen():
 
 
 @pytest.mark.parametrize("recompute", ["elementwise", "blocks"])
-def test_what_is_computed_anew_changes_nothing(recompute):
-    """Neither the loss nor its gradient; and it is computed: the program has more operations."""
+def test_rematerialised_activations_change_nothing(recompute):
+    """Neither the loss nor its gradient; the program has more operations."""
     experiment, depth = small.build(CONFIG), jnp.asarray(2)
     programs = [gradient_program(), gradient_program(recompute)]
     (usual, gradients), (other, others) = (program(experiment.trainable, depth) for program in programs)

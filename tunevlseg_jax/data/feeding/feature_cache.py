@@ -22,9 +22,9 @@ SHARE = 0.5
 
 
 class FeatureCache:
-    """What the learners on one frozen model share of the data, by split and by augmented view or epoch.
+    """Splits, augmented views, and features from one frozen model, shared by the learners on it.
 
-    A split or a view is read or computed when it is first asked for, and its features when its first batch is.
+    A split or view is loaded at its first use, and its features are computed at the first use of its batches.
 
     Attributes:
       encode_images: from (batch, height, width, 3) uint8 to features, a tree of arrays with a row for each image,
@@ -94,7 +94,7 @@ class FeatureCache:
             self.epochs[key] = storing
 
     def evict_all_but(self, split: str) -> None:
-        """Frees the memory and the disk space of everything but one split."""
+        """Drops the other splits and all epochs, to free memory and disk space."""
         self._feeds = {key: feed for key, feed in self._feeds.items() if key[1] == split}
         self.epochs.clear()
 
