@@ -46,7 +46,7 @@ def test_an_error_in_one_thread_ends_all_of_them(monkeypatch, failing):
 
     def advance_or_fail(setup, loop, stream, watch, check):
         if loop is loops[failing]:
-            raise UserError("no room")
+            raise UserError("no room", "device-memory")
 
         def counted_check():
             steps.append(1)
