@@ -14,7 +14,7 @@ import pages
 import pytest
 import small
 
-from tunevlseg_jax import api, train
+from tunevlseg_jax import api
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config, Optim, Train
 from tunevlseg_jax.data import registry
@@ -25,6 +25,7 @@ from tunevlseg_jax.runs import run_folder
 from tunevlseg_jax.runtime import files, multihost, schema
 from tunevlseg_jax.runtime.errors import EverywhereError, UserError
 from tunevlseg_jax.search.options import Search
+from tunevlseg_jax.train import main
 
 ERRORS = {"UserError", "EverywhereError", "ConversionError"}
 KEPT = {"error.code", "code"}
@@ -84,7 +85,7 @@ def test_all_processes_raise_the_same_code(monkeypatch, number):
 
 def test_a_command_prints_the_message_and_the_code(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
-        small.run(monkeypatch, train.main)
+        small.run(monkeypatch, main)
     needs = "error: python -m tunevlseg_jax.train needs --config FILE, such as configs/quickstart.py [missing-option]\n"
     assert stop.value.code == 2 and capsys.readouterr().err == needs
 

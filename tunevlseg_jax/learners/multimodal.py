@@ -52,7 +52,6 @@ class MaPLe(TextContextLearner):
         }
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        del dropout, key
         text = params["context"]
         vision = self.projector(params["projector"], text)
         return Prompts(text[:, None], vision[:, None], depth)
@@ -60,7 +59,7 @@ class MaPLe(TextContextLearner):
 
 @dataclass(frozen=True, kw_only=True)
 class SharedSeparate(ContextLearner):
-    """Shared vectors in a space of their own, projected to each tower separately (the TuneVLSeg paper, section 3.2).
+    """Shared vectors in a separate space, projected to each tower separately (the TuneVLSeg paper, section 3.2).
 
     Attributes:
       width: of the shared space.
@@ -79,7 +78,7 @@ class SharedSeparate(ContextLearner):
         self.check(spec)
         assert spec.vision_width is not None
         if self.width < 1:
-            raise ValueError(f"learner.width is {self.width}; a width must be 1 or more")
+            raise ValueError(f"learner.width must be at least 1, got {self.width}")
         context_key, text_key, vision_key = jax.random.split(key, 3)
         return {
             "context": self.gaussian_context(context_key, self.width),
@@ -88,7 +87,6 @@ class SharedSeparate(ContextLearner):
         }
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        del dropout, key
         text = self.projector(params["text_projector"], params["context"])
         vision = self.projector(params["vision_projector"], params["context"])
         return Prompts(text[:, None], vision[:, None], depth)
@@ -104,8 +102,7 @@ class SharedAttention(ContextLearner):
       hidden: width of the block's feed-forward layer.
       dropout: share dropped in training, of attention weights and of each part's output.
       norm_first: whether the block normalises before each part, or after each sum.
-      attends_across_tokens: whether context tokens attend to one another; in the published code each sees itself
-        alone.
+      attends_across_tokens: whether context tokens attend to one another; in the published code each attends to itself.
     """
 
     changes: ClassVar[frozenset[Change]] = frozenset({"text", "vision"})
@@ -136,13 +133,11 @@ class SharedAttention(ContextLearner):
         assert spec.vision_width is not None
         width = spec.text_width + spec.vision_width
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"learner.dropout is {self.dropout}; it is a share from 0 to below 1")
+            raise ValueError(f"learner.dropout must be at least 0 and below 1, got {self.dropout}")
         if self.hidden < 1:
-            raise ValueError(f"learner.hidden is {self.hidden}; a width must be 1 or more")
+            raise ValueError(f"learner.hidden must be at least 1, got {self.hidden}")
         if self.heads < 1 or width % self.heads:
-            raise ValueError(
-                f"learner.heads is {self.heads}, which doesn't divide {width}, the sum of the towers' widths"
-            )
+            raise ValueError(f"learner.heads must divide {width}, the sum of the towers' widths, got {self.heads}")
         keys = jax.random.split(key, 5)
         context = self.gaussian_context(keys[0], width)
         return {

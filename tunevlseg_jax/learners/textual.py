@@ -40,10 +40,13 @@ class TextContextLearner(ContextLearner):
         embeddings = spec.embed_phrase(self.init_phrase)
         if len(embeddings) != self.num_context:
             raise ValueError(
-                f"learner.init_phrase {self.init_phrase!r} is {len(embeddings)} tokens, but learner.num_context is "
-                f"{self.num_context}; make them agree, or give None for a Gaussian start"
+                f"learner.init_phrase must be None, or learner.num_context, {self.num_context}, tokens, "
+                f"got {self.init_phrase!r} with {len(embeddings)}"
             )
         return context.at[0].set(embeddings.astype(context.dtype))
+
+    def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
+        return Prompts(text=params["context"][:, None], depth=depth)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +56,6 @@ class CoOp(TextContextLearner):
     def init(self, key: Array, spec: ModelSpec) -> Params:
         self.check(spec)
         return {"context": self.text_context(key, spec)}
-
-    def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        del dropout, key
-        return Prompts(text=params["context"][:, None], depth=depth)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +81,6 @@ class CoCoOp(TextContextLearner):
             "context": self.text_context(context_key, spec),
             "projector": self.projector.init(projector_key, self.rows, spec.image_width, spec.text_width, bias=False),
         }
-
-    def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        del dropout, key
-        return Prompts(text=params["context"][:, None], depth=depth)
 
     def condition(self, params: Params, prompts: Prompts, pooled: Array) -> Prompts:
         assert prompts.text is not None
