@@ -166,7 +166,7 @@ def test_looking_and_every_part_are_counted_in_memory(monkeypatch):
 def test_scratch_below_nothing_is_refused(tmp_path):
     asked = sweep.Options(study="s", scratch=-1.0, folder=str(tmp_path), config=config())
     with mistakes.raises("out-of-range: scratch .*-1"):
-        sweep.sweep(asked, Console(quiet=True))
+        sweep.check(asked)
 
 
 def test_each_reader_gets_the_whole_stream():
