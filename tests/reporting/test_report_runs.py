@@ -62,7 +62,8 @@ def test_a_whole_run(whole):
     (evaluation,) = run.evaluations
     assert run.own_test is evaluation and evaluation.scores["dice"] == run.scores["test"]["dice"]
     assert (evaluation.data, evaluation.split, evaluation.resolution) == ("scenes/photo", "test", "model")
-    assert evaluations.read_samples(evaluation.samples)[-1] == ROWS[-1] and evaluation.records == len(ROWS)
+    dice = evaluations.read_dice(evaluation.samples)
+    assert dice == pytest.approx({row.id: row.dice for row in ROWS}) and evaluation.records == len(ROWS)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -101,7 +102,7 @@ def test_a_run_with_a_file_missing_is_skipped(whole, name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_of_another_run_is_noticed(whole, tmp_path, name):
-    """Another configuration, other scores, another curve; tensors alone tell nothing of where they are from."""
+    """Another configuration, other scores, another curve; nothing in a file of tensors says which run it is from."""
     other = fake_runs.run(tmp_path / "other", fake_runs.config(train=Train(epochs=3)), (0.1, 0.3, 0.2), 0.4)
     shutil.copy(other / name, whole / "run" / name)
     if name == "prompts.safetensors":
@@ -164,10 +165,21 @@ def test_a_curve_must_end_where_the_run_had_to(whole, change, says):
 def test_a_run_that_stopped_early_is_whole(tmp_path):
     config = fake_runs.config(train=Train(epochs=9, patience=2))
     fake_runs.run(tmp_path / "early", config, (0.5, 0.4, 0.3))
-    fake_runs.run(tmp_path / "cut", config, (0.5, 0.6, 0.3))
+    cut = fake_runs.run(tmp_path / "cut", config, (0.5, 0.4, 0.3)) / "metrics.jsonl"
+    cut.write_text("".join(cut.read_text("utf-8").splitlines(keepends=True)[:2]), "utf-8")
     (run,), (skipped,) = runs.gather(tmp_path)
     assert run.folder.name == "early" and run.validation == 0.5
     assert skipped.path.name == "cut" and "the run had to go on" in skipped.reason
+
+
+def test_a_curve_whose_card_has_no_number_of_epochs_is_read(whole):
+    """As in version 0.1.0; the best epoch must be among those that there are."""
+    edit(whole / "run" / "card.json", lambda value: value.pop("epochs"))
+    assert [len(run.curve) for run in runs.gather(whole)[0]] == [2]
+    metrics = whole / "run" / "metrics.jsonl"
+    first, _ = metrics.read_text("utf-8").splitlines(keepends=True)
+    metrics.write_text(first, "utf-8")
+    assert "best in epoch 1, not 2" in reason(whole)
 
 
 def test_a_zero_shot_run_learnt_nothing(tmp_path):
@@ -186,14 +198,14 @@ def test_a_zero_shot_run_learnt_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda value: value.update(records=7), "has 6 records, but .* tells of 7"),
-        (lambda value: value["scores"].update(dice=0.5), "the dice of .* is 0.5, but the records .* give"),
-        (lambda value: value["scores"].update(hd95_both_nonempty=None), "the hd95_both_nonempty of"),
+        (lambda value: value.update(samples_sha256="0" * 64), "isn't the one that was written with"),
+        (lambda value: value["scores"].update(dice=None), "the dice of .* is None"),
+        (lambda value: value["scores"].update(hd95_both_nonempty="3"), "the hd95_both_nonempty of .* is 3"),
+        (lambda value: value["scores"].pop("hd95_both_nonempty"), "the hd95_both_nonempty of .* is None"),
         (lambda value: value["scores"].update(iou=float("nan")), "the iou of .* is nan"),
         (lambda value: value["scores"].pop("sample_iou"), "the sample_iou of .* is None"),
         (lambda value: value.pop("data_sha256"), "lacks the fingerprint"),
         (lambda value: value.update(threshold=0.4), "threshold 0.4"),
-        (lambda value: value.update(data="scenes/xray"), "which is not what it is called"),
         ({"dice": 0.9}, "is no evaluation's"),
         ([], "holds no JSON object"),
     ],
@@ -204,25 +216,77 @@ def test_what_an_evaluation_must_tell(whole, change, says):
     assert run.evaluations == () and re.search(says, skipped.reason), skipped.reason
 
 
+def test_records_that_have_changed_are_noticed(whole):
+    path = whole / "run" / "evaluations" / EVALUATION[1]
+    path.write_bytes(path.read_bytes().replace(b"0.17142857", b"0.17142858", 1))
+    (run,), (skipped,) = runs.gather(whole)
+    assert run.evaluations == () and f"{path.name} is cut off, or isn't the one" in skipped.reason
+
+
+def as_in_version_0_1_0(value: dict) -> None:
+    """Removes what an evaluation's JSON has had since."""
+    for name in ("resolution", "every_class", "samples_sha256"):
+        del value[name]
+
+
+@pytest.mark.parametrize("resolution", ["model", "original"])
+def test_an_evaluation_of_version_0_1_0(tmp_path, resolution):
+    run = fake_runs.run(tmp_path / "run", fake_runs.config())
+    path = fake_runs.evaluation(run, "scenes/photo", ROWS, resolution=resolution)
+    (before,), _ = runs.gather(tmp_path)
+    edit(path, as_in_version_0_1_0)
+    assert runs.gather(tmp_path) == ([before], []) and before.evaluations[0].resolution == resolution
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda value: value.update(records=7), "has 6 records, but .* tells of 7"),
+        (lambda value: value.update(data="scenes/xray"), "which is not what it is called"),
+    ],
+)
+def test_what_an_evaluation_of_version_0_1_0_must_tell(whole, change, says):
+    path = whole / "run" / "evaluations" / EVALUATION[0]
+    edit(path, as_in_version_0_1_0)
+    edit(path, change)
+    (run,), (skipped,) = runs.gather(whole)
+    assert run.evaluations == () and re.search(says, skipped.reason), skipped.reason
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("a/2,", "a/1,", "holds a record twice"),
-        ("a/2,one,one,0.17142857", "a/2,one,one,0.18142857", "record 3: .* don't agree"),
-        ("a/2,one,one,0.17142857", "a/2,one,one,nan", "record 3: .* don't agree"),
-        ("a/2,one,one,0.17142857", "a/2,one,one,much", "record 3: dice is 'much'"),
-        ("a/2,one", "a/2", "record 3: 10 columns, not 11"),
+        ("a/2,", "a/1,", "has 5 records, but .* tells of 6"),
+        ("a/2,one,one,0.17142857", "a/2,one,one,nan", "a Dice that isn't finite"),
+        ("a/2,one,one,0.17142857", "a/2,one,one,much", "could not convert"),
+        ("a/2,one", "a/2", "a row with more or fewer columns"),
         ("id,label", "name,label", "other columns"),
-        ("a/2,one,one", 'a/2,"one,one', "can't read|don't agree|columns"),
+        ("a/2,one,one", 'a/2,"one,one', "can't read|columns"),
     ],
 )
-def test_what_records_must_tell(whole, old, new, says):
-    path = whole / "run" / "evaluations" / EVALUATION[1]
-    text = path.read_bytes().decode()
+def test_what_records_of_version_0_1_0_must_tell(whole, old, new, says):
+    folder = whole / "run" / "evaluations"
+    edit(folder / EVALUATION[0], as_in_version_0_1_0)
+    text = (folder / EVALUATION[1]).read_bytes().decode()
     assert old in text
-    path.write_bytes(text.replace(old, new, 1).encode())
+    (folder / EVALUATION[1]).write_bytes(text.replace(old, new, 1).encode())
     (run,), (skipped,) = runs.gather(whole)
     assert run.evaluations == () and re.search(says, skipped.reason), skipped.reason
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1))
+def test_records_of_version_0_1_0_cut_anywhere_are_skipped(whole, share):
+    folder = whole / "run" / "evaluations"
+    content = [(folder / name).read_bytes() for name in EVALUATION]
+    try:
+        edit(folder / EVALUATION[0], as_in_version_0_1_0)
+        (folder / EVALUATION[1]).write_bytes(content[1][: min(int(share * len(content[1])), len(content[1]) - 1)])
+        (run,), (skipped,) = runs.gather(whole)
+        assert run.evaluations == () and skipped.reason
+    finally:
+        for name, before in zip(EVALUATION, content, strict=True):
+            (folder / name).write_bytes(before)
 
 
 def test_an_evaluation_of_other_weights_is_skipped(tmp_path):

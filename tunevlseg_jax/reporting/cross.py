@@ -8,7 +8,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from tunevlseg_jax.reporting import headings, scores
 from tunevlseg_jax.reporting.cells import ZERO_SHOT, Cell, Cells, Key, summary
 from tunevlseg_jax.reporting.evaluations import StoredEvaluation
-from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.reporting.table import Entry, Row, Table
 
 Elsewhere = Mapping[Key, Mapping[str, Sequence[StoredEvaluation]]]
@@ -60,19 +59,14 @@ def cross(cells: Cells) -> Table | None:
 
 
 def _elsewhere(cell: Cell) -> dict[str, list[StoredEvaluation]]:
-    """The evaluations of a cell's runs on other data sets, by data set."""
-    found = defaultdict(list)
+    """The evaluations of a cell's runs on other data sets under the same protocol, by data set."""
+    by_data = defaultdict(list)
     for run in cell.runs:
-        for one in run.evaluations:
-            if _is_elsewhere(one, run):
-                found[one.data].append(one)
-    return dict(found)
-
-
-def _is_elsewhere(one: StoredEvaluation, run: Run) -> bool:
-    """Whether an evaluation is of another data set's test split, made as those of the run's own are."""
-    usual = one.split == "test" and one.resolution == "model" and not one.every_class
-    return usual and one.data != run.config.data.name and one.protocol == run.config.data.protocol
+        for stored in run.evaluations:
+            data = run.config.data
+            if stored.is_plain_test and stored.data != data.name and stored.protocol == data.protocol:
+                by_data[stored.data].append(stored)
+    return dict(by_data)
 
 
 def _records(cells: Cells, found: Elsewhere) -> dict[tuple[str, str], Hashable]:

@@ -16,7 +16,7 @@ from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.data.images import resize
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.evaluation import inference
-from tunevlseg_jax.reporting.evaluations import StoredEvaluation, read_samples
+from tunevlseg_jax.reporting.evaluations import StoredEvaluation, read_dice
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime import sharding
@@ -95,7 +95,7 @@ def look(runs: Mapping[Found, tuple[Run, StoredEvaluation]], count: int) -> list
     Raises:
       UserError: a base model or the data is no longer there, or has changed.
     """
-    scores = {who: {row.id: row.dice for row in read_samples(details.samples)} for who, (_, details) in runs.items()}
+    scores = {who: read_dice(details.samples) for who, (_, details) in runs.items()}
     cases = choose(list(scores.values()), count)
     masks, shown = {}, None
     for who, (run, details) in runs.items():

@@ -151,7 +151,7 @@ def _run(path: Path, searched: Callable[[Path], SearchResult]) -> tuple[Run, lis
     if role == "trial" and search is not None:
         _check_end(int(path.name), search)
     card = stored_run.card(path, config)
-    curve = stored_run.curve(path, config, card.get("best_epoch"))
+    curve = stored_run.curve(path, config, card)
     stored_run.check_learnt(path, config)
     found, unread = [], []
     for file in sorted((path / EVALUATIONS).glob("*.json")):
@@ -220,7 +220,7 @@ def _check_end(number: int, search: SearchResult) -> None:
 def _is_own(evaluation: StoredEvaluation, card: Mapping[str, Any]) -> bool:
     """Whether an evaluation is of the records that the card is of, in the same way."""
     same = evaluation.data_sha256 == card["data"].get("test") and evaluation.data == card["data"]["name"]
-    return same and evaluation.split == "test" and evaluation.resolution == "model" and not evaluation.every_class
+    return same and evaluation.is_plain_test
 
 
 def _check_weights(evaluation: StoredEvaluation, card: Mapping[str, Any]) -> None:

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from tunevlseg_jax import config
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners import ZeroShot
-from tunevlseg_jax.reporting.evaluations import is_sha256
+from tunevlseg_jax.reporting.evaluations import is_finite, is_sha256
 from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, LEARNT_FILE, METRICS_FILE, NON_IDENTITY_FIELDS, RESULTS_FILE
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object
 from tunevlseg_jax.search import summary
-from tunevlseg_jax.training import optim
 
-FILES = (
-    CONFIG_FILE,
-    METRICS_FILE,
-    RESULTS_FILE,
-    LEARNT_FILE,
-    CARD_FILE,
-)
+FILES = (CONFIG_FILE, METRICS_FILE, RESULTS_FILE, LEARNT_FILE, CARD_FILE)
 """What a run folder holds; one of them alone makes a folder look like one."""
 
 
@@ -80,23 +72,18 @@ def card(folder: Path, asked: Config) -> dict[str, Any]:
     for split, metrics in tuned.items():
         for name in summary.METRICS:
             value: Any = metrics.get(name) if isinstance(metrics, dict) else None
-            if not _is_finite(value) or (name != "loss" and not 0 <= value <= 1):
+            if not is_finite(value) or (name != "loss" and not 0 <= value <= 1):
                 raise UserError(f"the {split} {name} of {CARD_FILE} is {value}")
     if read_object(_file(folder, RESULTS_FILE)) != scores:
         raise UserError(f"{RESULTS_FILE} and {CARD_FILE} tell different scores")
     return details
 
 
-def curve(folder: Path, asked: Config, best: Any) -> list[dict[str, Any]]:
-    """The run's epochs.
-
-    Args:
-      folder: of the run.
-      asked: its configuration.
-      best: the number of its best epoch, as the card has it.
+def curve(folder: Path, asked: Config, card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl, one an epoch; a zero-shot run has none.
 
     Raises:
-      UserError: the file is missing or broken, ends before the run had to end, or was best in another epoch.
+      UserError: the file is missing or broken, or has other epochs than the card says.
     """
     path = folder / METRICS_FILE
     if zero_shot(asked) and not path.exists():
@@ -104,23 +91,21 @@ def curve(folder: Path, asked: Config, best: Any) -> list[dict[str, Any]]:
     _file(folder, path.name)
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        epochs = [(line["epoch"], line["val"]["loss"], line["val"]["dice"], line["train"]["loss"]) for line in lines]
+        epochs = [(line["epoch"], line["val"]["dice"], line["val"]["loss"], line["train"]["loss"]) for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path.name} is broken or cut off") from error
-    if zero_shot(asked) and not lines:
-        return []
-    progress = optim.start(1)
-    for number, (epoch, loss, dice, train_loss) in enumerate(epochs, 1):
-        if epoch != number or progress.stopped[0]:
+    for number, (epoch, *values) in enumerate(epochs, 1):
+        if epoch != number:
             raise UserError(f"line {number} of {path.name} is none of its epoch {number}")
-        if not all(map(_is_finite, (loss, dice, train_loss))):
+        if not all(map(is_finite, values)):
             raise UserError(f"its loss wasn't finite in epoch {number}")
-        details = np.array([number]), np.array([loss]), np.array([dice])
-        progress, _ = optim.advance(progress, *details, asked.optim, asked.train)
-    if not (progress.stopped[0] or len(lines) == asked.train.epochs):
+    stored = card.get("epochs", len(lines))  # cards of version 0.1.0 don't tell how many epochs there were
+    if stored != len(lines) or not (lines or zero_shot(asked)):
         raise UserError(f"{path.name} is cut off: it ends with epoch {len(lines)}, and the run had to go on")
-    if best != progress.best_epoch[0]:
-        raise UserError(f"{path.name} is best in epoch {progress.best_epoch[0]}, not {best} as {CARD_FILE} says")
+    dice = [dice for _, dice, *_ in epochs]
+    best, stored = 1 + dice.index(max(dice)) if dice else 0, card.get("best_epoch")
+    if best != stored:
+        raise UserError(f"{path.name} is best in epoch {best}, not {stored} as {CARD_FILE} says")
     return lines
 
 
@@ -140,7 +125,3 @@ def _file(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
         raise UserError(f"there is no {name}")
     return folder / name
-
-
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)

@@ -213,8 +213,9 @@ def _zero_shot(experiment: Experiment, mesh: Mesh) -> tuple[Network, FlatParams,
 def _save(experiment: Experiment, path: Path, last: LoopState, splits: Mapping[str, Split], results: Results) -> None:
     learnt = {path: np.asarray(array)[0] for path, array in last.best.items()}
     data = data_fingerprints(experiment.config.data.name, splits)
-    best_epoch = int(last.progress.best_epoch[0])
-    save_learnt(path, learnt, run_card(experiment, experiment.config, data, best_epoch, results))
+    epochs, best_epoch = int(last.epoch[0]), int(last.progress.best_epoch[0])
+    card = run_card(experiment, experiment.config, data, epochs=epochs, best_epoch=best_epoch, scores=results)
+    save_learnt(path, learnt, card)
 
 
 def _table(config: Config, experiment: Experiment, splits: Mapping[str, Split], results: Results) -> Table:

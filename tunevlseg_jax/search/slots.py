@@ -157,8 +157,8 @@ class Slots:
         along = axes[sharding.TRIAL], axes[sharding.DATA]
         place = SlotInfo(self.share, slot % self.share, along, self.experiment.config.learner)
         scores = {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {}
-        card = run_card(self.experiment, config, data, best, scores) | {"program": schema.to_json(place)}
-        save_trial(folder, config, run.curve, self.best(slot), card)
+        card = run_card(self.experiment, config, data, epochs=len(run.curve), best_epoch=best, scores=scores)
+        save_trial(folder, config, run.curve, self.best(slot), card | {"program": schema.to_json(place)})
 
     def take(self, slot: int) -> None:
         """Frees a slot."""
