@@ -19,7 +19,7 @@ from tunevlseg_jax import train
 from tunevlseg_jax.config import Config, Model, Optim, Train
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate, ZeroShot
-from tunevlseg_jax.reporting import cells, command_line, runs, tables
+from tunevlseg_jax.reporting import cells, runs, tables
 from tunevlseg_jax.reporting.figures.curves import curves
 from tunevlseg_jax.reporting.output import gallery, page
 from tunevlseg_jax.reporting.pictures import Picture
@@ -89,32 +89,30 @@ def content(tmp_path_factory) -> page.Content:
         Config(train=Train(tune="decoder", epochs=3)),
     ],
 )
-def test_a_command_makes_its_configuration_again(config, monkeypatch):
-    line = command_line.command(config)
+def test_a_card_without_a_command_gives_one_that_trains_its_configuration_again(config, tmp_path, monkeypatch):
+    fake_runs.run(tmp_path / "a b", config, (0.1,) * config.train.epochs)
+    (run,), _ = runs.gather(tmp_path)
+    line = page.command(run)
     assert line is not None
     words = shlex.split(line)
-    assert words[:3] == ["python", "-m", "tunevlseg_jax.train"] and (command_line.CONFIGS.parent / words[4]).is_file()
-    monkeypatch.chdir(command_line.CONFIGS.parent)
+    assert words[:3] == ["python", "-m", "tunevlseg_jax.train"]
     trained = []
-    monkeypatch.setattr(train, "train", lambda config, console: trained.append(config))
+    monkeypatch.setattr(train, "train", lambda config, console, command: trained.append((config, command)))
     small.run(monkeypatch, train.main, *words[3:])
-    (made,) = trained
-    assert made.workdir == f"{config.workdir}-again"
-    assert dataclasses.replace(made, workdir=config.workdir) == config
+    assert trained == [(dataclasses.replace(config, workdir=f"{tmp_path / 'a b'}-again"), line)]
 
 
-def test_a_configuration_that_cant_be_loaded_is_none_to_begin_from(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("config = Config(lerner=1)")
-    monkeypatch.setattr(command_line, "CONFIGS", tmp_path)
-    command_line._bases.cache_clear()
-    try:
-        assert command_line.command(Config()) is None
-    finally:
-        command_line._bases.cache_clear()
+def test_the_command_of_a_card_is_told(tmp_path):
+    path = fake_runs.run(tmp_path / "run", fake_runs.config()) / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"command": "python x.py"}), "utf-8")
+    (run,), _ = runs.gather(tmp_path)
+    assert page.command(run) == "python x.py"
 
 
-def test_no_command_trains_the_model_as_it_is():
-    assert command_line.command(Config(learner=ZeroShot())) is None
+def test_no_command_trains_the_model_as_it_is(tmp_path):
+    fake_runs.run(tmp_path / "run", fake_runs.config(learner=ZeroShot(), upsampling="none"), (0.4,))
+    (run,), _ = runs.gather(tmp_path)
+    assert page.command(run) is None
 
 
 def test_what_users_named_is_text_and_nothing_else(content):
@@ -202,7 +200,7 @@ def test_masks_are_toggled_and_records_sorted(opened):
 @needs_browser
 def test_a_run_tells_its_command(opened):
     click(opened, "#run-table button.how")
-    assert texts(opened, "#how-command pre")[0].startswith("python -m tunevlseg_jax.train --config configs/")
+    assert texts(opened, "#how-command pre")[0].startswith("python -m tunevlseg_jax.train --config /")
     assert "data.name" in texts(opened, "#how tbody th")
     assert texts(opened, "#how-folder")[0].endswith("/d"), "the first row, as the table is sorted"
     click(opened, "#how form button")

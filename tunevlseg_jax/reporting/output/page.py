@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from markupsafe import Markup
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from tunevlseg_jax.reporting import cells, command_line
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.reporting import cells
 from tunevlseg_jax.reporting.cells import Key
 from tunevlseg_jax.reporting.figures import style
 from tunevlseg_jax.reporting.figures.style import TRUTH
@@ -26,6 +28,8 @@ from tunevlseg_jax.reporting.headings import shown
 from tunevlseg_jax.reporting.pictures import Found, Picture
 from tunevlseg_jax.reporting.runs import Run, Skipped
 from tunevlseg_jax.reporting.table import Table
+from tunevlseg_jax.runs.card import CONFIG_FILE
+from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.files import atomic_file
 
 LARGEST_SVG = 500_000
@@ -128,11 +132,26 @@ def _run(key: Key, run: Run) -> dict[str, Any]:
         "test": None if test is None else test["dice"],
         "folder": str(run.folder),
         "trained": not run.zero_shot,
-        "command": command_line.command(run.config),
-        "changes": {
-            name: json.dumps(value, ensure_ascii=False) for name, value in command_line.changes(run.config).items()
-        },
+        "command": command(run),
+        "changes": {name: json.dumps(value, ensure_ascii=False) for name, value in changes(run.config).items()},
     }
+
+
+def command(run: Run) -> str | None:
+    """The command in a run's card, or else one that trains the run again beside it; None where nothing trains."""
+    if run.zero_shot:
+        return None
+    if isinstance(stored := run.card.get("command"), str):
+        return stored
+    config = str(run.folder / CONFIG_FILE)
+    return shlex.join(["python", "-m", "tunevlseg_jax.train", "--config", config, "--workdir", f"{run.folder}-again"])
+
+
+def changes(config: Config) -> dict[str, Any]:
+    """The fields of a run that differ from what `Config` and its classes have as defaults, by their names."""
+    defaults = schema.flat(schema.to_json(Config(learner=type(config.learner)())))
+    fields = schema.flat(schema.to_json(config))
+    return {name: value for name, value in fields.items() if defaults.get(name) != value}
 
 
 def _record(picture: Picture) -> dict[str, Any]:
