@@ -29,7 +29,6 @@ from tunevlseg_jax.reporting.figures.embeddings import Vectors
 from tunevlseg_jax.reporting.figures.examples import examples
 from tunevlseg_jax.reporting.figures.parameters import parameters, trained
 from tunevlseg_jax.reporting.figures.trends import AXES, Point
-from tunevlseg_jax.reporting.output import gallery
 from tunevlseg_jax.reporting.pictures import Case, Picture
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.runtime.files import sha256
@@ -119,7 +118,7 @@ def test_within_sets_how_hard_a_set_is_explains_nothing():
 @pytest.mark.parametrize(("axis", "scale"), [(DEPTH, float), (RATE, np.log10), (DECAY, np.log10)])
 def test_a_trend_draws_every_trial_and_their_line(axis, scale, tmp_path):
     made, found = gathered(trials(tmp_path))
-    drawn = trends.trend(axis, gallery.keys(made, found))
+    drawn = trends.trend(axis, found.compared)
     assert drawn is not None
     (ax,) = drawn.figure.axes
     section, field = axis.field.split(".")
@@ -137,7 +136,7 @@ def test_a_trend_draws_every_trial_and_their_line(axis, scale, tmp_path):
 def test_one_trial_without_a_test_score_makes_it_a_figure_of_validation(tmp_path):
     trial(trials(tmp_path) / "photos", 10, "photos", 4, None)
     made, found = gathered(tmp_path)
-    drawn = trends.trend(DEPTH, gallery.keys(made, found))
+    drawn = trends.trend(DEPTH, found.compared)
     assert drawn is not None
     assert drawn.figure.get_supylabel() == "validation Dice" and "Validation Dice" in drawn.caption
     dice = sorted(run.scores["val"]["dice"] for run in made)
@@ -147,7 +146,7 @@ def test_one_trial_without_a_test_score_makes_it_a_figure_of_validation(tmp_path
 def test_what_does_not_vary_is_not_drawn(tmp_path):
     for number in range(4):
         trial(tmp_path, number, "photos", 1, 0.1 * number)
-    assert trends.trend(DEPTH, gallery.keys(*gathered(tmp_path))) is None
+    assert trends.trend(DEPTH, gathered(tmp_path)[1].compared) is None
     assert trends.trend(DEPTH, []) is None
 
 
@@ -225,8 +224,8 @@ def scene(id: str, why: str, dice: float) -> Picture:
     mask = np.zeros((48, 64), bool)
     mask[10:30, 10:30] = True
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-    found = {("tiny", name): np.roll(mask, shift, axis=1) for shift, name in ((0, "zero-shot"), (9, "CoOp"))}
-    return Picture(id, why, "seven", image, mask, found, dict.fromkeys(found, dice))
+    predicted = {("tiny", name): np.roll(mask, shift, axis=1) for shift, name in ((0, "zero-shot"), (9, "CoOp"))}
+    return Picture(id, why, "seven", image, mask, predicted, dict.fromkeys(predicted, dice))
 
 
 def test_examples_show_three_records_and_their_scores():

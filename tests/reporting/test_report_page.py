@@ -21,7 +21,9 @@ from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate, ZeroShot
 from tunevlseg_jax.reporting import cells, runs, tables
 from tunevlseg_jax.reporting.figures.curves import curves
-from tunevlseg_jax.reporting.output import gallery, page
+from tunevlseg_jax.reporting.output import page
+from tunevlseg_jax.reporting.output.content import Content
+from tunevlseg_jax.reporting.output.gallery import Gallery
 from tunevlseg_jax.reporting.pictures import Picture
 from tunevlseg_jax.reporting.runs import Skipped
 
@@ -37,17 +39,17 @@ needs_browser = pytest.mark.skipif(None in PROGRAMS.values(), reason=f"needs a b
 def picture(number: int, dice: float) -> Picture:
     truth = np.zeros((48, 48), bool)
     truth[:, :24] = True
-    found = {
+    predicted = {
         ("clipseg-tiny", "zero-shot"): np.zeros((48, 48), bool),
         ("clipseg-tiny", "CoOp"): np.roll(truth, number, axis=1),
     }
     image = np.full((48, 48, 3), 40 * number, np.uint8)
     scores = {("clipseg-tiny", "zero-shot"): 0.0, ("clipseg-tiny", "CoOp"): dice}
-    return Picture(f"r{number}", "best", "seven" if number else NASTY, image, truth, found, scores)
+    return Picture(f"r{number}", "best", "seven" if number else NASTY, image, truth, predicted, scores)
 
 
 @pytest.fixture(scope="module")
-def content(tmp_path_factory) -> page.Content:
+def content(tmp_path_factory) -> Content:
     folder = tmp_path_factory.mktemp("runs")
     for name, learner, data, dice in (
         ("a", CoOp(depth=1), "photos", 0.6),
@@ -57,22 +59,19 @@ def content(tmp_path_factory) -> page.Content:
     ):
         asked = fake_runs.config(learner=learner, data=Data(name=data))
         fake_runs.run(folder / name, asked, (dice / 2, dice), test=dice - 0.1)
-    made, _ = runs.gather(folder)
-    found = cells.choose(made)
-    drawn = curves({key: cell.runs[0] for key, cell in found.by_key.items()})
-    assert drawn is not None
-    grids, untabled = tables.tables(found)
-    return page.Content(
-        title="A report",
-        summary="Of four runs.",
-        footer="Made by a test.",
-        tables=grids,
+    gathered, _ = runs.gather(folder)
+    chosen = cells.choose(gathered)
+    figure = curves({key: cell.runs[0] for key, cell in chosen.by_key.items()})
+    assert figure is not None
+    shown, untabled = tables.tables(chosen)
+    samples = {"photos": [picture(number, number / 4) for number in range(4)], NASTY: [picture(1, 0.5)]}
+    return Content(
+        source="runs",
+        cells=chosen,
+        tables=shown,
         untabled=untabled,
-        figures=[drawn],
-        undrawn=["Nothing else."],
-        samples={"photos": [picture(number, number / 4) for number in range(4)], NASTY: [picture(1, 0.5)]},
-        runs=gallery.keys(made, found),
         skipped=[Skipped(folder / "x", f"{NASTY} is cut off")],
+        gallery=Gallery([figure], ["Nothing else."], samples),
     )
 
 
@@ -102,7 +101,7 @@ def test_a_card_without_a_command_gives_one_that_trains_its_configuration_again(
     assert trained == [(dataclasses.replace(config, workdir=f"{tmp_path / 'a b'}-again"), line)]
 
 
-def test_the_command_of_a_card_is_told(tmp_path):
+def test_the_command_of_a_card_is_shown(tmp_path):
     path = fake_runs.run(tmp_path / "run", fake_runs.config()) / "card.json"
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"command": "python x.py"}), "utf-8")
     (run,), _ = runs.gather(tmp_path)
@@ -183,13 +182,13 @@ def test_masks_are_toggled_and_records_sorted(opened):
     assert texts(opened, "#cards strong") == ["Dice 0.750", "Dice 0.500", "Dice 0.250", "Dice 0.000"]
 
     def shown() -> list[bool]:
-        layers = [opened.find_element("css selector", f"#cards .{name}") for name in ("truth", "found")]
+        layers = [opened.find_element("css selector", f"#cards .{name}") for name in ("truth", "predicted")]
         return [layer.is_displayed() for layer in layers]
 
     assert shown() == [True, True]
     click(opened, "#browser [name=truth]")
     assert shown() == [False, True]
-    click(opened, "#browser [name=found]")
+    click(opened, "#browser [name=predicted]")
     assert shown() == [False, False]
     sizes = opened.execute_script(
         "return [...document.querySelectorAll('#cards img')].map((image) => image.naturalWidth)"
@@ -198,7 +197,7 @@ def test_masks_are_toggled_and_records_sorted(opened):
 
 
 @needs_browser
-def test_a_run_tells_its_command(opened):
+def test_a_dialog_shows_the_command_of_a_run(opened):
     click(opened, "#run-table button.how")
     assert texts(opened, "#how-command pre")[0].startswith("python -m tunevlseg_jax.train --config /")
     assert "data.name" in texts(opened, "#how tbody th")

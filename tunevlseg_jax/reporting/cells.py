@@ -42,7 +42,7 @@ APART = (*NON_IDENTITY_FIELDS, "train.seed", "model.checkpoint")
 
 
 class RowKey(NamedTuple):
-    """What a row of a table is of: a model, a combination and an ablation, as in `Key`."""
+    """The place of a table's row: a model, a combination and an ablation, as in `Key`."""
 
     model: str
     combination: str
@@ -50,12 +50,12 @@ class RowKey(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A cell's place.
+    """The place of a cell.
 
     Attributes:
       model: name of the base model.
       combination: one of COMBINATIONS, or another learner's name.
-      ablation: what is changed from the paper's way, or NONE.
+      ablation: what differs from the paper's way, or NONE.
       data: name of the data set.
     """
 
@@ -63,6 +63,11 @@ class Key(NamedTuple):
     combination: str
     ablation: str
     data: str
+
+    @property
+    def row(self) -> RowKey:
+        """The row of the tables that the cell is in."""
+        return RowKey(*self[:3])
 
 
 class Score(NamedTuple):
@@ -89,11 +94,6 @@ class Cell:
     configurations: int
     condition: Mapping[str, Hashable]
 
-    @property
-    def row(self) -> RowKey:
-        """The row that it is in."""
-        return RowKey(*self.key[:3])
-
     def score(self, metric: str) -> Score | None:
         """A test score, such as "dice", "iou" or "hd95_both_nonempty"; None where no run has it."""
         scores = [score[metric] for score in map(tested, self.runs) if score is not None]
@@ -117,24 +117,36 @@ class Cell:
 
 @dataclass(frozen=True)
 class Cells:
-    """Every cell, and the runs that represent none because they can't be compared.
+    """Every cell, and the runs that were compared for them.
 
     Attributes:
       by_key: the cells.
       left_out: runs of another condition, and copies, with the reason.
+      runs: the other runs, with the key of the cell that each belongs to.
     """
 
     by_key: Mapping[Key, Cell]
-    left_out: Sequence[Skipped]
+    left_out: Sequence[Skipped] = ()
+    runs: Sequence[tuple[Key, Run]] = ()
+
+    @cached_property
+    def ordered(self) -> list[Cell]:
+        """The cells in the order of the tables."""
+        return [self.by_key[key] for key in sorted(self.by_key, key=_order)]
 
     @cached_property
     def rows(self) -> list[RowKey]:
-        """The cells without their data sets, each once, in the order of the tables."""
-        return sorted({RowKey(*key[:3]) for key in self.by_key}, key=_order)
+        """The rows of the tables in their order."""
+        return list(dict.fromkeys(cell.key.row for cell in self.ordered))
+
+    @cached_property
+    def compared(self) -> list[tuple[Key, Run]]:
+        """All runs that were compared, with their cells' keys, in the order of the tables."""
+        return sorted(self.runs, key=lambda pair: (_order(pair[0]), str(pair[1].folder)))
 
     def of(self, row: RowKey) -> list[Cell]:
         """The cells of a row, by data set."""
-        return [cell for key, cell in sorted(self.by_key.items()) if key[:3] == row]
+        return [cell for cell in self.ordered if cell.key.row == row]
 
     @cached_property
     def data(self) -> list[str]:
@@ -148,19 +160,20 @@ def choose(runs: Iterable[Run]) -> Cells:
     names = _model_names(runs)
     searched = {run.study: ablation(run.config) for run in runs if run.role in ("trial", "seed")}
     keys = {run.folder: _place(run, names[run.card["model_sha256"]], searched.get(run.study)) for run in runs}
-    runs, others = _comparable(runs, keys)
+    runs, left_out = _comparable(runs, keys)
     cells: dict[Key, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         cells[keys[run.folder]][configuration(run.config)].append(run)
-    by_key, copies = {}, []
+    by_key, compared = {}, []
     for place, configurations in cells.items():
         for members in configurations.values():
-            copies += _without_copies(members)
-        standing = [members for members in configurations.values() if not all(run.passed_over for run in members)]
-        best = max(standing or configurations.values(), key=_validation)
+            left_out += _without_copies(members)
+            compared += [(place, run) for run in members]
+        selected = [members for members in configurations.values() if not all(run.passed_over for run in members)]
+        best = max(selected or configurations.values(), key=_validation)
         by_seed = sorted(best, key=lambda run: run.config.train.seed)
         by_key[place] = Cell(place, tuple(by_seed), len(configurations), condition(by_seed[0]))
-    return Cells(by_key, [*others, *copies])
+    return Cells(by_key, left_out, compared)
 
 
 def key(config: Config, model: str) -> Key:
@@ -169,17 +182,17 @@ def key(config: Config, model: str) -> Key:
 
 
 def _place(run: Run, model: str, searched: str | None) -> Key:
-    """The cell that a run belongs to; an ablation of a study that is none of the paper's is called as its folder is.
+    """The cell that a run belongs to; an ablation of a study that is none of the paper's has its folder's name.
 
     Args:
       run: the run.
       model: name of its base model.
       searched: the ablation that the trials of its study are of.
     """
-    found = key(run.config, model)
-    if run.role == "ablation" and found.ablation == (searched or NONE):
-        return found._replace(ablation=", ".join(filter(None, (found.ablation, run.folder.parent.name))))
-    return found
+    place = key(run.config, model)
+    if run.role == "ablation" and place.ablation == (searched or NONE):
+        return place._replace(ablation=", ".join(filter(None, (place.ablation, run.folder.parent.name))))
+    return place
 
 
 def combination(config: Config) -> str:
@@ -240,48 +253,39 @@ def summary(values: Sequence[float]) -> Score | None:
 def _comparable(runs: Sequence[Run], keys: Mapping[Path, Key]) -> tuple[list[Run], list[Skipped]]:
     """The runs of the condition that most cells have, by data set and then by model, and the others."""
     kept, left_out = list(runs), []
-    for parts, group in ((TERMS, lambda place: place.data), (None, lambda place: (place.data, place.model))):
-        details = {run.folder: _part(condition(run), parts) for run in kept}
+    for terms, group in ((TERMS, lambda key: key.data), (None, lambda key: (key.data, key.model))):
+        details = {run.folder: condition(run) for run in kept}
         groups = defaultdict(list)
         for run in kept:
-            groups[group(keys[run.folder])].append(run)
-        standing = {}
-        for place, members in groups.items():
-            standing[place] = _most_common([(keys[run.folder], details[run.folder]) for run in members])
+            if terms is not None:
+                details[run.folder] = {name: details[run.folder][name] for name in terms if name in details[run.folder]}
+            groups[group(keys[run.folder])].append((keys[run.folder], tuple(details[run.folder].items())))
+        most_common = {place: _most_common(members) for place, members in groups.items()}
         for run in list(kept):
-            chosen = standing[group(keys[run.folder])]
-            differs = [name for name, value in details[run.folder].items() if chosen.get(name, value) != value]
-            if differs:
+            chosen = most_common[group(keys[run.folder])]
+            differing = [name for name, value in details[run.folder].items() if chosen.get(name, value) != value]
+            if differing:
                 kept.remove(run)
-                left_out.append(Skipped(run.folder, _details(differs[0], details[run.folder], chosen)))
+                left_out.append(Skipped(run.folder, _reason(differing[0], details[run.folder], chosen)))
     return kept, left_out
 
 
-def _part(details: Mapping[str, Hashable], names: Sequence[str] | None) -> dict[str, Hashable]:
-    return {name: value for name, value in details.items() if names is None or name in names}
+def _most_common(conditions: Sequence[tuple[Key, tuple[tuple[str, Hashable], ...]]]) -> dict[str, Hashable]:
+    """The condition that most cells have; of equals the one with more runs, then the one that comes first.
+
+    A zero-shot run's condition has fewer parts, and fits any condition that agrees in those, so the longest count.
+    """
+    keys = defaultdict(list)
+    for key, details in conditions:
+        keys[details].append(key)
+    return dict(max(keys, key=lambda details: (len(details), len({*keys[details]}), len(keys[details]))))
 
 
-def _most_common(conditions: Sequence[tuple[Key, Mapping[str, Hashable]]]) -> Mapping[str, Hashable]:
-    """The condition that most cells have; of equals the one with more runs, then the one that comes first."""
-    cells: dict[tuple, set[Key]] = defaultdict(set)
-    runs: Counter[tuple] = Counter()
-    for place, details in conditions:
-        cells[tuple(details.items())].add(place)
-        runs[tuple(details.items())] += 1
-    # A zero-shot run tells of fewer things, and fits any condition that agrees in those.
-    widest = max(map(len, cells))
-    best = max(
-        (details for details in cells if len(details) == widest),
-        key=lambda details: (len(cells[details]), runs[details]),
-    )
-    return dict(best)
-
-
-def _details(name: str, own: Mapping[str, Hashable], chosen: Mapping[str, Hashable]) -> str:
+def _reason(name: str, details: Mapping[str, Hashable], chosen: Mapping[str, Hashable]) -> str:
     """Why a run is left out."""
     if name.endswith("records"):
         return f"left out: its {name} are others than those of most cells of this data set and model"
-    return f"left out: its {name} is {own[name]}, and that of most cells of this data set {chosen[name]}"
+    return f"left out: its {name} is {details[name]}, and that of most cells of this data set {chosen[name]}"
 
 
 def _without_copies(members: list[Run]) -> list[Skipped]:
@@ -311,6 +315,6 @@ def _model_names(runs: Iterable[Run]) -> dict[str, str]:
     return {sha: name if shared[name] == 1 else f"{name} ({sha[:6]})" for sha, name in called.items()}
 
 
-def _order(row: RowKey) -> tuple[str, int, RowKey]:
-    what = row.combination
-    return row.model, COMBINATIONS.index(what) if what in COMBINATIONS else len(COMBINATIONS), row
+def _order(key: Key) -> tuple[str, int, Key]:
+    what = key.combination
+    return key.model, COMBINATIONS.index(what) if what in COMBINATIONS else len(COMBINATIONS), key

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from statistics import fmean
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter
 from safetensors import safe_open
 
 from tunevlseg_jax.reporting.cells import Key
@@ -62,12 +61,9 @@ def parameters(chosen: Mapping[Key, Run], dice: Mapping[Key, float]) -> Picture 
     style.legend(figure, handles)
     ax.autoscale()
     ax.margins(y=0.15)
-    ax.set_xscale("log")
+    style.logarithmic(ax)
     ax.set_xlim(10 ** np.floor(np.log10(min(counts))), 10 ** np.ceil(np.log10(max(counts) + 1)))
-    ax.xaxis.set_major_formatter(FuncFormatter(style.power_of_ten))
-    ax.xaxis.set_minor_formatter(FuncFormatter(lambda value, position: ""))
-    ax.set_xlabel("parameters that train")
-    ax.set_ylabel("test Dice, mean over data sets")
+    ax.set(xlabel="parameters that train", ylabel="test Dice, mean over data sets")
     caption = (
         f"Means over {', '.join(sets)} of the runs that stand for a cell of the table, upsampler "
         "included. Of prompts with room for more blocks than the run's depth, those in use count."

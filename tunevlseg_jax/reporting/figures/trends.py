@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from tunevlseg_jax.reporting.cells import Key, RowKey
@@ -138,9 +138,7 @@ def _draw(ax: Axes, axis: Axis, combination: str, points: Sequence[Point], sets:
     if inside is not None and len({point.data for point in points}) > 1:
         details.append(f"within sets {inside.r2:.2f}")
     if axis.logarithmic:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(FuncFormatter(style.power_of_ten))
-        ax.xaxis.set_minor_formatter(FuncFormatter(lambda value, position: ""))
+        style.logarithmic(ax)
     else:
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     return ", ".join(details)

@@ -7,8 +7,6 @@ import hashlib
 import io
 import json
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +17,15 @@ from markupsafe import Markup
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from tunevlseg_jax import __version__
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.reporting import cells
 from tunevlseg_jax.reporting.cells import Key
 from tunevlseg_jax.reporting.figures import style
-from tunevlseg_jax.reporting.figures.style import TRUTH
 from tunevlseg_jax.reporting.headings import shown
-from tunevlseg_jax.reporting.pictures import Found, Picture
-from tunevlseg_jax.reporting.runs import Run, Skipped
-from tunevlseg_jax.reporting.table import Table
+from tunevlseg_jax.reporting.output.content import PROGRAM, Content
+from tunevlseg_jax.reporting.pictures import Picture, Predictor
+from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.runs.card import CONFIG_FILE
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.files import atomic_file
@@ -36,35 +34,6 @@ LARGEST_SVG = 500_000
 """Bytes; a figure that is larger as an SVG becomes a PNG."""
 QUALITY = 82
 """Of the samples' WebP."""
-
-
-@dataclass(frozen=True)
-class Content:
-    """What the page shows.
-
-    Attributes:
-      title: of the page.
-      summary: a sentence below it.
-      footer: what made it, and when.
-      tables: in their order.
-      untabled: for each table that isn't made, why.
-      figures: likewise.
-      undrawn: for each figure that isn't made, why.
-      samples: records to look at, by data set.
-      runs: all that count, each with its cell.
-      skipped: what doesn't.
-    """
-
-    title: str
-    summary: str
-    footer: str
-    tables: Sequence[Table]
-    untabled: Sequence[str]
-    figures: Sequence[style.Picture]
-    undrawn: Sequence[str]
-    samples: Mapping[str, Sequence[Picture]]
-    runs: Sequence[tuple[Key, Run]]
-    skipped: Sequence[Skipped]
 
 
 def write(path: Path, content: Content) -> None:
@@ -79,37 +48,27 @@ def write(path: Path, content: Content) -> None:
 
 def render(content: Content) -> str:
     """The page's HTML; whatever users named is escaped, and no script but the page's own would run."""
+    assert content.gallery is not None, "a page shows figures"
     loader = PackageLoader("tunevlseg_jax.reporting.output", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     script, css = ((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
-    runs = [_run(key, run) for key, run in content.runs]
+    samples = content.gallery.samples
     data = {
-        "sets": {data: [_record(picture) for picture in pictures] for data, pictures in content.samples.items()},
-        "colours": {_name(who): style.colour(who[1]) for own in content.samples.values() for who in own[0].found},
-        "truth": TRUTH,
-        "runs": runs,
+        "sets": {data: [_record(picture) for picture in pictures] for data, pictures in samples.items()},
+        "colours": {_name(who): style.colour(who[1]) for records in samples.values() for who in records[0].predicted},
+        "truth": style.TRUTH,
+        "runs": [_run(key, run) for key, run in content.cells.compared],
     }
     return environment.get_template("page.html.jinja").render(
-        title=content.title,
-        summary=content.summary,
-        footer=content.footer,
-        tables=content.tables,
-        untabled=content.untabled,
-        figures=[_figure(figure) for figure in content.figures],
-        undrawn=content.undrawn,
-        sets=data["sets"],
-        runs=runs,
-        skipped=content.skipped,
+        content=content,
+        figures=[_figure(figure) for figure in content.gallery.figures],
+        data=data,
+        footer=f"Made by {PROGRAM}, tunevlseg_jax {__version__}.",
         style=Markup(css),
         script=Markup(script),
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-        data=in_script(data),
+        json=Markup(json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")),  # ends no <script>
     )
-
-
-def in_script(value: Any) -> Markup:
-    """JSON for a <script> element, which no string in it can end."""
-    return Markup(json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"))
 
 
 def _figure(figure: style.Picture) -> dict[str, Any]:
@@ -121,7 +80,7 @@ def _figure(figure: style.Picture) -> dict[str, Any]:
 
 
 def _run(key: Key, run: Run) -> dict[str, Any]:
-    """What is to be told of a run."""
+    """A row of the table of runs, with the details of its dialog."""
     test = cells.tested(run)
     return {
         "data": key.data,
@@ -157,17 +116,17 @@ def changes(config: Config) -> dict[str, Any]:
 def _record(picture: Picture) -> dict[str, Any]:
     """A sample, its pixels as data URIs."""
     encoded = cv2.imencode(".webp", cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
-    found = {
+    predicted = {
         _name(who): {"dice": picture.dice[who], "mask": _layer(mask, style.colour(who[1]))}
-        for who, mask in picture.found.items()
+        for who, mask in picture.predicted.items()
     }
     return {
         "id": picture.id,
         "why": picture.why,
         "prompt": picture.prompt,
         "image": _uri("webp", encoded[1].tobytes()),
-        "truth": _layer(_outline(picture.truth), TRUTH),
-        "found": found,
+        "truth": _layer(_outline(picture.truth), style.TRUTH),
+        "predicted": predicted,
     }
 
 
@@ -178,7 +137,7 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 
 def _layer(mask: np.ndarray, colour: str) -> str:
-    """A mask as a PNG of one bit a pixel, see-through where it is empty."""
+    """A mask as a PNG of one bit a pixel, transparent where it is empty."""
     image = Image.fromarray(mask.astype(np.uint8))
     image.putpalette([0, 0, 0, *(round(255 * part) for part in to_rgb(colour))])
     file = io.BytesIO()
@@ -186,7 +145,7 @@ def _layer(mask: np.ndarray, colour: str) -> str:
     return _uri("png", file.getvalue())
 
 
-def _name(who: Found) -> str:
+def _name(who: Predictor) -> str:
     model, combination = who
     return f"{shown(combination)}, {model}"
 
