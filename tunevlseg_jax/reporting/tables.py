@@ -15,27 +15,26 @@ TITLES = {
     "table5": "Learnable upsampler (Table 5 of the paper)",
 }
 NAMES = (*(f"table3_{metric}" for metric in scores.METRICS), "table4", "table5", "cross_data")
-"""Of all tables that there may be."""
+"""Of all tables."""
 LEARNABLE = "learnable upsampler"
 
 
 def tables(cells: Cells) -> tuple[list[Table], list[str]]:
-    """Every table that has something to show, and for each of the others why it isn't there."""
+    """Every table with content, and for each of the others why there is none."""
     if not cells.by_key:
         return [], ["There are no tables, as no run counts."]
-    made = {
+    shown = {
         **{f"{TITLES['table3']}, {name}": results(cells, metric) for metric, (name, _) in scores.METRICS.items()},
         TITLES["table4"]: compared(cells, "table4", GAUSSIAN),
         TITLES["table5"]: compared(cells, "table5", NO_UPSAMPLER),
         "Tests on other data sets": cross(cells),
     }
-    missing = [f"{title}: not made, as no run is for it." for title, table in made.items() if table is None]
-    return [table for table in made.values() if table is not None], missing
+    missing = [f"{title}: not made, as no run is for it." for title, table in shown.items() if table is None]
+    return [table for table in shown.values() if table is not None], missing
 
 
 def results(cells: Cells, metric: str) -> Table:
-    """Table 3: every combination on every data set. A combination that was only tried in an ablated way stands with
-    that."""
+    """Table 3: every combination on every data set; an ablated one where there is no other of its combination."""
     rows = [row for row in cells.rows if not row.ablation or row._replace(ablation="") not in cells.rows]
     data = headings.ordered(cells.data)
     lines = [
@@ -100,5 +99,5 @@ def _words(used: Sequence[Cell]) -> str:
 
 def _is_apart(before: RowKey, row: RowKey) -> bool:
     """Whether a rule parts two rows: between models, and between baselines and prompts."""
-    baselines = [one.combination in (ZERO_SHOT, DECODER, MODEL) for one in (before, row)]
-    return before.model != row.model or baselines[0] != baselines[1]
+    first, second = (each.combination in (ZERO_SHOT, DECODER, MODEL) for each in (before, row))
+    return before.model != row.model or first != second
