@@ -1,17 +1,16 @@
-"""Selects the runs that represent each cell of a table.
+"""Selects the runs that represent each cell of a table: a model, a combination, an ablation and a data set.
 
-A cell is a model, a combination, an ablation and a data set. Three rules fill it, and everything that a table or a
-figure shows comes from them:
+Three rules decide every number of the tables and figures:
 
-1. Like with like. The runs of a data set differ in nothing that decides what a score means: protocol, shots and kind of
-   prompts throughout the data set, and for each model also image size and the fingerprints of the records. Where there
-   are several such conditions, the one that most cells have stands, and the runs of the others are left out, by name.
-2. Selection by validation. A study is represented by its selected trial. Of a cell's configurations (seed and
-   whereabouts aside) the one with the highest validation Dice of the best epoch stands, as a mean over its runs.
-   Repetitions of a sweep's best trial with other seeds don't vote: they would count against the trial that was chosen
-   because its own seed was lucky.
-3. Every seed counts. The cell's scores are means over the seeds of that configuration, on the test split: from each
-   run's own evaluation of its records at the model's size, or where there is none from the card.
+1. Only comparable runs are compared. The runs of a data set share protocol, shots and kind of prompts, and those of a
+   model on it also image size and the fingerprints of the records. Where runs differ in these, the condition that most
+   cells have is kept, and the other runs are listed as left out.
+2. Validation selects. A study is represented by its selected trial. Of a cell's configurations (seed and paths aside)
+   the one with the highest validation Dice of the best epoch, as a mean over its runs, represents the cell. The
+   repetitions of a sweep's best trial with other seeds don't count here: the trial was selected with a lucky seed, and
+   they would make it look worse than trials that weren't repeated.
+3. Every seed counts. A cell's scores are means over the seeds of that configuration, on the test split: from each run's
+   own evaluation at the model's size, or from its card where there is none.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ from tunevlseg_jax.runtime import schema
 
 ZERO_SHOT, DECODER, MODEL = "zero-shot", "fine-tuned decoder", "fine-tuned model"
 COMBINATIONS = (ZERO_SHOT, DECODER, MODEL, *(learner.__name__ for learner in LEARNERS))
-"""In the order of the tables; what a user may make beyond these comes after them."""
+"""In the order of the tables; learners of users come after them."""
 NONE, GAUSSIAN, NO_UPSAMPLER = "", "Gaussian context", "no upsampler"
 """Ablations; several are joined with commas."""
 
 APART = (*NON_IDENTITY_FIELDS, "train.seed", "model.checkpoint")
-"""Fields in which runs of one configuration may differ; the model's hash says which model it is."""
+"""Fields in which runs of one configuration may differ; the model is identified by its hash."""
 
 
 class RowKey(NamedTuple):
@@ -71,7 +70,7 @@ class Key(NamedTuple):
 
 
 class Score(NamedTuple):
-    """A metric over the runs of a cell: mean, standard deviation (of a sample; None for one run), number of runs."""
+    """A metric over the runs of a cell: mean, sample standard deviation (None for one run), number of runs."""
 
     mean: float
     std: float | None
@@ -85,8 +84,8 @@ class Cell:
     Attributes:
       key: its place.
       runs: of one configuration, by seed.
-      configurations: how many there were to choose from.
-      condition: what all runs compared here share, see `condition`.
+      configurations: the number of candidates.
+      condition: see `condition`; all runs that are compared share it.
     """
 
     key: Key
@@ -106,12 +105,12 @@ class Cell:
 
     @property
     def from_card(self) -> bool:
-        """Whether a run's scores are those of its card, for want of its own evaluation."""
+        """Whether a run's scores are from its card, as it has no evaluation of its own test records."""
         return any(run.own_test is None for run in self.runs if tested(run) is not None)
 
     @property
     def records(self) -> int | None:
-        """Number of test records, where an evaluation tells."""
+        """Number of test records; None without an evaluation."""
         return next((run.own_test.records for run in self.runs if run.own_test), None)
 
 
@@ -196,7 +195,7 @@ def _place(run: Run, model: str, searched: str | None) -> Key:
 
 
 def combination(config: Config) -> str:
-    """What trains."""
+    """The name of what trains: the learner, the decoder, the model or the upsampler."""
     learner, tune = config.learner, config.train.tune
     parts = [] if isinstance(learner, ZeroShot) else [type(learner).__name__]
     parts += {"prompts": [], "decoder": [DECODER], "all": [MODEL]}[tune]
@@ -206,7 +205,7 @@ def combination(config: Config) -> str:
 
 
 def ablation(config: Config) -> str:
-    """What is changed from the paper's way: words to start from where the learner has words, and an upsampler."""
+    """The differences from the paper's way: no initial words where the learner may have some, and no upsampler."""
     learner = config.learner
     parts = [GAUSSIAN] * (isinstance(learner, TextContextLearner) and learner.words is None)
     parts += [NO_UPSAMPLER] * (not isinstance(learner, ZeroShot) and config.upsampling == "none")
@@ -214,37 +213,35 @@ def ablation(config: Config) -> str:
 
 
 def configuration(config: Config) -> str:
-    """What runs must agree in to be one configuration with several seeds."""
+    """A configuration without the fields in which its runs may differ."""
     flat = schema.flat(schema.to_json(config))
     return repr([(name, value) for name, value in flat.items() if name not in APART])
 
 
 def condition(run: Run) -> dict[str, Hashable]:
-    """What decides what a run's scores mean, by what to call it; a zero-shot run has seen no training records."""
-    data, recorded = run.config.data, run.card["data"]
+    """The settings that decide what a run's scores mean, by their names; a zero-shot run has no training records."""
+    data, sha = run.config.data, run.card["data"]
     height, width = run.card["protocol"]["image_size"]
     details: dict[str, Hashable] = {"protocol": data.protocol, "kind of prompts": data.prompt_index}
     details |= {} if run.zero_shot else {"shots": data.shots or "all"}
-    details |= {"image size": f"{height}x{width}", "test records": recorded.get("test")}
-    return details | ({} if run.zero_shot else {f"{part} records": recorded[short] for part, short in SPLITS.items()})
+    details |= {"image size": f"{height}x{width}", "test records": sha.get("test")}
+    return details | ({} if run.zero_shot else {"training records": sha["train"], "validation records": sha["val"]})
 
 
-SPLITS = {"training": "train", "validation": "val"}
 TERMS = ("protocol", "kind of prompts", "shots")
 """The parts of a condition that all models share on a data set."""
 
 
 def tested(run: Run) -> Mapping[str, Any] | None:
-    """A run's scores on its test split: those of its evaluation, or of its card, which knows nothing of outlines."""
+    """A run's scores on its test split: those of its evaluation, or of its card, which has none of outlines."""
     if run.own_test is not None:
         return run.own_test.scores
-    if "test" not in run.scores:
-        return None
-    return {"hd95_both_nonempty": None, "surface_dice_2px": None, **run.scores["test"]}
+    outlines = {"hd95_both_nonempty": None, "surface_dice_2px": None}
+    return {**outlines, **run.scores["test"]} if "test" in run.scores else None
 
 
 def summary(values: Sequence[float]) -> Score | None:
-    """Of some runs' scores; None for none."""
+    """Mean and deviation of some runs' scores; None for none."""
     if not values:
         return None
     return Score(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
@@ -289,15 +286,14 @@ def _reason(name: str, details: Mapping[str, Hashable], chosen: Mapping[str, Has
 
 
 def _without_copies(members: list[Run]) -> list[Skipped]:
-    """Removes all runs but one of each seed, and names them: the first that its study chose, if it is of a study."""
+    """Removes all runs but the first of each seed, and returns them; runs that their study selected come first."""
     first: dict[int, Run] = {}
-    copies = []
     for run in sorted(members, key=lambda run: run.passed_over):
-        before = first.setdefault(run.config.train.seed, run)
-        if before is not run:
-            members.remove(run)
-            copies.append(Skipped(run.folder, f"left out: of the same configuration and seed as {before.folder}"))
-    return copies
+        first.setdefault(run.config.train.seed, run)
+    copies = [run for run in members if first[run.config.train.seed] is not run]
+    members[:] = [run for run in members if first[run.config.train.seed] is run]
+    reason = "left out: of the same configuration and seed as"
+    return [Skipped(run.folder, f"{reason} {first[run.config.train.seed].folder}") for run in copies]
 
 
 def _validation(members: Sequence[Run]) -> float:
@@ -308,11 +304,11 @@ def _validation(members: Sequence[Run]) -> float:
 
 def _model_names(runs: Iterable[Run]) -> dict[str, str]:
     """A name for each base model by its hash: its folder's, with a part of the hash where two share it."""
-    called: dict[str, str] = {}
+    names: dict[str, str] = {}
     for run in runs:
-        called.setdefault(run.card["model_sha256"], Path(run.config.model.checkpoint).name)
-    shared = Counter(called.values())
-    return {sha: name if shared[name] == 1 else f"{name} ({sha[:6]})" for sha, name in called.items()}
+        names.setdefault(run.card["model_sha256"], Path(run.config.model.checkpoint).name)
+    shared = Counter(names.values())
+    return {sha: name if shared[name] == 1 else f"{name} ({sha[:6]})" for sha, name in names.items()}
 
 
 def _order(key: Key) -> tuple[str, int, Key]:

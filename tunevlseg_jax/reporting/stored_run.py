@@ -20,17 +20,16 @@ from tunevlseg_jax.runtime.files import read_object
 from tunevlseg_jax.search import summary
 
 FILES = (CONFIG_FILE, METRICS_FILE, RESULTS_FILE, LEARNT_FILE, CARD_FILE)
-"""What a run folder holds; one of them alone makes a folder look like one."""
+"""The files of a run folder; a folder with any of them is read as one."""
 
 
 def zero_shot(settings: Config) -> bool:
-    """Whether this is the model as it is, with nothing to learn."""
-    learner = isinstance(settings.learner, ZeroShot)
-    return learner and settings.train.tune == "prompts" and settings.upsampling == "none"
+    """Whether nothing is trained."""
+    return isinstance(settings.learner, ZeroShot) and (settings.train.tune, settings.upsampling) == ("prompts", "none")
 
 
 def settings(folder: Path) -> Config:
-    """What the run was asked for.
+    """The configuration of a run.
 
     Raises:
       UserError: the file is missing, broken, or no run's.
@@ -38,17 +37,16 @@ def settings(folder: Path) -> Config:
     data = read_object(_file(folder, CONFIG_FILE))
     if data.get(schema.CLASS) != Config.__name__:
         raise UserError(f"its {CONFIG_FILE} is no run's")
-    asked = schema.from_json(Config, data, CONFIG_FILE)
-    config.check(asked)
-    return asked
+    settings = schema.from_json(Config, data, CONFIG_FILE)
+    config.check(settings)
+    return settings
 
 
-def card(folder: Path, asked: Config) -> dict[str, Any]:
-    """The run's card, with everything that a comparison needs.
+def card(folder: Path, settings: Config) -> dict[str, Any]:
+    """The card of a run.
 
     Raises:
-      UserError: it is missing, as while a run trains; it is broken; it lacks something; or it isn't of the run's
-        configuration or results.
+      UserError: it is missing, as while a run trains; it is broken; or it lacks or contradicts something.
     """
     if not (folder / CARD_FILE).exists():
         raise UserError(f"an unfinished run: there is no {CARD_FILE}")
@@ -56,7 +54,7 @@ def card(folder: Path, asked: Config) -> dict[str, Any]:
     data, protocol, scores = (details.get(name) for name in ("data", "protocol", "scores"))
     if not (isinstance(data, dict) and isinstance(protocol, dict) and isinstance(scores, dict)):
         raise UserError(f"its {CARD_FILE} is no run's: it lacks 'data', 'protocol' or 'scores'")
-    if schema.difference(details.get("config"), schema.to_json(asked), but=NON_IDENTITY_FIELDS):
+    if schema.difference(details.get("config"), schema.to_json(settings), but=NON_IDENTITY_FIELDS):
         raise UserError(f"{CARD_FILE} and {CONFIG_FILE} are of different configurations")
     if not is_sha256(details.get("model_sha256")):
         raise UserError(f"{CARD_FILE} lacks the hash of the base model")
@@ -66,8 +64,8 @@ def card(folder: Path, asked: Config) -> dict[str, Any]:
     tuned = scores.get("tuned")
     if not isinstance(tuned, dict) or "val" not in tuned:
         raise UserError(f"{CARD_FILE} lacks validation scores")
-    needed = {*tuned, *(() if zero_shot(asked) else ("train",))}
-    if data.get("name") != asked.data.name or not all(is_sha256(data.get(split)) for split in needed):
+    needed = {*tuned, *(() if zero_shot(settings) else ("train",))}
+    if data.get("name") != settings.data.name or not all(is_sha256(data.get(split)) for split in needed):
         raise UserError(f"{CARD_FILE} lacks the fingerprint of its records")
     for split, metrics in tuned.items():
         for name in summary.METRICS:
@@ -79,14 +77,14 @@ def card(folder: Path, asked: Config) -> dict[str, Any]:
     return details
 
 
-def curve(folder: Path, asked: Config, card: Mapping[str, Any]) -> list[dict[str, Any]]:
+def curve(folder: Path, settings: Config, card: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl, one an epoch; a zero-shot run has none.
 
     Raises:
       UserError: the file is missing or broken, or has other epochs than the card says.
     """
     path = folder / METRICS_FILE
-    if zero_shot(asked) and not path.exists():
+    if zero_shot(settings) and not path.exists():
         return []
     _file(folder, path.name)
     try:
@@ -100,7 +98,7 @@ def curve(folder: Path, asked: Config, card: Mapping[str, Any]) -> list[dict[str
         if not all(map(is_finite, values)):
             raise UserError(f"its loss wasn't finite in epoch {number}")
     stored = card.get("epochs", len(lines))  # cards of version 0.1.0 don't tell how many epochs there were
-    if stored != len(lines) or not (lines or zero_shot(asked)):
+    if stored != len(lines) or not (lines or zero_shot(settings)):
         raise UserError(f"{path.name} is cut off: it ends with epoch {len(lines)}, and the run had to go on")
     dice = [dice for _, dice, *_ in epochs]
     best, stored = 1 + dice.index(max(dice)) if dice else 0, card.get("best_epoch")
@@ -109,7 +107,7 @@ def curve(folder: Path, asked: Config, card: Mapping[str, Any]) -> list[dict[str
     return lines
 
 
-def check_learnt(folder: Path, asked: Config) -> None:
+def check_learnt(folder: Path, settings: Config) -> None:
     """Raises a UserError unless the learnt tensors are there and whole."""
     path = _file(folder, LEARNT_FILE)
     try:
@@ -117,7 +115,7 @@ def check_learnt(folder: Path, asked: Config) -> None:
             number = len(list(tensors.keys()))
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path.name} is broken or cut off: {error}") from error
-    if bool(number) == zero_shot(asked):
+    if bool(number) == zero_shot(settings):
         raise UserError(f"{path.name} holds {number} tensors, and the run learnt {'none' if number else 'some'}")
 
 
