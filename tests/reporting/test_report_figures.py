@@ -29,7 +29,7 @@ from tunevlseg_jax.reporting.figures.embeddings import Vectors
 from tunevlseg_jax.reporting.figures.examples import examples
 from tunevlseg_jax.reporting.figures.parameters import parameters, trained
 from tunevlseg_jax.reporting.figures.trends import AXES, Point
-from tunevlseg_jax.reporting.pictures import Case, Picture
+from tunevlseg_jax.reporting.pictures import Picture
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.runtime.files import sha256
 
@@ -211,13 +211,14 @@ def test_importance_of_too_few_trials_is_not_drawn(tmp_path):
 def test_samples_are_the_best_the_median_the_worst_and_others():
     dice = {f"r{number:02d}": number / 40 for number in range(41)}
     cases = pictures.choose([dice, {id: value / 2 for id, value in dice.items()}], 12)
-    by_kind = {kind: [case.id for case in cases if case.why == kind] for kind in pictures.KINDS}
+    by_kind = {kind: [id for id, why in cases.items() if why == kind] for kind in pictures.KINDS}
     assert by_kind["best"] == ["r40", "r39", "r38"] and by_kind["worst"] == ["r02", "r01", "r00"]
     assert by_kind["median"] == ["r21", "r20", "r19"]
-    assert len(by_kind["sample"]) == 3 and len({case.id for case in cases}) == 12
-    assert cases == pictures.choose([dice], 12), "the same every time"
+    assert len(by_kind["sample"]) == 3 and len(cases) == 12
+    assert list(cases.items()) == list(pictures.choose([dice], 12).items()), "the same every time"
     assert len(pictures.choose([{"a": 0.1, "b": 0.5, "c": 0.9}], 12)) == 3
-    assert pictures.choose([{"a": 0.1, "b": 0.5, "c": 0.9}], 3)[0] == Case("c", "best")
+    few = pictures.choose([{"a": 0.1, "b": 0.5, "c": 0.9}], 3)
+    assert few == {"c": "best", "b": "median", "a": "worst"}
 
 
 def scene(id: str, why: str, dice: float) -> Picture:

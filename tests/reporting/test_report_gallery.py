@@ -14,6 +14,7 @@ from tunevlseg_jax import evaluate
 from tunevlseg_jax.reporting import cells, pictures, runs
 from tunevlseg_jax.reporting.figures.embeddings import vectors
 from tunevlseg_jax.reporting.output import gallery
+from tunevlseg_jax.reporting.output.content import Content
 from tunevlseg_jax.reporting.runs import Run
 
 quick_compilation = small.quick_compilation
@@ -29,6 +30,11 @@ def evaluated(tmp_path_factory) -> Run:
     (run,), skipped = runs.gather(folder.parent)
     assert not skipped
     return run
+
+
+def content(run: Run) -> Content:
+    """A report on one run, without tables."""
+    return Content(str(run.folder.parent), cells.choose([run]), (), (), ())
 
 
 def test_the_masks_that_are_shown_have_the_dice_of_the_evaluation(evaluated):
@@ -48,18 +54,17 @@ def test_a_run_on_other_data_than_is_there_now_is_not_shown(evaluated):
     scenes = dataclasses.replace(evaluated.config.data.scenes, seed=1)
     config = dataclasses.replace(evaluated.config, data=dataclasses.replace(evaluated.config.data, scenes=scenes))
     changed = dataclasses.replace(evaluated, config=config)
-    drawn = gallery.draw_figures(cells.choose([changed]), 3, lambda message: None)
+    drawn = gallery.draw_figures(content(changed), 3, lambda message: None)
     assert not drawn.samples
     assert any("has changed since" in reason for reason in drawn.undrawn)
 
 
 def test_every_figure_with_content_is_in_the_gallery(evaluated):
-    chosen = cells.choose([evaluated])
-    drawn = gallery.draw_figures(chosen, 6, lambda message: None)
+    drawn = gallery.draw_figures(content(evaluated), 6, lambda message: None)
     assert [figure.name for figure in drawn.figures] == ["curves", "parameters", "examples_0_0", "embeddings_0"]
     assert list(drawn.samples) == ["scenes/photo"]
     assert len(drawn.undrawn) == 4, "three trends and importance need trials"
-    none = gallery.draw_figures(chosen, 0, lambda message: None)
+    none = gallery.draw_figures(content(evaluated), 0, lambda message: None)
     assert [figure.name for figure in none.figures] == ["curves", "parameters"] and not none.samples
 
 

@@ -23,7 +23,6 @@ from tunevlseg_jax.reporting import cells, runs, tables
 from tunevlseg_jax.reporting.figures.curves import curves
 from tunevlseg_jax.reporting.output import page
 from tunevlseg_jax.reporting.output.content import Content
-from tunevlseg_jax.reporting.output.gallery import Gallery
 from tunevlseg_jax.reporting.pictures import Picture
 from tunevlseg_jax.reporting.runs import Skipped
 
@@ -71,7 +70,9 @@ def content(tmp_path_factory) -> Content:
         tables=shown,
         untabled=untabled,
         skipped=[Skipped(folder / "x", f"{NASTY} is cut off")],
-        gallery=Gallery([figure], ["Nothing else."], samples),
+        figures=[figure],
+        undrawn=["Nothing else."],
+        samples=samples,
     )
 
 
@@ -140,7 +141,7 @@ def browser(tmp_path_factory) -> Iterator:
 def opened(browser, content, tmp_path_factory):
     """The page in the browser, on a wide screen; its tests go on from one another's state."""
     path: Path = tmp_path_factory.mktemp("page") / "report.html"
-    page.write(path, content)
+    path.write_text(page.render(content), "utf-8")
     browser.set_window_size(1280, 900)
     browser.get(path.as_uri())
     return browser

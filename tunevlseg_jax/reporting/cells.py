@@ -99,11 +99,6 @@ class Cell:
         return summary([score for score in scores if score is not None])
 
     @property
-    def untested(self) -> list[Run]:
-        """The runs without a test score."""
-        return [run for run in self.runs if tested(run) is None]
-
-    @property
     def from_card(self) -> bool:
         """Whether a run's scores are from its card, as it has no evaluation of its own test records."""
         return any(run.own_test is None for run in self.runs if tested(run) is not None)
@@ -142,15 +137,6 @@ class Cells:
     def compared(self) -> list[tuple[Key, Run]]:
         """All runs that were compared, with their cells' keys, in the order of the tables."""
         return sorted(self.runs, key=lambda pair: (_order(pair[0]), str(pair[1].folder)))
-
-    def of(self, row: RowKey) -> list[Cell]:
-        """The cells of a row, by data set."""
-        return [cell for cell in self.ordered if cell.key.row == row]
-
-    @cached_property
-    def data(self) -> list[str]:
-        """The data sets by name."""
-        return sorted({key.data for key in self.by_key})
 
 
 def choose(runs: Iterable[Run]) -> Cells:

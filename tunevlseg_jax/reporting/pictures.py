@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -29,13 +28,6 @@ LARGEST = 224
 """Pixels of a picture's longer side, at most: a page shows hundreds."""
 SEED = 0
 KINDS = ("best", "median", "worst", "sample")
-
-
-class Case(NamedTuple):
-    """A record to show, and which of KINDS it is."""
-
-    id: str
-    why: str
 
 
 @dataclass(frozen=True)
@@ -61,8 +53,9 @@ class Picture:
     dice: Mapping[Predictor, float]
 
 
-def choose(dice: Sequence[Mapping[str, float]], count: int) -> list[Case]:
-    """Records to show: a quarter each the best, those around the median, the worst, and a random sample of the rest.
+def choose(dice: Sequence[Mapping[str, float]], count: int) -> dict[str, str]:
+    """The ids of records to show, each with its kind: a quarter each the best, those around the median, the worst, and
+    a random sample of the rest.
 
     Args:
       dice: of each record, for each compared run; records are ranked by their mean.
@@ -71,16 +64,15 @@ def choose(dice: Sequence[Mapping[str, float]], count: int) -> list[Case]:
     shared = sorted(set.intersection(*(set(scores) for scores in dice)))
     ranked = sorted(shared, key=lambda id: (-fmean(scores[id] for scores in dice), id))
     if len(ranked) <= count:
-        parts = np.array_split(np.arange(len(ranked)), 3)
-        return [Case(ranked[row], why) for why, rows in zip(KINDS, parts, strict=False) for row in rows]
-    each = count // 4
-    best, worst = ranked[:each], ranked[len(ranked) - each :]
-    middle = (len(ranked) - each) // 2
-    median = ranked[middle : middle + each]
-    rest = [id for id in ranked if id not in {*best, *median, *worst}]
-    drawn = np.random.default_rng(SEED).permutation(len(rest))[: count - 3 * each]
-    groups = (best, median, worst, [rest[row] for row in sorted(drawn)])
-    return [Case(id, why) for why, ids in zip(KINDS, groups, strict=True) for id in ids]
+        groups = [[ranked[row] for row in rows] for rows in np.array_split(np.arange(len(ranked)), 3)]
+    else:
+        each = count // 4
+        middle = (len(ranked) - each) // 2
+        groups = [ranked[:each], ranked[middle : middle + each], ranked[len(ranked) - each :]]
+        rest = [id for id in ranked if id not in {id for group in groups for id in group}]
+        drawn = np.random.default_rng(SEED).permutation(len(rest))[: count - 3 * each]
+        groups.append([rest[row] for row in sorted(drawn)])
+    return {id: why for why, ids in zip(KINDS, groups, strict=False) for id in ids}
 
 
 def predict(runs: Mapping[Predictor, tuple[Run, StoredEvaluation]], count: int) -> list[Picture]:
@@ -95,23 +87,23 @@ def predict(runs: Mapping[Predictor, tuple[Run, StoredEvaluation]], count: int) 
     """
     dice = {who: read_dice(evaluation.samples) for who, (_, evaluation) in runs.items()}
     cases = choose(list(dice.values()), count)
-    predictions = {who: _predict(*run, [case.id for case in cases]) for who, run in runs.items()}
+    predictions = {who: _predict(*run, list(cases)) for who, run in runs.items()}
     shown = max((records for records, _ in predictions.values()), key=lambda records: records.images.shape[1])
     height, width = shown.images.shape[1:3]
     scale = min(1, LARGEST / max(height, width))
     size = round(height * scale), round(width * scale)
     pictures = []
-    for case in cases:
-        row = shown.ids.index(case.id)
+    for id, why in cases.items():
+        row = shown.ids.index(id)
         pictures.append(
             Picture(
-                id=case.id,
-                why=case.why,
+                id=id,
+                why=why,
                 prompt=shown.prompts[shown.prompt[row]][0],
                 image=resize(shown.images[shown.image[row]], size, cv2.INTER_AREA),
                 truth=_resized(shown.mask(row), size),
-                predicted={who: _resized(masks[case.id], size) for who, (_, masks) in predictions.items()},
-                dice={who: scores[case.id] for who, scores in dice.items()},
+                predicted={who: _resized(masks[id], size) for who, (_, masks) in predictions.items()},
+                dice={who: scores[id] for who, scores in dice.items()},
             )
         )
     return pictures

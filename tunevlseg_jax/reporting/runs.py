@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import os
@@ -24,6 +25,8 @@ Role = Literal["run", "trial", "seed", "ablation"]
 EVALUATIONS = "evaluations"
 PARTS = ("checkpoints", "tensorboard", EVALUATIONS)
 """Folders within a run's folder that hold no runs."""
+ENDS = {"pruned": "a pruned trial: the sweep gave it up", "fail": "a failed trial: its loss wasn't finite"}
+"""Why trials don't count, by the state in which they ended."""
 APART = 0.02
 """The largest difference between the test Dice of a run's card and of its evaluation that other devices or another
 precision may cause; with a larger one they are of different weights."""
@@ -34,13 +37,11 @@ class SearchResult(NamedTuple):
 
     Attributes:
       states: how each trial ended, by number.
-      unknown: why that isn't known, or "".
       best: number of the selected trial; None where there is none.
       chosen_by: the score that selected it.
     """
 
     states: Mapping[int, str]
-    unknown: str = ""
     best: int | None = None
     chosen_by: str = "validation Dice"
 
@@ -143,7 +144,10 @@ def _run(path: Path, searched: Callable[[Path], SearchResult]) -> tuple[Run, lis
     """
     role, study = _place(path)
     config = stored_run.settings(path)
-    search = None if study is None else searched(study)
+    search = None
+    if study is not None:
+        with contextlib.nullcontext() if role == "trial" else contextlib.suppress(UserError):
+            search = searched(study)
     if role == "trial" and search is not None:
         _check_end(int(path.name), search)
     card = stored_run.card(path, config)
@@ -177,20 +181,24 @@ def _is_replays(path: Path) -> bool:
 
 
 def _searched(study: Path) -> SearchResult:
-    """Reads how the trials of a study ended, and which of them it selected."""
+    """Reads how the trials of a study ended, and which of them it selected.
+
+    Raises:
+      UserError: the search goes on, or a file of its is broken.
+    """
     try:
         stored = read_object(study / summary.SUMMARY_FILE)
         text = (study / summary.TRIALS_FILE).read_bytes().decode("utf-8")
-    except (OSError, ValueError):  # UserError among them
-        unknown = "the search of its study hasn't ended; the sweep's command, given again, goes on with it"
-        return SearchResult({}, unknown)
+    except (OSError, ValueError) as error:  # UserError among them
+        reason = "the search of its study hasn't ended; the sweep's command, given again, goes on with it"
+        raise UserError(reason) from error
     try:
         states = {int(row["trial"]): row["state"] for row in csv.DictReader(text.splitlines(), strict=True)}
     except (csv.Error, ValueError, KeyError, TypeError):
         states = {}
     if len(states) != stored.get("trials") or not text.endswith("\n"):
         broken = f"{summary.TRIALS_FILE} of its study is broken; the sweep's command, given again, writes it anew"
-        return SearchResult({}, broken)
+        raise UserError(broken)
     best = stored.get("best")
     if not isinstance(best, dict) or type(best.get("trial")) is not int:
         return SearchResult(states)
@@ -199,17 +207,10 @@ def _searched(study: Path) -> SearchResult:
 
 def _check_end(number: int, search: SearchResult) -> None:
     """Raises a UserError unless a trial was trained to its end."""
-    if search.unknown:
-        raise UserError(search.unknown)
-    match search.states.get(number):
-        case "complete":
-            return
-        case "pruned":
-            raise UserError("a pruned trial: the sweep gave it up")
-        case "fail":
-            raise UserError("a failed trial: its loss wasn't finite")
-        case _:
-            raise UserError(f"{summary.TRIALS_FILE} of its study doesn't list it: its search hasn't ended")
+    state = search.states.get(number)
+    if state != "complete":
+        unlisted = f"{summary.TRIALS_FILE} of its study doesn't list it: its search hasn't ended"
+        raise UserError(ENDS.get(state or "", unlisted))
 
 
 def _is_own(evaluation: StoredEvaluation, card: Mapping[str, Any]) -> bool:

@@ -36,7 +36,7 @@ def tables(cells: Cells) -> tuple[list[Table], list[str]]:
 def results(cells: Cells, metric: str) -> Table:
     """Table 3: every combination on every data set; an ablated one where there is no other of its combination."""
     rows = [row for row in cells.rows if not row.ablation or row._replace(ablation="") not in cells.rows]
-    data = headings.ordered(cells.data)
+    data = headings.ordered({key.data for key in cells.by_key})
     lines = [
         scores.line(cells, row, data, metric, scores.labels(row), before is not None and _is_apart(before, row))
         for before, row in zip((None, *rows), rows, strict=False)
@@ -82,22 +82,22 @@ def compared(cells: Cells, name: str, ablation: str) -> Table | None:
 
 
 def _of(cells: Cells, rows: Sequence[RowKey]) -> list[Cell]:
-    """The cells of these rows that there are."""
-    return [cell for row in dict.fromkeys(rows) for cell in cells.of(row)]
+    """The cells of these rows."""
+    return [cell for cell in cells.ordered if cell.key.row in rows]
 
 
 def _without(row: RowKey, ablation: str) -> RowKey:
-    """The row that differs in this ablation alone."""
+    """The row without this ablation."""
     return row._replace(ablation=", ".join(part for part in row.ablation.split(", ") if part != ablation))
 
 
 def _words(used: Sequence[Cell]) -> str:
-    """The phrase that contexts start from."""
+    """The initial words of contexts."""
     words = {getattr(run.config.learner, "words", None) for cell in used for run in cell.runs}
     return f'"{words.pop()}"' if len(words) == 1 else "words"
 
 
 def _is_apart(before: RowKey, row: RowKey) -> bool:
-    """Whether a rule parts two rows: between models, and between baselines and prompts."""
+    """Whether a rule stands between two rows: between models, and between baselines and learners."""
     first, second = (each.combination in (ZERO_SHOT, DECODER, MODEL) for each in (before, row))
     return before.model != row.model or first != second

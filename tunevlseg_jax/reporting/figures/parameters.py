@@ -19,7 +19,7 @@ from tunevlseg_jax.runs.card import LEARNT_FILE
 
 
 def trained(run: Run) -> int:
-    """How many parameters a run has learnt; those of prompts below its depth, which nothing reads, don't count."""
+    """The number of parameters that a run trained and uses; prompts beyond its depth aren't used."""
     depth, _ = run.config.learner.traced_values()
     rows = getattr(run.config.learner, "max_depth", None) or depth
     count = 0
@@ -34,10 +34,10 @@ def trained(run: Run) -> int:
 
 @style.styled
 def parameters(chosen: Mapping[Key, Run], dice: Mapping[Key, float]) -> Picture | None:
-    """A point for each model and combination that has learnt something on every data set; None where none has.
+    """A point for each model and combination that was trained on every data set; None where none was.
 
     Args:
-      chosen: a run that stands for each cell.
+      chosen: a run of each cell.
       dice: each cell's test Dice.
     """
     sets = ordered({key.data for key in dice})

@@ -127,24 +127,20 @@ def headline(ax: Axes, name: str, *details: str) -> None:
     ax.text(0, 1, "\n".join(lines), transform=ax.transAxes, va="bottom", fontsize=6.5, alpha=0.8, linespacing=1.25)
 
 
+def look(combination: str) -> tuple[str, str]:
+    """The colour and the marker of a combination, in all figures."""
+    return LOOKS.get(combination) or SPARE[zlib.crc32(combination.encode()) % len(SPARE)]
+
+
 def colour(combination: str) -> str:
     """The colour of a combination, in all figures and on the page."""
-    return _look(combination)[0]
-
-
-def marker(combination: str) -> str:
-    """The marker of a combination."""
-    return _look(combination)[1]
-
-
-def _look(combination: str) -> tuple[str, str]:
-    return LOOKS.get(combination) or SPARE[zlib.crc32(combination.encode()) % len(SPARE)]
+    return look(combination)[0]
 
 
 def handle(combination: str, **changes: Any) -> Line2D:
     """A combination's mark in a legend."""
-    usual = {"color": colour(combination), "marker": marker(combination), "linestyle": "none", "markersize": 5}
-    return Line2D([], [], **(usual | changes))
+    colour, marker = look(combination)
+    return Line2D([], [], **({"color": colour, "marker": marker, "linestyle": "none", "markersize": 5} | changes))
 
 
 def without_axes(ax: Axes) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tunevlseg_jax.reporting.cells import Cells
@@ -11,7 +11,8 @@ from tunevlseg_jax.reporting.runs import Skipped
 from tunevlseg_jax.reporting.table import Table
 
 if TYPE_CHECKING:
-    from tunevlseg_jax.reporting.output.gallery import Gallery
+    from tunevlseg_jax.reporting.figures.style import Picture as Figure
+    from tunevlseg_jax.reporting.pictures import Picture
 
 PROGRAM = "python -m tunevlseg_jax.report"
 
@@ -26,7 +27,9 @@ class Content:
       tables: in their order.
       untabled: for each table without content, why there is none.
       skipped: runs and evaluations that don't count or can't be compared.
-      gallery: figures and samples; None in a report without a page.
+      figures: in their order.
+      undrawn: for each figure that isn't drawn, why.
+      samples: test records with the predicted masks, by data set.
     """
 
     source: str
@@ -34,13 +37,12 @@ class Content:
     tables: Sequence[Table]
     untabled: Sequence[str]
     skipped: Sequence[Skipped]
-    gallery: Gallery | None = None
+    figures: Sequence[Figure] = ()
+    undrawn: Sequence[str] = ()
+    samples: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
         """The numbers of runs and cells."""
-        return f"{_counted(len(self.cells.compared), 'run')} in {_counted(len(self.cells.by_key), 'cell')}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+        runs, cells = len(self.cells.compared), len(self.cells.by_key)
+        return f"{runs} run{'s' * (runs != 1)} in {cells} cell{'s' * (cells != 1)}"

@@ -1,10 +1,10 @@
-"""The figures that can be drawn, the reasons why others can't, and the samples of the page."""
+"""Draws the figures of a report, and the samples of its page."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tunevlseg_jax.reporting import pictures
@@ -16,33 +16,20 @@ from tunevlseg_jax.reporting.figures.examples import ROWS, examples
 from tunevlseg_jax.reporting.figures.importance import FEW, importance
 from tunevlseg_jax.reporting.figures.parameters import parameters
 from tunevlseg_jax.reporting.figures.trends import AXES, trend
+from tunevlseg_jax.reporting.output.content import Content
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.runtime.errors import UserError
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """The pictures of a report.
-
-    Attributes:
-      figures: in their order.
-      undrawn: for each figure that isn't drawn, why, in one line.
-      samples: test records with the predicted masks, by data set.
-    """
-
-    figures: Sequence[style.Picture]
-    undrawn: Sequence[str]
-    samples: Mapping[str, Sequence[pictures.Picture]]
-
-
-def draw_figures(cells: Cells, samples: int, tell: Callable[[str], None]) -> Gallery:
-    """Draws everything.
+def draw_figures(content: Content, samples: int, tell: Callable[[str], None]) -> Content:
+    """The content with all figures that can be drawn, and the reasons why others can't.
 
     Args:
-      cells: the runs that were compared.
+      content: of a report.
       samples: test records to show of each data set; 0 for none, which needs no base model.
       tell: receives the progress, in a few words.
     """
+    cells = content.cells
     trials = [(key, run) for key, run in cells.compared if run.role == "trial"]
     chosen = _main_cells(cells)
     figures: list[style.Picture] = []
@@ -70,7 +57,7 @@ def draw_figures(cells: Cells, samples: int, tell: Callable[[str], None]) -> Gal
     add("Importance of hyperparameters", importance(studies), f"no search in a journal has {FEW} trials")
     if not samples:
         undrawn.append("Examples and embeddings: not drawn, since no samples were asked for")
-        return Gallery(figures, undrawn, {})
+        return dataclasses.replace(content, figures=figures, undrawn=undrawn)
     shown = _samples(chosen, samples, tell, undrawn)
     for number, (data, records) in enumerate(shown.items()):
         for place, model in enumerate(dict.fromkeys(model for model, _ in records[0].predicted)):
@@ -79,7 +66,7 @@ def draw_figures(cells: Cells, samples: int, tell: Callable[[str], None]) -> Gal
             figure = examples(name, data, model, records) if enough else None
             add(f"Examples, {data}, {model}", figure, "it has too few test records")
     _embed(first, tell, add)
-    return Gallery(figures, undrawn, shown)
+    return dataclasses.replace(content, figures=figures, undrawn=undrawn, samples=shown)
 
 
 def _main_cells(cells: Cells) -> dict[Key, Cell]:
@@ -98,9 +85,8 @@ def _samples(
         if run.own_test is not None:
             by_data[key.data][key[:2]] = (run, run.own_test)
     for data in sorted({key.data for key in chosen} - by_data.keys()):
-        undrawn.append(
-            f"Examples, {data}: not drawn, since no run there was evaluated (python -m tunevlseg_jax.evaluate)"
-        )
+        reason = "no run there was evaluated (python -m tunevlseg_jax.evaluate)"
+        undrawn.append(f"Examples, {data}: not drawn, since {reason}")
     shown = {}
     for data, runs in sorted(by_data.items()):
         tell(f"predicting samples of {data}")

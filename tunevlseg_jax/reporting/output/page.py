@@ -28,7 +28,6 @@ from tunevlseg_jax.reporting.pictures import Picture, Predictor
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.runs.card import CONFIG_FILE
 from tunevlseg_jax.runtime import schema
-from tunevlseg_jax.runtime.files import atomic_file
 
 LARGEST_SVG = 500_000
 """Bytes; a figure that is larger as an SVG becomes a PNG."""
@@ -36,32 +35,21 @@ QUALITY = 82
 """Of the samples' WebP."""
 
 
-def write(path: Path, content: Content) -> None:
-    """Writes the page.
-
-    Raises:
-      UserError: it can't be written.
-    """
-    with atomic_file(path) as temporary:
-        temporary.write_text(render(content), encoding="utf-8")
-
-
 def render(content: Content) -> str:
     """The page's HTML; whatever users named is escaped, and no script but the page's own would run."""
-    assert content.gallery is not None, "a page shows figures"
     loader = PackageLoader("tunevlseg_jax.reporting.output", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     script, css = ((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
-    samples = content.gallery.samples
+    predictors = [who for records in content.samples.values() for who in records[0].predicted]
     data = {
-        "sets": {data: [_record(picture) for picture in pictures] for data, pictures in samples.items()},
-        "colours": {_name(who): style.colour(who[1]) for records in samples.values() for who in records[0].predicted},
+        "sets": {data: [_record(picture) for picture in pictures] for data, pictures in content.samples.items()},
+        "colours": {_name(who): style.colour(who[1]) for who in predictors},
         "truth": style.TRUTH,
         "runs": [_run(key, run) for key, run in content.cells.compared],
     }
     return environment.get_template("page.html.jinja").render(
         content=content,
-        figures=[_figure(figure) for figure in content.gallery.figures],
+        figures=[_figure(figure) for figure in content.figures],
         data=data,
         footer=f"Made by {PROGRAM}, tunevlseg_jax {__version__}.",
         style=Markup(css),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tunevlseg_jax.evaluation.record_scores import POLICIES
 from tunevlseg_jax.reporting import cells as cell_rules
 from tunevlseg_jax.reporting import headings, markup, runs, tables, words
 from tunevlseg_jax.reporting.cells import Cells
@@ -20,8 +20,6 @@ from tunevlseg_jax.runtime.files import as_user_error, atomic_file, write_csv
 
 REPORT_FILE, PAGE_FILE, LATEX_FILE, CELLS_FILE = "report.md", "report.html", "tables.tex", "cells.csv"
 FIGURES = "figures"
-METRICS = ("dice", "iou", "sample_iou", "hd95_both_nonempty", "surface_dice_2px")
-"""The scores in cells.csv."""
 FEWEST_SAMPLES = 4
 """One of each kind."""
 
@@ -118,11 +116,11 @@ def _draw(content: Content, output: Path, samples: int, console: Console) -> Con
     from tunevlseg_jax.reporting.output import gallery, page
 
     with console.status("drawing") as status:
-        content = dataclasses.replace(content, gallery=gallery.draw_figures(content.cells, samples, status.update))
+        content = gallery.draw_figures(content, samples, status.update)
         status.update("writing figures and page")
-        for figure in content.gallery.figures if content.gallery else ():
+        for figure in content.figures:
             style.write(figure, output / FIGURES)
-        page.write(output / PAGE_FILE, content)
+        _write(output / PAGE_FILE, page.render(content))
     return content
 
 
@@ -138,7 +136,7 @@ def _cell_rows(cells: Cells) -> list[dict[str, object]]:
     rows = []
     for cell in cells.ordered:
         scores: dict[str, object] = {}
-        for metric in METRICS:
+        for metric in POLICIES:
             score = cell.score(metric)
             scores |= {metric: score and score.mean, f"{metric}_std": score and score.std}
         details = {"records": cell.records, "from": "card" if cell.from_card else "evaluations"}
@@ -152,12 +150,11 @@ def _markdown(content: Content) -> str:
     """The whole report."""
     parts = [f"# Report\n\n{content.summary} under `{content.source}`, made by `{PROGRAM}`.\n"]
     parts += map(markup.markdown, content.tables)
-    gallery = content.gallery
-    for figure in gallery.figures if gallery else ():
+    for figure in content.figures:
         title = markdown_text(figure.title)
         parts.append(f"## {title}\n\n![{title}]({FIGURES}/{figure.name}.png)\n\n{markdown_text(figure.caption)}\n")
-    if undone := [*content.untabled, *(gallery.undrawn if gallery else ())]:
-        parts.append("## Not made\n\n" + _bullets(map(markdown_text, undone)))
+    if missing := [*content.untabled, *content.undrawn]:
+        parts.append("## Not made\n\n" + _bullets(map(markdown_text, missing)))
     representing = (
         f"{markdown_text(headings.place(cell.key))}: {', '.join(f'`{run.folder}`' for run in cell.runs)}"
         for cell in content.cells.ordered
