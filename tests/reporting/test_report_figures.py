@@ -232,6 +232,7 @@ def scene(id: str, why: str, dice: float) -> Picture:
 def test_examples_show_three_records_and_their_scores():
     seen = [scene("a", "best", 0.9), scene("b", "median", 0.5), scene("c", "worst", 0.1)]
     drawn = examples("examples", "photos", "tiny", seen)
+    assert drawn.name == "examples"
     titles = [ax.get_title() for ax in drawn.figure.axes]
     assert len(titles) == 3 * 4 and titles[2:4] == ["zero-shot\n0.90", "CoOp\n0.90"] and titles[-1] == "0.10"
     truth = drawn.figure.axes[1].images[0].get_array()
