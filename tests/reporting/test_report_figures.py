@@ -98,7 +98,7 @@ def test_a_line_and_its_r2_are_numpys():
     line = trends.fit(x, y)
     assert line is not None
     assert_allclose([line.slope, line.intercept], np.polyfit(x, y, 1))
-    assert_allclose(line.r2, np.corrcoef(x, y)[0, 1] ** 2)
+    assert_allclose(line.rvalue, np.corrcoef(x, y)[0, 1])
 
 
 @pytest.mark.parametrize(("x", "y"), [([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5])])
@@ -110,9 +110,9 @@ def test_within_sets_how_hard_a_set_is_explains_nothing():
     points = [Point(data, x, base + 0.1 * x) for data, base in (("easy", 0.5), ("hard", 0.0)) for x in range(4)]
     line = trends.within(points)
     assert line is not None
-    assert_allclose([line.slope, line.r2], [0.1, 1])
+    assert_allclose([line.slope, line.rvalue], [0.1, 1])
     pooled = trends.fit(*np.asarray([(point.x, point.dice) for point in points]).T)
-    assert pooled is not None and pooled.r2 < 0.2
+    assert pooled is not None and pooled.rvalue**2 < 0.2
 
 
 @pytest.mark.parametrize(("axis", "scale"), [(DEPTH, float), (RATE, np.log10), (DECAY, np.log10)])

@@ -31,7 +31,8 @@ from tunevlseg_jax.runs.card import NON_IDENTITY_FIELDS
 from tunevlseg_jax.runtime import schema
 
 ZERO_SHOT, DECODER, MODEL = "zero-shot", "fine-tuned decoder", "fine-tuned model"
-COMBINATIONS = (ZERO_SHOT, DECODER, MODEL, *(learner.__name__ for learner in LEARNERS))
+BASELINES = (ZERO_SHOT, DECODER, MODEL)
+COMBINATIONS = (*BASELINES, *(learner.__name__ for learner in LEARNERS))
 """In the order of the tables; learners of users come after them."""
 NONE, GAUSSIAN, NO_UPSAMPLER = "", "Gaussian context", "no upsampler"
 """Ablations; several are joined with commas."""
@@ -167,13 +168,8 @@ def key(config: Config, model: str) -> Key:
 
 
 def _place(run: Run, model: str, searched: str | None) -> Key:
-    """The cell that a run belongs to; an ablation of a study that is none of the paper's has its folder's name.
-
-    Args:
-      run: the run.
-      model: name of its base model.
-      searched: the ablation that the trials of its study are of.
-    """
+    """The cell that a run of a model belongs to. In a study whose trials are of the ablation `searched`, an ablation that
+    is none of the paper's has its folder's name."""
     place = key(run.config, model)
     if run.role == "ablation" and place.ablation == (searched or NONE):
         return place._replace(ablation=", ".join(filter(None, (place.ablation, run.folder.parent.name))))

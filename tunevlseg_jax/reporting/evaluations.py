@@ -73,7 +73,11 @@ def read(path: Path) -> StoredEvaluation:
             raise UserError(f"the {name} of {path.name} is {scores.get(name)}")
     samples = path.with_suffix(".csv")
     if "samples_sha256" not in details:  # as in files of version 0.1.0
-        details |= {"resolution": _resolution(path, details), "every_class": "miou" in scores}
+        data, split = details["data"], details["split"]
+        resolution = path.stem.removeprefix(f"{data.replace('/', '_')}_{split}_").split("_")[0]
+        if resolution not in ("model", "original"):
+            raise UserError(f"{path.name} tells of {data}, {split}, which is not what it is called")
+        details |= {"resolution": resolution, "every_class": "miou" in scores}
         if (rows := len(read_dice(samples))) != details["records"]:
             raise UserError(f"{samples.name} has {rows} records, but {path.name} tells of {details['records']}")
     elif not samples.is_file():
@@ -117,12 +121,3 @@ def is_sha256(value: Any) -> bool:
 def is_finite(value: Any) -> bool:
     """Whether this is a finite number."""
     return type(value) in (int, float) and math.isfinite(value)
-
-
-def _resolution(path: Path, details: Mapping[str, Any]) -> str:
-    """The resolution in the name of an evaluation's file."""
-    start = f"{details['data'].replace('/', '_')}_{details['split']}_"
-    resolution = path.stem.removeprefix(start).split("_")[0]
-    if resolution not in ("model", "original"):
-        raise UserError(f"{path.name} tells of {details['data']}, {details['split']}, which is not what it is called")
-    return resolution

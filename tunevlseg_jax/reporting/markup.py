@@ -40,6 +40,7 @@ TEX = {
     MINUS: r"\ensuremath{-}",
     "±": r"\ensuremath{\pm}",
     "†": r"\textsuperscript{\dag}",
+    "\0": "{}",
 }
 PREAMBLE = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
@@ -145,18 +146,14 @@ def latex_text(text: str) -> str:
     """Text in LaTeX; a character that its usual fonts lack becomes its number, such as U+4E2D."""
     line = re.sub(r"[\s\0]+", " ", text).strip()
     apart = re.sub(r"([-,])(?=\1)", "\\1\0", line)  # two of them would become one sign
-    return "".join("{}" if character == "\0" else _latex_character(character) for character in apart)
+    return "".join(map(_latex_character, apart))
 
 
 def _latex_character(character: str) -> str:
-    if character in TEX:
-        return TEX[character]
-    if " " <= character <= "~":
-        return character
-    # What pdflatex can set of other scripts: letters of Western Europe, whole or as a letter and its accent.
-    if "À" <= character <= "ÿ" and unicodedata.category(character)[0] == "L":
-        return character
-    return rf"\texttt{{U+{ord(character):04X}}}"
+    # pdflatex sets ASCII and the letters of Western Europe, whole or as a letter and its accent.
+    western = "À" <= character <= "ÿ" and unicodedata.category(character)[0] == "L"
+    plain = character if " " <= character <= "~" or western else rf"\texttt{{U+{ord(character):04X}}}"
+    return TEX.get(character, plain)
 
 
 def _pages(table: Table) -> Iterator[Table]:

@@ -25,7 +25,11 @@ Role = Literal["run", "trial", "seed", "ablation"]
 EVALUATIONS = "evaluations"
 PARTS = ("checkpoints", "tensorboard", EVALUATIONS)
 """Folders within a run's folder that hold no runs."""
-ENDS = {"pruned": "a pruned trial: the sweep gave it up", "fail": "a failed trial: its loss wasn't finite"}
+ENDS: Mapping[str | None, str] = {
+    "pruned": "a pruned trial: the sweep gave it up",
+    "fail": "a failed trial: its loss wasn't finite",
+}
+UNLISTED = f"{summary.TRIALS_FILE} of its study doesn't list it: its search hasn't ended"
 """Why trials don't count, by the state in which they ended."""
 APART = 0.02
 """The largest difference between the test Dice of a run's card and of its evaluation that other devices or another
@@ -33,13 +37,8 @@ precision may cause; with a larger one they are of different weights."""
 
 
 class SearchResult(NamedTuple):
-    """The end of a study's search.
-
-    Attributes:
-      states: how each trial ended, by number.
-      best: number of the selected trial; None where there is none.
-      chosen_by: the score that selected it.
-    """
+    """The end of a study's search: how each trial ended, the selected trial if there is one, and the score that
+    selected it."""
 
     states: Mapping[int, str]
     best: int | None = None
@@ -143,13 +142,13 @@ def _run(path: Path, searched: Callable[[Path], SearchResult]) -> tuple[Run, lis
       UserError: it doesn't count.
     """
     role, study = _place(path)
-    config = stored_run.settings(path)
+    config = stored_run.read_config(path)
     search = None
     if study is not None:
         with contextlib.nullcontext() if role == "trial" else contextlib.suppress(UserError):
             search = searched(study)
-    if role == "trial" and search is not None:
-        _check_end(int(path.name), search)
+    if role == "trial" and search is not None and (state := search.states.get(int(path.name))) != "complete":
+        raise UserError(ENDS.get(state, UNLISTED))
     card = stored_run.card(path, config)
     curve = stored_run.curve(path, config, card)
     stored_run.check_learnt(path, config)
@@ -203,14 +202,6 @@ def _searched(study: Path) -> SearchResult:
     if not isinstance(best, dict) or type(best.get("trial")) is not int:
         return SearchResult(states)
     return SearchResult(states, best=best["trial"], chosen_by=str(best.get("chosen_by", "validation Dice")))
-
-
-def _check_end(number: int, search: SearchResult) -> None:
-    """Raises a UserError unless a trial was trained to its end."""
-    state = search.states.get(number)
-    if state != "complete":
-        unlisted = f"{summary.TRIALS_FILE} of its study doesn't list it: its search hasn't ended"
-        raise UserError(ENDS.get(state or "", unlisted))
 
 
 def _is_own(evaluation: StoredEvaluation, card: Mapping[str, Any]) -> bool:

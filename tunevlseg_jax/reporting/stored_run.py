@@ -28,7 +28,7 @@ def zero_shot(settings: Config) -> bool:
     return isinstance(settings.learner, ZeroShot) and (settings.train.tune, settings.upsampling) == ("prompts", "none")
 
 
-def settings(folder: Path) -> Config:
+def read_config(folder: Path) -> Config:
     """The configuration of a run.
 
     Raises:

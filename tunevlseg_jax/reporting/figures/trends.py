@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -43,14 +43,6 @@ AXES = (
 )
 
 
-class Line(NamedTuple):
-    """A least-squares line and R², the share of the variance that it explains."""
-
-    slope: float
-    intercept: float
-    r2: float
-
-
 class Point(NamedTuple):
     """A trial: its data set, the hyperparameter (its logarithm on a logarithmic axis), and its Dice."""
 
@@ -59,15 +51,13 @@ class Point(NamedTuple):
     dice: float
 
 
-def fit(x: np.ndarray, y: np.ndarray) -> Line | None:
-    """The line through points; None where all x, or all y, are equal, or there are fewer than three points."""
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    slope, intercept, correlation, *_ = map(float, stats.linregress(x, y))
-    return Line(slope, intercept, correlation**2)
+def fit(x: np.ndarray, y: np.ndarray) -> Any:
+    """The least-squares line through points, with `slope`, `intercept` and `rvalue`, their correlation; None where all
+    x, or all y, are equal, or there are fewer than three points."""
+    return None if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0 else stats.linregress(x, y)
 
 
-def within(points: Sequence[Point]) -> Line | None:
+def within(points: Sequence[Point]) -> Any:
     """The line after each data set's means are subtracted, which removes differences in difficulty between sets."""
     sets = defaultdict(list)
     for point in points:
@@ -126,10 +116,10 @@ def _draw(ax: Axes, axis: Axis, combination: str, points: Sequence[Point], sets:
         ends = np.asarray([x.min(), x.max()])
         fitted = line.slope * ends + line.intercept
         ax.plot(10**ends if axis.logarithmic else ends, fitted, color=colour)
-        details.append(f"R² {line.r2:.2f}")
+        details.append(f"R² {line.rvalue**2:.2f}")
     inside = within(points)
     if inside is not None and len({point.data for point in points}) > 1:
-        details.append(f"within sets {inside.r2:.2f}")
+        details.append(f"within sets {inside.rvalue**2:.2f}")
     if axis.logarithmic:
         style.logarithmic(ax)
     else:
