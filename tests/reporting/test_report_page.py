@@ -222,6 +222,6 @@ def test_there_were_no_errors_and_nothing_was_fetched(opened):
     assert opened.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
     sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    own = [params["request"]["url"] for params in sent if params["documentURL"] == opened.current_url]
-    assert opened.current_url in own
-    assert {url.split(":")[0] for url in own if url != opened.current_url} == {"data"}
+    urls = [params["request"]["url"] for params in sent if params["documentURL"] == opened.current_url]
+    assert opened.current_url in urls
+    assert {url.split(":")[0] for url in urls if url != opened.current_url} == {"data"}

@@ -28,10 +28,10 @@ ROWS = [fake_runs.sample(f"a/{row}", 3 * row, 40, 30) for row in range(5)] + [fa
 @pytest.fixture
 def whole(tmp_path) -> Path:
     """A folder with one run, tested and evaluated."""
-    return made(tmp_path / "whole")
+    return write_run(tmp_path / "whole")
 
 
-def made(root: Path) -> Path:
+def write_run(root: Path) -> Path:
     mean = sum(row.dice for row in ROWS) / len(ROWS)
     run = fake_runs.run(root / "run", fake_runs.config(), test=mean)
     fake_runs.evaluation(run, "scenes/photo", ROWS)
@@ -39,7 +39,7 @@ def made(root: Path) -> Path:
 
 
 def edit(path: Path, change) -> None:
-    """Changes a JSON file; `change` changes the value, or is another one."""
+    """Changes a JSON file; `change` changes the value, or is the new value."""
     value = json.loads(path.read_text("utf-8"))
     if callable(change):
         change(value)
@@ -48,8 +48,8 @@ def edit(path: Path, change) -> None:
 
 def reason(root: Path) -> str:
     """Why nothing in this folder counts."""
-    found, skipped = runs.gather(root)
-    assert not found and len(skipped) == 1
+    counting, skipped = runs.gather(root)
+    assert not counting and len(skipped) == 1
     assert "\n" not in skipped[0].reason
     return skipped[0].reason
 
@@ -140,7 +140,7 @@ def test_a_file_of_another_run_is_noticed(whole, tmp_path, name):
         ("results.json", lambda value: value["tuned"]["test"].update(dice=0.9), "tell different scores"),
     ],
 )
-def test_what_a_run_must_tell(whole, name, change, says):
+def test_a_run_without_a_needed_value_is_skipped(whole, name, change, says):
     edit(whole / "run" / name, change)
     assert re.search(says, reason(whole))
 
@@ -156,7 +156,7 @@ def test_what_a_run_must_tell(whole, name, change, says):
         (lambda lines: [lines[0], re.sub(r'"loss": [\d.]+', '"loss": NaN', lines[1])], "wasn't finite in epoch 2"),
     ],
 )
-def test_a_curve_must_end_where_the_run_had_to(whole, change, says):
+def test_a_run_with_an_incomplete_curve_is_skipped(whole, change, says):
     path = whole / "run" / "metrics.jsonl"
     path.write_text("".join(f"{line}\n" for line in change(path.read_text("utf-8").splitlines())), "utf-8")
     assert re.search(says, reason(whole))
@@ -210,7 +210,7 @@ def test_a_zero_shot_run_learnt_nothing(tmp_path):
         ([], "holds no JSON object"),
     ],
 )
-def test_what_an_evaluation_must_tell(whole, change, says):
+def test_an_evaluation_without_a_needed_value_is_skipped(whole, change, says):
     edit(whole / "run" / "evaluations" / EVALUATION[0], change)
     (run,), (skipped,) = runs.gather(whole)
     assert run.evaluations == () and re.search(says, skipped.reason), skipped.reason
@@ -245,7 +245,7 @@ def test_an_evaluation_of_version_0_1_0(tmp_path, resolution):
         (lambda value: value.update(data="scenes/xray"), "which is not what it is called"),
     ],
 )
-def test_what_an_evaluation_of_version_0_1_0_must_tell(whole, change, says):
+def test_an_evaluation_of_version_0_1_0_with_other_records_is_skipped(whole, change, says):
     path = whole / "run" / "evaluations" / EVALUATION[0]
     edit(path, as_in_version_0_1_0)
     edit(path, change)
@@ -264,7 +264,7 @@ def test_what_an_evaluation_of_version_0_1_0_must_tell(whole, change, says):
         ("a/2,one,one", 'a/2,"one,one', "can't read|columns"),
     ],
 )
-def test_what_records_of_version_0_1_0_must_tell(whole, old, new, says):
+def test_broken_records_of_version_0_1_0_are_skipped(whole, old, new, says):
     folder = whole / "run" / "evaluations"
     edit(folder / EVALUATION[0], as_in_version_0_1_0)
     text = (folder / EVALUATION[1]).read_bytes().decode()
@@ -292,20 +292,20 @@ def test_records_of_version_0_1_0_cut_anywhere_are_skipped(whole, share):
 def test_an_evaluation_of_other_weights_is_skipped(tmp_path):
     run = fake_runs.run(tmp_path / "run", fake_runs.config(), test=0.6)
     fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.4))
-    (found,), (skipped,) = runs.gather(tmp_path)
-    assert found.own_test is None and "it is of other weights" in skipped.reason
+    (stored,), (skipped,) = runs.gather(tmp_path)
+    assert stored.own_test is None and "it is of other weights" in skipped.reason
 
 
-def test_which_evaluation_is_a_runs_own(tmp_path):
+def test_the_evaluation_of_the_own_test_records(tmp_path):
     run = fake_runs.run(tmp_path / "run", fake_runs.config(), test=0.6)
     fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6), split="val")
     fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6), resolution="original")
     fake_runs.evaluation(run, "scenes/xray", fake_runs.records(0.2))
-    (found,), skipped = runs.gather(tmp_path)
-    assert len(found.evaluations) == 3 and found.own_test is None and not skipped
-    own = fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6), sha=fake_runs.sha256("other records"))
+    (stored,), skipped = runs.gather(tmp_path)
+    assert len(stored.evaluations) == 3 and stored.own_test is None and not skipped
+    path = fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6), sha=fake_runs.sha256("other records"))
     assert runs.gather(tmp_path)[0][0].own_test is None
-    own.unlink()
+    path.unlink()
     fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6))
     assert runs.gather(tmp_path)[0][0].own_test is not None
 
@@ -317,16 +317,16 @@ def test_trials_seeds_and_replays(tmp_path):
     fake_runs.run(study / "seeds" / "000-1", fake_runs.config())
     fake_runs.run(study / "replays" / "000", fake_runs.config())
     fake_runs.run(tmp_path / "alone", fake_runs.config(data=Data(name="scenes/xray")))
-    found, skipped = runs.gather(tmp_path)
-    assert [(run.folder.name, run.role, run.study) for run in found] == [
+    stored, skipped = runs.gather(tmp_path)
+    assert [(run.folder.name, run.role, run.study) for run in stored] == [
         ("alone", "run", None),
         ("000-1", "seed", study),
         ("000", "trial", study),
         ("003", "trial", study),
     ]
-    told = {one.path.name: one.reason for one in skipped}
-    assert "pruned trial" in told["001"] and "failed trial" in told["002"] and "doesn't list it" in told["004"]
-    assert len(told) == 3
+    reasons = {each.path.name: each.reason for each in skipped}
+    assert "pruned trial" in reasons["001"] and "failed trial" in reasons["002"] and "doesn't list it" in reasons["004"]
+    assert len(reasons) == 3
 
 
 @pytest.mark.parametrize("lost", ["trials.csv", "summary.json"])

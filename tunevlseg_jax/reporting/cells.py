@@ -168,8 +168,8 @@ def key(config: Config, model: str) -> Key:
 
 
 def _place(run: Run, model: str, searched: str | None) -> Key:
-    """The cell that a run of a model belongs to. In a study whose trials are of the ablation `searched`, an ablation that
-    is none of the paper's has its folder's name."""
+    """The cell that a run of a model belongs to. In a study whose trials are of the ablation `searched`, an ablation
+    that isn't the paper's is named after its folder."""
     place = key(run.config, model)
     if run.role == "ablation" and place.ablation == (searched or NONE):
         return place._replace(ablation=", ".join(filter(None, (place.ablation, run.folder.parent.name))))

@@ -101,7 +101,7 @@ def _notes(rows: Sequence[Row], used: Sequence[Cell]) -> list[str]:
         if otherwise:
             notes.append(f"{headings.place(cell.key)}: of its study's trials the one chosen by {', '.join(otherwise)}.")
         if untested := [str(run.folder) for run in cell.runs if tested(run) is None]:
-            count = f"{len(untested)} of the {len(cell.runs)} runs that stand for it have"
+            count = f"{len(untested)} of the {len(cell.runs)} runs that represent it have"
             notes.append(f"{headings.place(cell.key)}: {count} no test score ({', '.join(untested)}).")
     return notes
 

@@ -18,7 +18,7 @@ class Entry:
     """A number of a table.
 
     Attributes:
-      value: in the table's unit as files have it, so 0..1 for Dice; None for a missing one.
+      value: in the table's unit as files have it, so 0..1 for Dice; None if missing.
       std: over seeds; None where there is one.
       mark: whether it is the best or the second of its column.
       of: for a mean of incomplete columns, the number of columns with a value, and of all columns.

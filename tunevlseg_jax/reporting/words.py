@@ -26,7 +26,7 @@ END_OF_WORD, BLANK = "</w>", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"
 """Marks of whole words in vocabularies: an end, or the blank before the word (as byte-level ones write it)."""
 HEAD = ("model", "combination", "data set", "seed", "vector")
 CAPTION = (
-    "Of every run that stands for a cell and whose learner prompts the text tower: the tokens of the vocabulary with "
+    "Of every run that represents a cell and whose learner prompts the text tower: the tokens of the vocabulary with "
     "the nearest embeddings to each context vector that enters before the first block, and their Euclidean distances. "
     "A vector of CoCoOp is taken before an image shifts it, one of a shared learner after its projection. A hyphen "
     "marks a part of a word. Nearest is not near: a vector may be far from every token."

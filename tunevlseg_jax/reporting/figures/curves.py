@@ -1,4 +1,4 @@
-"""The training curves of the runs that stand for cells: validation Dice after each epoch."""
+"""The training curves of the runs that represent cells: validation Dice after each epoch."""
 
 from __future__ import annotations
 

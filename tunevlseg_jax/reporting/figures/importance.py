@@ -100,6 +100,6 @@ def importance(studies: Mapping[RowKey, Iterable[Path]]) -> Picture | None:
     caption = (
         f"By Optuna. n counts complete trials over all data sets, from the studies' {JOURNAL}; each data set's mean "
         f"validation Dice is subtracted first. fANOVA fits a forest and is used from {ENOUGH} trials on; below that "
-        "PED-ANOVA tells what sets the best quarter of the trials apart."
+        "PED-ANOVA compares the best quarter of the trials with the others."
     )
     return Picture("importance", "Importance of hyperparameters", caption, figure)

@@ -65,7 +65,7 @@ def parameters(chosen: Mapping[Key, Run], dice: Mapping[Key, float]) -> Picture 
     ax.set_xlim(10 ** np.floor(np.log10(min(counts))), 10 ** np.ceil(np.log10(max(counts) + 1)))
     ax.set(xlabel="parameters that train", ylabel="test Dice, mean over data sets")
     caption = (
-        f"Means over {', '.join(sets)} of the runs that stand for a cell of the table, upsampler "
+        f"Means over {', '.join(sets)} of the runs that represent a cell of the tables, upsampler "
         "included. Of prompts with room for more blocks than the run's depth, those in use count."
     )
     if left := sorted({f"{shown(combination)} ({model})" for model, combination in by_pair.keys() - whole.keys()}):

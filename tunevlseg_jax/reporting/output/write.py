@@ -159,7 +159,7 @@ def _markdown(content: Content) -> str:
         f"{markdown_text(headings.place(cell.key))}: {', '.join(f'`{run.folder}`' for run in cell.runs)}"
         for cell in content.cells.ordered
     )
-    parts.append("## Runs that stand for cells\n\n" + _bullets(representing))
+    parts.append("## Runs that represent cells\n\n" + _bullets(representing))
     skipped = (f"{markdown_text(str(each.path))}: {markdown_text(each.reason)}" for each in content.skipped)
     parts.append("## Skipped\n\n" + (_bullets(skipped) or "Nothing.\n"))
     return "\n".join(parts)
