@@ -84,8 +84,9 @@ def read(path: Path) -> StoredEvaluation:
         raise UserError(f"there is no {samples.name}")
     elif sha256(samples) != details["samples_sha256"]:
         raise UserError(f"{samples.name} is cut off, or isn't the one that was written with {path.name}")
-    values = {field.name: details.get(field.name) for field in dataclasses.fields(StoredEvaluation)}
-    return StoredEvaluation(**(values | {"samples": samples}))
+    values: dict[str, Any] = {field.name: details.get(field.name) for field in dataclasses.fields(StoredEvaluation)}
+    values["samples"] = samples
+    return StoredEvaluation(**values)
 
 
 def read_dice(path: Path) -> dict[str, float]:
