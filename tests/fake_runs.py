@@ -18,7 +18,7 @@ from tunevlseg_jax.evaluation.record_scores import Sample
 from tunevlseg_jax.learners import CoOp
 from tunevlseg_jax.runs.card import make_card
 from tunevlseg_jax.runs.run_folder import save_trial
-from tunevlseg_jax.runtime import files, schema
+from tunevlseg_jax.runtime import files
 from tunevlseg_jax.runtime.files import write_csv, write_json
 
 
@@ -144,8 +144,3 @@ def study(folder: Path, states: Sequence[str], best: dict[str, Any] | None = Non
         table.writerows([number, state, 0.5] for number, state in enumerate(states))
     write_json(folder / "summary.json", {"study": folder.name, "trials": len(states), "best": best})
     return folder
-
-
-def as_written(config: Config) -> dict[str, Any]:
-    """A configuration in JSON."""
-    return schema.to_json(config)

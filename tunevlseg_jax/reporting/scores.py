@@ -95,7 +95,7 @@ def _notes(rows: Sequence[Row], used: Sequence[Cell]) -> list[str]:
     if any(entry.of for entry in entries):
         notes.append("In parentheses: a mean that lacks data sets, not to be compared with the others.")
     if any(entry.sign == CARD for entry in entries):
-        notes.append(f"{CARD}: from the card of a run without an evaluation of its test records to recompute it from.")
+        notes.append(f"{CARD}: from the card of a run without an evaluation of its test records.")
     for cell in used:
         otherwise = {run.search.chosen_by for run in cell.runs if run.search is not None} - {"validation Dice"}
         if otherwise:
