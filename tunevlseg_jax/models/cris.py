@@ -15,7 +15,7 @@ from jax import Array
 
 from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, Recompute, TextConfig, TextTower
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
-from tunevlseg_jax.models.layers import LayerNorm, MixedAttention
+from tunevlseg_jax.models.layers import Attention, LayerNorm
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.models.resnet import STRIDE, BatchNorm, ConvNorm, ModifiedResNet, ResNetConfig, average_pool, fold
 from tunevlseg_jax.prompts import ModelSpec, Prompts
@@ -231,10 +231,10 @@ class DecoderLayer(nnx.Module):
     def __init__(self, config: CRISConfig, rngs: nnx.Rngs):
         width, heads, hidden = config.feature_width, config.decoder_heads, config.decoder_hidden
         self.norm1 = LayerNorm(width)
-        self.self_attention = MixedAttention(width, heads, rngs)
+        self.self_attention = Attention(width, heads, rngs)
         self.self_norm = LayerNorm(width)
         self.norm2 = LayerNorm(width)
-        self.cross_attention = MixedAttention(width, heads, rngs)
+        self.cross_attention = Attention(width, heads, rngs)
         self.cross_norm = LayerNorm(width)
         self.norm3 = LayerNorm(width)
         self.up = nnx.Linear(width, hidden, rngs=rngs)
@@ -255,8 +255,8 @@ class DecoderLayer(nnx.Module):
           Like `x`.
         """
         y = self.norm1(x)
-        x = x + self.self_norm(self.self_attention(y + places, y + places, y))
-        x = x + self.cross_norm(self.cross_attention(self.norm2(x) + places, keys, words, mask))
+        x = x + self.self_norm(self.self_attention(y + places, (y + places, y)))
+        x = x + self.cross_norm(self.cross_attention(self.norm2(x) + places, (keys, words), mask))
         return x + self.down(self.hidden_norm(jax.nn.relu(self.up(self.norm3(x)))))
 
 

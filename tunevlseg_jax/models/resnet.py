@@ -12,7 +12,7 @@ from flax import nnx
 from jax import Array
 from jax import numpy as jnp
 
-from tunevlseg_jax.models.layers import SelfAttention
+from tunevlseg_jax.models.layers import Attention
 from tunevlseg_jax.models.resize import resize_grid
 
 HEAD_WIDTH = 64
@@ -133,7 +133,7 @@ class GridAttentionPool(nnx.Module):
         normal = nnx.initializers.normal(width**-0.5)
         # The first row is that of CLIP's mean token. Nothing here reads it; a conversion loses nothing.
         self.position_embedding = nnx.Param(normal(rngs.params(), (1 + self.side**2, width)))
-        self.attention = SelfAttention(width, width // HEAD_WIDTH, rngs, out_width=config.embedding_width)
+        self.attention = Attention(width, width // HEAD_WIDTH, rngs, out_width=config.embedding_width)
         self.connect = ConvNorm(width, config.embedding_width, 1, rngs, folded=folded)
 
     def __call__(self, x: Array) -> Array:
