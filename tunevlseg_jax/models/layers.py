@@ -1,4 +1,4 @@
-"""The layers that CLIP's towers and the decoders share; they compute in the type of their input."""
+"""The layers that CLIP's towers and the decoders share; they return the type of their input."""
 
 from __future__ import annotations
 
