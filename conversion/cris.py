@@ -97,7 +97,7 @@ def load(options: Options) -> Pretrained:
 def convert(
     theirs: Mapping[str, np.ndarray], *, preset: str | None = None, decoder_heads: int = 8, image_size: int = 416
 ) -> tuple[CRISConfig, dict[str, np.ndarray]]:
-    """Sizes and weights from tensors by published name, strictly.
+    """Sizes and weights from tensors by published name.
 
     Args:
       theirs: float32, names without "module.".
@@ -106,7 +106,7 @@ def convert(
       image_size: side of the images that the model is used with.
 
     Raises:
-      ConversionError: names that are missing, left over or of another shape.
+      ConversionError: names are missing, left over or of another shape.
     """
     config = config_from_tensors(theirs, decoder_heads=decoder_heads, image_size=image_size)
     if preset is not None:
@@ -115,10 +115,10 @@ def convert(
 
 
 def with_clip(theirs: Mapping[str, np.ndarray], path: Path, preset: str | None) -> dict[str, np.ndarray]:
-    """A checkpoint's tensors, and CLIP's where it lacks them.
+    """A checkpoint's tensors, completed by CLIP's.
 
     Raises:
-      UserError: the file is no CLIP with a ResNet, or not the preset's.
+      UserError: the file is not a CLIP with a ResNet, or not of the preset.
     """
     clip = {name: tensor for name, tensor in torch_files.state_dict(path).items() if name not in CLIP_BUFFERS}
     if "visual.layer1.0.conv1.weight" not in clip:

@@ -1,4 +1,4 @@
-"""The rule for every tensor of a published CRIS and ours."""
+"""The rules between the tensors of a published CRIS and ours."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NECK = {
     "locate": "coordconv.0.conv1",
     "last": "coordconv.1",
 }
-"""Convolutions with a BatchNorm each, by our name."""
+"""The neck's convolutions with a BatchNorm: our name to theirs."""
 LAYER_NORMS = {
     "norm1": "norm1",
     "norm2": "norm2",
@@ -44,7 +44,7 @@ LAYER_NORMS = {
     "cross_norm": "cross_attn_norm",
     "hidden_norm": "ffn.3",
 }
-"""Of a decoder layer."""
+"""The LayerNorms of a decoder layer: our name to theirs."""
 
 
 def cris_rules(config: CRISConfig) -> list[Rule]:

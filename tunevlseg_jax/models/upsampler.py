@@ -1,4 +1,4 @@
-"""The learnable upsampler, a trainable second path from the decoder's last grid to the mask (the paper's section 3.3)."""
+"""The learnable upsampler: a second, trainable path from the decoder's grid to the mask (the paper's section 3.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration of Hugging Face's CLIPSeg and ours, both ways."""
+"""Converts between the configuration of Hugging Face's CLIPSeg and ours."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOP: Keys = {
     "decoder_hidden": ("decoder_intermediate_size", 2048),
 }
 
-# The only values that this model knows, of keys that may be left out.
+# The only supported values of keys that may be missing.
 ONLY = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_channels": 3}
 PREPROCESSING = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
 PREPROCESSOR = "preprocessor_config.json"
@@ -44,12 +44,12 @@ def config_from_huggingface(theirs: dict[str, Any], preprocessor: dict[str, Any]
     """Our configuration from a config.json and, where there is one, a preprocessor_config.json.
 
     Args:
-      theirs: what config.json holds.
-      preprocessor: what preprocessor_config.json holds. Without it the image size is CLIPSeg's 352, or that of the
-        stored positions where the patch doesn't divide 352, and mean and standard deviation are ImageNet's.
+      theirs: content of config.json.
+      preprocessor: content of preprocessor_config.json. Without it the image size is CLIPSeg's 352, or that of the
+        stored positions if the patch doesn't divide 352, and mean and standard deviation are ImageNet's.
 
     Raises:
-      ConversionError: it isn't a CLIPSeg, or one that this model can't be.
+      ConversionError: it is not a CLIPSeg, or one with unsupported settings.
     """
     if theirs.get("model_type") != "clipseg":
         raise ConversionError(f"config.json says model_type {theirs.get('model_type')!r}, not 'clipseg'")
@@ -101,7 +101,7 @@ def _whole(section: dict[str, Any], key: str, default: int, least: int = 1) -> i
 
 
 def _preprocessing(config: CLIPSegConfig, preprocessor: dict[str, Any] | None) -> CLIPSegConfig:
-    """The configuration with the image size, the mean and the standard deviation that images are prepared with."""
+    """The configuration with the preprocessor's image size, mean and standard deviation."""
     if preprocessor is None:
         divides = config.image_size % config.vision.patch == 0
         return config if divides else dataclasses.replace(config, image_size=config.vision.image_size)
@@ -124,7 +124,7 @@ def _channels(preprocessor: dict[str, Any], key: str, above: float = -math.inf) 
 
 
 def _side(size: Any) -> int:
-    """The side of the square that `size` of a preprocessor means: a number, height and width, or the shortest edge."""
+    """The side of the square images that `size` describes: a number, height and width, or the shortest edge."""
     match size:
         case int(side) | {"shortest_edge": int(side)}:
             return side
@@ -134,7 +134,7 @@ def _side(size: Any) -> int:
 
 
 def _check(config: CLIPSegConfig) -> None:
-    """Raises a ConversionError where sizes don't go together."""
+    """Raises a ConversionError if the sizes don't go together."""
     patch = config.vision.patch
     demands = {
         f"extract_layers {config.taps} are not all among {config.vision.blocks} blocks": all(

@@ -1,4 +1,4 @@
-"""The rule for every tensor of Hugging Face's CLIPSeg and ours."""
+"""The rules between the tensors of Hugging Face's CLIPSeg and ours."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ from tunevlseg_jax.training.loop import Epoch
 from tunevlseg_jax.training.split import Split
 
 DATA_FOLDER = "data"
-"""Within a run folder, where records that were given as arrays are kept; they may be there before the run begins."""
+"""Folder in a run folder for records given as arrays; it may exist before the run begins."""
 
 
 class RunFolder:
-    """The folder of a run in training; of several processes the first alone looks into it and writes."""
+    """The folder of a run in training; only the first of several processes reads and writes it."""
 
     def __init__(self, config: Config):
-        """Makes the folder, or opens it to go on.
+        """Creates the folder, or opens it to resume the run.
 
         Raises:
           UserError: it belongs to a run of another configuration, or can't be written to.
@@ -38,7 +38,7 @@ class RunFolder:
         self.checkpoints = Checkpoints(self.path / "checkpoints")
 
     def keep_metrics(self, epochs: int) -> None:
-        """Drops the lines of epochs after `epochs`, which are about to be trained again."""
+        """Drops the lines of epochs after `epochs`, which will be trained again."""
         path = self.path / METRICS_FILE
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -46,7 +46,7 @@ class RunFolder:
                 temporary.write_text("".join(lines[:epochs]), encoding="utf-8")
 
     def add_metrics(self, epoch: Epoch) -> None:
-        """One line of JSON for an epoch of a single trial.
+        """Adds the line of an epoch of a single trial.
 
         Raises:
           UserError: it can't be written.
@@ -57,7 +57,7 @@ class RunFolder:
 
 
 def open_folder(config: Config) -> None:
-    """Makes the folder of a run, with its configuration, unless it is there already.
+    """Creates the folder of a run, with its configuration, unless it exists.
 
     Raises:
       UserError: it belongs to a run of another configuration, or can't be written to.
@@ -113,7 +113,7 @@ def save_trial(
     learnt: Mapping[str, np.ndarray],
     card: Mapping[str, Any],
 ) -> None:
-    """Writes a trial of a sweep as a run folder, whole or not at all: all but TensorBoard's events and checkpoints."""
+    """Writes a trial of a sweep as a run folder without events and checkpoints, whole or not at all."""
     with atomic_files(folder, last=CARD_FILE) as temporary:
         write_json(temporary / CONFIG_FILE, schema.to_json(config))
         (temporary / METRICS_FILE).write_text("".join(f"{json.dumps(line)}\n" for line in curve), encoding="utf-8")
@@ -121,7 +121,7 @@ def save_trial(
 
 
 def _check_same(config: Config, path: Path) -> None:
-    """Raises a UserError with the fields in which the folder's configuration differs, and its results would."""
+    """Raises a UserError if the folder's configuration differs in fields that change results."""
     before = schema.to_json(schema.from_json(Config, read_json(path), str(path)))
     details = schema.difference(before, schema.to_json(config), but=NON_IDENTITY_FIELDS)
     if details:

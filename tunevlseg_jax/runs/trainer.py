@@ -38,7 +38,7 @@ Results = dict[str, SplitScores]
 
 
 def train(config: Config, console: Console, on_epoch: Callable[[dict[str, Any]], None] | None = None) -> Results:
-    """Trains one run in its folder, going on where an earlier call stopped.
+    """Trains one run in its folder, or resumes an earlier call.
 
     Args:
       config: of the run.
@@ -46,7 +46,7 @@ def train(config: Config, console: Console, on_epoch: Callable[[dict[str, Any]],
       on_epoch: called after each epoch with its line of metrics.jsonl.
 
     Raises:
-      UserError: the configuration can't be, or the run came to a loss that isn't finite.
+      UserError: the configuration is invalid, or a loss is not finite.
     """
     mesh = sharding.mesh()
     with multihost.sync_errors():
@@ -104,7 +104,7 @@ def _train(
     console: Console,
     on_epoch: Callable[[dict[str, Any]], None] | None,
 ) -> LoopState:
-    """The loop with its bar, its log and its checkpoints."""
+    """The training loop with its progress bar, logs and checkpoints."""
     start = loop.begin(jax.tree.map(lambda array: array[None], experiment.trainable), experiment.hyper(), setup.mesh)
     last = folder.checkpoints.restore(start)
     done = _steps_done(setup, last)
@@ -114,13 +114,13 @@ def _train(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[message]}"),
         TimeRemainingColumn(),
         console=console,
     )
     with bar, contextlib.closing(folder.checkpoints), _Logs(folder, int(last.epoch[0])) as logs:
         task = bar.add_task(
-            "compiling", total=setup.config.train.epochs * setup.steps_per_epoch, completed=done, told=""
+            "compiling", total=setup.config.train.epochs * setup.steps_per_epoch, completed=done, message=""
         )
         watch = _Watch(setup, folder, bar, task)
         for after, epoch in loop.run(setup, last, watch, check):
@@ -130,7 +130,7 @@ def _train(
                 folder.checkpoints.save(_steps_done(setup, last), last)
                 raise Interrupted(epoch.number, f"{_position(last)} is saved, and {GOES_ON} from there")
             watch.check(epoch.number[0], setup.steps_per_epoch, epoch.val["loss"][0], "validation loss")
-            # The checkpoint last: whatever ends the process before it, the epoch is trained and told once more.
+            # The checkpoint last: if the process ends before it, the epoch is trained and logged again.
             logs.add(epoch)
             folder.checkpoints.save(_steps_done(setup, last), last)
             bar.console.print(_epoch_line(epoch), soft_wrap=True)
@@ -141,7 +141,7 @@ def _train(
 
 
 class _Logs(contextlib.ExitStack):
-    """What is written of each epoch after `epochs`; of several processes the first alone writes."""
+    """The logs of each epoch after `epochs`; only the first of several processes writes them."""
 
     def __init__(self, folder: RunFolder, epochs: int):
         super().__init__()
@@ -157,18 +157,18 @@ class _Logs(contextlib.ExitStack):
 
 
 def _steps_done(setup: TrainSetup, last: LoopState) -> int:
-    """In all epochs together."""
+    """Steps of all epochs so far."""
     return int(last.epoch[0]) * setup.steps_per_epoch + int(last.steps)
 
 
 def _position(last: LoopState) -> str:
-    """Where a run stands."""
+    """The position of a run, in words."""
     epochs = int(last.epoch[0])
     return f"step {last.steps} of epoch {epochs + 1}" if last.steps else f"epoch {epochs}"
 
 
 class _Watch:
-    """Moves the bar at each step, and ends the run at a loss that isn't finite."""
+    """Advances the bar at each step, and ends the run at a loss that is not finite."""
 
     def __init__(self, setup: TrainSetup, folder: RunFolder, bar: Progress, task: Any):
         self.setup, self.folder, self.bar, self.task = setup, folder, bar, task
@@ -178,15 +178,17 @@ class _Watch:
         count, loss, dice = (float(np.asarray(values)[0]) for values in (sums.samples, sums.loss, sums.dice))
         self.check(epoch, number, loss / count, "loss")
         now = time.perf_counter()
-        if epoch != self.epoch:  # the epoch's rate, without what was compiled or waited for before its first step
+        if epoch != self.epoch:  # the rate leaves out compilation and waiting before the first step of an epoch
             self.epoch, self.started, self.seen = epoch, now, -count
         self.seen += count
         rate = self.seen / max(now - self.started, 1e-9)
-        told = f"loss {loss / count:.3f}  Dice {dice / count:.3f}  {rate:.0f} images/s"
-        self.bar.update(self.task, advance=1, description=f"epoch {epoch}/{self.setup.config.train.epochs}", told=told)
+        message = f"loss {loss / count:.3f}  Dice {dice / count:.3f}  {rate:.0f} images/s"
+        self.bar.update(
+            self.task, advance=1, description=f"epoch {epoch}/{self.setup.config.train.epochs}", message=message
+        )
 
     def check(self, epoch: int, number: int, loss: float, name: str) -> None:
-        """Raises an error at a loss that isn't finite; the checkpoints are all from before it."""
+        """Raises an error at a loss that is not finite; all checkpoints are from before it."""
         if math.isfinite(loss):
             return
         kept = self.folder.checkpoints.kept or "there is no checkpoint yet"
