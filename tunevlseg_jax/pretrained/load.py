@@ -80,8 +80,8 @@ def load_pretrained(checkpoint: str, *, weights: bool = True, unpickle: Unpickle
     path = folder / WEIGHTS_FILE
     tensors = read_tensors(path)
     check_shapes(tensors, config, path)
-    weights = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
-    return Pretrained(config, weights, tokenizer, sha256(path))
+    full = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    return Pretrained(config, full, tokenizer, sha256(path))
 
 
 def _config(data: Mapping[str, Any], folder: Path) -> AnyModelConfig:
