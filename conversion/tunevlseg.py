@@ -103,8 +103,8 @@ def import_checkpoint(options: Options) -> Iterator[str]:
         save_learnt(folder, learnt, card)
     count = sum(tensor.size for tensor in learnt.values())
     yield f"wrote {output}: {len(learnt)} tensors, {count:,} parameters"
-    yield f"read off the tensors: {', '.join(_read_off(network, tune))}"
-    yield f"not in the tensors, so taken as given: {', '.join(_granted(network, size))}"
+    yield f"read off the tensors: {', '.join(_derived(network, tune))}"
+    yield f"not in the tensors, so taken as given: {', '.join(_assumed(network, size))}"
     if network.upsampling == "none" and any(name.startswith(f"{UPSAMPLER}.") for name in theirs):
         yield f"left out: {UPSAMPLER}, which the published code never reaches here; --upsampling blend takes it in"
 
@@ -176,7 +176,7 @@ def _check_frozen(frozen: Mapping[str, Any], model: Pretrained) -> None:
         )
 
 
-def _read_off(network: Network, tune: Tune) -> Iterator[str]:
+def _derived(network: Network, tune: Tune) -> Iterator[str]:
     learner = network.learner
     yield type(learner).__name__ if tune == "prompts" else "no learner, a trained decoder"
     if isinstance(learner, ContextLearner):
@@ -191,22 +191,18 @@ def _read_off(network: Network, tune: Tune) -> Iterator[str]:
         yield f"{learner.hidden} hidden"
 
 
-def _granted(network: Network, size: tuple[int, int]) -> Iterator[str]:
+def _assumed(network: Network, size: tuple[int, int]) -> Iterator[str]:
     learner = network.learner
     yield f"--image-size {size[0]} {size[1]}"
     if isinstance(learner, ContextLearner):
         yield f"--upsampling {network.upsampling}"
         yield f"--prompt-offset {_prompt_offset(network)}"
-    if isinstance(learner, CoCoOp):
-        yield _switch("normalize-image", learner.normalize_image)
-    if isinstance(learner, SharedAttention):
-        yield f"--learner.heads {learner.heads}"
-        yield _switch("norm-first", learner.norm_first)
-        yield _switch("attends-across-tokens", learner.attends_across_tokens)
-
-
-def _switch(name: str, value: bool) -> str:
-    return f"--learner.{name}" if value else f"--learner.no-{name}"
+    for setting in dataclasses.fields(UnstoredSettings):
+        value, option = getattr(learner, setting.name, None), setting.name.replace("_", "-")
+        if isinstance(value, bool):
+            yield f"--learner.{option}" if value else f"--learner.no-{option}"
+        elif value is not None:
+            yield f"--learner.{option} {value}"
 
 
 def _is_import(folder: Path) -> bool:

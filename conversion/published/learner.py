@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -144,7 +143,11 @@ def _projector(theirs: Tensors, name: str, depth: int) -> Projector:
     It is shared if the tensors of all depths are equal, since separate projectors would differ after training.
     """
     first, *others = (_parts(theirs, name, number) for number in range(depth))
-    shared = depth > 1 and (not any(others) or all(_equal(first, other) for other in others))
+    same = all(
+        other.keys() == first.keys() and all(np.array_equal(x, other[part]) for part, x in first.items())
+        for other in others
+    )
+    shared = depth > 1 and (same or not any(others))
     layers = _layers(first, name)
     if -1 in layers:
         return Projector(kind="linear", hidden=(), norm=False, shared=shared)
@@ -176,7 +179,3 @@ def _parts(theirs: Tensors, name: str, depth: int) -> dict[str, np.ndarray]:
     """The tensors of one depth's projector, such as "0.weight", or "weight"."""
     prefix = f"{LEARNER}.{name}.{depth}."
     return {part.removeprefix(prefix): tensor for part, tensor in theirs.items() if part.startswith(prefix)}
-
-
-def _equal(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
-    return first.keys() == second.keys() and all(np.array_equal(tensor, second[name]) for name, tensor in first.items())

@@ -19,7 +19,7 @@ from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 @dataclass(frozen=True)
 class CLIPSegConfig:
-    """Sizes of a CLIPSeg; the defaults are CIDAS/clipseg-rd64's.
+    """Sizes of a CLIPSeg, a `ModelConfig`; the defaults are CIDAS/clipseg-rd64's.
 
     Attributes:
       taps: indices of the vision blocks whose output the decoder reads, shallowest first.
@@ -45,30 +45,24 @@ class CLIPSegConfig:
 
     @property
     def side_multiple(self) -> int:
-        """Both sides of an image are multiples of this number of pixels."""
         return self.vision.patch
 
     @property
     def feature_width(self) -> int:
-        """Channels of the decoder's last grid."""
         return self.decoder_width
 
     @property
     def upsampler_width(self) -> int | None:
-        """None: the learnable upsampler reads the decoder's last grid as it is."""
         return None
 
     @property
     def token_embedding(self) -> str:
-        """Path of the token embeddings among the weights."""
         return TOKEN_EMBEDDING
 
     def build(self, rngs: nnx.Rngs) -> CLIPSeg:
-        """The model with fresh weights."""
         return CLIPSeg(self, rngs)
 
     def spec(self, embed_words: Callable[[str], Array]) -> ModelSpec:
-        """The facts about the model that a learner needs; `embed_words` as in `ModelSpec`."""
         return ModelSpec(
             text_width=self.text.width,
             text_blocks=self.text.blocks,

@@ -28,7 +28,7 @@ ENCODER = "vision_tower/"
 
 @dataclass(frozen=True)
 class CRISConfig:
-    """Sizes of a CRIS; the defaults are those of the public RN50.
+    """Sizes of a CRIS, a `ModelConfig`; the defaults are those of the public RN50.
 
     Attributes:
       neck_widths: channels of the pyramid at 1/8, 1/16 and 1/32 of the image's size. The second is also the width of
@@ -59,30 +59,21 @@ class CRISConfig:
 
     @property
     def side_multiple(self) -> int:
-        """Both sides of an image are multiples of this number of pixels."""
         return STRIDE
 
     @property
     def feature_width(self) -> int:
-        """Channels of the decoder's last grid."""
         return self.neck_widths[1]
 
     @property
     def upsampler_width(self) -> int | None:
-        """Channels to which the learnable upsampler reduces the decoder's last grid first."""
         return 64
 
     @property
     def token_embedding(self) -> str:
-        """Path of the token embeddings among the weights."""
         return TOKEN_EMBEDDING
 
     def build(self, rngs: nnx.Rngs) -> CRIS:
-        """The model with fresh weights.
-
-        Raises:
-          ValueError: the sizes don't go together.
-        """
         return CRIS(self, rngs)
 
     def spec(self, embed_words: Callable[[str], Array]) -> ModelSpec:
