@@ -12,6 +12,7 @@ import numpy as np
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, METRICS_FILE, NON_IDENTITY_FIELDS, make_card, save_learnt
 from tunevlseg_jax.runs.checkpoint import Checkpoints
+from tunevlseg_jax.runs.tensorboard import TensorBoardWriter
 from tunevlseg_jax.runtime import multihost, schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error, atomic_file, atomic_files, read_json, write_json
@@ -36,14 +37,30 @@ class RunFolder:
         if multihost.is_primary():
             open_folder(config)
         self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self.board: TensorBoardWriter | None = None
 
-    def keep_metrics(self, epochs: int) -> None:
-        """Drops the lines of epochs after `epochs`, which will be trained again."""
+    def begin_logs(self, epochs: int) -> None:
+        """Begins the logs after `epochs`, and drops the lines of later epochs, which will be trained again."""
+        if not multihost.is_primary():
+            return
         path = self.path / METRICS_FILE
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             with atomic_file(path) as temporary:
                 temporary.write_text("".join(lines[:epochs]), encoding="utf-8")
+        self.board = TensorBoardWriter(self.path / "tensorboard", epochs)
+
+    def log(self, epoch: Epoch) -> None:
+        """Adds an epoch to `metrics.jsonl` and to TensorBoard's events, if the logs have begun."""
+        if self.board is not None:
+            self.add_metrics(epoch)
+            self.board.add(epoch)
+
+    def close(self) -> None:
+        """Closes the logs and the checkpoints."""
+        if self.board is not None:
+            self.board.close()
+        self.checkpoints.close()
 
     def add_metrics(self, epoch: Epoch) -> None:
         """Adds the line of an epoch of a single trial.

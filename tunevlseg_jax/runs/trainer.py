@@ -22,7 +22,6 @@ from tunevlseg_jax.network import Network
 from tunevlseg_jax.runs.card import save_learnt
 from tunevlseg_jax.runs.run_folder import RunFolder, data_fingerprints, metrics_line, run_card
 from tunevlseg_jax.runs.scores import SplitScores, score_splits, scored_splits
-from tunevlseg_jax.runs.tensorboard import TensorBoardWriter
 from tunevlseg_jax.runtime import multihost, sharding
 from tunevlseg_jax.runtime.errors import EverywhereError
 from tunevlseg_jax.runtime.signals import Interrupted, Interruptions
@@ -118,7 +117,8 @@ def _train(
         TimeRemainingColumn(),
         console=console,
     )
-    with bar, contextlib.closing(folder.checkpoints), _Logs(folder, int(last.epoch[0])) as logs:
+    with bar, contextlib.closing(folder):
+        folder.begin_logs(int(last.epoch[0]))
         task = bar.add_task(
             "compiling", total=setup.config.train.epochs * setup.steps_per_epoch, completed=done, message=""
         )
@@ -131,29 +131,13 @@ def _train(
                 raise Interrupted(epoch.number, f"{_position(last)} is saved, and {GOES_ON} from there")
             watch.check(epoch.number[0], setup.steps_per_epoch, epoch.val["loss"][0], "validation loss")
             # The checkpoint last: if the process ends before it, the epoch is trained and logged again.
-            logs.add(epoch)
+            folder.log(epoch)
             folder.checkpoints.save(_steps_done(setup, last), last)
             bar.console.print(_epoch_line(epoch), soft_wrap=True)
             if on_epoch is not None:
                 on_epoch(metrics_line(epoch, 0))
         bar.update(task, description="trained")
     return last
-
-
-class _Logs(contextlib.ExitStack):
-    """The logs of each epoch after `epochs`; only the first of several processes writes them."""
-
-    def __init__(self, folder: RunFolder, epochs: int):
-        super().__init__()
-        self.folder, self.board = folder, None
-        if multihost.is_primary():
-            folder.keep_metrics(epochs)
-            self.board = self.enter_context(contextlib.closing(TensorBoardWriter(folder.path / "tensorboard", epochs)))
-
-    def add(self, epoch: Epoch) -> None:
-        if self.board is not None:
-            self.folder.add_metrics(epoch)
-            self.board.add(epoch)
 
 
 def _steps_done(setup: TrainSetup, last: LoopState) -> int:
