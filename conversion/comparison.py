@@ -25,5 +25,5 @@ def compare(name: str, ours: np.ndarray, theirs: np.ndarray) -> str:
     difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
     message = f"largest difference from {name}: {difference:.3g} of the largest value"
     if not difference <= TOLERANCE:  # NaN fails too
-        raise UserError(f"{message}: more than {TOLERANCE:g}, so the conversion is wrong")
+        raise UserError(f"{message}: more than {TOLERANCE:g}, so the conversion is wrong", "wrong-conversion")
     return message

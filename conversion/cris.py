@@ -90,7 +90,7 @@ def load(options: Options) -> Pretrained:
         )
     except ConversionError as error:
         hint = "" if options.clip or "lacks backbone" not in str(error) else "; CLIP's own may come with --clip RN50.pt"
-        raise ConversionError(f"{path}: {error}{hint}") from error
+        raise ConversionError(f"{path}: {error}{hint}", error.code) from error
     return Pretrained(config, weights, _tokenizer(options.tokenizer, config), sha256(path))
 
 
@@ -122,7 +122,7 @@ def with_clip(theirs: Mapping[str, np.ndarray], path: Path, preset: str | None) 
     """
     clip = {name: tensor for name, tensor in torch_files.state_dict(path).items() if name not in CLIP_BUFFERS}
     if "visual.layer1.0.conv1.weight" not in clip:
-        raise ConversionError(f"{path} holds no CLIP with a ResNet: it lacks visual.layer1.0.conv1.weight")
+        raise ConversionError(f"{path} is no CLIP with a ResNet: it lacks visual.layer1.0.conv1.weight", "wrong-model")
     if preset is not None:
         check_preset(encoder_from_tensors(clip, "visual."), preset, str(path))
     return {f"{BACKBONE}{name}": tensor for name, tensor in clip.items()} | dict(theirs)
@@ -131,29 +131,26 @@ def with_clip(theirs: Mapping[str, np.ndarray], path: Path, preset: str | None) 
 def _check_kind(theirs: Mapping[str, np.ndarray], path: Path) -> None:
     """Raises a ConversionError unless the tensors are a CRIS's."""
     if any(name.startswith(("clip.", "decoder.film_mul", "model.clip.")) for name in theirs):
-        raise ConversionError(f"{path} holds a CLIPSeg, not a CRIS; convert it with conversion.clipseg")
+        raise ConversionError(f"{path} holds a CLIPSeg, not a CRIS; convert it with conversion.clipseg", "wrong-model")
     if "visual.attnpool.positional_embedding" in theirs:
-        raise ConversionError(f"{path} holds CLIP alone, not a CRIS; give it as --clip, beside a CRIS's --checkpoint")
+        raise ConversionError(f"{path} holds CLIP alone; give it as --clip, beside --checkpoint", "wrong-model")
     lacking = [part for part in PARTS[1:] if not any(name.startswith(part) for name in theirs)]
     if lacking:
-        raise ConversionError(f"{path} holds no CRIS: none of its tensors starts with {', '.join(lacking)}")
+        raise ConversionError(f"{path} is no CRIS: no tensor starts with {', '.join(lacking)}", "wrong-model")
 
 
 def _tokenizer(name: str | None, config: CRISConfig) -> Tokenizer:
     if name is None:
-        raise UserError(
-            "a CRIS has no tokenizer of its own: name a folder or a hub id that has CLIP's, such as "
-            "--tokenizer CIDAS/clipseg-rd64"
-        )
+        raise UserError("a CRIS has no tokenizer; give CLIP's, such as --tokenizer CIDAS/clipseg-rd64", "no-tokenizer")
     folder = Path(name) if Path(name).is_dir() else find_checkpoint(name)
     tokenizer = Tokenizer.load(folder)
     try:
         check_tokenizer(tokenizer, config)
         size = tokenizer.backend.get_vocab_size()
         if size != config.text.vocabulary:
-            raise ConversionError(f"the tokenizer has {size} tokens, and the model embeds {config.text.vocabulary}")
+            raise ConversionError(f"tokenizer has {size} tokens, the model {config.text.vocabulary}", "wrong-tokenizer")
     except ConversionError as error:
-        raise ConversionError(f"{folder}: {error}") from error
+        raise ConversionError(f"{folder}: {error}", error.code) from error
     return tokenizer
 
 

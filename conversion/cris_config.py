@@ -50,10 +50,7 @@ def config_from_tensors(theirs: Mapping[str, np.ndarray], *, decoder_heads: int,
     _check(config)
     taken = _shape(theirs, "neck.f1_v_proj.0.weight", 4)[1]
     if taken != config.vision.embedding_width:
-        raise ConversionError(
-            f"the encoder gives {config.vision.embedding_width} channels, and the neck takes {taken}: they are parts "
-            "of different models, such as RN101 and RN50"
-        )
+        raise ConversionError(f"the encoder has width {config.vision.embedding_width}, the neck {taken}", "wrong-model")
     return config
 
 
@@ -67,7 +64,7 @@ def encoder_from_tensors(theirs: Mapping[str, np.ndarray], prefix: str = "backbo
     rows = _shape(theirs, f"{prefix}attnpool.positional_embedding", 2)[0]
     side = math.isqrt(max(rows - 1, 0))
     if side < 1 or side**2 + 1 != rows:
-        raise ConversionError(f"{prefix}attnpool.positional_embedding has {rows} rows: no square grid and a mean token")
+        raise ConversionError(f"{prefix}attnpool.positional_embedding has {rows} rows, not n * n + 1", "wrong-weights")
     return ResNetConfig(
         layers=(first, second, third, fourth),
         width=_shape(theirs, f"{prefix}conv3.weight", 4)[0],
@@ -84,7 +81,8 @@ def check_preset(config: ResNetConfig, preset: str, what: str) -> None:
     found = next((name for name, sizes in PRESETS.items() if sizes.layers == config.layers), "another ResNet")
     raise ConversionError(
         f"{what} holds the weights of {found} ({config.layers} bottlenecks, {config.width} channels in the stem), "
-        f"not {preset}'s {asked.layers} and {asked.width}"
+        f"not {preset}'s {asked.layers} and {asked.width}",
+        "wrong-model",
     )
 
 
@@ -103,15 +101,15 @@ def _check(config: CRISConfig) -> None:
     }
     for problem, holds in demands.items():
         if not holds:
-            raise ConversionError(f"a model that can't be: {problem}")
+            raise ConversionError(f"the model's sizes disagree: {problem}", "model-config")
 
 
 def _shape(theirs: Mapping[str, np.ndarray], name: str, axes: int) -> tuple[int, ...]:
     if name not in theirs:
-        raise ConversionError(f"the checkpoint lacks {name}")
+        raise ConversionError(f"the checkpoint lacks {name}", "wrong-weights")
     shape = theirs[name].shape
     if len(shape) != axes or 0 in shape:
-        raise ConversionError(f"{name} is of shape {shape}, not one with {axes} axes")
+        raise ConversionError(f"{name} must have {axes} axes, got the shape {shape}", "wrong-weights")
     return shape
 
 
@@ -120,5 +118,5 @@ def _count(theirs: Mapping[str, np.ndarray], prefix: str) -> int:
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
     numbers = {int(match[1]) for match in map(pattern.match, theirs) if match}
     if not numbers:
-        raise ConversionError(f"the checkpoint lacks {prefix}.0")
+        raise ConversionError(f"the checkpoint lacks {prefix}.0", "wrong-weights")
     return max(numbers) + 1

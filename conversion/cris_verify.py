@@ -101,7 +101,7 @@ def grids(config: CRISConfig, weights: Mapping[str, np.ndarray], images: np.ndar
     }
     missing, unknown = theirs.eval().load_state_dict(encoder, strict=False)
     if unknown or any(not name.endswith("num_batches_tracked") for name in missing):
-        raise UserError(f"open_clip's ResNet has other tensors: {', '.join([*missing, *unknown][: rules.SHOWN])}")
+        raise UserError(f"open_clip differs in {', '.join([*missing, *unknown][: rules.SHOWN])}", "wrong-weights")
     with torch.inference_mode():
         x = theirs.stem(torch.tensor(images.transpose(0, 3, 1, 2)))
         for number in range(1, 5):

@@ -54,9 +54,9 @@ def check(output: Path, what: str = "a model", is_ours: Callable[[Path], bool] =
       is_ours: whether a folder holds such a result.
     """
     if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file, not a folder")
+        raise UserError(f"--output {output} is a file, not a folder", "not-a-folder")
     if output.exists() and any(output.iterdir()) and not is_ours(output):
-        raise UserError(f"--output {output} is not empty, and not {what} that this command wrote; choose another")
+        raise UserError(f"--output {output} is neither empty nor {what} from here; choose another", "other-folder")
 
 
 def _check_range(weights: Mapping[str, np.ndarray]) -> None:
@@ -64,7 +64,7 @@ def _check_range(weights: Mapping[str, np.ndarray]) -> None:
     largest = np.finfo(np.float16).max
     too_large = sorted(name for name, weight in weights.items() if np.abs(weight).max() > largest)
     if too_large:
-        raise UserError(f"float16 can't hold {', '.join(too_large[: rules.SHOWN])}; leave out --dtype")
+        raise UserError(f"float16 can't hold {rules.some(too_large)}; leave out --dtype", "beyond-float16")
 
 
 def portable(checkpoint: str) -> str:

@@ -58,14 +58,12 @@ def load(run: Path) -> Pretrained:
     config, learnt, card = load_learnt(run)
     beside = sorted(name for name in learnt if not name.startswith("model/"))
     if len(beside) == len(learnt):
-        raise UserError(
-            f"{run} trained no weights of its model, {config.model.checkpoint}: there is nothing to convert"
-        )
+        raise UserError(f"{run} trained no weights of its model, {config.model.checkpoint}", "not-convertible")
     if beside:
-        raise UserError(f"{run} trained {beside[0]} too, which no model folder can hold; only a run without can be one")
+        raise UserError(f"{run} trained {beside[0]} too, which a model folder can't hold", "not-convertible")
     base = load_pretrained(config.model.checkpoint, weights=not config.model.fresh)
     if base.sha256 != card["model_sha256"]:
-        raise UserError(f"{config.model.checkpoint} is no longer the model that {run} was trained on")
+        raise UserError(f"{config.model.checkpoint} is no longer the model that {run} was trained on", "model-changed")
     trained = {name.removeprefix("model/"): tensor.astype(np.float32) for name, tensor in learnt.items()}
     weights = {**base.weights, **trained}
     path = run / LEARNT_FILE

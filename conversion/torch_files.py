@@ -30,15 +30,15 @@ def state_dict(path: Path) -> dict[str, np.ndarray]:
       UserError: the file is missing, broken, or holds more than tensors and plain values.
     """
     if path.is_dir():
-        raise UserError(f"{path} is a folder, not a file of weights")
+        raise UserError(f"{path} is a folder, not a file of weights", "not-a-file")
     if not path.is_file():
-        raise UserError(f"there is no {path}")
+        raise UserError(f"there is no {path}", "no-such-file")
     tensors = read_tensors(path) if path.suffix == ".safetensors" else unpickled(path)
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTERS)}
     others = [f"{name} ({tensor.dtype})" for name, tensor in tensors.items() if tensor.dtype.name not in FLOATS]
     if others:
-        raise ConversionError(f"{path}: {', '.join(others[:SHOWN])}: weights are {', '.join(FLOATS)}")
+        raise ConversionError(f"{path}: {', '.join(others[:SHOWN])} must be {', '.join(FLOATS)}", "wrong-weights")
     return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
 
 
@@ -58,20 +58,20 @@ def unpickled(path: Path) -> dict[str, np.ndarray]:
             else:
                 loaded = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise UserError(f"can't read {path}: {_refusal(str(error))}") from error
+        raise UserError(f"can't read {path}: {_refusal(str(error))}", "unreadable") from error
     except Exception as error:  # there is a class for each kind of damage
-        raise UserError(f"can't read {path}: it is cut short or no file of torch's ({type(error).__name__})") from error
+        raise UserError(f"can't read {path}: cut off or not torch's ({type(error).__name__})", "unreadable") from error
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(x, torch.Tensor) for x in loaded.values()):
-        raise UserError(f"can't read {path}: it is no dictionary of tensors, bare or under 'state_dict'")
+        raise UserError(f"can't read {path}: it is no dictionary of tensors, bare or under 'state_dict'", "unreadable")
     try:
         return {
             str(name): (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
             for name, tensor in loaded.items()
         }
     except (RuntimeError, TypeError) as error:  # a type that numpy lacks
-        raise UserError(f"can't read {path}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"can't read {path}: {str(error).splitlines()[0]}", "unreadable") from error
 
 
 def _refusal(message: str) -> str:

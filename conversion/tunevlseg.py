@@ -81,13 +81,13 @@ def import_checkpoint(options: Options) -> Iterator[str]:
     path, output = Path(options.checkpoint), Path(options.output)
     check(output, "a run", _is_import)
     if options.model is None:
-        raise UserError("--model is missing: name the model that the prompts were learnt for, such as its folder")
+        raise UserError("give --model, the model that the prompts were learnt for", "missing-option")
     theirs = checkpoint.read(path)
     model = load_pretrained(options.model)
     try:
         network, tune, learnt = convert(theirs, model, options)
     except ConversionError as error:
-        raise ConversionError(f"{path}, with --model {options.model}: {error}") from error
+        raise ConversionError(f"{path}, with --model {options.model}: {error}", error.code) from error
     config = Config(
         model=Model(checkpoint=options.model, image_size=options.image_size, prompt_offset=_prompt_offset(network)),
         learner=cast(AnyLearner, network.learner),
@@ -137,7 +137,7 @@ def convert(theirs: Tensors, model: Pretrained, options: Options) -> tuple[Netwo
     except UserError:
         raise
     except ValueError as error:  # a learner that doesn't fit the model
-        raise ConversionError(str(error)) from error
+        raise ConversionError(str(error), "learner-unfit") from error
     return network, tune, {**{path: np.asarray(x) for path, x in trained.items()}, **learnt}
 
 
@@ -156,7 +156,7 @@ def _network(theirs: Tensors, config: AnyModelConfig, options: Options) -> Netwo
     try:
         config = with_prompt_offset(config, offset if options.prompt_offset is None else options.prompt_offset)
     except ValueError as error:
-        raise ConversionError(str(error)) from error
+        raise ConversionError(str(error), "learner-unfit") from error
     return Network(config, learner, upsampling if options.upsampling is None else options.upsampling)
 
 
@@ -172,7 +172,8 @@ def _check_frozen(frozen: Mapping[str, Any], model: Pretrained) -> None:
     if wrong:
         raise ConversionError(
             f"the checkpoint was trained on other weights than the model's: by up to {max(apart.values()):.3g} they "
-            f"differ in {rules.some(wrong)}"
+            f"differ in {rules.some(wrong)}",
+            "model-changed",
         )
 
 
@@ -220,7 +221,7 @@ def export_run(options: Options) -> Iterator[str]:
     """
     output = Path(options.output)
     if output.exists():
-        raise UserError(f"--output {output} exists; choose another name")
+        raise UserError(f"--output {output} exists; choose another name", "other-folder")
     experiment, learnt = restore(Path(options.checkpoint), options.model)
     sizes = with_prompt_offset(experiment.pretrained.config, experiment.config.model.prompt_offset)
     network = dataclasses.replace(experiment.network, config=sizes, learner=experiment.config.learner)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import mistakes
 import pytest
 import small
 from numpy.testing import assert_allclose, assert_array_equal
@@ -148,7 +149,7 @@ def test_what_differs_from_an_earlier_run_is_said(monkeypatch, capsys):
     asked = [*SCENES, *FEW, *CONTEXT, "--workdir", "stopped", "--optim.learning-rate", 1e-3]
     with pytest.raises(SystemExit):
         small.run(monkeypatch, train.main, "--config", CONFIGS / "quickstart.py", *asked)
-    assert "another configuration (optim.learning_rate was 0.01 and is now 0.001);" in capsys.readouterr().err
+    mistakes.check_line(capsys.readouterr().err, r"other-config: \(optim.learning_rate was 0.01 and is now 0.001\);")
 
 
 def test_a_finished_study_asks_for_nothing_new(monkeypatch):

@@ -278,11 +278,11 @@ def sweep(
     """
     config = _checked(config)
     if "," in config.data.name:
-        raise UserError(f"data.name is {config.data.name!r}; sweep takes one data set at a time")
+        raise UserError(f"data.name must be one data set, got {config.data.name!r}", "one-data-set")
     known = sorted(field.name for field in dataclasses.fields(run_sweep.Search))
     for name in options:
         if name not in known:
-            raise UserError(f"sweep has no option {name!r}{nearest(name, known)}")
+            raise UserError(f"sweep has no option {name!r}{nearest(name, known)}", "unknown-option")
     given = run_sweep.Options(study=study, folder=str(folder), config=config, **options)
     run_sweep.check(given)
     if records is not None:
@@ -296,13 +296,13 @@ def sweep(
 def check_threshold(threshold: float, name: str = "threshold") -> None:
     """Raises a UserError unless it is a probability between 0 and 1."""
     if not 0 < threshold < 1:
-        raise UserError(f"{name} is {threshold}; it is a probability, between 0 and 1")
+        raise UserError(f"{name} must be above 0 and below 1, got {threshold}", "out-of-range")
 
 
 def _checked(config: Config) -> Config:
     """The configuration, once every field has its declared type and a valid value."""
     if not isinstance(config, Config):
-        raise UserError(f"the configuration is a {type(config).__name__}, not a Config")
+        raise UserError(f"the configuration must be a Config, got a {type(config).__name__}", "wrong-type")
     config = schema.from_json(Config, schema.to_json(config), "the configuration")
     configuration.check(config)
     return config
@@ -315,11 +315,11 @@ def _with_records(config: Config, records: ArrayDataset, folder: Path, begun: Pa
       UserError: a split is missing, or the folder has other records, which are in use because `begun` exists.
     """
     if missing := [name for name in ("train", "val") if name not in records.splits]:
-        raise UserError(f"the records have no split {missing[0]!r}, only {', '.join(records.splits)}")
+        raise UserError(f"records lack {missing[0]!r}; they have {', '.join(records.splits)}", "unknown-split")
     root = folder / DATA_FOLDER
     if not arrays.is_written(records, root):
         if begun.exists():
-            raise UserError(f"{folder} holds something else than a run on these records; choose another folder")
+            raise UserError(f"{folder} holds no run on these records; choose another folder", "other-folder")
         arrays.write(records, root)
     return dataclasses.replace(config, data=arrays.settings(config.data, root))
 

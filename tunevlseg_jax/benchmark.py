@@ -72,7 +72,7 @@ def main() -> None:
     configuration.check(options.config)
     for name in ("repeats", "trials"):
         if getattr(options, name) < 1:
-            raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}")
+            raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}", "out-of-range")
     console = Console()
     rows = _plans(options, console) if options.topology else _times(options, console)
     if options.output is not None:
@@ -228,7 +228,7 @@ def _peer(experiment: Experiment, records: int) -> Callable[[], Any]:
     from tunevlseg_jax.benchmarks import peer
 
     if not isinstance(experiment.network.config, CLIPSegConfig):
-        raise UserError("--peer transformers times a CLIPSeg; transformers has no CRIS")
+        raise UserError("--peer transformers needs a CLIPSeg, got a CRIS, which transformers lacks", "wrong-model")
     images = np.random.default_rng(0).integers(0, 256, (records, *experiment.image_size, 3), dtype=np.uint8)
     half = experiment.network.dtype.itemsize == 2
     return peer.forward(experiment.network.config, images, np.asarray(experiment.token_table(["polyp"])), half=half)

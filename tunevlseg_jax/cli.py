@@ -39,10 +39,10 @@ def run(command: Callable[[], None]) -> None:
         with signals.at_once():
             command()
     except EverywhereError as error:
-        _print_error(f"error: {error}", alone=False)
+        _print_error(f"error: {error.line}", alone=False)
         multihost.exit_process(MISTAKEN, alone=False)
     except UserError as error:
-        _print_error(f"error: {error}", alone=True)
+        _print_error(f"error: {error.line}", alone=True)
         multihost.exit_process(MISTAKEN, alone=True)
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, signals.Stopped) else signal.SIGINT
@@ -101,7 +101,7 @@ def subcommand(defaults: Mapping[str, T], descriptions: Mapping[str, str], progr
     first = next(iter(sys.argv[1:]), "")
     if first not in defaults and first not in ("-h", "--help"):
         given = repr(first) if first else "none"
-        raise UserError(f"{program} expects a subcommand, got {given}{nearest(first, defaults)}")
+        raise UserError(f"{program} expects a subcommand, got {given}{nearest(first, defaults)}", "unknown-subcommand")
     if first not in defaults:  # the help text lists all subcommands
         descriptions = {name: text.partition("\n")[0] for name, text in descriptions.items()}
     choices = tyro.extras.subcommand_type_from_defaults(defaults, descriptions, prefix_names=False)
@@ -119,14 +119,14 @@ def options_over_config(cls: type[T], default: Callable[[Config], T], program: s
     for number, argument in enumerate(arguments):
         if argument == "--config" or argument.startswith("--config="):
             if argument == "--config" and number + 1 == len(arguments):
-                raise UserError("--config needs the name of a file")
+                raise UserError("--config needs the name of a file", "missing-option")
             path = argument.partition("=")[2] or arguments[number + 1]
             config = configuration.load(path)
             del arguments[number : number + (1 if "=" in argument else 2)]
             break
     else:
         if not {"-h", "--help"} & set(arguments):
-            raise UserError(f"{program} needs --config FILE, such as configs/quickstart.py; --help lists the options")
+            raise UserError(f"{program} needs --config FILE, such as configs/quickstart.py", "missing-option")
     description = (
         f"{description}\n\n--config FILE gives the defaults: a Python file that defines `config`, or the name of one "
         "that comes with the package, such as quickstart."
@@ -147,10 +147,8 @@ def _parse(cls: Any, arguments: list[str], program: str, description: str, defau
         message = _one_line(stderr.getvalue())
         for argument in arguments:
             if argument.partition("=")[0] in multihost.OPTIONS and "nrecognized" in message:
-                raise UserError(
-                    f"{argument.partition('=')[0]} is for python -m tunevlseg_jax.train; {program} is one process"
-                ) from None
-        raise UserError(message) from None
+                raise UserError(f"{argument.partition('=')[0]} is for train, not {program}", "one-process") from None
+        raise UserError(message, "invalid-option") from None
 
 
 def _one_line(box: str) -> str:

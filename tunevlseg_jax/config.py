@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from math import inf
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -171,9 +173,9 @@ def defined(path: str, name: str, cls: type[T], *parts: type) -> T:
     try:
         value = runpy.run_path(path).get(name)
     except Exception as error:  # whatever a user's file may raise
-        raise UserError(f"{path}:{_line(error, path)} {_explain(error, (cls, *parts))}") from error
+        raise UserError(f"{path}:{_line(error, path)} {_explain(error, (cls, *parts))}", "config-fails") from error
     if not isinstance(value, cls):
-        raise UserError(f"{path} doesn't define `{name} = {cls.__name__}(...)`")
+        raise UserError(f"{path} doesn't define `{name} = {cls.__name__}(...)`", "variable-missing")
     # A dataclass accepts any value; the conversion to JSON and back checks every field against its declared type.
     return schema.from_json(cls, schema.to_json(value), path)
 
@@ -186,40 +188,32 @@ def _find(path: str, marker: str) -> str:
     stem = Path(path).stem
     if stem in shipped and path in (stem, f"{stem}.py", f"configs/{stem}.py"):
         return str(shipped[stem])
-    raise UserError(f"there is no configuration {path}{nearest(stem, shipped)}")
+    raise UserError(f"there is no configuration {path}{nearest(stem, shipped)}", "no-such-file")
+
+
+RULES: tuple[tuple[str, Callable[[float], bool], Sequence[str]], ...] = (
+    ("at least 0", lambda value: value >= 0, ("model.prompt_offset", "train.order_skip", "optim.warmup_steps")),
+    ("at least 0", lambda value: value >= 0, ("data.shots_seed", "data.workers", "data.scenes.seed")),
+    ("at least 1", lambda value: value >= 1, ("train.epochs", "train.batch_size", "train.augmented_views")),
+    ("at least 1", lambda value: value >= 1, ("train.patience", "optim.plateau_patience", "data.shots")),
+    ("at least 0 and finite", lambda value: 0 <= value < inf, ("train.min_delta", "optim.weight_decay")),
+    ("above 0 and finite", lambda value: 0 < value < inf, ("optim.learning_rate",)),
+    ("above 0 and at most 1", lambda value: 0 < value <= 1, ("optim.plateau_factor",)),
+    ("from 0 to 1", lambda value: 0 <= value <= 1, ("data.scenes.absent_fraction",)),
+    ("from 0 to 2^32 - 1", lambda value: 0 <= value < 2**32, ("train.seed", "train.order_seed")),
+)
+"""What a number must be, whether one is, and the fields."""
 
 
 def check(config: Config) -> None:
     """Raises a UserError that names the first field with an invalid value."""
-    rules = {
-        "model.prompt_offset": config.model.prompt_offset >= 0,
-        "train.epochs": config.train.epochs >= 1,
-        "train.batch_size": config.train.batch_size >= 1,
-        "train.augmented_views": config.train.augmented_views is None or config.train.augmented_views >= 1,
-        "train.patience": config.train.patience >= 1,
-        "train.min_delta": 0 <= config.train.min_delta < float("inf"),
-        "train.seed": 0 <= config.train.seed < 2**32,
-        "train.order_seed": 0 <= config.train.seed_of_order < 2**32,
-        "train.order_skip": config.train.order_skip >= 0,
-        "optim.learning_rate": 0 < config.optim.learning_rate < float("inf"),
-        "optim.weight_decay": 0 <= config.optim.weight_decay < float("inf"),
-        "optim.warmup_steps": config.optim.warmup_steps >= 0,
-        "optim.plateau_factor": 0 < config.optim.plateau_factor <= 1,
-        "optim.plateau_patience": config.optim.plateau_patience >= 1,
-        "data.shots": config.data.shots is None or config.data.shots >= 1,
-        "data.shots_seed": config.data.shots_seed >= 0,
-        "data.workers": config.data.workers >= 0,
-        "data.scenes.seed": config.data.scenes.seed >= 0,
-        "data.scenes.absent_fraction": 0 <= config.data.scenes.absent_fraction <= 1,
-    }
-    for name, holds in rules.items():
-        if not holds:
-            value = config
-            for part in name.split("."):
-                value = getattr(value, part)
-            raise UserError(f"{name} can't be {value}")
+    for allowed, holds, names in RULES:
+        for name in names:
+            value = attrgetter(name)(config)
+            if value is not None and not holds(value):
+                raise UserError(f"{name} must be {allowed}, got {value}", "out-of-range")
     if config.train.augmented_views is not None and not config.train.augment:
-        raise UserError("train.augmented_views needs train.augment: there is nothing to see in views")
+        raise UserError("train.augmented_views needs train.augment, got False", "options-conflict")
 
 
 def _line(error: Exception, path: str) -> int:

@@ -100,11 +100,9 @@ def _listed(path: Path) -> dict[str, dict[str, Any]]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"can't read {path}: {error}") from error
+        raise UserError(f"can't read {path}: {error}", "unreadable") from error
     if rows[:1] != [[*COLUMNS]] or any(len(row) != len(COLUMNS) for row in rows):
-        raise UserError(
-            f"predict didn't write {path}, whose columns would be {', '.join(COLUMNS)}; choose another --output"
-        )
+        raise UserError(f"{path} lacks the columns {', '.join(COLUMNS)}; choose another --output", "other-folder")
     predictions = [dict(zip(COLUMNS, row, strict=True)) for row in rows[1:]]
     return {row["mask"]: row for row in predictions}
 
@@ -117,15 +115,13 @@ def _check_output(folder: Path, names: Mapping[Path, str], listed: Mapping[str, 
             other = Path(earlier["image"])
             if other.exists() and not other.samefile(path):
                 raise UserError(
-                    f"{folder} holds the mask of {other}, which is called as that of {path} would be; choose "
-                    "another --output"
+                    f"{folder} has {other}'s mask where {path}'s would be; choose another --output",
+                    "duplicate-name",
                 )
             continue
         for part in ("mask", "overlay"):
             if (folder / f"{name}_{part}.png").exists():
-                raise UserError(
-                    f"{folder} holds a {name}_{part}.png that predict didn't write; choose another --output"
-                )
+                raise UserError(f"{folder} holds another {name}_{part}.png; choose another --output", "other-folder")
 
 
 def _find(given: Sequence[str]) -> list[Path]:
@@ -135,16 +131,16 @@ def _find(given: Sequence[str]) -> list[Path]:
       UserError: nothing is given, a path doesn't exist, a folder holds no images, or a name isn't UTF-8.
     """
     if not given:
-        raise UserError("--image needs the names of image files, or of folders of them")
+        raise UserError("--image needs the names of image files, or of folders of them", "missing-option")
     paths = []
     for path in map(Path, given):
         if not path.exists():
-            raise UserError(f"there is no {path}")
+            raise UserError(f"there is no {path}", "no-such-file")
         if path.is_dir():
             files = (file for file in path.iterdir() if not file.name.startswith("."))  # such as macOS's ._a.jpg
             inside = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
             if not inside:
-                raise UserError(f"{path} holds no images ({', '.join(SUFFIXES)})")
+                raise UserError(f"{path} holds no images ({', '.join(SUFFIXES)})", "no-images")
             paths += inside
         else:
             paths.append(path)
@@ -163,7 +159,7 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
     names = {path: path.stem if stems[path.stem] == 1 else path.name for path in paths}
     for name, count in Counter(names.values()).items():
         if count > 1:
-            raise UserError(f"{count} images are called {name}; their masks would overwrite one another")
+            raise UserError(f"{count} images are called {name}, and so would their masks be", "duplicate-name")
     return names
 
 

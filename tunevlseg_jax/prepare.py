@@ -192,9 +192,7 @@ def prepare_folder(options: Folder, console: Console) -> None:
         splits = assign_splits(items, shares, options.seed, bar)
         if options.test_is_val and ("test" in splits or "val" not in splits):
             present = ", ".join(splits) or "neither"
-            raise UserError(
-                f"--test-is-val is for sets with a val split and without a test split; this one has {present}"
-            )
+            raise UserError(f"--test-is-val needs a val and no test split, got {present}", "options-conflict")
         return InMemoryBuilder(folder, options.name, splits, "the user's own data", options.test_is_val)
 
     with Bar(console) as bar:
@@ -219,17 +217,14 @@ def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
         if any(source.find(matching.pattern(matching.CLASS_TREE[1]))):
             images, masks = matching.CLASS_TREE
     if options.prompt and "{class}" in masks:
-        raise UserError(
-            f"--prompt would give every class of {masks!r} the same prompt; leave it out, or give each class's "
-            "prompt in --classes"
-        )
+        raise UserError(f"--prompt is one for all classes of {masks!r}; use --classes", "options-conflict")
     classes = None if options.classes is None else tables.classes(options.classes)
     if options.encoding != "binary":
         if classes is None or "{class}" in masks:
-            raise UserError(f"--encoding {options.encoding} needs --classes, and --masks without {{class}}")
+            raise UserError(f"{options.encoding} masks need --classes, and no {{class}} in --masks", "missing-option")
         load = partial(coded, encoding=options.encoding, classes=classes)
     elif "{class}" not in masks and not options.prompt:
-        raise UserError("binary masks need --prompt, or --masks with {class}")
+        raise UserError("binary masks need --prompt, or --masks with {class}", "missing-option")
     files = matching.find(source, images, masks, options.prompt, classes)
     return f"{images} and {masks}", own.items(files, source, load)
 
@@ -237,19 +232,18 @@ def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
 def _check(options: Folder) -> None:
     if min(options.fractions) < 0 or abs(sum(options.fractions) - 1) > 1e-6 or not options.fractions[0]:
         raise UserError(
-            f"--fractions of train, val and test must be at least 0, train's above 0, and sum to 1, "
-            f"got {options.fractions}"
+            f"--fractions must be at least 0, train's above 0, and sum to 1, got {options.fractions}", "out-of-range"
         )
     if options.manifest and (options.images or options.masks or options.classes or options.encoding != "binary"):
-        raise UserError("--manifest lists binary masks; leave --images, --masks, --classes and --encoding out")
+        raise UserError("with --manifest, leave --images, --masks, --classes and --encoding out", "options-conflict")
     if options.manifest and options.prompt:
-        raise UserError("--manifest has a column for prompts; leave --prompt out")
+        raise UserError("--manifest has a column for prompts; leave --prompt out", "options-conflict")
     if options.classes and options.prompt:
-        raise UserError("--classes has the prompt of each class; leave --prompt out")
+        raise UserError("--classes has the prompt of each class; leave --prompt out", "options-conflict")
     if options.encoding != "binary" and options.threshold is not None:
-        raise UserError(f"--threshold is for binary masks, not for --encoding {options.encoding}; leave it out")
+        raise UserError(f"--threshold needs binary masks, got --encoding {options.encoding}", "options-conflict")
     if not all(prompt.strip() for prompt in options.prompt):
-        raise UserError("--prompt is empty; it must name the object in the masks")
+        raise UserError("--prompt is empty; it must name the object in the masks", "empty-prompt")
 
 
 def _check_unset(options: Folder, annotations: str) -> None:
@@ -258,7 +252,8 @@ def _check_unset(options: Folder, annotations: str) -> None:
     if given := [f"--{name}" for name in determined if getattr(options, name) != getattr(Folder, name)]:
         raise UserError(
             f"{annotations} has the prompts and splits of binary masks; leave {', '.join(given)} out, "
-            "or give --images and --masks to match by names"
+            "or give --images and --masks to match by names",
+            "options-conflict",
         )
 
 

@@ -45,7 +45,7 @@ def main() -> None:
     """Runs a study, or goes on with it; an interruption tells how to go on."""
     options = cli.options(Options, PROGRAM, __doc__ or "")
     if options.rates and not options.plan:
-        raise UserError("--rates is for --plan, which tells hours from them; give both")
+        raise UserError("--rates needs --plan, which estimates hours from them", "options-conflict")
     study = grid.load(options.config)
     if options.folder is not None:
         study = dataclasses.replace(study, folder=options.folder)

@@ -54,7 +54,7 @@ def replay(options: Replay, console: Console) -> None:
     try:
         before = float(card["scores"]["tuned"]["val"]["dice"]) if card["scores"] else None
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / CARD_FILE}: its scores lack the validation Dice") from error
+        raise UserError(f"{folder / CARD_FILE}: its scores lack the validation Dice", "bad-card") from error
     results = train(dataclasses.replace(config, workdir=str(again)), console)
     if before is not None:
         now = results["tuned"]["val"]["dice"]

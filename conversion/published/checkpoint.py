@@ -37,8 +37,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     strangers = sorted(name for name in tensors if not name.startswith(NET))
     if strangers:
         raise ConversionError(
-            f"{path} is no Lightning checkpoint of the published code, whose tensors are called {NET}...: it holds "
-            f"{rules.some(strangers)}"
+            f"{path} is no checkpoint of the published code, which has {NET}...: {rules.some(strangers)}", "wrong-model"
         )
     return {name.removeprefix(NET).removeprefix(COMPILED): tensor for name, tensor in tensors.items()}
 
@@ -62,7 +61,7 @@ def model_from_published(theirs: Tensors, config: AnyModelConfig) -> dict[str, n
     """
     found, wanted = "CLIPSeg" if any(name.startswith(MODEL) for name in theirs) else "CRIS", _name(config)
     if theirs and found != wanted:
-        raise ConversionError(f"the checkpoint is of a {found}, and --model is a {wanted}")
+        raise ConversionError(f"the checkpoint is of a {found}, and --model is a {wanted}", "wrong-model")
     shapes = {f"model/{path}": shape for path, shape in weight_shapes(config).items()}
     return rules.to_ours(_rules(config), theirs, shapes)
 

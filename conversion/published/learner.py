@@ -57,7 +57,7 @@ def read_learner(theirs: Tensors, spec: ModelSpec, unstored: UnstoredSettings) -
     """
     context = theirs.get(f"{LEARNER}.context_vectors")
     if context is None or context.ndim != 3 or 0 in context.shape:
-        raise ConversionError(f"{LEARNER}.context_vectors is missing, or not of shape (depth, num_context, width)")
+        raise ConversionError(f"{LEARNER}.context_vectors must be (depth, num_context, width)", "wrong-learner")
     depth, num_context, width = context.shape
     common = {"depth": depth, "num_context": num_context}
     match _kind(theirs, spec, width, unstored.kind):
@@ -128,12 +128,13 @@ def _kind(theirs: Tensors, spec: ModelSpec, width: int, asked: Kind | None) -> K
     if len(kinds) == 1:
         return kinds[0]
     if kinds:
-        raise ConversionError(f"{found} may be {' or '.join(kinds)} on this model; say which with --learner.kind")
+        raise ConversionError(f"{found} may be {' or '.join(kinds)} here; give --learner.kind", "ambiguous-learner")
     which = f"no {asked}" if asked else "no learner"
     vision = "takes no prompts" if spec.vision_width is None else f"is {spec.vision_width} wide"
     raise ConversionError(
         f"{found} are {which} of this model, whose text tower is {spec.text_width} wide, whose vision tower {vision} "
-        f"and whose image vector is {spec.image_width} wide"
+        f"and whose image vector is {spec.image_width} wide",
+        "wrong-learner",
     )
 
 
@@ -157,8 +158,8 @@ def _projector(theirs: Tensors, name: str, depth: int) -> Projector:
         return Projector("low_rank" if 1 in layers else "mlp", hidden, norm, shared)
     if "0.bias" not in first:
         raise ConversionError(
-            f"{LEARNER}.{name} has a single layer without bias, as the published low-rank projector has where its "
-            "hidden width exceeds its output's; ours has no such form"
+            f"{LEARNER}.{name} is a single layer without bias, a low-rank projector wider than its output; unsupported",
+            "wrong-learner",
         )
     return Projector(kind="linear", hidden=(), norm=norm, shared=shared)
 
@@ -171,7 +172,7 @@ def _layers(projector: Tensors, name: str) -> dict[int, tuple[int, ...]]:
         if match and tensor.ndim == 2:
             layers[int(match[1] or -1)] = tensor.shape
     if not layers:
-        raise ConversionError(f"{LEARNER}.{name}.0 holds no linear layer")
+        raise ConversionError(f"{LEARNER}.{name}.0 holds no linear layer", "wrong-learner")
     return dict(sorted(layers.items()))
 
 

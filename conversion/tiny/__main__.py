@@ -39,7 +39,7 @@ def main() -> None:
     """Writes the folder."""
     options = cli.options(Options, "python -m conversion.tiny", __doc__ or "")
     if options.steps < 1:
-        raise UserError(f"--steps is {options.steps}; the towers need at least 1")
+        raise UserError(f"--steps must be at least 1, got {options.steps}", "out-of-range")
     tokenizer = train_tokenizer()
     config = SIZES[options.model](tokenizer)
     weights = pretrain(config, tokenizer, options.steps, options.seed)

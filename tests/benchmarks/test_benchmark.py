@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import mistakes
 import pytest
 import small
 from rich.console import Console
@@ -15,7 +16,6 @@ from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
 from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training.experiment import build_experiment
 
 quick_compilation = small.quick_compilation
@@ -154,5 +154,5 @@ def test_plans_for_slices(tmp_path):
 
 
 def test_a_slice_that_there_is_not():
-    with pytest.raises(UserError, match="'v5z:4x4' is no slice such as v5e:4x4"):
+    with mistakes.raises("unknown-topology: v5e:4x4, .*'v5z:4x4'"):
         tpu_plan.plan(small.build(small.config()), "v5z:4x4", 4)

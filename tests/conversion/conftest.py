@@ -7,13 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import mistakes
 import pytest
 from clipseg_folders import GOLDEN, PREPROCESSOR
 
 from conversion import clipseg
 from conversion.tiny.sizes import train_tokenizer
 from tunevlseg_jax import cli
-from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import write_json
 
 
@@ -47,8 +47,8 @@ def convert(monkeypatch, capsys) -> Callable[..., str]:
         except SystemExit as stop:
             assert stop.code == cli.MISTAKEN
             captured = capsys.readouterr()
-            assert captured.out == "" and captured.err.count("\n") == 1 and captured.err.startswith("error: ")
-            raise UserError(captured.err) from None
+            assert captured.out == ""
+            raise mistakes.printed(captured.err) from None
         captured = capsys.readouterr()
         assert captured.err == ""
         return captured.out

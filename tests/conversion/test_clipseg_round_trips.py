@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mistakes
 import ml_dtypes
 import numpy as np
 import pytest
@@ -31,7 +32,6 @@ from conversion import clipseg
 from conversion.torch_files import unpickled
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
-from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_json, sha256, write_json
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +122,7 @@ def test_pickled_weights_give_the_same_model(source):
     torch.save(learnable, source / "pytorch_model.bin")
     assert_same_models(load_pretrained(str(source), unpickle=unpickled), safe)
     torch.save({"weight": torch.zeros(2, dtype=torch.float8_e4m3fn)}, source / "pytorch_model.bin")
-    with pytest.raises(UserError, match=r"can.t read .*pytorch_model\.bin: .*Float8"):
+    with mistakes.raises(r"unreadable: pytorch_model\.bin: .*Float8"):
         load_pretrained(str(source), unpickle=unpickled)
     half = {name: torch.tensor(tensor).bfloat16() for name, tensor in tensors.items()}
     torch.save(half, source / "pytorch_model.bin")
@@ -130,7 +130,7 @@ def test_pickled_weights_give_the_same_model(source):
     assert_same_tensors(
         weights, {name: tensor.astype(ml_dtypes.bfloat16).astype(np.float32) for name, tensor in safe.weights.items()}
     )
-    with pytest.raises(UserError, match=r"pickled file, .*python -m conversion\.clipseg --checkpoint"):
+    with mistakes.raises(r"pickled-weights: python -m conversion\.clipseg --checkpoint"):
         load_pretrained(str(source))
 
 
@@ -277,6 +277,6 @@ def test_verify_finds_a_wrong_weight(built, tmp_path, convert, monkeypatch):
         return dataclasses.replace(model, weights={**model.weights, name: 1.01 * model.weights[name]})
 
     monkeypatch.setattr(clipseg, "load_pretrained", wrong)
-    with pytest.raises(UserError, match="so the conversion is wrong"):
+    with mistakes.raises("wrong-conversion"):
         convert(built, tmp_path / "wrong", "--verify")
     assert not (tmp_path / "wrong").exists()

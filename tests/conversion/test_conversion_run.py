@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import mistakes
 import numpy as np
 import pytest
 import small
@@ -19,7 +20,6 @@ from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runs.card import make_card, save_learnt
 from tunevlseg_jax.runtime import schema
-from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_json, sha256, write_json
 
 
@@ -41,8 +41,8 @@ def convert(monkeypatch, capsys) -> Callable[..., str]:
         except SystemExit as stop:
             assert stop.code == cli.MISTAKEN
             told = capsys.readouterr()
-            assert told.out == "" and told.err.count("\n") == 1 and told.err.startswith("error: ")
-            raise UserError(told.err) from None
+            assert told.out == ""
+            raise mistakes.printed(told.err) from None
         return capsys.readouterr().out
 
     return run
@@ -114,11 +114,14 @@ def test_everything_was_trained_from_scratch(base, tmp_path, convert):
 
 CONTEXT = {"learner/context": np.zeros((1, 4, 32), np.float32)}
 NO_MODELS = {
-    "prompts alone": (lambda learnt: CONTEXT, "there is nothing to convert"),
-    "prompts too": (lambda learnt: learnt | CONTEXT, "trained learner/context too"),
-    "unknown": (lambda learnt: learnt | {"model/decoder/more": np.zeros(1, np.float32)}, "has unknown decoder/more"),
-    "shape": (lambda learnt: {name: x[..., None] for name, x in learnt.items()}, "another shape of decoder/"),
-    "too large": (lambda learnt: {name: x * 1e6 for name, x in learnt.items()}, "float16 can't hold decoder/"),
+    "prompts alone": (lambda learnt: CONTEXT, "not-convertible: no weights"),
+    "prompts too": (lambda learnt: learnt | CONTEXT, "not-convertible: learner/context"),
+    "unknown": (
+        lambda learnt: learnt | {"model/decoder/more": np.zeros(1, np.float32)},
+        "wrong-weights: unknown decoder/more",
+    ),
+    "shape": (lambda learnt: {name: x[..., None] for name, x in learnt.items()}, "wrong-weights: shape of decoder/"),
+    "too large": (lambda learnt: {name: x * 1e6 for name, x in learnt.items()}, "beyond-float16: decoder/"),
 }
 
 
@@ -126,7 +129,7 @@ NO_MODELS = {
 def test_runs_that_are_no_models(name, base, tmp_path, convert):
     change, message = NO_MODELS[name]
     run = make_run(tmp_path / "run", base, change(decoder_of(load_pretrained(str(base)))))
-    with pytest.raises(UserError, match=message):
+    with mistakes.raises(message):
         convert("--run", run, "--output", tmp_path / "ours", "--dtype", "float16")
     assert not (tmp_path / "ours").exists()
 
@@ -134,17 +137,17 @@ def test_runs_that_are_no_models(name, base, tmp_path, convert):
 def test_runs_of_another_base_and_folders_that_are_no_runs(base, tmp_path, convert):
     run, decoder = tmp_path / "run", decoder_of(load_pretrained(str(base)))
     make_run(run, base, decoder, digest="0" * 64)
-    with pytest.raises(UserError, match="is no longer the model"):
+    with mistakes.raises("model-changed: base"):
         convert("--run", run, "--output", tmp_path / "ours")
     make_run(run, base, decoder, fresh=True)
-    with pytest.raises(UserError, match="lacks logit_scale"):
+    with mistakes.raises("wrong-weights: lacks logit_scale"):
         convert("--run", run, "--output", tmp_path / "ours")
-    with pytest.raises(UserError, match=r"is a run, not a model.*conversion\.run"):
+    with mistakes.raises(r"not-a-model: conversion\.run"):
         load_pretrained(str(run))
     (run / "card.json").unlink()
-    with pytest.raises(UserError, match="its training hasn't finished"):
+    with mistakes.raises("run-unfinished: training"):
         convert("--run", run, "--output", tmp_path / "ours")
-    with pytest.raises(UserError, match=r"no card.json in .*base"):
+    with mistakes.raises("run-unfinished: card.json in .*base"):
         convert("--run", base, "--output", tmp_path / "ours")
-    with pytest.raises(UserError, match="not empty, and not a model"):
+    with mistakes.raises("other-folder: run .*model"):
         convert("--run", run, "--output", run)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mistakes
 import numpy as np
 import pytest
 import small
@@ -23,7 +24,6 @@ from tunevlseg_jax.data import mask_files, prepared
 from tunevlseg_jax.data.audit.image_stats import stats_of_split
 from tunevlseg_jax.data.images import decode_rgb
 from tunevlseg_jax.data.prepared import VOID, Example
-from tunevlseg_jax.runtime.errors import UserError
 
 Run = Callable[..., dict[str, Example]]
 COLOURS = "class,colour,prompt\npolyp,#ff0000,a polyp|a small polyp\ntool,0 0 255,\nvoid,#808080,\n"
@@ -251,7 +251,7 @@ def test_shades_in_medvlsm_folders_are_cut(run, tmp_path):
 def test_labels_in_medvlsm_folders_are_refused(monkeypatch, capsys, tmp_path):
     medvlsm_set(tmp_path / "source", np.arange(256, dtype=np.uint8).reshape(16, 16) % 3)
     arguments = ["--name", "mine", "--source", tmp_path / "source", "--output", tmp_path / "data"]
-    says = r"mask masks/a\.png has values up to 2, none above 127.*white on black.*--threshold"
+    says = r"almost-black: masks/a\.png.*127.*--threshold"
     fails(monkeypatch, capsys, says, "folder", *arguments)
 
 
@@ -275,7 +275,7 @@ def test_black_that_compression_made_noisy_is_no_object(low, high):
     np.testing.assert_array_equal(mask_files.binary(file.getvalue(), "mask"), shades == 255)
     file = io.BytesIO()
     Image.fromarray(np.full((8, 8), 90, np.uint8)).save(file, "JPEG")
-    with pytest.raises(UserError, match=r"values up to 90, none above 127"):
+    with mistakes.raises("almost-black: 127"):
         mask_files.binary(file.getvalue(), "mask")
 
 
@@ -425,93 +425,105 @@ def painted(source: Path, *colours: tuple[int, ...]) -> None:
 
 
 MISTAKES: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "missing mask": (lambda at: (at / "masks/c.png").unlink(), "--prompt x", r"images/c\.jpg has no mask"),
+    "missing mask": (lambda at: (at / "masks/c.png").unlink(), "--prompt x", r"mask-missing: images/c\.jpg"),
     "missing image": (
         lambda at: (at / "images/c.jpg").unlink(),
         "--prompt x",
-        r"masks have no image .*webp.*c\.png",
+        r"image-missing: webp.*c\.png",
     ),
     "pages of an image": (
         lambda at: pages(at / "images/c.jpg"),
         "--prompt x",
-        r"images/c\.tif holds 2 pages; save one image a file",
+        r"several-pages: images/c\.tif.*2",
     ),
-    "pages of a mask": (lambda at: pages(at / "masks/c.png"), "--prompt x", r"masks/c\.tif holds 2 pages"),
+    "pages of a mask": (lambda at: pages(at / "masks/c.png"), "--prompt x", r"several-pages: masks/c\.tif.*2"),
     "12 bits in 16": (
         lambda at: (
             save(at / "images/c.png", np.arange(640, dtype=np.uint16).reshape(40, 16) * 6)
             or (at / "images/c.jpg").unlink()
         ),
         "--prompt x",
-        r"images/c\.png has 16 bits, of which only values up to 3834 are used.*window it to 8 bits",
+        r"almost-black: images/c\.png .*16.*3834",
     ),
     "another size": (
         lambda at: save(at / "masks/c.png", np.zeros((16, 40), np.uint8)),
         "--prompt x",
-        r"mask masks/c\.png is 40x16 pixels, but its image images/c\.jpg is 16x40",
+        r"mask-size: masks/c\.png .*40x16, .*images/c\.jpg .*16x40",
     ),
-    "corrupt JPEG": (half, "--prompt x", r"can't decode images/c\.jpg"),
-    "no image": (lambda at: (at / "masks/c.png").write_text("?"), "--prompt x", r"can't decode masks/c\.png"),
-    "shades": (shades, "--prompt x", r"mask masks/c\.png has 256 values.*--encoding.*--threshold"),
+    "corrupt JPEG": (half, "--prompt x", r"undecodable: images/c\.jpg"),
+    "no image": (lambda at: (at / "masks/c.png").write_text("?"), "--prompt x", r"undecodable: masks/c\.png"),
+    "shades": (shades, "--prompt x", r"mask-not-binary: masks/c\.png .*256.*--encoding.*--threshold"),
     "equally bright colours": (
         lambda at: painted(at, (255, 255, 255), RED),
         "--prompt x",
-        r"mask masks/c\.png has colours that are equally bright.*--encoding colour with --classes.*white on black",
+        r"mask-unclear: masks/c\.png .*bright.*--encoding colour",
     ),
-    "equally bright colours, cut": (lambda at: painted(at, (0, 255, 0), RED), "--prompt x --threshold 9", "bright"),
+    "equally bright colours, cut": (
+        lambda at: painted(at, (0, 255, 0), RED),
+        "--prompt x --threshold 9",
+        "mask-unclear: bright",
+    ),
     "white on transparent white": (
         lambda at: painted(at, (255, 255, 255, 0), (255, 255, 255, 255)),
         "--prompt x",
-        r"mask masks/c\.png is at least as bright where it is transparent.*save it without transparency, white",
+        r"mask-unclear: masks/c\.png .*transparen",
     ),
     "green on transparent white": (
         lambda at: painted(at, (255, 255, 255, 0), (0, 90, 0, 255)),
         "--prompt x",
-        "transparency",
+        "mask-unclear: transparen",
     ),
-    "black on transparent black": (lambda at: painted(at, (0, 0, 0, 0), (0, 0, 0, 255)), "--prompt x", "transparency"),
-    "grey on transparent grey": (lambda at: painted(at, (9, 0), (9, 255)), "--prompt x", "transparency"),
+    "black on transparent black": (
+        lambda at: painted(at, (0, 0, 0, 0), (0, 0, 0, 255)),
+        "--prompt x",
+        "mask-unclear: transparen",
+    ),
+    "grey on transparent grey": (lambda at: painted(at, (9, 0), (9, 255)), "--prompt x", "mask-unclear: transparen"),
     "two masks": (
         lambda at: save(at / "masks/c.bmp", np.zeros((40, 16), np.uint8)),
         "--prompt x",
-        r"two masks: masks/c\.bmp and masks/c\.png",
+        r"duplicate-mask: masks/c\.bmp.*masks/c\.png",
     ),
     "two images": (
         lambda at: save(at / "images/c.bmp", np.zeros((40, 16), np.uint8)),
         "--prompt x",
-        r"two images have the same name: images/c\.bmp and images/c\.jpg",
+        r"duplicate-image: images/c\.bmp.*images/c\.jpg",
     ),
     "no UTF-8": (
         lambda at: (at / "images/c.jpg").rename(at / "images" / os.fsdecode(b"K\xf6ln.jpg")),
         "--prompt x",
-        r"the file name 'images/K\\udcf6ln\.jpg' isn't UTF-8; rename it",
+        r"invalid-name: 'images/K\\udcf6ln\.jpg'",
     ),
-    "no prompt": (lambda at: None, "", "binary masks need --prompt"),
-    "empty prompt": (lambda at: None, "--prompt ''", "--prompt is empty"),
+    "no prompt": (lambda at: None, "", "missing-option: --prompt"),
+    "empty prompt": (lambda at: None, "--prompt ''", "empty-prompt: --prompt"),
     "no source": (
         lambda at: None,
         "--prompt x --images pictures/{name}",
-        r"no image that fits .*pictures/\{name.*webp",
+        r"no-images: pictures/\{name.*webp",
     ),
-    "unknown field": (lambda at: None, "--prompt x --images {nam}", r"unknown field \{nam\}; did you mean 'name'"),
-    "no name": (lambda at: None, "--prompt x --masks masks/*", r"lacks \{name\}"),
-    "fractions": (lambda at: None, "--prompt x --fractions 0.8 0.1 0.2", "--fractions of train, val and test must be"),
-    "no classes": (lambda at: None, "--encoding colour", "--encoding colour needs --classes"),
+    "unknown field": (lambda at: None, "--prompt x --images {nam}", r"unknown-field: \{nam\}.*'name'"),
+    "no name": (lambda at: None, "--prompt x --masks masks/*", r"missing-field: \{name\}"),
+    "fractions": (lambda at: None, "--prompt x --fractions 0.8 0.1 0.2", "out-of-range: --fractions"),
+    "no classes": (lambda at: None, "--encoding colour", "missing-option: colour .*--classes"),
     "prompt for classes": (
         lambda at: None,
         "--prompt x --masks masks/{class}/{name}",
-        r"--prompt would give every class of 'masks/\{class\}/\{name\}' the same prompt",
+        r"options-conflict: --prompt .*'masks/\{class\}/\{name\}'",
     ),
-    "prompt for a class tree": (class_tree, "--prompt x", "--prompt would give every class of 'annotations/"),
-    "prompt beside classes": (lambda at: None, "--prompt x --classes c.csv", "--classes has .*leave --prompt out"),
-    "prompt beside a manifest": (lambda at: None, "--prompt x --manifest m.csv", "--manifest .*leave --prompt out"),
+    "prompt for a class tree": (class_tree, "--prompt x", "options-conflict: --prompt.*'annotations/"),
+    "prompt beside classes": (lambda at: None, "--prompt x --classes c.csv", "options-conflict: --classes .*--prompt"),
+    "prompt beside a manifest": (
+        lambda at: None,
+        "--prompt x --manifest m.csv",
+        "options-conflict: --manifest .*--prompt",
+    ),
     "threshold of colours": (
         lambda at: None,
         "--encoding colour --classes c.csv --threshold 9",
-        "--threshold is for binary masks, not for --encoding colour",
+        "options-conflict: --threshold .*--encoding colour",
     ),
     **{
-        f"medvlsm's and {options}": (medvlsms, options, rf"anns/train\.json has .*leave {options.split()[0]} out")
+        f"medvlsm's and {options}": (medvlsms, options, rf"options-conflict: anns/train\.json .*{options.split()[0]} ")
         for options in (
             "--prompt x",
             "--encoding palette",
@@ -522,14 +534,14 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "test that is val": (
         into_test,
         "--prompt x --test-is-val --images images/{split}/{name} --masks masks/{split}/{name}",
-        "--test-is-val is for sets with a val split and without a test split; this one has test",
+        r"options-conflict: --test-is-val .*test \[",
     ),
     "test that is no val": (
         lambda at: None,
         "--prompt x --test-is-val --fractions 0.9 0 0.1",
-        "--test-is-val is for sets with a val split .*; this one has train$",
+        r"options-conflict: --test-is-val .*train \[",
     ),
-    "unknown encoding": (lambda at: None, "--encoding color", "'color'.*'colour'"),
+    "unknown encoding": (lambda at: None, "--encoding color", "invalid-option: 'color'.*'colour'"),
 }
 
 
@@ -554,7 +566,7 @@ def test_two_sources_with_the_same_names_are_one_line(monkeypatch, capsys, sourc
     save(other / "images" / "c.jpg", photo(np.random.default_rng(1), (40, 16)))
     (source / "masks" / "c.png").unlink()
     arguments = ["--name", "mine", "--source", source, other, "--output", tmp_path / "data", "--prompt", "x"]
-    says = r"source, .*other has different files called images/c\.jpg; keep them unpacked, each in a folder"
+    says = r"duplicate-file: source, .*other .*images/c\.jpg"
     fails(monkeypatch, capsys, says, "folder", *arguments)
     assert not list((tmp_path / "data").glob("*"))
 
@@ -565,17 +577,17 @@ COLUMNS = {"image": "images/c.jpg", "mask": "masks/c.png", "prompt": "x"}
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([{"image": "images/c.jpg", "prompt": "x"}], r"list\.csv lacks the column 'mask'"),
-        ([COLUMNS, COLUMNS | {"mask": ""}], r"row 3 of .*list\.csv has no mask"),
-        ([COLUMNS | {"prompt": " "}], r"row 2 of .*list\.csv has no prompt"),
-        ([COLUMNS | {"mask": "../masks/c.png"}], r"row 2 of .*'\.\./masks/c\.png', which is outside"),
-        ([COLUMNS | {"image": "/etc/passwd"}], r"row 2 of .*'/etc/passwd', which is outside"),
-        ([COLUMNS | {"mask": "masks/f.png"}], r"row 2 of .*'masks/f\.png', which .* lacks"),
-        ([COLUMNS, COLUMNS], r"row 3 of .*second mask of the class 'x', besides masks/c\.png"),
-        ([COLUMNS | {"split": "tset"}], r"row 2 of .*split 'tset'; did you mean 'test'"),
-        ([COLUMNS | {"split": "val"}, COLUMNS | {"prompt": "y"}], r"row 3 of .*has another split"),
-        ([COLUMNS | {"split": "val"}, COLUMNS | {"image": "images/d.e.jpg"}], r"images/d\.e\.jpg has no split"),
-        ([], r"list\.csv lacks the column 'image'"),
+        ([{"image": "images/c.jpg", "prompt": "x"}], r"missing-column: list\.csv.*'mask'"),
+        ([COLUMNS, COLUMNS | {"mask": ""}], r"missing-column: row 3 of .*list\.csv .*'mask'"),
+        ([COLUMNS | {"prompt": " "}], r"empty-prompt: row 2 of.*list\.csv"),
+        ([COLUMNS | {"mask": "../masks/c.png"}], r"outside-source: row 2 of.*mask.*'\.\./masks/c\.png'"),
+        ([COLUMNS | {"image": "/etc/passwd"}], "outside-source: row 2 of.*'/etc/passwd'"),
+        ([COLUMNS | {"mask": "masks/f.png"}], r"no-such-file: row 2 of.*mask.*'masks/f\.png'"),
+        ([COLUMNS, COLUMNS], r"duplicate-mask: row 3 of.*'x'.*masks/c\.png"),
+        ([COLUMNS | {"split": "tset"}], "unknown-split: row 2 of.*'tset'.*'test'"),
+        ([COLUMNS | {"split": "val"}, COLUMNS | {"prompt": "y"}], r"rows-disagree: row 3 of .*list\.csv .*split"),
+        ([COLUMNS | {"split": "val"}, COLUMNS | {"image": "images/d.e.jpg"}], r"split-missing: images/d\.e\.jpg"),
+        ([], r"missing-column: list\.csv.*'image'"),
     ],
 )
 def test_mistakes_in_manifests_name_the_row(rows, says, monkeypatch, capsys, source, tmp_path):
@@ -589,13 +601,13 @@ def test_mistakes_in_manifests_name_the_row(rows, says, monkeypatch, capsys, sou
     [
         (
             "class,colour\npolyp,#ff0000\nvoid,#808080\n",
-            r"masks/a\.png has the colour \(0, 0, 255\), which is no class",
+            r"unknown-class: masks/a\.png .*\(0, 0, 255\)",
         ),
-        ("name,colour\npolyp,#ff0000\n", r"classes\.csv lacks the column 'class'"),
-        ("class,colour\npolyp,#ff000\n", r"row 2 of .*classes\.csv has the colour '#ff000'"),
-        ("class,colour\npolyp,#ff0000\ntool,255 0 0\n", r"row 3 of .*gives \(255, 0, 0\) to another class"),
-        ("class,colour\nvoid,#808080\n", "no class but background and void"),
-        ("", r"classes\.csv lacks the column 'class'"),
+        ("name,colour\npolyp,#ff0000\n", r"missing-column: classes\.csv.*'class'"),
+        ("class,colour\npolyp,#ff000\n", r"class-value: row 2 of .*classes\.csv .*'#ff000'"),
+        ("class,colour\npolyp,#ff0000\ntool,255 0 0\n", r"rows-disagree: row 3 of.*\(255, 0, 0\)"),
+        ("class,colour\nvoid,#808080\n", r"class-count: classes\.csv"),
+        ("", r"missing-column: classes\.csv.*'class'"),
     ],
 )
 def test_mistakes_in_class_tables_are_one_line(table, says, monkeypatch, capsys, tmp_path):

@@ -297,11 +297,11 @@ def test_dropout_keeps_the_mean():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"depth": 0}, r"learner\.depth is 0"),
-        ({"depth": 3}, r"learner\.depth is 3, but the (text|vision) tower has 2 blocks"),
-        ({"max_depth": 3}, r"learner\.max_depth is 3, but the (text|vision) tower has 2 blocks"),
-        ({"depth": 2, "max_depth": 1}, r"learner\.depth is 2, more than learner\.max_depth, 1"),
-        ({"num_context": 0}, r"learner\.num_context is 0"),
+        ({"depth": 0}, r"learner\.depth .*1, .*0"),
+        ({"depth": 3}, r"learner\.depth .*2, the (text|vision) .*3"),
+        ({"max_depth": 3}, r"learner\.max_depth .*2, the (text|vision) .*3"),
+        ({"depth": 2, "max_depth": 1}, r"learner\.depth .*learner\.max_depth, 1, .*2"),
+        ({"num_context": 0}, r"learner\.num_context .*1, .*0"),
     ],
     ids=str,
 )
@@ -315,7 +315,7 @@ def test_a_tower_that_takes_no_prompts(name):
     learner = LEARNERS[name]
     towers = dataclasses.replace(TOWERS, vision_width=None)
     if "vision" in learner.changes:
-        with pytest.raises(ValueError, match=rf"learner is {name}, which prompts the vision tower"):
+        with pytest.raises(ValueError, match=rf"CoOp or CoCoOp, .*{name}: .*vision tower"):
             learner.init(jax.random.key(0), towers)
     else:
         learner.check(towers)
@@ -324,11 +324,11 @@ def test_a_tower_that_takes_no_prompts(name):
 @pytest.mark.parametrize(
     ("learner", "message"),
     [
-        (CoOp(depth=1, words="a photo"), r"learner\.words 'a photo' is 2 tokens, but learner\.num_context is 4"),
-        (MaPLe(depth=1, num_context=5), r"learner\.words 'a photo of a' is 4 tokens, but learner\.num_context is 5"),
-        (SharedAttention(depth=1, heads=3), r"learner\.heads is 3, which doesn't divide 20"),
-        (MaPLe(depth=1, projector=Projector(kind="low_rank", hidden=(3, 4))), r"projector\.hidden is \(3, 4\)"),
-        (CoCoOp(depth=1, projector=Projector(kind="mlp", hidden=())), r"projector\.hidden is \(\)"),
+        (CoOp(depth=1, words="a photo"), r"learner\.words .*learner\.num_context, 4, .*'a photo' .*2"),
+        (MaPLe(depth=1, num_context=5), r"learner\.words .*learner\.num_context, 5, .*'a photo of a' .*4"),
+        (SharedAttention(depth=1, heads=3), r"learner\.heads .*20, .*3"),
+        (MaPLe(depth=1, projector=Projector(kind="low_rank", hidden=(3, 4))), r"projector\.hidden .*\(3, 4\)"),
+        (CoCoOp(depth=1, projector=Projector(kind="mlp", hidden=())), r"projector\.hidden .*\(\)"),
     ],
     ids=str,
 )

@@ -72,5 +72,5 @@ def test_only_a_cris_takes_text_prompts_late():
     late = with_prompt_offset(cris, 1)
     assert isinstance(late, CRISConfig) and late.prompt_offset == 1 and with_prompt_offset(late, 0) == cris
     assert with_prompt_offset(clipseg, 0) == clipseg
-    with pytest.raises(ValueError, match=r"model\.prompt_offset is 1; a CLIPSeg needs 0"):
+    with pytest.raises(ValueError, match=r"model\.prompt_offset .*0 .*CLIPSeg, .*1"):
         with_prompt_offset(clipseg, 1)

@@ -7,6 +7,7 @@ from functools import cache
 
 import jax
 import jax.numpy as jnp
+import mistakes
 import numpy as np
 import pytest
 import small_cris
@@ -26,7 +27,6 @@ from tunevlseg_jax.models.resize import resize_matrix
 from tunevlseg_jax.models.resnet import RN50, RN101, ModifiedResNet
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.prompts import Prompts, inject
-from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment, build_experiment
 from tunevlseg_jax.training.optim import Schedule
@@ -221,7 +221,7 @@ def test_offset_of_prompts(offset):
 @pytest.mark.parametrize("learner", [VPT, MaPLe, SharedSeparate, SharedAttention])
 def test_vision_prompts_are_refused_by_name(learner, folder):
     config = Config(model=Model(checkpoint=str(folder)), learner=learner(depth=2))
-    with pytest.raises(UserError, match=f"{learner.__name__}.* prompts the vision tower.*use CoOp or CoCoOp"):
+    with mistakes.raises(f"learner-unfit: CoOp or CoCoOp, .*{learner.__name__}.* vision tower"):
         build_experiment(config)
     with pytest.raises(ValueError, match="takes no vision prompts"):
         model().vision(jnp.asarray(images(1, 32, 32)), Prompts(vision=jnp.zeros((1, 1, 2, 8))))

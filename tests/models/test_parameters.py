@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import mistakes
 import pytest
 import small
 
@@ -12,7 +13,6 @@ from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.parameters import DECAY, RULES, decide, flatten, nested, split, subtree
 from tunevlseg_jax.network import Network
-from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training.experiment import build_experiment
 
 PROJECTORS = [
@@ -89,7 +89,7 @@ def test_a_rule_that_matches_nothing_raises(tune):
 
 def test_nothing_to_train_raises():
     config = small.config(learner=ZeroShot(), upsampling="none")
-    with pytest.raises(UserError, match=r"nothing to train.*train.tune is 'prompts'"):
+    with mistakes.raises("nothing-to-train: train.tune is 'prompts'"):
         build_experiment(config)
     assert not build_experiment(config, trains=False).trainable
 

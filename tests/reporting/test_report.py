@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import fake_runs
+import mistakes
 import numpy as np
 import pytest
 import small
@@ -27,7 +28,6 @@ from tunevlseg_jax.reporting import cells, runs, words
 from tunevlseg_jax.reporting.output import write
 from tunevlseg_jax.reporting.output.write import Options
 from tunevlseg_jax.runs import trainer
-from tunevlseg_jax.runtime.errors import UserError
 
 quick_compilation = small.quick_compilation
 
@@ -160,7 +160,7 @@ def test_words_of_a_projected_context_are_of_what_the_tower_sees(tmp_path):
     expected = learnt["learner/context"][0] @ layer["kernel"] + layer["bias"]
     np.testing.assert_allclose(words.context(run), expected, rtol=1e-5, atol=1e-6)
     save_file({"learner/context": learnt["learner/context"]}, folder / "prompts.safetensors")
-    with pytest.raises(UserError, match=r"prompts.safetensors doesn't hold what its learner learns"):
+    with mistakes.raises(r"bad-learnt: prompts.safetensors"):
         words.context(run)
 
 
@@ -225,7 +225,7 @@ def test_without_what_draws_there_are_tables(experiment, tmp_path, monkeypatch, 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(SystemExit):
         small.run(monkeypatch, command.main, "--runs", experiment, "--output", tmp_path / "report")
-    assert "figures and the page need matplotlib" in capsys.readouterr().err
+    mistakes.check_line(capsys.readouterr().err, "needs-package: matplotlib")
     small.run(
         monkeypatch, command.main, "--runs", experiment, "--output", tmp_path / "report", "--words", "0", "--no-page"
     )
@@ -238,22 +238,22 @@ def test_mistakes(tmp_path, monkeypatch, capsys):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "card.json").write_text("[]")
     for arguments, says in (
-        (("--runs", tmp_path / "nowhere"), "there is no folder .*nowhere"),
-        (("--runs", tmp_path / "file"), "file is a file, not a folder of runs"),
-        (("--runs", tmp_path / "empty"), "there is no run to report on in .*empty"),
-        (("--runs", tmp_path / "foreign"), "there is no run .*foreign: .*there is no config.json"),
-        (("--runs", tmp_path, "--output", tmp_path / "file"), "file is a file, not a folder for the report"),
-        (("--runs", tmp_path, "--output", tmp_path / "foreign"), "foreign is not empty, and no report"),
-        (("--runs", tmp_path, "--words", "-1"), "words can't be -1"),
-        (("--runs", tmp_path, "--samples", "3"), "samples can't be 3; it is 0, or 4 or more"),
-        (("--runs", tmp_path, "--outptu", "x"), "did you mean --output"),
-        ((), "--runs"),
+        (("--runs", tmp_path / "nowhere"), "not-a-folder: nowhere"),
+        (("--runs", tmp_path / "file"), "not-a-folder: file"),
+        (("--runs", tmp_path / "empty"), "no-runs: empty"),
+        (("--runs", tmp_path / "foreign"), "no-runs: foreign: .*config.json"),
+        (("--runs", tmp_path, "--output", tmp_path / "file"), "not-a-folder: file .*--output"),
+        (("--runs", tmp_path, "--output", tmp_path / "foreign"), "other-folder: foreign .*--output"),
+        (("--runs", tmp_path, "--words", "-1"), "out-of-range: words .*-1"),
+        (("--runs", tmp_path, "--samples", "3"), "out-of-range: samples .*0, .*4, .*3"),
+        (("--runs", tmp_path, "--outptu", "x"), "invalid-option: --output"),
+        ((), "invalid-option: --runs"),
     ):
         with pytest.raises(SystemExit) as stop:
             small.run(monkeypatch, command.main, *arguments)
         err = capsys.readouterr().err
         assert stop.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
-        assert re.search(says, err), err
+        mistakes.check_line(err, says)
     assert {path.name for path in tmp_path.iterdir()} == {"file", "empty", "foreign"}
 
 

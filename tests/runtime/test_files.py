@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 
+import mistakes
 import pytest
 
-from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import (
     atomic_dir,
     atomic_file,
@@ -51,7 +51,7 @@ def test_failing_block_leaves_the_old_file(tmp_path, error):
 def test_full_disk_is_one_line_and_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(UserError, match=r"can't write .*file: No space left on device"), atomic_file(path):
+    with mistakes.raises("unwritable: file.*No space left on device"), atomic_file(path):
         raise OSError(28, "No space left on device")
     assert path.read_text() == "old" and names(tmp_path) == ["file"]
 
@@ -61,7 +61,7 @@ def test_unwritable_places_are_one_line(tmp_path, place):
     """Below a file, and over a folder; permissions would tell nothing to a test that root runs."""
     (tmp_path / "file").write_text("old")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=rf"can't write .*{place}: "):
+    with mistakes.raises(rf"unwritable: {place}: "):
         write_json(tmp_path / place, 1)
     assert names(tmp_path) == ["file", "folder"] and not names(tmp_path / "folder")
 
@@ -82,7 +82,7 @@ def test_filling_that_fails_changes_nothing(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "a").write_text("old")
-    with pytest.raises(UserError, match="No space left"), atomic_files(folder, last="a") as temporary:
+    with mistakes.raises("unwritable: No space left"), atomic_files(folder, last="a") as temporary:
         (temporary / "a").write_text("half")
         raise OSError(28, "No space left on device")
     with pytest.raises(RuntimeError), atomic_files(tmp_path / "other", last="a") as temporary:
@@ -94,7 +94,7 @@ def test_filling_that_fails_changes_nothing(tmp_path):
 def test_last_file_moves_last(tmp_path):
     """A file that can't move leaves the folder without the one that would make it whole."""
     (tmp_path / "z").mkdir()
-    with pytest.raises(UserError, match="can't write"), atomic_files(tmp_path, last="a") as temporary:
+    with mistakes.raises("unwritable"), atomic_files(tmp_path, last="a") as temporary:
         for name in ("a", "z"):
             (temporary / name).touch()
     assert names(tmp_path) == ["z"]
@@ -106,7 +106,7 @@ def test_making_replaces_the_whole_folder(tmp_path):
         with atomic_dir(folder) as temporary:
             (temporary / name).touch()
         assert names(folder) == [name] and names(tmp_path) == ["folder"]
-    with pytest.raises(UserError, match="No space left"), atomic_dir(folder) as temporary:
+    with mistakes.raises("unwritable: No space left"), atomic_dir(folder) as temporary:
         raise OSError(28, "No space left on device")
     assert names(folder) == ["b"] and names(tmp_path) == ["folder"]
 
@@ -137,16 +137,16 @@ def test_json(tmp_path):
     write_json(path, {"name": "Sør", "sizes": [1, 2.5, None]})
     assert "Sør" in path.read_text(encoding="utf-8")
     assert read_json(path) == read_object(path) == {"name": "Sør", "sizes": [1, 2.5, None]}
-    with pytest.raises(UserError, match=r"there is no .*none\.json"):
+    with mistakes.raises(r"no-such-file: none\.json"):
         read_json(tmp_path / "none.json")
     for content in (b"{", b"\xff\xfe"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"can't read .*value\.json"):
+        with mistakes.raises(r"unreadable: value\.json"):
             read_json(path)
     write_json(path, [1])
-    with pytest.raises(UserError, match="holds no JSON object"):
+    with mistakes.raises(r"wrong-json: value\.json"):
         read_object(path)
-    with pytest.raises(UserError, match="can't read"):
+    with mistakes.raises("unreadable"):
         read_json(tmp_path)
 
 

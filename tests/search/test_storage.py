@@ -15,13 +15,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import mistakes
 import optuna
 import pytest
 import small
 from optuna.trial import TrialState
 
 from tunevlseg_jax.learners.space import Integers, LogUniform
-from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search.options import PRUNERS
 from tunevlseg_jax.search.sampler import START_UP, Sampler
 from tunevlseg_jax.search.storage import JOURNAL, StudyStorage
@@ -276,14 +276,14 @@ def test_halving_compares_trials_that_run_side_by_side(tmp_path):
 
 def test_a_study_of_another_configuration_is_refused_with_the_difference(tmp_path):
     open_ledger(tmp_path, learner={"depth": 1}, space={"x": 2}).close()
-    with pytest.raises(UserError, match=r"'study'.*learner.depth was 1 and is now 3\); choose another --study"):
+    with mistakes.raises(r"other-config: 'study'.*learner.depth was 1 and is now 3\).*--study"):
         open_ledger(tmp_path, learner={"depth": 3}, space={"x": 2})
     open_ledger(tmp_path, learner={"depth": 1}, space={"x": 2}).close()
 
 
 @pytest.mark.parametrize("url", ["nonsense", "postgresql+psycopg://127.0.0.1:1/none", "oracle://host/name"])
 def test_a_storage_that_cant_be_used_is_one_line(tmp_path, url):
-    with pytest.raises(UserError, match=r"the study's storage .* can't be used") as error:
+    with mistakes.raises("bad-storage") as error:
         open_ledger(tmp_path, url)
     assert "\n" not in str(error.value)
 

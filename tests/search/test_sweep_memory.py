@@ -9,6 +9,7 @@ from functools import cache
 
 import jax
 import jax.numpy as jnp
+import mistakes
 import pytest
 import small
 from sweep_cases import COOP, QUIET, options
@@ -22,7 +23,6 @@ from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.parameters import split
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import memory_fit
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.summary import SweepDisplay
@@ -43,10 +43,10 @@ def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkey
     assert need[1] < need[3] < 3 * need[1] + 2**20
     monkeypatch.setattr(memory_fit, "free_bytes", lambda setup: int(need[1] / memory_fit.SHARE) + 1)
     assert memory_fit.max_parallel_trials(experiment, setup, 3, automatic=True) == 1
-    with pytest.raises(UserError, match=r"3 trials at once take .* GiB of memory, and .*--parallel auto finds out"):
+    with mistakes.raises("device-memory: 3 trials .* GiB .*--parallel auto"):
         memory_fit.max_parallel_trials(experiment, setup, 3, automatic=False)
     monkeypatch.setattr(memory_fit, "free_bytes", lambda setup: 1000)
-    with pytest.raises(UserError, match="not even one trial fits"):
+    with mistakes.raises("device-memory: not even one trial"):
         memory_fit.max_parallel_trials(experiment, setup, 3, automatic=True)
 
 

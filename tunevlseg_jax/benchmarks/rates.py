@@ -32,7 +32,7 @@ def read(paths: Sequence[str]) -> Mapping[str, Rates]:
                 key = *_key(row), row["program"]
                 rates.setdefault(row["device"], {})[key] = float(row["images_per_second_per_device"])
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} isn't a file of `benchmark --output`: {_reason(error)}") from error
+            raise UserError(f"{path} isn't a file of `benchmark --output`: {_reason(error)}", "not-rates") from error
     return rates
 
 

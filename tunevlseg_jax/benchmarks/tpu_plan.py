@@ -138,7 +138,7 @@ def largest_batch(small: Plan, large: Plan) -> int:
 def _devices(name: str) -> list[Any]:
     chip = name.partition(":")[0]
     if chip not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", name):
-        raise UserError(f"--topology {name!r} is no slice such as v5e:4x4{nearest(chip, CHIPS)}")
+        raise UserError(f"--topology must be like v5e:4x4, got {name!r}{nearest(chip, CHIPS)}", "unknown-topology")
     for variable, value in OFF_POD.items():
         os.environ.setdefault(variable, value)
     from jax.experimental import topologies
@@ -147,4 +147,4 @@ def _devices(name: str) -> list[Any]:
         return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
     except Exception as error:  # jax has no specific exception for a missing library
         reason = str(error).splitlines()[0]
-        raise UserError(f"can't compile for {name}: {reason}; it needs libtpu, the extra `tpu`") from error
+        raise UserError(f"can't compile for {name}: {reason}; install the extra `tpu`", "needs-libtpu") from error

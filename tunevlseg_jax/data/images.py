@@ -30,7 +30,7 @@ def read_rgb(path: Path) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"can't read {path}: {error.strerror or error}") from error
+        raise UserError(f"can't read {path}: {error.strerror or error}", "unreadable") from error
     return decode_rgb(data, path)
 
 
@@ -45,15 +45,12 @@ def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
     except cv2.error:  # more pixels than OpenCV takes
         image = None
     if image is None:
-        raise UserError(f"can't decode {name}: it is not an image, or a broken one")
+        raise UserError(f"can't decode {name}: it is not an image, or a broken one", "undecodable")
     check_pages(data, name)
     if image.max() <= DEEP >> 8:  # may be 12 bits in 16, of which OpenCV keeps the upper 8
         stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if stored is not None and stored.dtype == np.uint16 and 0 < (highest := int(stored.max())) < DEEP:
-            raise UserError(
-                f"{name} has 16 bits, of which only values up to {highest} are used, and would be almost black; window "
-                "it to 8 bits"
-            )
+            raise UserError(f"{name} has 16 bits but no value above {highest}; window it to 8 bits", "almost-black")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -68,7 +65,7 @@ def check_pages(data: bytes, name: Path | str) -> None:
     except (OSError, SyntaxError, TypeError, ValueError, KeyError, struct.error):
         pass  # a later page is broken; the first has been decoded
     if pages > 1:
-        raise UserError(f"{name} holds {pages} pages; save one image a file")
+        raise UserError(f"{name} must hold one image, got {pages} pages; save one image per file", "several-pages")
 
 
 def encode_png(image: np.ndarray) -> bytes:

@@ -41,7 +41,7 @@ def whole(data: bytes, name: str) -> Image.Image:
         opened = Image.open(io.BytesIO(data))
         opened.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"can't decode {name}: it is not an image, or a broken one") from error
+        raise UserError(f"can't decode {name}: it is not an image, or a broken one", "undecodable") from error
     check_pages(data, name)
     return opened
 
@@ -92,8 +92,8 @@ def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
         colours, array = array, array.max(-1)
         if array.min() == array.max() and not _one_colour(colours):
             raise UserError(
-                f"mask {name} has colours that are equally bright, so none is the object; give --encoding colour with "
-                "--classes, or save it white on black"
+                f"mask {name} has equally bright colours; give --encoding colour with --classes, or use white on black",
+                "mask-unclear",
             )
     if threshold is not None:
         return array > threshold
@@ -104,8 +104,8 @@ def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
     middle = 127 if highest <= 255 else 32767
     if highest <= middle and (lossless or highest > NOISE):
         raise UserError(
-            f"mask {name} has values up to {highest}, none above {middle}, and nothing would be the object; save it "
-            "white on black, or cut grey shades with prepare folder's --threshold"
+            f"mask {name} has no value above {middle}, so no object; save it white on black, or give --threshold",
+            "almost-black",
         )
     return array > middle
 
@@ -130,7 +130,7 @@ def by_colour(data: bytes, name: str, table: Mapping[Colour, int], *, nearest: b
     furthest = int(distances.min(1).argmax())
     if (lossless if nearest is None else not nearest) and distances[furthest].min():
         raise UserError(
-            f"{name} has the colour {tuple(channels[furthest].tolist())}, which is no class; there are {sorted(table)}"
+            f"{name} has the colour {tuple(channels[furthest].tolist())}, not of {sorted(table)}", "unknown-class"
         )
     numbers = np.zeros(colours.max() + 1, np.uint8)
     numbers[colours] = np.asarray(list(table.values()), np.uint8)[distances.argmin(1)]
@@ -154,11 +154,11 @@ def _upright(data: bytes, name: str) -> tuple[Image.Image, bool]:
 def _stored(opened: Image.Image, name: str) -> np.ndarray:
     """The values of an opened mask, as in `values`."""
     if opened.mode == "F":
-        raise UserError(f"mask {name} holds floating-point numbers; whole numbers up to 65535 were expected")
+        raise UserError(f"mask {name} must hold whole numbers up to 65535, got floating-point numbers", "wrong-type")
     if opened.mode in ("L", "P", "1") or opened.mode.startswith("I"):
         array = np.asarray(opened)
         if array.min() < 0 or array.max() > 65535:
-            raise UserError(f"mask {name} has values from {array.min()} to {array.max()}; 65535 is the most")
+            raise UserError(f"mask {name} must be from 0 to 65535, got {array.min()} to {array.max()}", "out-of-range")
         return array.astype(np.uint8) if array.dtype == bool else array
     array = np.asarray(opened.getchannel(0) if opened.mode in ("LA", "PA") else opened.convert("RGB"))
     if "A" in opened.getbands():
@@ -166,8 +166,8 @@ def _stored(opened: Image.Image, name: str) -> np.ndarray:
         clear = alpha <= (int(alpha.min()) + int(alpha.max())) // 2
         if not clear.all() and bright[clear].max() >= bright[~clear].max():
             raise UserError(
-                f"mask {name} is at least as bright where it is transparent, so it is unclear what the object is; "
-                "save it without transparency, white on black"
+                f"mask {name} is at least as bright where transparent; save it without transparency, white on black",
+                "mask-unclear",
             )
     return array
 
@@ -200,8 +200,9 @@ def two_valued(data: bytes, name: str, threshold: int | None = None) -> np.ndarr
     levels = distinct(array if array.ndim == 2 else _packed(array))
     if threshold is None and lossless and len(levels) > 2:
         raise UserError(
-            f"mask {name} has {len(levels)} {'values' if array.ndim == 2 else 'colours'} and isn't binary; give "
-            "--encoding palette or colour with --classes, or cut grey shades with --threshold"
+            f"mask {name} has {len(levels)} {'values' if array.ndim == 2 else 'colours'} and isn't binary; "
+            "give --encoding with --classes, or --threshold",
+            "mask-not-binary",
         )
     return binary(data, name, threshold)
 
@@ -210,12 +211,10 @@ def check_size(mask: np.ndarray, size: tuple[int, int], name: str, image_name: s
     """Raises a UserError if a mask's size differs from its image's."""
     if mask.shape[:2] != size:
         height, width = mask.shape[:2]
-        raise UserError(
-            f"mask {name} is {width}x{height} pixels, but its image {image_name} is {size[1]}x{size[0]} (upright)"
-        )
+        raise UserError(f"mask {name} is {width}x{height}, its image {image_name} {size[1]}x{size[0]}", "mask-size")
 
 
 def check_values(mask: np.ndarray, allowed: Sequence[int], name: str) -> None:
     """Raises a UserError if a label map has a value that isn't allowed."""
     if unknown := sorted(set(distinct(mask).tolist()) - set(allowed)):
-        raise UserError(f"mask {name} has the value {unknown[0]}, which is no class; there are {sorted(allowed)}")
+        raise UserError(f"mask {name} has the value {unknown[0]}; the classes have {sorted(allowed)}", "unknown-class")

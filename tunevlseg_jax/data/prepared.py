@@ -72,7 +72,7 @@ class Record:
           UserError: the record has none of that level.
         """
         if level not in self.prompts:
-            raise UserError(f"record {self.id!r} has prompts of levels {sorted(self.prompts)}, not {level}")
+            raise UserError(f"record {self.id!r} has prompts {sorted(self.prompts)}, got {level}", "prompt-index")
         return self.prompts[level]
 
 
@@ -112,7 +112,7 @@ class Example:
         for data in self.masks:
             array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
             if array is None or array.ndim != 2 or array.dtype != np.uint8:
-                raise UserError(f"a label map of image {self.id!r} is not a grey PNG of 8 bits")
+                raise UserError(f"a label map of image {self.id!r} is not a grey PNG of 8 bits", "undecodable")
             decoded.append(array)
         return tuple(decoded)
 
@@ -147,7 +147,7 @@ class Prepared:
         self._kept = _kept(folder, stored_split) if protocol == "clean" else None
         sources = {stored_split} if self._kept is None else {kept.split for kept in self._kept}
         if missing := sorted(sources - stored.keys()):
-            raise UserError(f"the set {self.name} in {folder} has no split {missing[0]!r}{nearest(missing[0], stored)}")
+            raise UserError(f"{folder} has no split {missing[0]!r}{nearest(missing[0], stored)}", "unknown-split")
         self._stored_split, self._sources = stored_split, {name: stored[name] for name in sources}
 
     def __len__(self) -> int:
@@ -192,7 +192,8 @@ def find(root: Path, name: str) -> Path:
     if name not in names(root):
         raise UserError(
             f"there is no prepared set {name!r} in {root}{nearest(name, names(root)) if names(root) else ''}; "
-            "python -m tunevlseg_jax.prepare makes one"
+            "python -m tunevlseg_jax.prepare writes one",
+            "no-such-data-set",
         )
     return folder
 
@@ -308,21 +309,18 @@ def _stored(folder: Path) -> dict[str, Any]:
             for split in builder.info.splits
         }
     except Exception as error:  # TFDS raises various errors for files that it hasn't written
-        raise UserError(f"can't read the prepared set in {folder}: {error}") from error
+        raise UserError(f"can't read the prepared set in {folder}: {error}", "unreadable") from error
 
 
 def _kept(folder: Path, split: str) -> list[SelectedExample]:
     """A split's examples in the clean protocol."""
     path = folder / CLEAN_FILE
     if not path.is_file():
-        raise UserError(
-            f"there is no {path}; "
-            f"`python -m tunevlseg_jax.prepare check {folder.parent.name} --protocol clean` writes it"
-        )
+        raise UserError(f"no {path}; prepare check {folder.parent.name} --protocol clean writes it", "no-clean-file")
     splits = read_object(path)
     if split not in splits:
-        raise UserError(f"{path} has no split {split!r}{nearest(split, splits)}")
+        raise UserError(f"{path} has no split {split!r}{nearest(split, splits)}", "unknown-split")
     try:
         return [SelectedExample(row["split"], row["index"], frozenset(row["records"])) for row in splits[split]]
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} has a row of split {split!r} that lacks split, index or records") from error
+        raise UserError(f"{path} has a row in {split!r} without split, index or records", "missing-field") from error

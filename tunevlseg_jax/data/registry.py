@@ -86,9 +86,9 @@ def _folder(data: Data) -> Path:
     """The folder of a prepared set."""
     names = prepared.names(Path(data.root))
     if data.name not in names:
-        there = ", ".join(names) or "nothing (python -m tunevlseg_jax.prepare makes sets)"
+        there = ", ".join(names) or "nothing; python -m tunevlseg_jax.prepare writes sets"
         near = nearest(data.name, [*SCENES, *names])
-        raise UserError(f"there is no data set {data.name!r}{near} (prepared in {data.root}: {there})")
+        raise UserError(f"no data set {data.name!r}{near} (prepared in {data.root}: {there})", "no-such-data-set")
     return prepared.find(Path(data.root), data.name)
 
 
@@ -96,9 +96,9 @@ def _scenes(data: Data, split: str, complete: bool) -> Records:
     """A split of the embedded data set, at its own size."""
     sizes = _sizes(data)
     if split not in sizes:
-        raise UserError(f"there is no split {split!r}{nearest(split, sizes)}")
+        raise UserError(f"there is no split {split!r}{nearest(split, sizes)}", "unknown-split")
     if sizes[split] < 1:
-        raise UserError(f"data.scenes.{split} must be at least 1, got {sizes[split]}")
+        raise UserError(f"data.scenes.{split} must be at least 1, got {sizes[split]}", "out-of-range")
     prompts = data.scenes.prompts_per_image if split == "train" else 1
     return scenes.load(
         data.name.removeprefix("scenes/"),

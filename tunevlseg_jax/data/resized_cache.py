@@ -74,7 +74,7 @@ def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
         images.close()
         maps.close()
     if not records:
-        raise UserError(f"{split.name} has no records in its split {split.split!r}")
+        raise UserError(f"{split.name} has no records in its split {split.split!r}", "empty-split")
     write_json(folder / RECORDS_FILE, {"images": names, "records": records})
 
 
@@ -184,7 +184,5 @@ def _phrasings(split: Prepared, id: str, prompts: Mapping[str, Sequence[str]], l
     """A record's phrasings of one level."""
     if str(level) not in prompts:
         levels = ", ".join(prompts)
-        raise UserError(
-            f"data.prompt_index must be one of {levels} for record {id!r} of {split.name}, {split.split}, got {level}"
-        )
+        raise UserError(f"data.prompt_index must be one of {levels} for record {id!r}, got {level}", "prompt-index")
     return tuple(prompts[str(level)])

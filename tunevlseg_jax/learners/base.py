@@ -58,20 +58,20 @@ class ContextLearner(Learner):
     def check(self, spec: ModelSpec) -> None:
         """Raises a ValueError that names the field where this learner doesn't fit that model."""
         if self.depth < 1:
-            raise ValueError(f"learner.depth is {self.depth}; it counts the blocks that get a prompt, 1 or more")
+            raise ValueError(f"learner.depth must be at least 1, got {self.depth}")
         if self.depth > self.rows:
-            raise ValueError(f"learner.depth is {self.depth}, more than learner.max_depth, {self.max_depth}")
+            raise ValueError(f"learner.depth must be at most learner.max_depth, {self.max_depth}, got {self.depth}")
         if self.num_context < 1:
-            raise ValueError(f"learner.num_context is {self.num_context}; it must be 1 or more")
+            raise ValueError(f"learner.num_context must be at least 1, got {self.num_context}")
         if "vision" in self.changes and spec.vision_width is None:
-            raise ValueError(
-                f"learner is {type(self).__name__}, which prompts the vision tower, and this model's takes no prompts; "
-                "use CoOp or CoCoOp"
-            )
+            kind = type(self).__name__
+            raise ValueError(f"learner must be CoOp or CoCoOp, got {kind}: this model's vision tower takes no prompts")
         for tower, blocks in (("text", spec.text_blocks), ("vision", spec.vision_blocks)):
             if tower in self.changes and self.rows > blocks:
                 field = "depth" if self.max_depth is None else "max_depth"
-                raise ValueError(f"learner.{field} is {self.rows}, but the {tower} tower has {blocks} blocks")
+                raise ValueError(
+                    f"learner.{field} must be at most {blocks}, the {tower} tower's blocks, got {self.rows}"
+                )
 
     def gaussian_context(self, key: Array, width: int) -> Array:
         """(rows, num_context, width) from N(0, 0.02^2); a row is the same whatever the number of rows."""
@@ -117,13 +117,13 @@ class Projector:
           ValueError: the hidden widths don't fit the kind.
         """
         if self.kind == "low_rank" and len(self.hidden) != 1:
-            raise ValueError(f"projector.hidden is {self.hidden}; a low_rank projector has one hidden width")
+            raise ValueError(f"projector.hidden must be one width for low_rank, got {self.hidden}")
         if self.kind == "mlp" and not self.hidden:
-            raise ValueError("projector.hidden is (); an mlp projector has at least one hidden width")
+            raise ValueError("projector.hidden must be at least one width for mlp, got ()")
         rows = 1 if self.shared else rows
         widths = [source, *(() if self.kind == "linear" else self.hidden), target]
         if min(widths) < 1:
-            raise ValueError(f"projector.hidden is {self.hidden}; a width must be 1 or more")
+            raise ValueError(f"projector.hidden must be widths of at least 1, got {self.hidden}")
         last = len(widths) - 2
         params: Params = {}
         for number, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):

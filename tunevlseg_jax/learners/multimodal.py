@@ -78,7 +78,7 @@ class SharedSeparate(ContextLearner):
         self.check(spec)
         assert spec.vision_width is not None
         if self.width < 1:
-            raise ValueError(f"learner.width is {self.width}; a width must be 1 or more")
+            raise ValueError(f"learner.width must be at least 1, got {self.width}")
         context_key, text_key, vision_key = jax.random.split(key, 3)
         return {
             "context": self.gaussian_context(context_key, self.width),
@@ -135,13 +135,11 @@ class SharedAttention(ContextLearner):
         assert spec.vision_width is not None
         width = spec.text_width + spec.vision_width
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"learner.dropout is {self.dropout}; it is a share from 0 to below 1")
+            raise ValueError(f"learner.dropout must be at least 0 and below 1, got {self.dropout}")
         if self.hidden < 1:
-            raise ValueError(f"learner.hidden is {self.hidden}; a width must be 1 or more")
+            raise ValueError(f"learner.hidden must be at least 1, got {self.hidden}")
         if self.heads < 1 or width % self.heads:
-            raise ValueError(
-                f"learner.heads is {self.heads}, which doesn't divide {width}, the sum of the towers' widths"
-            )
+            raise ValueError(f"learner.heads must divide {width}, the sum of the towers' widths, got {self.heads}")
         keys = jax.random.split(key, 5)
         context = self.gaussian_context(keys[0], width)
         return {

@@ -19,7 +19,7 @@ class LogUniform:
     def check(self) -> None:
         """Raises a ValueError where there is no such value."""
         if not 0 < self.low <= self.high < math.inf:
-            raise ValueError(f"{self.low:g}..{self.high:g} is empty; on a logarithmic scale 0 < low <= high")
+            raise ValueError(f"a logarithmic range must have 0 < low <= high, got {self.low:g}..{self.high:g}")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Uniform:
     def check(self) -> None:
         """Raises a ValueError where there is no such value."""
         if not -math.inf < self.low <= self.high < math.inf:
-            raise ValueError(f"{self.low:g}..{self.high:g} is empty; low <= high")
+            raise ValueError(f"a range must have low <= high, got {self.low:g}..{self.high:g}")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Integers:
     def check(self) -> None:
         """Raises a ValueError where there is no such value."""
         if self.low > self.high:
-            raise ValueError(f"{self.low}..{self.high} is empty; low <= high")
+            raise ValueError(f"a range must have low <= high, got {self.low}..{self.high}")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class LogIntegers(Integers):
     def check(self) -> None:
         """Raises a ValueError where there is no such value."""
         if not 0 < self.low <= self.high:
-            raise ValueError(f"{self.low}..{self.high} is empty; on a logarithmic scale 0 < low <= high")
+            raise ValueError(f"a logarithmic range must have 0 < low <= high, got {self.low}..{self.high}")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Choice:
     def check(self) -> None:
         """Raises a ValueError where there is no value, or one twice."""
         if not self.values or len(set(self.values)) != len(self.values):
-            raise ValueError(f"{', '.join(map(str, self.values))} must be one value or more, each once")
+            raise ValueError(f"must be one value or more, each once, got {', '.join(map(str, self.values))}")
 
 
 Distribution = LogUniform | Uniform | Integers | Choice

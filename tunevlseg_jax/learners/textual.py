@@ -40,8 +40,8 @@ class TextContextLearner(ContextLearner):
         embedded = spec.embed_words(self.words)
         if len(embedded) != self.num_context:
             raise ValueError(
-                f"learner.words {self.words!r} is {len(embedded)} tokens, but learner.num_context is "
-                f"{self.num_context}; make them agree, or give None for a Gaussian start"
+                f"learner.words must be None, or learner.num_context, {self.num_context}, tokens, "
+                f"got {self.words!r} with {len(embedded)}"
             )
         return context.at[0].set(embedded.astype(context.dtype))
 

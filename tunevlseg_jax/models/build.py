@@ -26,7 +26,7 @@ def with_prompt_offset(config: AnyModelConfig, offset: int) -> AnyModelConfig:
         return dataclasses.replace(config, prompt_offset=offset)
     if offset:
         name = type(config).__name__.removesuffix("Config")
-        raise ValueError(f"model.prompt_offset is {offset}; a {name} needs 0, only a CRIS takes prompts late")
+        raise ValueError(f"model.prompt_offset must be 0 for a {name}, got {offset}; only a CRIS takes prompts late")
     return config
 
 

@@ -52,13 +52,13 @@ def config_from_huggingface(theirs: dict[str, Any], preprocessor: dict[str, Any]
       ConversionError: it is not a CLIPSeg, or one with unsupported settings.
     """
     if theirs.get("model_type") != "clipseg":
-        raise ConversionError(f"config.json says model_type {theirs.get('model_type')!r}, not 'clipseg'")
+        raise ConversionError(f"model_type must be clipseg, got {theirs.get('model_type')!r}", "wrong-model")
     text, vision = _section(theirs, "text_config"), _section(theirs, "vision_config")
     for tower in (text, vision):
         _only(tower, ONLY, "config.json")
     taps = theirs.get("extract_layers", [3, 6, 9])
     if not isinstance(taps, list) or not taps:
-        raise ConversionError(f"config.json: extract_layers is {taps!r}, not a list of block numbers")
+        raise ConversionError(f"config.json: extract_layers must list block numbers, got {taps!r}", "model-config")
     config = CLIPSegConfig(
         text=TextConfig(**_sizes(text, TEXT)),
         vision=VisionConfig(**_sizes(vision, VISION)),
@@ -77,7 +77,7 @@ def _section(theirs: dict[str, Any], name: str) -> dict[str, Any]:
     for key in (f"{name}_dict", name):
         if theirs.get(key) is not None:
             if not isinstance(theirs[key], dict):
-                raise ConversionError(f"config.json: {key} is {theirs[key]!r}, not an object")
+                raise ConversionError(f"config.json: {key} must be an object, got {theirs[key]!r}", "model-config")
             return theirs[key]
     return {}
 
@@ -90,13 +90,13 @@ def _sizes(section: dict[str, Any], keys: Keys) -> dict[str, Any]:
 def _only(section: dict[str, Any], supported: dict[str, Any], file: str) -> None:
     for key, only in supported.items():
         if section.get(key, only) != only:
-            raise ConversionError(f"{file} asks for {key} {section[key]!r}; this model knows {only!r} only")
+            raise ConversionError(f"{file}: {key} must be {only!r}, got {section[key]!r}", "model-config")
 
 
 def _whole(section: dict[str, Any], key: str, default: int, least: int = 1) -> int:
     value = section.get(key, default)
     if type(value) is not int or value < least:
-        raise ConversionError(f"config.json: {key} is {value!r}, not a whole number of at least {least}")
+        raise ConversionError(f"{key} must be an integer of at least {least}, got {value!r}", "model-config")
     return value
 
 
@@ -120,7 +120,7 @@ def _channels(preprocessor: dict[str, Any], key: str, above: float = -math.inf) 
             min(red, green, blue) > above
         ):
             return float(red), float(green), float(blue)
-    raise ConversionError(f"{PREPROCESSOR}: {key} is {preprocessor.get(key)!r}, not three numbers")
+    raise ConversionError(f"{PREPROCESSOR}: {key} must be three numbers, got {preprocessor.get(key)!r}", "model-config")
 
 
 def _side(size: Any) -> int:
@@ -130,7 +130,7 @@ def _side(size: Any) -> int:
             return side
         case {"height": int(height), "width": int(width)} if height == width:
             return height
-    raise ConversionError(f"{PREPROCESSOR}: size is {size!r}, not the side of a square")
+    raise ConversionError(f"{PREPROCESSOR}: size must be the side of a square, got {size!r}", "model-config")
 
 
 def _check(config: CLIPSegConfig) -> None:
@@ -160,7 +160,7 @@ def _check(config: CLIPSegConfig) -> None:
     }
     for problem, holds in demands.items():
         if not holds:
-            raise ConversionError(f"a configuration that can't be: {problem}")
+            raise ConversionError(f"the model's sizes disagree: {problem}", "model-config")
 
 
 def preprocessor_to_huggingface(config: CLIPSegConfig) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def load(folder: Path, *, weights: bool = True, unpickle: Unpickle | None = None
         path, theirs = _tensors(folder, unpickle)
         ours = rules.to_ours(clipseg_rules(config), _weights(theirs), weight_shapes(config))
     except ConversionError as error:
-        raise ConversionError(f"{folder}: {error}") from error
+        raise ConversionError(f"{folder}: {error}", error.code) from error
     return Pretrained(config, ours, tokenizer, sha256(path))
 
 
@@ -87,7 +87,7 @@ def save(folder: Path, model: Pretrained, source: Mapping[str, str], dtype: str 
 def clipseg_config(model: Pretrained) -> CLIPSegConfig:
     """The sizes of a CLIPSeg; a UserError for any other model."""
     if not isinstance(model.config, CLIPSegConfig):
-        raise UserError(f"this is a model of class {type(model.config).__name__}, no CLIPSeg")
+        raise UserError(f"the model must be a CLIPSeg, got {type(model.config).__name__}", "wrong-model")
     return model.config
 
 
@@ -109,22 +109,22 @@ def _tensors(folder: Path, unpickle: Unpickle | None) -> tuple[Path, dict[str, n
     if pickled.is_file():
         if unpickle is None:
             raise UserError(
-                f"{pickled} is a pickled file, which only the conversion reads: "
-                f"python -m conversion.clipseg --checkpoint {folder} --output FOLDER, then give FOLDER"
+                f"{pickled} is pickled; convert it: python -m conversion.clipseg --checkpoint {folder} --output FOLDER",
+                "pickled-weights",
             )
         return pickled, unpickle(pickled)
-    raise UserError(f"{folder} holds no weights: neither {WEIGHTS_FILE} nor {PICKLED_FILE}")
+    raise UserError(f"{folder} holds no weights: neither {WEIGHTS_FILE} nor {PICKLED_FILE}", "not-a-model")
 
 
 def _weights(theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The weights as float32, after a check of the other tensors."""
     for name in BUFFERS:
         if name in theirs and not np.array_equal(theirs[name].ravel(), np.arange(theirs[name].size)):
-            raise ConversionError(f"{name} is not 0, 1, 2, ...: this model doesn't know other positions")
+            raise ConversionError(f"{name} must be 0, 1, 2, ...: this model has no other positions", "wrong-weights")
     weights = {name: tensor for name, tensor in theirs.items() if name not in BUFFERS}
     others = [f"{name} ({tensor.dtype})" for name, tensor in weights.items() if tensor.dtype.name not in FLOATS]
     if others:
-        raise ConversionError(f"{', '.join(others[: rules.SHOWN])}: weights are {', '.join(FLOATS)}")
+        raise ConversionError(f"{', '.join(others[: rules.SHOWN])} must be {', '.join(FLOATS)}", "wrong-weights")
     return {name: tensor.astype(np.float32) for name, tensor in weights.items()}
 
 
@@ -132,7 +132,7 @@ def check_tokenizer(tokenizer: Tokenizer, config: AnyModelConfig) -> None:
     """Raises a ConversionError if the tokenizer is another model's, which would give wrong tokens without an error."""
     size, end_token = tokenizer.backend.get_vocab_size(), config.text.end_token
     if size > config.text.vocabulary:
-        raise ConversionError(f"the tokenizer has {size} tokens, and the model embeds {config.text.vocabulary}")
+        raise ConversionError(f"tokenizer has {size} tokens, the model {config.text.vocabulary}", "wrong-tokenizer")
     row = tokenizer.table([""], 3, truncate=True)[0]
     if len(row) != 2 or row[-1] != (row.max() if end_token == LEGACY_END_TOKEN else end_token):
-        raise ConversionError(f"the tokenizer makes {row.tolist()} of an empty prompt, not start and end ({end_token})")
+        raise ConversionError(f"an empty prompt must give start and {end_token}, got {row.tolist()}", "wrong-tokenizer")

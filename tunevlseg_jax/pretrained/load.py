@@ -44,7 +44,8 @@ def find_checkpoint(checkpoint: str) -> Path:
         embedded = ", ".join(sorted(path.name for path in EMBEDDED.iterdir()))
         raise UserError(
             f"no model at {checkpoint!r}: it is no folder with a {MODEL_CONFIG_FILE}, no hub id (owner/name), and not "
-            f"one of the embedded models ({embedded})"
+            f"one of the embedded models ({embedded})",
+            "no-such-model",
         )
     return _from_hub(checkpoint)
 
@@ -71,7 +72,7 @@ def load_pretrained(checkpoint: str, *, weights: bool = True, unpickle: Unpickle
     if "model_type" in data:
         if data["model_type"] not in MODEL_TYPES:
             known = ", ".join(map(repr, MODEL_TYPES))
-            raise UserError(f"{folder / MODEL_CONFIG_FILE}: model_type is {data['model_type']!r}; known is {known}")
+            raise UserError(f"{folder}: model_type must be {known}, got {data['model_type']!r}", "unknown-model-type")
         return clipseg_folder.load(folder, weights=weights, unpickle=unpickle)
     config = _config(data, folder)
     tokenizer = Tokenizer.load(folder)
@@ -86,9 +87,9 @@ def load_pretrained(checkpoint: str, *, weights: bool = True, unpickle: Unpickle
 
 def _config(data: Mapping[str, Any], folder: Path) -> AnyModelConfig:
     if data.get(schema.CLASS) == "Config":
-        raise UserError(f"{folder} is a run, not a model; if it trained its model, convert it with conversion.run")
+        raise UserError(f"{folder} is a run, not a model; conversion.run converts a trained one", "not-a-model")
     if "model" not in data:
-        raise UserError(f"{folder / MODEL_CONFIG_FILE} is no model's: it has neither 'model' nor 'model_type'")
+        raise UserError(f"{folder / MODEL_CONFIG_FILE} has neither 'model' nor 'model_type'", "not-a-model")
     kinds = cast(type[AnyModelConfig], AnyModelConfig)  # a union of classes is no class to a type checker
     return schema.from_json(kinds, data["model"], str(folder / MODEL_CONFIG_FILE))
 
@@ -117,7 +118,7 @@ def _from_hub(name: str) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", PICKLED_FILE]))
     except Exception as error:  # every way in which a download fails has its own class
         reason = str(error).splitlines()[0]
-        raise UserError(f"no folder {name!r} here, and the Hugging Face hub didn't give it: {reason}") from error
+        raise UserError(f"no folder {name!r}, and none on the Hugging Face hub: {reason}", "no-such-model") from error
     if not (folder / MODEL_CONFIG_FILE).is_file():
-        raise UserError(f"{name!r} on the Hugging Face hub has no {MODEL_CONFIG_FILE}")
+        raise UserError(f"{name!r} on the Hugging Face hub has no {MODEL_CONFIG_FILE}", "no-such-model")
     return folder

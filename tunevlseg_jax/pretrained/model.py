@@ -51,9 +51,9 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise UserError(f"there is no {path}") from error
+        raise UserError(f"there is no {path}", "no-such-file") from error
     except (OSError, SafetensorError) as error:
-        raise UserError(f"can't read {path}: {error}") from error
+        raise UserError(f"can't read {path}: {error}", "unreadable") from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
@@ -71,7 +71,7 @@ def check_shapes(tensors: Mapping[str, np.ndarray], config: AnyModelConfig, path
     try:
         expected = weight_shapes(config)
     except ValueError as error:  # sizes that don't go together
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}", "wrong-weights") from error
     common = expected.keys() & tensors.keys()
     problems = {
         "lacks": sorted(expected.keys() - common),
@@ -80,4 +80,4 @@ def check_shapes(tensors: Mapping[str, np.ndarray], config: AnyModelConfig, path
     }
     for problem, names in problems.items():
         if names:
-            raise UserError(f"{path} {problem} {rules.some(names)}")
+            raise UserError(f"{path} {problem} {rules.some(names)}", "wrong-weights")

@@ -142,7 +142,7 @@ def to_theirs(rules: Iterable[Rule], ours: Tensors) -> dict[str, np.ndarray]:
 
 def _complain(what: str, names: list[str]) -> None:
     if names:
-        raise ConversionError(f"{what} {some(names)}")
+        raise ConversionError(f"{what} {some(names)}", "wrong-weights")
 
 
 def some(names: list[str]) -> str:

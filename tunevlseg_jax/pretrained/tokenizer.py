@@ -37,8 +37,8 @@ class Tokenizer:
 
                 return cls(CLIPTokenizer.from_pretrained(str(folder)).backend_tokenizer)
         except Exception as error:  # tokenizers raises a bare Exception for whatever it can't read
-            raise UserError(f"can't read the tokenizer in {folder}: {error}") from error
-        raise UserError(f"{folder} holds no tokenizer: neither {FILE} nor vocab.json and merges.txt")
+            raise UserError(f"can't read the tokenizer in {folder}: {error}", "unreadable") from error
+        raise UserError(f"{folder} holds no tokenizer: neither {FILE} nor vocab.json and merges.txt", "no-tokenizer")
 
     def save(self, folder: Path) -> None:
         """Writes a tokenizer.json, whole or not at all."""
@@ -64,7 +64,7 @@ class Tokenizer:
           UserError: a phrase doesn't fit.
         """
         if longest < 3:
-            raise UserError("the learnt context leaves a prompt no room in the text tower; lower learner.num_context")
+            raise UserError("the context leaves prompts no room; lower learner.num_context", "prompt-too-long")
         rows = []
         for phrase in phrases:
             row = self.backend.encode(phrase).ids
@@ -72,7 +72,8 @@ class Tokenizer:
                 if not truncate:
                     raise UserError(
                         f"the prompt {phrase!r} is {len(row)} tokens with start and end, and {longest} fit beside the "
-                        "learnt context; shorten it, or cut prompts with --data.truncate"
+                        "learnt context; shorten it, or cut prompts with --data.truncate",
+                        "prompt-too-long",
                     )
                 row = row[: longest - 1] + row[-1:]
             rows.append(row)

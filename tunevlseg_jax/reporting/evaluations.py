@@ -64,19 +64,19 @@ def read(path: Path) -> StoredEvaluation:
     details = read_object(path)
     for name, kind in DETAILS.items():
         if type(details.get(name)) is not kind:
-            raise UserError(f"{path.name} is no evaluation's: its {name!r} is {details.get(name)!r}")
+            raise UserError(f"{path.name} is no evaluation: its {name!r} is {details.get(name)!r}", "bad-evaluation")
     if not is_sha256(details.get("data_sha256")):
-        raise UserError(f"{path.name} lacks the fingerprint of its records")
+        raise UserError(f"{path.name} lacks the fingerprint of its records", "bad-evaluation")
     if details["threshold"] != THRESHOLD:
-        raise UserError(f"{path.name} has the threshold {details['threshold']}, not {THRESHOLD}")
+        raise UserError(f"{path.name} has the threshold {details['threshold']}, not {THRESHOLD}", "bad-evaluation")
     beside = path.with_suffix(".csv")
     rows = read_samples(beside)
     if len(rows) != details["records"]:
-        raise UserError(f"{beside.name} has {len(rows)} records, but {path.name} tells of {details['records']}")
+        raise UserError(f"{beside.name} has {len(rows)} rows, {path.name} says {details['records']}", "bad-evaluation")
     for name, value in record_scores.summary(rows).items():
         score = details["scores"].get(name)
         if not _agree(score, value):
-            raise UserError(f"the {name} of {path.name} is {score}, but the records in {beside.name} give {value}")
+            raise UserError(f"the {name} of {path.name} is {score}, but {beside.name} gives {value}", "bad-evaluation")
     every_class = "miou" in details["scores"]
     return StoredEvaluation(
         data=details["data"],
@@ -101,20 +101,20 @@ def read_samples(path: Path) -> list[Sample]:
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError as error:
-        raise UserError(f"there is no {path.name}") from error
+        raise UserError(f"there is no {path.name}", "no-such-file") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"can't read {path.name}: {error}") from error
+        raise UserError(f"can't read {path.name}: {error}", "unreadable") from error
     if not text.endswith("\n"):
-        raise UserError(f"{path.name} is cut off in its last line")
+        raise UserError(f"{path.name} is cut off in its last line", "cut-off")
     try:
         table = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
-        raise UserError(f"can't read {path.name}: {error}") from error
+        raise UserError(f"can't read {path.name}: {error}", "unreadable") from error
     if table[0] != list(FIELDS):
-        raise UserError(f"{path.name} has other columns than evaluate's")
+        raise UserError(f"{path.name} must have the columns that evaluate writes", "bad-evaluation")
     rows = [_sample(cells, f"{path.name}, record {number}") for number, cells in enumerate(table[1:], 1)]
     if not rows or len({row.id for row in rows}) < len(rows):
-        raise UserError(f"{path.name} holds {'a record twice' if rows else 'no records'}")
+        raise UserError(f"{path.name} holds {'a record twice' if rows else 'no records'}", "bad-evaluation")
     return rows
 
 
@@ -126,7 +126,7 @@ def is_sha256(value: Any) -> bool:
 def _sample(cells: list[str], where: str) -> Sample:
     """A row as a record whose scores and numbers of pixels agree."""
     if len(cells) != len(FIELDS):
-        raise UserError(f"{where}: {len(cells)} columns, not {len(FIELDS)}")
+        raise UserError(f"{where} must have {len(FIELDS)} columns, got {len(cells)}", "bad-evaluation")
     values: dict[str, Any] = {}
     for (name, kind), cell in zip(FIELDS.items(), cells, strict=True):
         try:
@@ -137,10 +137,10 @@ def _sample(cells: list[str], where: str) -> Sample:
             else:
                 values[name] = None if kind == "float | None" and not cell else float(cell)
         except ValueError:
-            raise UserError(f"{where}: {name} is {cell!r}") from None
+            raise UserError(f"{where}: {name} is {cell!r}", "bad-evaluation") from None
     sample = Sample(**values)
     if not _is_consistent(sample):
-        raise UserError(f"{where}: its scores and its numbers of pixels don't agree")
+        raise UserError(f"{where}: its scores and its numbers of pixels don't agree", "bad-evaluation")
     return sample
 
 
@@ -175,4 +175,4 @@ def _resolution(path: Path, details: Mapping[str, Any], every_class: bool) -> Li
         for prompts in ("", f"_prompt{details.get('prompt_index')}"):  # the run's own, or another kind
             if path.stem == f"{start}{resolution}{protocol}{prompts}{'_every_class' * every_class}":
                 return resolution
-    raise UserError(f"{path.name} tells of {details['data']}, {details['split']}, which is not what it is called")
+    raise UserError(f"{path.name} is named unlike its data, {details['data']}, {details['split']}", "bad-evaluation")

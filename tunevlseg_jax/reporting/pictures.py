@@ -127,7 +127,7 @@ def _find(run: Run, details: StoredEvaluation, ids: Sequence[str]) -> tuple[Reco
     data = dataclasses.replace(run.config.data, name=details.data, protocol=details.protocol, shots=None)
     everything = registry.load(data, details.split, made.image_size)
     if everything.fingerprint() != details.data_sha256:
-        raise UserError(f"{details.data} has changed since {run.folder} was evaluated on it")
+        raise UserError(f"{details.data} has changed since {run.folder} was evaluated on it", "data-changed")
     rows = np.asarray(sorted(everything.ids.index(id) for id in ids))
     records = everything.take(rows).compact()
     split = Split(Feed(records, sharding.mesh(), data.placement, data.workers), made.token_table(records.phrases))

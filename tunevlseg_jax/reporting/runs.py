@@ -119,7 +119,9 @@ def gather(root: Path) -> tuple[list[Run], list[Skipped]]:
       UserError: there is no such folder, or it can't be read.
     """
     if not root.is_dir():
-        raise UserError(f"{root} is a file, not a folder of runs" if root.exists() else f"there is no folder {root}")
+        raise UserError(
+            f"{root} is a file, not a folder of runs" if root.exists() else f"there is no folder {root}", "not-a-folder"
+        )
     runs: list[Run] = []
     skipped: list[Skipped] = []
     searched = cache(_searched)
@@ -205,16 +207,16 @@ def _searched(study: Path) -> SearchResult:
 def _check_end(number: int, search: SearchResult) -> None:
     """Raises a UserError unless a trial was trained to its end."""
     if search.unknown:
-        raise UserError(search.unknown)
+        raise UserError(search.unknown, "trial-unfinished")
     match search.states.get(number):
         case "complete":
             return
         case "pruned":
-            raise UserError("a pruned trial: the sweep gave it up")
+            raise UserError("a pruned trial: the sweep gave it up", "trial-unfinished")
         case "fail":
-            raise UserError("a failed trial: its loss wasn't finite")
+            raise UserError("a failed trial: its loss wasn't finite", "trial-unfinished")
         case _:
-            raise UserError(f"{summary.TRIALS_FILE} of its study doesn't list it: its search hasn't ended")
+            raise UserError(f"its study's {summary.TRIALS_FILE} lacks it: the search goes on", "trial-unfinished")
 
 
 def _is_own(evaluation: StoredEvaluation, card: Mapping[str, Any]) -> bool:
@@ -229,12 +231,12 @@ def _check_weights(evaluation: StoredEvaluation, card: Mapping[str, Any]) -> Non
     if "test" in scores and _is_own(evaluation, card):
         ours, theirs = evaluation.scores["dice"], scores["test"]["dice"]
         if not math.isclose(ours, theirs, abs_tol=APART):
-            raise UserError(f"its Dice is {ours:.4f}, and the card's {theirs:.4f}: it is of other weights")
+            raise UserError(f"its Dice is {ours:.4f}, the card's {theirs:.4f}: other weights", "scores-disagree")
 
 
 def _skipped(path: Path, error: UserError) -> Skipped:
-    return Skipped(path, " ".join(str(error).split()))
+    return Skipped(path, error.line)
 
 
 def _raise(error: OSError) -> None:
-    raise UserError(f"can't read {error.filename}: {error.strerror}")
+    raise UserError(f"can't read {error.filename}: {error.strerror}", "unreadable")

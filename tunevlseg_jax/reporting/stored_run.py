@@ -45,7 +45,7 @@ def settings(folder: Path) -> Config:
     """
     data = read_object(_file(folder, CONFIG_FILE))
     if data.get(schema.CLASS) != Config.__name__:
-        raise UserError(f"its {CONFIG_FILE} is no run's")
+        raise UserError(f"its {CONFIG_FILE} must be a run's, but isn't", "not-a-run")
     asked = schema.from_json(Config, data, CONFIG_FILE)
     config.check(asked)
     return asked
@@ -59,31 +59,31 @@ def card(folder: Path, asked: Config) -> dict[str, Any]:
         configuration or results.
     """
     if not (folder / CARD_FILE).exists():
-        raise UserError(f"an unfinished run: there is no {CARD_FILE}")
+        raise UserError(f"an unfinished run: there is no {CARD_FILE}", "run-unfinished")
     details = read_object(folder / CARD_FILE)
     data, protocol, scores = (details.get(name) for name in ("data", "protocol", "scores"))
     if not (isinstance(data, dict) and isinstance(protocol, dict) and isinstance(scores, dict)):
-        raise UserError(f"its {CARD_FILE} is no run's: it lacks 'data', 'protocol' or 'scores'")
+        raise UserError(f"its {CARD_FILE} must be a run's, but lacks 'data', 'protocol' or 'scores'", "bad-card")
     if schema.difference(details.get("config"), schema.to_json(asked), but=NON_IDENTITY_FIELDS):
-        raise UserError(f"{CARD_FILE} and {CONFIG_FILE} are of different configurations")
+        raise UserError(f"{CARD_FILE} and {CONFIG_FILE} are of different configurations", "bad-card")
     if not is_sha256(details.get("model_sha256")):
-        raise UserError(f"{CARD_FILE} lacks the hash of the base model")
+        raise UserError(f"{CARD_FILE} lacks the hash of the base model", "bad-card")
     size = protocol.get("image_size")
     if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)):
-        raise UserError(f"{CARD_FILE} lacks the image size")
+        raise UserError(f"{CARD_FILE} lacks the image size", "bad-card")
     tuned = scores.get("tuned")
     if not isinstance(tuned, dict) or "val" not in tuned:
-        raise UserError(f"{CARD_FILE} lacks validation scores")
+        raise UserError(f"{CARD_FILE} lacks validation scores", "bad-card")
     needed = {*tuned, *(() if zero_shot(asked) else ("train",))}
     if data.get("name") != asked.data.name or not all(is_sha256(data.get(split)) for split in needed):
-        raise UserError(f"{CARD_FILE} lacks the fingerprint of its records")
+        raise UserError(f"{CARD_FILE} lacks the fingerprint of its records", "bad-card")
     for split, metrics in tuned.items():
         for name in summary.METRICS:
             value: Any = metrics.get(name) if isinstance(metrics, dict) else None
             if not _is_finite(value) or (name != "loss" and not 0 <= value <= 1):
-                raise UserError(f"the {split} {name} of {CARD_FILE} is {value}")
+                raise UserError(f"the {split} {name} of {CARD_FILE} is {value}", "bad-card")
     if read_object(_file(folder, RESULTS_FILE)) != scores:
-        raise UserError(f"{RESULTS_FILE} and {CARD_FILE} tell different scores")
+        raise UserError(f"{RESULTS_FILE} and {CARD_FILE} have different scores", "scores-disagree")
     return details
 
 
@@ -106,21 +106,21 @@ def curve(folder: Path, asked: Config, best: Any) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         epochs = [(line["epoch"], line["val"]["loss"], line["val"]["dice"], line["train"]["loss"]) for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path.name} is broken or cut off") from error
+        raise UserError(f"{path.name} is broken or cut off", "cut-off") from error
     if zero_shot(asked) and not lines:
         return []
     progress = optim.start(1)
     for number, (epoch, loss, dice, train_loss) in enumerate(epochs, 1):
         if epoch != number or progress.stopped[0]:
-            raise UserError(f"line {number} of {path.name} is none of its epoch {number}")
+            raise UserError(f"line {number} of {path.name} must be of epoch {number}, but isn't", "bad-metrics")
         if not all(map(_is_finite, (loss, dice, train_loss))):
-            raise UserError(f"its loss wasn't finite in epoch {number}")
+            raise UserError(f"its loss wasn't finite in epoch {number}", "not-finite")
         details = np.array([number]), np.array([loss]), np.array([dice])
         progress, _ = optim.advance(progress, *details, asked.optim, asked.train)
     if not (progress.stopped[0] or len(lines) == asked.train.epochs):
-        raise UserError(f"{path.name} is cut off: it ends with epoch {len(lines)}, and the run had to go on")
+        raise UserError(f"{path.name} is cut off: it ends with epoch {len(lines)}, and the run had to go on", "cut-off")
     if best != progress.best_epoch[0]:
-        raise UserError(f"{path.name} is best in epoch {progress.best_epoch[0]}, not {best} as {CARD_FILE} says")
+        raise UserError(f"{path.name} has best epoch {progress.best_epoch[0]}, {CARD_FILE} {best}", "scores-disagree")
     return lines
 
 
@@ -131,14 +131,14 @@ def check_learnt(folder: Path, asked: Config) -> None:
         with safe_open(path, framework="numpy") as tensors:
             number = len(list(tensors.keys()))
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path.name} is broken or cut off: {error}") from error
+        raise UserError(f"{path.name} is broken or cut off: {error}", "cut-off") from error
     if bool(number) == zero_shot(asked):
-        raise UserError(f"{path.name} holds {number} tensors, and the run learnt {'none' if number else 'some'}")
+        raise UserError(f"{path.name} has {number} tensors, not {'none' if number else 'some'}", "bad-learnt")
 
 
 def _file(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
-        raise UserError(f"there is no {name}")
+        raise UserError(f"there is no {name}", "no-such-file")
     return folder / name
 
 

@@ -76,10 +76,10 @@ def nearest(run: Run, model: Pretrained, number: int) -> list[list[tuple[str, fl
       UserError: the model isn't the one that the run learnt for, or the run's tensors aren't its learner's.
     """
     if model.sha256 != run.card["model_sha256"]:
-        raise UserError(f"{run.config.model.checkpoint} is not the model that it was trained on")
+        raise UserError(f"{run.config.model.checkpoint} is not the model that it was trained on", "model-changed")
     embedding, vectors = model.weights[model.config.token_embedding], context(run)
     if vectors.shape[1:] != embedding.shape[1:]:
-        raise UserError(f"{run.folder / LEARNT_FILE} holds vectors of another width than the model's tokens")
+        raise UserError(f"{run.folder / LEARNT_FILE} holds vectors of another width than tokens", "bad-learnt")
     near = []
     for vector in vectors:
         distances = np.linalg.norm(embedding - vector, axis=1)
@@ -101,7 +101,7 @@ def context(run: Run) -> np.ndarray:
     try:
         made = learner.prompts(params, jnp.asarray(depth), dropout=jnp.asarray(0.0), key=None)
     except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{run.folder / LEARNT_FILE} doesn't hold what its learner learns") from error
+        raise UserError(f"{run.folder / LEARNT_FILE} doesn't hold what its learner learns", "bad-learnt") from error
     assert made.text is not None, "a learner that prompts the text tower"
     return np.asarray(made.text[0, 0])
 

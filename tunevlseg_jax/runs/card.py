@@ -75,9 +75,9 @@ def load_learnt(folder: Path) -> tuple[Config, dict[str, np.ndarray], dict[str, 
     """
     if not (folder / CARD_FILE).is_file():
         hint = "its training hasn't finished" if (folder / CONFIG_FILE).is_file() else "it is no run folder"
-        raise UserError(f"there is no {CARD_FILE} in {folder}: {hint}")
+        raise UserError(f"there is no {CARD_FILE} in {folder}: {hint}", "run-unfinished")
     data = read_json(folder / CARD_FILE)
     if not isinstance(data, dict) or "config" not in data or "model_sha256" not in data:
-        raise UserError(f"{folder / CARD_FILE} is no card: it lacks 'config' or 'model_sha256'")
+        raise UserError(f"{folder / CARD_FILE} is no card: it lacks 'config' or 'model_sha256'", "bad-card")
     config = schema.from_json(Config, data["config"], str(folder / CARD_FILE))
     return config, read_tensors(folder / LEARNT_FILE), data

@@ -59,7 +59,7 @@ class Checkpoints:
             shutil.rmtree(self.folder / REMOVED, ignore_errors=True)
         except Exception as error:  # Orbax passes on whatever the file system's layers raise
             message = f"can't save a checkpoint in {self.folder}: {_first_line(error)}"
-            raise UserError("; ".join(filter(None, (message, self.kept)))) from error
+            raise UserError("; ".join(filter(None, (message, self.kept))), "unwritable") from error
 
     def restore(self, like: Tree) -> Tree:
         """The latest checkpoint, with the types, shapes and shardings of `like`; `like` itself if there is none.
@@ -98,7 +98,7 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
         shutil.rmtree(folder / REMOVED, ignore_errors=True)
         return ocp.CheckpointManager(folder.absolute(), options=options)
     except OSError as error:
-        raise UserError(f"can't make {folder}: {error.strerror or error}") from error
+        raise UserError(f"can't make {folder}: {error.strerror or error}", "unwritable") from error
 
 
 def _read(manager: ocp.CheckpointManager, folder: Path, like: Any) -> Any:
@@ -106,7 +106,7 @@ def _read(manager: ocp.CheckpointManager, folder: Path, like: Any) -> Any:
     try:
         return manager.restore(latest, args=ocp.args.StandardRestore(like))
     except Exception as error:  # as in `save`
-        raise UserError(f"can't read checkpoint {folder / str(latest)}: {_first_line(error)}") from error
+        raise UserError(f"can't read checkpoint {folder / str(latest)}: {_first_line(error)}", "unreadable") from error
 
 
 def _check_room(folder: Path, size: int) -> None:

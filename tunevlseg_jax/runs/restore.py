@@ -31,12 +31,11 @@ def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, Fl
         raise UserError(
             f"{config.model.checkpoint} is not the model that {folder} was trained on: its weights have sha256 "
             f"{experiment.pretrained.sha256[:12]}, not {str(data['model_sha256'])[:12]}; "
-            "name the right one with --checkpoint"
+            "name the right one with --checkpoint",
+            "model-changed",
         )
     for name in sorted({*learnt, *experiment.trainable}):
         ours, theirs = experiment.trainable.get(name), learnt.get(name)
         if ours is None or theirs is None or ours.shape != theirs.shape:
-            raise UserError(
-                f"{folder / LEARNT_FILE} doesn't fit its card: {name} is missing, unknown or of another shape"
-            )
+            raise UserError(f"{folder / LEARNT_FILE} doesn't fit its card: {name} differs or is missing", "bad-learnt")
     return experiment, {name: jnp.asarray(array) for name, array in learnt.items()}

@@ -81,11 +81,11 @@ def open_folder(config: Config) -> None:
     """
     path = Path(config.workdir)
     if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file, not a run folder")
+        raise UserError(f"{path} is a file, not a run folder", "not-a-folder")
     if (path / CONFIG_FILE).exists():
         _check_same(config, path / CONFIG_FILE)
     elif path.exists() and any(entry.name != DATA_FOLDER for entry in path.iterdir()):
-        raise UserError(f"{path} is not empty and not a run folder; choose another --workdir")
+        raise UserError(f"{path} is neither empty nor a run folder; choose another --workdir", "other-folder")
     else:
         write_json(path / CONFIG_FILE, schema.to_json(config))
 
@@ -142,4 +142,4 @@ def _check_same(config: Config, path: Path) -> None:
     before = schema.to_json(schema.from_json(Config, read_json(path), str(path)))
     details = schema.difference(before, schema.to_json(config), but=NON_IDENTITY_FIELDS)
     if details:
-        raise UserError(f"{path.parent} holds a run of another configuration ({details}); choose another --workdir")
+        raise UserError(f"{path.parent} holds another run ({details}); choose another --workdir", "other-config")

@@ -178,7 +178,8 @@ class _Watch:
         kept = self.folder.checkpoints.kept or "there is no checkpoint yet"
         raise EverywhereError(
             f"the {name} is {loss} at step {number} of epoch {epoch}, with learning rate "
-            f"{self.setup.config.optim.learning_rate:g}; {kept}. Try a lower --optim.learning-rate"
+            f"{self.setup.config.optim.learning_rate:g}; {kept}. Try a lower --optim.learning-rate",
+            "not-finite",
         )
 
 

@@ -7,7 +7,23 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake that the user can fix: commands print it as one line, without a traceback, and exit with 2."""
+    """A mistake that the user can fix: commands print it as one line, without a traceback, and exit with 2.
+
+    Attributes:
+      code: the kind of mistake, such as empty-split, whatever the wording of the message; docs/errors.md lists all.
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message, code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+    @property
+    def line(self) -> str:
+        """The message and the code as one line."""
+        return f"{' '.join(str(self).split())} [{self.code}]"
 
 
 class EverywhereError(UserError):

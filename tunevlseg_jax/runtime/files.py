@@ -24,7 +24,7 @@ def check_name(name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"the file name {name!a} isn't UTF-8; rename it") from error
+        raise UserError(f"the file name {name!a} isn't UTF-8; rename it", "invalid-name") from error
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def as_user_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror or error}") from error
+        raise UserError(f"can't write {path}: {error.strerror or error}", "unwritable") from error
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def atomic_dir(folder: Path) -> Iterator[Path]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{folder} is being written by another process; wait until it has ended") from None
+            raise UserError(f"{folder} is being written by another process; wait for it", "folder-in-use") from None
         try:
             for path in temporary.iterdir():
                 shutil.rmtree(path)
@@ -140,9 +140,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"there is no {path}") from error
+        raise UserError(f"there is no {path}", "no-such-file") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"can't read {path}: {error}") from error
+        raise UserError(f"can't read {path}: {error}", "unreadable") from error
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        raise UserError(f"{path} holds no JSON object")
+        raise UserError(f"{path} must hold a JSON object", "wrong-json")
     return value
 
 

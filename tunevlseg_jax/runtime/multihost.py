@@ -54,7 +54,7 @@ def join(cluster: Cluster) -> None:
     given = {name: getattr(cluster, name) for name in ("processes", "process", "coordinator")}
     missing = [f"--{name}" for name, value in given.items() if value is None]
     if cluster.distributed == "auto" and len(missing) < len(given):
-        raise UserError("--distributed auto asks the cluster; leave out --processes, --process and --coordinator")
+        raise UserError("--distributed auto needs no --processes, --process or --coordinator", "options-conflict")
     if cluster.distributed == "off" and len(missing) == len(given):
         return
     if cluster.distributed == "off":
@@ -69,10 +69,10 @@ def join(cluster: Cluster) -> None:
             cluster_detection_method=None if cluster.distributed == "auto" else "deactivate",
         )
     except ValueError as error:  # no cluster environment gave the settings
-        raise UserError(f"--distributed auto finds no cluster here: {error}") from error
+        raise UserError(f"--distributed auto finds no cluster here: {error}", "no-cluster") from error
     except RuntimeError as error:
         where = cluster.coordinator or "the cluster's coordinator"
-        raise UserError(f"the processes can't connect at {where}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"can't connect at {where}: {str(error).splitlines()[0]}", "cannot-connect") from error
     if not is_primary():
         rich.get_console().quiet = True
 
@@ -80,15 +80,13 @@ def join(cluster: Cluster) -> None:
 def _check(cluster: Cluster, missing: list[str]) -> None:
     """Raises a UserError if an option is missing or out of range."""
     if missing:
-        raise UserError(f"several processes need {' and '.join(missing)} too, or --distributed auto alone")
+        raise UserError(f"several processes need {' and '.join(missing)} too, or --distributed auto", "missing-option")
     assert cluster.processes is not None and cluster.process is not None and cluster.coordinator is not None
     if not 0 <= cluster.process < cluster.processes:
-        raise UserError(
-            f"--process must be at least 0 and less than --processes {cluster.processes}, got {cluster.process}"
-        )
+        raise UserError(f"--process must be from 0 to {cluster.processes - 1}, got {cluster.process}", "out-of-range")
     host, _, port = cluster.coordinator.rpartition(":")
     if not host or not port.isdecimal():
-        raise UserError(f"--coordinator must be HOST:PORT, such as 10.0.0.1:8476, got {cluster.coordinator!r}")
+        raise UserError(f"--coordinator must be like 10.0.0.1:8476, got {cluster.coordinator!r}", "invalid-address")
 
 
 def is_multiprocess() -> bool:
@@ -115,13 +113,14 @@ def sync_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        message = str(error)
+        message = f"{error.code} {error}"
     buffer = np.zeros(MESSAGE_BYTES, np.uint8)
     cut = np.frombuffer(message.encode(), np.uint8)[:MESSAGE_BYTES]
     buffer[: len(cut)] = cut
     for number, row in enumerate(multihost_utils.process_allgather(buffer)):
         if text := bytes(row).rstrip(b"\0").decode(errors="ignore"):
-            raise EverywhereError(text if number == 0 else f"process {number}: {text}")
+            code, _, text = text.partition(" ")
+            raise EverywhereError(text if number == 0 else f"process {number}: {text}", code)
 
 
 def broadcast_from_primary(tree: Any) -> Any:

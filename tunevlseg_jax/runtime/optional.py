@@ -16,5 +16,5 @@ def import_torch(user: str) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise UserError(f"{user} needs torch: install the extra `convert`, or torch itself") from error
+        raise UserError(f"{user} needs torch: install the extra `convert`, or torch itself", "needs-package") from error
     return torch

@@ -77,37 +77,37 @@ def _read(annotation: Any, data: Any, where: str, path: str) -> Any:
     if typing.get_origin(option) is tuple:
         items = typing.get_args(option)
         if not isinstance(data, list) or (items[-1] is not ... and len(items) != len(data)):
-            raise UserError(f"{where}: {path} is {data!r}, not a list as {option} asks")
+            raise UserError(f"{where}: {path} must be a list for {option}, got {data!r}", "wrong-type")
         kinds = (items[0],) * len(data) if items[-1] is ... else items
         return tuple(_read(kind, item, where, path) for kind, item in zip(kinds, data, strict=True))
     if typing.get_origin(option) is typing.Literal:
-        if data not in typing.get_args(option):
-            raise UserError(f"{where}: {path} is {data!r}{nearest(str(data), map(str, typing.get_args(option)))}")
+        if data not in (choices := typing.get_args(option)):
+            raise UserError(f"{where}: {path} is {data!r}{nearest(str(data), map(str, choices))}", "unknown-choice")
         return data
     if option is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     if type(data) is not option:
-        raise UserError(f"{where}: {path} is {data!r}, not {option.__name__}")
+        raise UserError(f"{where}: {path} must be {option.__name__}, got {data!r}", "wrong-type")
     return data
 
 
 def _read_dataclass(classes: dict[str, Any], data: Any, where: str, path: str) -> Any:
     if not isinstance(data, dict) or CLASS not in data:
-        raise UserError(f"{where}: {path or 'the top'} has no {CLASS!r}; it is one of {', '.join(classes)}")
+        raise UserError(f"{where}: {path or 'the top'} lacks {CLASS!r}, one of {', '.join(classes)}", "missing-field")
     data = dict(data)
     kind = data.pop(CLASS)
     if not isinstance(kind, str) or kind not in classes:
-        raise UserError(f"{where}: {path or 'the top'} is of class {kind!r}{nearest(str(kind), classes)}")
+        raise UserError(f"{where}: {path or 'the top'} has class {kind!r}{nearest(str(kind), classes)}", "unknown-type")
     cls = classes[kind]
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]
     for name in data:
         if name not in names:
-            raise UserError(f"{where}: {kind} has no field {name!r}{nearest(name, names)}")
+            raise UserError(f"{where}: {kind} has no field {name!r}{nearest(name, names)}", "unknown-field")
     data = {field.name: to_json(field.default) for field in dataclasses.fields(cls) if ADDED in field.metadata} | data
     missing = [name for name in names if name not in data]
     if missing:
-        raise UserError(f"{where}: {kind} lacks {', '.join(missing)}")
+        raise UserError(f"{where}: {kind} lacks {', '.join(missing)}", "missing-field")
     return cls(**{name: _read(hints[name], data[name], where, f"{path}.{name}".lstrip(".")) for name in names})
 
 

@@ -43,10 +43,8 @@ def max_parallel_trials(experiment: Experiment, setup: TrainSetup, size: int, *,
         if not automatic or size == axis:
             takes = f"{needed / GIB:.1f} GiB of memory, and {free / GIB:.1f} GiB can be used"
             if size == axis:
-                raise UserError(f"not even one trial fits: it takes {takes}")
-            raise UserError(
-                f"{size} trials at once take {takes}; about {fewer} would fit, and --parallel auto finds out"
-            )
+                raise UserError(f"not even one trial fits: it takes {takes}", "device-memory")
+            raise UserError(f"{size} trials take {takes}; try about {fewer}, or --parallel auto", "device-memory")
         size = fewer
 
 

@@ -62,9 +62,9 @@ class Search:
         for name in ("trials", "seeds", "parallel"):
             value = getattr(self, name)
             if value != "auto" and value < 1:
-                raise UserError(f"{name} can't be {value}; it must be at least 1")
+                raise UserError(f"{name} must be at least 1, got {value}", "out-of-range")
         if not self.scratch >= 0:
-            raise UserError(f"scratch can't be {self.scratch}; it must be at least 0")
+            raise UserError(f"scratch must be at least 0, got {self.scratch}", "out-of-range")
 
     @property
     def at_once(self) -> int:

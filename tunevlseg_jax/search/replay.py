@@ -59,11 +59,11 @@ def places(options: Replay) -> tuple[Path, Path]:
     if not folder.is_dir():
         kept = [path.name.lstrip("0") or "0" for path in sorted(study.glob("trials/*"))]
         available = f"there are {', '.join(kept)}" if kept else f"there is no finished trial in {study}"
-        raise UserError(f"the study {options.study!r} keeps no trial {options.trial}; {available}")
+        raise UserError(f"the study {options.study!r} keeps no trial {options.trial}; {available}", "no-such-trial")
     name = f"{folder.name}-train" if options.as_train else folder.name
     again = Path(options.workdir or study / "replays" / name)
     if again.resolve() == folder.resolve():
-        raise UserError(f"{folder} is the trial itself; choose another --workdir")
+        raise UserError(f"{folder} is the trial itself; choose another --workdir", "other-folder")
     return folder, again
 
 
@@ -91,13 +91,13 @@ def train_again(folder: Path, again: Path, tell: Callable[[str], None]) -> bool:
     experiment = resources.experiment(program)
     _check_room(experiment, config, folder)
     if experiment.pretrained.sha256 != card["model_sha256"]:
-        raise UserError(f"{config.model.checkpoint} is not the model that {folder} was trained on")
+        raise UserError(f"{config.model.checkpoint} is not the model that {folder} was trained on", "model-changed")
     setup = resources.setup(program, experiment)
     for name, split in (("train", setup.train), ("val", setup.val)):
         if split.records.fingerprint() != card["data"].get(name):
-            raise UserError(f"the {name} records of {config.data.name} are not those that {folder} was trained on")
+            raise UserError(f"the {name} records of {config.data.name} have changed since {folder}", "data-changed")
     if memory_fit.usable_bytes(setup) < memory_fit.bytes_needed(experiment, setup, place.trials):
-        raise UserError(f"the program of {folder} has {place.trials} slots, too many for this memory; give --as-train")
+        raise UserError(f"{place.trials} trials of {folder} don't fit in memory; give --as-train", "device-memory")
     open_folder(dataclasses.replace(config, workdir=str(again)))
     slots = Slots(experiment, setup, place.trials)
     slots.put(0, config, place.slot)
@@ -113,14 +113,14 @@ def _place(folder: Path, card: Mapping[str, Any]) -> SlotInfo:
     """The program and the slot that a trial had, by its card, whose data are fingerprints by split."""
     path = folder / CARD_FILE
     if "program" not in card:
-        raise UserError(f"{folder} is of an earlier version and doesn't say what program it had; give --as-train")
+        raise UserError(f"{folder} is of an earlier version without its program; give --as-train", "earlier-version")
     if not isinstance(card.get("data"), dict):
-        raise UserError(f"{path}: data is {card.get('data')!r}, not the fingerprint of each split")
+        raise UserError(f"{path}: data must be the fingerprint of each split, got {card.get('data')!r}", "bad-card")
     place = schema.from_json(SlotInfo, card["program"], f"{path}, program")
     if not 0 <= place.slot < place.trials:
-        raise UserError(f"{path}, program: slot can't be {place.slot}, of {place.trials} trials")
+        raise UserError(f"{path}, program: slot must be from 0 to {place.trials - 1}, got {place.slot}", "bad-card")
     if min(place.devices) < 1 or place.trials % place.devices[0]:
-        raise UserError(f"{path}, program: devices can't be {list(place.devices)}, for {place.trials} trials")
+        raise UserError(f"{path}: devices must split {place.trials} trials, got {list(place.devices)}", "bad-card")
     return place
 
 
@@ -129,7 +129,7 @@ def _check_room(experiment: Experiment, config: Config, folder: Path) -> None:
     room = {path: array.shape for path, array in experiment.trainable.items()}
     needed = {path: array.shape for path, array in experiment.init_params(config).items()}
     if needed.keys() != room.keys() or any(np.greater(needed[path], room[path]).any() for path in room):
-        raise UserError(f"{folder / CARD_FILE}, program: its learner has no room for the trial's")
+        raise UserError(f"{folder / CARD_FILE}, program: its learner has no room for the trial's", "bad-card")
 
 
 def _curve(folder: Path) -> list[str]:
@@ -139,4 +139,4 @@ def _curve(folder: Path) -> list[str]:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return [json.dumps({name: line[name] for name in line if name not in TIMING_FIELDS}) for line in lines]
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"can't read {path}: {error}") from error
+        raise UserError(f"can't read {path}: {error}", "unreadable") from error

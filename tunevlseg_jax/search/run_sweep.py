@@ -70,10 +70,10 @@ def check(options: Options) -> None:
     """Raises a UserError that names the first option that can't be."""
     options.check()
     if not options.study or Path(options.study).is_absolute() or ".." in Path(options.study).parts:
-        raise UserError(f"study can't be {options.study!r}: it is the name of a folder in {options.folder}")
+        raise UserError(f"study must be a folder's name in {options.folder}, got {options.study!r}", "invalid-name")
     configuration.check(options.config)
     if options.seeds > 1 and options.config.model.fresh:
-        raise UserError("model.fresh makes another model for every seed; seeds can't be more than 1 with it")
+        raise UserError(f"seeds must be 1 with model.fresh, got {options.seeds}", "options-conflict")
 
 
 def studies(options: Options, resources: Resources) -> dict[str, Config]:
@@ -87,7 +87,7 @@ def studies(options: Options, resources: Resources) -> dict[str, Config]:
         names = [name.strip().replace("-", "").replace("_", "").lower() for name in options.learners.split(",")]
         for name in names:
             if name not in BY_NAME:
-                raise UserError(f"there is no learner {name!r}{nearest(name, ['all', *BY_NAME])}")
+                raise UserError(f"there is no learner {name!r}{nearest(name, ['all', *BY_NAME])}", "unknown-learner")
         learners = [BY_NAME[name] for name in names]
     configs = trial_config.expand(config, [name.strip() for name in config.data.name.split(",")], learners)
     for one in configs:  # what can't be is said before the first study begins

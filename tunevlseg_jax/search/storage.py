@@ -215,7 +215,7 @@ class StudyStorage:
             return
         details = difference(json.loads(before), identity)
         if details:
-            raise UserError(f"the study {name!r} is of another configuration ({details}); choose another --study")
+            raise UserError(f"study {name!r} differs ({details}); choose another --study", "other-config")
 
     def _asking(self) -> contextlib.AbstractContextManager[None]:
         """One worker of this folder at a time."""
@@ -274,4 +274,4 @@ def _reaching(where: str = "") -> Iterator[None]:
             warnings.filterwarnings("ignore", "Heartbeat of storage")
             yield
     except (OptunaError, SQLAlchemyError, ImportError, OSError) as error:
-        raise UserError(f"the study's storage {where} can't be used: {str(error).splitlines()[0]}") from error
+        raise UserError(f"can't use the storage {where}: {str(error).splitlines()[0]}", "bad-storage") from error

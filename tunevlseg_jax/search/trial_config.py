@@ -58,7 +58,7 @@ def space(config: Config, experiment: Experiment, overrides: Sequence[str]) -> d
             found[name] = _distribution(text, found.get(name), fields[name])
             found[name].check()
         except ValueError as error:
-            raise UserError(f"the search space of {name}: {error}") from None
+            raise UserError(f"the search space of {name}: {error}", "search-space") from None
     for name in sorted(found, key=lambda name: name != "learner.depth"):  # first what every other trial needs
         for value in _tried(name, found[name], config):
             trial = apply(config, found, _deepest(found) | {name: value})
@@ -133,7 +133,7 @@ def largest(config: Config, overrides: Sequence[str], field: str) -> Any:
 def _split(override: str) -> tuple[str, str]:
     name, equals, text = override.partition("=")
     if not equals or not name or not text:
-        raise UserError(f"{override!r} is no search space: it takes NAME=LOW..HIGH, NAME=log:LOW..HIGH or NAME=A,B,C")
+        raise UserError(f"{override!r} must be NAME=LOW..HIGH, NAME=log:LOW..HIGH or NAME=A,B,C", "search-space")
     return name.replace("-", "_"), text
 
 
@@ -143,7 +143,7 @@ def _field(name: str, fields: Mapping[str, Any], learner: str) -> str:
     full = short.get(name, name)
     if full not in fields:
         details = nearest(name, {*short, *fields})
-        raise UserError(f"the search space of {learner} has no parameter {name!r}{details}")
+        raise UserError(f"the search space of {learner} has no parameter {name!r}{details}", "unknown-field")
     return full
 
 
@@ -167,7 +167,7 @@ def _number(kind: type, text: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no {'whole ' if kind is int else ''}number") from None
+        raise ValueError(f"must be a {'whole ' if kind is int else ''}number, got {text!r}") from None
 
 
 def _value(text: str, now: Any) -> Value:
@@ -177,7 +177,7 @@ def _value(text: str, now: Any) -> Value:
     now = _one(now)
     if isinstance(now, bool):
         if text.lower() not in ("true", "false"):
-            raise ValueError(f"{text!r} is neither true nor false")
+            raise ValueError(f"must be true or false, got {text!r}")
         return text.lower() == "true"
     if isinstance(now, int | float):
         return _number(type(now), text)
@@ -241,7 +241,7 @@ def check_fit(trial: Config, experiment: Experiment, where: str) -> None:
     try:
         jax.eval_shape(lambda: experiment.init_params(trial))
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise UserError(f"{where}: {error}", error.code) from None
 
 
 def shallow(config: Config) -> Config:

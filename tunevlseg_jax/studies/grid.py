@@ -85,12 +85,12 @@ class Ablation:
         where, known = f"the ablation {self.name!r}", trial_config.variable(config)
         if self.field not in known:
             details = f"{self.field!r} of {type(config.learner).__name__}; it can change {', '.join(sorted(known))}"
-            raise UserError(f"{where} can't change {details}")
+            raise UserError(f"{where} can't change {details}", "unknown-field")
         changed = trial_config.apply(config, {}, {self.field: self.value}, where)
         try:
             configuration.check(changed)
         except UserError as error:
-            raise UserError(f"{where}: {error}") from None
+            raise UserError(f"{where}: {error}", error.code) from None
         return changed
 
 
@@ -178,18 +178,18 @@ class Study:
         """Raises a UserError where it can't be."""
         self.search.check()
         if not self.data or not self.combinations:
-            raise UserError("a study needs one data set or more, and one combination or more")
+            raise UserError("a study needs at least one data set and one combination", "empty-study")
         folders = Counter(cell.folder for cell in self.cells())
         for cell in self.cells():
             if folders[cell.folder] > 1:
-                raise UserError(f"the study has {cell.name} twice")
+                raise UserError(f"the study has {cell.name} twice", "duplicate-name")
             configuration.check(cell.config)
         for name in {name for group in self.across for name in group} - set(self.data):
-            raise UserError(f"across names {name}, which is not among the study's data sets")
+            raise UserError(f"across names {name}, which is not among the study's data sets", "no-such-data-set")
         for ablation in self.ablations:
             changed = [ablation.of(one.config) for one in self.combinations if ablation.applies(one)]
             if not changed:
-                raise UserError(f"the ablation {ablation.name!r} is of no learner that the study searches")
+                raise UserError(f"the ablation {ablation.name!r} applies to no learner of the study", "unknown-learner")
 
 
 def load(path: str) -> Study:

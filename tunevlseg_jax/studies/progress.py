@@ -37,9 +37,9 @@ class StudyProgress:
         if (folder / STUDY_FILE).exists():
             told = schema.difference(read_object(folder / STUDY_FILE), identity)
             if told:
-                raise UserError(f"{folder} holds another study ({told}); choose another --folder")
+                raise UserError(f"{folder} holds another study ({told}); choose another --folder", "other-config")
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} is not empty and holds no study; choose another --folder")
+            raise UserError(f"{folder} is neither empty nor a study; choose another --folder", "other-folder")
         else:
             write_json(folder / STUDY_FILE, identity)
         path = folder / CELLS_FILE

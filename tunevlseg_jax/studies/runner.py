@@ -204,6 +204,6 @@ def exclusive(folder: Path) -> Iterator[None]:
     try:
         held = locks.hold(folder / "study.lock")
     except BlockingIOError:
-        raise UserError(f"another process works on {folder}") from None
+        raise UserError(f"another process works on {folder}", "folder-in-use") from None
     with held:
         yield

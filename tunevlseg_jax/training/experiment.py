@@ -88,7 +88,7 @@ class Experiment:
         try:
             params = network.init(learner_key, {}, self.spec)
         except ValueError as error:
-            raise UserError(str(error)) from error
+            raise UserError(str(error), "learner-unfit") from error
         model = {path: array for path, array in self.trainable.items() if path.startswith("model/")}
         return model | {path: jnp.asarray(array, jnp.float32) for path, array in params.items()}
 
@@ -214,7 +214,7 @@ def assemble_experiment(config: Config, model: Pretrained, *, trains: bool = Tru
     try:
         sizes = with_prompt_offset(model.config, config.model.prompt_offset)
     except ValueError as error:
-        raise UserError(str(error)) from error
+        raise UserError(str(error), "learner-unfit") from error
     if config.train.tune != "all":
         sizes, weights = sizes.for_frozen_encoder(weights)
     network = Network(sizes, config.learner, config.upsampling, dtype, config.train.recompute)
@@ -227,10 +227,10 @@ def assemble_experiment(config: Config, model: Pretrained, *, trains: bool = Tru
         params = network.init(learner_key, weights, spec)
         trainable, frozen = split(params, config.train.tune)
     except ValueError as error:
-        raise UserError(str(error)) from error
+        raise UserError(str(error), "learner-unfit") from error
     if trains and not trainable:
         details = f"a learner without parameters, no upsampler, and train.tune is {config.train.tune!r}"
-        raise UserError(f"nothing to train: {details}")
+        raise UserError(f"nothing to train: {details}", "nothing-to-train")
     return Experiment(
         config=config,
         pretrained=model,
@@ -250,7 +250,7 @@ def model_image_size(model: Model, sizes: ModelConfig) -> tuple[int, int]:
     """
     size = model.image_size or (sizes.image_size, sizes.image_size)
     if any(side % sizes.side_multiple or side <= 0 for side in size):
-        raise UserError(f"model.image_size is {size}; this model needs multiples of {sizes.side_multiple} pixels")
+        raise UserError(f"model.image_size must be multiples of {sizes.side_multiple} pixels, got {size}", "image-size")
     return size
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import jax
+import mistakes
 import numpy as np
 import pytest
 import small
@@ -27,7 +28,6 @@ from tunevlseg_jax.learners import (
 from tunevlseg_jax.models.features import TextFeatures
 from tunevlseg_jax.runs.trainer import train
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import build_experiment
 from tunevlseg_jax.training.loop import TrainSetup
@@ -174,5 +174,5 @@ class Forgetful(VPT):
 
 
 def test_a_learner_that_names_other_changes_than_it_makes_is_refused():
-    with pytest.raises(UserError, match=r"Forgetful\.changes is nothing, but Forgetful changes vision"):
+    with mistakes.raises(r"learner-unfit: Forgetful\.changes is nothing, but Forgetful changes vision"):
         build_experiment(small.config(learner=Forgetful(depth=2)))

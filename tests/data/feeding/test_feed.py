@@ -7,6 +7,7 @@ import dataclasses
 import cv2
 import jax
 import jax.numpy as jnp
+import mistakes
 import numpy as np
 import pytest
 import small
@@ -22,7 +23,6 @@ from tunevlseg_jax.data.feeding.feed import RESIDENT_SHARE, Feed
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.runtime.errors import UserError
 
 quick_compilation = small.quick_compilation
 
@@ -79,7 +79,7 @@ def test_a_set_is_resident_where_it_fits(records, monkeypatch):
         monkeypatch.setattr(sharding, "free_memory", lambda mesh, free=free: free)
         assert Feed(records, sharding.mesh(), placement).resident is expected
     monkeypatch.setattr(sharding, "free_memory", lambda mesh: size - 1)
-    with pytest.raises(UserError, match=r"scenes/xray, train takes .* --data\.placement streaming"):
+    with mistakes.raises(r"device-memory: scenes/xray, train .*--data\.placement streaming"):
         _ = Feed(records, sharding.mesh(), "resident").resident
 
 

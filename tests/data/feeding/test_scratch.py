@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import resource
 
+import mistakes
 import numpy as np
 import pytest
 
 from tunevlseg_jax.data.feeding import scratch as scratches
 from tunevlseg_jax.data.feeding.scratch import scratch
 from tunevlseg_jax.runtime import cache
-from tunevlseg_jax.runtime.errors import UserError
 
 
 @pytest.fixture(autouse=True, params=[True, False], ids=["reserved", "written"])
@@ -34,7 +34,7 @@ def test_no_room_is_told_at_once(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        with pytest.raises(UserError, match=r"can't write .*cache: "):
+        with mistakes.raises("unwritable: cache: "):
             scratch((3, 4096), np.dtype(np.uint8))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

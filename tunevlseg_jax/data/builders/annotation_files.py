@@ -37,9 +37,9 @@ def read(path: Path) -> list[Annotation]:
     try:
         return parse(path.read_bytes(), str(path))
     except FileNotFoundError as error:
-        raise UserError(f"there is no {path}") from error
+        raise UserError(f"there is no {path}", "no-such-file") from error
     except OSError as error:
-        raise UserError(f"can't read {path}: {error.strerror or error}") from error
+        raise UserError(f"can't read {path}: {error.strerror or error}", "unreadable") from error
 
 
 def parse(data: bytes, name: str) -> list[Annotation]:
@@ -51,9 +51,9 @@ def parse(data: bytes, name: str) -> list[Annotation]:
     try:
         rows = json.loads(data)
     except ValueError as error:
-        raise UserError(f"can't read {name}: {error}") from error
+        raise UserError(f"can't read {name}: {error}", "unreadable") from error
     if not isinstance(rows, list) or not rows:
-        raise UserError(f"{name} holds no list of records")
+        raise UserError(f"{name} must be a list of records, and not empty", "wrong-json")
     return [_annotation(row, f"record {number} of {name}") for number, row in enumerate(rows, 1)]
 
 
@@ -81,16 +81,16 @@ def stem(name: str) -> str:
 
 def _annotation(row: Any, where: str) -> Annotation:
     if not isinstance(row, dict):
-        raise UserError(f"{where} is no JSON object")
+        raise UserError(f"{where} must be a JSON object", "wrong-json")
     for field, kind in (("img_name", str), ("mask_name", str), ("prompts", dict)):
         if not isinstance(row.get(field), kind):
-            raise UserError(f"{where} lacks {field}")
+            raise UserError(f"{where} lacks {field}, or it has another type", "missing-field")
     prompts = {}
     for level, texts in row["prompts"].items():
         phrasings = [texts] if isinstance(texts, str) else texts
         number = re.fullmatch(r"p(\d+)", level)
         if not number or not isinstance(phrasings, list) or not all(isinstance(text, str) for text in phrasings):
-            raise UserError(f"{where} has prompts {level!r} that are neither a text nor a list of texts, p0, p1, ...")
+            raise UserError(f"{where} has prompts {level!r}; give p0, p1, ..., texts or lists", "wrong-prompts")
         if phrasings:
             prompts[int(number[1])] = tuple(phrasings)
     return Annotation(row["img_name"], row["mask_name"], prompts)

@@ -83,18 +83,15 @@ class SourceFiles:
           UserError: the file doesn't exist, is ambiguous or can't be read.
         """
         if name not in self:
-            raise UserError(f"there is no {name} in {self}")
+            raise UserError(f"there is no {name} in {self}", "no-such-file")
         try:
             data, *others = [reader() for reader in self._readers[composed(name)]]
         except OSError as error:
-            raise UserError(f"can't read {name} in {self}: {error.strerror or error}") from error
+            raise UserError(f"can't read {name} in {self}: {error.strerror or error}", "unreadable") from error
         except BROKEN as error:
-            raise UserError(f"can't read {name} in {self}: {error}") from error
+            raise UserError(f"can't read {name} in {self}: {error}", "unreadable") from error
         if any(other != data for other in others):
-            raise UserError(
-                f"{self} has different files called {name}; keep them unpacked, each in a folder of its own below one "
-                "--source"
-            )
+            raise UserError(f"{self} has different files {name}; unpack each into a folder", "duplicate-file")
         return data
 
     def _files(self, path: Path) -> Iterator[tuple[str, Reader]]:
@@ -103,7 +100,7 @@ class SourceFiles:
         if path.is_file() and is_archive(path):
             return self._archive(path)
         reason = "is no folder, zip or tar file" if path.exists() else "doesn't exist"
-        raise UserError(f"--source {path} {reason}")
+        raise UserError(f"--source {path} {reason}", "no-such-file")
 
     def _folder(self, folder: Path) -> Iterator[tuple[str, Reader]]:
         seen = set()
@@ -129,9 +126,9 @@ class SourceFiles:
         try:
             yield from self._zip(path) if path.suffix.lower() == ".zip" else self._tar(path)
         except OSError as error:
-            raise UserError(f"can't read {path}: {error.strerror or error}") from error
+            raise UserError(f"can't read {path}: {error.strerror or error}", "unreadable") from error
         except BROKEN as error:
-            raise UserError(f"can't read {path}: {error}") from error
+            raise UserError(f"can't read {path}: {error}", "unreadable") from error
 
     def _zip(self, path: Path) -> Iterator[tuple[str, Reader]]:
         archive = zipfile.ZipFile(path)
@@ -181,9 +178,7 @@ def _checked(archive: Path, name: str, link: bool) -> str:
     """The member's path; raises a UserError for links and for paths outside the archive's folder."""
     portable = name.replace("\\", "/")
     if link:
-        raise UserError(f"{archive} has the member {name!r}, a link or device; archives with such are refused")
+        raise UserError(f"{archive} has the member {name!r}, a link or device; refused", "unsafe-archive")
     if portable.startswith("/") or re.match("[A-Za-z]:", portable) or ".." in portable.split("/"):
-        raise UserError(
-            f"{archive} has the member {name!r}, which would lie outside its folder; such archives are refused"
-        )
+        raise UserError(f"{archive} has the member {name!r}, outside its folder; refused", "unsafe-archive")
     return composed(PurePosixPath(portable).as_posix())

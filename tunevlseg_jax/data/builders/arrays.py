@@ -52,14 +52,14 @@ def records(
     """
     count = len(images)
     if not count:
-        raise UserError("there are no images")
+        raise UserError("there are no images", "no-images")
     if len(masks) != count:
-        raise UserError(f"there are {count} images but {len(masks)} masks")
+        raise UserError(f"got {count} images but {len(masks)} masks", "counts-differ")
     prompts, splits = for_each(prompts, count, "prompts"), for_each(split, count, "splits")
     examples: dict[str, list[Example]] = {name: [] for name in SPLITS}
     for index in range(count):
         if splits[index] not in SPLITS:
-            raise UserError(f"split {index} is {splits[index]!r}{nearest(str(splits[index]), SPLITS)}")
+            raise UserError(f"split {index} is {splits[index]!r}{nearest(str(splits[index]), SPLITS)}", "unknown-split")
         check_prompt(prompts[index], f"prompt {index}")
         image = to_rgb(images[index], f"image {index}")
         mask = _to_mask(masks[index], image.shape[:2], index)
@@ -100,16 +100,16 @@ def for_each(values: str | Sequence[str], count: int, name: str) -> list[str]:
     if isinstance(values, str):
         return [values] * count
     if len(values) != count:
-        raise UserError(f"there are {count} images but {len(values)} {name}; give one for all, or one for each")
+        raise UserError(f"got {count} images but {len(values)} {name}; give one for all or for each", "counts-differ")
     return list(values)
 
 
 def check_prompt(prompt: Any, name: str) -> None:
     """Raises a UserError unless a prompt is a string that says something."""
     if not isinstance(prompt, str):
-        raise UserError(f"{name} is {prompt!r}, not a string")
+        raise UserError(f"{name} must be a string, got {prompt!r}", "wrong-type")
     if not prompt.strip():
-        raise UserError(f"{name} is empty; name what to look for")
+        raise UserError(f"{name} is empty; it must name the object", "empty-prompt")
 
 
 def to_rgb(image: Any, name: str) -> np.ndarray:
@@ -120,11 +120,9 @@ def to_rgb(image: Any, name: str) -> np.ndarray:
     """
     array = np.asarray(image)
     if array.dtype != np.uint8:
-        raise UserError(f"{name} has type {array.dtype}; it must be uint8, from 0 to 255")
+        raise UserError(f"{name} must be uint8, from 0 to 255, got {array.dtype}", "wrong-type")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or not array.size:
-        raise UserError(
-            f"{name} has shape {array.shape}; it must be (height, width), (height, width, 3) or (height, width, 4)"
-        )
+        raise UserError(f"{name} must have shape (height, width[, 3 or 4]), got {array.shape}", "wrong-shape")
     return np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else np.ascontiguousarray(array[..., :3])
 
 
@@ -132,10 +130,10 @@ def _to_mask(mask: Any, size: tuple[int, ...], index: int) -> np.ndarray:
     """(height, width) uint8 of 0 and 1."""
     array = np.asarray(mask)
     if array.shape != size:
-        raise UserError(f"mask {index} has shape {array.shape}, but image {index} has height and width {size}")
+        raise UserError(f"mask {index} has shape {array.shape}, but its image has height and width {size}", "mask-size")
     if array.dtype.kind not in "bui":
-        raise UserError(f"mask {index} has type {array.dtype}; it must be bool, or integers 0 and 1, or 0 and 255")
+        raise UserError(f"mask {index} must be bool or integers, 0 and 1 or 0 and 255, got {array.dtype}", "wrong-type")
     values = set(np.unique(array).tolist())
     if not (values <= {0, 1} or values <= {0, 255}):
-        raise UserError(f"mask {index} holds {max(values - {0, 1})}; it must be bool, 0 and 1, or 0 and 255")
+        raise UserError(f"mask {index} must hold 0 and 1 or 0 and 255, got {max(values - {0, 1})}", "mask-not-binary")
     return (array != 0).astype(np.uint8)

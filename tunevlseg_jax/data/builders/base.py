@@ -141,13 +141,13 @@ def build(root: Path, name: str, make: Callable[[Path], B]) -> B:
         builder.
     """
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
-        raise UserError(f"a data set's name must be letters, digits and underscores, a letter first, got {name!r}")
+        raise UserError(f"a name must be a letter, then letters, digits and _, got {name!r}", "invalid-name")
     _check_replaceable(root / name)
     with atomic_dir(root / name) as temporary:
         builder = make(temporary / "tfds")
         builder.download_and_prepare(download_dir=temporary / "tfds")
         if not any(split.images for split in builder.written.values()):
-            raise UserError(f"the set {name} would be empty")
+            raise UserError(f"the set {name} would be empty: no split has an image", "no-images")
         (temporary / "tfds" / name / VERSION).rename(temporary / VERSION)
         shutil.rmtree(temporary / "tfds")
         write_json(temporary / VERSION / ALIASES_FILE, {"test": "val"} if builder.test_is_val else {})
@@ -161,7 +161,7 @@ def _check_replaceable(folder: Path) -> None:
     others = [path.name for path in folder.iterdir() if path.name != VERSION] if folder.is_dir() else [folder.name]
     if others or not (folder / VERSION / "features.json").is_file():
         held = f", such as {others[0]!r}" if others else ""
-        raise UserError(f"{folder} holds something else than a prepared set{held}; give another --output or name")
+        raise UserError(f"{folder} holds more than a prepared set{held}; give another --output or name", "other-folder")
 
 
 def write(root: Path, name: str, splits: Mapping[str, Iterable[Example]], about: str) -> Path:

@@ -47,7 +47,7 @@ class Busi(PublicSet, skip_registration=True):
         for image, match in source.find(rf"{KIND}\.png"):
             kind, number = match[1], match[2]
             if not masks[kind, number]:
-                raise UserError(f"{image} in {source} has no mask")
+                raise UserError(f"{image} in {source} has no mask", "mask-missing")
             key = f"{number}_{kind}"
             yield Item(key, partial(_load, source, key, kind, image, tuple(masks[kind, number])), stratum=kind)
 

@@ -79,7 +79,8 @@ class Camus(PublicSet, skip_registration=True):
         if mentioned and known and (known == "F") != (mentioned[1] is not None):
             raise UserError(
                 f"the annotations of {annotation.image} (in the newer release's numbers) speak of a {mentioned[0]}, "
-                f"but the source's {patient} is {known}: the two number their patients in different ways"
+                f"but the source's {patient} is {known}: the two number their patients in different ways",
+                "patient-differs",
             )
         return annotation
 

@@ -49,7 +49,7 @@ class CheXlocalize(PublicSet, skip_registration=True):
                 if not shown:
                     continue
                 if key not in images:
-                    raise UserError(f"{file} names {key}, but {source} has no {_path(key)}")
+                    raise UserError(f"{file} names {key}, but {source} has no {_path(key)}", "image-missing")
                 patient = key.partition("_")[0]
                 yield Item(key, partial(_load, source, key, images[key], shown), patient, records=len(shown))
 
@@ -78,7 +78,7 @@ def _parse(source: SourceFiles, file: str) -> dict[str, dict[str, Runs]]:
             for key, masks in images.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} holds no run lengths by image and finding: {error}") from error
+        raise UserError(f"{file} must hold run lengths by image and finding: {error}", "wrong-json") from error
 
 
 def _load(source: SourceFiles, key: str, image: str, shown: Mapping[str, Runs]) -> Example:
@@ -88,7 +88,7 @@ def _load(source: SourceFiles, key: str, image: str, shown: Mapping[str, Runs]) 
         try:
             mask = rle.decode(runs, mask_size)
         except ValueError as error:
-            raise UserError(f"the mask of {name} for {key} is broken: {error}") from error
+            raise UserError(f"the mask of {name} for {key} is broken: {error}", "undecodable") from error
         mask_files.check_size(mask, size, f"of {name} for {key}", image)
         maps.append(encode_png(mask.astype(np.uint8)))
         prompt = f"{name} in a chest Xray."

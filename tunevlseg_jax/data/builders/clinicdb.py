@@ -51,6 +51,6 @@ def _sequences(source: SourceFiles) -> dict[str, str]:
     for name, _ in source.find(r"metadata\.csv"):
         for number, row in enumerate(csv.DictReader(io.StringIO(source.read(name).decode("utf-8-sig"))), 2):
             if not row.get("frame_id") or not row.get("sequence_id"):
-                raise UserError(f"row {number} of {name} lacks frame_id or sequence_id")
+                raise UserError(f"row {number} of {name} lacks frame_id or sequence_id", "missing-field")
             sequences[row["frame_id"].strip()] = f"sequence {row['sequence_id'].strip()}"
     return sequences

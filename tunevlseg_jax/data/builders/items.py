@@ -106,9 +106,9 @@ def pairs(source: SourceFiles, images: str, masks: str) -> Iterator[tuple[str, s
     found: dict[str, str] = {}
     for name, match in source.find(masks):
         if match[1] in found:
-            raise UserError(f"{source} has two masks for {match[1]!r}: {found[match[1]]} and {name}")
+            raise UserError(f"{source} has two masks for {match[1]!r}: {found[match[1]]} and {name}", "duplicate-mask")
         found[match[1]] = name
     for name, match in source.find(images):
         if match[1] not in found:
-            raise UserError(f"{name} in {source} has no mask")
+            raise UserError(f"{name} in {source} has no mask", "mask-missing")
         yield match[1], name, found[match[1]]

@@ -26,14 +26,14 @@ def find(path: Path, source: SourceFiles) -> list[ImageFiles]:
         image, mask = _file(row, "image", source), _file(row, "mask", source)
         prompts = row.phrasings("prompt")
         if not prompts:
-            raise UserError(f"{row.where} has no prompt")
+            raise UserError(f"{row.where} has no prompt", "empty-prompt")
         label = row.optional("class") or prompts[0]
         group, split = row.optional("group"), _split(row)
         files = images.setdefault(image, ImageFiles(image, image, (), group, split))
         if (files.group, files.split) != (group, split):
-            raise UserError(f"{row.where} has another split or group for {image} than an earlier row")
+            raise UserError(f"{row.where} has another split or group for {image} than an earlier row", "rows-disagree")
         if twice := [other.file for other in files.masks if other.label == label]:
-            raise UserError(f"{row.where} gives {image} a second mask of the class {label!r}, besides {twice[0]}")
+            raise UserError(f"{row.where} gives {image} a second {label!r} mask after {twice[0]}", "duplicate-mask")
         images[image] = ImageFiles(image, image, (*files.masks, Mask(mask, label, prompts)), group, split)
     return list(images.values())
 
@@ -41,15 +41,15 @@ def find(path: Path, source: SourceFiles) -> list[ImageFiles]:
 def _file(row: Row, column: str, source: SourceFiles) -> str:
     name = row.text(column).replace("\\", "/")
     if name.startswith("/") or ".." in PurePosixPath(name).parts or ":" in PurePosixPath(name).parts[0]:
-        raise UserError(f"{row.where} names the {column} {name!r}, which is outside the source")
+        raise UserError(f"{row.where} names the {column} {name!r}, which is outside the source", "outside-source")
     name = "/".join(part for part in PurePosixPath(name).parts)
     if name not in source:
-        raise UserError(f"{row.where} names the {column} {name!r}, which {source} lacks")
+        raise UserError(f"{row.where} names the {column} {name!r}, which {source} lacks", "no-such-file")
     return name
 
 
 def _split(row: Row) -> str:
     split = row.optional("split").lower()
     if split and split not in SPLIT_NAMES:
-        raise UserError(f"{row.where} has the split {split!r}{nearest(split, SPLIT_NAMES)}")
+        raise UserError(f"{row.where} has the split {split!r}{nearest(split, SPLIT_NAMES)}", "unknown-split")
     return SPLIT_NAMES.get(split, "")

@@ -35,9 +35,9 @@ def pattern(text: str) -> str:
     parts = re.split(r"(\{[^}]*\}|\*)", text)
     fields = [part[1:-1] for part in parts if part.startswith("{")]
     if unknown := [field for field in fields if field not in FIELDS]:
-        raise UserError(f"the pattern {text!r} has the unknown field {{{unknown[0]}}}{nearest(unknown[0], FIELDS)}")
+        raise UserError(f"pattern {text!r} has {{{unknown[0]}}}{nearest(unknown[0], FIELDS)}", "unknown-field")
     if "name" not in fields:
-        raise UserError(f"the pattern {text!r} lacks {{name}}, by which images and masks are matched")
+        raise UserError(f"the pattern {text!r} lacks {{name}}, by which images and masks are matched", "missing-field")
     seen: set[str] = set()
     regex = ""
     for part in parts:
@@ -70,14 +70,14 @@ def find(
     by_mask = dict(_matches(source, masks))
     image_fields = {name: fields for name, fields in _matches(source, images) if name not in by_mask}
     if not image_fields:
-        raise UserError(f"{source} has no image that fits the pattern {images!r} ({', '.join(SUFFIXES)})")
+        raise UserError(f"{source} has no image that fits the pattern {images!r} ({', '.join(SUFFIXES)})", "no-images")
     shared = [field for field in FIELDS if f"{{{field}}}" in images and f"{{{field}}}" in masks]
     by_image: dict[tuple[str, ...], dict[str, str]] = {}
     for mask, fields in by_mask.items():
         labels = by_image.setdefault(tuple(fields[field] for field in shared), {})
         label = fields.get("class", "")
         if label in labels:
-            raise UserError(f"one image and class has two masks: {labels[label]} and {mask}")
+            raise UserError(f"one image and class has two masks: {labels[label]} and {mask}", "duplicate-mask")
         labels[label] = mask
     return list(_joined_by_name(source, image_fields, by_image, shared, masks, prompt, classes))
 
@@ -95,10 +95,10 @@ def _joined_by_name(
     for image, fields in images.items():
         key = tuple(fields[field] for field in shared)
         if key in seen:
-            raise UserError(f"two images have the same name: {seen[key]} and {image}")
+            raise UserError(f"two images have the same name: {seen[key]} and {image}", "duplicate-image")
         seen[key] = image
         if key not in masks:
-            raise UserError(f"{image} has no mask; {source} has none that fits the pattern {masks_pattern!r} for it")
+            raise UserError(f"{image} has no mask in {source} that fits the pattern {masks_pattern!r}", "mask-missing")
         group = fields.get("group", "")
         yield ImageFiles(
             f"{group}/{fields['name']}" if group else fields["name"],
@@ -108,7 +108,7 @@ def _joined_by_name(
             _split(fields["split"], image) if "split" in fields else "",
         )
     if orphans := [file for key, labels in masks.items() if key not in seen for file in labels.values()]:
-        raise UserError(f"{len(orphans)} masks have no image ({', '.join(SUFFIXES)}), such as {orphans[0]}")
+        raise UserError(f"{len(orphans)} masks have no image ({', '.join(SUFFIXES)}): {orphans[0]}", "image-missing")
 
 
 def _matches(source: SourceFiles, text: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -125,11 +125,11 @@ def _class_and_prompts(
     if classes is None:
         return label, (label,)
     if label not in classes.named:
-        raise UserError(f"mask {file} is of the class {label!r}, which --classes lacks{nearest(label, classes.named)}")
+        raise UserError(f"--classes lacks {label!r} of mask {file}{nearest(label, classes.named)}", "unknown-class")
     return label, classes.named[label].prompts
 
 
 def _split(name: str, image: str) -> str:
     if name.lower() not in SPLIT_NAMES:
-        raise UserError(f"{image} is of the split {name!r}{nearest(name, SPLIT_NAMES)}")
+        raise UserError(f"{image} is of the split {name!r}{nearest(name, SPLIT_NAMES)}", "unknown-split")
     return SPLIT_NAMES[name.lower()]

@@ -28,7 +28,7 @@ def folder(source: SourceFiles) -> str | None:
     """
     folders = [name.removesuffix("anns/train.json") for name, _ in source.find(r"anns/train\.json")]
     if len(folders) > 1:
-        raise UserError(f"{source} holds several data sets: {', '.join(folders)}; give one of them")
+        raise UserError(f"{source} holds several data sets: {', '.join(folders)}; give one of them", "one-data-set")
     return folders[0] if folders else None
 
 
@@ -54,7 +54,7 @@ def _place(source: SourceFiles, folder: str, kind: str, split: str, file: str, w
     for place in (f"{folder}{kind}/{file}", f"{folder}{kind}/{PARTS[split]}/{file}"):
         if place in source:
             return place
-    raise UserError(f"{where} names {file}, but there is no {folder}{kind}/{file} in {source}")
+    raise UserError(f"{where} names {file}, but there is no {folder}{kind}/{file} in {source}", "image-missing")
 
 
 def _load(

@@ -57,7 +57,7 @@ def items(
     names = {image.split for image in files}
     if "" in names and len(names) > 1:
         first = next(image for image in files if not image.split)
-        raise UserError(f"{first.image} has no split, but other images have one")
+        raise UserError(f"{first.image} has no split, but other images have one", "split-missing")
     train = ("train", "val") if "val" not in names else ("train",)
     allowed = {"": SPLITS, "train": train, "val": ("val",), "test": ("test",)}
     return [
@@ -115,7 +115,7 @@ def _by_value(data: bytes, name: str, numbers: Mapping[int, int]) -> np.ndarray:
     """(height, width) uint8 label map of a map of other values."""
     stored, _ = mask_files.values(data, name)
     if stored.ndim != 2:
-        raise UserError(f"mask {name} has colours, not one value a pixel; give --encoding colour")
+        raise UserError(f"mask {name} has colours, not one value a pixel; give --encoding colour", "mask-not-grey")
     mask_files.check_values(stored, list(numbers), name)
     table = np.zeros(max(numbers) + 1, np.uint8)
     table[list(numbers)] = list(numbers.values())

@@ -53,7 +53,7 @@ class PublicSet(Builder, skip_registration=True):
         self.about = inspect.cleandoc(type(self).__doc__ or "")
         self._source, self._seed, self._progress = source, seed, progress
         if annotated is not None and not self.annotated:
-            raise UserError(f"{self.name} has its own splits and no annotations; leave --annotations out")
+            raise UserError(f"{self.name} has splits, no annotations; leave --annotations out", "options-conflict")
         self._annotations = None if annotated is None else annotated / self.annotated / "anns"
         super().__init__(data_dir)
 
@@ -76,10 +76,10 @@ class PublicSet(Builder, skip_registration=True):
         items: dict[str, Item] = {}
         for item in self.items(self._source):
             if item.key in items:
-                raise UserError(f"{self._source} has two images {item.key!r}; give a --source with one copy of the set")
+                raise UserError(f"{self._source} has two images {item.key!r}; give one copy", "duplicate-image")
             items[item.key] = item
         if not items:
-            raise UserError(f"{self._source} has no images of {self.name}. {self.about.partition(chr(10) * 2)[2]}")
+            raise UserError(f"{self._source} has no {self.name}. {self.about.partition(chr(10) * 2)[2]}", "no-images")
         return items
 
     def _annotated(self, items: Mapping[str, Item], split: str, path: Path) -> Iterator[Example]:
@@ -87,8 +87,8 @@ class PublicSet(Builder, skip_registration=True):
         by_key = annotation_files.by_image(self.renamed(row, split) for row in annotation_files.read(path))
         if missing := [key for key in by_key if key not in items]:
             raise UserError(
-                f"{path} names {len(by_key)} images; {self._source} lacks {len(missing)} of them, such as "
-                f"{missing[0]!r}"
+                f"{self._source} lacks {len(missing)} of {len(by_key)} images in {path}: {missing[0]!r}",
+                "image-missing",
             )
         return self._matched(split, {items[key]: rows for key, rows in by_key.items()}, path)
 
@@ -100,6 +100,6 @@ class PublicSet(Builder, skip_registration=True):
             for unique, row in annotation_files.unique_ids(asked[item]):
                 name = annotation_files.stem(row.mask)
                 if name not in records:
-                    raise UserError(f"{path} names the mask {row.mask!r}; {self._source} has none for {item.key}")
+                    raise UserError(f"{path} names the mask {row.mask!r}, but {self._source} has none", "mask-missing")
                 annotated.append(dataclasses.replace(records[name], id=unique, prompts=row.prompts))
             yield dataclasses.replace(example, records=tuple(annotated))

@@ -34,7 +34,7 @@ class Row:
         """
         value = self.optional(column)
         if not value:
-            raise UserError(f"{self.where} has no {column}")
+            raise UserError(f"{self.where} has no value in the column {column!r}", "missing-column")
         return value
 
     def optional(self, column: str) -> str:
@@ -92,15 +92,15 @@ def rows(path: Path, columns: Sequence[str]) -> list[Row]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise UserError(f"there is no {path}") from error
+        raise UserError(f"there is no {path}", "no-such-file") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"can't read {path}: {error}") from error
+        raise UserError(f"can't read {path}: {error}", "unreadable") from error
     table_rows = _json(path, text) if path.suffix.lower() == ".json" else _csv(path, text, columns)
     if not table_rows:
-        raise UserError(f"{path} has no rows")
+        raise UserError(f"{path} has no rows", "no-rows")
     for row in table_rows:
         if missing := [column for column in columns if row.cells.get(column) is None]:
-            raise UserError(f"{row.where} lacks the column {missing[0]!r}")
+            raise UserError(f"{row.where} lacks the column {missing[0]!r}", "missing-column")
     return table_rows
 
 
@@ -108,13 +108,13 @@ def _csv(path: Path, text: str, columns: Sequence[str]) -> list[Row]:
     reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     header = [name.strip() for name in reader.fieldnames or ()]
     if missing := [column for column in columns if column not in header]:
-        raise UserError(f"{path} lacks the column {missing[0]!r}; its first line has {header}")
+        raise UserError(f"{path} lacks the column {missing[0]!r}; its first line has {header}", "missing-column")
     reader.fieldnames = header
     table_rows = []
     for cells in reader:
         where = f"row {reader.line_num} of {path}"
         if None in cells:
-            raise UserError(f"{where} has more cells than the first line; texts with commas need quotes")
+            raise UserError(f"{where} has more cells than the first line; texts with commas need quotes", "extra-cells")
         table_rows.append(Row(where, cells))
     return table_rows
 
@@ -123,9 +123,9 @@ def _json(path: Path, text: str) -> list[Row]:
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise UserError(f"can't read {path}: {error}") from error
+        raise UserError(f"can't read {path}: {error}", "unreadable") from error
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise UserError(f"{path} holds no list of JSON objects")
+        raise UserError(f"{path} must be a list of JSON objects", "wrong-json")
     return [Row(f"object {number} of {path}", value) for number, value in enumerate(values, 1)]
 
 
@@ -151,20 +151,20 @@ def classes(path: Path) -> Classes:
         if colour := row.cells.get("colour", row.cells.get("color")):
             _enter(colours, _colour(colour, row), numbers[label], row)
     if len(named) >= VOID:
-        raise UserError(f"{path} has {len(named)} classes; {VOID - 1} is the most")
+        raise UserError(f"{path} must have at most {VOID - 1} classes, got {len(named)}", "class-count")
     if not named:
-        raise UserError(f"{path} has no class but background and void")
+        raise UserError(f"{path} has no class but background and void", "class-count")
     return Classes(named, values, colours)
 
 
 def _enter(table: dict[Any, int], key: Any, number: int, row: Row) -> None:
     if table.setdefault(key, number) != number:
-        raise UserError(f"{row.where} gives {key} to another class than an earlier row")
+        raise UserError(f"{row.where} gives {key} to another class than an earlier row", "rows-disagree")
 
 
 def _value(text: str, row: Row) -> int:
     if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
-        raise UserError(f"{row.where} has the value {text!r}; values are whole numbers from 0 to 65535")
+        raise UserError(f"{row.where} has the value {text!r}; it must be a whole number from 0 to 65535", "class-value")
     return int(text)
 
 
@@ -176,6 +176,6 @@ def _colour(cell: Any, row: Row) -> Colour:
         return red, green, blue
     parts = re.fullmatch(r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})", text)
     if not parts or max(map(int, parts.groups())) > 255:
-        raise UserError(f"{row.where} has the colour {text!r}; write it as #ff8000 or 255 128 0")
+        raise UserError(f"{row.where} has the colour {text!r}; write it as #ff8000 or 255 128 0", "class-value")
     red, green, blue = map(int, parts.groups())
     return red, green, blue

@@ -48,7 +48,7 @@ class Voc2012(PublicSet, skip_registration=True):
         for split, keys in lists.items():
             for key in keys:
                 if key not in images or key not in masks:
-                    raise UserError(f"{split}.txt names {key}, but {source} has no such image or no mask for it")
+                    raise UserError(f"{source} lacks the image or the mask of {key} in {split}.txt", "image-missing")
                 yield Item(key, partial(_load, source, key, images[key], masks[key]), splits=(split,))
 
 

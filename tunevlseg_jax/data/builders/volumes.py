@@ -23,12 +23,12 @@ def nifti(data: bytes, name: str) -> np.ndarray:
         import nibabel
         from nibabel.spatialimages import HeaderDataError
     except ModuleNotFoundError as error:
-        raise UserError('reading NIfTI files needs nibabel: pip install "tunevlseg_jax[datasets]"') from error
+        raise UserError('NIfTI files need nibabel: pip install "tunevlseg_jax[datasets]"', "needs-package") from error
     try:
         plain = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
         volume = np.asarray(nibabel.Nifti1Image.from_bytes(plain).dataobj)
     except (OSError, EOFError, ValueError, zlib.error, HeaderDataError) as error:
-        raise UserError(f"can't decode {name}: it is not a NIfTI file, or a broken one") from error
+        raise UserError(f"can't decode {name}: it is not a NIfTI file, or a broken one", "undecodable") from error
     return _slice(volume, name).T
 
 
@@ -45,19 +45,19 @@ def metaimage(data: bytes, name: str, read: Callable[[str], bytes]) -> np.ndarra
         shape = [int(size) for size in fields["DimSize"].split()][::-1]  # DimSize has the width first
         file = fields["ElementDataFile"]
     except (KeyError, ValueError) as error:
-        raise UserError(f"can't decode {name}: its header lacks or misstates {error}") from error
+        raise UserError(f"can't decode {name}: its header lacks or misstates {error}", "undecodable") from error
     big = "True" in (fields.get("BinaryDataByteOrderMSB"), fields.get("ElementByteOrderMSB"))
     pixels = read(file)
     try:
         pixels = zlib.decompress(pixels) if fields.get("CompressedData") == "True" else pixels
         volume = np.frombuffer(pixels, dtype.newbyteorder(">" if big else "<")).reshape(shape)
     except (ValueError, zlib.error) as error:
-        raise UserError(f"can't decode {name}: {file} doesn't hold {shape} pixels of {dtype}") from error
+        raise UserError(f"can't decode {name}: {file} doesn't hold {shape} pixels of {dtype}", "undecodable") from error
     return _slice(volume, name)
 
 
 def _slice(volume: np.ndarray, name: str) -> np.ndarray:
     plane = volume.squeeze()
     if plane.ndim != 2:
-        raise UserError(f"{name} has the shape {volume.shape}; one slice was expected")
+        raise UserError(f"{name} must have one slice, got the shape {volume.shape}", "wrong-shape")
     return plane

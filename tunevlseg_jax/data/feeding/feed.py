@@ -61,8 +61,9 @@ class Feed:
             return self._bytes <= RESIDENT_SHARE * free
         if self._bytes > free:
             raise UserError(
-                f"{self.records.name}, {self.records.split} takes {self._bytes / 2**30:.1f} GiB, and a device has "
-                f"{free / 2**30:.1f} GiB free; choose --data.placement streaming"
+                f"{self.records.name}, {self.records.split} takes {self._bytes / 2**30:.1f} GiB of a device's free "
+                f"{free / 2**30:.1f} GiB; choose --data.placement streaming",
+                "device-memory",
             )
         return True
 

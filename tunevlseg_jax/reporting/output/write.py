@@ -59,21 +59,21 @@ def report(options: Options, console: Console) -> Cells:
     """
     output = Path(options.output)
     if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file, not a folder for the report; choose another --output")
+        raise UserError(f"{output} is a file, not a folder for the report; choose another --output", "not-a-folder")
     is_report = any((output / name).is_file() for name in (CELLS_FILE, REPORT_FILE))
     if output.exists() and any(output.iterdir()) and not is_report:
-        raise UserError(f"{output} is not empty, and no report; choose another --output")
+        raise UserError(f"{output} is neither empty nor a report; choose another --output", "other-folder")
     if options.words < 0:
-        raise UserError(f"words can't be {options.words}")
+        raise UserError(f"words must be at least 0, got {options.words}", "out-of-range")
     if options.samples and options.samples < FEWEST_SAMPLES:
-        raise UserError(f"samples can't be {options.samples}; it is 0, or {FEWEST_SAMPLES} or more")
+        raise UserError(f"samples must be 0, or at least {FEWEST_SAMPLES}, got {options.samples}", "out-of-range")
     if options.page:
         check_installed()
     found, skipped = runs.gather(Path(options.runs))
     if not found:
         details = f": {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
-        raise UserError(f"there is no run to report on in {options.runs}{details}{more}")
+        raise UserError(f"there is no run to report on in {options.runs}{details}{more}", "no-runs")
     cells = cell_rules.choose(found)
     made, missing = tables.tables(cells)
     if options.words:
@@ -109,7 +109,7 @@ def check_installed() -> None:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
         details = f'figures and the page need {error.name}: pip install "tunevlseg_jax[report]"'
-        raise UserError(f"{details} (report --no-page does without)") from error
+        raise UserError(f"{details} (report --no-page does without)", "needs-package") from error
 
 
 def _draw(
