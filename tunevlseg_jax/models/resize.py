@@ -56,7 +56,7 @@ def resize_matrix(
 
 
 def resize_grid(grid: Array, size: tuple[int, int], method: Method, *, align_corners: bool = False) -> Array:
-    """Resizes (..., height, width, channels) to (..., *size, channels) in the grid's own type."""
+    """Resizes (..., height, width, channels) to (..., *size, channels) in the grid's type."""
     height, width = (
         jnp.asarray(resize_matrix(source, target, method, align_corners=align_corners), grid.dtype)
         for source, target in zip(grid.shape[-3:-1], size, strict=True)

@@ -46,14 +46,14 @@ def block(ours: str, theirs: str, names: TextNames) -> Iterator[Rule]:
 
 
 def joint_attention(ours: str, theirs: str) -> Iterator[Rule]:
-    """Of an `nn.MultiheadAttention`, which holds the three projections as one."""
+    """Of an `nn.MultiheadAttention`, which holds the three projections in a single tensor."""
     yield Rule(f"{ours}/qkv/kernel", (f"{theirs}.in_proj_weight",), rules.LINEAR)
     yield Rule(f"{ours}/qkv/bias", (f"{theirs}.in_proj_bias",), rules.COPY)
     yield from linear(f"{ours}/out", f"{theirs}.out_proj")
 
 
 def split_attention(ours: str, theirs: str, out: str = "out_proj") -> Iterator[Rule]:
-    """Of an attention whose three projections are linear layers of their own."""
+    """Of an attention whose three projections are separate linear layers."""
     for parameter, kind in (("kernel", "weight"), ("bias", "bias")):
         names = tuple(f"{theirs}.{letter}_proj.{kind}" for letter in "qkv")
         yield Rule(f"{ours}/qkv/{parameter}", names, rules.concatenated(3, transpose=kind == "weight"))

@@ -11,7 +11,7 @@ from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.pretrained.rules import ConversionError
 
 Keys = dict[str, tuple[str, int]]
-"""By the name of our field: Hugging Face's key, and what transformers takes where config.json leaves it out."""
+"""From our field to Hugging Face's key, and the value that transformers uses if config.json lacks the key."""
 TOWER: Keys = {
     "width": ("hidden_size", 768),
     "blocks": ("num_hidden_layers", 12),

@@ -116,7 +116,7 @@ def _from_hub(name: str) -> Path:
         folder = Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", WEIGHTS_FILE]))
         if not (folder / WEIGHTS_FILE).is_file():
             folder = Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", PICKLED_FILE]))
-    except Exception as error:  # every way in which a download fails has its own class
+    except Exception as error:  # there is a class for each kind of failure
         reason = str(error).splitlines()[0]
         raise UserError(f"no folder {name!r}, and none on the Hugging Face hub: {reason}", "no-such-model") from error
     if not (folder / MODEL_CONFIG_FILE).is_file():

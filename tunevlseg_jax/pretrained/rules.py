@@ -109,14 +109,14 @@ def to_ours(rules: Iterable[Rule], theirs: Tensors, shapes: Mapping[str, tuple[i
     wrong = []
     for rule in rules:
         tensors = [np.asarray(theirs[name]) for name in rule.theirs]
-        found = ", ".join(f"{name} {tensor.shape}" for name, tensor in zip(rule.theirs, tensors, strict=True))
+        sources = ", ".join(f"{name} {tensor.shape}" for name, tensor in zip(rule.theirs, tensors, strict=True))
         try:
             tensor = rule.move.to_ours(tensors)
         except ValueError:  # the wrong number of axes
-            wrong.append(found)
+            wrong.append(sources)
             continue
         if tensor.shape != shapes[rule.ours]:
-            wrong.append(f"{found} gives {tensor.shape}, not {shapes[rule.ours]}")
+            wrong.append(f"{sources} gives {tensor.shape}, not {shapes[rule.ours]}")
         ours[rule.ours] = np.asarray(tensor, order="C")
     _complain("the configuration doesn't fit the shape of", wrong)
     return ours
