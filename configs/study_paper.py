@@ -49,7 +49,7 @@ study = Study(
         *(learning(CRIS, cls()) for cls in (CoOp, CoCoOp)),
     ),
     ablations=(
-        Ablation(name="Gaussian context", field="learner.words", value=None, learners=("MaPLe",)),
+        Ablation(name="Gaussian context", field="learner.init_phrase", value=None, learners=("MaPLe",)),
         Ablation(name="no upsampler", field="upsampling", value="none"),
     ),
     search=Search(trials=20),

@@ -57,7 +57,7 @@ study = Study(
         Combination(config=run("cris-tiny", CoCoOp()), space=MLP),
     ),
     ablations=(
-        Ablation(name="Gaussian context", field="learner.words", value=None, learners=("MaPLe",)),
+        Ablation(name="Gaussian context", field="learner.init_phrase", value=None, learners=("MaPLe",)),
         Ablation(name="no upsampler", field="upsampling", value="none"),
     ),
     search=Search(trials=4, parallel=4, space=("learning_rate=1e-3..2e-2",)),

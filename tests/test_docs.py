@@ -22,7 +22,6 @@ from tunevlseg_jax.data.audit.findings import KINDS
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.learners import LEARNERS
 from tunevlseg_jax.learners.contract import ZeroShot
-from tunevlseg_jax.learners.space import Choice
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.network import Network
@@ -151,7 +150,7 @@ def test_ranges_match_the_search_space():
     for learner in LEARNERS:
         row = next(line for line in page.splitlines() if line.replace(" ", "").startswith(f"|{learner.__name__}|"))
         for name, searched in learner.space.items():
-            values = searched.values if isinstance(searched, Choice) else ()
+            values = getattr(searched, "choices", ())
             assert f"`learner.{name}`" in row and all(
                 str(value) in row for value in values if value not in (True, False)
             )

@@ -19,7 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import load_file
 
 from conversion import run as conversion
-from tunevlseg_jax import evaluate, predict, prepare, report, sweep, train
+from tunevlseg_jax import evaluate, predict, prepare, report, study, sweep, train
 
 quick_compilation = small.quick_compilation
 
@@ -35,6 +35,7 @@ SCENES = ["--data.name", "scenes/xray", "--data.scenes.train", 16, "--data.scene
 FEW = ["--train.batch-size", 4, "--train.epochs", 2, "--train.no-augment", "--optim.learning-rate", 1e-2]
 CONTEXT = ["--learner.depth", 2, "--learner.max-depth", 2, "--learner.num-context", 2]
 WORDS = ["--learner.depth", 2, "--learner.max-depth", 2, "--learner.num-context", 4]
+WORDS += ["--learner.words=a photo of a"]  # the option's name in version 0.1.0
 COOP = ["--config", CONFIGS / "clipseg_coop.py", "--model.checkpoint"]
 SEARCH = [*SCENES, *FEW, "--learner.num-context", 4, "--train.epochs", 1, "--train.batch-size", 16, "--parallel", 2]
 SEARCH += ["--space", "depth=1..3", "learning_rate=1e-3..1e-1"]
@@ -153,33 +154,105 @@ def test_what_differs_from_an_earlier_run_is_said(monkeypatch, capsys):
 
 
 def test_a_finished_study_asks_for_nothing_new(monkeypatch):
-    study = Path("runs/studies/coop")
-    before = [contents(study / part) for part in ("trials", "seeds")]
+    folder = Path("runs/studies/coop")
+    before = [contents(folder / part) for part in ("trials", "seeds")]
     asked = "--study", "coop", "--folder", "runs/studies", "--trials", 2, "--seeds", 2
     small.run(monkeypatch, sweep.main, *COOP, "clipseg-tiny", *SEARCH, *asked)
-    assert all(before) and [contents(study / part) for part in ("trials", "seeds")] == before
-    assert asked_for(study) == 2
+    assert all(before) and [contents(folder / part) for part in ("trials", "seeds")] == before
+    assert asked_for(folder) == 2
     for name in ("trials.csv", "summary.json"):
-        assert_same(read(study / name), read(FIXTURES / study / name), name)
+        assert_same(read(folder / name), read(FIXTURES / folder / name), name)
 
 
-def asked_for(study: Path) -> int:
+def asked_for(folder: Path) -> int:
     """How many trials a journal has; optuna calls making one operation 4."""
-    lines = (study / "journal.log").read_text(encoding="utf-8").splitlines()
+    lines = (folder / "journal.log").read_text(encoding="utf-8").splitlines()
     return sum(json.loads(line)["op_code"] == 4 for line in lines)
 
 
 def test_a_study_goes_on_with_one_trial_more(monkeypatch):
-    study, expected = Path("runs/studies/coop"), FIXTURES / "expected" / "more"
-    before = contents(study / "trials")
+    folder, expected = Path("runs/studies/coop"), FIXTURES / "expected" / "more"
+    before = contents(folder / "trials")
     asked = "--study", "coop", "--folder", "runs/studies", "--trials", 3
     small.run(monkeypatch, sweep.main, *COOP, "clipseg-tiny", *SEARCH, *asked)
-    now = contents(study / "trials")
+    now = contents(folder / "trials")
     assert {path: now[path] for path in before} == before
-    assert {path.name for path in (study / "trials").iterdir()} == {"000", "001", "002"}
-    assert asked_for(study) == 3
-    assert_same(read(study / "trials.csv"), read(expected / "trials.csv"))
-    assert_same(read(study / "summary.json"), read(expected / "summary.json"))
+    assert {path.name for path in (folder / "trials").iterdir()} == {"000", "001", "002"}
+    assert asked_for(folder) == 3
+    assert_same(read(folder / "trials.csv"), read(expected / "trials.csv"))
+    assert_same(read(folder / "summary.json"), read(expected / "summary.json"))
+
+
+STUDY = """
+from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train
+from tunevlseg_jax.learners import CoOp, ZeroShot
+from tunevlseg_jax.search.options import Search
+from tunevlseg_jax.studies.grid import Ablation, Combination, Study
+
+def run(learner):
+    return Config(
+        model=Model(checkpoint="clipseg-tiny"),
+        learner=learner,
+        data=Data(scenes=Scenes(train=16, val=8, test=8)),
+        optim=Optim(learning_rate=1e-2),
+        train=Train(epochs=1, batch_size=8, augment=False),
+    )
+
+study = Study(
+    folder="study",
+    data=("scenes/xray",),
+    combinations=(
+        Combination(config=run(ZeroShot())),
+        Combination(config=run(CoOp(depth=2)), space=("depth=1..2", "words=None,a photo of a")),
+    ),
+    ablations=(Ablation(name="words", field="learner.words", value="a photo of a"),),
+    search=Search(trials=3, parallel=3, sampler_seed=1, space=("learning_rate=1e-3..1e-1",)),
+)
+"""
+"""The file of the study, in which two names of a field are those of version 0.1.0."""
+
+
+def test_a_study_of_many_searches_has_nothing_left_to_run(monkeypatch, capsys):
+    """It is the same study though a field that it searches and changes has another name, and its report is the same."""
+    Path("study.py").write_text(STUDY, encoding="utf-8")
+    before = contents(Path("study"))
+    small.run(monkeypatch, study.main, "--config", "study.py")
+    assert "3 cells: zero-shot" in capsys.readouterr().out
+    after = contents(Path("study"))
+    reported = {path for path in before if path.parent.name == "report"}
+    assert len(reported) == 5 and {path: after[path] for path in before.keys() - reported} == {
+        path: content for path, content in before.items() if path not in reported
+    }
+    assert {path for path in after.keys() - before.keys() if path.suffix != ".lock"} == {
+        path for path in after if path.parts[:2] == ("study", "report") and path not in reported
+    }
+    for path in reported:
+        assert_same(read(path), read(FIXTURES / path), path.name)
+
+
+def test_an_unfinished_study_goes_on(monkeypatch):
+    """A cell that is missing is run again on the trials that are there, whose parameters have the earlier names."""
+    Path("study.py").write_text(STUDY, encoding="utf-8")
+    cells = read(Path("study/cells.json"))
+    zero_shot, search, ablation = cells
+    Path("study/cells.json").write_text(json.dumps({zero_shot: cells[zero_shot]}), encoding="utf-8")
+    shutil.rmtree(Path("study") / ablation)
+    before = contents(Path("study") / search / "trials")
+    small.run(monkeypatch, study.main, "--config", "study.py")
+    trials = contents(Path("study") / search / "trials")
+    assert {path: trials[path] for path in before if "evaluations" not in path.parts} == {
+        path: content for path, content in before.items() if "evaluations" not in path.parts
+    }
+    assert asked_for(Path("study") / search) == 3
+    for name in ("trials.csv", "summary.json"):
+        expected = (FIXTURES / "study" / search / name).read_text(encoding="utf-8")
+        Path(name).write_text(expected.replace("learner.words", "learner.init_phrase"), encoding="utf-8")
+        assert_same(read(Path("study") / search / name), read(Path(name)), name)
+    scores = f"{ablation}/0/results.json"
+    assert_same(read(Path("study") / scores), read(FIXTURES / "study" / scores))
+    assert {name: cell["runs"] for name, cell in read(Path("study/cells.json")).items()} == {
+        name: cell["runs"] for name, cell in cells.items()
+    }
 
 
 def test_a_prepared_set_trains(monkeypatch):

@@ -105,15 +105,18 @@ def test_options(fails, tmp_path, config_file, options, says):
 @pytest.mark.parametrize(
     ("learner", "says"),
     [
-        (CoOp(depth=4, words=None), "learner-unfit: learner.depth .*3, .*text.*4"),
-        (CoOp(depth=0, words=None), "learner-unfit: learner.depth .*0"),
-        (CoOp(depth=1, num_context=2, words="seven"), "learner-unfit: learner.num_context, 2, .*'seven' .*1"),
+        (CoOp(depth=4, init_phrase=None), "learner-unfit: learner.depth .*3, .*text.*4"),
+        (CoOp(depth=0, init_phrase=None), "learner-unfit: learner.depth .*0"),
+        (CoOp(depth=1, num_context=2, init_phrase="seven"), "learner-unfit: learner.num_context, 2, .*'seven' .*1"),
         (
-            CoOp(depth=1, num_context=small.CONTEXT - 3, words=None),
+            CoOp(depth=1, num_context=small.CONTEXT - 3, init_phrase=None),
             "prompt-too-long: 'zero.'.* 4 .* 3 .*--data.truncate",
         ),
-        (CoOp(depth=1, num_context=small.CONTEXT, words=None), "prompt-too-long: learner.num_context"),
-        (MaPLe(depth=1, words=None, projector=Projector(hidden=(0,))), r"learner-unfit: projector.hidden .*\(0,\)"),
+        (CoOp(depth=1, num_context=small.CONTEXT, init_phrase=None), "prompt-too-long: learner.num_context"),
+        (
+            MaPLe(depth=1, init_phrase=None, projector=Projector(hidden=(0,))),
+            r"learner-unfit: projector.hidden .*\(0,\)",
+        ),
         (SharedAttention(depth=1, heads=7), "learner-unfit: learner.heads .*64, .*7"),
         (SharedAttention(depth=1, heads=0), "learner-unfit: learner.heads .*0"),
         (SharedAttention(depth=1, dropout=1.0), "learner-unfit: learner.dropout .*1.0"),
@@ -126,7 +129,7 @@ def test_learners(fails, tmp_path, learner, says):
 
 
 def test_cutting_prompts_needs_room_for_a_word(fails, tmp_path):
-    learner = CoOp(depth=1, num_context=small.CONTEXT - 2, words=None)
+    learner = CoOp(depth=1, num_context=small.CONTEXT - 2, init_phrase=None)
     config = small.config(tmp_path / "run", learner=learner, data=Data(name="scenes/photo", truncate=True))
     path = small.write_config(tmp_path / "config.py", config)
     fails(train.main, "--config", path, says="prompt-too-long: learner.num_context", leaves=(tmp_path / "run",))

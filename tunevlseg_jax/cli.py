@@ -17,7 +17,7 @@ import tyro
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runtime import cache, memory, multihost, signals
+from tunevlseg_jax.runtime import cache, memory, multihost, schema, signals
 from tunevlseg_jax.runtime.errors import EverywhereError, UserError, nearest
 
 T = TypeVar("T")
@@ -137,6 +137,7 @@ def options_over_config(cls: type[T], default: Callable[[Config], T], program: s
 
 def _parse(cls: Any, arguments: list[str], program: str, description: str, default: Any) -> Any:
     stderr = io.StringIO()
+    arguments = [re.sub("^--[^=]+", lambda option: "--" + schema.current_name(option[0][2:]), one) for one in arguments]
     try:
         with contextlib.redirect_stderr(stderr):
             given = {} if default is None else {"default": default}

@@ -36,7 +36,7 @@ class ModelSpec:
       vision_width: width of the vision tower's tokens; None where the model takes no vision prompts.
       vision_blocks: number of blocks in the vision tower.
       effective_vision_prompts: how many vision prompts, counted from the first, can reach the mask.
-      embed_words: from a phrase to the embeddings of its tokens, (num_tokens, text width).
+      embed_phrase: from a phrase to the embeddings of its tokens, (num_tokens, text width).
     """
 
     text_width: int
@@ -45,7 +45,7 @@ class ModelSpec:
     vision_width: int | None
     vision_blocks: int
     effective_vision_prompts: int
-    embed_words: Callable[[str], Array]
+    embed_phrase: Callable[[str], Array]
 
 
 def insert(tokens: Array, prompts: Array | None, position: int) -> Array:

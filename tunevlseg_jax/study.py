@@ -29,10 +29,9 @@ class Options:
 
     Attributes:
       config: a Python file that defines `study`, such as configs/study_scenes.py.
-      folder: of its runs and its report, where it isn't the file's; one that exists is continued.
-      plan: only print what is going to be trained, and what is missing for it.
-      rates: files of `benchmark --output`, from which the plan tells hours: one of each device and model, or of TPU
-        slices.
+      folder: of its runs and its report, instead of the file's; a study that exists is continued.
+      plan: whether to only print the runs that would be trained, and the data sets and models that they lack.
+      rates: files of `benchmark --output` for the plan's estimate of hours, one for each device and model or TPU slice.
     """
 
     config: str
@@ -42,14 +41,14 @@ class Options:
 
 
 def main() -> None:
-    """Runs a study, or goes on with it; an interruption tells how to go on."""
+    """Runs or continues a study."""
     options = cli.options(Options, PROGRAM, __doc__ or "")
     if options.rates and not options.plan:
         raise UserError("--rates needs --plan, which estimates hours from them", "options-conflict")
     study = grid.load(options.config)
     if options.folder is not None:
         study = dataclasses.replace(study, folder=options.folder)
-    console = rich.get_console()  # on which bars show themselves inside the live view
+    console = rich.get_console()  # progress bars show inside the live view of the global console
     if options.plan:
         table, missing = plan(study, rates.read(options.rates))
         console.print(table, *missing, sep="\n", soft_wrap=True)
@@ -60,16 +59,15 @@ def main() -> None:
 
 
 def run(study: Study, console: Console) -> None:
-    """Trains and evaluates what a study lacks, and reports on all of it.
+    """Trains and evaluates the unfinished cells of a study, and reports on all of it.
 
     Raises:
       UserError: the folder holds another study, another process works on it, or something is missing.
     """
-    write.check_installed()  # what is missing is said before the first cell begins
-    progress, folder = runner.open_progress(study), Path(study.folder)
-    with runner.exclusive(folder):
+    write.check_installed()  # missing packages are reported before the first cell begins
+    with runner.open_progress(study) as progress:
         runner.run(study, progress, console)
-        write.report(write.Options(runs=study.folder, output=str(folder / "report")), console)
+        write.report(write.Options(runs=study.folder, output=str(Path(study.folder) / "report")), console)
 
 
 if __name__ == "__main__":

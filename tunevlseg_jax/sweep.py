@@ -16,7 +16,7 @@ from tunevlseg_jax.runs.trainer import train
 from tunevlseg_jax.runtime import signals
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search.replay import Replay, places, train_again
-from tunevlseg_jax.search.run_sweep import Options, sweep
+from tunevlseg_jax.search.run_sweep import Options, check, sweep
 
 PROGRAM = "python -m tunevlseg_jax.sweep"
 
@@ -32,6 +32,7 @@ def main() -> None:
         return Options(study=tyro.MISSING, config=config)
 
     options = cli.options_over_config(Options, over, PROGRAM, __doc__ or "")
+    check(options)
     with signals.with_hint("finished trials are kept, and the same command goes on with the study"):
         sweep(options, Console())
 

@@ -45,7 +45,7 @@ class UnstoredSettings:
 
 
 def read_learner(theirs: Tensors, spec: ModelSpec, unstored: UnstoredSettings) -> ContextLearner:
-    """The learner of some tensors; `words` is None, since the initial phrase is unknown.
+    """The learner of some tensors; `init_phrase` is None, since the initial phrase is unknown.
 
     Args:
       theirs: by published name, such as "context_learner.context_vectors".
@@ -62,14 +62,14 @@ def read_learner(theirs: Tensors, spec: ModelSpec, unstored: UnstoredSettings) -
     common = {"depth": depth, "num_context": num_context}
     match _kind(theirs, spec, width, unstored.kind):
         case "CoOp":
-            return CoOp(**common, words=None)
+            return CoOp(**common, init_phrase=None)
         case "VPT":
             return VPT(**common)
         case "CoCoOp":
             projector = _projector(theirs, PROJECTIONS, depth)
-            return CoCoOp(**common, words=None, projector=projector, normalize_image=unstored.normalize_image)
+            return CoCoOp(**common, init_phrase=None, projector=projector, normalize_image=unstored.normalize_image)
         case "MaPLe":
-            return MaPLe(**common, words=None, projector=_projector(theirs, PROJECTIONS, depth))
+            return MaPLe(**common, init_phrase=None, projector=_projector(theirs, PROJECTIONS, depth))
         case "SharedSeparate":
             text, vision = (_projector(theirs, name, depth) for name in (TEXT_PROJECTIONS, VISION_PROJECTIONS))
             return SharedSeparate(**common, width=width, projector=text if vision.shared else vision)

@@ -84,12 +84,12 @@ def to_published(ours: Tensors, network: Network) -> dict[str, np.ndarray]:
 def trained_shapes(network: Network) -> Shapes:
     """The shape of each of our trained tensors."""
 
-    def embed_words(phrase: str) -> jax.Array:
+    def embed_phrase(phrase: str) -> jax.Array:
         del phrase  # only the shape matters
         assert isinstance(network.learner, ContextLearner)
         return jnp.zeros((network.learner.num_context, network.config.text.width))
 
-    spec = network.config.spec(embed_words)
+    spec = network.config.spec(embed_phrase)
     params = jax.eval_shape(lambda key: network.init(key, {}, spec), jax.random.key(0))
     return {path: leaf.shape for path, leaf in params.items()}
 

@@ -163,7 +163,7 @@ def expected(row: dict) -> Network:
     params = golden(row)[0]
     learner = test_golden_cris.learner_of(row) if is_cris(row) else test_golden.learner_of(row)
     if isinstance(learner, CoOp | CoCoOp | MaPLe):
-        learner = dataclasses.replace(learner, words=None)
+        learner = dataclasses.replace(learner, init_phrase=None)
     if isinstance(learner, CoCoOp | MaPLe | SharedSeparate):
         projector = learner.projector
         shared = learner.depth > 1 and (projector.shared or same_at_every_depth(params))

@@ -38,13 +38,13 @@ ROWS = 2
 BATCH = 2
 
 
-def embed_words(phrase: str) -> jax.Array:
+def embed_phrase(phrase: str) -> jax.Array:
     """As many embeddings as the phrase has words, none of them a value that a Gaussian start could have."""
     count = len(phrase.split())
     return 1.0 + jnp.arange(count * TEXT).reshape(count, TEXT)
 
 
-TOWERS = CONFIG.spec(embed_words)
+TOWERS = CONFIG.spec(embed_phrase)
 LEARNERS = {
     "CoOp": CoOp(depth=ROWS),
     "CoCoOp": CoCoOp(depth=ROWS, projector=Projector(hidden=(8,)), normalize_image=True),
@@ -126,14 +126,14 @@ def test_context_starts_from_words_or_gaussian(name):
     for context in contexts:
         assert 0.01 < context[1].std() < 0.03
         if isinstance(learner, TextContextLearner):
-            assert_array_equal(context[0], embed_words("a photo of a"))
+            assert_array_equal(context[0], embed_phrase("a photo of a"))
         else:
             assert 0.01 < context[0].std() < 0.03
 
 
 def test_gaussian_context():
     """N(0, 0.02²) in every row, without words the first one too."""
-    learner = CoOp(depth=ROWS, words=None, num_context=400)
+    learner = CoOp(depth=ROWS, init_phrase=None, num_context=400)
     context = learner.init(jax.random.key(0), TOWERS)["context"]
     assert_allclose(context.std((1, 2)), np.full(ROWS, 0.02), rtol=0.05)
     assert_allclose(context.mean((1, 2)), np.zeros(ROWS), atol=0.002)
@@ -324,8 +324,8 @@ def test_a_tower_that_takes_no_prompts(name):
 @pytest.mark.parametrize(
     ("learner", "message"),
     [
-        (CoOp(depth=1, words="a photo"), r"learner\.words .*learner\.num_context, 4, .*'a photo' .*2"),
-        (MaPLe(depth=1, num_context=5), r"learner\.words .*learner\.num_context, 5, .*'a photo of a' .*4"),
+        (CoOp(depth=1, init_phrase="a photo"), r"learner\.init_phrase .*learner\.num_context, 4, .*'a photo' .*2"),
+        (MaPLe(depth=1, num_context=5), r"learner\.init_phrase .*learner\.num_context, 5, .*'a photo of a' .*4"),
         (SharedAttention(depth=1, heads=3), r"learner\.heads .*20, .*3"),
         (MaPLe(depth=1, projector=Projector(kind="low_rank", hidden=(3, 4))), r"projector\.hidden .*\(3, 4\)"),
         (CoCoOp(depth=1, projector=Projector(kind="mlp", hidden=())), r"projector\.hidden .*\(\)"),

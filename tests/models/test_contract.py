@@ -42,7 +42,7 @@ def test_a_forward_pass_through_the_contract(config: ModelConfig):
     assert shapes[config.token_embedding] == (config.text.vocabulary, config.text.width)
     assert any(path.startswith("decoder/") for path in shapes)
     spec = config.spec(lambda phrase: jnp.zeros((len(phrase.split()), config.text.width)))
-    assert isinstance(spec, ModelSpec) and spec.embed_words("a dog").shape == (2, spec.text_width)
+    assert isinstance(spec, ModelSpec) and spec.embed_phrase("a dog").shape == (2, spec.text_width)
     assert (spec.text_width, spec.text_blocks) == (config.text.width, config.text.blocks)
 
     def forward(weights, images, tokens):

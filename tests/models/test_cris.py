@@ -263,7 +263,9 @@ def test_baselines_keep_statistics(tune, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("learner", [CoOp(depth=2, words=None), CoCoOp(depth=2, words=None)], ids=["coop", "cocoop"])
+@pytest.mark.parametrize(
+    "learner", [CoOp(depth=2, init_phrase=None), CoCoOp(depth=2, init_phrase=None)], ids=["coop", "cocoop"]
+)
 def test_full_size_training_step(learner):
     """RN50 at 416 pixels, random weights, a batch of two."""
     config, weights = CRISConfig().for_frozen_encoder(small_cris.random_weights(CRISConfig()))

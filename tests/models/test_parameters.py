@@ -22,11 +22,11 @@ PROJECTORS = [
 ]
 LEARNERS = [
     ZeroShot(),
-    CoOp(depth=3, words=None),
+    CoOp(depth=3, init_phrase=None),
     VPT(depth=3),
     SharedAttention(depth=3, hidden=8),
-    *(CoCoOp(depth=3, words=None, projector=projector) for projector in PROJECTORS),
-    *(MaPLe(depth=3, words=None, projector=projector) for projector in PROJECTORS),
+    *(CoCoOp(depth=3, init_phrase=None, projector=projector) for projector in PROJECTORS),
+    *(MaPLe(depth=3, init_phrase=None, projector=projector) for projector in PROJECTORS),
     *(SharedSeparate(depth=3, projector=projector) for projector in PROJECTORS),
 ]
 NEVER_DECAY = {

@@ -39,7 +39,7 @@ FILES |= {"report.html", "figures"}
 
 def settings(**changes) -> Config:
     """One epoch of CoOp on the embedded model, which finds something on photographs."""
-    usual = {"model": Model(checkpoint="clipseg-tiny"), "learner": CoOp(depth=1, num_context=2, words="one of")}
+    usual = {"model": Model(checkpoint="clipseg-tiny"), "learner": CoOp(depth=1, num_context=2, init_phrase="one of")}
     return small.config(**(usual | {"train": ONCE, "optim": Optim(learning_rate=1e-2)} | changes))
 
 

@@ -80,7 +80,7 @@ def content(tmp_path_factory) -> page.Content:
     "config",
     [
         Config(learner=VPT(depth=3, max_depth=5), optim=Optim(learning_rate=3.3e-5), workdir="a b"),
-        Config(learner=CoCoOp(words=None, projector=Projector(kind="low_rank", hidden=(64,)))),
+        Config(learner=CoCoOp(init_phrase=None, projector=Projector(kind="low_rank", hidden=(64,)))),
         Config(learner=SharedAttention(norm_first=False), train=Train(augment=False, order_seed=3), upsampling="add"),
         Config(
             learner=SharedSeparate(), data=Data(name="-<b>'x $y\"", full_stop=False), model=Model(image_size=(64, 32))

@@ -205,8 +205,8 @@ def test_models_of_one_name_are_two(tmp_path):
     [
         ({}, "CoOp", ""),
         ({"upsampling": "none"}, "CoOp", "no upsampler"),
-        ({"learner": MaPLe(words=None)}, "MaPLe", "Gaussian context"),
-        ({"learner": MaPLe(words=None), "upsampling": "none"}, "MaPLe", "Gaussian context, no upsampler"),
+        ({"learner": MaPLe(init_phrase=None)}, "MaPLe", "Gaussian context"),
+        ({"learner": MaPLe(init_phrase=None), "upsampling": "none"}, "MaPLe", "Gaussian context, no upsampler"),
         ({"learner": VPT(), "train": Train(tune="all")}, "VPT + fine-tuned model", ""),
         ({"learner": ZeroShot(), "upsampling": "none"}, "zero-shot", ""),
         ({"learner": ZeroShot(), "upsampling": "blend"}, "upsampler", ""),
@@ -278,7 +278,7 @@ def test_the_paper_groups_its_data_sets(tmp_path):
 
 def test_tables_4_and_5(two_sets):
     for data, dice in ((PHOTO, 0.5), (XRAY, 0.45)):
-        write(two_sets / f"gauss-{data[7:]}", change(data, learner=MaPLe(words=None)), dice)
+        write(two_sets / f"gauss-{data[7:]}", change(data, learner=MaPLe(init_phrase=None)), dice)
     write(two_sets / "bare", change(upsampling="none"), 0.55)
     found = chosen(two_sets)
     four, five = tables.compared(found, "table4", "Gaussian context"), tables.compared(found, "table5", "no upsampler")

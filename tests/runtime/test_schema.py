@@ -14,13 +14,13 @@ from tunevlseg_jax import config as configuration
 from tunevlseg_jax import learners
 from tunevlseg_jax.config import Config, Model, Optim, Train
 from tunevlseg_jax.data.settings import Data, Scenes
-from tunevlseg_jax.learners import AnyLearner, CoCoOp, CoOp, MaPLe, Projector, SharedAttention
+from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, Projector, SharedAttention
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.runtime import schema
 
 LEARNERS = typing.get_args(AnyLearner)
 CHANGED = (
-    CoOp(depth=3, max_depth=11, num_context=7, words=None),
+    CoOp(depth=3, max_depth=11, num_context=7, init_phrase=None),
     CoCoOp(projector=Projector(kind="low_rank", hidden=(96,), norm=False, shared=True), normalize_image=True),
     MaPLe(projector=Projector(hidden=(32, 64, 96))),
     SharedAttention(heads=4, dropout=0.0, norm_first=False, attends_across_tokens=False),
@@ -128,7 +128,7 @@ def test_every_learner_is_exported_and_frozen():
     for cls in LEARNERS:
         assert getattr(learners, cls.__name__) is cls
         with pytest.raises(dataclasses.FrozenInstanceError):
-            cls().words = "other"
+            cls().depth = 2
 
 
 def test_a_file_of_an_earlier_version_means_what_it_meant():
@@ -140,3 +140,20 @@ def test_a_file_of_an_earlier_version_means_what_it_meant():
     del told["train"]["patience"]
     with mistakes.raises("missing-field: a test.*Train.*patience"):
         schema.from_json(Config, told, "a test")
+
+
+def test_a_field_that_an_earlier_version_named_otherwise():
+    """In a configuration, in differences of two, and as the name of a parameter; elsewhere the name is unknown."""
+    config = Config(learner=CoOp(init_phrase="a photo"))
+    stored = schema.to_json(config)
+    stored["learner"]["words"] = stored["learner"].pop("init_phrase")
+    assert schema.from_json(Config, stored, "a test") == config
+    assert schema.difference(stored, schema.to_json(config)) == ""
+    assert schema.difference({"space": {"learner.words": 1}}, {"space": {"learner.init_phrase": 2}}) == (
+        "space.learner.init_phrase was 1 and is now 2"
+    )
+    assert schema.current_name("x.learner.words") == "x.learner.init_phrase"
+    for name in ("words", "learner.words_in", "my_learner.words"):
+        assert schema.current_name(name) == name
+    with mistakes.raises("unknown-field: VPT.*'init_phrase'"):
+        schema.from_json(Config, changed("learner", schema.to_json(VPT()) | {"words": "a photo"}), "a test")

@@ -23,7 +23,7 @@ from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.search import run_sweep
 from tunevlseg_jax.sweep import Options
 
-COOP = CoOp(depth=1, num_context=2, words=None)
+COOP = CoOp(depth=1, num_context=2, init_phrase=None)
 
 
 QUIET = Console(quiet=True)

@@ -37,10 +37,10 @@ quick_compilation = small.quick_compilation
 @pytest.mark.parametrize(
     ("learner", "space"),
     [
-        (CoOp(words=None), ()),
-        (CoCoOp(words=None), ("hidden=8,16", "projector.kind=mlp")),
+        (CoOp(init_phrase=None), ()),
+        (CoCoOp(init_phrase=None), ("hidden=8,16", "projector.kind=mlp")),
         (VPT(), ()),
-        (MaPLe(words=None), ("hidden=8,16", "kind=low_rank")),
+        (MaPLe(init_phrase=None), ("hidden=8,16", "kind=low_rank")),
         (SharedSeparate(), ("width=8,16",)),
         (SharedAttention(), ("heads=4", "hidden=32,48", "norm_first=true")),
     ],
@@ -92,11 +92,11 @@ def test_together_is_train_for_every_learner(tmp_path, learner, space):
         check_same_run(trial, alone, 1e-6)
 
 
-def test_it_tells_how_many_trials_run(tmp_path, monkeypatch):
+def test_the_counts_of_running_trials(tmp_path, monkeypatch):
     counted = []
 
-    def update(view, name, ledger):
-        counted.append(Counter(trial.state.name for trial in ledger.trials()))
+    def update(display, name, storage):
+        counted.append(Counter(trial.state.name for trial in storage.trials()))
 
     monkeypatch.setattr(SweepDisplay, "update", update)
     config = small.config(learner=COOP, train=Train(epochs=1, batch_size=4))
@@ -120,7 +120,7 @@ def test_seeds_repeat_the_best_trial(tmp_path):
 
 
 CHANGES = {
-    **{"learner.words": "a photo", "learner.num_context": 3, "learner.depth": 2, "upsampling": "none"},
+    **{"learner.init_phrase": "a photo", "learner.num_context": 3, "learner.depth": 2, "upsampling": "none"},
     **{"optim.learning_rate": 1e-2, "optim.weight_decay": 0.5, "optim.warmup_steps": 5, "optim.cosine": True},
     **{"optim.plateau_factor": 0.5, "optim.plateau_patience": 1},
     **{"train.epochs": 2, "train.batch_size": 5, "train.patience": 1, "train.min_delta": 0.0},
@@ -179,7 +179,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, says):
 
 def test_sets_and_learners_have_a_study_each(tmp_path, monkeypatch):
     config = small.config(learner=COOP, data=Data(name="scenes/photo, scenes/xray"))
-    told = run_sweep.studies(options(tmp_path, config, learners="all"), Resources(config))
-    assert len(told) == 12 and list(told)[:2] == ["s/scenes-photo.coop", "s/scenes-photo.cocoop"]
-    assert told["s/scenes-xray.coop"].learner == COOP and told["s/scenes-xray.coop"].data.name == "scenes/xray"
-    assert told["s/scenes-xray.maple"].learner == MaPLe()
+    configs = run_sweep.studies(options(tmp_path, config, learners="all"), Resources(config))
+    assert len(configs) == 12 and list(configs)[:2] == ["s/scenes-photo.coop", "s/scenes-photo.cocoop"]
+    assert configs["s/scenes-xray.coop"].learner == COOP and configs["s/scenes-xray.coop"].data.name == "scenes/xray"
+    assert configs["s/scenes-xray.maple"].learner == MaPLe()

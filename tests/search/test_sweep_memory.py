@@ -60,7 +60,7 @@ from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.learners import CoOp
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.summary import SweepDisplay
-config = small.config(learner=CoOp(depth=1, num_context=2, words=None))
+config = small.config(learner=CoOp(depth=1, num_context=2, init_phrase=None))
 resources = Resources(config, 4)
 experiment = resources.experiment(config)
 setup = resources.setup(config, experiment)
@@ -97,7 +97,7 @@ def test_memory_is_counted_with_the_data_on_the_devices(monkeypatch):
 
 def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
     """Whoever still holds the slots of another, and however often programs take turns."""
-    config = small.config(learner=MaPLe(depth=1, num_context=2, words=None))
+    config = small.config(learner=MaPLe(depth=1, num_context=2, init_phrase=None))
     asked = options(tmp_path, config, parallel=7)
     kinds = [Projector(kind="mlp", hidden=(8,)), Projector(kind="low_rank", hidden=(8,))]
     learners = [dataclasses.replace(config.learner, projector=kind) for kind in kinds]
@@ -155,7 +155,7 @@ def flops(learner: Learner, trials: int) -> float:
 @pytest.mark.slow
 def test_textual_trials_share_the_vision_pass():
     """Sixteen trials of CoOp cost at most a sixth of sixteen steps, even with prompts as long as the tower takes."""
-    learner = CoOp(depth=11, words=None)
+    learner = CoOp(depth=11, init_phrase=None)
     assert flops(learner, 16) <= 16 * flops(learner, 1) / 6
 
 

@@ -51,7 +51,7 @@ UNEQUAL = [
 def of_unequal(folder: Path, **changes) -> Options:
     """A study of UNEQUAL, three at once."""
     config = small.config(
-        learner=MaPLe(depth=1, num_context=2, words=None),
+        learner=MaPLe(depth=1, num_context=2, init_phrase=None),
         train=Train(epochs=4, batch_size=4, patience=2, min_delta=1e-3),
         optim=Optim(plateau_patience=1),
     )

@@ -11,19 +11,20 @@ import optuna
 import pytest
 import small
 from numpy.testing import assert_array_equal
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
 from tunevlseg_jax.learners.base import ContextLearner
-from tunevlseg_jax.learners.space import OPTIMIZER, Choice, Integers, LogIntegers, LogUniform, Uniform
+from tunevlseg_jax.learners.space import OPTIMIZER
 from tunevlseg_jax.models.parameters import nested, subtree
 from tunevlseg_jax.search import slots, trial_config
-from tunevlseg_jax.search.sampler import START_UP, Sampler, suggest, to_optuna
+from tunevlseg_jax.search.sampler import START_UP, Sampler
 from tunevlseg_jax.training.experiment import Experiment
 
 quick_compilation = small.quick_compilation
 
-MAPLE = small.config(learner=MaPLe(depth=1, num_context=2, words=None))
+MAPLE = small.config(learner=MaPLe(depth=1, num_context=2, init_phrase=None))
 
 
 def experiment(config=MAPLE) -> Experiment:
@@ -31,27 +32,42 @@ def experiment(config=MAPLE) -> Experiment:
 
 
 @pytest.mark.parametrize(
-    ("learner", "own"),
+    ("learner", "fields"),
     [
         (CoOp, {}),
         (VPT, {}),
-        (CoCoOp, {"projector.hidden": Choice((32, 64, 96, 128)), "projector.kind": Choice(("mlp", "low_rank"))}),
-        (MaPLe, {"projector.hidden": Choice((32, 64, 96)), "projector.kind": Choice(("mlp", "low_rank"))}),
-        (SharedSeparate, {"width": Choice((32, 64))}),
+        (
+            CoCoOp,
+            {
+                "projector.hidden": CategoricalDistribution((32, 64, 96, 128)),
+                "projector.kind": CategoricalDistribution(("mlp", "low_rank")),
+            },
+        ),
+        (
+            MaPLe,
+            {
+                "projector.hidden": CategoricalDistribution((32, 64, 96)),
+                "projector.kind": CategoricalDistribution(("mlp", "low_rank")),
+            },
+        ),
+        (SharedSeparate, {"width": CategoricalDistribution((32, 64))}),
         (
             SharedAttention,
             {
-                "heads": Choice((16, 20, 32)),
-                "dropout": Uniform(0.1, 0.55),
-                "hidden": Choice((1280, 1420)),
-                "norm_first": Choice((True, False)),
+                "heads": CategoricalDistribution((16, 20, 32)),
+                "dropout": FloatDistribution(0.1, 0.55),
+                "hidden": CategoricalDistribution((1280, 1420)),
+                "norm_first": CategoricalDistribution((True, False)),
             },
         ),
     ],
 )
-def test_the_papers_table(learner, own):
-    assert dict(learner.space) == {"depth": Integers(1, 11)} | own
-    assert {"optim.learning_rate": LogUniform(1e-5, 5e-3), "optim.weight_decay": LogUniform(1e-5, 1e-2)} == OPTIMIZER
+def test_the_papers_table(learner, fields):
+    assert dict(learner.space) == {"depth": IntDistribution(1, 11)} | fields
+    assert {
+        "optim.learning_rate": FloatDistribution(1e-5, 5e-3, log=True),
+        "optim.weight_decay": FloatDistribution(1e-5, 1e-2, log=True),
+    } == OPTIMIZER
 
 
 def test_what_doesnt_fit_the_model_is_left_out():
@@ -60,28 +76,28 @@ def test_what_doesnt_fit_the_model_is_left_out():
     found = trial_config.space(
         small.config(learner=learner), experiment(small.config(learner=learner)), ["hidden=8,16"]
     )
-    assert found["learner.depth"] == Integers(1, small.BLOCKS)
-    assert found["learner.heads"] == Choice((16, 32))
-    assert found["learner.hidden"] == Choice((8, 16))
+    assert found["learner.depth"] == IntDistribution(1, small.BLOCKS)
+    assert found["learner.heads"] == CategoricalDistribution((16, 32))
+    assert found["learner.hidden"] == CategoricalDistribution((8, 16))
 
 
 def test_overrides():
     overrides = (
         *("depth=1..2", "learning-rate=1e-4..1e-3", "learner.projector.hidden=4,8", "projector.kind=mlp"),
-        *("learner.words=None", "optim.plateau_factor=0.1..0.5", "optim.warmup_steps=0..3"),
+        *("learner.init_phrase=None", "optim.plateau_factor=0.1..0.5", "optim.warmup_steps=0..3"),
         *("optim.weight_decay=0.1", "train.min_delta=log:1e-5..1e-3", "optim.cosine=true,false"),
     )
     assert trial_config.space(MAPLE, experiment(), overrides) == {
-        "optim.learning_rate": LogUniform(1e-4, 1e-3),
-        "optim.weight_decay": Choice((0.1,)),
-        "learner.depth": Integers(1, 2),
-        "learner.projector.hidden": Choice((4, 8)),
-        "learner.projector.kind": Choice(("mlp",)),
-        "learner.words": Choice((None,)),
-        "optim.plateau_factor": Uniform(0.1, 0.5),
-        "optim.warmup_steps": Integers(0, 3),
-        "train.min_delta": LogUniform(1e-5, 1e-3),
-        "optim.cosine": Choice((True, False)),
+        "optim.learning_rate": FloatDistribution(1e-4, 1e-3, log=True),
+        "optim.weight_decay": CategoricalDistribution((0.1,)),
+        "learner.depth": IntDistribution(1, 2),
+        "learner.projector.hidden": CategoricalDistribution((4, 8)),
+        "learner.projector.kind": CategoricalDistribution(("mlp",)),
+        "learner.init_phrase": CategoricalDistribution((None,)),
+        "optim.plateau_factor": FloatDistribution(0.1, 0.5),
+        "optim.warmup_steps": IntDistribution(0, 3),
+        "train.min_delta": FloatDistribution(1e-5, 1e-3, log=True),
+        "optim.cosine": CategoricalDistribution((True, False)),
     }
 
 
@@ -107,7 +123,7 @@ def test_overrides():
         ("optim.plateau_factor=0.5..2", r"out-of-range: optim\.plateau_factor.*2"),
         ("optim.cosine=maybe", "search-space: optim.cosine: .*'maybe'"),
         ("optim.cosine=0..1", "search-space: optim.cosine: .*False"),
-        ("learner.words=1..2", "search-space: learner.words: .*None"),
+        ("learner.init_phrase=1..2", "search-space: learner.init_phrase: .*None"),
         ("depth=log:0..2", r"search-space: learner.depth: .*logarithmic.*0\.\.2"),
         ("hidden=8..6.5", "search-space: learner.projector.hidden: .*'6.5'"),
         ("train.augmented_views=2,4", r"unknown-field: 'train\.augmented_views'"),
@@ -126,13 +142,13 @@ def test_whole_numbers_have_ranges_where_the_paper_has_choices():
     """On either scale; trials of any width share the program of the widest."""
     overrides = ("depth=log:1..3", "hidden=4..8", "optim.warmup_steps=log:1..100")
     found = trial_config.space(MAPLE, experiment(), overrides)
-    assert found["learner.depth"] == LogIntegers(1, 3)
-    assert found["learner.projector.hidden"] == Integers(4, 8)
-    assert found["optim.warmup_steps"] == LogIntegers(1, 100)
+    assert found["learner.depth"] == IntDistribution(1, 3, log=True)
+    assert found["learner.projector.hidden"] == IntDistribution(4, 8)
+    assert found["optim.warmup_steps"] == IntDistribution(1, 100, log=True)
     params = {"learner.depth": 1, "learner.projector.hidden": 5}
     program = trial_config.program(MAPLE, trial_config.apply(MAPLE, found, params), found)
     assert isinstance(program.learner, MaPLe) and program.learner.projector.hidden == (8,)
-    drawn = Sampler({"optim.warmup_steps": LogIntegers(1, 10**6)}, 0).start_up
+    drawn = Sampler({"optim.warmup_steps": IntDistribution(1, 10**6, log=True)}, 0).start_up
     assert all(isinstance(one["optim.warmup_steps"], int) for one in drawn)
     assert sum(one["optim.warmup_steps"] < 1000 for one in drawn) > 1
 
@@ -152,9 +168,9 @@ def test_the_largest_value_of_a_field():
 
 def test_between_the_ends_of_a_range_every_value_fits():
     config = small.config(learner=SharedAttention(depth=1, heads=4, hidden=16))
-    assert trial_config.space(config, experiment(config), ["heads=1..2", "hidden=8..9"])["learner.heads"] == Integers(
-        1, 2
-    )
+    assert trial_config.space(config, experiment(config), ["heads=1..2", "hidden=8..9"])[
+        "learner.heads"
+    ] == IntDistribution(1, 2)
     with mistakes.raises("learner-unfit: learner.heads: .*64, .*3"):
         trial_config.space(config, experiment(config), ["heads=2..4", "hidden=8..9"])
 
@@ -177,7 +193,7 @@ def test_trials_that_differ_in_values_and_widths_share_a_program():
     }
     trial = trial_config.apply(MAPLE, found, params)
     assert trial.learner == MaPLe(
-        depth=2, max_depth=small.BLOCKS, num_context=2, words=None, projector=Projector(hidden=(4,))
+        depth=2, max_depth=small.BLOCKS, num_context=2, init_phrase=None, projector=Projector(hidden=(4,))
     )
     assert (trial.optim.learning_rate, trial.optim.weight_decay) == (1e-4, 1e-3)
     program = trial_config.program(MAPLE, trial, found)
@@ -191,9 +207,9 @@ def test_trials_that_differ_in_values_and_widths_share_a_program():
 @pytest.mark.parametrize(
     ("wide", "narrow"),
     [
-        (MaPLe(projector=Projector(hidden=(9,)), words=None), {"projector": Projector(hidden=(5,))}),
+        (MaPLe(projector=Projector(hidden=(9,)), init_phrase=None), {"projector": Projector(hidden=(5,))}),
         (
-            CoCoOp(projector=Projector("low_rank", (9,)), words=None),
+            CoCoOp(projector=Projector("low_rank", (9,)), init_phrase=None),
             {"projector": Projector("low_rank", (5,))},
         ),
         (SharedSeparate(width=7), {"width": 3}),
@@ -240,30 +256,70 @@ def learnt(params):
 
 
 def test_start_up_trials_are_those_of_a_sequential_study():
-    found = trial_config.space(MAPLE, experiment(), [])
-    distributions = {name: to_optuna(one) for name, one in found.items()}
+    space = trial_config.space(MAPLE, experiment(), [])
     rng = np.random.default_rng(0)
+
+    def objective(trial: optuna.Trial) -> float:
+        for name, distribution in space.items():
+            if isinstance(distribution, CategoricalDistribution):
+                trial.suggest_categorical(name, distribution.choices)
+            elif isinstance(distribution, IntDistribution):
+                trial.suggest_int(name, distribution.low, distribution.high)
+            else:
+                trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+        return rng.random()
+
     plain = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=5, multivariate=True), direction="maximize")
-    plain.optimize(lambda trial: rng.random() * len(suggest(trial, distributions)), n_trials=START_UP + 1)
-    ours = optuna.create_study(sampler=Sampler(found, 5), direction="maximize")
-    asked = [suggest(ours.ask(), distributions) for _ in range(START_UP)]
-    assert asked == [trial.params for trial in plain.trials[:START_UP]]
-    # TPE takes over when they have been told, and asked twice it doesn't give the same.
+    plain.optimize(objective, n_trials=START_UP)
+    ours = optuna.create_study(sampler=Sampler(space, 5), direction="maximize")
+    assert [ours.ask(space).params for _ in range(START_UP)] == [trial.params for trial in plain.trials]
+    # TPE takes over when they have ended, and asked twice it doesn't give the same.
     for number in range(START_UP):
         ours.tell(number, plain.trials[number].value)
-    later = [suggest(ours.ask(), distributions) for _ in range(2)]
-    assert later[0] != later[1] and later[0].keys() == later[1].keys() == distributions.keys()
-    # A trial that runs counts as a bad one: where it is matters to the next.
+    later = [ours.ask(space).params for _ in range(2)]
+    assert later[0] != later[1] and later[0].keys() == later[1].keys() == space.keys()
+    # A running trial counts as a bad one: its parameters matter to the next trial.
     beside = []
     for seed in range(5):
         storage = optuna.storages.InMemoryStorage()
-        study = optuna.create_study(storage=storage, study_name="s", sampler=Sampler(found, seed), direction="maximize")
+        study = optuna.create_study(storage=storage, study_name="s", sampler=Sampler(space, seed), direction="maximize")
         study.add_trials(ours.get_trials()[:START_UP])
-        suggest(study.ask(), distributions)
-        other = optuna.load_study(storage=storage, study_name="s", sampler=Sampler(found, 5))
-        beside.append(suggest(other.ask(), distributions))
+        study.ask(space)
+        other = optuna.load_study(storage=storage, study_name="s", sampler=Sampler(space, 5))
+        beside.append(other.ask(space).params)
     assert any(params != beside[0] for params in beside)
-    # A later trial depends on the seed, its number and what has been told, not on who asks.
-    again = optuna.create_study(sampler=Sampler(found, 5), direction="maximize")
+    # A later trial depends on the seed, its number and the finished trials, not on who asks.
+    again = optuna.create_study(sampler=Sampler(space, 5), direction="maximize")
     again.add_trials(ours.get_trials()[:START_UP])
-    assert suggest(again.ask(), distributions) == later[0]
+    assert again.ask(space).params == later[0]
+
+
+def test_suggestions_are_those_of_version_0_1_0():
+    """Of every kind of distribution, in the random start and by TPE."""
+    space = {
+        "optim.learning_rate": FloatDistribution(1e-5, 5e-3, log=True),
+        "optim.weight_decay": FloatDistribution(1e-5, 1e-2, log=True),
+        "learner.depth": IntDistribution(1, 11),
+        "learner.dropout": FloatDistribution(0.1, 0.55),
+        "learner.heads": CategoricalDistribution((16, 20, 32)),
+        "learner.norm_first": CategoricalDistribution((True, False)),
+        "train.min_delta": CategoricalDistribution((1e-4,)),
+        "optim.warmup_steps": IntDistribution(1, 1000, log=True),
+    }
+    study = optuna.create_study(sampler=Sampler(space, 5), direction="maximize")
+    for _ in range(14):
+        trial = study.ask(space)
+        study.tell(trial, -abs(trial.params["learner.dropout"] - 0.3))
+    suggested = {number: study.trials[number].params for number in SUGGESTED}
+    assert [list(params) for params in suggested.values()] == [list(space)] * len(SUGGESTED)
+    for number, params in SUGGESTED.items():
+        assert list(suggested[number].values()) == pytest.approx(params, rel=1e-12)
+
+
+SUGGESTED = {
+    0: [3.9733142052744154e-05, 0.00409446269461076, 3, 0.5133749085720648, 32, True, 0.0001, 2],
+    9: [0.0020908510753164617, 2.1544293090315417e-05, 6, 0.4824910145737872, 32, False, 0.0001, 11],
+    10: [0.0007439014183386835, 2.668809236074769e-05, 9, 0.15450685896814004, 32, True, 0.0001, 10],
+    13: [0.001518646182758086, 0.00017589795054999928, 9, 0.3987655904490783, 32, True, 0.0001, 1],
+}
+"""What version 0.1.0 suggested for these trials."""

@@ -50,7 +50,9 @@ def tiny(folder: Path, **changes) -> Study:
         combinations=(
             Combination(config=config()),
             Combination(config=config(train=Train(tune="decoder", epochs=1, batch_size=4, augment=False))),
-            Combination(config=config(CoOp(num_context=2, words=None), upsampling="blend"), space=("depth=1..2",)),
+            Combination(
+                config=config(CoOp(num_context=2, init_phrase=None), upsampling="blend"), space=("depth=1..2",)
+            ),
         ),
         ablations=(Ablation(name="no upsampler", field="upsampling", value="none"),),
         search=Search(trials=2, parallel=2),
@@ -167,7 +169,7 @@ def test_its_report_has_every_cell(made):
 def test_again_it_trains_nothing(made, monkeypatch):
     kept = [path for path in made.glob("scenes-*/**/*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in kept}
-    for name in ("_as_it_is", "_fine_tuned", "_searched"):
+    for name in ("_zero_shot", "_fine_tuned", "_searched"):
         monkeypatch.setattr(runner._Work, name, None)
     study.run(tiny(made), QUIET)
     assert {path: path.stat().st_mtime_ns for path in before} == before

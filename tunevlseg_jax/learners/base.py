@@ -10,9 +10,10 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 from jax import Array
+from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from tunevlseg_jax.learners.contract import Learner, Params
-from tunevlseg_jax.learners.space import Choice, Integers, Space
+from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.prompts import ModelSpec
 
 CONTEXT_STD = 0.02
@@ -20,7 +21,10 @@ CONTEXT_STD = 0.02
 
 def projector_space(*widths: int) -> Space:
     """What the paper searches of a projector with one hidden layer (Table 2)."""
-    return {"projector.hidden": Choice(widths), "projector.kind": Choice(("mlp", "low_rank"))}
+    return {
+        "projector.hidden": CategoricalDistribution(widths),
+        "projector.kind": CategoricalDistribution(("mlp", "low_rank")),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,7 @@ class ContextLearner(Learner):
       num_context: number of context tokens in a block.
     """
 
-    space: ClassVar[Space] = {"depth": Integers(1, 11)}
+    space: ClassVar[Space] = {"depth": IntDistribution(1, 11)}
 
     depth: int = 9
     max_depth: int | None = None

@@ -10,6 +10,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from jax import Array
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from tunevlseg_jax.learners.base import (
     ContextLearner,
@@ -22,7 +23,7 @@ from tunevlseg_jax.learners.base import (
     projector_space,
 )
 from tunevlseg_jax.learners.contract import Change, Learner, Params
-from tunevlseg_jax.learners.space import Choice, Space, Uniform
+from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.learners.textual import TextContextLearner
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 
@@ -68,7 +69,7 @@ class SharedSeparate(ContextLearner):
 
     changes: ClassVar[frozenset[Change]] = frozenset({"text", "vision"})
 
-    space: ClassVar[Space] = {**ContextLearner.space, "width": Choice((32, 64))}
+    space: ClassVar[Space] = {**ContextLearner.space, "width": CategoricalDistribution((32, 64))}
     padded_fields: ClassVar[tuple[str, ...]] = ("width",)
 
     width: int = 32
@@ -111,10 +112,10 @@ class SharedAttention(ContextLearner):
 
     space: ClassVar[Space] = {
         **ContextLearner.space,
-        "heads": Choice((16, 20, 32)),
-        "dropout": Uniform(0.1, 0.55),
-        "hidden": Choice((1280, 1420)),
-        "norm_first": Choice((True, False)),
+        "heads": CategoricalDistribution((16, 20, 32)),
+        "dropout": FloatDistribution(0.1, 0.55),
+        "hidden": CategoricalDistribution((1280, 1420)),
+        "norm_first": CategoricalDistribution((True, False)),
     }
     padded_fields: ClassVar[tuple[str, ...]] = ("hidden",)
 

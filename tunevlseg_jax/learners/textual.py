@@ -20,35 +20,35 @@ class TextContextLearner(ContextLearner):
     """A learner whose context vectors live among the text tower's tokens.
 
     Attributes:
-      words: phrase whose token embeddings context 0 starts from, of `num_context` tokens; None for a Gaussian
-        start (the paper's Table 4). Deeper contexts always start Gaussian.
+      init_phrase: phrase of `num_context` tokens whose embeddings initialise context 0; None for a Gaussian start (the
+        paper's Table 4). Deeper contexts always start Gaussian.
     """
 
     changes: ClassVar[frozenset[Change]] = frozenset({"text"})
 
-    words: str | None = "a photo of a"
+    init_phrase: str | None = "a photo of a"
 
     def text_context(self, key: Array, spec: ModelSpec) -> Array:
         """(rows, num_context, text width).
 
         Raises:
-          ValueError: `words` isn't `num_context` tokens long.
+          ValueError: `init_phrase` isn't `num_context` tokens long.
         """
         context = self.gaussian_context(key, spec.text_width)
-        if self.words is None:
+        if self.init_phrase is None:
             return context
-        embedded = spec.embed_words(self.words)
-        if len(embedded) != self.num_context:
+        embeddings = spec.embed_phrase(self.init_phrase)
+        if len(embeddings) != self.num_context:
             raise ValueError(
-                f"learner.words must be None, or learner.num_context, {self.num_context}, tokens, "
-                f"got {self.words!r} with {len(embedded)}"
+                f"learner.init_phrase must be None, or learner.num_context, {self.num_context}, tokens, "
+                f"got {self.init_phrase!r} with {len(embeddings)}"
             )
-        return context.at[0].set(embedded.astype(context.dtype))
+        return context.at[0].set(embeddings.astype(context.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoOp(TextContextLearner):
-    """Context Optimisation: learnt words before the prompt's own (Zhou et al. 2022, IJCV)."""
+    """Context Optimisation: learnt context before the prompt (Zhou et al. 2022, IJCV)."""
 
     def init(self, key: Array, spec: ModelSpec) -> Params:
         self.check(spec)
@@ -61,7 +61,7 @@ class CoOp(TextContextLearner):
 
 @dataclass(frozen=True, kw_only=True)
 class CoCoOp(TextContextLearner):
-    """Conditional CoOp: each image shifts the learnt words by a projection of its vector (Zhou et al. 2022, CVPR).
+    """Conditional CoOp: each image shifts the learnt context by a projection of its vector (Zhou et al. 2022, CVPR).
 
     Attributes:
       projector: from the pooled image vector to a text token; it ends without a bias.

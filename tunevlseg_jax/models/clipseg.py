@@ -62,7 +62,7 @@ class CLIPSegConfig:
     def build(self, rngs: nnx.Rngs) -> CLIPSeg:
         return CLIPSeg(self, rngs)
 
-    def spec(self, embed_words: Callable[[str], Array]) -> ModelSpec:
+    def spec(self, embed_phrase: Callable[[str], Array]) -> ModelSpec:
         return ModelSpec(
             text_width=self.text.width,
             text_blocks=self.text.blocks,
@@ -71,7 +71,7 @@ class CLIPSegConfig:
             vision_blocks=self.vision.blocks,
             # The last tap already has the next block's prompt in it.
             effective_vision_prompts=min(max(self.taps) + 2, self.vision.blocks),
-            embed_words=embed_words,
+            embed_phrase=embed_phrase,
         )
 
     def for_frozen_encoder(

@@ -104,8 +104,8 @@ class ModelConfig(Protocol):
         """
         ...
 
-    def spec(self, embed_words: Callable[[str], Array]) -> ModelSpec:
-        """The facts about the model that a learner needs; `embed_words` as in `ModelSpec`."""
+    def spec(self, embed_phrase: Callable[[str], Array]) -> ModelSpec:
+        """The facts about the model that a learner needs; `embed_phrase` as in `ModelSpec`."""
         ...
 
     def for_frozen_encoder(

@@ -76,7 +76,7 @@ class CRISConfig:
     def build(self, rngs: nnx.Rngs) -> CRIS:
         return CRIS(self, rngs)
 
-    def spec(self, embed_words: Callable[[str], Array]) -> ModelSpec:
+    def spec(self, embed_phrase: Callable[[str], Array]) -> ModelSpec:
         """The facts about the model that a learner needs; there is no vision transformer to take prompts."""
         return ModelSpec(
             text_width=self.text.width,
@@ -85,7 +85,7 @@ class CRISConfig:
             vision_width=None,
             vision_blocks=0,
             effective_vision_prompts=0,
-            embed_words=embed_words,
+            embed_phrase=embed_phrase,
         )
 
     def for_frozen_encoder(

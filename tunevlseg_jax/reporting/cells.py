@@ -195,7 +195,7 @@ def combination(config: Config) -> str:
 def ablation(config: Config) -> str:
     """What is changed from the paper's way: words to start from where the learner has words, and an upsampler."""
     learner = config.learner
-    parts = [GAUSSIAN] * (isinstance(learner, TextContextLearner) and learner.words is None)
+    parts = [GAUSSIAN] * (isinstance(learner, TextContextLearner) and learner.init_phrase is None)
     parts += [NO_UPSAMPLER] * (not isinstance(learner, ZeroShot) and config.upsampling == "none")
     return ", ".join(parts)
 

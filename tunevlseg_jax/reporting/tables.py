@@ -94,8 +94,8 @@ def _without(row: RowKey, ablation: str) -> RowKey:
 
 def _words(used: Sequence[Cell]) -> str:
     """The phrase that contexts start from."""
-    words = {getattr(run.config.learner, "words", None) for cell in used for run in cell.runs}
-    return f'"{words.pop()}"' if len(words) == 1 else "words"
+    phrases = {getattr(run.config.learner, "init_phrase", None) for cell in used for run in cell.runs}
+    return f'"{phrases.pop()}"' if len(phrases) == 1 else "words"
 
 
 def _is_apart(before: RowKey, row: RowKey) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import types
 import typing
 from typing import Any, TypeVar
@@ -16,6 +17,16 @@ CLASS = "class"
 """The key that names the class, since a field may hold one of several; no Python field can have this name."""
 ADDED = "added"
 """Metadata key of a field that files of earlier versions lack."""
+
+EARLIER_NAMES = {"learner.words": "learner.init_phrase"}
+"""The current names of fields by their names in earlier versions, which files, options and studies may still have."""
+
+
+def current_name(name: str) -> str:
+    """The current name of a field, whose dotted name may be an earlier version's and part of a longer one."""
+    for earlier, current in EARLIER_NAMES.items():
+        name = re.sub(rf"(?<![^.]){re.escape(earlier)}(?![^.])", current, name)
+    return name
 
 
 def added(default: Any) -> Any:
@@ -48,9 +59,9 @@ def from_json(cls: type[T], data: Any, where: str) -> T:
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested JSON objects as one flat dictionary, names joined with dots."""
+    """Nested JSON objects as one flat dictionary, names joined with dots; fields have their current names."""
     if not isinstance(value, dict):
-        return {path: value}
+        return {current_name(path): current_name(value) if isinstance(value, str) else value}
     return {name: leaf for key, item in value.items() for name, leaf in flat(item, f"{path}.{key}".lstrip(".")).items()}
 
 
@@ -94,7 +105,7 @@ def _read(annotation: Any, data: Any, where: str, path: str) -> Any:
 def _read_dataclass(classes: dict[str, Any], data: Any, where: str, path: str) -> Any:
     if not isinstance(data, dict) or CLASS not in data:
         raise UserError(f"{where}: {path or 'the top'} lacks {CLASS!r}, one of {', '.join(classes)}", "missing-field")
-    data = dict(data)
+    data = {current_name(f"{path}.{name}").rpartition(".")[2]: value for name, value in data.items()}
     kind = data.pop(CLASS)
     if not isinstance(kind, str) or kind not in classes:
         raise UserError(f"{where}: {path or 'the top'} has class {kind!r}{nearest(str(kind), classes)}", "unknown-type")

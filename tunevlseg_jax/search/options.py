@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import optuna
 from optuna.pruners import BasePruner
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial
 
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search.sampler import START_UP
@@ -19,7 +19,7 @@ Objective = Literal["dice", "loss"]
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "none": optuna.pruners.NopPruner,
     "median": optuna.pruners.MedianPruner,
-    # Optuna's own first rung, a hundredth of a finished trial, comes too late for trials that run side by side.
+    # Optuna's default first rung, a hundredth of a finished trial, comes too late for parallel trials.
     "halving": partial(optuna.pruners.SuccessiveHalvingPruner, min_resource=1),
 }
 
@@ -29,20 +29,20 @@ class Search:
     """How to search.
 
     Attributes:
-      trials: how many trials the study is to have, those that it has already included.
+      trials: number of trials in the study, with those that it already has.
       parallel: trials to train at once, or "auto" for up to 10 as memory allows. Parallel trials are sampled without
         each other's scores: the first 10 are random anyway, later ones are a little less informed than in sequence.
-      seeds: runs of the best trial, with its own seed and those that follow.
-      space: what to search besides or instead of the paper's Table 2, such as depth=1..5 learning_rate=1e-4..1e-3
-        projector.kind=mlp,low_rank optim.warmup_steps=log:1..20 num_context=4.
+      seeds: runs of the best trial, with its seed and those that follow.
+      space: ranges and values to search besides or instead of the paper's Table 2, such as depth=1..5
+        learning_rate=1e-4..1e-3 projector.kind=mlp,low_rank optim.warmup_steps=log:1..20 num_context=4.
       pruner: "median" gives up a trial whose best epoch so far is worse than half of the finished ones were at that
         epoch, once five have finished; "halving" all but the best quarter at epochs 1, 4, 16 and so on; "none" none.
       objective: "dice", the validation Dice of the trial's best epoch, or "loss", that epoch's validation loss.
-      sampler_seed: of the search.
-      test_all: whether every trial is scored on the test split, instead of the best one alone; validation decides
-        either way which is the best.
-      scratch: GiB on the cache folder's disk, at most half of what is free there, where a sweep on a CPU keeps what a
-        model sees in augmented images, for textual learners' later trials.
+      sampler_seed: seed of the search.
+      test_all: whether every trial is scored on the test split, instead of the best one alone; the best trial is chosen
+        by validation either way.
+      scratch: GiB on the cache folder's disk, at most half of its free space, where a sweep on a CPU keeps the features
+        of augmented images, for textual learners' later trials.
       storage: URL of a database for the studies, such as postgresql+psycopg://user@host/name; None for a journal file.
     """
 
@@ -75,11 +75,11 @@ class Search:
 class ProgressListener(Protocol):
     """Receives the progress of a search."""
 
-    def tell(self, words: str) -> None:
-        """What is going on."""
+    def notify(self, message: str) -> None:
+        """Receives a few words on the present activity."""
 
-    def trial(self, storage: StudyStorage, number: int, state: TrialState, details: Mapping[str, Any]) -> None:
-        """A trial has come to its end."""
+    def trial_ended(self, trial: FrozenTrial) -> None:
+        """Receives a trial that has come to its end, with its scores as attributes."""
 
     def update(self, name: str, storage: StudyStorage) -> None:
-        """The counts of a study have changed."""
+        """Receives a study whose numbers of trials have changed."""

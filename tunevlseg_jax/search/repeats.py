@@ -1,4 +1,4 @@
-"""Repeats the best trial of a study with other seeds or a changed field, and scores runs on the test split."""
+"""A whole search: its trials, repetitions of its best trial with other seeds or a changed field, and test scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tunevlseg_jax.runs.card import CARD_FILE, load_learnt, save_card
 from tunevlseg_jax.runs.scores import score_splits
 from tunevlseg_jax.runtime import locks, sharding
 from tunevlseg_jax.runtime.files import read_json
-from tunevlseg_jax.search import slots
+from tunevlseg_jax.search import slots, summary
 from tunevlseg_jax.search.slots import Slots
 from tunevlseg_jax.search.worker import Worker
 from tunevlseg_jax.training.split import Split
@@ -25,41 +25,58 @@ from tunevlseg_jax.training.split import Split
 SEEDS = "seeds"
 
 
-def repeat(worker: Worker, best: int, seeds: int) -> dict[int, Path]:
-    """Trains the best trial with the seeds that follow its own.
+def search(worker: Worker) -> dict[str, Any]:
+    """Trains the study's missing trials, repeats the best one, scores on the test split; returns the summary."""
+    worker.run()
+    storage, best = worker.storage, worker.storage.best()
+    folders = {} if best is None else repeat(worker, best.number, worker.options.seeds)
+    trials = [worker.trial_folder(trial.number) for trial in storage.finished()] if worker.options.test_all else []
+    # A trial of another machine has no folder here.
+    score(worker, [*folders.values(), *(folder for folder in trials if (folder / CARD_FILE).exists())])
+    scores = {seed: read_json(folder / CARD_FILE)["scores"]["tuned"] for seed, folder in folders.items()}
+    runs = [{"seed": seed, "folder": str(folder)} | scores[seed] for seed, folder in folders.items()]
+    return summary.write(worker.folder, worker.name, storage, runs)
 
-    Initial values and dropout differ between them; the order of the records is the same.
+
+def repeat(worker: Worker, best: int, seeds: int) -> dict[int, Path]:
+    """Trains the best trial with the next seeds: initial values and dropout differ, the order of the records doesn't.
 
     Args:
       worker: of the study, whose search has ended.
       best: number of the best trial.
-      seeds: how many runs there are to be, the trial itself among them.
+      seeds: number of runs, with the trial itself.
 
     Returns:
-      The run folders by seed, the trial's first; none where another machine keeps that.
+      The run folders by seed, first the trial's; none if another machine has the trial's folder.
     """
     first = worker.trial_folder(best)
     if not (first / CARD_FILE).exists():
         return {}
     config, _, _ = load_learnt(first)
-    own = config.train.seed
-    others = {seed: worker.folder / SEEDS / f"{best:03d}-{seed}" for seed in range(own + 1, own + seeds)}
-    train(worker, {folder: _with_seed(config, seed) for seed, folder in others.items()})
-    return {own: first} | others
+    start = config.train.seed
+    others = {seed: worker.folder / SEEDS / f"{best:03d}-{seed}" for seed in range(start + 1, start + seeds)}
+    train(
+        worker,
+        {
+            folder: dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
+            for seed, folder in others.items()
+        },
+    )
+    return {start: first} | others
 
 
 def train(worker: Worker, runs: Mapping[Path, Config]) -> None:
-    """Trains what is missing of some runs, side by side as far as they share a program and fit.
+    """Trains the missing runs, in parallel as far as they share a program and fit in memory.
 
     Args:
-      worker: of the study whose model and data they are.
-      runs: their configurations by folder.
+      worker: of the study with their model and data.
+      runs: configurations by folder.
     """
     with _alone(worker):
         missing: dict[tuple[Config, int], list[Path]] = {}
         for folder, config in runs.items():
             if not (folder / CARD_FILE).exists():
-                # Side by side they share the order of the records, which each is to have as its configuration says.
+                # Parallel runs share the order of the records, so theirs must begin at the same epoch.
                 missing.setdefault((worker.program(config), config.train.order_skip), []).append(folder)
         for (program, _), folders in missing.items():
             while folders:
@@ -69,7 +86,7 @@ def train(worker: Worker, runs: Mapping[Path, Config]) -> None:
 
 
 def score(worker: Worker, folders: Iterable[Path]) -> None:
-    """Puts the scores on the test split into the cards and results of runs that have none yet."""
+    """Adds scores on the test split to the cards and results of the runs that lack them."""
     if worker.test is None:
         return
     with _alone(worker):
@@ -81,14 +98,8 @@ def score(worker: Worker, folders: Iterable[Path]) -> None:
         for program, runs in waiting.items():
             size = worker.across(min(len(runs), worker.parallel))
             for start in range(0, len(runs), size):
-                worker.listener.tell("scoring on the test split")
+                worker.listener.notify("scoring on the test split")
                 _score(worker, worker.test, program, runs[start : start + size], size)
-
-
-def details(folders: Mapping[int, Path]) -> list[dict[str, Any]]:
-    """For each run, by seed, its `seed`, its `folder` and its scores by split and metric."""
-    cards = {seed: read_json(folder / CARD_FILE) for seed, folder in folders.items()}
-    return [{"seed": seed, "folder": str(folder)} | cards[seed]["scores"]["tuned"] for seed, folder in folders.items()]
 
 
 class _Run(NamedTuple):
@@ -99,13 +110,13 @@ class _Run(NamedTuple):
 
 
 def _train(worker: Worker, batch: Slots, runs: Mapping[Path, Config]) -> None:
-    """Runs of one program, no more than there are slots."""
+    """Trains runs of one program, at most one for each slot."""
     folders = list(runs)
     for number, folder in enumerate(folders):
         batch.put(number, runs[folder])
     before = batch.order
     while batch.free < batch.size:
-        worker.listener.tell(f"training {batch.size - batch.free} more, epoch {batch.order - before + 1}")
+        worker.listener.notify(f"training {batch.size - batch.free} more, epoch {batch.order - before + 1}")
         batch.advance(lambda number, sums: None)
         for slot, run in enumerate(batch.runs):
             if run is not None and batch.has_ended(slot):
@@ -114,23 +125,21 @@ def _train(worker: Worker, batch: Slots, runs: Mapping[Path, Config]) -> None:
 
 
 def _score(worker: Worker, test: Split, program: Config, runs: Sequence[_Run], size: int) -> None:
-    """Runs of one program, `size` at most: the last run is repeated to fill the compiled program."""
-    made = worker.experiment.with_config(program)
+    """Scores at most `size` runs of one program; the last run is repeated to fill it."""
+    experiment = worker.experiment.with_config(program)
     filled = [*runs, *[runs[-1]] * (size - len(runs))]
-    params = [slots.padded(run.learnt, made.trainable) for run in filled]
-    hypers = [dataclasses.replace(made, config=run.config).hyper() for run in filled]
-    trainable = {path: jnp.stack([each[path] for each in params]) for path in made.trainable}
+    params = [slots.padded(run.learnt, experiment.trainable) for run in filled]
+    hypers = [dataclasses.replace(experiment, config=run.config).hyper() for run in filled]
+    trainable = {path: jnp.stack([each[path] for each in params]) for path in experiment.trainable}
     hyper = jax.tree.map(lambda *values: jnp.concatenate(values), *hypers)
     trainable, hyper = sharding.shard_trials((trainable, hyper), worker.resources.mesh)
-    scores = score_splits(made.network, trainable, made.frozen, hyper, {"test": test}, program.train.batch_size)
+    scores = score_splits(
+        experiment.network, trainable, experiment.frozen, hyper, {"test": test}, program.train.batch_size
+    )
     for run, test_scores in zip(runs, scores, strict=False):
         save_card(run.folder, run.card | {"scores": {"tuned": run.card["scores"]["tuned"] | test_scores}})
 
 
 def _alone(worker: Worker) -> contextlib.AbstractContextManager[None]:
-    """A lock: workers end at the same time, and one at a time repeats and scores."""
+    """Lets one worker at a time repeat and score, since workers end at the same time."""
     return locks.locked(worker.folder / "repeats.lock")
-
-
-def _with_seed(config: Config, seed: int) -> Config:
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))

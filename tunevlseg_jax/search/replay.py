@@ -67,13 +67,13 @@ def places(options: Replay) -> tuple[Path, Path]:
     return folder, again
 
 
-def train_again(folder: Path, again: Path, tell: Callable[[str], None]) -> bool:
+def train_again(folder: Path, again: Path, notify: Callable[[str], None]) -> bool:
     """Trains a trial for the epochs that it had, in the program and the slot that it had, with nobody beside it.
 
     Args:
       folder: of the trial.
       again: run folder to make.
-      tell: what is happening, in a few words.
+      notify: receives a few words on the present activity.
 
     Returns:
       Whether it is the same to the bit.
@@ -102,7 +102,7 @@ def train_again(folder: Path, again: Path, tell: Callable[[str], None]) -> bool:
     slots = Slots(experiment, setup, place.trials)
     slots.put(0, config, place.slot)
     for epoch in range(1, epochs + 1):
-        tell(f"epoch {epoch} of {epochs}")
+        notify(f"epoch {epoch} of {epochs}")
         slots.advance(lambda step, sums: None)
     slots.save(again, place.slot, card["data"])
     ours, theirs = ((path / LEARNT_FILE).read_bytes() for path in (again, folder))

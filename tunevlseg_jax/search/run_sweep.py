@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.learners import LEARNERS
 from tunevlseg_jax.runtime.errors import UserError, nearest
-from tunevlseg_jax.search import session, summary, trial_config
+from tunevlseg_jax.search import repeats, summary
 from tunevlseg_jax.search.options import Search
 from tunevlseg_jax.search.replay import STUDIES
 from tunevlseg_jax.search.resources import Resources
@@ -43,22 +44,21 @@ class Options(Search):
 
 
 def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
-    """Runs every study that the options ask for, and returns their summaries.
+    """Runs every study of options that `check` has passed, and returns their summaries.
 
     Raises:
-      UserError: an option or the search space can't be, or a study of that name is of another configuration.
+      UserError: the search space is invalid, or a study of that name has another configuration.
     """
-    check(options)
     resources = Resources(options.config, options.at_once, options.scratch)
     configs = studies(options, resources)
     table = SweepDisplay(console, list(configs), options.trials)
     summaries = []
     with table.live, contextlib.ExitStack() as stack:
-        stack.callback(table.tell, "")  # also before an error's line
+        stack.callback(table.notify, "")  # also before an error's line
         for name, config in configs.items():
             worker = Worker(options, name, Path(options.folder) / name, config, resources, table)
             with contextlib.closing(worker):
-                summaries.append(session.run(worker))
+                summaries.append(repeats.search(worker))
     console.print(summary.results(summaries))
     for name in configs:
         folder = Path(options.folder) / name
@@ -67,7 +67,7 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
 
 
 def check(options: Options) -> None:
-    """Raises a UserError that names the first option that can't be."""
+    """Raises a UserError that names the first invalid option."""
     options.check()
     if not options.study or Path(options.study).is_absolute() or ".." in Path(options.study).parts:
         raise UserError(f"study must be a folder's name in {options.folder}, got {options.study!r}", "invalid-name")
@@ -89,14 +89,19 @@ def studies(options: Options, resources: Resources) -> dict[str, Config]:
             if name not in BY_NAME:
                 raise UserError(f"there is no learner {name!r}{nearest(name, ['all', *BY_NAME])}", "unknown-learner")
         learners = [BY_NAME[name] for name in names]
-    configs = trial_config.expand(config, [name.strip() for name in config.data.name.split(",")], learners)
-    for one in configs:  # what can't be is said before the first study begins
-        registry.splits(one.data)
-    if len(configs) == 1:
-        return {options.study: configs[0]}
-    for one in configs:
-        search_space(options, one, resources)
-    return {
-        f"{options.study}/{one.data.name.replace('/', '-')}.{type(one.learner).__name__.lower()}": one
-        for one in configs
+    configs = {
+        f"{options.study}/{data.replace('/', '-')}.{learner.__name__.lower()}": dataclasses.replace(
+            config,
+            data=dataclasses.replace(config.data, name=data),
+            learner=config.learner if type(config.learner) is learner else learner(),
+        )
+        for data in map(str.strip, config.data.name.split(","))
+        for learner in learners
     }
+    for each in configs.values():  # mistakes are reported before the first study begins
+        registry.splits(each.data)
+    if len(configs) == 1:
+        return {options.study: configs.popitem()[1]}
+    for each in configs.values():
+        search_space(options, each, resources)
+    return configs

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from tunevlseg_jax.learners.space import Choice, Distribution, Integers, LogIntegers, LogUniform, Space
+from tunevlseg_jax.learners.space import Space
 
 START_UP = 10
 """Trials drawn at random before TPE begins, as in the paper."""
@@ -23,26 +22,26 @@ class Sampler(BaseSampler):
     """Multivariate TPE (Falkner et al. 2018) whose suggestions are reproducible across workers and restarts.
 
     A trial's parameters depend on the seed, the trial's number and the trials finished so far. The first START_UP
-    are those that a plain sequential `study.optimize` with TPE of the same seed draws. The later ones count running
-    trials as bad ones (Optuna's `constant_liar`), so that trials asked for at the same time differ.
+    are those that a plain sequential study with TPE of the same seed draws. The later ones count running trials as bad
+    ones (Optuna's `constant_liar`), so that trials asked for at the same time differ.
     """
 
     def __init__(self, space: Space, seed: int):
-        optuna.logging.set_verbosity(optuna.logging.ERROR)  # the bars and tables of a study tell of its trials
-        self.distributions = {name: to_optuna(distribution) for name, distribution in space.items()}
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # progress bars and tables show the trials
+        self.space: dict[str, BaseDistribution] = dict(space)
         self.seed = seed
 
     @cached_property
     def start_up(self) -> list[dict[str, Any]]:
         """The parameters of the first START_UP trials."""
         study = optuna.create_study(sampler=TPESampler(seed=self.seed, n_startup_trials=START_UP))
-        study.optimize(lambda trial: float(len(suggest(trial, self.distributions))), n_trials=START_UP)
+        for _ in range(START_UP):
+            study.tell(study.ask(self.space), 0.0)
         return [trial.params for trial in study.trials]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """All of it."""
-        del study, trial
-        return self.distributions
+        """The whole space."""
+        return self.space
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -63,25 +62,3 @@ class Sampler(BaseSampler):
     ) -> Any:
         """Never needed."""
         raise NotImplementedError(f"{param_name} is sampled with the others")
-
-
-def suggest(trial: optuna.Trial, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """A trial's parameters, in the order of the space."""
-    params: dict[str, Any] = {}
-    for name, kind in distributions.items():
-        if isinstance(kind, FloatDistribution):
-            params[name] = trial.suggest_float(name, kind.low, kind.high, log=kind.log)
-        elif isinstance(kind, IntDistribution):
-            params[name] = trial.suggest_int(name, kind.low, kind.high, log=kind.log)
-        elif isinstance(kind, CategoricalDistribution):
-            params[name] = trial.suggest_categorical(name, kind.choices)
-    return params
-
-
-def to_optuna(distribution: Distribution) -> BaseDistribution:
-    """A distribution in Optuna's terms."""
-    if isinstance(distribution, Choice):
-        return CategoricalDistribution(distribution.values)
-    if isinstance(distribution, Integers):
-        return IntDistribution(distribution.low, distribution.high, log=isinstance(distribution, LogIntegers))
-    return FloatDistribution(distribution.low, distribution.high, log=isinstance(distribution, LogUniform))

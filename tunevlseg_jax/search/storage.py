@@ -9,7 +9,6 @@ import threading
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,37 +22,24 @@ from optuna.trial import FrozenTrial, TrialState
 from tunevlseg_jax.runtime import locks
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error
-from tunevlseg_jax.runtime.schema import difference
-from tunevlseg_jax.search.sampler import START_UP, Sampler, suggest
+from tunevlseg_jax.runtime.schema import current_name, difference
+from tunevlseg_jax.search.sampler import START_UP, Sampler
 
 JOURNAL = "journal.log"
 WORKER, ENDED = "worker", "ended"
-"""Attributes of a trial: who trains it, and how it came to its end."""
+"""Attributes of a trial: its worker, and how it ended where it failed."""
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 120
 """Seconds between a worker's heartbeats in a database, and seconds without one until its trials are reassigned."""
-
-
-@dataclass(frozen=True)
-class AssignedTrial:
-    """A trial that this worker trains.
-
-    Attributes:
-      number: of the trial in its study.
-      params: its parameters, by field.
-    """
-
-    number: int
-    params: Mapping[str, Any]
 
 
 class StudyStorage:
     """One worker's view of a study that other workers may share.
 
     A trial in training belongs to a worker, which holds a lock on a file in the study's folder as long as it lives.
-    A trial whose worker's lock is free is taken over, with its number and its parameters, by whoever notices first.
-    Workers on other machines share a database, not the folder: there Optuna's heartbeats tell the dead, whose trials
-    are closed as failed and queued again.
+    A trial whose worker's lock is free is queued again, with its number and its parameters, by the first worker that
+    notices. Workers on other machines share a database, not the folder: there Optuna's heartbeats show which workers
+    are dead, and Optuna closes their trials as failed and queues copies.
     """
 
     def __init__(
@@ -66,24 +52,24 @@ class StudyStorage:
         direction: Literal["maximize", "minimize"],
         pruner: BasePruner,
     ):
-        """Makes the study, or opens it to go on.
+        """Creates the study, or opens it to continue.
 
         Args:
           folder: of the study.
           name: of the study in the storage.
           url: of a database; None for a journal in the folder.
-          identity: JSON of what all trials share; a study of another is refused.
+          identity: JSON of the settings that all trials share; a study with other settings is refused.
           sampler: of the parameters.
           direction: "maximize" or "minimize".
           pruner: of trials that go badly.
 
         Raises:
-          UserError: the storage can't be had, or holds a study of this name with another identity.
+          UserError: the storage can't be used, or holds a study of this name with another identity.
         """
-        self.folder, self.sampler = folder, sampler
-        self.resources, self.direction = url is None, direction
+        self.folder, self.sampler, self.direction = folder, sampler, direction
+        self.has_journal = url is None
         self.worker = uuid.uuid4().hex
-        with self._asking(), _reaching(url or str(folder / JOURNAL)):
+        with self._locked(), _as_one_line(url or str(folder / JOURNAL)):
             self.storage = _journal(folder / JOURNAL) if url is None else _database(url)
             self.study = optuna.create_study(
                 storage=self.storage,
@@ -94,116 +80,110 @@ class StudyStorage:
                 load_if_exists=True,
             )
             self._check(name, identity)
-            self.lock = locks.hold(self._lock_of(self.worker))
-        self.claimed: dict[int, optuna.Trial] = {}
+            self.lock = locks.hold(self._lock_file(self.worker))
+        self.assigned: dict[int, optuna.Trial] = {}
         self.closed = threading.Event()
-        self.beating: threading.Thread | None = None
+        self.heartbeat: threading.Thread | None = None
         if isinstance(self.storage, RDBStorage):
-            self.beating = threading.Thread(target=self._beat, daemon=True)
-            self.beating.start()
+            self.heartbeat = threading.Thread(target=self._send_heartbeats, daemon=True)
+            self.heartbeat.start()
 
     def close(self) -> None:
         """Releases the trials of this worker, which other workers can then take over."""
         self.closed.set()
         self.lock.close()
-        if self.beating is not None:
-            self.beating.join()
+        if self.heartbeat is not None:
+            self.heartbeat.join()
         if isinstance(self.storage, RDBStorage):
             self.storage.remove_session()
             self.storage.engine.dispose()
 
     def trials(self) -> list[FrozenTrial]:
-        """Every trial that counts, by number: not those that a heartbeat has closed, nor one too many."""
-        with _reaching():
+        """The trials that count, by number: all but those that a lost heartbeat closed and those beyond the limit."""
+        with _as_one_line():
             trials = self.study.get_trials(deepcopy=False)
         return [trial for trial in trials if trial.state != TrialState.FAIL or ENDED in trial.user_attrs]
-
-    def params(self, number: int) -> dict[str, Any]:
-        """A trial's parameters."""
-        with _reaching():
-            return self.study.get_trials(deepcopy=False)[number].params
 
     def finished(self) -> list[FrozenTrial]:
         """The trials that have come to an end, by number."""
         return [trial for trial in self.trials() if trial.state.is_finished()]
 
-    def claim(self, wanted: int) -> AssignedTrial | None:
-        """The next trial, or None where there are `wanted` already."""
-        with self._asking(), _reaching():
-            if len([trial for trial in self.trials() if trial.state != TrialState.WAITING]) >= wanted:
+    def best(self) -> FrozenTrial | None:
+        """The best trial that was trained to its end; the first of equals."""
+        best = max if self.direction == "maximize" else min
+        complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
+        return best(complete, key=lambda trial: trial.values[0], default=None)
+
+    def assign(self, limit: int) -> optuna.Trial | None:
+        """The next trial, or None where `limit` trials have begun already."""
+        with self._locked(), _as_one_line():
+            if sum(trial.state != TrialState.WAITING for trial in self.trials()) >= limit:
                 return None
-            trial = self.study.ask()
+            trial = self.study.ask(self.sampler.space)
             trial.set_user_attr(WORKER, self.worker)
-            before = [other for other in self.trials() if other.number < trial.number]
-            if len([other for other in before if other.state != TrialState.WAITING]) >= wanted:
+            earlier = [other for other in self.trials() if other.number < trial.number]
+            if sum(other.state != TrialState.WAITING for other in earlier) >= limit:
                 # Another machine has asked at the same time, and has the lower number.
                 self.study.tell(trial.number, state=TrialState.FAIL)
                 return None
-            return self._take(trial)
+            self.assigned[trial.number] = trial
+            if isinstance(self.storage, RDBStorage):
+                self.storage.record_heartbeat(self._id(trial.number))
+            return trial
 
-    def starting(self) -> bool:
-        """Whether the next trial would be one of TPE's random start."""
-        return len(self.trials()) < START_UP
+    def next_is_fixed(self) -> bool:
+        """Whether the next trial's parameters depend on no result: it is queued, or one of TPE's random start."""
+        trials = self.trials()
+        return len(trials) < START_UP or any(trial.state == TrialState.WAITING for trial in trials)
 
-    def adopt(self) -> list[AssignedTrial]:
-        """Takes over the trials of workers that have died."""
-        adopted = []
-        with self._asking(), _reaching():
-            if not self.resources:
+    def requeue(self) -> None:
+        """Queues the trials of dead workers, for any worker to take over."""
+        with self._locked(), _as_one_line():
+            if not self.has_journal:
                 optuna.storages.fail_stale_trials(self.study)
-            dead = [trial for trial in self.trials() if trial.state == TrialState.RUNNING and self._is_left(trial)]
-            for frozen in dead:
-                trial = optuna.Trial(self.study, self._id(frozen.number))
-                trial.set_user_attr(WORKER, self.worker)
-                adopted.append(self._take(trial))
+            for trial in self.trials():
+                if trial.state == TrialState.RUNNING and self._is_abandoned(trial):
+                    self.storage.set_trial_state_values(self._id(trial.number), TrialState.WAITING)
             for path in (self.folder / "workers").glob("*.lock"):
                 if not locks.is_held(path):
                     path.unlink()
-        return adopted
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """A trial's objective after an epoch, for pruning and for the dashboard."""
-        with _reaching():
+        """Stores a trial's objective after an epoch, for pruning and for the dashboard."""
+        with _as_one_line():
             self.storage.set_trial_intermediate_value(self._id(number), epoch, value)
 
     def should_prune(self, number: int, epoch: int) -> bool:
-        """Whether the pruner gives a trial up; never in epochs that it has been through before it was taken over."""
-        with _reaching():
+        """Whether to prune a trial; never in epochs that it had trained before it was taken over."""
+        with _as_one_line():
             trial = self.study.get_trials(deepcopy=False)[number]
             return trial.last_step == epoch and bool(self.study.pruner.prune(self.study, trial))
 
-    def finish(self, number: int, state: TrialState, value: float | None, attributes: Mapping[str, Any]) -> None:
-        """Closes a trial; what it leaves behind must have been written."""
-        trial = self.claimed.pop(number)
-        with _reaching():
+    def finish(self, number: int, state: TrialState, value: float | None, attributes: Mapping[str, Any]) -> FrozenTrial:
+        """Closes a trial, whose files must have been written."""
+        trial = self.assigned.pop(number)
+        with _as_one_line():
             for name, item in attributes.items():
                 trial.set_user_attr(name, item)
             if state == TrialState.FAIL:  # and not for lack of a heartbeat
                 trial.set_user_attr(ENDED, state.name.lower())
-            self.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+            return self.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
 
-    def _take(self, trial: optuna.Trial) -> AssignedTrial:
-        params = suggest(trial, self.sampler.distributions)
-        self.claimed[trial.number] = trial
-        if isinstance(self.storage, RDBStorage):
-            self.storage.record_heartbeat(self._id(trial.number))
-        return AssignedTrial(trial.number, params)
-
-    def _is_left(self, trial: FrozenTrial) -> bool:
-        """Whether nobody trains a trial that is marked as running, as far as this folder tells."""
+    def _is_abandoned(self, trial: FrozenTrial) -> bool:
+        """Whether a running trial has no living worker, as far as this folder shows."""
         worker = trial.user_attrs.get(WORKER)
         if worker is None:  # its worker died as it asked; on another machine it may be asking just now
             age = datetime.datetime.now() - (trial.datetime_start or datetime.datetime.now())
-            return self.resources or age.total_seconds() > GRACE_SECONDS
-        path = self._lock_of(worker)
-        return (self.resources or path.exists()) and not locks.is_held(path)
+            return self.has_journal or age.total_seconds() > GRACE_SECONDS
+        path = self._lock_file(worker)
+        return (self.has_journal or path.exists()) and not locks.is_held(path)
 
-    def _beat(self) -> None:
+    def _send_heartbeats(self) -> None:
         """Sends the heartbeats of this worker's trials to a database."""
         assert isinstance(self.storage, RDBStorage)
         while not self.closed.wait(HEARTBEAT_SECONDS):
-            for number in list(self.claimed):
-                with contextlib.suppress(Exception):  # the next beat, or the main thread, will find out
+            for number in list(self.assigned):
+                with contextlib.suppress(Exception):  # the next heartbeat, or the main thread, shows a lasting error
                     self.storage.record_heartbeat(self._id(number))
             self.storage.remove_session()
 
@@ -217,16 +197,21 @@ class StudyStorage:
         if details:
             raise UserError(f"study {name!r} differs ({details}); choose another --study", "other-config")
 
-    def _asking(self) -> contextlib.AbstractContextManager[None]:
-        """One worker of this folder at a time."""
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        """Lets one worker of this folder at a time ask for trials."""
         return locks.locked(self.folder / "asking.lock")
 
     def _id(self, number: int) -> int:
         study = self.storage.get_study_id_from_name(self.study.study_name)
         return self.storage.get_trial_id_from_study_id_trial_number(study, number)
 
-    def _lock_of(self, worker: str) -> Path:
+    def _lock_file(self, worker: str) -> Path:
         return self.folder / "workers" / f"{worker}.lock"
+
+
+def current_params(trial: FrozenTrial | optuna.Trial) -> dict[str, Any]:
+    """A trial's parameters by the current names of their fields."""
+    return {current_name(name): value for name, value in trial.params.items()}
 
 
 class _Lock:
@@ -244,7 +229,7 @@ class _Lock:
 
 
 def _journal(path: Path) -> BaseStorage:
-    """The journal in a study's folder; half a line that a killed writer left at its end is cut off."""
+    """The journal in a study's folder, without the partial last line that a killed writer leaves."""
     lock = path.with_suffix(".lock")
     with locks.locked(lock), as_user_error(path), path.open("a+b") as file:
         file.seek(0)
@@ -264,7 +249,7 @@ def _database(url: str) -> BaseStorage:
 
 
 @contextlib.contextmanager
-def _reaching(where: str = "") -> Iterator[None]:
+def _as_one_line(where: str = "") -> Iterator[None]:
     """Turns what a storage raises into one line, and is silent about what Optuna calls experimental."""
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.learners.space import (
-    OPTIMIZER,
-    Choice,
-    Distribution,
-    Integers,
-    LogIntegers,
-    LogUniform,
-    Space,
-    Uniform,
-    Value,
-)
+from tunevlseg_jax.learners.space import OPTIMIZER, Distribution, Space, Value
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.training.experiment import Experiment
@@ -46,25 +38,14 @@ def space(config: Config, experiment: Experiment, overrides: Sequence[str]) -> d
     Raises:
       UserError: an unknown field, an empty range, a value that can't be.
     """
-    found: dict[str, Distribution] = dict(OPTIMIZER)
-    found |= {
-        f"learner.{name}": _fitting(usual, name, config, experiment) for name, usual in config.learner.space.items()
-    }
-    fields = variable(config)
-    for override in overrides:
-        name, text = _split(override)
-        name = _field(name, fields, type(config.learner).__name__)
-        try:
-            found[name] = _distribution(text, found.get(name), fields[name])
-            found[name].check()
-        except ValueError as error:
-            raise UserError(f"the search space of {name}: {error}", "search-space") from None
-    for name in sorted(found, key=lambda name: name != "learner.depth"):  # first what every other trial needs
-        for value in _tried(name, found[name], config):
-            trial = apply(config, found, _deepest(found) | {name: value})
+    usual = {f"learner.{name}": _fitting(name, config, experiment) for name in config.learner.space}
+    searched = _overridden({**OPTIMIZER, **usual}, config, overrides)
+    for name in sorted(searched, key=lambda name: name != "learner.depth"):  # every other trial has the largest depth
+        for value in _tried(name, searched[name], config):
+            trial = apply(config, searched, _deepest(searched) | {name: value})
             configuration.check(trial)
             check_fit(trial, experiment, f"the search space of {name}")
-    return found
+    return searched
 
 
 def variable(config: Config) -> dict[str, Any]:
@@ -100,9 +81,9 @@ def program(config: Config, trial: Config, searched: Space) -> Config:
     Widths of hidden units are the widest of the space: narrower trials are padded with zeros. An ablation may be wider.
     """
     data = schema.to_json(trial)
-    own = schema.flat(data)
+    fields = schema.flat(data)
     for name in _widths(config) & searched.keys():
-        _set(data, name, max(_one(own[name]), *_ends(searched[name])))
+        _set(data, name, max(_item(fields[name]), *_ends(searched[name])))
     wide = schema.from_json(Config, data, "the search space")
     optim = dataclasses.replace(
         trial.optim, learning_rate=config.optim.learning_rate, weight_decay=config.optim.weight_decay
@@ -121,46 +102,68 @@ def longest_context(config: Config, searched: Space) -> Config:
 
 
 def largest(config: Config, overrides: Sequence[str], field: str) -> Any:
-    """The largest value that a search gives a field which it doesn't vary by itself; overrides as in `space`."""
-    fields, learner = variable(config), type(config.learner).__name__
-    value = fields[field]
-    for name, text in map(_split, overrides):
-        if _field(name, fields, learner) == field:
-            value = max(_ends(_distribution(text, None, fields[field])))
-    return value
+    """The largest value that a search gives a field which only an override varies; overrides as in `space`."""
+    searched = _overridden({}, config, overrides)
+    return max(_ends(searched[field])) if field in searched else variable(config)[field]
 
 
-def _split(override: str) -> tuple[str, str]:
-    name, equals, text = override.partition("=")
-    if not equals or not name or not text:
-        raise UserError(f"{override!r} must be NAME=LOW..HIGH, NAME=log:LOW..HIGH or NAME=A,B,C", "search-space")
-    return name.replace("-", "_"), text
+def _overridden(usual: Space, config: Config, overrides: Sequence[str]) -> dict[str, Distribution]:
+    """The usual distributions, with overrides in place of some and beside them."""
+    searched, fields = dict(usual), variable(config)
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals or not name or not text:
+            raise UserError(f"{override!r} must be NAME=LOW..HIGH, NAME=log:LOW..HIGH or NAME=A,B,C", "search-space")
+        name = _field(name.replace("-", "_"), fields, type(config.learner).__name__)
+        try:
+            searched[name] = _distribution(text, searched.get(name), fields[name])
+        except ValueError as error:
+            raise UserError(f"the search space of {name}: {error}", "search-space") from None
+    return searched
 
 
 def _field(name: str, fields: Mapping[str, Any], learner: str) -> str:
-    """The field that a name means, whole or its last part or parts, which no two fields share."""
-    short = {part: full for full in fields for part in (full.partition(".")[2], full.rpartition(".")[2])}
-    full = short.get(name, name)
-    if full not in fields:
-        details = nearest(name, {*short, *fields})
+    """The field that a name means: a field's present or earlier name, or its last part or parts, which are unique."""
+    names = [*zip(fields, fields, strict=True), *schema.EARLIER_NAMES.items()]
+    known = {
+        part: field
+        for full, field in names
+        for part in (full, full.partition(".")[2], full.rpartition(".")[2])
+        if field in fields
+    }
+    if name not in known:
+        details = nearest(name, known)
         raise UserError(f"the search space of {learner} has no parameter {name!r}{details}", "unknown-field")
-    return full
+    return known[name]
 
 
 def _distribution(text: str, usual: Distribution | None, now: Any) -> Distribution:
-    """What an override says, of a field that is something now; a range keeps the scale of the usual one."""
-    logarithmic = text.startswith("log:")
+    """The distribution that an override names; a range of floats keeps the usual scale.
+
+    Args:
+      text: of the override, behind the "=".
+      usual: the distribution that it replaces.
+      now: the field's value in the configuration, whose type the distribution has.
+
+    Raises:
+      ValueError: there is no such distribution.
+    """
     low, dots, high = text.removeprefix("log:").partition("..")
     if not dots:
-        return Choice(tuple(_value(item, now) for item in text.split(",")))
-    now = _one(now)
+        values = tuple(_value(item, now) for item in text.split(","))
+        if len(set(values)) != len(values):
+            raise ValueError(f"each value must be given once, got {', '.join(map(str, values))}")
+        return CategoricalDistribution(values)
+    now = _item(now)
     if isinstance(now, bool) or not isinstance(now, int | float):
         raise ValueError(f"it is {now} now, and only numbers have a range")
-    kind = int if isinstance(now, int) else float
-    ends = _number(kind, low), _number(kind, high)
-    if kind is int:
-        return LogIntegers(*ends) if logarithmic else Integers(*ends)
-    return LogUniform(*ends) if logarithmic or isinstance(usual, LogUniform) else Uniform(*ends)
+    low, high = _number(type(now), low), _number(type(now), high)
+    log = text.startswith("log:") or (isinstance(now, float) and isinstance(usual, FloatDistribution) and usual.log)
+    if log and not 0 < low <= high < math.inf:
+        raise ValueError(f"a logarithmic range must have 0 < low <= high, got {low}..{high}")
+    if not -math.inf < low <= high < math.inf:
+        raise ValueError(f"a range must have low <= high, got {low}..{high}")
+    return IntDistribution(low, high, log) if isinstance(now, int) else FloatDistribution(low, high, log)
 
 
 def _number(kind: type, text: str) -> Any:
@@ -174,7 +177,7 @@ def _value(text: str, now: Any) -> Value:
     """A value of the type that a field has now, or None."""
     if text.lower() == "none":
         return None
-    now = _one(now)
+    now = _item(now)
     if isinstance(now, bool):
         if text.lower() not in ("true", "false"):
             raise ValueError(f"must be true or false, got {text!r}")
@@ -184,11 +187,9 @@ def _value(text: str, now: Any) -> Value:
     return text
 
 
-def _one(now: Any) -> Any:
-    """What a field holds, or one of what it holds where that is a list, of whole numbers if it is empty."""
-    if isinstance(now, list):
-        return now[0] if now else 0
-    return now
+def _item(value: Any) -> Any:
+    """A field's value, or the first item of a list, 0 if it is empty."""
+    return next(iter(value), 0) if isinstance(value, list) else value
 
 
 def _set(data: dict[str, Any], name: str, value: Value) -> None:
@@ -201,13 +202,15 @@ def _set(data: dict[str, Any], name: str, value: Value) -> None:
 
 def _ends(distribution: Distribution) -> tuple[Any, ...]:
     """The ends of a distribution, or all of a choice."""
-    return distribution.values if isinstance(distribution, Choice) else (distribution.low, distribution.high)
+    if isinstance(distribution, CategoricalDistribution):
+        return tuple(distribution.choices)
+    return distribution.low, distribution.high
 
 
 def _tried(name: str, distribution: Distribution, config: Config) -> Sequence[Any]:
-    """The values to try a field's distribution out with: its ends, or all where those between may not fit."""
-    usual = config.learner.space.get(name.removeprefix("learner."))
-    if isinstance(distribution, Integers) and isinstance(usual, Choice) and name not in _widths(config):
+    """The values that a distribution is checked with: its ends, or all where those between may not fit."""
+    usual = None if name in _widths(config) else config.learner.space.get(name.removeprefix("learner."))
+    if isinstance(distribution, IntDistribution) and isinstance(usual, CategoricalDistribution):
         return range(distribution.low, distribution.high + 1)
     return _ends(distribution)
 
@@ -222,18 +225,19 @@ def _deepest(searched: Space) -> dict[str, Value]:
     return {name: max(_ends(searched[name])) for name in ("learner.depth",) if name in searched}
 
 
-def _fitting(usual: Distribution, name: str, config: Config, experiment: Experiment) -> Distribution:
-    """What of a learner's usual distribution fits the model: depths that it has, and choices that it takes."""
-    if name == "depth" and isinstance(usual, Integers):
-        return Integers(usual.low, min(usual.high, config.learner.prompted_blocks(experiment.spec)))
-    if not isinstance(usual, Choice):
+def _fitting(name: str, config: Config, experiment: Experiment) -> Distribution:
+    """The part of a field's usual distribution that fits the model: its depths, and the choices that it takes."""
+    usual = config.learner.space[name]
+    if name == "depth" and isinstance(usual, IntDistribution):
+        return IntDistribution(usual.low, min(usual.high, config.learner.prompted_blocks(experiment.spec)))
+    if not isinstance(usual, CategoricalDistribution):
         return usual
-    kept = []
-    for value in usual.values:
+    fitting = []
+    for value in usual.choices:
         with contextlib.suppress(UserError):
             check_fit(apply(shallow(config), {}, {f"learner.{name}": value}), experiment, name)
-            kept.append(value)
-    return Choice(tuple(kept)) if kept else usual
+            fitting.append(value)
+    return CategoricalDistribution(fitting) if fitting else usual
 
 
 def check_fit(trial: Config, experiment: Experiment, where: str) -> None:
@@ -249,14 +253,3 @@ def shallow(config: Config) -> Config:
     if "depth" not in config.learner.space:
         return config
     return dataclasses.replace(config, learner=dataclasses.replace(config.learner, depth=1, max_depth=None))
-
-
-def expand(config: Config, names: Sequence[str], learners: Sequence[type]) -> list[Config]:
-    """One configuration for each data set and learner; the configuration's own learner keeps its settings."""
-    configs = []
-    for name in names:
-        for learner in learners:
-            kept = config.learner if type(config.learner) is learner else learner()
-            data = dataclasses.replace(config.data, name=name)
-            configs.append(dataclasses.replace(config, data=data, learner=kept))
-    return configs

@@ -7,14 +7,15 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.learners.space import Space
+from tunevlseg_jax.learners.space import Distribution, Space
 from tunevlseg_jax.runs.card import NON_IDENTITY_FIELDS
 from tunevlseg_jax.runs.run_folder import data_fingerprints
 from tunevlseg_jax.runtime import schema, sharding
@@ -23,12 +24,13 @@ from tunevlseg_jax.search.options import PRUNERS, ProgressListener, Search
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.sampler import START_UP, Sampler
 from tunevlseg_jax.search.slots import Run, Slots
-from tunevlseg_jax.search.storage import AssignedTrial, StudyStorage
+from tunevlseg_jax.search.storage import StudyStorage, current_params
 from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.loop import TrainSetup
+from tunevlseg_jax.training.metrics import Sums
 
 PAUSE_SECONDS = 1.0
-"""Between two looks at the trials of other workers, when this one has nothing to train."""
+"""Seconds between two checks of other workers' trials, while this worker has nothing to train."""
 
 
 class Worker:
@@ -59,14 +61,14 @@ class Worker:
         listener: ProgressListener,
         ablated: Sequence[Callable[[Config], Config]] = (),
     ):
-        """Opens a study, new or begun; `close` releases it.
+        """Opens a new or existing study; `close` releases it.
 
         `ablated` changes the best trial's configuration into others that are trained in the same study.
 
         Raises:
-          UserError: the search space can't be, a prompt is too long, or the study is of another configuration.
+          UserError: the search space is invalid, a prompt is too long, or the study has another configuration.
         """
-        listener.tell(f"preparing {name}")
+        listener.notify(f"preparing {name}")
         self.options, self.name, self.folder, self.config = options, name, folder, config
         self.resources, self.listener, self.parallel = resources, listener, options.at_once
         _, self.space = search_space(options, config, resources)
@@ -85,38 +87,38 @@ class Worker:
             "maximize" if options.objective == "dice" else "minimize",
             PRUNERS[options.pruner](),
         )
-        self.pending: list[AssignedTrial] = []
+        self.pending: dict[int, Config] = {}
         self.compiled: dict[Config, set[int]] = {}
         self.latest: Slots | None = None
         self._show_counts()
 
     def close(self) -> None:
-        """Gives trials that have not ended back to the study."""
+        """Releases the trials that have not ended."""
         self.storage.close()
 
     @cached_property
     def setup(self) -> TrainSetup:
-        """The training that all trials share; made when the first of them is trained."""
+        """The training that all trials share, from the first trial on."""
         return self.resources.setup(self.config, self.experiment)
 
     def run(self) -> None:
-        """Trains until the study has its number of finished trials, whoever finishes them."""
+        """Trains until the study has its number of finished trials, of this worker or others."""
         while True:
             self._ask(training=0)
             self._show_counts()
             if self.pending:
-                self._train(Counter(map(self._program, self.pending)).most_common(1)[0][0])
+                self._train(Counter(map(self.program, self.pending.values())).most_common(1)[0][0])
             elif len(self.storage.finished()) >= self.options.trials:
                 return
             else:
-                self.listener.tell("waiting for other workers' trials")
+                self.listener.notify("waiting for other workers' trials")
                 time.sleep(PAUSE_SECONDS)
 
     def slots(self, program: Config, trials: int) -> Slots:
-        """Slots for that many trials of a program, once those that were given before have all been freed.
+        """Slots for a number of trials of a program, when no trial is left in the previous slots.
 
-        As many as were compiled before, unless more than half of them would be free. Slots of another program or size
-        let go of their memory first: the next may take all of it.
+        A size that is already compiled is used again, unless more than half of the slots would be free. The memory of
+        slots of another program or size is released first: the next may take all of it.
         """
         trials = self.across(trials)
         compiled = self.compiled.setdefault(program, set())
@@ -126,7 +128,7 @@ class Worker:
                 return self.latest
             self.latest.close()
             self.latest = None
-        self.listener.tell(f"compiling for {wanted} trials")
+        self.listener.notify(f"compiling for {wanted} trials")
         experiment = self.experiment.with_config(program)
         setup = dataclasses.replace(self.setup, config=program, network=experiment.network)
         size = memory_fit.max_parallel_trials(experiment, setup, wanted, automatic=self.options.parallel == "auto")
@@ -142,7 +144,7 @@ class Worker:
         return -(-trials // axis) * axis
 
     def program(self, trial: Config) -> Config:
-        """What a trial must agree in with others to share a program with them."""
+        """The configuration that trials which share a program have in common."""
         return trial_config.program(self.config, trial, self.space)
 
     def trial_folder(self, number: int) -> Path:
@@ -150,31 +152,25 @@ class Worker:
         return self.folder / "trials" / f"{number:03d}"
 
     def _ask(self, training: int) -> None:
-        """Takes trials as pending, until with those in training there are `parallel`.
+        """Adds trials to the pending ones, up to `parallel` with those in training.
 
-        The start-up trials don't depend on each other. The first one after them is asked for when all of them have
-        come to an end, as far as this worker trains them; from then on each is asked for when a slot is free.
+        The start-up trials don't depend on each other. The first trial after them is sampled when this worker's
+        start-up trials have all ended; from then on a trial is sampled whenever a slot is free.
         """
-        self.pending += self.storage.adopt()
+        self.storage.requeue()
         while len(self.pending) + training < self.parallel:
-            if not self.storage.starting() and any(number < START_UP for number in self.storage.claimed):
+            if not self.storage.next_is_fixed() and any(number < START_UP for number in self.storage.assigned):
                 return
-            claim = self.storage.claim(self.options.trials)
-            if claim is None:
+            trial = self.storage.assign(self.options.trials)
+            if trial is None:
                 return
-            self.pending.append(claim)
-
-    def _trial(self, claim: AssignedTrial) -> Config:
-        return trial_config.apply(self.config, self.space, claim.params)
-
-    def _program(self, claim: AssignedTrial) -> Config:
-        return self.program(self._trial(claim))
+            self.pending[trial.number] = trial_config.apply(self.config, self.space, current_params(trial))
 
     def _train(self, program: Config) -> None:
-        """The pending trials that one program can train, and those that join them."""
-        slots = self.slots(program, sum(self._program(claim) == program for claim in self.pending))
+        """Trains the pending trials of one program, and those that join them."""
+        slots = self.slots(program, [*map(self.program, self.pending.values())].count(program))
         while self._fill(slots, program) or slots.free < slots.size:
-            slots.advance(self._watch(slots))
+            slots.advance(partial(self._notify_step, slots))
             self._settle(slots)
             if 0 < slots.free < slots.size:
                 self._ask(training=slots.size - slots.free)
@@ -182,17 +178,15 @@ class Worker:
 
     def _fill(self, slots: Slots, program: Config) -> int:
         """Puts pending trials of the program into free slots; returns how many."""
-        fitting = [claim for claim in self.pending if self._program(claim) == program][: slots.free]
-        for claim in fitting:
-            self.pending.remove(claim)
-            slots.put(claim.number, self._trial(claim))
+        fitting = [number for number, config in self.pending.items() if self.program(config) == program][: slots.free]
+        for number in fitting:
+            slots.put(number, self.pending.pop(number))
         return len(fitting)
 
-    def _watch(self, slots: Slots) -> Callable[[int, Any], None]:
-        """What tells of the steps of an epoch."""
-        training, epoch, steps = slots.size - slots.free, slots.order + 1, slots.setup.steps_per_epoch
+    def _notify_step(self, slots: Slots, step: int, sums: Sums) -> None:
+        training, steps = slots.size - slots.free, slots.setup.steps_per_epoch
         trials = f"{training} trial{'s' if training > 1 else ''}"
-        return lambda step, sums: self.listener.tell(f"training {trials}, epoch {epoch}, step {step}/{steps}")
+        self.listener.notify(f"training {trials}, epoch {slots.order}, step {step}/{steps}")
 
     def _settle(self, slots: Slots) -> None:
         """Reports the latest epoch of every trial, and closes those that have come to an end."""
@@ -207,7 +201,7 @@ class Worker:
                 self._close(slots, slot, run, state)
 
     def _state(self, slots: Slots, slot: int, run: Run) -> TrialState | None:
-        """How a trial ended with its latest epoch, or None."""
+        """The state in which a trial ends with its latest epoch, or None."""
         last = run.curve[-1]
         if not (math.isfinite(last["train"]["loss"]) and math.isfinite(last["val"]["loss"])):
             return TrialState.FAIL
@@ -225,9 +219,9 @@ class Worker:
             details |= {f"val_{name}": value for name, value in run.curve[best - 1]["val"].items()}
         slots.save(self.trial_folder(run.number), slot, self.data)
         value = run.curve[best - 1]["val"][self.options.objective] if state == TrialState.COMPLETE else None
-        self.storage.finish(run.number, state, value, details)
+        trial = self.storage.finish(run.number, state, value, details)
         slots.take(slot)
-        self.listener.trial(self.storage, run.number, state, details)
+        self.listener.trial_ended(trial)
         self._show_counts()
 
     def _show_counts(self) -> None:
@@ -235,10 +229,10 @@ class Worker:
 
 
 def search_space(options: Search, config: Config, resources: Resources) -> tuple[Experiment, Space]:
-    """The model with room for every trial of a configuration, and what is searched.
+    """The model with room for every trial of a configuration, and the search space.
 
     Raises:
-      UserError: the search space can't be.
+      UserError: the search space is invalid.
     """
     experiment = resources.experiment(trial_config.shallow(config))
     return experiment, trial_config.space(config, experiment, options.space)
@@ -248,13 +242,23 @@ def _identity(
     options: Search, config: Config, space: Space, experiment: Experiment, data: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The settings that all trials of a study share, as JSON."""
-    whereabouts = (*NON_IDENTITY_FIELDS, "model.checkpoint")  # the model's hash says what it is
-    settings = {name: value for name, value in schema.flat(schema.to_json(config)).items() if name not in whereabouts}
+    settings = schema.flat(schema.to_json(config))
+    for name in (*NON_IDENTITY_FIELDS, "model.checkpoint"):  # the model's hash identifies it
+        del settings[name]
     return {
         **settings,
-        "space": {name: schema.to_json(distribution) for name, distribution in space.items()},
+        "space": {name: _stored(distribution) for name, distribution in space.items()},
         "objective": options.objective,
         "sampler_seed": options.sampler_seed,
         "model_sha256": experiment.pretrained.sha256,
         "records": dict(data),
     }
+
+
+def _stored(distribution: Distribution) -> dict[str, Any]:
+    """A distribution as studies store it, with the names of version 0.1.0."""
+    if isinstance(distribution, CategoricalDistribution):
+        return {schema.CLASS: "Choice", "values": list(distribution.choices)}
+    kind = "Integers" if isinstance(distribution, IntDistribution) else "Uniform"
+    name = f"Log{kind}" if distribution.log else kind
+    return {schema.CLASS: name, "low": distribution.low, "high": distribution.high}

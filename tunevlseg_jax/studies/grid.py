@@ -60,8 +60,8 @@ class Ablation:
 
     Attributes:
       name: of its folders.
-      field: of the configuration, such as "upsampling" or "learner.words"; one of learner or optim, upsampling, or of
-        train: epochs, batch_size, patience or min_delta.
+      field: of the configuration, such as "upsampling" or "learner.init_phrase"; one of learner or optim, upsampling,
+        or of train: epochs, batch_size, patience or min_delta.
       value: that the field gets.
       learners: names of the classes that it is made of; () for all that are searched.
     """
@@ -83,10 +83,11 @@ class Ablation:
           UserError: it has no such field that a study's runs may differ in, or the value can't be.
         """
         where, known = f"the ablation {self.name!r}", trial_config.variable(config)
-        if self.field not in known:
+        field = schema.current_name(self.field)
+        if field not in known:
             details = f"{self.field!r} of {type(config.learner).__name__}; it can change {', '.join(sorted(known))}"
             raise UserError(f"{where} can't change {details}", "unknown-field")
-        changed = trial_config.apply(config, {}, {self.field: self.value}, where)
+        changed = trial_config.apply(config, {}, {field: self.value}, where)
         try:
             configuration.check(changed)
         except UserError as error:

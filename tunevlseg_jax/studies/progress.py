@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -27,7 +29,7 @@ class StudyProgress:
     """The finished cells of a study, in its folder."""
 
     def __init__(self, folder: Path, study: Study):
-        """Begins the book, or opens it to go on.
+        """Creates the list, or opens it to continue.
 
         Raises:
           UserError: the folder holds another study, or something else.
@@ -35,9 +37,9 @@ class StudyProgress:
         self.folder = folder
         identity = study.identity()
         if (folder / STUDY_FILE).exists():
-            told = schema.difference(read_object(folder / STUDY_FILE), identity)
-            if told:
-                raise UserError(f"{folder} holds another study ({told}); choose another --folder", "other-config")
+            details = schema.difference(read_object(folder / STUDY_FILE), identity)
+            if details:
+                raise UserError(f"{folder} holds another study ({details}); choose another --folder", "other-config")
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder} is neither empty nor a study; choose another --folder", "other-folder")
         else:
@@ -47,55 +49,54 @@ class StudyProgress:
 
     def has(self, cell: GridCell) -> bool:
         """Whether a cell is finished, and its runs are still there."""
-        kept = self.cells.get(str(cell.folder))
-        return kept is not None and all((self.folder / run / CARD_FILE).exists() for run in kept["runs"])
+        entry = self.cells.get(str(cell.folder))
+        return entry is not None and all((self.folder / run / CARD_FILE).exists() for run in entry["runs"])
 
     def add(self, cell: GridCell, runs: Sequence[Path], seconds: float) -> None:
-        """A cell has been finished: the runs that stand for it, and the seconds that it took."""
-        told = {"runs": [str(run.relative_to(self.folder)) for run in runs], "seconds": round(seconds, 1)}
-        self.cells[str(cell.folder)] = told
+        """Adds a finished cell: the runs that represent it, and the seconds that it took."""
+        names = [str(run.relative_to(self.folder)) for run in runs]
+        self.cells[str(cell.folder)] = {"runs": names, "seconds": round(seconds, 1)}
         write_json(self.folder / CELLS_FILE, self.cells)
 
     def seconds(self, cells: Sequence[GridCell]) -> float:
-        """What finished cells took together."""
+        """The total of the finished ones of these cells."""
         return sum(self.cells[str(cell.folder)]["seconds"] for cell in cells if str(cell.folder) in self.cells)
 
     def rest(self, cells: Sequence[GridCell]) -> float | None:
-        """Seconds that the unfinished ones of these cells take, if each takes as long as its like; None if unknown.
+        """Estimated seconds of the unfinished ones of these cells; None before the first cell is finished.
 
-        Its like are the same combination and ablation on other data sets, of which the quickest had nothing to compile;
-        where there is none yet, the average of all.
+        A cell takes as long as the same combination and ablation on the data set where that was quickest, with nothing
+        to compile; or else the average of all finished cells.
         """
-        known: dict[str, float] = {}
         done = [cell for cell in cells if str(cell.folder) in self.cells]
         if not done:
             return None
+        quickest: dict[str, float] = {}
         for cell in done:
-            seconds = self.cells[str(cell.folder)]["seconds"]
-            known[cell.way] = min(known.get(cell.way, seconds), seconds)
+            quickest[cell.way] = min(quickest.get(cell.way, math.inf), self.seconds([cell]))
         average = self.seconds(done) / len(done)
-        return sum(known.get(cell.way, average) for cell in cells if not self.has(cell))
+        return sum(quickest.get(cell.way, average) for cell in cells if not self.has(cell))
 
 
 class StudyDisplay:
-    """A live table of a study's data sets, with a line below on what is going on and how long it will take."""
+    """A live table of a study's data sets, and a line below it with the present activity and the remaining time."""
 
-    def __init__(self, console: Console, study: Study, book: StudyProgress):
-        self.console, self.study, self.book = console, study, book
+    def __init__(self, console: Console, study: Study, progress: StudyProgress):
+        self.console, self.study, self.progress = console, study, progress
         self.cells = study.cells()
-        self.doing, self.words, self.counts = "", "", ""
+        self.cell, self.counts, self.message = "", "", ""
         self.started = time.perf_counter()
         self.live = Live(console=console, get_renderable=self._render, refresh_per_second=2)
 
     def begin(self, cell: GridCell) -> None:
-        """A cell is begun."""
-        self.doing, self.words, self.counts = cell.name, "", ""
+        """Shows a cell as begun."""
+        self.cell, self.counts, self.message = cell.name, "", ""
 
-    def tell(self, words: str) -> None:
-        """What is going on."""
-        self.words = words
+    def notify(self, message: str) -> None:
+        """Shows the present activity below the table."""
+        self.message = message
 
-    def trial(self, storage: StudyStorage, number: int, state: TrialState, details: Mapping[str, Any]) -> None:
+    def trial_ended(self, trial: FrozenTrial) -> None:
         """Does nothing: `update` counts the trials that have ended."""
 
     def update(self, name: str, storage: StudyStorage) -> None:
@@ -103,25 +104,25 @@ class StudyDisplay:
         self.counts = f"{len(storage.finished())}/{self.study.search.trials} trials"
 
     def done(self, cell: GridCell, scores: Sequence[Mapping[str, Mapping[str, float]]], seconds: float) -> None:
-        """A line on a cell that is finished: the scores of the runs that represent it, by split and metric."""
-        told = "no run came to its end"
-        if scores:
-            means = {part: [one[part]["dice"] for one in scores] for part in ("val", "test") if part in scores[0]}
-            told = ", ".join(f"{part} Dice {sum(values) / len(values):.4f}" for part, values in means.items())
-        number = sum(self.book.has(one) for one in self.cells)
-        self.console.print(
-            f"{number:3d}/{len(self.cells)}  {cell.name}: {told}  ({seconds:.0f} s)", soft_wrap=True, highlight=False
+        """Prints a line on a finished cell: the mean scores of its runs, given by split and metric."""
+        means = ", ".join(
+            f"{part} Dice {fmean(run[part]['dice'] for run in scores):.4f}"
+            for part in ("val", "test")
+            if scores and part in scores[0]
         )
+        number = sum(map(self.progress.has, self.cells))
+        line = f"{number:3d}/{len(self.cells)}  {cell.name}: {means or 'no run came to its end'}  ({seconds:.0f} s)"
+        self.console.print(line, soft_wrap=True, highlight=False)
 
     def end(self) -> None:
-        """Every cell is finished: what they took, by what was done."""
+        """Prints the seconds of all cells by their kind."""
         seconds: dict[str, float] = {}
         for cell in self.cells:
-            what = cell.combination.kind if cell.ablation is None else "ablations"
-            seconds[what] = seconds.get(what, 0) + self.book.seconds([cell])
-        self.doing, self.words, self.counts = "", "", ""
-        told = ", ".join(f"{what} {taken:.0f} s" for what, taken in seconds.items())
-        self.console.print(f"{len(self.cells)} cells: {told}", soft_wrap=True, highlight=False)
+            kind = cell.combination.kind if cell.ablation is None else "ablations"
+            seconds[kind] = seconds.get(kind, 0) + self.progress.seconds([cell])
+        self.cell, self.counts, self.message = "", "", ""
+        totals = ", ".join(f"{kind} {total:.0f} s" for kind, total in seconds.items())
+        self.console.print(f"{len(self.cells)} cells: {totals}", soft_wrap=True, highlight=False)
 
     def _render(self) -> Group:
         table = Table(title=self.study.folder)
@@ -129,10 +130,10 @@ class StudyDisplay:
         for column in ("cells", "seconds"):
             table.add_column(column, justify="right")
         for data in self.study.data:
-            own = [cell for cell in self.cells if cell.data == data]
-            done = [cell for cell in own if self.book.has(cell)]
-            table.add_row(data, f"{len(done)}/{len(own)}", f"{self.book.seconds(done):.0f}" if done else "")
-        rest = self.book.rest(self.cells)
+            cells = [cell for cell in self.cells if cell.data == data]
+            done = [cell for cell in cells if self.progress.has(cell)]
+            table.add_row(data, f"{len(done)}/{len(cells)}", f"{self.progress.seconds(done):.0f}" if done else "")
+        rest = self.progress.rest(self.cells)
         left = f", about {rest / 60:.0f} min left" if rest else ""
-        told = "  ".join(part for part in (self.doing, self.counts, self.words) if part)
-        return Group(table, Text(f"{told}  ({time.perf_counter() - self.started:.0f} s{left})"))
+        activity = "  ".join(part for part in (self.cell, self.counts, self.message) if part)
+        return Group(table, Text(f"{activity}  ({time.perf_counter() - self.started:.0f} s{left})"))

@@ -219,10 +219,10 @@ def assemble_experiment(config: Config, model: Pretrained, *, trains: bool = Tru
         sizes, weights = sizes.for_frozen_encoder(weights)
     network = Network(sizes, config.learner, config.upsampling, dtype, config.train.recompute)
 
-    def embed_words(phrase: str) -> Array:
+    def embed_phrase(phrase: str) -> Array:
         return jnp.asarray(weights[sizes.token_embedding])[model.tokenizer.words(phrase)]
 
-    spec = sizes.spec(embed_words)
+    spec = sizes.spec(embed_phrase)
     try:
         params = network.init(learner_key, weights, spec)
         trainable, frozen = split(params, config.train.tune)

@@ -35,7 +35,7 @@ SEED = 3
 
 
 def config(**changes) -> Config:
-    return small.config(learner=CoOp(depth=1, num_context=2, words=None), **changes)
+    return small.config(learner=CoOp(depth=1, num_context=2, init_phrase=None), **changes)
 
 
 class Looks:

@@ -133,7 +133,7 @@ def test_learnt_words_and_tuned_towers_are_read_anew():
 
 
 PROMPTING = [
-    *(learner(depth=2, num_context=2, words=None) for learner in (CoOp, CoCoOp, MaPLe)),
+    *(learner(depth=2, num_context=2, init_phrase=None) for learner in (CoOp, CoCoOp, MaPLe)),
     *(VPT(depth=2, num_context=2), SharedSeparate(depth=2, num_context=2)),
     SharedAttention(depth=2, num_context=2, heads=2, hidden=16),
 ]
