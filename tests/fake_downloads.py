@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from tunevlseg_jax.data.builders import voc2012
-from tunevlseg_jax.data.builders.cityscapes import CLASSES
+from tunevlseg_jax.data.builders.cityscapes import NAMES
 
 
 @dataclass
@@ -289,7 +289,7 @@ def cityscapes(root: Path, rng: np.random.Generator) -> Meant:
                 fine = root / "gtFine" / split / city
                 save(fine / f"{key}_gtFine_labelIds.png", labels)
                 save(fine / f"{key}_gtFine_color.png", photo(rng, (8, 12)))
-                for value, name in CLASSES.items():
+                for value, name in NAMES.items():
                     if (labels == value).any():
                         meant.add(key, f"{name}/{key}", labels == value, name, group=city)
     return meant
@@ -313,7 +313,7 @@ def voc2012_set(root: Path, rng: np.random.Generator) -> Meant:
         path = folder / "SegmentationClass" / f"{key}.png"
         path.parent.mkdir(exist_ok=True)
         (mask.convert("RGB") if number == 5 else mask).save(path)
-        for value, name in ((15, "person"), (11 + number, voc2012.CLASSES[11 + number])):
+        for value, name in ((15, "person"), (11 + number, voc2012.NAMES[10 + number])):
             meant.add(key, f"{name}/{key}", labels == value, name)
     for split, keys in lists.items():
         path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"

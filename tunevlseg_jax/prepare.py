@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.data import prepared
-from tunevlseg_jax.data.audit import clean, image_stats, report
+from tunevlseg_jax.data.audit import clean, report
 from tunevlseg_jax.data.audit import findings as audit
-from tunevlseg_jax.data.audit.image_stats import ImageStats
-from tunevlseg_jax.data.builders import manifest, matching, medvlsm, own, tables
+from tunevlseg_jax.data.audit.image_stats import ImageStats, image_stats
+from tunevlseg_jax.data.builders import manifest, matching, medvlsm, tables, user_files
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.base import Builder, InMemoryBuilder, build
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
-from tunevlseg_jax.data.builders.items import Item, assign_splits
-from tunevlseg_jax.data.builders.own import Encoding, binary, coded
-from tunevlseg_jax.data.builders.public import PublicSet
-from tunevlseg_jax.data.prepared import SPLITS, Prepared
+from tunevlseg_jax.data.builders.items import Item
+from tunevlseg_jax.data.builders.seeded_splits import assign_splits
+from tunevlseg_jax.data.builders.user_files import Encoding, binary, coded
+from tunevlseg_jax.data.builders.writer import Contents, Written, build
+from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.settings import Protocol
+from tunevlseg_jax.runtime import progress_bar
 from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import write_json
 
 FAULTY = 1
 """Exit status of `check` if it finds errors."""
@@ -139,10 +140,7 @@ def main() -> None:
         "folder": Folder(tyro.MISSING, tyro.MISSING),
         "check": Check(tyro.MISSING),
     }
-    descriptions = {name: inspect.getdoc(builder) or "" for name, builder in PUBLIC.items()} | {
-        "folder": FOLDER,
-        "check": CHECK,
-    }
+    descriptions = {name: public.about for name, public in PUBLIC.items()} | {"folder": FOLDER, "check": CHECK}
     options = cli.subcommand(defaults, descriptions, PROGRAM, __doc__ or "")
     match options:
         case Folder():
@@ -161,17 +159,16 @@ def prepare_public(options: Public, console: Console) -> None:
     """
     chosen = PUBLIC[options.set]
 
-    def make(folder: Path) -> PublicSet:
-        source = SourceFiles(options.source, folder / "unpacked")
-        return chosen(folder, source, options.annotations, options.seed, bar)
+    def contents(unpacked: Path) -> Contents:
+        splits = chosen.splits(SourceFiles(options.source, unpacked), options.annotations, options.seed)
+        return Contents(splits, chosen.about, chosen.homepage, chosen.licence, chosen.test_is_val)
 
-    with Bar(console) as bar:
-        builder = build(options.output, options.set, make)
+    written = build(options.output, options.set, contents)
     sizes = chosen.sizes._asdict()
-    if builder.test_is_val:
+    if chosen.test_is_val:
         del sizes["test"]
-    _report(builder, options.output, console, sizes)
-    if builder.test_is_val:
+    _report(written, options.output / options.set, console, sizes)
+    if chosen.test_is_val:
         console.print("test is val, as in the paper: the masks of the set's own test split aren't public")
 
 
@@ -186,21 +183,20 @@ def prepare_folder(options: Folder, console: Console) -> None:
     if options.test_is_val:
         shares["test"] = 0
 
-    def make(folder: Path) -> InMemoryBuilder:
-        layout, items = own_items(options, SourceFiles(options.source, folder / "unpacked"))
+    def contents(unpacked: Path) -> Contents:
+        layout, items = folder_items(options, SourceFiles(options.source, unpacked))
         console.print(f"layout: {layout}", soft_wrap=True)
-        splits = assign_splits(items, shares, options.seed, bar)
+        splits = assign_splits(items, shares, options.seed)
         if options.test_is_val and ("test" in splits or "val" not in splits):
             present = ", ".join(splits) or "neither"
             raise UserError(f"--test-is-val needs a val and no test split, got {present}", "options-conflict")
-        return InMemoryBuilder(folder, options.name, splits, "the user's own data", options.test_is_val)
+        return Contents(splits, "the user's own data", test_is_val=options.test_is_val)
 
-    with Bar(console) as bar:
-        builder = build(options.output, options.name, make)
-    _report(builder, options.output, console, {})
+    written = build(options.output, options.name, contents)
+    _report(written, options.output / options.name, console, {})
 
 
-def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
+def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
     """The name of the source's layout, and its images.
 
     Raises:
@@ -208,12 +204,12 @@ def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
     """
     load = partial(binary, threshold=options.threshold)
     if options.manifest is not None:
-        return f"{options.manifest}", own.items(manifest.find(options.manifest, source), source, load)
+        return f"{options.manifest}", user_files.items(manifest.find(options.manifest, source), source, load)
     images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
     if options.images is None and options.masks is None:
-        if (place := medvlsm.folder(source)) is not None:
-            _check_unset(options, f"{place}anns/train.json")
-            return f"medvlsm's, {place or '.'}", list(medvlsm.items(source, place, options.threshold))
+        if (subfolder := medvlsm.folder(source)) is not None:
+            _check_unset(options, f"{subfolder}anns/train.json")
+            return f"medvlsm's, {subfolder or '.'}", list(medvlsm.items(source, subfolder, options.threshold))
         if any(source.find(matching.pattern(matching.CLASS_TREE[1]))):
             images, masks = matching.CLASS_TREE
     if options.prompt and "{class}" in masks:
@@ -226,7 +222,7 @@ def own_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
     elif "{class}" not in masks and not options.prompt:
         raise UserError("binary masks need --prompt, or --masks with {class}", "missing-option")
     files = matching.find(source, images, masks, options.prompt, classes)
-    return f"{images} and {masks}", own.items(files, source, load)
+    return f"{images} and {masks}", user_files.items(files, source, load)
 
 
 def _check(options: Folder) -> None:
@@ -264,14 +260,14 @@ def check(options: Check, console: Console) -> None:
       UserError: the set doesn't exist.
     """
     folder = prepared.find(options.root, options.name)
-    with Bar(console) as bar:
-        stats: list[ImageStats] = []
-        for split in prepared.stored_splits(folder):
-            examples = Prepared(folder, split)
-            stats += image_stats.stats_of_split(split, bar.track(examples, len(examples), description=f"{split:5s}"))
+    stats: list[ImageStats] = []
+    for split in prepared.stored_splits(folder):
+        examples = Prepared(folder, split)
+        tracked = progress_bar.track(examples, split, len(examples))
+        stats += [image_stats(split, index, example) for index, example in enumerate(tracked)]
     if options.protocol == "clean":
         splits = clean.splits(stats)
-        clean.write(folder, splits)
+        write_json(folder / CLEAN_FILE, splits)
         stats = clean.stats_of(splits, stats)
     findings = audit.findings(stats)
     console.print(report.table(f"{options.name}, {options.protocol} protocol", stats, findings))
@@ -282,30 +278,18 @@ def check(options: Check, console: Console) -> None:
         raise SystemExit(FAULTY)
 
 
-class Bar(Progress):
-    """A bar for each split."""
-
-    def __init__(self, console: Console):
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        super().__init__(*columns, console=console)
-
-    def __call__(self, split: str, items: Sequence[Item]) -> Iterable[Item]:
-        """Iterates over the items of a split and shows the progress."""
-        return self.track(items, description=f"{split:5s}")
-
-
-def _report(builder: Builder, output: Path, console: Console, paper: Mapping[str, int]) -> None:
-    table = Table(title=f"{builder.name} in {output / builder.name}")
+def _report(written: Mapping[str, Written], folder: Path, console: Console, paper: Mapping[str, int]) -> None:
+    """Prints the numbers of images and records beside the paper's."""
+    table = Table(title=f"{folder.name} in {folder}")
     for column in ("split", "images", "records", *((f"records in\n{PAPER}",) if paper else ())):
         table.add_column(column, justify="left" if column == "split" else "right")
-    for split in builder.written | dict.fromkeys(paper):
-        images, records = builder.written.get(split, (0, 0))
-        theirs = (f"{paper[split]}",) if split in paper else ()
-        table.add_row(split, f"{images}", f"{records}", *theirs)
+    counts = {split: written.get(split, Written(0, 0)) for split in (*written, *paper)}
+    for split in counts:
+        expected = (f"{paper[split]}",) if split in paper else ()
+        table.add_row(split, *map(str, counts[split]), *expected)
     console.print(table)
-    others = [split for split, count in paper.items() if count != getattr(builder.written.get(split), "records", 0)]
-    if others:
-        console.print(f"note: {', '.join(others)} differ from {PAPER}", soft_wrap=True)
+    if different := [split for split, count in paper.items() if count != counts[split].records]:
+        console.print(f"note: {', '.join(different)} differ from {PAPER}", soft_wrap=True)
 
 
 if __name__ == "__main__":

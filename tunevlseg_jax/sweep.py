@@ -38,10 +38,10 @@ def main() -> None:
 
 
 def replay(options: Replay, console: Console) -> None:
-    """Trains one trial again, in a run folder of its own.
+    """Trains one trial again, in a new run folder.
 
     Raises:
-      UserError: there is no such trial here, or it can't be trained again as it was.
+      UserError: there is no such trial here, or it can't be trained again in the same way.
     """
     folder, again = places(options)
     if not options.as_train:

@@ -15,9 +15,10 @@ import mistakes
 import numpy as np
 import pytest
 import small
+import tensorflow_datasets as tfds
 
 from tunevlseg_jax.data import prepared
-from tunevlseg_jax.data.builders.base import write
+from tunevlseg_jax.data.builders.writer import Contents, build, write
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import VOID, Example, Record
 from tunevlseg_jax.runtime.errors import UserError
@@ -55,6 +56,17 @@ def test_what_is_written_comes_back(root):
     assert train[0].rgb().shape == (9, 12, 3) and train[0].maps()[0].shape == (9, 12)
 
 
+def test_tfds_reads_the_set_and_its_metadata(tmp_path):
+    contents = Contents({"train": [example(3)]}, "Polyps.", "https://example.org/polyps", "CC-0")
+    assert build(tmp_path, "polyps", lambda _: contents) == {"train": (1, 3)}
+    builder = tfds.builder_from_directory(tmp_path / "polyps" / prepared.VERSION)
+    info = builder.info
+    assert (info.name, info.description, info.homepage) == ("polyps", "Polyps.", "https://example.org/polyps")
+    assert info.redistribution_info.license == "CC-0" and info.splits["train"].num_examples == 1
+    (stored,) = builder.as_data_source("train")
+    assert stored["image"].shape == (12, 12, 3) and stored["prompts"]["text"][1] == b"polyp"
+
+
 def test_a_split_can_be_pickled(root):
     train = prepared.load(root, "polyps", "train")
     assert pickle.loads(pickle.dumps(train))[3] == example(3)
@@ -63,7 +75,7 @@ def test_a_split_can_be_pickled(root):
 def test_tensorflow_is_neither_needed_nor_loaded(root):
     code = (
         "import sys; from pathlib import Path; from tunevlseg_jax.data import prepared\n"
-        "from tunevlseg_jax.data.builders.base import write\n"
+        "from tunevlseg_jax.data.builders.writer import write\n"
         f"train = list(prepared.load(Path({str(root)!r}), 'polyps', 'train'))\n"
         f"write(Path({str(root)!r}), 'copy', {{'train': train}}, 'a copy')\n"
         f"print(list(prepared.load(Path({str(root)!r}), 'copy', 'train')) == train, len(train))\n"

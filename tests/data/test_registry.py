@@ -17,7 +17,7 @@ from rich.console import Console
 
 from tunevlseg_jax import evaluate
 from tunevlseg_jax.data import prepared, registry, resized_cache, targets
-from tunevlseg_jax.data.builders.base import write
+from tunevlseg_jax.data.builders.writer import write
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import VOID, Example, Record
 from tunevlseg_jax.data.records import WHOLE

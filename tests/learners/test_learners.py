@@ -63,8 +63,8 @@ def fresh(name: str) -> dict:
 
 
 def init(learner: ContextLearner, towers: ModelSpec = TOWERS) -> dict:
-    made = jax.jit(lambda key: learner.init(key, towers))(jax.random.key(0))
-    return jax.tree.map(np.asarray, made)
+    params = jax.jit(lambda key: learner.init(key, towers))(jax.random.key(0))
+    return jax.tree.map(np.asarray, params)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -256,17 +256,19 @@ def test_without_a_key_nothing_is_dropped(name):
 def test_dropout_is_shared_attentions_alone(name):
     learner = LEARNERS[name]
     plain = make_prompts(learner, fresh(name))
-    one, same, two = (make_prompts(learner, fresh(name), dropout=0.5, key=jax.random.key(seed)) for seed in (1, 1, 2))
+    first, same, second = (
+        make_prompts(learner, fresh(name), dropout=0.5, key=jax.random.key(seed)) for seed in (1, 1, 2)
+    )
     none = make_prompts(learner, fresh(name), dropout=0.0, key=jax.random.key(1))
-    jax.tree.map(assert_array_equal, one, same)
+    jax.tree.map(assert_array_equal, first, same)
     jax.tree.map(assert_array_equal, none, plain)
     if name == "SharedAttention":
-        assert np.abs(one.text - plain.text).max() > 1e-3 and np.abs(one.text - two.text).max() > 1e-3
-        assert np.abs(one.vision - plain.vision).max() > 1e-3
+        assert np.abs(first.text - plain.text).max() > 1e-3 and np.abs(first.text - second.text).max() > 1e-3
+        assert np.abs(first.vision - plain.vision).max() > 1e-3
         shared = dataclasses.replace(learner, dropout=0.3)
         assert shared.traced_values()[1] == 0.3 and shared.static_part() == learner.static_part()
     else:
-        jax.tree.map(assert_array_equal, one, plain)
+        jax.tree.map(assert_array_equal, first, plain)
 
 
 def test_dropout_keeps_the_mean():
@@ -381,8 +383,8 @@ def test_projectors_are_torch_sequentials(projector, bias, layers, shared):
     projector = dataclasses.replace(projector, shared=shared)
     theirs = [torch_module(nn.Sequential(*layers()), seed) for seed in range(1 if shared else ROWS)]
     params = stack([sequential_params(module) for module in theirs])
-    made = projector.init(jax.random.key(0), ROWS, 5, 7, bias=bias)
-    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, made)
+    fresh = projector.init(jax.random.key(0), ROWS, 5, 7, bias=bias)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, fresh)
 
     x = np.random.default_rng(0).standard_normal((ROWS, CONTEXT, 5), np.float32)
     expected = [theirs[0 if shared else row](torch.tensor(x[row])).detach().numpy() for row in range(ROWS)]
@@ -418,7 +420,7 @@ def test_shared_attention_is_torch_encoder_layers(norm_first, attends_across_tok
     params |= {"text_context": context[..., :TEXT], "vision_context": context[..., TEXT:]}
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, fresh("SharedAttention"))
 
-    # The published code gives the layer a batch of tokens, each a sequence of its own.
+    # The published code gives the layer a batch of tokens, each a separate sequence.
     rows = torch.tensor(context)[:, None] if attends_across_tokens else torch.tensor(context)[:, :, None]
     expected = np.stack([layer(row).detach().numpy() for layer, row in zip(layers, rows, strict=True)])
     expected = expected.reshape(ROWS, CONTEXT, width)

@@ -39,20 +39,20 @@ def curve(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
-def check_same_run(one: Path, other: Path, tolerance: float = 1e-4) -> None:
+def check_same_run(first: Path, second: Path, tolerance: float = 1e-4) -> None:
     """Two runs agree in their losses, their scores and the prompts that they learnt."""
-    for ours, theirs in zip(curve(one), curve(other), strict=True):
+    for ours, theirs in zip(curve(first), curve(second), strict=True):
         assert ours["learning_rate"] == theirs["learning_rate"]
         for part in ("train", "val"):
             for name in ours[part]:  # scores count pixels, and may differ by one of a few thousand
                 close = {"rtol": tolerance, "atol": 0 if name == "loss" else 1e-4}
                 assert_allclose(ours[part][name], theirs[part][name], **close, err_msg=f"{part} {name}")
-    config, learnt, card = load_learnt(one)
-    _, expected, other_card = load_learnt(other)
+    config, learnt, card = load_learnt(first)
+    _, expected, other_card = load_learnt(second)
     if card["best_epoch"] != other_card["best_epoch"]:  # two epochs are equally good but for rounding
-        best = {folder: max(line["val"]["dice"] for line in curve(folder)) for folder in (one, other)}
-        assert_allclose(curve(one)[other_card["best_epoch"] - 1]["val"]["dice"], best[one], rtol=0, atol=1e-4)
-        assert_allclose(curve(other)[card["best_epoch"] - 1]["val"]["dice"], best[other], rtol=0, atol=1e-4)
+        best = {folder: max(line["val"]["dice"] for line in curve(folder)) for folder in (first, second)}
+        assert_allclose(curve(first)[other_card["best_epoch"] - 1]["val"]["dice"], best[first], rtol=0, atol=1e-4)
+        assert_allclose(curve(second)[card["best_epoch"] - 1]["val"]["dice"], best[second], rtol=0, atol=1e-4)
         return
     assert {path: array.shape for path, array in learnt.items()} == {
         path: array.shape for path, array in expected.items()

@@ -60,7 +60,7 @@ def open_storage(folder: Path, url: str | None = None, **identity) -> StudyStora
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """The URL of a server with a database for each test, on a free port, in a folder of its own."""
+    """The URL of a server with a database for each test, on a free port, in a temporary folder."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     initdb = programs[-1] if programs else shutil.which("initdb")
     if initdb is None:
@@ -99,7 +99,7 @@ def url(request) -> str | None:
 
 
 def start(folder: Path, url: str | None, wanted: int, pause: float = 0.02) -> subprocess.Popen:
-    """A worker in a process of its own, which waits for a line before it asks for trials."""
+    """A worker in another process, which waits for a line before it asks for trials."""
     script = WORKER.format(folder=str(folder), url=url, wanted=wanted, pause=pause)
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", script],

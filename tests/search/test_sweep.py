@@ -47,7 +47,7 @@ quick_compilation = small.quick_compilation
     ids=lambda value: type(value).__name__,
 )
 def test_neighbours_change_nothing(quick_compilation, tmp_path, monkeypatch, learner, space):
-    """To the bit: beside two that are well, and beside one that diverges and one of another depth and width."""
+    """To the bit: beside two trials that converge, and beside a diverging one and one of another depth and width."""
     monkeypatch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
     config = small.config(learner=learner, train=Train(epochs=3, batch_size=4))
     space = (*space, "depth=1..2", "learning_rate=1e-4..1e30")
@@ -58,9 +58,9 @@ def test_neighbours_change_nothing(quick_compilation, tmp_path, monkeypatch, lea
     for name, neighbours in beside.items():
         monkeypatch.setattr(Sampler, "start_up", [low, *neighbours])
         sweep.sweep(options(tmp_path / name, config, parallel=3, space=space), QUIET)
-    one, other = (tmp_path / name / "s" / "trials" / "000" for name in beside)
-    assert small.metrics(one) == small.metrics(other)
-    assert (one / "prompts.safetensors").read_bytes() == (other / "prompts.safetensors").read_bytes()
+    calm_run, wild_run = (tmp_path / name / "s" / "trials" / "000" for name in beside)
+    assert small.metrics(calm_run) == small.metrics(wild_run)
+    assert (calm_run / "prompts.safetensors").read_bytes() == (wild_run / "prompts.safetensors").read_bytes()
     lost = curve(tmp_path / "wild" / "s" / "trials" / "001")[-1]
     assert not np.isfinite([lost["train"]["loss"], lost["val"]["loss"]]).all()
 
@@ -68,7 +68,7 @@ def test_neighbours_change_nothing(quick_compilation, tmp_path, monkeypatch, lea
 @pytest.mark.slow
 @EVERY_LEARNER
 def test_together_is_alone_for_every_learner(tmp_path, monkeypatch, learner, space):
-    """To the bit, with nobody in the other slots."""
+    """To the bit, with the other slots free."""
     monkeypatch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
     sweep.sweep(three_trials(str(tmp_path), learner, space), QUIET)
     for number in range(3):
@@ -81,7 +81,7 @@ def test_together_is_alone_for_every_learner(tmp_path, monkeypatch, learner, spa
 @pytest.mark.slow
 @EVERY_LEARNER
 def test_together_is_train_for_every_learner(tmp_path, learner, space):
-    """In float64, where the rounding that tells another program apart is too small for Adam to make steps of."""
+    """In float64, where the rounding of another program is too small for Adam to make steps of."""
     script = small.ROOT / "tests" / "float64_sweep.py"
     status, _, err = small.finish(small.start(script, tmp_path, learner, *space), seconds=600)
     assert status == 0, err
@@ -136,11 +136,11 @@ def test_every_field_that_may_differ_changes_what_is_trained(quick_compilation, 
     asked = options(tmp_path, config, space=("depth=1..2",))
     ablations = [Ablation(name=field, field=field, value=value) for field, value in CHANGES.items()]
     trial = dataclasses.replace(config, learner=dataclasses.replace(COOP, max_depth=2))
-    runs = {tmp_path / one.name: one.of(trial) for one in ablations}
+    runs = {tmp_path / ablation.name: ablation.of(trial) for ablation in ablations}
     same = tmp_path / "same"
     table = SweepDisplay(QUIET, ["s"], 3)
-    with contextlib.closing(Worker(asked, "s", tmp_path / "s", config, Resources(config), table)) as sweeper:
-        repeats.train(sweeper, {same: trial} | runs)
+    with contextlib.closing(Worker(asked, "s", tmp_path / "s", config, Resources(config), table)) as worker:
+        repeats.train(worker, {same: trial} | runs)
     for folder in runs:
         assert small.metrics(folder) != small.metrics(same), folder.name
 

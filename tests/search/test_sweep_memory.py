@@ -113,12 +113,12 @@ def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
 
     monkeypatch.setattr(memory_fit, "free_bytes", free_bytes)
     monkeypatch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
-    view = SweepDisplay(QUIET, ["s"], 3)
-    with contextlib.closing(Worker(asked, "s", tmp_path / "s", config, Resources(config), view)) as sweeper:
+    display = SweepDisplay(QUIET, ["s"], 3)
+    with contextlib.closing(Worker(asked, "s", tmp_path / "s", config, Resources(config), display)) as worker:
         for trial, number in zip((*trials, *trials), (7, 7, 5, 5), strict=True):
-            kept.append(sweeper.slots(sweeper.program(trial), number))
+            kept.append(worker.slots(worker.program(trial), number))
             assert kept[-1].size == 7 and of_seven() > 0  # compiled before: 5 would be compiled anew
-            assert sweeper.slots(sweeper.program(trial), 4) is kept[-1]
+            assert worker.slots(worker.program(trial), 4) is kept[-1]
     assert held == [0] * 4
 
 
@@ -137,11 +137,11 @@ def flops(learner: Learner, trials: int) -> float:
     trainable = {path: shape((trials, *array.shape), array.dtype) for path, array in trainable.items()}
     types = (jnp.float32, jnp.float32, jnp.int32, jnp.float32, jnp.uint32)
     state = jax.eval_shape(step.init, trainable, Hyperparameters(*(shape((trials,), kind) for kind in types)))
-    one = shape((4,), jnp.uint8)
+    flags = shape((4,), jnp.uint8)
     source = Source(
         shape((4, 352, 352, 3), jnp.uint8),
         shape((4, 352, 352), jnp.uint8),
-        Rows(None, None, one, one, shape((4,), jnp.int32), shape((4,), jnp.float32)),
+        Rows(None, None, flags, flags, shape((4,), jnp.int32), shape((4,), jnp.float32)),
         draw=shape((2,), jnp.uint32),
     )
     program = step.train_step.lower(

@@ -1,4 +1,4 @@
-"""Tests of sweeps in processes of their own: killed, interrupted, joined by a second worker, on several devices."""
+"""Tests of sweeps in separate processes: killed, interrupted, joined by a second worker, on several devices."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ import small
 from rich.console import Console
 from tunevlseg_jax import (config, sweep)
 from tunevlseg_jax.training import step
-made = config.load(sys.argv[1])
-sweep.sweep(sweep.Options(study="s", trials=12, parallel=5, folder=sys.argv[2], config=made), Console(width=200))
+trial = config.load(sys.argv[1])
+sweep.sweep(sweep.Options(study="s", trials=12, parallel=5, folder=sys.argv[2], config=trial), Console(width=200))
 print("programs:", step.train_step._cache_size())
 """
 
@@ -67,14 +67,12 @@ def test_killed_twice_and_joined_by_a_second_worker(tmp_path):
     before = {trial.number: (trial.params, trial.value, trial.datetime_complete) for trial in ended(tmp_path)}
     assert 6 <= len(before) < 12
     workers = [small.start("-c", script, config, tmp_path) for _ in range(2)]
-    told = [small.finish(worker, 600) for worker in workers]
-    assert [(status, err) for status, _, err in told] == [(0, "")] * 2
+    results = [small.finish(worker, 600) for worker in workers]
+    assert [(status, err) for status, _, err in results] == [(0, "")] * 2
     after = {trial.number: (trial.params, trial.value, trial.datetime_complete) for trial in ended(tmp_path)}
     assert list(after) == list(range(12)) and after.items() >= before.items()
-    ledger_space = trial_config.space(
-        config_of(tmp_path), build_experiment(trial_config.shallow(config_of(tmp_path))), ()
-    )
-    start_up = Sampler(ledger_space, 0).start_up
+    space = trial_config.space(config_of(tmp_path), build_experiment(trial_config.shallow(config_of(tmp_path))), ())
+    start_up = Sampler(space, 0).start_up
     assert [after[number][0] for number in range(10)] == start_up
     rows = list(csv.DictReader((tmp_path / "s" / "trials.csv").read_text("utf-8").splitlines()))
     assert [int(row["trial"]) for row in rows] == list(range(12))

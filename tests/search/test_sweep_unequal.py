@@ -1,4 +1,4 @@
-"""Tests of one study of four unequal trials: each ends in its own way, and replays and repeats give it again."""
+"""Tests of one study of four unequal trials: each ends in another way, and replays and repeats give the same trial."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_in_a_program_for_each_core_trials_are_the_same_but_for_rounding(unequal
         assert (trials[number] / "prompts.safetensors").read_bytes() == (alone / "prompts.safetensors").read_bytes()
 
 
-def test_each_trial_ends_in_its_own_way(unequal):
+def test_each_trial_ends_in_another_way(unequal):
     rows = {int(row["trial"]): row for row in csv.DictReader((unequal / "trials.csv").read_text("utf-8").splitlines())}
     assert [rows[number]["state"] for number in range(4)] == ["complete", "fail", "complete", "complete"]
     assert [int(rows[number]["epochs"]) for number in (0, 2, 3)] == [4, 3, 4]
@@ -112,7 +112,7 @@ def test_each_trial_ends_in_its_own_way(unequal):
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_replayed_by_itself_a_trial_is_the_same_to_the_bit(unequal, tmp_path, monkeypatch, capsys, number):
+def test_a_replayed_trial_is_the_same_to_the_bit(unequal, tmp_path, monkeypatch, capsys, number):
     small.run(
         *(monkeypatch, sweep.main, "replay", "s", number),
         *("--folder", unequal.parent, "--workdir", tmp_path / "again"),
@@ -127,7 +127,7 @@ def test_replayed_by_itself_a_trial_is_the_same_to_the_bit(unequal, tmp_path, mo
 
 
 def edited(unequal: Path, tmp_path: Path, **changes) -> Replay:
-    """Trial 0 of a study, with another card, to be replayed in a folder of its own."""
+    """Trial 0 of a study, with another card, to be replayed in a new folder."""
     trial = tmp_path / "studies" / "s" / "trials" / "000"
     shutil.copytree(unequal / "trials" / "000", trial)
     card = json.loads((trial / "card.json").read_text())
@@ -154,7 +154,7 @@ def edited(unequal: Path, tmp_path: Path, **changes) -> Replay:
         ({"data__val": "of others"}, "data-changed: val .*scenes/photo"),
     ],
 )
-def test_a_replay_that_cant_be_is_one_line_and_no_folder(unequal, tmp_path, changes, says):
+def test_an_invalid_replay_is_one_line_and_no_folder(unequal, tmp_path, changes, says):
     with mistakes.raises(says):
         sweep.replay(edited(unequal, tmp_path, **changes), QUIET)
     assert not (tmp_path / "again").exists()
@@ -198,8 +198,8 @@ def test_a_trial_that_diverged_keeps_its_curve(unequal):
 
 
 def test_a_report_takes_the_trials_that_ended_well(unequal):
-    found, skipped = runs.gather(unequal)
-    assert [(run.folder.name, run.role, run.study) for run in found] == [
+    gathered, skipped = runs.gather(unequal)
+    assert [(run.folder.name, run.role, run.study) for run in gathered] == [
         (f"{number:03d}", "trial", unequal) for number in (0, 2, 3)
     ]
     (left,) = skipped
@@ -218,12 +218,12 @@ def test_a_trial_that_joined_late_is_repeated_in_its_own_order(unequal, tmp_path
     shutil.copytree(unequal, folder)
     asked = of_unequal(tmp_path)
     table = SweepDisplay(QUIET, ["s"], 4)
-    with contextlib.closing(Worker(asked, "s", folder, asked.config, Resources(asked.config, 3), table)) as sweeper:
-        first, second = repeats.repeat(sweeper, 3, 2).values()
+    with contextlib.closing(Worker(asked, "s", folder, asked.config, Resources(asked.config, 3), table)) as worker:
+        first, second = repeats.repeat(worker, 3, 2).values()
         trial, other = (load_learnt(run)[0] for run in (first, second))
         assert trial.train.order_skip > 0 and (trial.train.seed, other.train.seed) == (0, 1)
         fewer = Ablation(name="fewer", field="train.epochs", value=2).of(trial)
-        repeats.train(sweeper, {tmp_path / "fewer": fewer})
+        repeats.train(worker, {tmp_path / "fewer": fewer})
     assert cells.configuration(trial) == cells.configuration(other)
     assert dataclasses.replace(load_learnt(tmp_path / "fewer")[0], workdir="") == dataclasses.replace(
         trial, train=dataclasses.replace(trial.train, epochs=2), workdir=""

@@ -1,4 +1,4 @@
-"""Tests of search spaces: the paper's table, what overrides it, and what trials become of it."""
+"""Tests of search spaces: the paper's table, overrides, and the configurations of trials."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def test_the_papers_table(learner, fields):
 def test_what_doesnt_fit_the_model_is_left_out():
     """Of the usual space: three blocks a tower, and 64 channels in all."""
     learner = SharedAttention(depth=1, heads=4, hidden=16)
-    found = trial_config.space(
+    space = trial_config.space(
         small.config(learner=learner), experiment(small.config(learner=learner)), ["hidden=8,16"]
     )
-    assert found["learner.depth"] == IntDistribution(1, small.BLOCKS)
-    assert found["learner.heads"] == CategoricalDistribution((16, 32))
-    assert found["learner.hidden"] == CategoricalDistribution((8, 16))
+    assert space["learner.depth"] == IntDistribution(1, small.BLOCKS)
+    assert space["learner.heads"] == CategoricalDistribution((16, 32))
+    assert space["learner.hidden"] == CategoricalDistribution((8, 16))
 
 
 def test_overrides():
@@ -141,29 +141,29 @@ def test_mistakes_are_one_line(override, says):
 def test_whole_numbers_have_ranges_where_the_paper_has_choices():
     """On either scale; trials of any width share the program of the widest."""
     overrides = ("depth=log:1..3", "hidden=4..8", "optim.warmup_steps=log:1..100")
-    found = trial_config.space(MAPLE, experiment(), overrides)
-    assert found["learner.depth"] == IntDistribution(1, 3, log=True)
-    assert found["learner.projector.hidden"] == IntDistribution(4, 8)
-    assert found["optim.warmup_steps"] == IntDistribution(1, 100, log=True)
+    space = trial_config.space(MAPLE, experiment(), overrides)
+    assert space["learner.depth"] == IntDistribution(1, 3, log=True)
+    assert space["learner.projector.hidden"] == IntDistribution(4, 8)
+    assert space["optim.warmup_steps"] == IntDistribution(1, 100, log=True)
     params = {"learner.depth": 1, "learner.projector.hidden": 5}
-    program = trial_config.program(MAPLE, trial_config.apply(MAPLE, found, params), found)
+    program = trial_config.program(MAPLE, trial_config.apply(MAPLE, space, params), space)
     assert isinstance(program.learner, MaPLe) and program.learner.projector.hidden == (8,)
     drawn = Sampler({"optim.warmup_steps": IntDistribution(1, 10**6, log=True)}, 0).start_up
-    assert all(isinstance(one["optim.warmup_steps"], int) for one in drawn)
-    assert sum(one["optim.warmup_steps"] < 1000 for one in drawn) > 1
+    assert all(isinstance(params["optim.warmup_steps"], int) for params in drawn)
+    assert sum(params["optim.warmup_steps"] < 1000 for params in drawn) > 1
 
 
 def test_an_ablation_may_be_wider_than_the_space():
-    found = trial_config.space(MAPLE, experiment(), ["hidden=4..8"])
+    space = trial_config.space(MAPLE, experiment(), ["hidden=4..8"])
     wide = trial_config.apply(MAPLE, {}, {"learner.projector.hidden": 12})
-    program = trial_config.program(MAPLE, wide, found)
+    program = trial_config.program(MAPLE, wide, space)
     assert isinstance(program.learner, MaPLe) and program.learner.projector.hidden == (12,)
 
 
 def test_the_largest_value_of_a_field():
-    own = MAPLE.train.epochs
-    told = {(): own, ("depth=1..2",): own, ("epochs=5",): 5, ("train.epochs=3..7",): 7, ("epochs=9,4",): 9}
-    assert {overrides: trial_config.largest(MAPLE, overrides, "train.epochs") for overrides in told} == told
+    usual = MAPLE.train.epochs
+    largest = {(): usual, ("depth=1..2",): usual, ("epochs=5",): 5, ("train.epochs=3..7",): 7, ("epochs=9,4",): 9}
+    assert {overrides: trial_config.largest(MAPLE, overrides, "train.epochs") for overrides in largest} == largest
 
 
 def test_between_the_ends_of_a_range_every_value_fits():
@@ -175,15 +175,15 @@ def test_between_the_ends_of_a_range_every_value_fits():
         trial_config.space(config, experiment(config), ["heads=2..4", "hidden=8..9"])
 
 
-def test_a_studys_own_order_is_that_of_its_trials():
-    own = Train(epochs=3, batch_size=4, seed=1, order_seed=5, order_skip=2)
-    config = dataclasses.replace(MAPLE, train=own)
-    trial = dataclasses.replace(config, train=dataclasses.replace(own, seed=2, order_seed=7, order_skip=4))
-    assert trial_config.program(config, trial, {}).train == own
+def test_trials_have_the_studys_order():
+    train = Train(epochs=3, batch_size=4, seed=1, order_seed=5, order_skip=2)
+    config = dataclasses.replace(MAPLE, train=train)
+    trial = dataclasses.replace(config, train=dataclasses.replace(train, seed=2, order_seed=7, order_skip=4))
+    assert trial_config.program(config, trial, {}).train == train
 
 
 def test_trials_that_differ_in_values_and_widths_share_a_program():
-    found = trial_config.space(MAPLE, experiment(), ["hidden=4,8"])
+    space = trial_config.space(MAPLE, experiment(), ["hidden=4,8"])
     params = {
         "optim.learning_rate": 1e-4,
         "optim.weight_decay": 1e-3,
@@ -191,17 +191,17 @@ def test_trials_that_differ_in_values_and_widths_share_a_program():
         "learner.projector.hidden": 4,
         "learner.projector.kind": "mlp",
     }
-    trial = trial_config.apply(MAPLE, found, params)
+    trial = trial_config.apply(MAPLE, space, params)
     assert trial.learner == MaPLe(
         depth=2, max_depth=small.BLOCKS, num_context=2, init_phrase=None, projector=Projector(hidden=(4,))
     )
     assert (trial.optim.learning_rate, trial.optim.weight_decay) == (1e-4, 1e-3)
-    program = trial_config.program(MAPLE, trial, found)
+    program = trial_config.program(MAPLE, trial, space)
     same = {"learner.depth": 3, "learner.projector.hidden": 8, "optim.learning_rate": 1e-5}
-    assert trial_config.program(MAPLE, trial_config.apply(MAPLE, found, params | same), found) == program
+    assert trial_config.program(MAPLE, trial_config.apply(MAPLE, space, params | same), space) == program
     assert isinstance(program.learner, MaPLe) and program.learner.projector.hidden == (8,)
-    other = trial_config.apply(MAPLE, found, params | {"learner.projector.kind": "low_rank"})
-    assert trial_config.program(MAPLE, other, found) != program
+    other = trial_config.apply(MAPLE, space, params | {"learner.projector.kind": "low_rank"})
+    assert trial_config.program(MAPLE, other, space) != program
 
 
 @pytest.mark.parametrize(
@@ -220,13 +220,13 @@ def test_trials_that_differ_in_values_and_widths_share_a_program():
 def test_padding_with_zeros_changes_nothing(wide, narrow):
     """Prompts are the same, and so are the gradients, which are zero where parameters are padded."""
     config = small.config(learner=dataclasses.replace(wide, depth=3, num_context=2))
-    own = dataclasses.replace(config, learner=dataclasses.replace(config.learner, **narrow))
+    narrow_config = dataclasses.replace(config, learner=dataclasses.replace(config.learner, **narrow))
     assert {field.split(".")[0] for field in wide.padded_fields} == set(narrow)
-    wide_made = small.build(config)
-    fresh = wide_made.init_params(own)
-    filled = slots.padded(fresh, wide_made.trainable)
+    wide_experiment = small.build(config)
+    fresh = wide_experiment.init_params(narrow_config)
+    filled = slots.padded(fresh, wide_experiment.trainable)
 
-    def made_of(learner: ContextLearner, params):
+    def loss_of(learner: ContextLearner, params):
         """A number that depends on every prompt, in training."""
         own_params = learnt(params)
         prompts = learner.prompts(own_params, 2, dropout=np.float32(0.4), key=jax.random.key(3))
@@ -238,7 +238,9 @@ def test_padding_with_zeros_changes_nothing(wide, narrow):
             if array is not None
         )
 
-    values = [jax.value_and_grad(made_of, argnums=1)(c.learner, p) for c, p in ((own, fresh), (config, filled))]
+    values = [
+        jax.value_and_grad(loss_of, argnums=1)(c.learner, p) for c, p in ((narrow_config, fresh), (config, filled))
+    ]
     np.testing.assert_allclose(values[1][0], values[0][0], rtol=1e-5)
     for path, gradient in values[0][1].items():
         if not path.startswith("learner/"):

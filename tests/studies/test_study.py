@@ -38,8 +38,8 @@ ZERO, DECODER, COOP = "zero-shot-on-model", "fine-tuned-decoder-on-model", "coop
 
 def config(learner=None, **changes) -> Config:
     usual = {"upsampling": "none", "train": Train(epochs=2, batch_size=4, augment=False)}
-    made = small.config(learner=learner or ZeroShot(), **(usual | changes))
-    return dataclasses.replace(made, data=Data(scenes=Scenes(train=6, val=3, test=4)))
+    base = small.config(learner=learner or ZeroShot(), **(usual | changes))
+    return dataclasses.replace(base, data=Data(scenes=Scenes(train=6, val=3, test=4)))
 
 
 def tiny(folder: Path, **changes) -> Study:
@@ -61,19 +61,19 @@ def tiny(folder: Path, **changes) -> Study:
     return dataclasses.replace(usual, **changes)
 
 
-def write(path: Path, made: Study) -> Path:
+def write(path: Path, definition: Study) -> Path:
     """A Python file that defines `study`."""
     path.write_text(
         "from tunevlseg_jax.config import *\nfrom tunevlseg_jax.learners import *\n"
         "from tunevlseg_jax.studies.grid import *\nfrom tunevlseg_jax.search.options import *\n"
-        f"study = {made!r}\n",
+        f"study = {definition!r}\n",
         encoding="utf-8",
     )
     return path
 
 
 @pytest.fixture(scope="module")
-def made(quick_compilation, tmp_path_factory) -> Path:
+def finished_study(quick_compilation, tmp_path_factory) -> Path:
     """The folder of a study that has ended."""
     folder = tmp_path_factory.mktemp("study") / "runs"
     study.run(tiny(folder), QUIET)
@@ -84,48 +84,52 @@ def card(folder: Path) -> dict:
     return json.loads((folder / "card.json").read_text("utf-8"))
 
 
-def test_every_cell_has_its_runs(made):
-    cells = json.loads((made / "cells.json").read_text("utf-8"))
-    assert list(cells) == [str(cell.folder) for cell in tiny(made).cells()] and len(cells) == 8
+def test_every_cell_has_its_runs(finished_study):
+    cells = json.loads((finished_study / "cells.json").read_text("utf-8"))
+    assert list(cells) == [str(cell.folder) for cell in tiny(finished_study).cells()] and len(cells) == 8
     for kept in cells.values():
         assert len(kept["runs"]) == 1
-        (run,) = (made / name for name in kept["runs"])
+        (run,) = (finished_study / name for name in kept["runs"])
         assert set(card(run)["scores"]["tuned"]) == {"val", "test"}
-        own = card(run)["data"]["name"].replace("/", "_")
+        data = card(run)["data"]["name"].replace("/", "_")
         names = {path.name for path in (run / "evaluations").glob("*.json")}
         assert names == {f"scenes_{domain}_test_model.json" for domain in ("photo", "xray")}
-        told = json.loads((run / "evaluations" / f"{own}_test_model.json").read_text("utf-8"))
-        assert told["scores"]["dice"] == pytest.approx(card(run)["scores"]["tuned"]["test"]["dice"], abs=1e-3)
-        assert told["data_sha256"] == card(run)["data"]["test"]
+        evaluation = json.loads((run / "evaluations" / f"{data}_test_model.json").read_text("utf-8"))
+        assert evaluation["scores"]["dice"] == pytest.approx(card(run)["scores"]["tuned"]["test"]["dice"], abs=1e-3)
+        assert evaluation["data_sha256"] == card(run)["data"]["test"]
 
 
-def test_the_search_keeps_its_trials_and_its_best_one_stands_for_the_cell(made):
+def test_the_search_keeps_its_trials_and_its_best_trial_represents_the_cell(finished_study):
     for domain in ("photo", "xray"):
-        search = made / f"scenes-{domain}" / COOP
+        search = finished_study / f"scenes-{domain}" / COOP
         rows = list(csv.DictReader((search / "trials.csv").read_text("utf-8").splitlines()))
         assert [row["state"] for row in rows] == ["complete"] * 2
         for number in range(2):  # for the figures of the report: every trial's score on the test split
             assert set(card(search / "trials" / f"{number:03d}")["scores"]["tuned"]) == {"val", "test"}
         best = max(range(2), key=lambda number: (float(rows[number]["objective"]), -number))
-        kept = json.loads((made / "cells.json").read_text("utf-8"))[f"scenes-{domain}/{COOP}"]
+        kept = json.loads((finished_study / "cells.json").read_text("utf-8"))[f"scenes-{domain}/{COOP}"]
         assert kept["runs"] == [f"scenes-{domain}/{COOP}/trials/{best:03d}"]
-    seeds = [json.loads((made / f"scenes-{d}" / COOP / "summary.json").read_text()) for d in ("photo", "xray")]
-    assert seeds[0]["best"]["params"] != seeds[1]["best"]["params"]  # each data set's search has a seed of its own
+    seeds = [
+        json.loads((finished_study / f"scenes-{d}" / COOP / "summary.json").read_text()) for d in ("photo", "xray")
+    ]
+    assert seeds[0]["best"]["params"] != seeds[1]["best"]["params"]  # each data set's search has a separate seed
 
 
-def test_an_ablation_is_the_best_trial_but_for_one_field(made):
-    cells = json.loads((made / "cells.json").read_text("utf-8"))
+def test_an_ablation_is_the_best_trial_but_for_one_field(finished_study):
+    cells = json.loads((finished_study / "cells.json").read_text("utf-8"))
     (best,) = cells[f"scenes-photo/{COOP}"]["runs"]
     ((key, kept),) = ((key, kept) for key, kept in cells.items() if key.startswith(f"scenes-photo/{COOP}/abl"))
     assert kept["runs"] == [f"{key}/0"]
-    ours, theirs = (load_learnt(made / run)[0] for run in (kept["runs"][0], best))
+    ours, theirs = (load_learnt(finished_study / run)[0] for run in (kept["runs"][0], best))
     assert (ours.upsampling, theirs.upsampling) == ("none", "blend")
     assert dataclasses.replace(ours, upsampling="blend", workdir="") == dataclasses.replace(theirs, workdir="")
-    assert not any(name.startswith("upsampler/") for name in load_file(made / kept["runs"][0] / "prompts.safetensors"))
+    assert not any(
+        name.startswith("upsampler/") for name in load_file(finished_study / kept["runs"][0] / "prompts.safetensors")
+    )
 
 
-def test_zero_shot_is_a_run_that_evaluate_takes(made, monkeypatch, capsys):
-    folder = made / "scenes-photo" / ZERO
+def test_zero_shot_is_a_run_that_evaluate_takes(finished_study, monkeypatch, capsys):
+    folder = finished_study / "scenes-photo" / ZERO
     assert load_file(folder / "prompts.safetensors") == {} and (folder / "metrics.jsonl").read_text() == ""
     before = (folder / "evaluations" / "scenes_photo_test_model.csv").read_text("utf-8")
     small.run(monkeypatch, evaluate.main, "--run", folder, "--output", folder / "again")
@@ -138,18 +142,18 @@ import sys
 import test_study as tests
 from tunevlseg_jax import study
 asked = tests.Combination(config=tests.config()), tests.Combination(config=tests.config(upsampling="blend"))
-made = tests.tiny(sys.argv[1], data=("scenes/photo",), combinations=asked, ablations=(), across=())
-study.run(made, tests.QUIET)
+definition = tests.tiny(sys.argv[1], data=("scenes/photo",), combinations=asked, ablations=(), across=())
+study.run(definition, tests.QUIET)
 """
 
 
 @pytest.mark.slow
-def test_on_two_devices_the_model_is_scored_as_it_is_and_with_an_upsampler(made, tmp_path):
+def test_on_two_devices_the_model_is_scored_as_it_is_and_with_an_upsampler(finished_study, tmp_path):
     script = TWO_DEVICES
     process = small.start("-c", script, tmp_path, XLA_FLAGS="--xla_force_host_platform_device_count=2")
     status, _, err = small.finish(process)
     assert (status, err) == (0, ""), err
-    scores = [card(folder / "scenes-photo" / ZERO)["scores"]["tuned"] for folder in (tmp_path, made)]
+    scores = [card(folder / "scenes-photo" / ZERO)["scores"]["tuned"] for folder in (tmp_path, finished_study)]
     for part in ("val", "test"):
         assert scores[0][part] == pytest.approx(scores[1][part], rel=1e-4)
     names = load_file(tmp_path / "scenes-photo" / "upsampler-on-model" / "prompts.safetensors")
@@ -158,25 +162,27 @@ def test_on_two_devices_the_model_is_scored_as_it_is_and_with_an_upsampler(made,
     assert {row["combination"] for row in rows} == {"zero-shot", "upsampler"}
 
 
-def test_its_report_has_every_cell(made):
-    rows = list(csv.DictReader((made / "report" / "cells.csv").read_text("utf-8").splitlines()))
+def test_its_report_has_every_cell(finished_study):
+    rows = list(csv.DictReader((finished_study / "report" / "cells.csv").read_text("utf-8").splitlines()))
     assert len(rows) == 8 and {row["from"] for row in rows} == {"evaluations"}
-    standing = {str(Path(row["runs"]).relative_to(made)) for row in rows}
-    cells = json.loads((made / "cells.json").read_text("utf-8"))
-    assert standing == {run for kept in cells.values() for run in kept["runs"]}
+    runs = {str(Path(row["runs"]).relative_to(finished_study)) for row in rows}
+    cells = json.loads((finished_study / "cells.json").read_text("utf-8"))
+    assert runs == {run for kept in cells.values() for run in kept["runs"]}
 
 
-def test_again_it_trains_nothing(made, monkeypatch):
-    kept = [path for path in made.glob("scenes-*/**/*") if path.is_file()]
+def test_again_it_trains_nothing(finished_study, monkeypatch):
+    kept = [path for path in finished_study.glob("scenes-*/**/*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in kept}
     for name in ("_zero_shot", "_fine_tuned", "_searched"):
         monkeypatch.setattr(runner._Work, name, None)
-    study.run(tiny(made), QUIET)
+    study.run(tiny(finished_study), QUIET)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_another_study_in_its_folder_is_refused(made, monkeypatch, capsys, tmp_path):
-    other = tiny(made, search=Search(trials=3, parallel=2), data=("scenes/photo", "scenes/endoscopy"), across=())
+def test_another_study_in_its_folder_is_refused(finished_study, monkeypatch, capsys, tmp_path):
+    other = tiny(
+        finished_study, search=Search(trials=3, parallel=2), data=("scenes/photo", "scenes/endoscopy"), across=()
+    )
     with pytest.raises(SystemExit) as stop:
         small.run(monkeypatch, study.main, "--config", write(tmp_path / "study.py", other))
     err = capsys.readouterr().err
@@ -185,7 +191,7 @@ def test_another_study_in_its_folder_is_refused(made, monkeypatch, capsys, tmp_p
     assert "data.scenes/xray was scenes/xray and is now None" in err
 
 
-def test_whereabouts_may_change():
+def test_folders_may_change():
     def moved(combination: Combination) -> Combination:
         data = dataclasses.replace(combination.config.data, root="elsewhere")
         return dataclasses.replace(combination, config=dataclasses.replace(combination.config, data=data, workdir="x"))
@@ -195,23 +201,23 @@ def test_whereabouts_may_change():
     assert other.identity() == one.identity()
 
 
-def test_the_plan_tells_every_cell_and_what_is_missing(monkeypatch, capsys, tmp_path):
+def test_the_plan_lists_every_cell_and_missing_data(monkeypatch, capsys, tmp_path):
     shorter = Ablation(name="one epoch", field="train.epochs", value=1)
-    made = tiny(tmp_path / "runs", data=("scenes/photo", "kvasir"), across=())
-    made = dataclasses.replace(made, ablations=(*made.ablations, shorter))
+    definition = tiny(tmp_path / "runs", data=("scenes/photo", "kvasir"), across=())
+    definition = dataclasses.replace(definition, ablations=(*definition.ablations, shorter))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    path = write(tmp_path / "study.py", made)
+    path = write(tmp_path / "study.py", definition)
     with pytest.raises(SystemExit) as stop:
         small.run(monkeypatch, study.main, "--config", path)
     assert stop.value.code == 2
     mistakes.check_line(capsys.readouterr().err, "no-such-data-set: 'kvasir'")
     small.run(monkeypatch, study.main, "--config", path, "--plan")
-    told = " ".join(capsys.readouterr().out.split())
-    assert "CoOp on model 2 x 2 x 6 24" in told and "CoOp on model 2 x 2 x 800 3,200" in told
-    assert "CoOp on model, no upsampler 1 x 2 x 6 12" in told and "CoOp on model, one epoch 1 x 1 x 6 6" in told
-    assert "10 cells 6,448" in told
-    assert "kvasir (missing)" in told and "prepare kvasir --source" in told and not (tmp_path / "runs").exists()
+    err = " ".join(capsys.readouterr().out.split())
+    assert "CoOp on model 2 x 2 x 6 24" in err and "CoOp on model 2 x 2 x 800 3,200" in err
+    assert "CoOp on model, no upsampler 1 x 2 x 6 12" in err and "CoOp on model, one epoch 1 x 1 x 6 6" in err
+    assert "10 cells 6,448" in err
+    assert "kvasir (missing)" in err and "prepare kvasir --source" in err and not (tmp_path / "runs").exists()
 
 
 def test_the_plan_counts_the_epochs_that_a_search_gives(monkeypatch, capsys, tmp_path):
@@ -219,15 +225,15 @@ def test_the_plan_counts_the_epochs_that_a_search_gives(monkeypatch, capsys, tmp
     path = write(tmp_path / "study.py", tiny(tmp_path / "runs", data=("scenes/photo",), across=(), search=search))
     monkeypatch.setenv("COLUMNS", "100")
     small.run(monkeypatch, study.main, "--config", path, "--plan")
-    told = " ".join(capsys.readouterr().out.split())
-    assert "CoOp on model 2 x 3 x 6 36" in told and "CoOp on model, no upsampler 1 x 3 x 6 18" in told
+    out = " ".join(capsys.readouterr().out.split())
+    assert "CoOp on model 2 x 3 x 6 36" in out and "CoOp on model, no upsampler 1 x 3 x 6 18" in out
 
 
-def test_the_plan_tells_hours_at_measured_rates(monkeypatch, capsys, tmp_path):
-    """Each cell's at the rate of its own model, learner and program; what wasn't measured is left open."""
-    made = tiny(tmp_path / "runs", data=("scenes/photo",), across=())
+def test_the_plan_estimates_hours_from_measured_rates(monkeypatch, capsys, tmp_path):
+    """At the rate of a cell's model, learner and program; a question mark stands for rates that weren't measured."""
+    definition = tiny(tmp_path / "runs", data=("scenes/photo",), across=())
     monkeypatch.setenv("COLUMNS", "100")
-    path = write(tmp_path / "study.py", made)
+    path = write(tmp_path / "study.py", definition)
 
     def row(device: str, program: str, rate: float, **changes: str) -> dict[str, object]:
         usual = {"model": "model", "learner": "CoOp", "tune": "prompts", "device": device, "program": program}
@@ -239,24 +245,24 @@ def test_the_plan_tells_hours_at_measured_rates(monkeypatch, capsys, tmp_path):
     for name, rows in (("one", one), ("two", two)):
         (tmp_path / name).write_text(json.dumps(rows))
     small.run(monkeypatch, study.main, "--config", path, "--plan", "--rates", tmp_path / "one", tmp_path / "two")
-    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "cpu v5e:4x4" in told and "runs images hours hours" in told
-    assert "fine-tuned decoder on model 1 x 1 x 6 6 ? 0.5" in told
-    assert "CoOp on model 2 x 2 x 6 24 2 ?" in told and "CoOp on model, no upsampler 1 x 2 x 6 12 1 ?" in told
-    assert "4 cells 42 3 + ? 0.5 + ?" in told
+    out = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "cpu v5e:4x4" in out and "runs images hours hours" in out
+    assert "fine-tuned decoder on model 1 x 1 x 6 6 ? 0.5" in out
+    assert "CoOp on model 2 x 2 x 6 24 2 ?" in out and "CoOp on model, no upsampler 1 x 2 x 6 12 1 ?" in out
+    assert "4 cells 42 3 + ? 0.5 + ?" in out
 
 
 @pytest.mark.parametrize("augmented", [False, True])
 def test_the_rate_of_trials_side_by_side(augmented):
     """It counts where it was measured, and where images aren't cached; it is not another number of trials'."""
-    own = config(CoOp(), train=Train(augment=augmented))
+    trial = config(CoOp(), train=Train(augment=augmented))
     measured = {
         ("model", "CoOp", "prompts", program): rate
         for program, rate in {"training": 1.0, "training x 4": 4.0, "training, cached": 10.0}.items()
     }
-    hours = [rates.hours(measured, own, at_once, 3600) for at_once in (1, 4, 8)]
+    hours = [rates.hours(measured, trial, at_once, 3600) for at_once in (1, 4, 8)]
     assert hours == ([1, 0.25, 1] if augmented else [0.1, 0.1, 0.1])
-    assert rates.hours({}, own, 1, 3600) is None
+    assert rates.hours({}, trial, 1, 3600) is None
 
 
 @pytest.mark.parametrize(
@@ -268,18 +274,18 @@ def test_files_that_are_no_rates(monkeypatch, capsys, tmp_path, text, says):
     (tmp_path / "rates.json").write_text(text)
     with pytest.raises(SystemExit) as stop:
         small.run(monkeypatch, study.main, "--config", path, "--plan", "--rates", tmp_path / "rates.json")
-    told = capsys.readouterr().err
-    assert stop.value.code == 2 and told.count("\n") == 1
-    mistakes.check_line(told, says)
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.count("\n") == 1
+    mistakes.check_line(err, says)
 
 
 def test_rates_without_a_plan_are_refused(monkeypatch, capsys, tmp_path):
     path = write(tmp_path / "study.py", tiny(tmp_path / "runs"))
     with pytest.raises(SystemExit) as stop:
         small.run(monkeypatch, study.main, "--config", path, "--rates", tmp_path / "rates.json")
-    told = capsys.readouterr().err
-    assert stop.value.code == 2 and told.count("\n") == 1
-    mistakes.check_line(told, "options-conflict: --rates .*--plan")
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.count("\n") == 1
+    mistakes.check_line(err, "options-conflict: --rates .*--plan")
     assert not (tmp_path / "runs").exists()
 
 
@@ -293,17 +299,20 @@ def test_rates_without_a_plan_are_refused(monkeypatch, capsys, tmp_path):
         ({"learner": CoOp()}, "searched", "CoOp"),
     ],
 )
-def test_what_a_combination_is(changes, kind, name):
+def test_the_kind_and_name_of_a_combination(changes, kind, name):
     combination = Combination(config=config(**changes))
     assert (combination.kind, combination.name) == (kind, f"{name} on model")
 
 
 @pytest.mark.parametrize("name", ["study_scenes", "study_paper"])
 def test_the_studies_that_come_with_the_project(name):
-    made = grid.load(str(small.ROOT / "configs" / f"{name}.py"))
-    learners = [type(c.config.learner).__name__ for c in made.combinations if c.kind == "searched"]
-    assert len(learners) == 8 and len(made.data) == {"study_scenes": 4, "study_paper": 10}[name]
-    kinds = {ablation.name: [c.name for c in made.combinations if ablation.applies(c)] for ablation in made.ablations}
+    definition = grid.load(str(small.ROOT / "configs" / f"{name}.py"))
+    learners = [type(c.config.learner).__name__ for c in definition.combinations if c.kind == "searched"]
+    assert len(learners) == 8 and len(definition.data) == {"study_scenes": 4, "study_paper": 10}[name]
+    kinds = {
+        ablation.name: [c.name for c in definition.combinations if ablation.applies(c)]
+        for ablation in definition.ablations
+    }
     assert [len(names) for names in kinds.values()] == [1, 8]
 
 
@@ -357,7 +366,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, changes, says):
     mistakes.check_line(err, says)
 
 
-def test_a_misspelt_field_has_its_name_told(tmp_path, monkeypatch, capsys):
+def test_a_misspelt_field_has_its_name_suggested(tmp_path, monkeypatch, capsys):
     path = write(tmp_path / "study.py", tiny(tmp_path / "runs"))
     path.write_text(path.read_text("utf-8").replace("trials=2", "trails=2"), encoding="utf-8")
     with pytest.raises(SystemExit):
@@ -367,14 +376,14 @@ def test_a_misspelt_field_has_its_name_told(tmp_path, monkeypatch, capsys):
 
 def trials(runs: Path) -> dict[tuple[str, int], object]:
     """When each finished trial had ended, by study and number."""
-    found = {}
+    ended = {}
     for path in runs.rglob(JOURNAL):
         storage = JournalStorage(JournalFileBackend(str(path)))
-        for one in optuna.get_all_study_summaries(storage):
-            for trial in optuna.load_study(study_name=one.study_name, storage=storage).trials:
+        for summary in optuna.get_all_study_summaries(storage):
+            for trial in optuna.load_study(study_name=summary.study_name, storage=storage).trials:
                 if trial.state.is_finished():
-                    found[one.study_name, trial.number] = trial.datetime_complete
-    return found
+                    ended[summary.study_name, trial.number] = trial.datetime_complete
+    return ended
 
 
 def finished(runs: Path) -> dict[str, int]:

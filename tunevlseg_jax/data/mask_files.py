@@ -90,7 +90,7 @@ def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
             array = _stored(coloured, name)
     if array.ndim == 3:
         colours, array = array, array.max(-1)
-        if array.min() == array.max() and not _one_colour(colours):
+        if array.min() == array.max() and (colours != colours[0, 0]).any():
             raise UserError(
                 f"mask {name} has equally bright colours; give --encoding colour with --classes, or use white on black",
                 "mask-unclear",
@@ -174,14 +174,9 @@ def _stored(opened: Image.Image, name: str) -> np.ndarray:
 
 def distinct(array: np.ndarray) -> np.ndarray:
     """The distinct values, sorted, of an array of whole numbers from 0 to 2^24; faster than np.unique."""
-    seen = np.zeros(int(array.max(initial=0)) + 1, bool)
-    seen[array] = True
-    return np.flatnonzero(seen)
-
-
-def _one_colour(array: np.ndarray) -> bool:
-    """Whether all pixels of (height, width, 3) are equal."""
-    return bool((array == array[0, 0]).all())
+    present = np.zeros(int(array.max(initial=0)) + 1, bool)
+    present[array] = True
+    return np.flatnonzero(present)
 
 
 def _packed(colours: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Prepared sets: their format on disk, and reading it; `data/builders/base.py` writes it.
+"""Prepared sets: their format on disk, and reading it; `data/builders/writer.py` writes it.
 
 A prepared set is a TFDS data set in array_record, DIR/NAME/VERSION, with those of the splits train, val and test that
 have records. It is written and read without TensorFlow. One example is one image with all its records. TFDS can't
-store nested sequences without TensorFlow, so prompts are a sequence of their own and refer to their record:
+store nested sequences without TensorFlow, so prompts are a separate sequence and refer to their record:
 
   id        the image's name, unique in the split
   group     patient or video sequence, "" where unknown
@@ -13,8 +13,8 @@ store nested sequences without TensorFlow, so prompts are a sequence of their ow
   prompts   record (its index), level, text
 
 Mutually exclusive classes share one map, in which VOID pixels are neither a class nor background. Masks that may
-overlap have one map each, of 0 and 1. `level` is the index of medvlsm's prompts p0 ... p9, from none to detailed ones;
-sets with one kind of prompt have only level 1.
+overlap have one map each, of 0 and 1. `level` is the index of medvlsm's prompts p0 ... p9, from no words to
+detailed descriptions; sets with one kind of prompt have only level 1.
 
 The file aliases.json in the same folder names splits that are copies of another: {"test": "val"} if the paper tests on
 val. The file clean.json holds the "clean" protocol: for each split its examples, by stored split and index, and their
@@ -118,10 +118,10 @@ class Example:
 
 
 class SelectedExample(NamedTuple):
-    """An example of the clean protocol: its stored split and index there, and the ids of the records to use."""
+    """An example of the clean protocol: its stored split, its index there, and the ids of the records to use."""
 
     split: str
-    place: int
+    stored_index: int
     records: frozenset[str]
 
 
@@ -144,27 +144,26 @@ class Prepared:
         self.folder, self.name, self.split, self.protocol = folder, folder.parent.name, split, protocol
         stored = _stored(folder)
         stored_split = aliases(folder).get(split, split)
-        self._kept = _kept(folder, stored_split) if protocol == "clean" else None
-        sources = {stored_split} if self._kept is None else {kept.split for kept in self._kept}
+        self._selected = _selected(folder, stored_split) if protocol == "clean" else None
+        sources = {stored_split} if self._selected is None else {selected.split for selected in self._selected}
         if missing := sorted(sources - stored.keys()):
             raise UserError(f"{folder} has no split {missing[0]!r}{nearest(missing[0], stored)}", "unknown-split")
         self._stored_split, self._sources = stored_split, {name: stored[name] for name in sources}
 
     def __len__(self) -> int:
-        return len(self._sources[self._stored_split]) if self._kept is None else len(self._kept)
+        return len(self._sources[self._stored_split]) if self._selected is None else len(self._selected)
 
     def __iter__(self) -> Iterator[Example]:
-        return (self[place] for place in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: SupportsIndex) -> Example:
-        place = range(len(self))[index]
-        if self._kept is None:
-            return decode(self._sources[self._stored_split][place])
-        kept = self._kept[place]
-        example = decode(self._sources[kept.split][kept.place])
-        return dataclasses.replace(
-            example, records=tuple(record for record in example.records if record.id in kept.records)
-        )
+        number = range(len(self))[index]
+        if self._selected is None:
+            return decode(self._sources[self._stored_split][number])
+        selected = self._selected[number]
+        example = decode(self._sources[selected.split][selected.stored_index])
+        records = tuple(record for record in example.records if record.id in selected.records)
+        return dataclasses.replace(example, records=records)
 
 
 def load(root: Path, name: str, split: str, protocol: Protocol = "paper") -> Prepared:
@@ -255,8 +254,8 @@ def encode(example: Example) -> dict[str, Any]:
             for record in example.records
         ],
         "prompts": [
-            {"record": place, "level": level, "text": text}
-            for place, record in enumerate(example.records)
+            {"record": number, "level": level, "text": text}
+            for number, record in enumerate(example.records)
             for level, phrasings in sorted(record.prompts.items())
             for text in phrasings
         ],
@@ -267,8 +266,8 @@ def decode(stored: Mapping[str, Any]) -> Example:
     """The inverse of `encode`, from the form that TFDS reads."""
     records, prompts = stored["records"], stored["prompts"]
     levels: list[dict[int, tuple[str, ...]]] = [{} for _ in records["id"]]
-    for place, level, text in zip(prompts["record"], prompts["level"], prompts["text"], strict=True):
-        phrasings = levels[int(place)]
+    for number, level, text in zip(prompts["record"], prompts["level"], prompts["text"], strict=True):
+        phrasings = levels[int(number)]
         phrasings[int(level)] = (*phrasings.get(int(level), ()), text.decode())
     return Example(
         id=stored["id"].decode(),
@@ -312,7 +311,7 @@ def _stored(folder: Path) -> dict[str, Any]:
         raise UserError(f"can't read the prepared set in {folder}: {error}", "unreadable") from error
 
 
-def _kept(folder: Path, split: str) -> list[SelectedExample]:
+def _selected(folder: Path, split: str) -> list[SelectedExample]:
     """A split's examples in the clean protocol."""
     path = folder / CLEAN_FILE
     if not path.is_file():

@@ -107,12 +107,12 @@ class Records:
 
     def few_shot(self, shots: int, seed: int) -> Records:
         """At most `shots` records of each class, drawn by `seed`; a larger draw contains every smaller one."""
-        kept = []
+        drawn = []
         for label, name in enumerate(self.classes):
             rows = np.flatnonzero(self.label == label)
             draw = np.random.default_rng([seed, *name.encode()])
-            kept.append(draw.permutation(rows)[:shots])
-        return self.take(np.sort(np.concatenate(kept)))
+            drawn.append(draw.permutation(rows)[:shots])
+        return self.take(np.sort(np.concatenate(drawn)))
 
     def asking_every_class(self) -> Records:
         """A record for every image and class, with the prompt of the class's first record and without masks."""
@@ -145,7 +145,7 @@ class Records:
 
 
 def resized(records: Records, size: tuple[int, int], *, maps: bool = True) -> Records:
-    """The records with their images (bicubic) and, if asked, their maps (nearest neighbour) at (height, width)."""
+    """The records with their images (bicubic) and, if `maps`, their maps (nearest neighbour) at (height, width)."""
     if records.images.shape[1:3] != size:
         images = np.stack([resize(image, size, cv2.INTER_CUBIC) for image in records.images])
         records = dataclasses.replace(records, images=images)

@@ -13,19 +13,6 @@ from tunevlseg_jax.data.targets import Target
 from tunevlseg_jax.runtime.errors import UserError, nearest
 
 SCENES = tuple(f"scenes/{domain}" for domain in scenes.DOMAINS)
-PUBLISHED = {
-    "kvasir": 800,
-    "clinicdb": 490,
-    "bkai": 800,
-    "isic2016": 810,
-    "dfu2022": 1600,
-    "camus": 4800,
-    "busi": 624,
-    "chexlocalize": 1279,
-    "cityscapes": 34723,
-    "voc2012": 2170,
-}
-"""Training records of the paper's data sets (its Table 1)."""
 
 
 def load(data: Data, split: str, size: tuple[int, int], *, complete: bool = False) -> Records:
@@ -65,7 +52,7 @@ def count(data: Data, split: str) -> int:
       UserError: as in `load`.
     """
     if data.name in SCENES:
-        return _sizes(data)[split] * (data.scenes.prompts_per_image if split == "train" else 1)
+        return getattr(data.scenes, split) * (data.scenes.prompts_per_image if split == "train" else 1)
     return sum(len(example.records) for example in _prepared(data, split))
 
 
@@ -94,23 +81,17 @@ def _folder(data: Data) -> Path:
 
 def _scenes(data: Data, split: str, complete: bool) -> Records:
     """A split of the embedded data set, at its own size."""
-    sizes = _sizes(data)
-    if split not in sizes:
-        raise UserError(f"there is no split {split!r}{nearest(split, sizes)}", "unknown-split")
-    if sizes[split] < 1:
-        raise UserError(f"data.scenes.{split} must be at least 1, got {sizes[split]}", "out-of-range")
+    if split not in scenes.SPLITS:
+        raise UserError(f"there is no split {split!r}{nearest(split, scenes.SPLITS)}", "unknown-split")
+    if (number := getattr(data.scenes, split)) < 1:
+        raise UserError(f"data.scenes.{split} must be at least 1, got {number}", "out-of-range")
     prompts = data.scenes.prompts_per_image if split == "train" else 1
     return scenes.load(
         data.name.removeprefix("scenes/"),
         split,
-        sizes[split],
+        number,
         seed=data.scenes.seed,
         absent_fraction=data.scenes.absent_fraction,
         varied=data.scenes.varied and split == "train",
         prompts_per_image=len(scenes.CLASSES) if complete else prompts,
     )
-
-
-def _sizes(data: Data) -> dict[str, int]:
-    """The number of scenes in each split of the embedded data set."""
-    return {"train": data.scenes.train, "val": data.scenes.val, "test": data.scenes.test}

@@ -41,11 +41,11 @@ def load(split: Prepared, size: tuple[int, int], folder: str | None, level: int)
     """
     root = Path(folder) if folder else cache.folder() / "data"
     height, width = size
-    place = root / f"{split.name}-{split.split}-{split.protocol}-{height}x{width}-{_key(split)}"
-    if not (place / RECORDS_FILE).is_file():
-        with atomic_files(place, RECORDS_FILE) as temporary:
+    entry = root / f"{split.name}-{split.split}-{split.protocol}-{height}x{width}-{_key(split)}"
+    if not (entry / RECORDS_FILE).is_file():
+        with atomic_files(entry, RECORDS_FILE) as temporary:
             _make(split, size, temporary)
-    return _read(split, place, level)
+    return _read(split, entry, level)
 
 
 def _key(split: Prepared) -> str:
@@ -64,9 +64,9 @@ def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
     with (folder / IMAGES_FILE).open("wb") as images_file, (folder / MAPS_FILE).open("wb") as maps_file:
         images, maps = _Rows(images_file, (*size, 3)), _Maps(_Rows(maps_file, size))
         for example, image, planes in _resized(split, size):
-            places = [maps.add(plane, _is_binary(example, number, plane)) for number, plane in enumerate(planes)]
+            stored = [maps.add(plane, _is_binary(example, number, plane)) for number, plane in enumerate(planes)]
             for record in example.records:
-                row, bits = places[record.mask]
+                row, bits = stored[record.mask]
                 value = record.value if bits == WHOLE else bits
                 records.append([record.id, record.label, len(names), row, bits, value, dict(record.prompts)])
             images.add(image)
@@ -81,8 +81,8 @@ def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
 def _resized(split: Prepared, size: tuple[int, int]) -> Iterator[tuple[Example, np.ndarray, list[np.ndarray]]]:
     """Each example with its image and its label maps at `size`, decoded by as many threads as there are cores."""
 
-    def load_resized(place: int) -> tuple[Example, np.ndarray, list[np.ndarray]]:
-        example = split[place]
+    def load_resized(index: int) -> tuple[Example, np.ndarray, list[np.ndarray]]:
+        example = split[index]
         image = resize(example.rgb(), size, cv2.INTER_CUBIC)
         return example, image, [resize(plane, size, cv2.INTER_NEAREST) for plane in example.maps()]
 
@@ -154,14 +154,14 @@ class _Maps:
             self.rows.put(self.number, self.shared)
 
 
-def _read(split: Prepared, place: Path, level: int) -> Records:
+def _read(split: Prepared, entry: Path, level: int) -> Records:
     """The records of a cached split."""
-    images, maps = (np.load(place / name, mmap_mode="r") for name in (IMAGES_FILE, MAPS_FILE))
-    stored = read_object(place / RECORDS_FILE)
+    images, maps = (np.load(entry / name, mmap_mode="r") for name in (IMAGES_FILE, MAPS_FILE))
+    stored = read_object(entry / RECORDS_FILE)
     ids, labels, image, map_, bits, value, prompts = zip(*stored["records"], strict=True)
     classes = sorted(set(labels))
-    asked = [_phrasings(split, id, phrasings, level) for id, phrasings in zip(ids, prompts, strict=True)]
-    distinct = {phrasings: row for row, phrasings in enumerate(dict.fromkeys(asked))}
+    phrasings_of = [_phrasings(split, id, phrasings, level) for id, phrasings in zip(ids, prompts, strict=True)]
+    distinct = {phrasings: row for row, phrasings in enumerate(dict.fromkeys(phrasings_of))}
     return Records(
         name=split.name,
         split=split.split,
@@ -172,7 +172,7 @@ def _read(split: Prepared, place: Path, level: int) -> Records:
         bits=np.asarray(bits, np.uint8),
         value=np.asarray(value, np.uint8),
         label=np.searchsorted(np.asarray(classes), np.asarray(labels)).astype(np.int32),
-        prompt=np.asarray([distinct[phrasings] for phrasings in asked], np.int32),
+        prompt=np.asarray([distinct[phrasings] for phrasings in phrasings_of], np.int32),
         classes=tuple(classes),
         prompts=tuple(distinct),
         names=tuple(stored["images"]),

@@ -39,14 +39,14 @@ PHRASINGS = (
 
 SIZE = 96  # height and width of an image, pixels
 
-# Geometry. Most scenes hold two digits or three, so that marking whatever is there, unread, scores badly.
+# Geometry. Most scenes have two or three digits, so that marking all digits, whatever the prompt, scores badly.
 DIGIT_COUNTS = (0.2, 0.45, 0.35)  # share of the scenes with one, two and three digits
 DIGIT_SIZES = (38.0, 43.0)  # range of heights in pixels
 MAX_ROTATION = 10.0  # degrees either way: a six stays a six
 FIELD_RADIUS = 62.0  # pixels from the middle that a digit reaches, by half its height: some domains' corners are dark
 LATTICE = 12.0  # centres lie on its nodes, in pixels: a small model then learns to read digits within minutes
 PLACEMENTS = 24  # places tried for a digit before it is left out
-DIGIT_ASPECT = 0.75  # width over height of what keeps other digits away
+DIGIT_ASPECT = 0.75  # width over height of the area that other digits stay out of
 SPACING = 0.95  # least distance between two digits, in mean digit heights
 
 # Where each split's backgrounds come from: columns of both photographs.
@@ -89,7 +89,7 @@ def load(
     varied: bool = False,
     prompts_per_image: int = 1,
 ) -> Records:
-    """Makes the first `count` scenes of a split in one domain, each with one record or more.
+    """Generates the first `count` scenes of a split in one domain, each with one record or more.
 
     A record's mask is the union of the digits of its class. Scene i's geometry, mask and prompt depend
     only on (seed, split, i), its pixels only on (seed, split, i, domain): asking for more scenes adds to the end.
@@ -101,8 +101,8 @@ def load(
       seed: seed of the scenes, at least 0.
       absent_fraction: fraction in [0, 1] of records whose class isn't in the scene; their masks are empty.
       varied: give each prompt all PHRASINGS instead of the bare class name.
-      prompts_per_image: number of records per scene: first one as above, then the other classes that are
-        there, then classes that aren't, whose masks are empty.
+      prompts_per_image: number of records per scene: the first as above, then the other classes in the scene, then
+        classes that aren't in it, whose masks are empty.
 
     Returns:
       Records with images (count, 96, 96, 3), `prompts_per_image` records to an image, and one prompt per class in the
@@ -118,7 +118,7 @@ def load(
     for index in range(count):
         rng = _generator(seed, split, index, 0)
         scene = _scene(rng, split)
-        prompt[index] = _ask(rng, scene.labels, absent_fraction, prompts_per_image)
+        prompt[index] = _draw_classes(rng, scene.labels, absent_fraction, prompts_per_image)
         masks[index] = [(scene.alphas[scene.labels == label] > 0.5).any(axis=0) for label in prompt[index]]
         pixels = _RENDERERS[domain](scene, _generator(seed, split, index, 1 + DOMAINS.index(domain)))
         images[index] = cv2.convertScaleAbs(np.maximum(pixels, 0.0), alpha=255.0)  # rounds, and saturates at 255
@@ -141,6 +141,7 @@ def load(
     )
 
 
+@functools.cache
 def digit_rows(split: str) -> np.ndarray:
     """The rows of `sklearn.datasets.load_digits()` that a split's digits come from; no row is in two splits."""
     return np.random.default_rng(0).permutation(1797)[DIGIT_SPLIT[split]]
@@ -192,17 +193,12 @@ def _photographs(split: str) -> tuple[np.ndarray, ...]:
     return tuple(read_rgb(folder / name)[:, REGIONS[split]] for name in ("china.jpg", "flower.jpg"))
 
 
-@functools.cache
-def _rows(split: str) -> np.ndarray:
-    return digit_rows(split)
-
-
 def _scene(rng: np.random.Generator, split: str) -> Scene:
     background = _background(rng, split)
     ink, labels = _digits()
     rows, alphas = [], []
     for x, y, height in _places(rng):
-        row = rng.choice(_rows(split))
+        row = rng.choice(digit_rows(split))
         rows.append(row)
         alphas.append(_stroke(ink[row], x, y, height, rng.uniform(-MAX_ROTATION, MAX_ROTATION)))
     for upper in range(1, len(alphas)):  # a later digit lies on top of the earlier ones
@@ -237,7 +233,7 @@ def _places(rng: np.random.Generator) -> list[tuple[float, float, float]]:
 
 
 def _inside_field(u: float, v: float, height: float) -> tuple[float, float, float]:
-    """The place (x, y, height) for an offset (u, v) in [-1, 1] from the centre, drawn in where the field ends."""
+    """The place (x, y, height) at an offset (u, v) in [-1, 1] from the centre, moved inwards if outside the field."""
     reach = SIZE / 2 - 0.5 * height
     limit = (FIELD_RADIUS - 0.5 * height) / max(reach * (u * u + v * v) ** 0.5, 1e-6)
     scale = reach * min(1.0, limit)
@@ -248,9 +244,9 @@ def _on_lattice(position: float) -> float:
     return round(position / LATTICE) * LATTICE
 
 
-def _apart(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
-    across, down = (one[0] - other[0]) / DIGIT_ASPECT, one[1] - other[1]
-    return (across * across + down * down) ** 0.5 >= SPACING * 0.5 * (one[2] + other[2])
+def _apart(first: tuple[float, float, float], second: tuple[float, float, float]) -> bool:
+    across, down = (first[0] - second[0]) / DIGIT_ASPECT, first[1] - second[1]
+    return (across * across + down * down) ** 0.5 >= SPACING * 0.5 * (first[2] + second[2])
 
 
 def _stroke(ink: np.ndarray, x: float, y: float, height: float, degrees: float) -> np.ndarray:
@@ -262,16 +258,16 @@ def _stroke(ink: np.ndarray, x: float, y: float, height: float, degrees: float) 
     return np.clip((placed - STROKE_LEVEL) * STROKE_SLOPE + 0.5, 0.0, 1.0)
 
 
-def _ask(rng: np.random.Generator, labels: np.ndarray, absent_fraction: float, number: int) -> list[int]:
+def _draw_classes(rng: np.random.Generator, labels: np.ndarray, absent_fraction: float, number: int) -> list[int]:
     """The classes of a scene's records: one that is present, or for a fraction of the scenes one that is absent; then
     the others, present ones before absent ones.
     """
     chance, choice = rng.random(2)
-    there = set(labels.tolist())
-    classes = [c for c in range(len(CLASSES)) if (c in there) != (chance < absent_fraction)]
+    present = set(labels.tolist())
+    classes = [c for c in range(len(CLASSES)) if (c in present) != (chance < absent_fraction)]
     first = classes[int(choice * len(classes))]
     others = [c for c in rng.permutation(len(CLASSES)).tolist() if c != first] if number > 1 else []
-    return [first, *sorted(others, key=lambda c: c not in there)][:number]
+    return [first, *sorted(others, key=lambda c: c not in present)][:number]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -396,7 +392,7 @@ def _xray(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 
 
 def _bones(rng: np.random.Generator) -> np.ndarray:
-    """Density (SIZE, SIZE) float32 of curved bars that fall away from an upright one; denser at their borders."""
+    """Density (SIZE, SIZE) float32 of a spine and curved ribs that fall away from it; denser at their borders."""
     spine, period, phase, slope = rng.uniform((30.0, 17.0, 0.0, 0.004), (66.0, 23.0, 1.0, 0.008)).tolist()
     across = np.abs(_X - np.float32(spine))
     position = (_Y - np.float32(slope) * across * across) / np.float32(period) + np.float32(phase)

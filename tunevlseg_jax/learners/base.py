@@ -1,4 +1,4 @@
-"""What learners are made of: context vectors, and projectors from one space to another."""
+"""The parts of learners: context vectors, and projectors from one space to another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTEXT_STD = 0.02
 
 
 def projector_space(*widths: int) -> Space:
-    """What the paper searches of a projector with one hidden layer (Table 2)."""
+    """The paper's search space of a projector with one hidden layer (Table 2)."""
     return {
         "projector.hidden": CategoricalDistribution(widths),
         "projector.kind": CategoricalDistribution(("mlp", "low_rank")),
@@ -32,9 +32,9 @@ class ContextLearner(Learner):
     """A learner with context vectors for the first `depth` blocks of a tower.
 
     Attributes:
-      depth: number of blocks that get a prompt of their own, 1 or more.
-      max_depth: number of prompts to hold room for, so that depths up to it share one compiled program; None
-        for `depth`.
+      depth: number of blocks that get a prompt each, 1 or more.
+      max_depth: number of prompts with parameters, so that all depths up to it share one compiled program; None for
+        `depth`.
       num_context: number of context tokens in a block.
     """
 
@@ -46,7 +46,7 @@ class ContextLearner(Learner):
 
     @property
     def rows(self) -> int:
-        """Number of prompts held, the length of every depth axis."""
+        """Number of prompts with parameters, the length of every depth axis."""
         return self.depth if self.max_depth is None else self.max_depth
 
     @property
@@ -60,7 +60,7 @@ class ContextLearner(Learner):
         return self.depth, 0.0
 
     def check(self, spec: ModelSpec) -> None:
-        """Raises a ValueError that names the field where this learner doesn't fit that model."""
+        """Raises a ValueError that names the field that doesn't fit the model."""
         if self.depth < 1:
             raise ValueError(f"learner.depth must be at least 1, got {self.depth}")
         if self.depth > self.rows:
@@ -92,7 +92,7 @@ class Projector:
     """A map from one width to another, one for each prompt or one for all.
 
     Attributes:
-      kind: "linear"; "mlp", with ReLU after each hidden layer; "low_rank", two linear layers, nothing between.
+      kind: "linear"; "mlp", with ReLU after each hidden layer; "low_rank", two linear layers without activation.
       hidden: widths of the hidden layers; one for "low_rank", unused by "linear".
       norm: whether a LayerNorm comes last. The last layer of an mlp or a low-rank map has no bias then.
       shared: one map for all depths, instead of one each.

@@ -28,13 +28,13 @@ class Learner(ABC):
     """
 
     changes: ClassVar[frozenset[Change]] = frozenset()
-    """What the learner changes. Every cache of features asks this alone, so a learner that names too little would train
-    on stale features; `check_changes` refuses it."""
+    """The changed parts of the model. Every cache of features relies on this alone, so a learner that names too little
+    would train on stale features; `check_changes` refuses it."""
     space: ClassVar[Space] = {}
-    """What a search varies of the fields, unless told otherwise."""
+    """The distributions of the fields that a search varies by default."""
     padded_fields: ClassVar[tuple[str, ...]] = ()
-    """Fields that are widths of hidden units: with parameters padded by zeros a wider learner computes the same, and
-    its zeros stay zeros in training, so that trials of different widths share a program."""
+    """Fields that are widths of hidden units. A wider learner with zero-padded parameters computes the same, and the
+    zeros stay zero in training, so that trials of different widths share a program."""
 
     @abstractmethod
     def init(self, key: Array, spec: ModelSpec) -> Params:
@@ -46,43 +46,42 @@ class Learner(ABC):
 
     @abstractmethod
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        """The prompts before any image is seen; `key` is None in evaluation, where nothing is dropped."""
+        """The prompts that are the same for all images; `key` is None in evaluation, where nothing is dropped."""
 
     def prompted_blocks(self, spec: ModelSpec) -> int:
-        """How many blocks the towers have that this learner prompts; the smaller number of two."""
+        """The number of blocks in the towers that this learner prompts; the smaller of two."""
         blocks = {"text": spec.text_blocks, "vision": spec.vision_blocks}
         return min(count for tower, count in blocks.items() if tower in self.changes)
 
     @property
     def text_tokens(self) -> int:
-        """How many of the text tower's positions the prompts take."""
+        """The number of the text tower's positions that the prompts take."""
         return 0
 
     def static_part(self) -> Learner:
-        """The learner without what is a value of a compiled program; equal ones share a program."""
+        """The learner without the values of `traced_values`; learners of equal static part share a program."""
         return self
 
     def traced_values(self) -> tuple[int, float]:
-        """The depth and the dropout that this learner asks for, values of a program."""
+        """The learner's depth and dropout, which are inputs of a compiled program."""
         return 0, 0.0
 
     def condition(self, params: Params, prompts: Prompts, pooled: Array) -> Prompts:
-        """The prompts once the image vectors, `pooled` (batch, image width), are known."""
-        del params, pooled
+        """The prompts for images with the vectors `pooled`, (batch, image width)."""
         return prompts
 
     def check_changes(self, params: Params) -> None:
-        """Raises a ValueError unless `changes` names exactly what these parameters change in a model."""
-        made = jax.eval_shape(
+        """Raises a ValueError unless `changes` names exactly the parts that these parameters change in a model."""
+        prompts = jax.eval_shape(
             lambda values: self.prompts(values, jnp.int32(1), dropout=jnp.float32(0), key=None), params
         )
-        found = {name for name, prompts in (("text", made.text), ("vision", made.vision)) if prompts is not None}
+        changed = {name for name, value in (("text", prompts.text), ("vision", prompts.vision)) if value is not None}
         if type(self).condition is not Learner.condition:
-            found.add("condition")
+            changed.add("condition")
         name = type(self).__name__
-        if found != self.changes:
-            raise ValueError(f"{name}.changes is {_names(self.changes)}, but {name} changes {_names(found)}")
-        if params and not found:
+        if changed != self.changes:
+            raise ValueError(f"{name}.changes is {_names(self.changes)}, but {name} changes {_names(changed)}")
+        if params and not changed:
             raise ValueError(f"{name} has parameters, but gives the model no prompts: training would change nothing")
 
 
@@ -95,9 +94,7 @@ class ZeroShot(Learner):
     """The model as it is: no prompts, nothing to learn."""
 
     def init(self, key: Array, spec: ModelSpec) -> Params:
-        del key, spec
         return {}
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        del params, depth, dropout, key
         return Prompts()

@@ -52,7 +52,6 @@ class MaPLe(TextContextLearner):
         }
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        del dropout, key
         text = params["context"]
         vision = self.projector(params["projector"], text)
         return Prompts(text[:, None], vision[:, None], depth)
@@ -60,7 +59,7 @@ class MaPLe(TextContextLearner):
 
 @dataclass(frozen=True, kw_only=True)
 class SharedSeparate(ContextLearner):
-    """Shared vectors in a space of their own, projected to each tower separately (the TuneVLSeg paper, section 3.2).
+    """Shared vectors in a separate space, projected to each tower separately (the TuneVLSeg paper, section 3.2).
 
     Attributes:
       width: of the shared space.
@@ -88,7 +87,6 @@ class SharedSeparate(ContextLearner):
         }
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        del dropout, key
         text = self.projector(params["text_projector"], params["context"])
         vision = self.projector(params["vision_projector"], params["context"])
         return Prompts(text[:, None], vision[:, None], depth)
@@ -104,8 +102,7 @@ class SharedAttention(ContextLearner):
       hidden: width of the block's feed-forward layer.
       dropout: share dropped in training, of attention weights and of each part's output.
       norm_first: whether the block normalises before each part, or after each sum.
-      attends_across_tokens: whether context tokens attend to one another; in the published code each sees itself
-        alone.
+      attends_across_tokens: whether context tokens attend to one another; in the published code each attends to itself.
     """
 
     changes: ClassVar[frozenset[Change]] = frozenset({"text", "vision"})

@@ -45,6 +45,9 @@ class TextContextLearner(ContextLearner):
             )
         return context.at[0].set(embeddings.astype(context.dtype))
 
+    def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
+        return Prompts(text=params["context"][:, None], depth=depth)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CoOp(TextContextLearner):
@@ -53,10 +56,6 @@ class CoOp(TextContextLearner):
     def init(self, key: Array, spec: ModelSpec) -> Params:
         self.check(spec)
         return {"context": self.text_context(key, spec)}
-
-    def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        del dropout, key
-        return Prompts(text=params["context"][:, None], depth=depth)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +81,6 @@ class CoCoOp(TextContextLearner):
             "context": self.text_context(context_key, spec),
             "projector": self.projector.init(projector_key, self.rows, spec.image_width, spec.text_width, bias=False),
         }
-
-    def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        del dropout, key
-        return Prompts(text=params["context"][:, None], depth=depth)
 
     def condition(self, params: Params, prompts: Prompts, pooled: Array) -> Prompts:
         assert prompts.text is not None

@@ -14,7 +14,7 @@ from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 @dataclass(frozen=True, kw_only=True)
 class VPT(ContextLearner):
-    """Visual Prompt Tuning: learnt tokens behind the patches, anew in each of the first blocks (Jia et al. 2022)."""
+    """Visual Prompt Tuning: new learnt tokens behind the patches in each of the first blocks (Jia et al. 2022)."""
 
     changes: ClassVar[frozenset[Change]] = frozenset({"vision"})
 
@@ -24,5 +24,4 @@ class VPT(ContextLearner):
         return {"context": self.gaussian_context(key, spec.vision_width)}
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        del dropout, key
         return Prompts(vision=params["context"][:, None], depth=depth)

@@ -1,4 +1,4 @@
-"""The number of trials that fit in memory: compares what the compiled step takes with what is free."""
+"""The number of trials that fit in memory: compares the memory of the compiled step with the free memory."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def max_parallel_trials(experiment: Experiment, setup: TrainSetup, size: int, *,
 
     Args:
       experiment: the program.
-      setup: what the trials share.
-      size: how many are wanted, a multiple of the mesh's trial axis.
+      setup: the training that the trials share.
+      size: the wanted number, a multiple of the mesh's trial axis.
       automatic: whether fewer are allowed, still a multiple of that axis.
 
     Raises:
@@ -49,13 +49,13 @@ def max_parallel_trials(experiment: Experiment, setup: TrainSetup, size: int, *,
 
 
 def bytes_needed(experiment: Experiment, setup: TrainSetup, size: int, parts: int = 1) -> int:
-    """Bytes of each device that `size` trials take beyond what is shared, by the compiler's account.
+    """Bytes of each device that `size` trials take beyond the shared arrays, by the compiler's account.
 
     Args:
       experiment: the program.
-      setup: what the trials share.
-      size: how many trials.
-      parts: into how many they are split, of which as many train at a time as there are cores.
+      setup: the training that the trials share.
+      size: number of trials.
+      parts: number of programs that they are split into, of which as many train at a time as there are cores.
     """
     trainable, hyper = jax.eval_shape(lambda: experiment.for_trials(size // parts))
     state = jax.eval_shape(step.init, trainable, hyper)
@@ -85,7 +85,7 @@ def _bytes_beside_arguments(lowered: Any) -> int:
 
 
 def usable_bytes(setup: TrainSetup) -> float:
-    """Bytes of each device that a step may take: a share of what is free beside the data, which are placed first."""
+    """Bytes of each device that a step may take: a share of the memory that is free once the data are placed."""
     setup.val.feed.place()
     for feed in setup.train.views or (setup.train.feed,):
         if feed.resident:
@@ -94,16 +94,12 @@ def usable_bytes(setup: TrainSetup) -> float:
 
 
 def free_bytes(setup: TrainSetup) -> int:
-    """Bytes that are free on the fullest device, or of the host's for each device where they use those."""
+    """Free bytes on the fullest device, or each device's share of the host's where devices use host memory."""
     on_devices = sharding.free_memory(setup.mesh)
     if on_devices is not None:
         return on_devices
-    return _free_on_host() // len(setup.mesh.local_devices)
-
-
-def _free_on_host() -> int:
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():  # Linux: with what it would drop of its caches
+    free, meminfo = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), Path("/proc/meminfo")
+    if meminfo.exists():  # Linux: with the part of its caches that it would drop
         available = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
-        return int(available.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = int(available.split()[1]) * 1024
+    return free // len(setup.mesh.local_devices)

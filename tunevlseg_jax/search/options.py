@@ -58,7 +58,7 @@ class Search:
     storage: str | None = None
 
     def check(self) -> None:
-        """Raises a UserError that names the first option that can't be."""
+        """Raises a UserError that names the first invalid option."""
         for name in ("trials", "seeds", "parallel"):
             value = getattr(self, name)
             if value != "auto" and value < 1:

@@ -35,7 +35,7 @@ def search(worker: Worker) -> dict[str, Any]:
     score(worker, [*folders.values(), *(folder for folder in trials if (folder / CARD_FILE).exists())])
     scores = {seed: read_json(folder / CARD_FILE)["scores"]["tuned"] for seed, folder in folders.items()}
     runs = [{"seed": seed, "folder": str(folder)} | scores[seed] for seed, folder in folders.items()]
-    return summary.write(worker.folder, worker.name, storage, runs)
+    return summary.write(worker.folder, worker.name, storage, best, runs)
 
 
 def repeat(worker: Worker, best: int, seeds: int) -> dict[int, Path]:
@@ -121,7 +121,7 @@ def _train(worker: Worker, batch: Slots, runs: Mapping[Path, Config]) -> None:
         for slot, run in enumerate(batch.runs):
             if run is not None and batch.has_ended(slot):
                 batch.save(folders[run.number], slot, worker.data)
-                batch.take(slot)
+                batch.clear(slot)
 
 
 def _score(worker: Worker, test: Split, program: Config, runs: Sequence[_Run], size: int) -> None:

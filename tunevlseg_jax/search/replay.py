@@ -37,8 +37,8 @@ class Replay:
       trial: number of the trial.
       folder: of all studies.
       workdir: folder of the new run; None for one in the study's folder.
-      as_train: whether to train it as `python -m tunevlseg_jax.train` would: in a program of its own, whose sums are
-        rounded otherwise, to its last epoch, with checkpoints, TensorBoard's events and the model's scores as it is.
+      as_train: whether to train it as `python -m tunevlseg_jax.train` would: in a separate program, whose sums are
+        rounded otherwise, to the last epoch, with checkpoints, TensorBoard's events and zero-shot scores.
     """
 
     study: tyro.conf.Positional[str]
@@ -49,10 +49,10 @@ class Replay:
 
 
 def places(options: Replay) -> tuple[Path, Path]:
-    """Of the trial, and of the run that is to be.
+    """The folders of the trial and of the new run.
 
     Raises:
-      UserError: there is no such trial here, or it would be written over.
+      UserError: there is no such trial here, or it would be overwritten.
     """
     study = Path(options.folder) / options.study
     folder = study / "trials" / f"{options.trial:03d}"
@@ -68,26 +68,26 @@ def places(options: Replay) -> tuple[Path, Path]:
 
 
 def train_again(folder: Path, again: Path, notify: Callable[[str], None]) -> bool:
-    """Trains a trial for the epochs that it had, in the program and the slot that it had, with nobody beside it.
+    """Trains a trial for the same epochs, in the same program and slot, with the other slots free.
 
     Args:
       folder: of the trial.
-      again: run folder to make.
+      again: the run folder to write.
       notify: receives a few words on the present activity.
 
     Returns:
-      Whether it is the same to the bit.
+      Whether the run is the same to the bit.
 
     Raises:
-      UserError: the card doesn't say how, the model or the records are others now, or memory is short.
+      UserError: the card lacks the program, the model or the records have changed, or memory is short.
     """
     config, _, card = load_learnt(folder)
     configuration.check(config)
-    place = _place(folder, card)
+    slot_info = _slot_info(folder, card)
     epochs = len(_curve(folder))
-    program = dataclasses.replace(config, learner=place.learner)
-    # As many parts along the trial axis as there were, or what the devices that there are now share with that.
-    resources = Resources(program, math.gcd(place.devices[0], jax.device_count()))
+    program = dataclasses.replace(config, learner=slot_info.learner)
+    # The same number of parts along the trial axis, or the greatest common divisor with the devices of now.
+    resources = Resources(program, math.gcd(slot_info.devices[0], jax.device_count()))
     experiment = resources.experiment(program)
     _check_room(experiment, config, folder)
     if experiment.pretrained.sha256 != card["model_sha256"]:
@@ -96,32 +96,32 @@ def train_again(folder: Path, again: Path, notify: Callable[[str], None]) -> boo
     for name, split in (("train", setup.train), ("val", setup.val)):
         if split.records.fingerprint() != card["data"].get(name):
             raise UserError(f"the {name} records of {config.data.name} have changed since {folder}", "data-changed")
-    if memory_fit.usable_bytes(setup) < memory_fit.bytes_needed(experiment, setup, place.trials):
-        raise UserError(f"{place.trials} trials of {folder} don't fit in memory; give --as-train", "device-memory")
+    if memory_fit.usable_bytes(setup) < memory_fit.bytes_needed(experiment, setup, slot_info.trials):
+        raise UserError(f"{slot_info.trials} trials of {folder} don't fit in memory; give --as-train", "device-memory")
     open_folder(dataclasses.replace(config, workdir=str(again)))
-    slots = Slots(experiment, setup, place.trials)
-    slots.put(0, config, place.slot)
+    slots = Slots(experiment, setup, slot_info.trials)
+    slots.put(0, config, slot_info.slot)
     for epoch in range(1, epochs + 1):
         notify(f"epoch {epoch} of {epochs}")
         slots.advance(lambda step, sums: None)
-    slots.save(again, place.slot, card["data"])
+    slots.save(again, slot_info.slot, card["data"])
     ours, theirs = ((path / LEARNT_FILE).read_bytes() for path in (again, folder))
     return ours == theirs and _curve(again) == _curve(folder)
 
 
-def _place(folder: Path, card: Mapping[str, Any]) -> SlotInfo:
-    """The program and the slot that a trial had, by its card, whose data are fingerprints by split."""
+def _slot_info(folder: Path, card: Mapping[str, Any]) -> SlotInfo:
+    """The program and the slot of a trial, from its card, which must have the data's fingerprints by split."""
     path = folder / CARD_FILE
     if "program" not in card:
         raise UserError(f"{folder} is of an earlier version without its program; give --as-train", "earlier-version")
     if not isinstance(card.get("data"), dict):
         raise UserError(f"{path}: data must be the fingerprint of each split, got {card.get('data')!r}", "bad-card")
-    place = schema.from_json(SlotInfo, card["program"], f"{path}, program")
-    if not 0 <= place.slot < place.trials:
-        raise UserError(f"{path}, program: slot must be from 0 to {place.trials - 1}, got {place.slot}", "bad-card")
-    if min(place.devices) < 1 or place.trials % place.devices[0]:
-        raise UserError(f"{path}: devices must split {place.trials} trials, got {list(place.devices)}", "bad-card")
-    return place
+    info = schema.from_json(SlotInfo, card["program"], f"{path}, program")
+    if not 0 <= info.slot < info.trials:
+        raise UserError(f"{path}, program: slot must be from 0 to {info.trials - 1}, got {info.slot}", "bad-card")
+    if min(info.devices) < 1 or info.trials % info.devices[0]:
+        raise UserError(f"{path}: devices must split {info.trials} trials, got {list(info.devices)}", "bad-card")
+    return info
 
 
 def _check_room(experiment: Experiment, config: Config, folder: Path) -> None:
@@ -133,7 +133,7 @@ def _check_room(experiment: Experiment, config: Config, folder: Path) -> None:
 
 
 def _curve(folder: Path) -> list[str]:
-    """A line for each epoch of a trial, without what is another every time."""
+    """The metrics of each epoch of a trial, without the fields that time the training."""
     path = folder / METRICS_FILE
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -33,8 +33,8 @@ class Run:
 
     Attributes:
       number: of the trial.
-      config: its own configuration, with which `train` gives the same alone.
-      shapes: of its parameters, without padding.
+      config: of the trial; `train` with it gives the same run.
+      shapes: of the parameters, without padding.
       curve: a line of metrics for each epoch so far.
     """
 
@@ -46,13 +46,13 @@ class Run:
 
 @dataclass(frozen=True)
 class SlotInfo:
-    """What a trial's card says of the program that trained it.
+    """The program that trained a trial, in the trial's card.
 
     Attributes:
-      trials: how many slots it had.
-      slot: the trial's among these, from 0.
-      devices: how many there were along the mesh's trial axis and its data axis.
-      learner: the program's, with room for every trial of the study.
+      trials: number of slots.
+      slot: the trial's slot, from 0.
+      devices: numbers of devices along the mesh's trial axis and its data axis.
+      learner: the program's learner, with room for every trial of the study.
     """
 
     trials: int
@@ -64,9 +64,9 @@ class SlotInfo:
 class Slots:
     """`size` trials, which share the frozen weights, the batches and their order.
 
-    They are split evenly into parts, which train in a thread each where there are several, all by the same program, for
-    `size / parts` trials. What the free slots of a part hold trains along and is never looked at, so that nothing
-    compiles when a trial comes or goes; a part without a trial rests.
+    They are split evenly into parts of `size / parts` trials, which run the same program in a thread each. The free
+    slots of a part train too, with unused results, so that nothing compiles when a trial comes or goes; a part without
+    a trial rests.
     """
 
     def __init__(self, experiment: Experiment, setup: TrainSetup, size: int, parts: int = 1):
@@ -82,10 +82,10 @@ class Slots:
         return self.runs.count(None)
 
     def put(self, number: int, config: Config, slot: int | None = None) -> None:
-        """A trial into a free slot, the first unless told which; it joins at the next epoch.
+        """Puts a trial into a free slot, by default the first; the trial joins at the next epoch.
 
-        The order of the records goes on as it was, so that all trials share each batch: the trial's configuration
-        says how many epochs of it had gone by. In empty slots the order begins where the given configuration says.
+        All trials share each batch, so the order of the records continues: the trial's configuration gets the number of
+        epochs that it skips. If all slots are free, the order begins where the given configuration says.
         """
         if self.free == self.size:
             self.order = config.train.order_skip
@@ -93,13 +93,13 @@ class Slots:
         train = dataclasses.replace(config.train, order_seed=order_seed, order_skip=self.order)
         config = dataclasses.replace(config, train=train)
         slot = self.runs.index(None) if slot is None else slot
-        fresh = self.experiment.init_params(config)
-        self.runs[slot] = Run(number, config, {path: array.shape for path, array in fresh.items()})
+        params = self.experiment.init_params(config)
+        self.runs[slot] = Run(number, config, {path: array.shape for path, array in params.items()})
         part, place = divmod(slot, self.share)
         before = self.loops[part]
-        one = jax.tree.map(lambda array: array[None], padded(fresh, self.experiment.trainable))
+        params = jax.tree.map(lambda array: array[None], padded(params, self.experiment.trainable))
         hyper = dataclasses.replace(self.experiment, config=config).hyper()
-        state, best = _put(before.state, before.best, step.init(one, hyper), place)
+        state, best = _put(before.state, before.best, step.init(params, hyper), place)
         progress = StoppingState(
             *(_with(old, place, new[0]) for old, new in zip(before.progress, optim.start(1), strict=True))
         )
@@ -108,7 +108,7 @@ class Slots:
         self.loops[part] = before._replace(state=state, best=best, progress=progress, epoch=epoch)
 
     def advance(self, watch: Callable[[int, Sums], None]) -> None:
-        """One epoch of every trial; `watch` as in `loop.advance`, of one part."""
+        """Trains one epoch of every trial; `watch` is called for one part, as in `loop.advance`."""
         self.order += 1
         busy = sorted({slot // self.share for slot, run in enumerate(self.runs) if run is not None})
         advanced = parallel_loops.advance(
@@ -121,51 +121,39 @@ class Slots:
                     run.curve.append(metrics_line(epoch, place))
 
     def has_ended(self, slot: int) -> bool:
-        """Whether a slot's trial has stopped early, or has had its last epoch."""
+        """Whether a slot's trial has stopped early or trained its last epoch."""
         part, place = divmod(slot, self.share)
         trained = self.loops[part]
         return int(trained.epoch[place]) >= self.setup.config.train.epochs or bool(trained.progress.stopped[place])
 
     def best_epoch(self, slot: int) -> int:
-        """The number of the best epoch of a slot's trial; 0 if it has none."""
+        """The number of the best epoch of a slot's trial; 0 if there is none."""
         part, place = divmod(slot, self.share)
         return int(self.loops[part].progress.best_epoch[place])
 
-    def best(self, slot: int) -> dict[str, np.ndarray]:
-        """The parameters of a slot's trial at its best epoch, without padding."""
-        run = self.runs[slot]
-        assert run is not None, "a slot with a trial"
-        part, place = divmod(slot, self.share)
-        return {
-            path: np.asarray(array[place])[tuple(slice(side) for side in run.shapes[path])]
-            for path, array in self.loops[part].best.items()
-        }
-
     def save(self, folder: Path, slot: int, data: Mapping[str, Any]) -> None:
-        """Writes a slot's trial as a run folder.
-
-        Args:
-          folder: of the run.
-          slot: of the trial.
-          data: name and fingerprints of the data, for the card.
-        """
+        """Writes a slot's trial, at its best epoch, as a run folder; `data` has the fingerprints for the card."""
         run = self.runs[slot]
         assert run is not None, "a slot with a trial"
         config = dataclasses.replace(run.config, workdir=str(folder))
+        part, place = divmod(slot, self.share)
+        params = {  # without padding
+            path: np.asarray(array[place])[tuple(slice(side) for side in run.shapes[path])]
+            for path, array in self.loops[part].best.items()
+        }
+        devices = self.setup.mesh.shape[sharding.TRIAL], self.setup.mesh.shape[sharding.DATA]
+        info = SlotInfo(self.share, place, devices, self.experiment.config.learner)
         best = self.best_epoch(slot)
-        axes = self.setup.mesh.shape
-        along = axes[sharding.TRIAL], axes[sharding.DATA]
-        place = SlotInfo(self.share, slot % self.share, along, self.experiment.config.learner)
         scores = {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {}
-        card = run_card(self.experiment, config, data, best, scores) | {"program": schema.to_json(place)}
-        save_trial(folder, config, run.curve, self.best(slot), card)
+        card = run_card(self.experiment, config, data, best, scores) | {"program": schema.to_json(info)}
+        save_trial(folder, config, run.curve, params, card)
 
-    def take(self, slot: int) -> None:
+    def clear(self, slot: int) -> None:
         """Frees a slot."""
         self.runs[slot] = None
 
     def close(self) -> None:
-        """Gives the devices' memory back, whoever still holds the slots; nothing trains in them any more."""
+        """Releases the devices' memory; the slots can't train any more."""
         self.loops.clear()
 
 
@@ -179,7 +167,7 @@ def padded(params: Mapping[str, Array | np.ndarray], like: FlatParams) -> FlatPa
 
 @partial(jax.jit, donate_argnums=(0, 1))
 def _put(state: TrainState, best: FlatParams, fresh: TrainState, slot: Array) -> tuple[TrainState, FlatParams]:
-    """A fresh trial in place of what a slot holds."""
+    """Writes the state of a fresh trial into a slot."""
 
     def put(old: Array, new: Array) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), slot, axis=0)
@@ -188,7 +176,7 @@ def _put(state: TrainState, best: FlatParams, fresh: TrainState, slot: Array) ->
 
 
 def _with(values: np.ndarray, slot: int, value: Any) -> np.ndarray:
-    """The values with another in one slot."""
-    changed = values.copy()
-    changed[slot] = value
-    return changed
+    """A copy of the values with another in one slot."""
+    values = values.copy()
+    values[slot] = value
+    return values

@@ -67,7 +67,6 @@ class StudyStorage:
           UserError: the storage can't be used, or holds a study of this name with another identity.
         """
         self.folder, self.sampler, self.direction = folder, sampler, direction
-        self.has_journal = url is None
         self.worker = uuid.uuid4().hex
         with self._locked(), _as_one_line(url or str(folder / JOURNAL)):
             self.storage = _journal(folder / JOURNAL) if url is None else _database(url)
@@ -83,20 +82,19 @@ class StudyStorage:
             self.lock = locks.hold(self._lock_file(self.worker))
         self.assigned: dict[int, optuna.Trial] = {}
         self.closed = threading.Event()
-        self.heartbeat: threading.Thread | None = None
-        if isinstance(self.storage, RDBStorage):
-            self.heartbeat = threading.Thread(target=self._send_heartbeats, daemon=True)
-            self.heartbeat.start()
+        self.database = self.storage if isinstance(self.storage, RDBStorage) else None
+        if self.database is not None:
+            self.heartbeats = threading.Thread(target=self._send_heartbeats, args=(self.database,), daemon=True)
+            self.heartbeats.start()
 
     def close(self) -> None:
         """Releases the trials of this worker, which other workers can then take over."""
         self.closed.set()
         self.lock.close()
-        if self.heartbeat is not None:
-            self.heartbeat.join()
-        if isinstance(self.storage, RDBStorage):
-            self.storage.remove_session()
-            self.storage.engine.dispose()
+        if self.database is not None:
+            self.heartbeats.join()
+            self.database.remove_session()
+            self.database.engine.dispose()
 
     def trials(self) -> list[FrozenTrial]:
         """The trials that count, by number: all but those that a lost heartbeat closed and those beyond the limit."""
@@ -127,8 +125,8 @@ class StudyStorage:
                 self.study.tell(trial.number, state=TrialState.FAIL)
                 return None
             self.assigned[trial.number] = trial
-            if isinstance(self.storage, RDBStorage):
-                self.storage.record_heartbeat(self._id(trial.number))
+            if self.database is not None:
+                self.database.record_heartbeat(self._id(trial.number))
             return trial
 
     def next_is_fixed(self) -> bool:
@@ -139,7 +137,7 @@ class StudyStorage:
     def requeue(self) -> None:
         """Queues the trials of dead workers, for any worker to take over."""
         with self._locked(), _as_one_line():
-            if not self.has_journal:
+            if self.database is not None:
                 optuna.storages.fail_stale_trials(self.study)
             for trial in self.trials():
                 if trial.state == TrialState.RUNNING and self._is_abandoned(trial):
@@ -174,21 +172,20 @@ class StudyStorage:
         worker = trial.user_attrs.get(WORKER)
         if worker is None:  # its worker died as it asked; on another machine it may be asking just now
             age = datetime.datetime.now() - (trial.datetime_start or datetime.datetime.now())
-            return self.has_journal or age.total_seconds() > GRACE_SECONDS
+            return self.database is None or age.total_seconds() > GRACE_SECONDS
         path = self._lock_file(worker)
-        return (self.has_journal or path.exists()) and not locks.is_held(path)
+        return (self.database is None or path.exists()) and not locks.is_held(path)
 
-    def _send_heartbeats(self) -> None:
+    def _send_heartbeats(self, database: RDBStorage) -> None:
         """Sends the heartbeats of this worker's trials to a database."""
-        assert isinstance(self.storage, RDBStorage)
         while not self.closed.wait(HEARTBEAT_SECONDS):
             for number in list(self.assigned):
                 with contextlib.suppress(Exception):  # the next heartbeat, or the main thread, shows a lasting error
-                    self.storage.record_heartbeat(self._id(number))
-            self.storage.remove_session()
+                    database.record_heartbeat(self._id(number))
+            database.remove_session()
 
     def _check(self, name: str, identity: Mapping[str, Any]) -> None:
-        """Stores what the trials share, or raises a UserError where it differs from what is stored."""
+        """Stores the identity, or raises a UserError where it differs from the stored one."""
         before = self.study.user_attrs.get("identity")
         if before is None:
             self.study.set_user_attr("identity", json.dumps(identity))
@@ -239,7 +236,7 @@ def _journal(path: Path) -> BaseStorage:
 
 
 def _database(url: str) -> BaseStorage:
-    """Any database that SQLAlchemy knows."""
+    """A database of any kind that SQLAlchemy supports."""
     return RDBStorage(
         url,
         heartbeat_interval=HEARTBEAT_SECONDS,
@@ -250,7 +247,7 @@ def _database(url: str) -> BaseStorage:
 
 @contextlib.contextmanager
 def _as_one_line(where: str = "") -> Iterator[None]:
-    """Turns what a storage raises into one line, and is silent about what Optuna calls experimental."""
+    """Turns a storage's errors into one line, and silences Optuna's warnings of experimental features."""
     from sqlalchemy.exc import SQLAlchemyError
 
     try:

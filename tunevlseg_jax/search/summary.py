@@ -6,14 +6,14 @@ import csv
 import statistics
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from tunevlseg_jax.runtime.files import atomic_file, write_json
@@ -21,7 +21,7 @@ from tunevlseg_jax.search.storage import ENDED, WORKER, StudyStorage, current_pa
 
 SUMMARY_FILE, TRIALS_FILE = "summary.json", "trials.csv"
 METRICS = ("dice", "iou", "sample_iou", "loss")
-COLUMNS = ("study", "trials", "running", "pruned", "failed", "best val Dice", "in trial")
+COLUMNS = ("trials", "running", "pruned", "failed", "best val Dice", "in trial")
 
 
 class SweepDisplay:
@@ -29,7 +29,7 @@ class SweepDisplay:
 
     def __init__(self, console: Console, names: Sequence[str], wanted: int):
         self.console, self.wanted = console, wanted
-        self.rows: dict[str, list[str]] = {name: [""] * (len(COLUMNS) - 1) for name in names}
+        self.rows: dict[str, list[str]] = {name: [""] * len(COLUMNS) for name in names}
         self.message = ""
         self.started = time.perf_counter()
         self.live = Live(console=console, get_renderable=self._render, refresh_per_second=4)
@@ -48,7 +48,7 @@ class SweepDisplay:
     def trial_ended(self, trial: FrozenTrial) -> None:
         """Prints a line on a trial that has come to its end."""
         params = "  ".join(
-            f"{name.split('.', 1)[-1]} {value:.3g}" if isinstance(value, float) else f"{name.split('.', 1)[-1]} {value}"
+            f"{name.partition('.')[2] or name} {format(value, '.3g') if isinstance(value, float) else value}"
             for name, value in trial.params.items()
         )
         details = trial.user_attrs
@@ -60,22 +60,23 @@ class SweepDisplay:
         self.console.print(line, soft_wrap=True)
 
     def _render(self) -> Group:
-        table = Table(title="studies")
-        for number, column in enumerate(COLUMNS):
-            table.add_column(column, justify="right" if number else "left")
+        table = Table("study", *(Column(name, justify="right") for name in COLUMNS), title="studies")
         for name, cells in self.rows.items():
             table.add_row(name, *cells)
         elapsed = time.perf_counter() - self.started
         return Group(table, Text(f"{self.message}  ({elapsed:.0f} s)" if self.message else ""))
 
 
-def write(folder: Path, name: str, storage: StudyStorage, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def write(
+    folder: Path, name: str, storage: StudyStorage, best: FrozenTrial | None, runs: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Writes a study's summaries.
 
     Args:
       folder: of the study.
       name: of the study.
       storage: the study.
+      best: its best trial when the runs began.
       runs: the best trial's repetitions, itself first: `seed`, and scores by split and metric.
 
     Returns:
@@ -90,7 +91,6 @@ def write(folder: Path, name: str, storage: StudyStorage, runs: Sequence[Mapping
             params = current_params(trial)
             values = [*map(params.get, storage.sampler.space), *map(trial.user_attrs.get, details)]
             table.writerow([trial.number, trial.state.name.lower(), trial.value, *values])
-    best = storage.best()
     summary: dict[str, Any] = {
         "study": name,
         "trials": len(trials),
@@ -108,31 +108,27 @@ def write(folder: Path, name: str, storage: StudyStorage, runs: Sequence[Mapping
     return summary
 
 
-def over_seeds(runs: Sequence[Mapping[str, Any]], what: Any) -> dict[str, dict[str, float]]:
+def over_seeds(
+    runs: Sequence[Mapping[str, Any]], statistic: Callable[[list[float]], float]
+) -> dict[str, dict[str, float]]:
     """A statistic of every score over the runs, by split and metric."""
     splits = [name for name in ("val", "test") if runs and name in runs[0]]
-    return {split: {name: what([run[split][name] for run in runs]) for name in METRICS} for split in splits}
+    return {split: {name: statistic([run[split][name] for run in runs]) for name in METRICS} for split in splits}
 
 
 def results(summaries: Sequence[Mapping[str, Any]]) -> Table:
-    """What to close with: each study's best trial, with mean and standard deviation over its seeds."""
-    table = Table(
-        title="best trials", caption="Dice: mean over records; IoU: one ratio over all pixels; std over seeds"
-    )
-    table.add_column("study")
-    for column in ("trial", "seeds", "val Dice", "test Dice", "test IoU"):
-        table.add_column(column, justify="right")
+    """A table of each study's best trial, with mean and standard deviation over its seeds."""
+    columns = (Column(name, justify="right") for name in ("trial", "seeds", "val Dice", "test Dice", "test IoU"))
+    caption = "Dice: mean over records; IoU: one ratio over all pixels; std over seeds"
+    table = Table("study", *columns, title="best trials", caption=caption)
     for summary in summaries:
         best = summary["best"]
         if best is None:
             table.add_row(summary["study"], "none")
             continue
-        cells = []
-        for split, metric in (("val", "dice"), ("test", "dice"), ("test", "iou")):
-            if split not in best["mean"]:
-                cells.append("")
-                continue
-            std = f" ± {best['std'][split][metric]:.4f}" if "std" in best else ""
-            cells.append(f"{best['mean'][split][metric]:.4f}{std}")
-        table.add_row(summary["study"], str(best["trial"]), str(len(best["runs"])), *cells)
+        scores = [
+            " ± ".join(f"{best[part][split][metric]:.4f}" for part in ("mean", "std") if split in best.get(part, ()))
+            for split, metric in (("val", "dice"), ("test", "dice"), ("test", "iou"))
+        ]
+        table.add_row(summary["study"], str(best["trial"]), str(len(best["runs"])), *scores)
     return table

@@ -22,12 +22,12 @@ VARIABLE = (
     *("learner.", "optim.", "upsampling"),
     *("train.epochs", "train.batch_size", "train.patience", "train.min_delta"),
 )
-"""Fields in which trials of a study may differ: seeds are a repetition's, and all trials share the data and the model,
-with what is computed of them."""
+"""Fields in which trials of a study may differ. Repetitions differ in seeds; all trials share the model and the data,
+and the features computed from them."""
 
 
 def space(config: Config, experiment: Experiment, overrides: Sequence[str]) -> dict[str, Distribution]:
-    """The distributions to search with this learner: the paper's as far as they fit the model, and what overrides them.
+    """The distributions to search with this learner: the paper's as far as they fit the model, and the overrides.
 
     Args:
       config: of the study.
@@ -36,7 +36,7 @@ def space(config: Config, experiment: Experiment, overrides: Sequence[str]) -> d
         the configuration, or its last part or parts.
 
     Raises:
-      UserError: an unknown field, an empty range, a value that can't be.
+      UserError: an unknown field, an empty range, an invalid value.
     """
     usual = {f"learner.{name}": _fitting(name, config, experiment) for name in config.learner.space}
     searched = _overridden({**OPTIMIZER, **usual}, config, overrides)
@@ -49,7 +49,7 @@ def space(config: Config, experiment: Experiment, overrides: Sequence[str]) -> d
 
 
 def variable(config: Config) -> dict[str, Any]:
-    """The fields in which trials of a study may differ, and what they are in this configuration."""
+    """The fields in which trials of a study may differ, and their values in this configuration."""
     fields = schema.flat(schema.to_json(config))
     fixed = {name for name in fields if name == "learner.max_depth" or name.endswith(f".{schema.CLASS}")}
     return {name: value for name, value in fields.items() if name.startswith(VARIABLE) and name not in fixed}
@@ -60,9 +60,9 @@ def apply(config: Config, searched: Space, params: Mapping[str, Value], where: s
 
     Args:
       config: of the study.
-      searched: the study's space; its largest depth is the room that every trial's prompts have.
+      searched: the study's space, whose largest depth is every trial's `max_depth`.
       params: the trial's parameters.
-      where: they are from, for messages.
+      where: their origin, for messages.
 
     Raises:
       UserError: a value of another type than its field's.
@@ -76,7 +76,7 @@ def apply(config: Config, searched: Space, params: Mapping[str, Value], where: s
 
 
 def program(config: Config, trial: Config, searched: Space) -> Config:
-    """What trials must agree in to train in one program: a trial's configuration without what is a value of it.
+    """The part of a trial's configuration that a compiled program depends on: trials with an equal part share it.
 
     Widths of hidden units are the widest of the space: narrower trials are padded with zeros. An ablation may be wider.
     """
@@ -90,9 +90,8 @@ def program(config: Config, trial: Config, searched: Space) -> Config:
     )
     order = {name: getattr(config.train, name) for name in ("seed", "order_seed", "order_skip")}
     train = dataclasses.replace(trial.train, **order)
-    return dataclasses.replace(
-        wide, learner=wide.learner.static_part(), optim=optim, train=train, workdir=config.workdir
-    )
+    learner = wide.learner.static_part()
+    return dataclasses.replace(wide, learner=learner, optim=optim, train=train, workdir=config.workdir)
 
 
 def longest_context(config: Config, searched: Space) -> Config:
@@ -160,9 +159,9 @@ def _distribution(text: str, usual: Distribution | None, now: Any) -> Distributi
     low, high = _number(type(now), low), _number(type(now), high)
     log = text.startswith("log:") or (isinstance(now, float) and isinstance(usual, FloatDistribution) and usual.log)
     if log and not 0 < low <= high < math.inf:
-        raise ValueError(f"a logarithmic range must have 0 < low <= high, got {low}..{high}")
+        raise ValueError(f"a logarithmic range must have 0 < low <= high, got {low:g}..{high:g}")
     if not -math.inf < low <= high < math.inf:
-        raise ValueError(f"a range must have low <= high, got {low}..{high}")
+        raise ValueError(f"a range must have low <= high, got {low:g}..{high:g}")
     return IntDistribution(low, high, log) if isinstance(now, int) else FloatDistribution(low, high, log)
 
 

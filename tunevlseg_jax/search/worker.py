@@ -220,7 +220,7 @@ class Worker:
         slots.save(self.trial_folder(run.number), slot, self.data)
         value = run.curve[best - 1]["val"][self.options.objective] if state == TrialState.COMPLETE else None
         trial = self.storage.finish(run.number, state, value, details)
-        slots.take(slot)
+        slots.clear(slot)
         self.listener.trial_ended(trial)
         self._show_counts()
 

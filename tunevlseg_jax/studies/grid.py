@@ -27,8 +27,8 @@ class Combination:
     """A model and a way to adapt it: a row of the paper's Table 3.
 
     Attributes:
-      config: of its runs, or of its search. The study says which data set, and where.
-      space: what its search varies besides or instead of the study's, see `Search.space`.
+      config: of its runs, or of its search. The study sets the data set and the folder.
+      space: additions to and replacements of the study's space, see `Search.space`.
     """
 
     config: Config = field(default_factory=Config)
@@ -44,14 +44,10 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """For people, such as "VPT on clipseg-tiny"."""
+        """The displayed name, such as "VPT on clipseg-tiny"."""
         tuned = {"prompts": "upsampler", "decoder": "fine-tuned decoder", "all": "fine-tuned model"}
-        names = {
-            "searched": type(self.config.learner).__name__,
-            "zero-shot": "zero-shot",
-            "fine-tuned": tuned[self.config.train.tune],
-        }
-        return f"{names[self.kind]} on {Path(self.config.model.checkpoint).name}"
+        names = {"searched": type(self.config.learner).__name__, "fine-tuned": tuned[self.config.train.tune]}
+        return f"{names.get(self.kind, self.kind)} on {Path(self.config.model.checkpoint).name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +59,7 @@ class Ablation:
       field: of the configuration, such as "upsampling" or "learner.init_phrase"; one of learner or optim, upsampling,
         or of train: epochs, batch_size, patience or min_delta.
       value: that the field gets.
-      learners: names of the classes that it is made of; () for all that are searched.
+      learners: names of the classes to which it applies; () for all that are searched.
     """
 
     name: str
@@ -72,7 +68,7 @@ class Ablation:
     learners: tuple[str, ...] = ()
 
     def applies(self, combination: Combination) -> bool:
-        """Whether it is made of this combination's best trials."""
+        """Whether it changes this combination's best trials."""
         learner = type(combination.config.learner).__name__
         return combination.kind == "searched" and (not self.learners or learner in self.learners)
 
@@ -80,7 +76,7 @@ class Ablation:
         """A configuration with the field changed.
 
         Raises:
-          UserError: it has no such field that a study's runs may differ in, or the value can't be.
+          UserError: a study's runs can't differ in the field, or the value is invalid.
         """
         where, known = f"the ablation {self.name!r}", trial_config.variable(config)
         field = schema.current_name(self.field)
@@ -105,23 +101,23 @@ class GridCell:
 
     @property
     def way(self) -> str:
-        """How its model is adapted, for people; the same for every data set."""
+        """The displayed name of the model's adaptation, the same for every data set."""
         return self.combination.name + ("" if self.ablation is None else f", {self.ablation.name}")
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The displayed name."""
         return f"{self.data}, {self.way}"
 
     @property
     def folder(self) -> Path:
-        """Below the study's: of the run, of the search, or of the search's ablation."""
+        """The folder of the run, the search, or the search's ablation, within the study's."""
         folder = Path(_slug(self.data), _slug(self.combination.name))
         return folder if self.ablation is None else folder / "ablations" / _slug(self.ablation.name)
 
     @property
     def config(self) -> Config:
-        """Of its runs, but for what a search or an ablation decides."""
+        """The configuration of its runs, without the changes by a search or an ablation."""
         config = self.combination.config
         return dataclasses.replace(config, data=dataclasses.replace(config.data, name=self.data))
 
@@ -135,8 +131,8 @@ class Study:
       data: names of the data sets.
       combinations: each on every data set.
       ablations: of the searches' best trials.
-      search: how each is done; the sampler's seed is that of the first data set, and grows by one with each.
-      across: groups of data sets; what is trained on one is evaluated on the group's others as well.
+      search: options of the searches; the sampler's seed is for the first data set, and grows by one with each.
+      across: groups of data sets; a run on one is evaluated on the group's others as well.
     """
 
     folder: str
@@ -147,7 +143,7 @@ class Study:
     across: tuple[tuple[str, ...], ...] = ()
 
     def cells(self) -> list[GridCell]:
-        """All of it, in the order in which it is made: a search comes before its ablations."""
+        """All cells, in the order in which they are run: a search comes before its ablations."""
         cells = []
         for data in self.data:
             for combination in self.combinations:
@@ -156,18 +152,18 @@ class Study:
         return cells
 
     def options(self, cell: GridCell) -> Search:
-        """How a cell's search is done."""
+        """The options of a cell's search."""
         space = (*self.search.space, *cell.combination.space)
         seed = self.search.sampler_seed + self.data.index(cell.data)
         return dataclasses.replace(self.search, space=space, sampler_seed=seed, test_all=True)
 
     def tested(self, cell: GridCell) -> list[Data]:
-        """The data sets that a cell's runs are evaluated on, its own first."""
+        """The data sets that a cell's runs are evaluated on, first the cell's."""
         others = {name: None for group in self.across if cell.data in group for name in group if name != cell.data}
         return [dataclasses.replace(cell.config.data, name=name, shots=None) for name in (cell.data, *others)]
 
     def identity(self) -> dict[str, Any]:
-        """What decides its results, as JSON."""
+        """The settings that determine its results, as JSON."""
         details = schema.to_json(self)
         del details["folder"], details["search"]["storage"], details["search"]["scratch"]
         for name in ("data", "ablations"):
@@ -176,7 +172,7 @@ class Study:
         return details
 
     def check(self) -> None:
-        """Raises a UserError where it can't be."""
+        """Raises a UserError if it is invalid."""
         self.search.check()
         if not self.data or not self.combinations:
             raise UserError("a study needs at least one data set and one combination", "empty-study")
@@ -188,7 +184,7 @@ class Study:
         for name in {name for group in self.across for name in group} - set(self.data):
             raise UserError(f"across names {name}, which is not among the study's data sets", "no-such-data-set")
         for ablation in self.ablations:
-            changed = [ablation.of(one.config) for one in self.combinations if ablation.applies(one)]
+            changed = [ablation.of(each.config) for each in self.combinations if ablation.applies(each)]
             if not changed:
                 raise UserError(f"the ablation {ablation.name!r} applies to no learner of the study", "unknown-learner")
 
@@ -197,7 +193,7 @@ def load(path: str) -> Study:
     """The `study` that a Python file defines.
 
     Raises:
-      UserError: as in `config.defined`, or it can't be.
+      UserError: as in `config.defined`, or the study is invalid.
     """
     study = configuration.defined(path, "study", Study, Combination, Ablation, Search)
     study.check()
@@ -211,5 +207,5 @@ def _identity(combination: Combination) -> dict[str, Any]:
 
 
 def _slug(name: str) -> str:
-    """A name as that of a folder: "VPT on clipseg-tiny" is "vpt-on-clipseg-tiny"."""
+    """The folder's name for a displayed name: "vpt-on-clipseg-tiny" for "VPT on clipseg-tiny"."""
     return "-".join(name.replace("/", " ").lower().split())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from tunevlseg_jax.benchmarks import rates
 from tunevlseg_jax.benchmarks.rates import Rates
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
+from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.pretrained.load import local_folder
 from tunevlseg_jax.runtime.errors import UserError
@@ -19,11 +20,11 @@ from tunevlseg_jax.studies.grid import GridCell, Study
 
 
 def plan(study: Study, measured: Mapping[str, Rates]) -> tuple[Table, list[str]]:
-    """A row for each cell, and what is missing: data sets and models, each with what to do about it.
+    """A table with a row for each cell, and a line with a remedy for each missing data set and model.
 
     Args:
       study: the study.
-      measured: what devices do in a second, each a column of the hours that it would take.
+      measured: rates by device; the table has a column of each device's hours.
     """
     missing: dict[str, str] = {}
     records = {data: _training_records(data, missing) for data in {cell.config.data for cell in study.cells()}}
@@ -33,11 +34,11 @@ def plan(study: Study, measured: Mapping[str, Rates]) -> tuple[Table, list[str]]
     caption = "runs x epochs x training records = images to train on"
     if measured:
         caption += "; hours of one device, training alone, ? where nothing was measured"
-    table = Table(title=study.folder, caption=caption, box=None, pad_edge=False)
-    for name in ("", "runs", "images", *(f"{device}\nhours" for device in measured)):
-        table.add_column(name, justify="right" if name else "left", no_wrap=bool(name))
-    everything = 0
-    taken: list[list[float | None]] = []  # for each cell that trains, the hours of each device
+    numbers = ("runs", "images", *(f"{device}\nhours" for device in measured))
+    columns = (Column(name, justify="right", no_wrap=True) for name in numbers)
+    table = Table("", *columns, title=study.folder, caption=caption, box=None, pad_edge=False)
+    total = 0
+    hours: list[list[float | None]] = []  # of each device, for each cell that trains
     for data in study.data:
         table.add_row(f"[bold]{data}[/bold] {'(missing)' if data in missing else ''}")
         for cell in (cell for cell in study.cells() if cell.data == data):
@@ -47,22 +48,22 @@ def plan(study: Study, measured: Mapping[str, Rates]) -> tuple[Table, list[str]]
                 table.add_row(cell.way)
                 continue
             images = runs * epochs * (count or 0)
-            everything += images
+            total += images
             at_once = study.search.at_once if cell.combination.kind == "searched" else 1
-            taken.append([rates.hours(one, config, at_once, images) for one in measured.values()])
+            hours.append([rates.hours(rate, config, at_once, images) for rate in measured.values()])
             details = f"{runs} x {epochs} x {'?' if count is None else count}", f"{images:,}"
-            table.add_row(cell.way, *details, *(_details([hours]) for hours in taken[-1]))
+            table.add_row(cell.way, *details, *(_sum([each]) for each in hours[-1]))
         table.add_row()
-    table.add_row(f"{len(study.cells())} cells", "", f"{everything:,}", *map(_details, zip(*taken, strict=True)))
+    table.add_row(f"{len(study.cells())} cells", "", f"{total:,}", *map(_sum, zip(*hours, strict=True)))
     return table, [missing[name] for name in sorted(missing)]
 
 
-def _details(hours: Sequence[float | None]) -> str:
-    """The sum of those that are known, and whether there are others."""
-    known = [one for one in hours if one is not None]
+def _sum(hours: Sequence[float | None]) -> str:
+    """The sum of the known hours, and a question mark if there are others."""
+    known = [each for each in hours if each is not None]
     total = sum(known)
-    words = [f"{total:,.0f}" if total >= 100 else f"{total:.2g}"] if known else []
-    return " + ".join(words + ["?"] * (len(known) < len(hours)))
+    parts = [f"{total:,.0f}" if total >= 100 else f"{total:.2g}"] if known else []
+    return " + ".join(parts + ["?"] * (len(known) < len(hours)))
 
 
 def _longest(study: Study, cell: GridCell) -> Config:
@@ -75,20 +76,18 @@ def _longest(study: Study, cell: GridCell) -> Config:
 
 
 def _runs(study: Study, cell: GridCell) -> int:
-    """How often a model is trained for a cell."""
-    if cell.ablation is not None:
-        return study.search.seeds
-    return {"zero-shot": 0, "fine-tuned": 1, "searched": study.search.trials + study.search.seeds - 1}[
-        cell.combination.kind
-    ]
+    """The number of trainings of a cell."""
+    trials, seeds = study.search.trials, study.search.seeds
+    runs = {"zero-shot": 0, "fine-tuned": 1, "searched": trials + seeds - 1}
+    return runs[cell.combination.kind] if cell.ablation is None else seeds
 
 
 def _training_records(data: Data, missing: dict[str, str]) -> int | None:
-    """How many there are; where the set isn't prepared, as many as the paper has of it, and in `missing` the reason."""
+    """The number of records; the paper's if the set isn't prepared, which `missing` then explains."""
     try:
         return registry.count(data, "train")
     except UserError as error:
-        known = data.name in registry.PUBLISHED
+        known = data.name in PUBLIC
         makes = f"`python -m tunevlseg_jax.prepare {data.name} --source FILES` makes it of its downloads"
         missing[data.name] = f"there is no {data.name} in {data.root}; {makes}" if known else str(error)
-        return registry.PUBLISHED.get(data.name)
+        return PUBLIC[data.name].sizes.train if known else None

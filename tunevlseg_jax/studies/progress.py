@@ -12,7 +12,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from tunevlseg_jax.runs.card import CARD_FILE
@@ -125,10 +125,8 @@ class StudyDisplay:
         self.console.print(f"{len(self.cells)} cells: {totals}", soft_wrap=True, highlight=False)
 
     def _render(self) -> Group:
-        table = Table(title=self.study.folder)
-        table.add_column("data set")
-        for column in ("cells", "seconds"):
-            table.add_column(column, justify="right")
+        columns = (Column(name, justify="right") for name in ("cells", "seconds"))
+        table = Table("data set", *columns, title=self.study.folder)
         for data in self.study.data:
             cells = [cell for cell in self.cells if cell.data == data]
             done = [cell for cell in cells if self.progress.has(cell)]

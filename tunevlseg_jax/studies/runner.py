@@ -170,7 +170,7 @@ class _Work:
     def _evaluate(
         self, cell: GridCell, resources: Resources, experiment: Experiment, learnt: FlatParams, run: Path
     ) -> None:
-        """Scores a run record by record, on its own data set and across."""
+        """Scores a run record by record, on its data set and across."""
         for data in self.study.tested(cell):
             self.display.notify(f"evaluating on {data.name}")
             part = "test" if "test" in registry.splits(data) else "val"

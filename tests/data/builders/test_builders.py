@@ -19,16 +19,19 @@ from fake_downloads import Meant
 from tunevlseg_jax.data import prepared
 from tunevlseg_jax.data.builders import annotation_files
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.base import build
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
-from tunevlseg_jax.data.builders.public import PublicSet
+from tunevlseg_jax.data.builders.writer import Contents, Written, build
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import VOID
 
 
-def make(name: str, source: Path, root: Path, annotated: Path | None = None, seed: int = 0) -> PublicSet:
-    files = SourceFiles([source], root / "unpacked")
-    return build(root, name, lambda folder: PUBLIC[name](folder, files, annotated, seed, lambda _, items: items))
+def make(name: str, source: Path, root: Path, annotated: Path | None = None, seed: int = 0) -> dict[str, Written]:
+    def contents(unpacked: Path) -> Contents:
+        public = PUBLIC[name]
+        splits = public.splits(SourceFiles([source], unpacked), annotated, seed)
+        return Contents(splits, public.about, test_is_val=public.test_is_val)
+
+    return build(root, name, contents)
 
 
 @pytest.fixture(scope="module", params=fake_downloads.COPIES)
@@ -40,11 +43,11 @@ def copy(request, tmp_path_factory) -> tuple[str, Path, Meant]:
 
 def test_masks_are_what_the_download_means(copy, tmp_path):
     name, source, meant = copy
-    builder = make(name, source, tmp_path)
+    written = make(name, source, tmp_path)
     seen = {}
-    for split in builder.written:
+    for split in written:
         examples = prepared.load(tmp_path, name, split)
-        assert len(examples) == builder.written[split].images
+        assert len(examples) == written[split].images
         for example in examples:
             assert example.id not in seen, "an image in two splits"
             maps = example.maps()
@@ -83,12 +86,8 @@ def test_annotations_give_splits_and_prompts_record_for_record(tmp_path):
         "test": [("cju0.jpg", "cju0.jpg", ladder)],
     }
     data = annotate(tmp_path / "medvlsm" / "kvasir_polyp", rows)
-    builder = make("kvasir", tmp_path / "source", tmp_path, data)
-    assert {split: tuple(counts) for split, counts in builder.written.items()} == {
-        "train": (3, 4),
-        "val": (1, 1),
-        "test": (1, 1),
-    }
+    written = make("kvasir", tmp_path / "source", tmp_path, data)
+    assert written == {"train": (3, 4), "val": (1, 1), "test": (1, 1)}
     train = list(prepared.load(tmp_path, "kvasir", "train"))
     assert [[record.id for record in example.records] for example in train] == [["cju7", "cju7#2"], ["cju2"], ["cju1"]]
     assert train[0].records[1].prompts == {
@@ -248,8 +247,8 @@ def test_real_annotations_give_the_counts_of_the_paper(name, tmp_path):
         source._readers["CheXlocalize/gt_segmentations_val.json"] = [lambda: json.dumps(masks).encode()]
     else:
         source = Named({file for row in rows for file in downloaded(name, row.image, row.mask)}, picture)
-    builder = PUBLIC[name](tmp_path, source, data, 0, lambda _, items: items)
-    counts = {split: sum(len(example.records) for example in examples) for split, examples in builder.splits().items()}
+    splits = PUBLIC[name].splits(source, data, 0)
+    counts = {split: sum(len(example.records) for example in examples) for split, examples in splits.items()}
     assert counts == PUBLIC[name].sizes._asdict()
 
 
@@ -261,7 +260,7 @@ def test_killed_command_leaves_no_set_that_loads(tmp_path):
         fake_downloads.save(tmp_path / "source" / "masks" / f"{number}.jpg", fake_downloads.blob(rng) * np.uint8(255))
     command = ["-m", "tunevlseg_jax.prepare", "kvasir", "--source", tmp_path / "source", "--output", tmp_path / "data"]
     process = small.start(*command)
-    while not list((tmp_path / "data").glob(".kvasir.incomplete/tfds/kvasir/*incomplete*/*")):
+    while not list((tmp_path / "data").glob(".kvasir.incomplete/*/*")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
     process.kill()

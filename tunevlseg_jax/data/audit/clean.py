@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tunevlseg_jax.data.audit import duplicates
 from tunevlseg_jax.data.audit.findings import repeats, reveals_answer, unexpected
 from tunevlseg_jax.data.audit.image_stats import ImageStats
-from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS
-from tunevlseg_jax.runtime.files import write_json
+from tunevlseg_jax.data.prepared import SPLITS
 
 Splits = dict[str, list[dict[str, Any]]]
 
@@ -21,12 +19,13 @@ def splits(stats: Sequence[ImageStats]) -> Splits:
     """The splits of clean.json, whose format `data/prepared.py` describes.
 
     Images that are copies, look the same, or belong to one patient or video form a component, which goes into one
-    split. Components within one split stay there. The others, the largest first, go to the split among their own that
-    has the largest share of its prepared size left and room for them. Of equal files the one in test stays, or else
-    the one in val. Broken images, repeated records and records whose prompt reveals the answer are left out.
+    split. Components within one split stay there. The rest, the largest first, go to the split, among those of their
+    images, that has room for them and the largest share of its prepared size left. Of equal files, the file in test
+    stays, or else the file in val. Broken images, repeated records and records whose prompt reveals the answer are left
+    out.
     """
     kept = _kept(stats)
-    usable = [image for image in stats if kept[image.place]]
+    usable = [image for image in stats if kept[image.key]]
     pairs = [
         *duplicates.same_content(usable),
         *duplicates.near_copies(usable),
@@ -35,53 +34,49 @@ def splits(stats: Sequence[ImageStats]) -> Splits:
     ]
     goals = Counter[str]()
     for image in stats:
-        goals[image.split] += len(image.asked)
+        goals[image.split] += len(image.records)
     sizes = Counter[str]()
     chosen: dict[tuple[str, int], str] = {}
     parts = [[usable[number] for number in part] for part in duplicates.components(len(usable), pairs)]
     for part in sorted(parts, key=lambda part: (len({image.split for image in part}) > 1, -len(part))):
-        weight = sum(len(kept[image.place]) for image in part)
+        weight = sum(len(kept[image.key]) for image in part)
         to = _emptiest({image.split for image in part}, weight, sizes, goals)
         sizes[to] += weight
-        chosen |= {image.place: to for image in part}
+        chosen |= {image.key: to for image in part}
     assigned: Splits = {split: [] for split in goals}
     for image in usable:
-        row = {"split": image.split, "index": image.index, "id": image.id, "records": kept[image.place]}
-        assigned[chosen[image.place]].append(row)
+        row = {"split": image.split, "index": image.index, "id": image.id, "records": kept[image.key]}
+        assigned[chosen[image.key]].append(row)
     return assigned
-
-
-def write(folder: Path, splits: Splits) -> None:
-    """Writes clean.json beside a set's splits."""
-    write_json(folder / CLEAN_FILE, splits)
 
 
 def stats_of(splits: Splits, stats: Sequence[ImageStats]) -> list[ImageStats]:
     """The image statistics of the splits of clean.json, taken from those of the set as prepared."""
-    by_place = {image.place: image for image in stats}
+    by_key = {image.key: image for image in stats}
     moved = []
     for split, rows in splits.items():
         for row in rows:
-            image = by_place[row["split"], row["index"]]
-            asked = tuple(asked for asked in image.asked if asked.record.id in row["records"])
-            moved.append(dataclasses.replace(image, split=split, asked=asked))
+            image = by_key[row["split"], row["index"]]
+            records = tuple(stats for stats in image.records if stats.record.id in row["records"])
+            moved.append(dataclasses.replace(image, split=split, records=records))
     return moved
 
 
 def _kept(stats: Sequence[ImageStats]) -> dict[tuple[str, int], list[str]]:
     """The ids of the records that stay, by split and index of the image."""
-    seen: set[tuple[Any, ...]] = set()
+    used: set[tuple[Any, ...]] = set()
     kept = {}
-    broken = {image.place for image, odd in zip(stats, unexpected(stats), strict=True) if odd or image.faults}
+    broken = {image.key for image, values in zip(stats, unexpected(stats), strict=True) if values or image.faults}
     for image in sorted(stats, key=lambda image: -SPLITS.index(image.split)):
-        again = set(repeats(image))
-        stay = []
-        for place, asked in enumerate(image.asked):
-            said = (image.content, asked.record.label, asked.pixels)
-            if image.place not in broken and place not in again and not reveals_answer(asked) and said not in seen:
-                stay.append(asked.record.id)
-                seen.add(said)
-        kept[image.place] = stay
+        repeated = set(repeats(image))
+        kept[image.key] = []
+        for number, record_stats in enumerate(image.records):
+            record = record_stats.record
+            content = (image.content, record.label, record_stats.pixels)
+            usable = image.key not in broken and number not in repeated and not reveals_answer(record_stats)
+            if usable and content not in used:
+                kept[image.key].append(record.id)
+                used.add(content)
     return kept
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from tunevlseg_jax.data.audit.image_stats import ImageStats
 
@@ -29,7 +31,12 @@ class Pair(NamedTuple):
 
 def same_content(stats: Sequence[ImageStats]) -> list[Pair]:
     """Images whose files are equal; of more than two, each with the first."""
-    return _with_first([image.content for image in stats])
+    first: dict[str, int] = {}
+    return [
+        Pair(first[image.content], number)
+        for number, image in enumerate(stats)
+        if first.setdefault(image.content, number) != number
+    ]
 
 
 def same_group(stats: Sequence[ImageStats]) -> list[Pair]:
@@ -51,8 +58,8 @@ def near_copies(stats: Sequence[ImageStats]) -> list[Pair]:
         flipped = np.bitwise_count(bits[start : start + ROWS, None] ^ bits[None, start:]).sum(-1, dtype=np.int32)
         for row, column in zip(*np.nonzero(flipped <= FLIPPED), strict=True):
             first, second = start + int(row), start + int(column)
-            one, other = stats[first], stats[second]
-            if first < second and one.content != other.content and difference(one, other) < GREY_LEVELS:
+            image, other = stats[first], stats[second]
+            if first < second and image.content != other.content and difference(image, other) < GREY_LEVELS:
                 pairs.append(Pair(first, second))
     return pairs
 
@@ -60,8 +67,8 @@ def near_copies(stats: Sequence[ImageStats]) -> list[Pair]:
 def neighbours(stats: Sequence[ImageStats]) -> list[Pair]:
     """Consecutive frames of videos, by the numbers at the end of the images' names, where no groups are known.
 
-    Numbers alone don't make a video. They count as frames where at least half of the images with consecutive numbers
-    differ clearly less than two images of the set usually do, and then those pairs that do are neighbours.
+    Numbers alone don't make a video. Only if at least half of the pairs of images with consecutive numbers differ
+    clearly less than two images of the set usually do, those pairs are neighbours.
     """
     numbered: dict[tuple[str, int], list[int]] = defaultdict(list)
     for number, image in enumerate(stats):
@@ -72,10 +79,10 @@ def neighbours(stats: Sequence[ImageStats]) -> list[Pair]:
         ):
             numbered[match[1], int(match[2])].append(number)
     following = [
-        Pair(one, other)
+        Pair(first, second)
         for (prefix, number), indices in numbered.items()
-        for one in indices
-        for other in numbered.get((prefix, number + 1), ())
+        for first in indices
+        for second in numbered.get((prefix, number + 1), ())
     ]
     if len(following) < 4:
         return []
@@ -84,39 +91,23 @@ def neighbours(stats: Sequence[ImageStats]) -> list[Pair]:
     return close if 2 * len(close) >= len(following) else []
 
 
-def difference(one: ImageStats, other: ImageStats) -> float:
+def difference(first: ImageStats, second: ImageStats) -> float:
     """Root mean square over the thumbnails, in grey levels."""
-    if one.thumbnail is None or other.thumbnail is None:
+    if first.thumbnail is None or second.thumbnail is None:
         return np.inf
-    return float(np.sqrt(np.square(one.thumbnail.astype(np.float32) - other.thumbnail).mean()))
+    return float(np.sqrt(np.square(first.thumbnail.astype(np.float32) - second.thumbnail).mean()))
 
 
 def _usual_difference(stats: Sequence[ImageStats]) -> float:
     """The median difference of two images, over a fixed draw of pairs, whatever order they come in."""
     stats = sorted(stats, key=lambda image: (image.id, image.content))
     draw = np.random.default_rng(0).integers(0, len(stats), (1000, 2))
-    return float(np.median([difference(stats[one], stats[other]) for one, other in draw if one != other]))
+    return float(np.median([difference(stats[first], stats[second]) for first, second in draw if first != second]))
 
 
-def _with_first(keys: Sequence[Hashable]) -> list[Pair]:
-    first: dict[Hashable, int] = {}
-    return [Pair(first[key], number) for number, key in enumerate(keys) if first.setdefault(key, number) != number]
-
-
-def components(count: int, pairs: Sequence[Pair]) -> Iterator[list[int]]:
+def components(count: int, pairs: Sequence[Pair]) -> list[np.ndarray]:
     """The connected components of `count` nodes, in the order of their first members."""
-    root = list(range(count))
-
-    def find(number: int) -> int:
-        while root[number] != number:
-            root[number] = root[root[number]]
-            number = root[number]
-        return number
-
-    for first, second in pairs:
-        one, other = sorted((find(first), find(second)))
-        root[other] = one
-    members: dict[int, list[int]] = defaultdict(list)
-    for number in range(count):
-        members[find(number)].append(number)
-    yield from members.values()
+    first, second = np.asarray(pairs, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(first)), (first, second)), (count, count))
+    _, labels = connected_components(graph, directed=False)
+    return np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from tunevlseg_jax.data.audit import duplicates
 from tunevlseg_jax.data.audit.duplicates import Pair
-from tunevlseg_jax.data.audit.image_stats import Asked, ImageStats
+from tunevlseg_jax.data.audit.image_stats import ImageStats, RecordStats
 from tunevlseg_jax.data.prepared import LEVEL, VOID
 
 KINDS = {
@@ -58,40 +58,40 @@ class Finding(NamedTuple):
 
 def findings(stats: Sequence[ImageStats]) -> list[Finding]:
     """All findings of a set, sorted by kind."""
-    found = [Finding(kind, str(image), details) for image in stats for kind, details in image.faults]
-    found += [
-        Finding("unexpected values", str(image), ", ".join(map(str, sorted(odd))))
-        for image, odd in zip(stats, unexpected(stats), strict=True)
-        if odd
+    results = [Finding(kind, str(image), details) for image in stats for kind, details in image.faults]
+    results += [
+        Finding("unexpected values", str(image), ", ".join(map(str, sorted(values))))
+        for image, values in zip(stats, unexpected(stats), strict=True)
+        if values
     ]
-    found += _pairs("copies", duplicates.same_content(stats), stats)
-    found += _pairs("near copies", duplicates.near_copies(stats), stats)
-    found += [Finding("group across", *pair) for pair in _across(duplicates.same_group(stats), stats)]
-    found += [Finding("frames across", *pair) for pair in _across(duplicates.neighbours(stats), stats)]
-    found += [finding for image in stats for finding in _records(image)]
-    return sorted(found, key=lambda finding: list(KINDS).index(finding.kind))
+    results += _pairs("copies", duplicates.same_content(stats), stats)
+    results += _pairs("near copies", duplicates.near_copies(stats), stats)
+    results += [Finding("group across", *pair) for pair in _across(duplicates.same_group(stats), stats)]
+    results += [Finding("frames across", *pair) for pair in _across(duplicates.neighbours(stats), stats)]
+    results += [finding for image in stats for finding in _records(image)]
+    return sorted(results, key=lambda finding: list(KINDS).index(finding.kind))
 
 
 def unexpected(stats: Sequence[ImageStats]) -> list[frozenset[int]]:
     """The values of each image's label maps that no record of the set uses."""
-    known = {0, VOID} | {asked.record.value for image in stats for asked in image.asked}
+    known = {0, VOID} | {record.record.value for image in stats for record in image.records}
     return [image.values - known for image in stats]
 
 
-def reveals_answer(asked: Asked) -> bool:
+def reveals_answer(stats: RecordStats) -> bool:
     """Whether a record's mask is empty and its prompt says so."""
-    return not asked.pixels and _denies(asked)
+    return not stats.pixels and _denies(stats)
 
 
 def repeats(image: ImageStats) -> Iterator[int]:
     """The positions of an image's records that have the mask and prompt of an earlier one."""
-    seen = set()
-    for place, asked in enumerate(image.asked):
-        record = asked.record
-        said = (record.mask, record.value, record.prompts.get(LEVEL))
-        if said in seen:
-            yield place
-        seen.add(said)
+    earlier = set()
+    for number, stats in enumerate(image.records):
+        record = stats.record
+        content = (record.mask, record.value, record.prompts.get(LEVEL))
+        if content in earlier:
+            yield number
+        earlier.add(content)
 
 
 def _pairs(kind: str, pairs: Sequence[Pair], stats: Sequence[ImageStats]) -> Iterator[Finding]:
@@ -102,25 +102,25 @@ def _pairs(kind: str, pairs: Sequence[Pair], stats: Sequence[ImageStats]) -> Ite
 
 def _across(pairs: Sequence[Pair], stats: Sequence[ImageStats]) -> Iterator[tuple[str, str]]:
     for first, second in pairs:
-        one, other = stats[first], stats[second]
-        if one.split != other.split:
-            yield str(other), f"with {one}" + (f", {one.group}" if one.group else "")
+        image, other = stats[first], stats[second]
+        if image.split != other.split:
+            yield str(other), f"with {image}" + (f", {image.group}" if image.group else "")
 
 
 def _records(image: ImageStats) -> Iterator[Finding]:
-    for place in repeats(image):
-        yield Finding("repeated record", str(image), image.asked[place].record.id)
-    for asked in image.asked:
-        said = f"{asked.record.id}: {' | '.join(asked.record.prompts.get(LEVEL, ()))!r}"
-        if reveals_answer(asked):
-            yield Finding("tells the answer", str(image), said)
-        elif _denies(asked):
-            yield Finding("denies the mask", str(image), said)
-        elif not asked.pixels:
-            yield Finding("empty mask", str(image), said)
-        elif asked.pixels == asked.of:
-            yield Finding("full mask", str(image), said)
+    for number in repeats(image):
+        yield Finding("repeated record", str(image), image.records[number].record.id)
+    for stats in image.records:
+        details = f"{stats.record.id}: {' | '.join(stats.record.prompts.get(LEVEL, ()))!r}"
+        if reveals_answer(stats):
+            yield Finding("tells the answer", str(image), details)
+        elif _denies(stats):
+            yield Finding("denies the mask", str(image), details)
+        elif not stats.pixels:
+            yield Finding("empty mask", str(image), details)
+        elif stats.pixels == stats.map_pixels:
+            yield Finding("full mask", str(image), details)
 
 
-def _denies(asked: Asked) -> bool:
-    return any(NEGATION.search(text) for text in asked.record.prompts.get(LEVEL, ()))
+def _denies(stats: RecordStats) -> bool:
+    return any(NEGATION.search(text) for text in stats.record.prompts.get(LEVEL, ()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -20,12 +19,12 @@ HASH = 16
 
 
 @dataclass(frozen=True)
-class Asked:
+class RecordStats:
     """A record, the number of its pixels, and the number of pixels in its map."""
 
     record: Record
     pixels: int
-    of: int
+    map_pixels: int
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class ImageStats:
       content: sha256 of the encoded image.
       thumbnail: (32, 32, 3) uint8, or None where the image can't be read.
       bits: (4,) uint64, the difference hash: whether the brightness grows, from each cell of a grid to the next.
-      asked: the records.
+      records: the statistics of its records.
       values: values in the label maps.
       faults: (kind, details) of each fault of its files.
     """
@@ -52,12 +51,12 @@ class ImageStats:
     content: str
     thumbnail: np.ndarray | None
     bits: np.ndarray
-    asked: tuple[Asked, ...]
+    records: tuple[RecordStats, ...]
     values: frozenset[int]
     faults: tuple[tuple[str, str], ...]
 
     @property
-    def place(self) -> tuple[str, int]:
+    def key(self) -> tuple[str, int]:
         """(split, index)."""
         return self.split, self.index
 
@@ -65,14 +64,8 @@ class ImageStats:
         return f"{self.split}/{self.id}"
 
 
-def stats_of_split(split: str, examples: Iterable[Example]) -> Iterator[ImageStats]:
-    """The statistics of a split's examples."""
-    for index, example in enumerate(examples):
-        yield image_stats(split, index, example)
-
-
 def image_stats(split: str, index: int, example: Example) -> ImageStats:
-    """The statistics of one example."""
+    """The statistics of an example, stored in a split at an index."""
     faults: list[tuple[str, str]] = []
     image, maps = None, ()
     try:
@@ -97,9 +90,9 @@ def image_stats(split: str, index: int, example: Example) -> ImageStats:
         None if image is None else resize(image, (THUMBNAIL, THUMBNAIL), cv2.INTER_AREA),
         np.zeros(HASH * HASH // 64, np.uint64) if image is None else difference_hash(image),
         tuple(
-            Asked(record, int(counts[record.mask][record.value]), maps[record.mask].size)
+            RecordStats(record, int(counts[record.mask][record.value]), maps[record.mask].size)
             if record.mask < len(maps)
-            else Asked(record, 0, 0)
+            else RecordStats(record, 0, 0)
             for record in example.records
         ),
         frozenset(int(value) for count in counts for value in np.flatnonzero(count)),

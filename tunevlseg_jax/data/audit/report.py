@@ -46,5 +46,5 @@ def write(path: Path, findings: Sequence[Finding]) -> None:
 
 def _size(split: str, stats: Sequence[ImageStats]) -> str:
     images = [image for image in stats if image.split == split]
-    records = sum(len(image.asked) for image in images)
+    records = sum(len(image.records) for image in images)
     return f"{split}: {len(images)} image{'s' * (len(images) != 1)}, {records} record{'s' * (records != 1)}"

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import read_json
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,7 @@ def read(path: Path) -> list[Annotation]:
     Raises:
       UserError: the file doesn't exist or isn't an annotation file; the message names the record.
     """
-    try:
-        return parse(path.read_bytes(), str(path))
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path}", "no-such-file") from error
-    except OSError as error:
-        raise UserError(f"can't read {path}: {error.strerror or error}", "unreadable") from error
+    return _annotations(read_json(path), str(path))
 
 
 def parse(data: bytes, name: str) -> list[Annotation]:
@@ -52,9 +48,7 @@ def parse(data: bytes, name: str) -> list[Annotation]:
         rows = json.loads(data)
     except ValueError as error:
         raise UserError(f"can't read {name}: {error}", "unreadable") from error
-    if not isinstance(rows, list) or not rows:
-        raise UserError(f"{name} must be a list of records, and not empty", "wrong-json")
-    return [_annotation(row, f"record {number} of {name}") for number, row in enumerate(rows, 1)]
+    return _annotations(rows, name)
 
 
 def by_image(rows: Iterable[Annotation]) -> dict[str, list[Annotation]]:
@@ -77,6 +71,12 @@ def unique_ids(rows: Iterable[Annotation]) -> Iterator[tuple[str, Annotation]]:
 def stem(name: str) -> str:
     """A path without its suffix."""
     return str(PurePosixPath(name).with_suffix(""))
+
+
+def _annotations(rows: Any, name: str) -> list[Annotation]:
+    if not isinstance(rows, list) or not rows:
+        raise UserError(f"{name} must be a list of records, and not empty", "wrong-json")
+    return [_annotation(row, f"record {number} of {name}") for number, row in enumerate(rows, 1)]
 
 
 def _annotation(row: Any, where: str) -> Annotation:

@@ -71,9 +71,9 @@ def records(
 
 def write(dataset: ArrayDataset, root: Path) -> None:
     """Writes the data set into `root` as a prepared set."""
-    from tunevlseg_jax.data.builders import base  # loads TensorFlow Datasets
+    from tunevlseg_jax.data.builders import writer  # loads TensorFlow Datasets
 
-    base.write(root, NAME, dataset.splits, "Images and masks from memory.")
+    writer.write(root, NAME, dataset.splits, "Images and masks from memory.")
 
 
 def is_written(dataset: ArrayDataset, root: Path) -> bool:

@@ -1,10 +1,18 @@
-"""CAMUS: chambers of the heart in ultrasound."""
+"""CAMUS (Leclerc et al. 2019): ultrasound of 500 hearts, two views at two times each.
+
+Source: CAMUS_public.zip, or its folder with database_nifti/ and database_split/ (NIfTI); or the older release's
+training/ and testing/ (.mhd with .raw). By registration at humanheart-project.creatis.insa-lyon.fr;
+CC BY-NC-SA 4.0. Values 1, 2 and 3 are the left ventricle, the myocardium and the left atrium. Patients have the
+newer release's numbers; the older one's test patients 1 to 50 are 451 to 500 there, which is checked against the
+patients' sex in the annotations and in the release. Without annotations the release's own subgroups are
+the splits, else seeded ones by patient.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -13,10 +21,10 @@ from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import volumes
 from tunevlseg_jax.data.builders.annotation_files import Annotation
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.items import Item
+from tunevlseg_jax.data.builders.items import Content, Item
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
+from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Record
 from tunevlseg_jax.runtime.errors import UserError
 
 CLASSES = ("Left ventricular cavity", "Myocardium", "Left atrium cavity")
@@ -30,59 +38,53 @@ POOLS = {"training": ("train", "val"), "testing": ("test",)}
 """The older release's folders and the splits that their images may be in."""
 
 
-class Camus(PublicSet, skip_registration=True):
-    """CAMUS (Leclerc et al. 2019): ultrasound of 500 hearts, two views at two times each.
+def items(source: SourceFiles) -> Iterator[Item]:
+    """One item per image, with three records."""
+    subgroups: dict[str, tuple[str, ...]] = {
+        patient: (SUBGROUPS[match[1].lower()],)
+        for name, match in source.find(r"subgroup_(training|validation|testing)\.txt")
+        for patient in source.read(name).decode().split()
+    }
+    for image, match in source.find(IMAGE):
+        mask = f"{image.removesuffix(f'.{match[3]}')}_gt.{match[3]}"
+        if mask not in source:  # the older release came without the test patients' masks at first
+            continue
+        pool = next((part for part in image.split("/") if part in POOLS), "")
+        patient = f"patient{int(match[1]) + OLD_TRAINING * (pool == 'testing'):04d}"
+        key = f"{patient}_{match[2]}"
+        splits = subgroups.get(patient) or POOLS.get(pool, SPLITS)
+        yield Item(key, partial(_load, source, key, image, mask), patient, splits=splits, records=len(CLASSES))
 
-    Source: CAMUS_public.zip, or its folder with database_nifti/ and database_split/ (NIfTI); or the older release's
-    training/ and testing/ (.mhd with .raw). By registration at humanheart-project.creatis.insa-lyon.fr;
-    CC BY-NC-SA 4.0. Values 1, 2 and 3 are the left ventricle, the myocardium and the left atrium. Patients have the
-    newer release's numbers; the older one's test patients 1 to 50 are 451 to 500 there, which is checked against the
-    patients' sex that both the annotations and the release tell. Without annotations the release's own subgroups are
-    the splits, else seeded ones by patient.
+
+def renamed(source: SourceFiles, split: str, rows: Iterable[Annotation]) -> Iterator[Annotation]:
+    """The annotations with the paper's test patients under the newer release's numbers.
+
+    Raises:
+      UserError: a patient's sex in the annotations isn't that in the source.
     """
-
-    name = "camus"
-    homepage = "https://humanheart-project.creatis.insa-lyon.fr/database/"
-    licence = "CC BY-NC-SA 4.0"
-    sizes = Sizes(4800, 600, 600)
-    annotated = "camus"
-
-    def items(self, source: SourceFiles) -> Iterable[Item]:
-        """One item per image, with three records."""
-        self._sexes = dict(_sexes(source))
-        subgroups: dict[str, tuple[str, ...]] = dict(_subgroups(source))
-        for image, match in source.find(IMAGE):
-            mask = f"{image.removesuffix(f'.{match[3]}')}_gt.{match[3]}"
-            if mask not in source:  # the older release came without the test patients' masks at first
-                continue
-            pool = next((part for part in image.split("/") if part in POOLS), "")
-            patient = f"patient{int(match[1]) + OLD_TRAINING * (pool == 'testing'):04d}"
-            key = f"{patient}_{match[2]}"
-            load = partial(_load, source, key, patient, image, mask)
-            splits = subgroups.get(patient) or POOLS.get(pool, SPLITS)
-            yield Item(key, load, patient, splits=splits, records=len(CLASSES))
-
-    def renamed(self, annotation: Annotation, split: str) -> Annotation:
-        """The paper's test patients under the newer release's numbers."""
-        if split != "test":
-            return self._checked(annotation)
-        image, mask = (
-            re.sub(r"(?<=patient)\d+", lambda number: f"{int(number[0]) + OLD_TRAINING:04d}", name)
-            for name in (annotation.image, annotation.mask)
-        )
-        return self._checked(dataclasses.replace(annotation, image=image, mask=mask))
-
-    def _checked(self, annotation: Annotation) -> Annotation:
-        patient = annotation.image.partition("_")[0]
-        mentioned = re.search(r"\b(fe)?male\b", " ".join(annotation.prompts.get(SEX_LEVEL, ())))
-        known = self._sexes.get(patient)
-        if mentioned and known and (known == "F") != (mentioned[1] is not None):
-            raise UserError(
-                f"the annotations of {annotation.image} (in the newer release's numbers) speak of a {mentioned[0]}, "
-                f"but the source's {patient} is {known}: the two number their patients in different ways",
-                "patient-differs",
+    sexes = dict(_sexes(source))
+    for row in rows:
+        moved = row
+        if split == "test":
+            image, mask = (
+                re.sub(r"(?<=patient)\d+", lambda number: f"{int(number[0]) + OLD_TRAINING:04d}", name)
+                for name in (row.image, row.mask)
             )
-        return annotation
+            moved = dataclasses.replace(row, image=image, mask=mask)
+        _check_sex(moved, sexes)
+        yield moved
+
+
+def _check_sex(annotation: Annotation, sexes: Mapping[str, str]) -> None:
+    patient = annotation.image.partition("_")[0]
+    mentioned = re.search(r"\b(fe)?male\b", " ".join(annotation.prompts.get(SEX_LEVEL, ())))
+    known = sexes.get(patient)
+    if mentioned and known and (known == "F") != (mentioned[1] is not None):
+        raise UserError(
+            f"the annotations of {annotation.image} (in the newer release's numbers) speak of a {mentioned[0]}, "
+            f"but the source's {patient} is {known}: the two number their patients in different ways",
+            "patient-differs",
+        )
 
 
 def _sexes(source: SourceFiles) -> Iterator[tuple[str, str]]:
@@ -92,14 +94,7 @@ def _sexes(source: SourceFiles) -> Iterator[tuple[str, str]]:
             yield match[1], sex[1].decode()
 
 
-def _subgroups(source: SourceFiles) -> Iterator[tuple[str, tuple[str]]]:
-    """The split of each patient, by the release's own division."""
-    for name, match in source.find(r"subgroup_(training|validation|testing)\.txt"):
-        for patient in source.read(name).decode().split():
-            yield patient, (SUBGROUPS[match[1].lower()],)
-
-
-def _load(source: SourceFiles, key: str, patient: str, image: str, mask: str) -> Example:
+def _load(source: SourceFiles, key: str, image: str, mask: str) -> Content:
     pixels = _read(source, image)
     classes = _read(source, mask)
     mask_files.check_size(classes, (pixels.shape[0], pixels.shape[1]), mask, image)
@@ -114,7 +109,7 @@ def _load(source: SourceFiles, key: str, patient: str, image: str, mask: str) ->
         )
         for value, label in enumerate(CLASSES, 1)
     )
-    return Example(key, patient, encode_png(pixels.astype(np.uint8)), (encode_png(classes.astype(np.uint8)),), records)
+    return Content(encode_png(pixels.astype(np.uint8)), (encode_png(classes.astype(np.uint8)),), records)
 
 
 def _read(source: SourceFiles, name: str) -> np.ndarray:
@@ -122,3 +117,15 @@ def _read(source: SourceFiles, name: str) -> np.ndarray:
     if name.endswith(".mhd"):
         return volumes.metaimage(source.read(name), name, lambda file: source.read(f"{folder}/{file}"))
     return volumes.nifti(source.read(name), name)
+
+
+CAMUS = PublicSet(
+    name="camus",
+    doc=__doc__,
+    homepage="https://humanheart-project.creatis.insa-lyon.fr/database/",
+    licence="CC BY-NC-SA 4.0",
+    sizes=Sizes(4800, 600, 600),
+    annotated="camus",
+    items=items,
+    renamed=renamed,
+)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from tunevlseg_jax.data.builders.bkai import Bkai
-from tunevlseg_jax.data.builders.busi import Busi
-from tunevlseg_jax.data.builders.camus import Camus
-from tunevlseg_jax.data.builders.chexlocalize import CheXlocalize
-from tunevlseg_jax.data.builders.cityscapes import Cityscapes
-from tunevlseg_jax.data.builders.clinicdb import ClinicDB
-from tunevlseg_jax.data.builders.dfu2022 import Dfu2022
-from tunevlseg_jax.data.builders.isic2016 import Isic2016
-from tunevlseg_jax.data.builders.kvasir import Kvasir
-from tunevlseg_jax.data.builders.public import PublicSet
-from tunevlseg_jax.data.builders.voc2012 import Voc2012
+from tunevlseg_jax.data.builders.bkai import BKAI
+from tunevlseg_jax.data.builders.busi import BUSI
+from tunevlseg_jax.data.builders.camus import CAMUS
+from tunevlseg_jax.data.builders.chexlocalize import CHEXLOCALIZE
+from tunevlseg_jax.data.builders.cityscapes import CITYSCAPES
+from tunevlseg_jax.data.builders.clinicdb import CLINICDB
+from tunevlseg_jax.data.builders.dfu2022 import DFU2022
+from tunevlseg_jax.data.builders.isic2016 import ISIC2016
+from tunevlseg_jax.data.builders.kvasir import KVASIR
+from tunevlseg_jax.data.builders.voc2012 import VOC2012
 
-PUBLIC: dict[str, type[PublicSet]] = {
-    builder.name: builder
-    for builder in (Kvasir, ClinicDB, Bkai, Isic2016, Dfu2022, Camus, Busi, CheXlocalize, Cityscapes, Voc2012)
+PUBLIC = {
+    chosen.name: chosen
+    for chosen in (KVASIR, CLINICDB, BKAI, ISIC2016, DFU2022, CAMUS, BUSI, CHEXLOCALIZE, CITYSCAPES, VOC2012)
 }

@@ -1,66 +1,49 @@
-"""CheXlocalize: findings in chest X-rays."""
+"""CheXlocalize (Saporta et al. 2022): ten findings in 686 chest X-rays of CheXpert's validation and test parts.
+
+Source: a folder with CheXpert/{val,test}/patientN/studyN/viewN_*.jpg (or CheXpert-v1.0/valid) and
+CheXlocalize/gt_segmentations_{val,test}.json, or the downloads that hold them; Stanford AIMI's research use
+agreement, not to be passed on. Masks are COCO run lengths; findings that an image doesn't show have empty ones and
+are left out, and so are images without a finding. The paper splits both parts together by patient.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import rle
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.items import Item
+from tunevlseg_jax.data.builders.items import BinaryMask, Content, Item, binary_masks
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
-from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import LEVEL, Example, Record
+from tunevlseg_jax.data.prepared import LEVEL
 from tunevlseg_jax.runtime.errors import UserError
 
 RENAMED = {"Lung Opacity": "Airspace Opacity"}
 """CheXpert's name and the name in the paper's annotations."""
 
 
-class CheXlocalize(PublicSet, skip_registration=True):
-    """CheXlocalize (Saporta et al. 2022): ten findings in 686 chest X-rays of CheXpert's validation and test parts.
-
-    Source: a folder with CheXpert/{val,test}/patientN/studyN/viewN_*.jpg (or CheXpert-v1.0/valid) and
-    CheXlocalize/gt_segmentations_{val,test}.json, or the downloads that hold them; Stanford AIMI's research use
-    agreement, not to be passed on. Masks are COCO run lengths; findings that an image doesn't show have empty ones and
-    are left out, and so are images without a finding. The paper splits both parts together by patient.
-    """
-
-    name = "chexlocalize"
-    homepage = "https://stanfordaimi.azurewebsites.net/datasets/23c56a0d-15de-405b-87c8-99c30138950c"
-    licence = "Stanford AIMI research use agreement, no redistribution"
-    sizes = Sizes(1279, 446, 452)
-    annotated = "chexlocalize"
-
-    def items(self, source: SourceFiles) -> Iterable[Item]:
-        """One item per image with findings, with a record for each finding."""
-        images = {
-            f"{match[1]}_{match[2]}_{match[3]}": name
-            for name, match in source.find(r"(patient\d+)/(study\d+)/(view\d+_\w+)\.jpg")
-        }
-        for file, _ in source.find(r"gt_segmentations_(?:val|test)\.json"):
-            for key, masks in _parse(source, file).items():
-                shown = {name: runs for name, runs in masks.items() if any(runs[1][1::2])}
-                if not shown:
-                    continue
-                if key not in images:
-                    raise UserError(f"{file} names {key}, but {source} has no {_path(key)}", "image-missing")
-                patient = key.partition("_")[0]
-                yield Item(key, partial(_load, source, key, images[key], shown), patient, records=len(shown))
+def items(source: SourceFiles) -> Iterator[Item]:
+    """One item per image with findings, with a record for each finding."""
+    images = {
+        f"{match[1]}_{match[2]}_{match[3]}": name
+        for name, match in source.find(r"(patient\d+)/(study\d+)/(view\d+_\w+)\.jpg")
+    }
+    for file, _ in source.find(r"gt_segmentations_(?:val|test)\.json"):
+        for key, masks in _parse(source, file).items():
+            shown = {name: runs for name, runs in masks.items() if any(runs[1][1::2])}
+            if not shown:
+                continue
+            if key not in images:
+                raise UserError(
+                    f"{file} names {key}, but {source} has no {key.replace('_', '/', 2)}.jpg", "image-missing"
+                )
+            yield Item(key, partial(_load, source, key, images[key], shown), key.partition("_")[0], records=len(shown))
 
 
 Runs = tuple[tuple[int, int], list[int]]
 """(height, width) and run lengths."""
-
-
-def _path(key: str) -> str:
-    *folders, last = key.split("_")
-    return f"{'/'.join(folders)}_{last}.jpg"
 
 
 def _parse(source: SourceFiles, file: str) -> dict[str, dict[str, Runs]]:
@@ -81,16 +64,26 @@ def _parse(source: SourceFiles, file: str) -> dict[str, dict[str, Runs]]:
         raise UserError(f"{file} must hold run lengths by image and finding: {error}", "wrong-json") from error
 
 
-def _load(source: SourceFiles, key: str, image: str, shown: Mapping[str, Runs]) -> Example:
-    encoded, size = mask_files.image(source.read(image), image)
-    maps, records = [], []
-    for number, (name, (mask_size, runs)) in enumerate(shown.items()):
+def _load(source: SourceFiles, key: str, image: str, shown: Mapping[str, Runs]) -> Content:
+    return binary_masks(source, image, _masks(key, shown))
+
+
+def _masks(key: str, shown: Mapping[str, Runs]) -> Iterator[BinaryMask]:
+    for name, (size, runs) in shown.items():
         try:
-            mask = rle.decode(runs, mask_size)
+            pixels = rle.decode(runs, size)
         except ValueError as error:
             raise UserError(f"the mask of {name} for {key} is broken: {error}", "undecodable") from error
-        mask_files.check_size(mask, size, f"of {name} for {key}", image)
-        maps.append(encode_png(mask.astype(np.uint8)))
-        prompt = f"{name} in a chest Xray."
-        records.append(Record(f"{key}_{name.lower().replace(' ', '_')}", name, number, 1, {LEVEL: (prompt,)}))
-    return Example(key, key.partition("_")[0], encoded, tuple(maps), tuple(records))
+        id = f"{key}_{name.lower().replace(' ', '_')}"
+        yield BinaryMask(f"of {name} for {key}", pixels, id, name, {LEVEL: (f"{name} in a chest Xray.",)})
+
+
+CHEXLOCALIZE = PublicSet(
+    name="chexlocalize",
+    doc=__doc__,
+    homepage="https://stanfordaimi.azurewebsites.net/datasets/23c56a0d-15de-405b-87c8-99c30138950c",
+    licence="Stanford AIMI research use agreement, no redistribution",
+    sizes=Sizes(1279, 446, 452),
+    annotated="chexlocalize",
+    items=items,
+)

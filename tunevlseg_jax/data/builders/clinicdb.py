@@ -1,48 +1,28 @@
-"""CVC-ClinicDB: polyps in frames of colonoscopy videos."""
+"""CVC-ClinicDB (Bernal et al. 2015): 612 frames of colonoscopy videos with polyps.
+
+Source: the download, or its folder CVC-ClinicDB with Original/1.tif ... 612.tif and "Ground Truth"/1.tif ...; the
+copy with PNG/, TIF/ and a metadata.csv is read from its PNG files, and each frame's sequence from metadata.csv. For
+research, to be cited. The paper splits by frame: nearly every test frame has a neighbour of the same
+video in train, as `check` reports. Without annotations, sequences stay together if metadata.csv is there.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
-from functools import partial
 
-from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.items import Item, pairs, single
+from tunevlseg_jax.data.builders.items import Item, paired_items
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.runtime.errors import UserError
 
 
-class ClinicDB(PublicSet, skip_registration=True):
-    """CVC-ClinicDB (Bernal et al. 2015): 612 frames of colonoscopy videos with polyps.
-
-    Source: the download, or its folder CVC-ClinicDB with Original/1.tif ... 612.tif and "Ground Truth"/1.tif ...; the
-    copy with PNG/, TIF/ and a metadata.csv is read from its PNG files, and each frame's sequence from metadata.csv. For
-    research, to be cited. The paper splits by frame: nearly every test frame has a neighbour of the same
-    video in train, as `check` reports. Without annotations, sequences stay together if metadata.csv is there.
-    """
-
-    name = "clinicdb"
-    homepage = "https://polyp.grand-challenge.org/CVCClinicDB/"
-    licence = "research, with citation"
-    sizes = Sizes(490, 61, 61)
-    annotated = "clinicdb_polyp"
-
-    def items(self, source: SourceFiles) -> Iterable[Item]:
-        """One item per frame, in the order of the videos."""
-        sequences = _sequences(source)
-        suffix = "png" if any(source.find(r"Original/\d+\.png")) else "tif"
-        files = pairs(source, rf"Original/(\d+)\.{suffix}", rf"Ground Truth/(\d+)\.{suffix}")
-        for key, image, mask in sorted(files, key=lambda pair: int(pair[0])):
-            group = sequences.get(key, "")
-            yield Item(
-                key,
-                partial(
-                    single, source, image, mask, mask_files.binary, key=key, record=key, label="polyp", group=group
-                ),
-                group,
-            )
+def items(source: SourceFiles) -> list[Item]:
+    """One item per frame, in the order of the videos."""
+    suffix = "png" if any(source.find(r"Original/\d+\.png")) else "tif"
+    images, masks = rf"Original/(\d+)\.{suffix}", rf"Ground Truth/(\d+)\.{suffix}"
+    frames = paired_items(source, images, masks, "polyp", groups=_sequences(source))
+    return sorted(frames, key=lambda item: int(item.key))
 
 
 def _sequences(source: SourceFiles) -> dict[str, str]:
@@ -54,3 +34,14 @@ def _sequences(source: SourceFiles) -> dict[str, str]:
                 raise UserError(f"row {number} of {name} lacks frame_id or sequence_id", "missing-field")
             sequences[row["frame_id"].strip()] = f"sequence {row['sequence_id'].strip()}"
     return sequences
+
+
+CLINICDB = PublicSet(
+    name="clinicdb",
+    doc=__doc__,
+    homepage="https://polyp.grand-challenge.org/CVCClinicDB/",
+    licence="research, with citation",
+    sizes=Sizes(490, 61, 61),
+    annotated="clinicdb_polyp",
+    items=items,
+)

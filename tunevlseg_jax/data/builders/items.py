@@ -1,21 +1,30 @@
-"""Images of a source that haven't been read yet, and their conversion to examples."""
+"""Images of a source that haven't been read yet, and how their files become label maps and records."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
 from tunevlseg_jax.data import mask_files
-from tunevlseg_jax.data.builders import seeded_splits
 from tunevlseg_jax.data.builders.archives import SourceFiles
+from tunevlseg_jax.data.builders.tables import Class
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
+from tunevlseg_jax.runtime import progress_bar
 from tunevlseg_jax.runtime.errors import UserError
 
-Progress = Callable[[str, Sequence["Item"]], Iterable["Item"]]
-"""Iterates over the items of a split and shows the progress."""
+
+class Content(NamedTuple):
+    """An encoded image, its label maps and its records, as in `Example`."""
+
+    image: bytes
+    masks: tuple[bytes, ...]
+    records: tuple[Record, ...]
 
 
 @dataclass(frozen=True)
@@ -32,83 +41,112 @@ class Item:
     """
 
     key: str
-    load: Callable[[], Example]
+    load: Callable[[], Content]
     group: str = ""
     stratum: str = ""
     splits: tuple[str, ...] = SPLITS
     records: int = 1
 
 
-def assign_splits(
-    items: Sequence[Item], shares: Mapping[str, float], seed: int, progress: Progress
-) -> dict[str, Iterable[Example]]:
-    """The examples of seeded splits, within the splits that each item allows; files are read during iteration.
+def read(split: str, items: Sequence[Item]) -> Iterator[Example]:
+    """Reads the examples of a split, one after the other, and shows the progress."""
+    for item in progress_bar.track(items, split, len(items)):
+        yield Example(item.key, item.group, *item.load())
 
-    Empty splits are left out.
+
+class BinaryMask(NamedTuple):
+    """A binary mask of an image, (height, width) bool, its name in error messages, and fields of its `Record`."""
+
+    name: str
+    pixels: np.ndarray
+    id: str
+    label: str
+    prompts: Mapping[int, tuple[str, ...]]
+
+
+def binary_masks(source: SourceFiles, image: str, masks: Iterable[BinaryMask]) -> Content:
+    """An image file with a map and a record for each binary mask.
+
+    Raises:
+      UserError: the image is broken, or a mask has another size.
     """
-    parts = [seeded_splits.Part(item.group, item.stratum, item.splits, item.records) for item in items]
-    assigned: dict[str, list[Item]] = {}
-    for item, split in zip(items, seeded_splits.seeded(parts, shares, seed), strict=True):
-        assigned.setdefault(split, []).append(item)
-    return {split: loaded(split, assigned[split], progress) for split in SPLITS if split in assigned}
+    encoded, size = mask_files.image(source.read(image), image)
+    maps, records = [], []
+    for number, mask in enumerate(masks):
+        mask_files.check_size(mask.pixels, size, mask.name, image)
+        maps.append(encode_png(mask.pixels.astype(np.uint8)))
+        records.append(Record(mask.id, mask.label, number, 1, mask.prompts))
+    return Content(encoded, tuple(maps), tuple(records))
 
 
-def loaded(split: str, items: Sequence[Item], progress: Progress) -> Iterator[Example]:
-    """The examples of a split, one after the other."""
-    for item in progress(split, items):
-        yield item.load()
-
-
-def single(
+def class_map(
     source: SourceFiles,
+    key: str,
     image: str,
     mask: str,
     decode: Callable[[bytes, str], np.ndarray],
-    *,
-    key: str,
-    record: str,
-    label: str,
-    group: str = "",
-) -> Example:
-    """An image with one binary mask and one record, whose prompt is its class.
+    classes: Iterable[Class],
+) -> Content:
+    """An image file with one map of mutually exclusive classes, and a record for each of `classes` in it.
 
-    Args:
-      source: where the files are.
-      image: file in the source.
-      mask: file in the source.
-      decode: from a mask file's content and name to a (height, width) bool mask.
-      key: the image's name.
-      record: the record's id.
-      label: the class.
-      group: patient or sequence.
+    `decode` takes a mask file's content and name, and returns a (height, width) uint8 label map of class numbers.
 
     Raises:
       UserError: a file is broken, or the mask has another size.
     """
     encoded, size = mask_files.image(source.read(image), image)
-    pixels = decode(source.read(mask), mask)
-    mask_files.check_size(pixels, size, mask, image)
-    return Example(
-        key,
-        group,
-        encoded,
-        (encode_png(pixels.astype(np.uint8)),),
-        (Record(record, label, 0, 1, {LEVEL: (label,)}),),
+    labels = decode(source.read(mask), mask)
+    mask_files.check_size(labels, size, mask, image)
+    present = set(mask_files.distinct(labels).tolist())
+    records = tuple(
+        Record(f"{cls.label}/{key}", cls.label, 0, cls.number, {LEVEL: cls.prompts})
+        for cls in classes
+        if cls.number in present
     )
+    return Content(encoded, (encode_png(labels),), records)
 
 
-def pairs(source: SourceFiles, images: str, masks: str) -> Iterator[tuple[str, str, str]]:
-    """(key, image, mask) of the files that two patterns of `Source.find` match; their first groups are the keys.
+def paired_files(source: SourceFiles, images: str, masks: str) -> Iterator[tuple[str, str, str]]:
+    """(key, image, mask) of the files that two patterns of `SourceFiles.find` match; their first groups are the keys.
 
     Raises:
       UserError: an image has no mask, or two.
     """
-    found: dict[str, str] = {}
+    mask_of: dict[str, str] = {}
     for name, match in source.find(masks):
-        if match[1] in found:
-            raise UserError(f"{source} has two masks for {match[1]!r}: {found[match[1]]} and {name}", "duplicate-mask")
-        found[match[1]] = name
+        if match[1] in mask_of:
+            raise UserError(
+                f"{source} has two masks for {match[1]!r}: {mask_of[match[1]]} and {name}", "duplicate-mask"
+            )
+        mask_of[match[1]] = name
     for name, match in source.find(images):
-        if match[1] not in found:
+        if match[1] not in mask_of:
             raise UserError(f"{name} in {source} has no mask", "mask-missing")
-        yield match[1], name, found[match[1]]
+        yield match[1], name, mask_of[match[1]]
+
+
+def paired_items(
+    source: SourceFiles,
+    images: str,
+    masks: str,
+    label: str,
+    *,
+    decode: Callable[[bytes, str], np.ndarray] = mask_files.binary,
+    id_suffix: str = "",
+    groups: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Item]:
+    """Images with one binary mask each, found as in `paired_files`; the prompt is the class, `label`.
+
+    `decode` takes a mask file's content and name, and returns a (height, width) bool mask. A record's id is the image's
+    name and `id_suffix`. `groups` has the patient or sequence by the image's name.
+
+    Raises:
+      UserError: as in `paired_files`.
+    """
+
+    def load(key: str, image: str, mask: str) -> Content:
+        pixels = decode(source.read(mask), mask)
+        return binary_masks(source, image, [BinaryMask(mask, pixels, key + id_suffix, label, {LEVEL: (label,)})])
+
+    for key, image, mask in paired_files(source, images, masks):
+        yield Item(key, partial(load, key, image, mask), groups.get(key, ""))

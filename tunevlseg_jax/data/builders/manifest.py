@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from tunevlseg_jax.data.builders import tables
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.matching import SPLIT_NAMES
-from tunevlseg_jax.data.builders.own import ImageFiles, Mask
 from tunevlseg_jax.data.builders.tables import Row
+from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask
 from tunevlseg_jax.runtime.errors import UserError, nearest
 
 COLUMNS = ("image", "mask", "prompt")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.own import ImageFiles, Mask
 from tunevlseg_jax.data.builders.tables import Classes
+from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask
 from tunevlseg_jax.data.images import SUFFIXES
 from tunevlseg_jax.runtime.errors import UserError, nearest
 
@@ -72,43 +72,27 @@ def find(
     if not image_fields:
         raise UserError(f"{source} has no image that fits the pattern {images!r} ({', '.join(SUFFIXES)})", "no-images")
     shared = [field for field in FIELDS if f"{{{field}}}" in images and f"{{{field}}}" in masks]
-    by_image: dict[tuple[str, ...], dict[str, str]] = {}
+    masks_of: dict[tuple[str, ...], dict[str, str]] = {}
     for mask, fields in by_mask.items():
-        labels = by_image.setdefault(tuple(fields[field] for field in shared), {})
+        labels = masks_of.setdefault(tuple(fields[field] for field in shared), {})
         label = fields.get("class", "")
         if label in labels:
             raise UserError(f"one image and class has two masks: {labels[label]} and {mask}", "duplicate-mask")
         labels[label] = mask
-    return list(_joined_by_name(source, image_fields, by_image, shared, masks, prompt, classes))
-
-
-def _joined_by_name(
-    source: SourceFiles,
-    images: Mapping[str, Mapping[str, str]],
-    masks: dict[tuple[str, ...], dict[str, str]],
-    shared: list[str],
-    masks_pattern: str,
-    prompt: tuple[str, ...],
-    classes: Classes | None,
-) -> Iterator[ImageFiles]:
-    seen: dict[tuple[str, ...], str] = {}
-    for image, fields in images.items():
+    files: dict[tuple[str, ...], ImageFiles] = {}
+    for image, fields in image_fields.items():
         key = tuple(fields[field] for field in shared)
-        if key in seen:
-            raise UserError(f"two images have the same name: {seen[key]} and {image}", "duplicate-image")
-        seen[key] = image
-        if key not in masks:
-            raise UserError(f"{image} has no mask in {source} that fits the pattern {masks_pattern!r}", "mask-missing")
-        group = fields.get("group", "")
-        yield ImageFiles(
-            f"{group}/{fields['name']}" if group else fields["name"],
-            image,
-            tuple(Mask(file, *_class_and_prompts(label, file, prompt, classes)) for label, file in masks[key].items()),
-            group,
-            _split(fields["split"], image) if "split" in fields else "",
-        )
-    if orphans := [file for key, labels in masks.items() if key not in seen for file in labels.values()]:
+        if key in files:
+            raise UserError(f"two images have the same name: {files[key].image} and {image}", "duplicate-image")
+        if key not in masks_of:
+            raise UserError(f"{image} has no mask in {source} that fits the pattern {masks!r}", "mask-missing")
+        group, split = fields.get("group", ""), _split(fields["split"], image) if "split" in fields else ""
+        labelled = [_mask(mask, label, prompt, classes) for label, mask in masks_of[key].items()]
+        name = f"{group}/{fields['name']}" if group else fields["name"]
+        files[key] = ImageFiles(name, image, tuple(labelled), group, split)
+    if orphans := [mask for key, labels in masks_of.items() if key not in files for mask in labels.values()]:
         raise UserError(f"{len(orphans)} masks have no image ({', '.join(SUFFIXES)}): {orphans[0]}", "image-missing")
+    return list(files.values())
 
 
 def _matches(source: SourceFiles, text: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -116,17 +100,15 @@ def _matches(source: SourceFiles, text: str) -> Iterator[tuple[str, dict[str, st
         yield name, match.groupdict()
 
 
-def _class_and_prompts(
-    label: str, file: str, prompt: tuple[str, ...], classes: Classes | None
-) -> tuple[str, tuple[str, ...]]:
-    """A mask's class and prompts, by the name in {class}."""
+def _mask(file: str, label: str, prompt: tuple[str, ...], classes: Classes | None) -> Mask:
+    """A mask with its class and prompts, by the name in {class}."""
     if not label:
-        return (prompt[0], prompt) if prompt else ("", ())
+        return Mask(file, prompt[0] if prompt else "", prompt)
     if classes is None:
-        return label, (label,)
+        return Mask(file, label, (label,))
     if label not in classes.named:
         raise UserError(f"--classes lacks {label!r} of mask {file}{nearest(label, classes.named)}", "unknown-class")
-    return label, classes.named[label].prompts
+    return Mask(file, label, classes.named[label].prompts)
 
 
 def _split(name: str, image: str) -> str:

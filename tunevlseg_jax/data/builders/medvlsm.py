@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-import numpy as np
-
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import annotation_files
 from tunevlseg_jax.data.builders.annotation_files import Annotation
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.items import Item
-from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
+from tunevlseg_jax.data.builders.items import BinaryMask, Content, Item, binary_masks
+from tunevlseg_jax.data.prepared import LEVEL, SPLITS
 from tunevlseg_jax.runtime.errors import UserError
 
 PARTS = {"train": "train", "val": "train", "test": "test"}
@@ -45,9 +42,8 @@ def items(source: SourceFiles, folder: str, threshold: int | None) -> Iterator[I
         for key, rows in annotation_files.by_image(annotation_files.parse(source.read(name), name)).items():
             image = _place(source, folder, "images", split, rows[0].image, name)
             masks = tuple(_place(source, folder, "masks", split, row.mask, name) for row in rows)
-            yield Item(
-                key, partial(_load, source, key, image, masks, rows, threshold), splits=(split,), records=len(rows)
-            )
+            load = partial(_load, source, image, masks, rows, threshold)
+            yield Item(key, load, splits=(split,), records=len(rows))
 
 
 def _place(source: SourceFiles, folder: str, kind: str, split: str, file: str, where: str) -> str:
@@ -58,14 +54,11 @@ def _place(source: SourceFiles, folder: str, kind: str, split: str, file: str, w
 
 
 def _load(
-    source: SourceFiles, key: str, image: str, masks: Sequence[str], rows: Sequence[Annotation], threshold: int | None
-) -> Example:
-    encoded, size = mask_files.image(source.read(image), image)
-    maps, records = [], []
-    for number, (mask, (unique, row)) in enumerate(zip(masks, annotation_files.unique_ids(rows), strict=True)):
-        pixels = mask_files.binary(source.read(mask), mask, threshold)
-        mask_files.check_size(pixels, size, mask, image)
-        maps.append(encode_png(pixels.astype(np.uint8)))
-        label = row.prompts[LEVEL][0] if LEVEL in row.prompts else ""
-        records.append(Record(unique, label, number, 1, row.prompts))
-    return Example(key, "", encoded, tuple(maps), tuple(records))
+    source: SourceFiles, image: str, masks: Sequence[str], rows: Sequence[Annotation], threshold: int | None
+) -> Content:
+    def binary_masks_of_rows() -> Iterator[BinaryMask]:
+        for mask, (id, row) in zip(masks, annotation_files.unique_ids(rows), strict=True):
+            label = row.prompts[LEVEL][0] if LEVEL in row.prompts else ""
+            yield BinaryMask(mask, mask_files.binary(source.read(mask), mask, threshold), id, label, row.prompts)
+
+    return binary_masks(source, image, binary_masks_of_rows())

@@ -3,49 +3,41 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-
-class Part(NamedTuple):
-    """An item to assign to a split.
-
-    Attributes:
-      group: items of one group go into one split; "" for an item without a group.
-      stratum: every stratum is split in the same proportions.
-      splits: the splits that the item may go into.
-      weight: weight of the item, such as its number of records.
-    """
-
-    group: str
-    stratum: Hashable
-    splits: tuple[str, ...]
-    weight: int = 1
+from tunevlseg_jax.data.builders.items import Item, read
+from tunevlseg_jax.data.prepared import SPLITS, Example
 
 
-def seeded(parts: Sequence[Part], shares: Mapping[str, float], seed: int) -> list[str]:
-    """The split of each part; parts of weight 1 without groups meet the shares to the nearest whole number.
+def assign_splits(items: Sequence[Item], shares: Mapping[str, float], seed: int) -> dict[str, Iterator[Example]]:
+    """The examples of each split that gets any, within the splits that each item allows; files are read in iteration.
+
+    Items with one record and without groups meet the shares to the nearest whole number.
 
     Args:
-      parts: the items; the result depends on their order.
+      items: the images; the result depends on their order.
       shares: share of each split; only the proportions matter.
       seed: seed of the random order.
     """
-    strata: dict[tuple[Hashable, tuple[str, ...]], dict[Hashable, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for number, part in enumerate(parts):
-        strata[part.stratum, part.splits][part.group or number].append(number)
-    chosen = [""] * len(parts)
+    strata: dict[tuple[str, tuple[str, ...]], dict[Hashable, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for number, item in enumerate(items):
+        strata[item.stratum, item.splits][item.group or number].append(number)
+    chosen = [""] * len(items)
     for place, ((_, splits), groups) in enumerate(strata.items()):
         order = np.random.default_rng([seed, place]).permutation(len(groups))
         shuffled = [list(groups.values())[number] for number in order]
-        weights = [sum(parts[number].weight for number in group) for group in shuffled]
+        weights = [sum(items[number].records for number in group) for group in shuffled]
         wanted = {name: shares[name] for name in splits if shares[name] > 0} or {splits[0]: 1.0}
         for group, split in zip(shuffled, _assign(weights, wanted), strict=True):
             for number in group:
                 chosen[number] = split
-    return chosen
+    return {
+        split: read(split, [item for item, to in zip(items, chosen, strict=True) if to == split])
+        for split in SPLITS
+        if split in chosen
+    }
 
 
 def _assign(weights: Sequence[int], shares: Mapping[str, float]) -> list[str]:

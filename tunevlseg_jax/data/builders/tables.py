@@ -171,11 +171,12 @@ def _value(text: str, row: Row) -> int:
 def _colour(cell: Any, row: Row) -> Colour:
     """(red, green, blue) from "#ff8000", "255 128 0" or [255, 128, 0]."""
     text = " ".join(map(str, cell)) if isinstance(cell, list) else str(cell).strip()
-    if match := re.fullmatch(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", text):
-        red, green, blue = (int(part, 16) for part in match.groups())
-        return red, green, blue
-    parts = re.fullmatch(r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})", text)
-    if not parts or max(map(int, parts.groups())) > 255:
+    if match := re.fullmatch(r"#?([0-9a-fA-F]{6})", text):
+        parts = tuple(bytes.fromhex(match[1]))
+    else:
+        match = re.fullmatch(r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})", text)
+        parts = tuple(map(int, match.groups())) if match else ()
+    if not parts or max(parts) > 255:
         raise UserError(f"{row.where} has the colour {text!r}; write it as #ff8000 or 255 128 0", "class-value")
-    red, green, blue = map(int, parts.groups())
+    red, green, blue = parts
     return red, green, blue

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.items import Item
-from tunevlseg_jax.data.builders.tables import Class, Classes
-from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import LEVEL, SPLITS, VOID, Example, Record
+from tunevlseg_jax.data.builders.items import BinaryMask, Content, Item, binary_masks, class_map
+from tunevlseg_jax.data.builders.tables import Classes
+from tunevlseg_jax.data.prepared import LEVEL, SPLITS
 from tunevlseg_jax.runtime.errors import UserError
 
 Encoding = Literal["binary", "palette", "colour"]
@@ -47,7 +47,7 @@ class ImageFiles:
 
 
 def items(
-    files: Sequence[ImageFiles], source: SourceFiles, load: Callable[[SourceFiles, ImageFiles], Example]
+    files: Sequence[ImageFiles], source: SourceFiles, load: Callable[[SourceFiles, ImageFiles], Content]
 ) -> list[Item]:
     """The items of the images. If the images name splits but no val, val is drawn from train.
 
@@ -61,54 +61,38 @@ def items(
     train = ("train", "val") if "val" not in names else ("train",)
     allowed = {"": SPLITS, "train": train, "val": ("val",), "test": ("test",)}
     return [
-        Item(
-            image.id,
-            lambda image=image: load(source, image),
-            image.group,
-            splits=allowed[image.split],
-            records=max(1, len(image.masks)),
-        )
+        Item(image.id, partial(load, source, image), image.group, "", allowed[image.split], max(1, len(image.masks)))
         for image in files
     ]
 
 
-def binary(source: SourceFiles, files: ImageFiles, threshold: int | None) -> Example:
+def binary(source: SourceFiles, files: ImageFiles, threshold: int | None) -> Content:
     """An image with one binary map for each of its masks.
 
     Raises:
       UserError: a file is broken, isn't binary, or has another size than its image.
     """
-    encoded, size = mask_files.image(source.read(files.image), files.image)
-    maps, records = [], []
-    for number, mask in enumerate(files.masks):
-        pixels = mask_files.two_valued(source.read(mask.file), mask.file, threshold)
-        mask_files.check_size(pixels, size, mask.file, files.image)
-        maps.append(encode_png(pixels.astype(np.uint8)))
-        records.append(Record(f"{mask.label}/{files.id}", mask.label, number, 1, {LEVEL: mask.prompts}))
-    return Example(files.id, files.group, encoded, tuple(maps), tuple(records))
+
+    def masks() -> Iterator[BinaryMask]:
+        for file, label, prompts in files.masks:
+            pixels = mask_files.two_valued(source.read(file), file, threshold)
+            yield BinaryMask(file, pixels, f"{label}/{files.id}", label, {LEVEL: prompts})
+
+    return binary_masks(source, files.image, masks())
 
 
-def coded(source: SourceFiles, files: ImageFiles, encoding: Encoding, classes: Classes) -> Example:
+def coded(source: SourceFiles, files: ImageFiles, encoding: Encoding, classes: Classes) -> Content:
     """An image with one label map, and a record for each class in it.
 
     Raises:
       UserError: a file is broken or has another size than its image, or the map has a value or colour without a class.
     """
-    encoded, size = mask_files.image(source.read(files.image), files.image)
-    (mask,) = files.masks
-    data = source.read(mask.file)
     if encoding == "colour":
-        labels = mask_files.by_colour(data, mask.file, {(0, 0, 0): 0} | dict(classes.colours))
+        decode = partial(mask_files.by_colour, table={(0, 0, 0): 0} | dict(classes.colours))
     else:
-        labels = _by_value(data, mask.file, {0: 0} | dict(classes.values))
-    mask_files.check_size(labels, size, mask.file, files.image)
-    present = set(mask_files.distinct(labels).tolist()) - {0, VOID}
-    records = tuple(_record(cls, files) for cls in classes.named.values() if cls.number in present)
-    return Example(files.id, files.group, encoded, (encode_png(labels),), records)
-
-
-def _record(cls: Class, files: ImageFiles) -> Record:
-    return Record(f"{cls.label}/{files.id}", cls.label, 0, cls.number, {LEVEL: cls.prompts})
+        decode = partial(_by_value, numbers={0: 0} | dict(classes.values))
+    (mask,) = files.masks
+    return class_map(source, files.id, files.image, mask.file, decode, classes.named.values())
 
 
 def _by_value(data: bytes, name: str, numbers: Mapping[int, int]) -> np.ndarray:

@@ -1,0 +1,99 @@
+"""Tests of mask files: which pixels are the object, in every encoding."""
+
+from __future__ import annotations
+
+import io
+
+import mistakes
+import numpy as np
+import pytest
+from fake_downloads import blob
+from PIL import Image
+
+from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.images import decode_rgb
+
+
+@pytest.mark.parametrize("value", [1, 2, 15, 100, 128, 255, 4095, 65535])
+def test_of_two_values_the_larger_is_the_object(value):
+    """A label of a drawing program, a palette's index, a percentage, 12 bits in 16."""
+    mask = blob(np.random.default_rng(0))
+    for low in (0, value - 1):
+        file = io.BytesIO()
+        Image.fromarray(np.where(mask, value, low).astype(np.uint8 if value < 256 else np.uint16)).save(file, "PNG")
+        for decode in (mask_files.binary, mask_files.two_valued):
+            np.testing.assert_array_equal(decode(file.getvalue(), "mask"), mask)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (7, 7), (0, 255)])
+def test_compression_noise_in_black_is_no_object(low, high):
+    """A JPEG of one shade, which quantisation may move, and of black beside an object."""
+    shades = np.repeat(np.asarray([low, high], np.uint8), 64 * 16).reshape(32, 64)
+    file = io.BytesIO()
+    Image.fromarray(shades).save(file, "JPEG", quality=1 if high == 1 else 95)
+    np.testing.assert_array_equal(mask_files.binary(file.getvalue(), "mask"), shades == 255)
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 90, np.uint8)).save(file, "JPEG")
+    with mistakes.raises("almost-black: 127"):
+        mask_files.binary(file.getvalue(), "mask")
+
+
+def test_a_webp_may_be_lossless():
+    mask = blob(np.random.default_rng(0))
+    file = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8)).save(file, "WEBP", lossless=True)
+    np.testing.assert_array_equal(mask_files.binary(file.getvalue(), "mask"), mask)
+
+
+@pytest.mark.parametrize("ground", [(0, 0, 0, 0), (0, 0, 0, 255), (90, 90, 90, 0)])
+def test_a_bright_object_on_transparent_or_opaque_ground(ground):
+    mask = blob(np.random.default_rng(0))
+    file = io.BytesIO()
+    Image.fromarray(np.asarray([ground, (255, 255, 255, 255)], np.uint8)[mask.astype(int)]).save(file, "PNG")
+    np.testing.assert_array_equal(mask_files.binary(file.getvalue(), "mask"), mask)
+
+
+WHITE_BLACK, VOC, EQUAL = [255, 255, 255, 0, 0, 0], [0, 0, 0, 128, 0, 0], [255, 255, 255, 255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("palette", "used", "marked"),
+    [
+        *((WHITE_BLACK, used, 0) for used in ((0, 1), (0,), (1,))),  # as optimisers write it
+        *((VOC, used, 1) for used in ((0, 1), (0,), (1,))),
+        (EQUAL, (0, 1), 1),
+    ],
+)
+def test_of_a_palettes_two_colours_the_brighter_is_the_object(palette, used, marked):
+    indices = np.resize(np.asarray(used, np.uint8), (8, 8))
+    drawn = Image.fromarray(indices, "L")
+    drawn.putpalette(palette)
+    file = io.BytesIO()
+    drawn.save(file, "PNG")
+    np.testing.assert_array_equal(mask_files.values(file.getvalue(), "mask")[0], indices)
+    for decode in (mask_files.binary, mask_files.two_valued):
+        np.testing.assert_array_equal(decode(file.getvalue(), "mask"), indices == marked)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_masks_are_turned_upright_like_images(orientation, suffix):
+    shades = np.random.default_rng(0).integers(0, 2, (12, 20, 1), np.uint8) * np.full(3, 255, np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(shades).save(file, {"tif": "TIFF"}.get(suffix, suffix), exif=exif, lossless=True)
+    upright = decode_rgb(file.getvalue(), "mask")
+    np.testing.assert_array_equal(mask_files.binary(file.getvalue(), "mask"), upright[..., 0] > 0)
+    labels = mask_files.by_colour(file.getvalue(), "mask", {(0, 0, 0): 0, (255, 255, 255): 1})
+    np.testing.assert_array_equal(labels, upright[..., 0] > 0)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0" + bytes(16), b"Exif\0\0MM\0*\0\0", b"Exif\0\0MM\0*\0\0\0\x08\0\x03\1\x0e"]
+)
+def test_masks_with_broken_exif(exif):
+    mask = blob(np.random.default_rng(0))
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG", exif=exif)
+    np.testing.assert_array_equal(mask_files.binary(file.getvalue(), "mask"), mask)

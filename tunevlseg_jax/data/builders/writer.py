@@ -1,0 +1,117 @@
+"""Writes prepared sets, atomically."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow_datasets as tfds
+
+from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Example, encode, features
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import atomic_dir, write_json
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a set holds.
+
+    Attributes:
+      splits: the examples of train, val and test, for the splits that have any; generators are taken one example at
+        a time.
+      about: description of the set.
+      homepage: its web page, if it has one.
+      licence: its licence, if it is known.
+      test_is_val: whether test is val, as in the paper where the test masks aren't public.
+    """
+
+    splits: Mapping[str, Iterable[Example]]
+    about: str
+    homepage: str | None = None
+    licence: str | None = None
+    test_is_val: bool = False
+
+
+class Written(NamedTuple):
+    """Numbers of images and records in a split."""
+
+    images: int
+    records: int
+
+
+def write(root: Path, name: str, splits: Mapping[str, Iterable[Example]], about: str) -> Path:
+    """Writes a set of these examples, as `build` does, and returns its folder, DIR/NAME/VERSION."""
+    build(root, name, lambda _: Contents(splits, about))
+    return root / name / VERSION
+
+
+def build(root: Path, name: str, open_contents: Callable[[Path], Contents]) -> dict[str, Written]:
+    """Writes a prepared set to DIR/NAME/VERSION, atomically; an older one of the same name is replaced.
+
+    Args:
+      root: the data folder, DIR.
+      name: name of the set.
+      open_contents: gives the contents; called with the path of a temporary folder for unpacked files.
+
+    Returns:
+      the numbers of images and records in each split.
+
+    Raises:
+      UserError: the name is invalid, DIR/NAME holds something else, the folder isn't writable, or an error while the
+        examples are read.
+    """
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+        raise UserError(f"a name must be a letter, then letters, digits and _, got {name!r}", "invalid-name")
+    _check_replaceable(root / name)
+    with atomic_dir(root / name) as temporary:
+        unpacked, folder = temporary / "unpacked", temporary / VERSION
+        contents = open_contents(unpacked)
+        folder.mkdir()
+        written = _write_splits(folder, name, contents)
+        if not any(split.images for split in written.values()):
+            raise UserError(f"the set {name} would be empty: no split has an image", "no-images")
+        write_json(folder / ALIASES_FILE, {"test": "val"} if contents.test_is_val else {})
+        shutil.rmtree(unpacked, ignore_errors=True)
+    return written
+
+
+def _write_splits(folder: Path, name: str, contents: Contents) -> dict[str, Written]:
+    """Writes each split to one file, example by example and in order, and TFDS's metadata."""
+    info = tfds.core.DatasetInfo(
+        builder=tfds.core.DatasetIdentity(name, tfds.core.Version(VERSION), str(folder), __name__),
+        description=contents.about,
+        homepage=contents.homepage,
+        license=contents.licence,
+        features=features(),
+        disable_shuffling=True,
+    )
+    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=sys.maxsize, file_format="array_record")
+    records = Counter[str]()
+
+    def encoded(split: str, examples: Iterable[Example]) -> Iterator[dict[str, Any]]:
+        for example in examples:
+            records[split] += len(example.records)
+            yield encode(example)
+
+    for split, examples in contents.splits.items():
+        writer.initialize_splits([split])
+        # The writer iterates over its examples only once, so a generator is as good as the list that it asks for.
+        writer.add_examples({split: encoded(split, examples)})  # pyright: ignore[reportArgumentType]
+        writer.close_splits([split])
+    return {split: Written(info.splits[split].num_examples, records[split]) for split in contents.splits}
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raises a UserError if a folder that is about to be replaced holds anything but a prepared set."""
+    if not folder.exists():
+        return
+    others = [path.name for path in folder.iterdir() if path.name != VERSION] if folder.is_dir() else [folder.name]
+    if others or not (folder / VERSION / "features.json").is_file():
+        held = f", such as {others[0]!r}" if others else ""
+        raise UserError(f"{folder} holds more than a prepared set{held}; give another --output or name", "other-folder")
