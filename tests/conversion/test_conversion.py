@@ -10,13 +10,22 @@ from pathlib import Path
 import mistakes
 import numpy as np
 import pytest
-from clipseg_folders import POSITIONS, PREPROCESSOR, assert_same_models, change_config, change_tensors
+from clipseg_folders import (
+    GOLDEN,
+    PATCH,
+    POSITIONS,
+    PREPROCESSOR,
+    SIDE,
+    assert_same_models,
+    change_config,
+    change_tensors,
+)
 
 from conversion import clipseg
 from tunevlseg_jax.models import CRISConfig
 from tunevlseg_jax.pretrained import model as model_files
 from tunevlseg_jax.pretrained.load import load_pretrained, save_pretrained
-from tunevlseg_jax.runtime.files import write_json
+from tunevlseg_jax.runtime.files import read_json, write_json
 
 
 def remove(folder: Path, name: str) -> None:
@@ -45,6 +54,7 @@ def preprocess(**changes):
 
 
 QUERY = "clip.text_model.encoder.layers.1.self_attn.q_proj.weight"
+BLOCKS = read_json(GOLDEN / "config.json")["vision_config"]["num_hidden_layers"]
 PATCHES = "clip.vision_model.embeddings.patch_embedding.weight"
 BAD = {
     "no configuration": (lambda f: remove(f, "config.json"), "no-such-model: clipseg-tiny"),
@@ -64,11 +74,14 @@ BAD = {
     "two end tokens": (lambda f: change_config(f, "text_config", eos_token_id=[2, 3]), "model-config: eos_token_id"),
     "a tower that is none": (lambda f: change_config(f, text_config=3), "model-config: text_config .*3"),
     "no taps": (lambda f: change_config(f, extract_layers=[]), r"model-config: extract_layers .*\[\]"),
-    "taps beyond": (lambda f: change_config(f, extract_layers=[1, 6]), "model-config: 6 blocks"),
+    "taps beyond": (lambda f: change_config(f, extract_layers=[1, BLOCKS]), f"model-config: {BLOCKS} blocks"),
     "condition beyond": (lambda f: change_config(f, conditional_layer=3), "model-config: conditional_layer 3"),
-    "heads": (lambda f: change_config(f, decoder_num_attention_heads=3), "model-config: heads"),
-    "complex": (lambda f: change_config(f, use_complex_transposed_convolution=True), "model-config: patch of 16, .*8"),
-    "image size": (preprocess(size=60), "model-config: 60 .*8"),
+    "heads": (lambda f: change_config(f, decoder_num_attention_heads=1000), "model-config: heads"),
+    "complex": (
+        lambda f: change_config(f, use_complex_transposed_convolution=True),
+        f"model-config: patch of 16, .*{PATCH}",
+    ),
+    "image size": (preprocess(size=SIDE + 1), f"model-config: {SIDE + 1} .*{PATCH}"),
     "no square": (preprocess(size={"height": 64, "width": 32}), "model-config: size .*64"),
     "no size": (preprocess(size=[64, 64]), "model-config: size .*64"),
     "no mean": (preprocess(image_mean=None), "model-config: image_mean .*None"),
@@ -146,7 +159,8 @@ def test_missing_folder_and_hub_without_network(tmp_path, convert, monkeypatch):
 
 
 def test_float16_that_overflows(source, tmp_path, convert):
-    put("decoder.film_mul.bias", np.full(16, 1e5, np.float32))(source)
+    width = read_json(source / "config.json")["reduce_dim"]
+    put("decoder.film_mul.bias", np.full(width, 1e5, np.float32))(source)
     with mistakes.raises("beyond-float16: decoder/film_scale/bias"):
         convert(source, tmp_path / "ours", "--dtype", "float16")
 

@@ -355,6 +355,7 @@ def nothing(tensors: Tensors) -> None:
 
 
 CLIP = "net.model.clip"
+WIDTH = BASE.text.width
 PROJECTION = "net.context_learner.projection_layers"
 MISTAKES = {
     "frozen": (
@@ -375,8 +376,8 @@ MISTAKES = {
     "no net": (bare, [], r"wrong-model: net\..* context_learner"),
     "integers": (put("net.more", torch.ones(2, dtype=torch.int64)), [], r"wrong-weights: net\.more \(int64\)"),
     "low rank": (single_low_rank_layer, [], "wrong-learner: single layer"),
-    "another width": (of_width(48), [], "wrong-learner: width 48 .*text .*32"),
-    "another kind": (of_width(32), ["--learner.kind", "VPT"], "wrong-learner: width 32 .*VPT"),
+    "another width": (of_width(WIDTH + 1), [], f"wrong-learner: width {WIDTH + 1} .*text .*{WIDTH}"),
+    "another kind": (of_width(WIDTH), ["--learner.kind", "VPT"], f"wrong-learner: width {WIDTH} .*VPT"),
     "no model": (nothing, ["--model", None], "missing-option: --model"),
     "image size": (nothing, ["--image-size", "50", "48"], "image-size: 50"),
     "misspelt kind": (nothing, ["--learner.kind", "Coop"], "invalid-option: Coop"),
