@@ -14,6 +14,7 @@ NAMES = TextNames(
     position_embedding="backbone.positional_embedding",
     block="backbone.transformer.resblocks",
     attention="attn",
+    joint=True,
     up="mlp.c_fc",
     down="mlp.c_proj",
     norm1="ln_1",

@@ -11,12 +11,16 @@ from tunevlseg_jax.pretrained.rules import Rule
 
 @dataclass(frozen=True)
 class TextNames:
-    """The names of a published text tower's tensors; those of `attention` to `norm2` follow a block's name."""
+    """The names of a published text tower's tensors; those of `attention` to `norm2` follow a block's name.
+
+    `joint` says whether a block holds the projections of queries, keys and values as a single tensor.
+    """
 
     token_embedding: str
     position_embedding: str
     block: str
     attention: str
+    joint: bool
     up: str
     down: str
     norm1: str
@@ -37,7 +41,7 @@ def text_rules(blocks: int, names: TextNames, projection: rules.Move) -> Iterato
 
 def block(ours: str, theirs: str, names: TextNames) -> Iterator[Rule]:
     """Of a transformer block."""
-    attention = joint_attention if names.attention == "attn" else split_attention
+    attention = joint_attention if names.joint else split_attention
     yield from attention(f"{ours}/attention", f"{theirs}.{names.attention}")
     yield from linear(f"{ours}/mlp/up", f"{theirs}.{names.up}")
     yield from linear(f"{ours}/mlp/down", f"{theirs}.{names.down}")

@@ -14,6 +14,7 @@ NAMES = TextNames(
     position_embedding="clip.text_model.embeddings.position_embedding.weight",
     block="clip.text_model.encoder.layers",
     attention="self_attn",
+    joint=False,
     up="mlp.fc1",
     down="mlp.fc2",
     norm1="layer_norm1",
