@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from conversion import output
+from conversion.comparison import PHRASES, compare
 from conversion.torch_files import unpickled
 from tunevlseg_jax import cli
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
@@ -18,25 +19,20 @@ from tunevlseg_jax.pretrained.clipseg_folder import TOKENIZER_CONFIG_FILE, clips
 from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
 from tunevlseg_jax.pretrained.load import find_checkpoint, load_pretrained, save_pretrained
 from tunevlseg_jax.pretrained.model import MODEL_CONFIG_FILE, Pretrained
-from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object
 from tunevlseg_jax.runtime.optional import import_torch
 
 __all__ = ["clipseg_rules", "config_from_huggingface", "load"]
 
-PHRASES = ("a photo of a cat.", "something else")
-TOLERANCE = 1e-4
-"""How far logits may be from transformers', as a share of the largest."""
-
 
 @dataclass(frozen=True)
 class Options:
-    """What to convert, and to what.
+    """The model to convert, and the folder to write.
 
     Attributes:
       checkpoint: Hugging Face folder or hub id of a CLIPSeg, or a model folder of ours.
       output: folder to write; it must be empty, or hold a model that this command wrote, which is replaced.
-      dtype: what the weights are stored in.
+      dtype: type of the stored weights.
       verify: whether to compare the logits with those of transformers' CLIPSeg first; it needs torch.
       to_huggingface: whether to write a folder for transformers instead of ours.
     """
@@ -49,7 +45,7 @@ class Options:
 
 
 def main() -> None:
-    """Converts, and says what was written."""
+    """Converts, and prints a line that describes the result."""
     options = cli.options(Options, "python -m conversion.clipseg", __doc__ or "")
     folder = Path(options.output)
     output.check(folder)
@@ -57,30 +53,29 @@ def main() -> None:
     clipseg_config(model)  # before anything is written
     if options.verify:
         print(verify(model, huggingface))
-    checkpoint = output.portable(options.checkpoint)
-    source = {"made by": "conversion.clipseg", "checkpoint": checkpoint, "sha256": model.sha256}
+    source = {"made by": "conversion.clipseg", "checkpoint": output.portable(options.checkpoint)}
+    source["sha256"] = model.sha256
     save = clipseg_folder.save if options.to_huggingface else save_pretrained
-    output.write(folder, model, source, options.dtype, save)
-    if not options.to_huggingface:  # what an earlier --to-huggingface left
+    print(output.write(folder, model, source, options.dtype, save))
+    if not options.to_huggingface:  # files that an earlier --to-huggingface left
         for name in (PREPROCESSOR, TOKENIZER_CONFIG_FILE):
             (folder / name).unlink(missing_ok=True)
-    print(output.told(folder, model))
 
 
 def verify(model: Pretrained, huggingface: Path | None) -> str:
     """Compares logits with transformers' on one random image and two prompts.
 
-    Ours are in float32 and theirs in float64, so that what differs is the rounding of ours alone.
+    Ours are in float32 and theirs in float64, so the difference is the rounding of ours alone.
 
     Args:
       model: ours.
-      huggingface: the folder that it was read from; None to write one from `model`.
+      huggingface: the folder that the model was read from; None to write one from `model`.
 
     Returns:
-      What was found, in one line.
+      A line with the largest difference.
 
     Raises:
-      UserError: they differ by more than `TOLERANCE` of the largest logit, or torch is missing.
+      UserError: the logits differ, see `compare`, or torch is missing.
     """
     import jax
 
@@ -95,11 +90,7 @@ def verify(model: Pretrained, huggingface: Path | None) -> str:
         theirs = _their_logits(huggingface, config, images, tokens)
     with jax.default_matmul_precision("highest"):
         ours = _our_logits(model, images, tokens)
-    largest, scale = np.abs(ours - theirs).max(), np.abs(theirs).max()
-    told = f"largest difference from transformers' logits {largest:.3g}, {largest / scale:.3g} of the largest logit"
-    if not largest <= TOLERANCE * scale:  # NaN fails too
-        raise UserError(f"{told}: more than {TOLERANCE:g}, so the conversion is wrong", "wrong-conversion")
-    return told
+    return compare("transformers' logits", ours, theirs)
 
 
 def _our_logits(model: Pretrained, images: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -130,7 +121,7 @@ def _their_logits(folder: Path, config: CLIPSegConfig, images: np.ndarray, token
 
 
 def _read(checkpoint: str) -> tuple[Pretrained, Path | None]:
-    """The model that the option names, and its folder where that is Hugging Face's."""
+    """The model that the option names, and its folder if it is Hugging Face's."""
     folder = find_checkpoint(checkpoint)
     model = load_pretrained(str(folder), unpickle=unpickled)
     return model, folder if "model_type" in read_object(folder / MODEL_CONFIG_FILE) else None

@@ -26,27 +26,26 @@ from tunevlseg_jax.runtime.files import sha256
 
 BACKBONE = "backbone."
 PARTS = (BACKBONE, "neck.", "decoder.", "proj.")
-"""What the names of a CRIS's tensors start with."""
+"""The prefixes of a CRIS's tensors."""
 CLIP_BUFFERS = ("input_resolution", "context_length", "vocab_size")
-"""What OpenAI's archives hold beside weights."""
+"""Sizes that OpenAI's archives hold beside the weights."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to convert, and to what.
+    """The checkpoint to convert, and the folder to write.
 
     Attributes:
       checkpoint: file of a CRIS, such as the public cris_best.pth: a state dict, bare or under "state_dict", names with
         or without "module.".
       output: folder to write; it must be empty, or hold a model that this command wrote, which is replaced.
-      tokenizer: folder or hub id of a model with CLIP's tokenizer, such as CIDAS/clipseg-rd64; a CRIS has none of its
-        own.
+      tokenizer: folder or hub id of a model with CLIP's tokenizer, such as CIDAS/clipseg-rd64; a CRIS has none.
       clip: OpenAI's RN50.pt (or RN101.pt), for a checkpoint that lacks CLIP's weights.
-      preset: what the encoder must be; None takes the one that the tensors are of.
-      decoder_heads: heads of the decoder's attentions, which leave no trace in the tensors.
-      image_size: side of the images that the model was trained with, which leaves none either.
-      dtype: what the weights are stored in.
-      verify: whether to compare with torch models of the same weights, as far as there are any.
+      preset: the required encoder; None accepts any.
+      decoder_heads: heads of the decoder's attentions, which the tensors don't show.
+      image_size: side of the images that the model was trained with, which the tensors don't show either.
+      dtype: type of the stored weights.
+      verify: whether to compare with torch models of the same weights, for the parts that have one.
     """
 
     checkpoint: str
@@ -61,7 +60,7 @@ class Options:
 
 
 def main() -> None:
-    """Converts, and says what was written."""
+    """Converts, and prints a line that describes the result."""
     options = cli.options(Options, "python -m conversion.cris", __doc__ or "")
     folder = Path(options.output)
     output.check(folder)
@@ -71,8 +70,7 @@ def main() -> None:
 
         for line in cris_verify.verify(model):
             print(line)
-    output.write(folder, model, _source(options), options.dtype)
-    print(output.told(folder, model))
+    print(output.write(folder, model, _source(options), options.dtype))
 
 
 def load(options: Options) -> Pretrained:
@@ -99,16 +97,16 @@ def load(options: Options) -> Pretrained:
 def convert(
     theirs: Mapping[str, np.ndarray], *, preset: str | None = None, decoder_heads: int = 8, image_size: int = 416
 ) -> tuple[CRISConfig, dict[str, np.ndarray]]:
-    """Sizes and weights from tensors by published name, strictly.
+    """Sizes and weights from tensors by published name.
 
     Args:
       theirs: float32, names without "module.".
-      preset: what the encoder must be, "RN50" or "RN101"; None for any.
+      preset: the required encoder, "RN50" or "RN101"; None for any.
       decoder_heads: of the decoder's attentions.
       image_size: side of the images that the model is used with.
 
     Raises:
-      ConversionError: names that are missing, left over or of another shape.
+      ConversionError: names are missing, left over or of another shape.
     """
     config = config_from_tensors(theirs, decoder_heads=decoder_heads, image_size=image_size)
     if preset is not None:
@@ -117,10 +115,10 @@ def convert(
 
 
 def with_clip(theirs: Mapping[str, np.ndarray], path: Path, preset: str | None) -> dict[str, np.ndarray]:
-    """A checkpoint's tensors, and CLIP's where it lacks them.
+    """A checkpoint's tensors, completed by CLIP's.
 
     Raises:
-      UserError: the file is no CLIP with a ResNet, or not the preset's.
+      UserError: the file is not a CLIP with a ResNet, or not of the preset.
     """
     clip = {name: tensor for name, tensor in torch_files.state_dict(path).items() if name not in CLIP_BUFFERS}
     if "visual.layer1.0.conv1.weight" not in clip:
@@ -131,7 +129,7 @@ def with_clip(theirs: Mapping[str, np.ndarray], path: Path, preset: str | None) 
 
 
 def _check_kind(theirs: Mapping[str, np.ndarray], path: Path) -> None:
-    """Raises a ConversionError where tensors are another model's than a CRIS."""
+    """Raises a ConversionError unless the tensors are a CRIS's."""
     if any(name.startswith(("clip.", "decoder.film_mul", "model.clip.")) for name in theirs):
         raise ConversionError(f"{path} holds a CLIPSeg, not a CRIS; convert it with conversion.clipseg", "wrong-model")
     if "visual.attnpool.positional_embedding" in theirs:
@@ -144,8 +142,7 @@ def _check_kind(theirs: Mapping[str, np.ndarray], path: Path) -> None:
 def _tokenizer(name: str | None, config: CRISConfig) -> Tokenizer:
     if name is None:
         raise UserError("a CRIS has no tokenizer; give CLIP's, such as --tokenizer CIDAS/clipseg-rd64", "no-tokenizer")
-    folder = Path(name)
-    folder = folder if folder.is_dir() else find_checkpoint(name)
+    folder = Path(name) if Path(name).is_dir() else find_checkpoint(name)
     tokenizer = Tokenizer.load(folder)
     try:
         check_tokenizer(tokenizer, config)
@@ -158,7 +155,7 @@ def _tokenizer(name: str | None, config: CRISConfig) -> Tokenizer:
 
 
 def _source(options: Options) -> dict[str, str]:
-    """Where the weights come from, for the reader of config.json."""
+    """The origin of the weights, for the reader of config.json."""
     source = {"made by": "conversion.cris"}
     for option in ("checkpoint", "clip"):
         name = getattr(options, option)

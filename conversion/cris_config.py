@@ -1,4 +1,4 @@
-"""The sizes of a CRIS, read off its tensors."""
+"""Derives the sizes of a CRIS from the shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tunevlseg_jax.models.resnet import RN50, RN101, STRIDE, ResNetConfig
 from tunevlseg_jax.pretrained.rules import ConversionError
 
 HEAD_WIDTH = 64
-"""Of CLIP's text towers; the number of heads leaves no trace in tensors."""
+"""Of CLIP's text towers; the tensors don't show the number of heads."""
 PRESETS = {"RN50": RN50, "RN101": RN101}
 
 
@@ -22,19 +22,15 @@ def config_from_tensors(theirs: Mapping[str, np.ndarray], *, decoder_heads: int,
     """Our configuration from tensors by published name.
 
     Args:
-      theirs: what the checkpoint holds, names without "module.".
-      decoder_heads: which leaves no trace in the tensors; CRIS has 8.
+      theirs: tensors of the checkpoint, names without "module.".
+      decoder_heads: number of heads, which the tensors don't show; CRIS has 8.
       image_size: side of the images that the model is used with.
 
     Raises:
-      ConversionError: a tensor that tells a size is missing or of an impossible shape, or sizes don't go together.
+      ConversionError: a tensor is missing or has an impossible shape, or the sizes don't go together.
     """
     text_width = _shape(theirs, "backbone.token_embedding.weight", 2)[1]
-    neck = (
-        _shape(theirs, "neck.f3_v_proj.0.weight", 4)[0],
-        _shape(theirs, "neck.f2_v_proj.0.weight", 4)[0],
-        _shape(theirs, "neck.f1_v_proj.0.weight", 4)[0],
-    )
+    low, middle, high = (_shape(theirs, f"neck.f{level}_v_proj.0.weight", 4)[0] for level in (3, 2, 1))
     config = CRISConfig(
         text=TextConfig(
             width=text_width,
@@ -45,7 +41,7 @@ def config_from_tensors(theirs: Mapping[str, np.ndarray], *, decoder_heads: int,
             context_length=_shape(theirs, "backbone.positional_embedding", 2)[0],
         ),
         vision=encoder_from_tensors(theirs),
-        neck_widths=neck,
+        neck_widths=(low, middle, high),
         decoder_layers=_count(theirs, "decoder.layers"),
         decoder_heads=decoder_heads,
         decoder_hidden=_shape(theirs, "decoder.layers.0.ffn.0.weight", 2)[0],
@@ -62,7 +58,7 @@ def encoder_from_tensors(theirs: Mapping[str, np.ndarray], prefix: str = "backbo
     """The sizes of a modified ResNet whose tensors start with `prefix`.
 
     Raises:
-      ConversionError: a tensor that tells a size is missing or of an impossible shape.
+      ConversionError: a tensor is missing or has an impossible shape.
     """
     first, second, third, fourth = (_count(theirs, f"{prefix}layer{stage}") for stage in range(1, 5))
     rows = _shape(theirs, f"{prefix}attnpool.positional_embedding", 2)[0]
@@ -78,7 +74,7 @@ def encoder_from_tensors(theirs: Mapping[str, np.ndarray], prefix: str = "backbo
 
 
 def check_preset(config: ResNetConfig, preset: str, what: str) -> None:
-    """Raises a ConversionError unless an encoder is of the preset's sizes; `what` is where it was found."""
+    """Raises a ConversionError unless an encoder has the preset's sizes; `what` names its file."""
     asked = PRESETS[preset]
     if (config.layers, config.width, config.embedding_width) == (asked.layers, asked.width, asked.embedding_width):
         return
@@ -91,7 +87,7 @@ def check_preset(config: ResNetConfig, preset: str, what: str) -> None:
 
 
 def _check(config: CRISConfig) -> None:
-    """Raises a ConversionError where sizes don't go together."""
+    """Raises a ConversionError if the sizes don't go together."""
     demands = {
         f"the text tower is {config.text.width} wide and the decoder {config.feature_width}": (
             config.text.width == config.feature_width
@@ -118,7 +114,7 @@ def _shape(theirs: Mapping[str, np.ndarray], name: str, axes: int) -> tuple[int,
 
 
 def _count(theirs: Mapping[str, np.ndarray], prefix: str) -> int:
-    """How many numbered parts there are under a name."""
+    """The number of numbered parts under a name."""
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
     numbers = {int(match[1]) for match in map(pattern.match, theirs) if match}
     if not numbers:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import Array
 
+from conversion.comparison import PHRASES, compare
 from conversion.cris_tensors import cris_rules
 from conversion.torch_files import import_torch
 from tunevlseg_jax.models.build import fill_module
@@ -18,14 +18,12 @@ from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.models.parameters import FlatParams, subtree
 from tunevlseg_jax.models.resnet import ModifiedResNet
 from tunevlseg_jax.pretrained import rules
-from tunevlseg_jax.pretrained.clipseg_tensors import text_rules
+from tunevlseg_jax.pretrained.clip_tensors import text_rules
+from tunevlseg_jax.pretrained.clipseg_tensors import NAMES
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.prompts import Prompts
 from tunevlseg_jax.runtime.errors import UserError
 
-PHRASES = ("a photo of a cat.", "something else")
-TOLERANCE = 1e-4
-"""How far outputs may be from torch's, as a share of the largest."""
 UNVERIFIED = "not compared: attention pool, neck, decoder and projector, which no public torch package has"
 
 
@@ -33,24 +31,24 @@ def verify(model: Pretrained) -> Iterator[str]:
     """Compares the text tower with transformers', and the encoder up to its attention pool with open_clip's.
 
     Yields:
-      What was compared and found, or couldn't be, a line each.
+      A line for each part that was compared, or couldn't be.
 
     Raises:
-      UserError: outputs differ by more than `TOLERANCE` of the largest, or torch is missing.
+      UserError: outputs differ, see `compare`, or torch is missing.
     """
     import_torch("--verify")
     config = model.config
     assert isinstance(config, CRISConfig)
     with jax.default_matmul_precision("highest"):
         tokens = model.tokenizer.table(PHRASES, config.text.context_length, truncate=True)
-        yield _compare("transformers' text tower", *sentences(config, model.weights, tokens))
+        yield compare("transformers' text tower", *sentences(config, model.weights, tokens))
         try:
             import open_clip  # noqa: F401  # pyright: ignore[reportMissingImports]
         except ImportError:
             yield "not compared: the encoder; install open_clip_torch for that"
         else:
             images = np.random.default_rng(0).standard_normal((1, 64, 64, 3)).astype(np.float32)
-            yield _compare("open_clip's ResNet before its attention pool", *grids(config, model.weights, images))
+            yield compare("open_clip's ResNet before its attention pool", *grids(config, model.weights, images))
     yield UNVERIFIED
 
 
@@ -76,15 +74,12 @@ def sentences(
         )
     ).eval()
     text = {path: array for path, array in weights.items() if path.startswith("text_tower/")}
-    tensors = rules.to_theirs(text_rules(config), text)
+    tensors = rules.to_theirs(text_rules(sizes.blocks, NAMES, rules.LINEAR), text)
     theirs.load_state_dict({name.removeprefix("clip."): torch.tensor(tensor) for name, tensor in tensors.items()})
     with torch.inference_mode():
         expected = theirs(input_ids=torch.tensor(tokens, dtype=torch.long)).text_embeds.numpy()
-
-    def build(rngs: nnx.Rngs) -> TextTower:
-        return TextTower(sizes, config.vision.embedding_width, rngs)
-
-    tower = fill_module(build, subtree({path: jnp.asarray(array) for path, array in text.items()}, "text_tower"))
+    params = subtree({path: jnp.asarray(array) for path, array in text.items()}, "text_tower")
+    tower = fill_module(lambda rngs: TextTower(sizes, config.vision.embedding_width, rngs), params)
     return np.asarray(tower(jnp.asarray(tokens), Prompts()).sentence), expected
 
 
@@ -112,20 +107,9 @@ def grids(config: CRISConfig, weights: Mapping[str, np.ndarray], images: np.ndar
         for number in range(1, 5):
             x = getattr(theirs, f"layer{number}")(x)
 
-    def build(rngs: nnx.Rngs) -> ModifiedResNet:
-        return ModifiedResNet(sizes, rngs)
-
     @jax.jit
     def last_grid(tower: FlatParams, images: Array) -> Array:
-        return fill_module(build, tower).stage_grids(images)[-1]
+        return fill_module(lambda rngs: ModifiedResNet(sizes, rngs), tower).stage_grids(images)[-1]
 
     tower = subtree({path: jnp.asarray(array) for path, array in weights.items()}, "vision_tower")
     return np.asarray(last_grid(tower, jnp.asarray(images))), x.numpy().transpose(0, 2, 3, 1)
-
-
-def _compare(whose: str, ours: np.ndarray, theirs: np.ndarray) -> str:
-    largest = np.abs(ours - theirs).max() / np.abs(theirs).max()
-    told = f"largest difference from {whose}: {largest:.3g} of the largest value"
-    if not largest <= TOLERANCE:  # NaN fails too
-        raise UserError(f"{told}, more than {TOLERANCE:g}: the conversion is wrong", "wrong-conversion")
-    return told

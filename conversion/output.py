@@ -23,8 +23,11 @@ def write(
     source: Mapping[str, str],
     dtype: Precision,
     save: Callable[[Path, Pretrained, Mapping[str, str], str], None] = save_pretrained,
-) -> None:
-    """Writes a model folder whole or not at all; `check` it first. Arguments as in `pretrained.save`.
+) -> str:
+    """Writes a model folder whole or not at all; `check` it first. Arguments as in `save_pretrained`.
+
+    Returns:
+      A line that describes the folder.
 
     Raises:
       UserError: float16 can't hold a weight, or the folder can't be written.
@@ -33,28 +36,8 @@ def write(
         _check_range(model.weights)
     with atomic_files(output, last=MODEL_CONFIG_FILE) as folder:
         save(folder, model, source, dtype)
-
-
-def told(output: Path, model: Pretrained) -> str:
-    """What was written, in one line."""
     count, size = len(model.weights), sum(weight.size for weight in model.weights.values())
     return f"wrote {output}: {count} tensors, {size:,} parameters, from weights with sha256 {model.sha256}"
-
-
-def check(output: Path, what: str = "a model", is_ours: Callable[[Path], bool] | None = None) -> None:
-    """Raises a UserError where writing would destroy something else than an earlier conversion.
-
-    Args:
-      output: the folder to write.
-      what: a conversion leaves there.
-      is_ours: whether a folder is such a one; None for models.
-    """
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file, not a folder", "not-a-folder")
-    if not output.exists() or not any(output.iterdir()):
-        return
-    if not (is_ours or _is_model)(output):
-        raise UserError(f"--output {output} is neither empty nor {what} from here; choose another", "other-folder")
 
 
 def _is_model(folder: Path) -> bool:
@@ -62,14 +45,28 @@ def _is_model(folder: Path) -> bool:
     return "source" in config and bool({"model", "model_type"} & set(config))
 
 
+def check(output: Path, what: str = "a model", is_ours: Callable[[Path], bool] = _is_model) -> None:
+    """Raises a UserError where writing would destroy anything but an earlier conversion.
+
+    Args:
+      output: the folder to write.
+      what: the result of a conversion, in words.
+      is_ours: whether a folder holds such a result.
+    """
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file, not a folder", "not-a-folder")
+    if output.exists() and any(output.iterdir()) and not is_ours(output):
+        raise UserError(f"--output {output} is neither empty nor {what} from here; choose another", "other-folder")
+
+
 def _check_range(weights: Mapping[str, np.ndarray]) -> None:
     """Raises a UserError where a weight is too large for float16."""
     largest = np.finfo(np.float16).max
-    beyond = sorted(name for name, weight in weights.items() if np.abs(weight).max() > largest)
-    if beyond:
-        raise UserError(f"float16 can't hold {', '.join(beyond[: rules.SHOWN])}; leave out --dtype", "beyond-float16")
+    too_large = sorted(name for name, weight in weights.items() if np.abs(weight).max() > largest)
+    if too_large:
+        raise UserError(f"float16 can't hold {rules.some(too_large)}; leave out --dtype", "beyond-float16")
 
 
 def portable(checkpoint: str) -> str:
-    """The checkpoint as typed, but of an absolute path only the name, for the reader on another machine."""
+    """The checkpoint as typed, but only the name of an absolute path, which means nothing on another machine."""
     return Path(checkpoint).name if Path(checkpoint).is_absolute() else checkpoint

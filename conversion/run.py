@@ -19,12 +19,12 @@ from tunevlseg_jax.runtime.files import sha256
 
 @dataclass(frozen=True)
 class Options:
-    """What to convert, and to what.
+    """The run to convert, and the folder to write.
 
     Attributes:
-      run: folder of a run that trained the model itself (train.tune "decoder" or "all"), whichever model it is.
+      run: folder of a run that trained the model itself (train.tune "decoder" or "all").
       output: folder to write; it must be empty, or hold a model that a conversion wrote, which is replaced.
-      dtype: what the weights are stored in.
+      dtype: type of the stored weights.
     """
 
     run: str
@@ -33,14 +33,13 @@ class Options:
 
 
 def main() -> None:
-    """Converts, and says what was written."""
+    """Converts, and prints a line that describes the result."""
     options = cli.options(Options, "python -m conversion.run", __doc__ or "")
     folder = Path(options.output)
     output.check(folder)
     model = load(Path(options.run))
     source = {"made by": "conversion.run", "run": output.portable(options.run), "sha256": model.sha256}
-    output.write(folder, model, source, options.dtype)
-    print(output.told(folder, model))
+    print(output.write(folder, model, source, options.dtype))
     config, _, _ = load_learnt(Path(options.run))
     height, width = config.model.image_size or (0, 0)
     if height != width:

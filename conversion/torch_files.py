@@ -1,4 +1,4 @@
-"""Tensors of the files that torch writes; code that a file carries is never run."""
+"""Reads the tensors of files that torch wrote, without running any code in them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.optional import import_torch
 
 COUNTERS = "num_batches_tracked"
-"""What each BatchNorm holds beside its statistics; nothing reads it."""
+"""A tensor of each torch BatchNorm that nothing reads."""
 
 
 def state_dict(path: Path) -> dict[str, np.ndarray]:
@@ -27,7 +27,7 @@ def state_dict(path: Path) -> dict[str, np.ndarray]:
         or a TorchScript archive; or a safetensors file.
 
     Raises:
-      UserError: there is no such file, it is broken, or it holds more than tensors and plain values.
+      UserError: the file is missing, broken, or holds more than tensors and plain values.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a file of weights", "not-a-file")
@@ -50,16 +50,16 @@ def unpickled(path: Path) -> dict[str, np.ndarray]:
     """
     torch = import_torch(path.name)
     try:
-        with warnings.catch_warnings(action="ignore"):  # one line is enough, and the error is that line
+        with warnings.catch_warnings(action="ignore"):  # the error says it in one line
             if _is_torchscript(path):
-                # TorchScript's reader makes TorchScript's own types alone, and no method is called.
+                # This reader builds only TorchScript's types, and no method is called.
                 loaded = dict(torch.jit.load(path, map_location="cpu").state_dict())
                 loaded = {name: tensor for name, tensor in loaded.items() if tensor.ndim or tensor.is_floating_point()}
             else:
                 loaded = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise UserError(f"can't read {path}: {_refusal(str(error))}", "unreadable") from error
-    except Exception as error:  # each way in which a file is broken has its own class
+    except Exception as error:  # there is a class for each kind of damage
         raise UserError(f"can't read {path}: cut off or not torch's ({type(error).__name__})", "unreadable") from error
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
@@ -70,13 +70,13 @@ def unpickled(path: Path) -> dict[str, np.ndarray]:
             str(name): (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
             for name, tensor in loaded.items()
         }
-    except (RuntimeError, TypeError) as error:  # a kind of tensor that numpy lacks
+    except (RuntimeError, TypeError) as error:  # a type that numpy lacks
         raise UserError(f"can't read {path}: {str(error).splitlines()[0]}", "unreadable") from error
 
 
-def _refusal(told: str) -> str:
-    """What is wrong with a pickle that torch refused, from torch's own words."""
-    name = re.search(r"unsupported global:? (?:GLOBAL )?([\w.]+\w)", told, re.IGNORECASE)
+def _refusal(message: str) -> str:
+    """The problem of a pickle that torch refused, from torch's message."""
+    name = re.search(r"unsupported global:? (?:GLOBAL )?([\w.]+\w)", message, re.IGNORECASE)
     if name is None:
         return "it is broken"
     return (
@@ -86,7 +86,7 @@ def _refusal(told: str) -> str:
 
 
 def _is_torchscript(path: Path) -> bool:
-    """Whether it is a program with its weights, as OpenAI publishes CLIP."""
+    """Whether a file is a TorchScript program with its weights, as OpenAI publishes CLIP."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""Converts what the published TuneVLSeg code learnt into a run, and with --export back."""
+"""Converts a checkpoint of the published TuneVLSeg code into a run, and with --export back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from conversion.output import check, portable
 from conversion.published import checkpoint
-from conversion.published.learner import Untold, read_learner, with_copies, without_copies
+from conversion.published.learner import UnstoredSettings, read_learner, with_copies, without_copies
 from conversion.published.tensors import LEARNER, RATIO, UPSAMPLER, from_published, to_published
 from tunevlseg_jax import cli
 from tunevlseg_jax.config import Config, Model, Train
@@ -40,19 +40,19 @@ PROGRAM = "conversion.tunevlseg"
 
 @dataclass(frozen=True)
 class Options:
-    """What to convert, and to what.
+    """The checkpoint or run to convert, and the place to write.
 
     Attributes:
       checkpoint: Lightning checkpoint of the published code; with --export the folder of a run.
       output: folder of the run to write, new or of an earlier import; with --export the file to write.
-      model: folder, hub id or embedded name of the model that the prompts were learnt for; with --export only where it
-        is no longer where it was in training.
+      model: folder, hub id or embedded name of the model that the prompts were learnt for; with --export only if it
+        has moved since training.
       export: whether to write a run as a checkpoint for the published code; the options below are for imports.
-      upsampling: what the learnable upsampler does; None for what it does in the published code: nothing for CoOp and
-        CoCoOp on CLIPSeg, which never reach it, "add" where the checkpoint has no ratio, as of VPT, and else "blend".
-      prompt_offset: how many blocks late text prompts enter; None for the published code's 1 on CRIS and 0 on CLIPSeg.
-      image_size: height and width of the images; None for the model's own.
-      learner: what a learner's tensors don't tell.
+      upsampling: use of the learnable upsampler; None for that of the published code: "none" for CoOp and CoCoOp on
+        CLIPSeg, which never reach it, "add" if the checkpoint has no ratio, as with VPT, and otherwise "blend".
+      prompt_offset: delay of the text prompts in blocks; None for the published code's 1 on CRIS and 0 on CLIPSeg.
+      image_size: height and width of the images; None for the model's image size.
+      learner: settings of the learner that its tensors don't show.
     """
 
     checkpoint: str
@@ -62,21 +62,21 @@ class Options:
     upsampling: Upsampling | None = None
     prompt_offset: int | None = None
     image_size: tuple[int, int] | None = None
-    learner: Untold = field(default_factory=Untold)
+    learner: UnstoredSettings = field(default_factory=UnstoredSettings)
 
 
 def main() -> None:
-    """Converts, and says what was written, and what was taken for granted."""
+    """Converts, and prints what was written and what was assumed."""
     options = cli.options(Options, f"python -m {PROGRAM}", __doc__ or "")
     for line in export_run(options) if options.export else import_checkpoint(options):
         print(line)
 
 
 def import_checkpoint(options: Options) -> Iterator[str]:
-    """Writes a run, and gives the lines that tell of it.
+    """Writes a run, and yields lines that describe it.
 
     Raises:
-      UserError: the checkpoint is none, or of another model; the message is one line.
+      UserError: the checkpoint is invalid, or of another model; the message is one line.
     """
     path, output = Path(options.checkpoint), Path(options.output)
     check(output, "a run", _is_import)
@@ -92,7 +92,7 @@ def import_checkpoint(options: Options) -> Iterator[str]:
         model=Model(checkpoint=options.model, image_size=options.image_size, prompt_offset=_prompt_offset(network)),
         learner=cast(AnyLearner, network.learner),
         upsampling=network.upsampling,
-        data=Data(truncate=True),  # what the published code does with prompts that are too long
+        data=Data(truncate=True),  # as the published code treats prompts that are too long
         train=Train(tune=tune),
         workdir=options.output,
     )
@@ -103,25 +103,25 @@ def import_checkpoint(options: Options) -> Iterator[str]:
         save_learnt(folder, learnt, card)
     count = sum(tensor.size for tensor in learnt.values())
     yield f"wrote {output}: {len(learnt)} tensors, {count:,} parameters"
-    yield f"read off the tensors: {', '.join(_read_off(network, tune))}"
-    yield f"not in the tensors, so taken as given: {', '.join(_granted(network, size))}"
+    yield f"read off the tensors: {', '.join(_derived(network, tune))}"
+    yield f"not in the tensors, so taken as given: {', '.join(_assumed(network, size))}"
     if network.upsampling == "none" and any(name.startswith(f"{UPSAMPLER}.") for name in theirs):
         yield f"left out: {UPSAMPLER}, which the published code never reaches here; --upsampling blend takes it in"
 
 
 def convert(theirs: Tensors, model: Pretrained, options: Options) -> tuple[Network, Tune, dict[str, np.ndarray]]:
-    """What was learnt.
+    """The network and the trained tensors of a checkpoint.
 
     Args:
       theirs: the network's tensors by published name.
-      model: what they were learnt for.
-      options: those of an import.
+      model: the model that they were learnt for.
+      options: of the import.
 
     Returns:
-      The network; what trained: the prompts, or without any the decoder; and the trained tensors by path.
+      The network; the trained part, which is the decoder if there are no prompts; and the trained tensors by path.
 
     Raises:
-      ConversionError: a frozen tensor isn't the model's, or names are missing, left over or of another shape.
+      ConversionError: a frozen tensor differs from the model's, or names are missing, left over or of another shape.
     """
     beside = {name: x for name, x in theirs.items() if name.startswith((f"{LEARNER}.", f"{UPSAMPLER}.", RATIO))}
     inside = {name: x for name, x in theirs.items() if name not in beside}
@@ -142,10 +142,10 @@ def convert(theirs: Tensors, model: Pretrained, options: Options) -> tuple[Netwo
 
 
 def _network(theirs: Tensors, config: AnyModelConfig, options: Options) -> Network:
-    """The network that learnt these tensors, as it is in the published code but for what the options say."""
+    """The network of learnt tensors, as in the published code unless the options say otherwise."""
     if not theirs:
         return Network(config, ZeroShot())
-    spec = config.spec(lambda _: jnp.zeros((0, config.text.width)))  # only for fresh contexts
+    spec = config.spec(lambda _: jnp.zeros((0, config.text.width)))  # needed only for fresh contexts
     learner = read_learner(theirs, spec, options.learner)
     clipseg = isinstance(config, CLIPSegConfig)
     if not any(name.startswith(f"{UPSAMPLER}.") for name in theirs) or (clipseg and isinstance(learner, CoOp | CoCoOp)):
@@ -161,12 +161,12 @@ def _network(theirs: Tensors, config: AnyModelConfig, options: Options) -> Netwo
 
 
 def _prompt_offset(network: Network) -> int:
-    """Number of blocks by which a network takes text prompts late; 0 but for a CRIS."""
+    """Delay of a network's text prompts in blocks; 0 unless it is a CRIS."""
     return network.config.prompt_offset if isinstance(network.config, CRISConfig) else 0
 
 
 def _check_frozen(frozen: Mapping[str, Any], model: Pretrained) -> None:
-    """Raises a ConversionError that names the frozen tensors in which a checkpoint isn't the model."""
+    """Raises a ConversionError with the names of the frozen tensors that differ from the model's."""
     apart = {path: np.abs(tensor - model.weights[path.removeprefix("model/")]).max() for path, tensor in frozen.items()}
     wrong = [path for path, difference in apart.items() if difference != 0]
     if wrong:
@@ -177,7 +177,7 @@ def _check_frozen(frozen: Mapping[str, Any], model: Pretrained) -> None:
         )
 
 
-def _read_off(network: Network, tune: Tune) -> Iterator[str]:
+def _derived(network: Network, tune: Tune) -> Iterator[str]:
     learner = network.learner
     yield type(learner).__name__ if tune == "prompts" else "no learner, a trained decoder"
     if isinstance(learner, ContextLearner):
@@ -192,48 +192,41 @@ def _read_off(network: Network, tune: Tune) -> Iterator[str]:
         yield f"{learner.hidden} hidden"
 
 
-def _granted(network: Network, size: tuple[int, int]) -> Iterator[str]:
+def _assumed(network: Network, size: tuple[int, int]) -> Iterator[str]:
     learner = network.learner
     yield f"--image-size {size[0]} {size[1]}"
     if isinstance(learner, ContextLearner):
         yield f"--upsampling {network.upsampling}"
         yield f"--prompt-offset {_prompt_offset(network)}"
-    if isinstance(learner, CoCoOp):
-        yield _switch("normalize-image", learner.normalize_image)
-    if isinstance(learner, SharedAttention):
-        yield f"--learner.heads {learner.heads}"
-        yield _switch("norm-first", learner.norm_first)
-        yield _switch("attends-across-tokens", learner.attends_across_tokens)
-
-
-def _switch(name: str, value: bool) -> str:
-    return f"--learner.{name}" if value else f"--learner.no-{name}"
+    for setting in dataclasses.fields(UnstoredSettings):
+        value, option = getattr(learner, setting.name, None), setting.name.replace("_", "-")
+        if isinstance(value, bool):
+            yield f"--learner.{option}" if value else f"--learner.no-{option}"
+        elif value is not None:
+            yield f"--learner.{option} {value}"
 
 
 def _is_import(folder: Path) -> bool:
-    """Whether a folder is a run that this command wrote."""
+    """Whether a folder holds a run that this command wrote."""
     path = folder / CARD_FILE
     source = read_object(path).get("source") if path.is_file() else None
     return isinstance(source, dict) and source.get("made by") == PROGRAM
 
 
-# Export
-
-
 def export_run(options: Options) -> Iterator[str]:
-    """Writes a checkpoint, and gives the lines that tell of it.
+    """Writes a checkpoint, and yields lines that describe it.
 
     Raises:
-      UserError: there is no such run, or its model is gone.
+      UserError: there is no such run, or its model is missing.
     """
     output = Path(options.output)
     if output.exists():
         raise UserError(f"--output {output} exists; choose another name", "other-folder")
-    made, learnt = restore(Path(options.checkpoint), options.model)
-    sizes = with_prompt_offset(made.pretrained.config, made.config.model.prompt_offset)
-    network = dataclasses.replace(made.network, config=sizes, learner=made.config.learner)
+    experiment, learnt = restore(Path(options.checkpoint), options.model)
+    sizes = with_prompt_offset(experiment.pretrained.config, experiment.config.model.prompt_offset)
+    network = dataclasses.replace(experiment.network, config=sizes, learner=experiment.config.learner)
     ours = {path: np.asarray(tensor) for path, tensor in learnt.items()}
-    base = {f"model/{path}": weight for path, weight in made.pretrained.weights.items()}
+    base = {f"model/{path}": weight for path, weight in experiment.pretrained.weights.items()}
     base |= {path: tensor for path, tensor in ours.items() if path.startswith("model/")}
     beside = {path: tensor for path, tensor in ours.items() if path not in base}
     theirs = checkpoint.model_to_published(base, sizes)
@@ -244,7 +237,7 @@ def export_run(options: Options) -> Iterator[str]:
 
 
 def departures(network: Network) -> Iterator[str]:
-    """What a network does that the published code doesn't; see README."""
+    """The differences between a network and the published code; see README."""
     learner, clipseg = network.learner, isinstance(network.config, CLIPSegConfig)
     if clipseg and isinstance(learner, CoOp | CoCoOp) and network.upsampling != "none":
         yield "it never reaches the upsampler of CoOp and CoCoOp on CLIPSeg"

@@ -540,7 +540,7 @@ def test_a_log_that_can_not_be_written(fails, tmp_path, config_file, monkeypatch
             (folder / "metrics.jsonl").symlink_to("/dev/full")
         elif epoch.number == [2]:
             self.writer.close()
-            self.writer._writer = full
+            self.writer._py_recordio_writer._writer = full
         add(self, epoch)
 
     with monkeypatch.context() as patch:

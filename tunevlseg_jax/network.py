@@ -31,9 +31,9 @@ class Network:
 
     Attributes:
       config: sizes of the model.
-      learner: makes the prompts from learnt parameters.
-      upsampling: what the learnable upsampler does.
-      dtype: what the model computes in; learner, upsampler, softmax, norms and loss stay in float32.
+      learner: computes the prompts from its parameters.
+      upsampling: use of the learnable upsampler.
+      dtype: type in which the model computes; learner, upsampler, softmax, norms and loss stay in float32.
       recompute: activations of a vision transformer to rematerialise in the backward pass, see `VisionTower`.
     """
 
@@ -61,8 +61,8 @@ class Network:
           images: (batch, height, width, 3) uint8, RGB; or (batch / n, ...), each for n neighbouring phrases; or their
             features from `encode_images`, for a learner that doesn't change "vision".
           phrase: (batch,) int32, rows of `token_table`.
-          token_table: (phrases, length) int32, tokens of the distinct phrases. Each goes through the text tower once,
-            unless the learner makes prompts for each image. Or their features from `encode_text`, for a learner that
+          token_table: (phrases, length) int32, tokens of the distinct phrases. Each is encoded once, unless the learner
+            computes prompts for each image. Or their features from `encode_text`, for a learner that
             doesn't change "text".
           depth: int32 scalar, see `Prompts`.
           dropout: float32 scalar, the learner's rate.
@@ -107,7 +107,7 @@ class Network:
         return model.vision(normalize(images, self.config).astype(self.dtype), prompts, self.recompute)
 
     def init(self, key: Array, model: Mapping[str, Array | np.ndarray], spec: ModelSpec) -> FlatParams:
-        """Every parameter: the model's given ones, and fresh ones for learner and upsampler.
+        """Every parameter: those of `model`, and fresh ones for learner and upsampler.
 
         Raises:
           ValueError: the learner doesn't fit the model, or its `changes` don't name what it changes.
@@ -127,7 +127,7 @@ class Network:
 
 
 def normalize(images: Array, config: ModelConfig) -> Array:
-    """uint8 images as float32 with the mean and standard deviation of the model's training images taken out."""
+    """uint8 images as float32, standardised by the mean and standard deviation of the model's training images."""
     shape = (1, 1, 1, 3)
     mean, std = (jnp.asarray(values, jnp.float32).reshape(shape) for values in (config.mean, config.std))
     return (images.astype(jnp.float32) / 255 - mean) / std

@@ -1,9 +1,8 @@
-"""The learner of a checkpoint of the published code, read off its tensors."""
+"""Derives the learner of a published checkpoint from the names and shapes of its tensors."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,22 +19,22 @@ PROJECTIONS = "projection_layers"
 TEXT_PROJECTIONS = "textual_projection_layers"
 VISION_PROJECTIONS = "visual_projection_layers"
 FEED_FORWARD = f"{LEARNER}.{PROJECTIONS}.0.linear1.weight"
-"""The first matrix that Shared Attention has and the other learners lack."""
+"""A matrix that only Shared Attention has."""
 
 Kind = Literal["CoOp", "CoCoOp", "VPT", "MaPLe", "SharedSeparate", "SharedAttention"]
 
 
 @dataclass(frozen=True)
-class Untold:
-    """What leaves no trace in a learner's tensors; the defaults are those of the published configurations.
+class UnstoredSettings:
+    """Settings of a learner that its tensors don't show; the defaults are those of the published configurations.
 
     Attributes:
-      kind: class of the learner, where towers of equal widths leave it open; None reads it off the tensors.
-      normalize_image: of CoCoOp, whether the image vector is brought to length 1 first.
-      heads: of Shared Attention, the number of heads.
-      norm_first: of Shared Attention, whether the block normalises before each part, or after each sum.
-      attends_across_tokens: of Shared Attention, whether context tokens attend to one another; in the published code
-        each sees itself alone.
+      kind: class of the learner, needed only if the towers have equal widths; None derives it from the tensors.
+      normalize_image: CoCoOp: whether the image vector is first scaled to length 1.
+      heads: Shared Attention: the number of heads.
+      norm_first: Shared Attention: whether the block normalises before each part (True) or after each sum (False).
+      attends_across_tokens: Shared Attention: whether context tokens attend to one another; in the published code
+        each attends to itself only.
     """
 
     kind: Kind | None = None
@@ -45,30 +44,30 @@ class Untold:
     attends_across_tokens: bool = False
 
 
-def read_learner(theirs: Tensors, spec: ModelSpec, untold: Untold) -> ContextLearner:
-    """The learner that tensors belong to; how its contexts started is unknown, so `init_phrase` is None.
+def read_learner(theirs: Tensors, spec: ModelSpec, unstored: UnstoredSettings) -> ContextLearner:
+    """The learner of some tensors; `init_phrase` is None, since the initial phrase is unknown.
 
     Args:
       theirs: by published name, such as "context_learner.context_vectors".
       spec: of the model.
-      untold: what the tensors don't tell.
+      unstored: settings that the tensors don't show.
 
     Raises:
-      ConversionError: they are no learner's that we know, or of another model.
+      ConversionError: the tensors belong to an unknown learner, or to another model.
     """
     context = theirs.get(f"{LEARNER}.context_vectors")
     if context is None or context.ndim != 3 or 0 in context.shape:
         raise ConversionError(f"{LEARNER}.context_vectors must be (depth, num_context, width)", "wrong-learner")
     depth, num_context, width = context.shape
     common = {"depth": depth, "num_context": num_context}
-    match _kind(theirs, spec, width, untold.kind):
+    match _kind(theirs, spec, width, unstored.kind):
         case "CoOp":
             return CoOp(**common, init_phrase=None)
         case "VPT":
             return VPT(**common)
         case "CoCoOp":
             projector = _projector(theirs, PROJECTIONS, depth)
-            return CoCoOp(**common, init_phrase=None, projector=projector, normalize_image=untold.normalize_image)
+            return CoCoOp(**common, init_phrase=None, projector=projector, normalize_image=unstored.normalize_image)
         case "MaPLe":
             return MaPLe(**common, init_phrase=None, projector=_projector(theirs, PROJECTIONS, depth))
         case "SharedSeparate":
@@ -77,27 +76,27 @@ def read_learner(theirs: Tensors, spec: ModelSpec, untold: Untold) -> ContextLea
         case "SharedAttention":
             return SharedAttention(
                 **common,
-                heads=untold.heads,
+                heads=unstored.heads,
                 hidden=np.atleast_1d(theirs[FEED_FORWARD]).shape[0],
-                norm_first=untold.norm_first,
-                attends_across_tokens=untold.attends_across_tokens,
+                norm_first=unstored.norm_first,
+                attends_across_tokens=unstored.attends_across_tokens,
             )
 
 
 def without_copies(theirs: Tensors, learner: Learner) -> dict[str, np.ndarray]:
-    """Tensors without the repetitions of a projector that all depths share: a state dict names it once for each."""
+    """Tensors without the copies of a projector that all depths share: a state dict holds one for each depth."""
     copies = re.compile(rf"{LEARNER}\.\w*projection_layers\.[1-9]")
     return {name: x for name, x in theirs.items() if not (_shares(learner) and copies.match(name))}
 
 
 def with_copies(theirs: Tensors, learner: Learner) -> dict[str, np.ndarray]:
     """The inverse of `without_copies`."""
-    repeated = dict(theirs)
+    tensors = dict(theirs)
     if isinstance(learner, ContextLearner) and _shares(learner):
         for name, tensor in theirs.items():
             for depth in range(1, learner.depth):
-                repeated[re.sub(r"(projection_layers)\.0\.", rf"\1.{depth}.", name)] = tensor
-    return repeated
+                tensors[re.sub(r"(projection_layers)\.0\.", rf"\1.{depth}.", name)] = tensor
+    return tensors
 
 
 def _shares(learner: Learner) -> bool:
@@ -105,7 +104,7 @@ def _shares(learner: Learner) -> bool:
 
 
 def _kind(theirs: Tensors, spec: ModelSpec, width: int, asked: Kind | None) -> Kind:
-    """The class of learner, from the names of tensors and, where two share them, from widths."""
+    """The class of the learner, from the names of its tensors, and from widths where two learners share the names."""
     parts = {name.split(".")[1] for name in theirs if name.startswith(f"{LEARNER}.")}
     fitting: dict[Kind, bool]
     if TEXT_PROJECTIONS in parts:
@@ -140,12 +139,16 @@ def _kind(theirs: Tensors, spec: ModelSpec, width: int, asked: Kind | None) -> K
 
 
 def _projector(theirs: Tensors, name: str, depth: int) -> Projector:
-    """The projector under a name; its hidden widths, kind and norm from the first depth's.
+    """The projector under a name, with the hidden widths, kind and norm of the first depth's.
 
-    Equal tensors at every depth are one projector: trained apart, they would have come to differ.
+    It is shared if the tensors of all depths are equal, since separate projectors would differ after training.
     """
     first, *others = (_parts(theirs, name, number) for number in range(depth))
-    shared = depth > 1 and (not any(others) or all(_equal(first, other) for other in others))
+    same = all(
+        other.keys() == first.keys() and all(np.array_equal(x, other[part]) for part, x in first.items())
+        for other in others
+    )
+    shared = depth > 1 and (same or not any(others))
     layers = _layers(first, name)
     if -1 in layers:
         return Projector(kind="linear", hidden=(), norm=False, shared=shared)
@@ -162,7 +165,7 @@ def _projector(theirs: Tensors, name: str, depth: int) -> Projector:
 
 
 def _layers(projector: Tensors, name: str) -> dict[int, tuple[int, ...]]:
-    """The shape of each linear layer's kernel, by place in the `nn.Sequential`; -1 for a layer without one."""
+    """The shape of each linear layer's kernel, by index in the `nn.Sequential`; -1 for a bare layer."""
     layers = {}
     for part, tensor in projector.items():
         match = re.fullmatch(r"(?:(\d+)\.)?weight", part)
@@ -177,7 +180,3 @@ def _parts(theirs: Tensors, name: str, depth: int) -> dict[str, np.ndarray]:
     """The tensors of one depth's projector, such as "0.weight", or "weight"."""
     prefix = f"{LEARNER}.{name}.{depth}."
     return {part.removeprefix(prefix): tensor for part, tensor in theirs.items() if part.startswith(prefix)}
-
-
-def _equal(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
-    return first.keys() == second.keys() and all(np.array_equal(tensor, second[name]) for name, tensor in first.items())

@@ -1,4 +1,4 @@
-"""What the published PyTorch code learns and what ours does: the name of every trained tensor, both ways."""
+"""The rules between the trained tensors of the published PyTorch code and ours."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from tunevlseg_jax.learners import CoCoOp, MaPLe, Projector, SharedAttention, Sh
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.pretrained import rules
+from tunevlseg_jax.pretrained.clip_tensors import joint_attention, linear, norm
 from tunevlseg_jax.pretrained.rules import Move, Rule, Tensors
 
 LEARNER = "context_learner"
-"""Under which name the published nets hold the learner; a whole checkpoint has a prefix before it."""
+"""Prefix of a learner's tensors in the published nets; in a whole checkpoint another prefix precedes it."""
 UPSAMPLER = "additive_decoder_layer"
 RATIO = "residual_ratio"
 
@@ -32,12 +33,12 @@ MIX = Move(
 """A 1x1 convolution's (out, in, 1, 1) to (in, out)."""
 SCALAR = Move(lambda tensors: tensors[0].reshape(()), lambda tensor: [tensor.reshape(1)])
 UNUSED_RATIO = Move(lambda _: np.asarray(0.5, np.float32), lambda _: [])
-"""An upsampler that adds has no ratio in the published code, and in ours one that nothing reads."""
+"""The ratio of an upsampler that adds, which is missing in the published code and unused in ours."""
 
 
 def shifted(rows: int) -> Move:
-    """Context vectors, and the biases of CoCoOp's `rows` linear projectors, which ours lack: a shift that is the same
-    for every image is part of the context. The way back gives biases of zero."""
+    """Context vectors plus the biases of CoCoOp's `rows` linear projectors. Ours have no bias, since a shift that is
+    the same for every image is part of the context; the inverse gives biases of zero."""
     return Move(
         lambda tensors: tensors[0] + np.stack(tensors[1:])[:, None],
         lambda tensor: [tensor, *np.zeros((rows, tensor.shape[-1]), tensor.dtype)],
@@ -67,7 +68,7 @@ def to_published(ours: Tensors, network: Network) -> dict[str, np.ndarray]:
     """Published tensors from ours, the inverse of `from_published`; prompts beyond `learner.depth` stay behind.
 
     Args:
-      ours: tensors by path; those of "model/..." are not for here.
+      ours: tensors of learner and upsampler by path.
       network: whose they are.
 
     Raises:
@@ -81,22 +82,21 @@ def to_published(ours: Tensors, network: Network) -> dict[str, np.ndarray]:
 
 
 def trained_shapes(network: Network) -> Shapes:
-    """The shape of each of our trained tensors, without making any."""
+    """The shape of each of our trained tensors."""
 
     def embed_phrase(phrase: str) -> jax.Array:
-        del phrase  # only its shape matters here
+        del phrase  # only the shape matters
         assert isinstance(network.learner, ContextLearner)
         return jnp.zeros((network.learner.num_context, network.config.text.width))
 
     spec = network.config.spec(embed_phrase)
-    made = jax.eval_shape(lambda key: network.init(key, {}, spec), jax.random.key(0))
-    return {path: leaf.shape for path, leaf in made.items()}
+    params = jax.eval_shape(lambda key: network.init(key, {}, spec), jax.random.key(0))
+    return {path: leaf.shape for path, leaf in params.items()}
 
 
 def published_rules(network: Network) -> list[Rule]:
     """A rule for each of our trained tensors."""
-    shapes = trained_shapes(network)
-    return [*_learner(network, shapes), *_upsampler(network)]
+    return [*_learner(network, trained_shapes(network)), *_upsampler(network)]
 
 
 def _learner(network: Network, shapes: Shapes) -> Iterator[Rule]:
@@ -130,25 +130,24 @@ def _projector(ours: str, theirs: str, projector: Projector, shapes: Shapes) -> 
     for part, place in places.items():
         for parameter, kind in (("kernel", "weight"), ("scale", "weight"), ("bias", "bias")):
             path = f"learner/{ours}/{part}/{parameter}"
-            if path in shapes:  # which layers have a bias is the projector's business
+            if path in shapes:  # not every layer has a bias
                 yield _by_depth(path, theirs, f"{place}.{kind}", shapes[path][0])
 
 
 def _transformer_block(rows: int) -> Iterator[Rule]:
     """A block is an `nn.TransformerEncoderLayer`."""
-    theirs = "projection_layers"
-    yield _by_depth("learner/qkv/kernel", theirs, ".self_attn.in_proj_weight", rows)
-    yield _by_depth("learner/qkv/bias", theirs, ".self_attn.in_proj_bias", rows)
-    for part, place in (("out", "self_attn.out_proj"), ("up", "linear1"), ("down", "linear2")):
-        yield _by_depth(f"learner/{part}/kernel", theirs, f".{place}.weight", rows)
-        yield _by_depth(f"learner/{part}/bias", theirs, f".{place}.bias", rows)
-    for part in ("norm1", "norm2"):
-        yield _by_depth(f"learner/{part}/scale", theirs, f".{part}.weight", rows)
-        yield _by_depth(f"learner/{part}/bias", theirs, f".{part}.bias", rows)
+    for rule in (
+        *joint_attention("learner", "self_attn"),
+        *linear("learner/up", "linear1"),
+        *linear("learner/down", "linear2"),
+        *norm("learner/norm1", "norm1"),
+        *norm("learner/norm2", "norm2"),
+    ):
+        yield _by_depth(rule.ours, "projection_layers", f".{rule.theirs[0]}", rows)
 
 
 def _by_depth(ours: str, theirs: str, name: str, rows: int) -> Rule:
-    """The rule of a tensor of which the published nets hold one for each depth."""
+    """The rule of a tensor that the published nets hold once for each depth."""
     move = rules.LINEAR if ours.endswith("/kernel") else rules.COPY
     return Rule(ours, tuple(f"{LEARNER}.{theirs}.{depth}{name}" for depth in range(rows)), rules.stacked(move))
 
@@ -162,7 +161,5 @@ def _upsampler(network: Network) -> Iterator[Rule]:
         convolution = f"{UPSAMPLER}.2"
     yield Rule("upsampler/kernel", (f"{convolution}.weight",), UPSAMPLER_KERNEL)
     yield Rule("upsampler/bias", (f"{convolution}.bias",), SCALAR)
-    if network.upsampling == "blend":
-        yield Rule("upsampler/ratio", (RATIO,), rules.COPY)
-    else:
-        yield Rule("upsampler/ratio", (), UNUSED_RATIO)
+    blend = network.upsampling == "blend"
+    yield Rule("upsampler/ratio", (RATIO,), rules.COPY) if blend else Rule("upsampler/ratio", (), UNUSED_RATIO)

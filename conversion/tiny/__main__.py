@@ -1,4 +1,4 @@
-"""What the embedded models start from: sizes, a tokenizer, and towers trained as CLIP's are, on `scenes`."""
+"""Writes the start of an embedded model: sizes, a tokenizer, and towers trained on `scenes` as CLIP's are."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SIZES = {"clipseg": clipseg_sizes, "cris": cris_sizes}
 
 @dataclass(frozen=True)
 class Options:
-    """What to write.
+    """The model to train.
 
     Attributes:
-      output: folder to make.
-      model: which of the embedded models it becomes.
+      output: folder to write.
+      model: kind of the embedded model.
       steps: of training, at least 1.
       seed: of the weights and of the order.
     """

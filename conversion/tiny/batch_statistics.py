@@ -1,4 +1,4 @@
-"""BatchNorms that normalise by what they are given and keep its statistics, for pre-training alone."""
+"""BatchNorms that normalise by the statistics of their input and store them, only for pre-training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ M = TypeVar("M", bound=nnx.Module)
 
 
 class MeasuringBatchNorm(nnx.Module):
-    """Has the parameters of a BatchNorm, and sets its mean and variance to those of each input."""
+    """Shares the parameters of a BatchNorm, and sets its mean and variance to those of each input."""
 
     def __init__(self, norm: BatchNorm):
         self.scale, self.bias, self.mean, self.variance = norm.scale, norm.bias, norm.mean, norm.variance
@@ -26,7 +26,7 @@ class MeasuringBatchNorm(nnx.Module):
 
 
 def measure(model: M) -> M:
-    """The same model, changed in place: each BatchNorm normalises by its input, whose statistics it then holds."""
+    """Changes a model in place: each BatchNorm normalises by the statistics of its input and stores them."""
     for _, module in list(nnx.iter_graph(model)):
         if isinstance(module, nnx.Module):
             for name, child in list(vars(module).items()):

@@ -1,4 +1,4 @@
-"""Pre-trains the two towers of a small model as CLIP's are, on `scenes`: each cell of an image against sentences."""
+"""Pre-trains the two towers of a small model on `scenes` as CLIP does, with each cell of an image as a sample."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ DIGIT_WEIGHT = 3.0  # of a digit's cell in the loss; most cells are background
 
 
 def pretrain(config: AnyModelConfig, tokenizer: Tokenizer, steps: int, seed: int) -> FlatParams:
-    """Weights whose two towers agree on what every cell of a scene shows, as CLIP's agree on whole images.
+    """Weights whose two towers give similar vectors to a cell of a scene and to the sentence of its class.
 
-    Each cell's vector is matched against the sentences of the ten classes and of the background (a softmax over
-    cosines, as CLIP's loss), and the pooled vector against those that are in the scene. From random weights the masks
-    alone teach a small model where digits are, but hardly which is which; from these they do.
+    The vector of each cell is matched with the sentences of the ten classes and of the background by CLIP's loss, a
+    softmax over cosines, and the pooled vector with the sentences of the classes in the scene. Masks alone barely teach
+    a small model with random weights to tell digits apart; with these weights they do.
 
-    BatchNorms normalise by the batch meanwhile, and hold the statistics of many scenes in the end, the decoder's too.
+    BatchNorms normalise by the batch during training, and hold the statistics of many scenes at the end.
 
     Args:
       config: sizes.
@@ -81,9 +81,9 @@ def pretrain(config: AnyModelConfig, tokenizer: Tokenizer, steps: int, seed: int
 def _loss(
     config: AnyModelConfig, params: FlatParams, images: Array, labels: Array, tokens: Array
 ) -> tuple[Array, Array]:
-    """The loss, and the share of the digits' cells whose nearest sentence is their own."""
+    """The loss, and the share of the digits' cells whose nearest sentence is that of their class."""
     model = measure(fill_module(config.build, params))
-    cells, pooled = _look(model, normalize(images, config))
+    cells, pooled = _cell_vectors(model, normalize(images, config))
     sentences = _unit(model.text(tokens, Prompts()).sentence)
     scale = jnp.exp(params["logit_scale"])
     logits = jax.nn.log_softmax(scale * jnp.einsum("bpe,ce->bpc", _unit(cells), sentences))
@@ -97,8 +97,8 @@ def _loss(
     return dense - (share * whole).sum(-1).mean(), right / (labels < len(CLASSES)).sum()
 
 
-def _look(model: CLIPSeg | CRIS, images: Array) -> tuple[Array, Array]:
-    """What is seen, in the space of sentences: (batch, cells, embedding width), and pooled without the cells."""
+def _cell_vectors(model: CLIPSeg | CRIS, images: Array) -> tuple[Array, Array]:
+    """Image vectors in the space of sentences: of cells, (batch, cells, embedding width), and of whole images."""
     if isinstance(model, CRIS):
         grid = model.vision_tower(images)[-1]
         return grid.reshape(grid.shape[0], -1, grid.shape[-1]), grid.mean(axis=(1, 2))
@@ -109,7 +109,7 @@ def _look(model: CLIPSeg | CRIS, images: Array) -> tuple[Array, Array]:
 
 @partial(jax.jit, static_argnums=0)
 def _measured(config: AnyModelConfig, params: FlatParams, images: Array, tokens: Array) -> FlatParams:
-    """The same weights, with the statistics of each BatchNorm where every image is asked for its row of tokens."""
+    """The same weights, with the statistics of each BatchNorm over pairs of an image and its row of tokens."""
     model = measure(fill_module(config.build, params))
     model.decode(model.vision(normalize(images, config), Prompts()), model.text(tokens, Prompts()))
     return module_parameters(model)

@@ -18,7 +18,7 @@ BACKGROUND = "the background"
 
 
 def train_tokenizer() -> Tokenizer:
-    """Byte-pair encoding of lower-cased bytes, with every word of the phrases a token of its own."""
+    """Byte-pair encoding of lower-cased bytes, in which every word of the phrases is a token."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Strip(), normalizers.Lowercase()])
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -50,7 +50,7 @@ def clipseg_sizes(tokenizer: Tokenizer) -> CLIPSegConfig:
 
 
 def cris_sizes(tokenizer: Tokenizer) -> CRISConfig:
-    """0.9 M parameters, for images of 128 pixels: the places of digits then fall together with the cells of C4."""
+    """0.9 M parameters, for images of 128 pixels, in which the positions of digits match the cells of C4."""
     return CRISConfig(
         text=_text(tokenizer, width=48),
         vision=ResNetConfig(layers=(1, 2, 2, 1), width=8, embedding_width=96, image_size=128),

@@ -22,7 +22,7 @@ def logits(params: FlatParams, images: jax.Array, table: jax.Array, *, measured:
     return decoded.logits, module_parameters(model)
 
 
-def test_what_is_measured_is_what_normalises():
+def test_the_stored_statistics_are_those_of_the_input():
     """A mistake in a statistic, or a BatchNorm that is missed, would change the logits or leave it as it was."""
     images = jnp.asarray(np.random.default_rng(3).standard_normal((4, 64, 64, 3)).astype(np.float32))
     table = jnp.asarray(small_cris.tokenizer().table(["a cat.", "a dog.", "six.", "a two."], 12))

@@ -89,11 +89,11 @@ def test_every_layout_becomes_the_same_model(layout, tmp_path, monkeypatch, caps
     checkpoint = write(tmp_path / "cris_best.pth", layout)
     convert(monkeypatch, checkpoint, tmp_path / "model")
     assert "wrote" in capsys.readouterr().out
-    made = load_pretrained(str(tmp_path / "model"))
-    assert made.config == small_cris.sizes()
-    assert made.weights.keys() == small_cris.weights().keys()
+    model = load_pretrained(str(tmp_path / "model"))
+    assert model.config == small_cris.sizes()
+    assert model.weights.keys() == small_cris.weights().keys()
     for name, weight in small_cris.weights().items():
-        assert_array_equal(made.weights[name], weight, strict=True)
+        assert_array_equal(model.weights[name], weight, strict=True)
     source = json.loads((tmp_path / "model" / "config.json").read_text())["source"]
     assert source["checkpoint"] == "cris_best.pth" and source["checkpoint sha256"] == sha256(checkpoint)
     assert str(tmp_path) not in json.dumps(source)
@@ -103,9 +103,9 @@ def test_safetensors_and_half_precision(tmp_path, monkeypatch):
     halves = {name: x.astype(np.float16) for name, x in small_cris.published().items()}
     save_file(halves, tmp_path / "cris.safetensors")
     convert(monkeypatch, tmp_path / "cris.safetensors", tmp_path / "model", dtype="float16")
-    made = load_pretrained(str(tmp_path / "model"))
+    model = load_pretrained(str(tmp_path / "model"))
     for name, weight in small_cris.weights().items():
-        assert_array_equal(made.weights[name], weight.astype(np.float16).astype(np.float32), strict=True)
+        assert_array_equal(model.weights[name], weight.astype(np.float16).astype(np.float32), strict=True)
 
 
 class Archive(torch.nn.Module):
@@ -148,10 +148,12 @@ def write_without_clip(path: Path) -> Path:
 def test_encoder_from_clips_archive(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "RN50.pt")
     convert(monkeypatch, write_without_clip(tmp_path / "cris.pth"), tmp_path / "model", clip=clip)
-    made = load_pretrained(str(tmp_path / "model"))
+    model = load_pretrained(str(tmp_path / "model"))
     for name, weight in small_cris.weights().items():
-        own = name.startswith("decoder/") or "connect" in name
-        assert_array_equal(made.weights[name], weight if own else weight.astype(np.float16).astype(np.float32))
+        in_checkpoint = name.startswith("decoder/") or "connect" in name
+        assert_array_equal(
+            model.weights[name], weight if in_checkpoint else weight.astype(np.float16).astype(np.float32)
+        )
     source = json.loads((tmp_path / "model" / "config.json").read_text())["source"]
     assert source["clip"] == "RN50.pt" and source["clip sha256"] == sha256(clip)
 
@@ -159,9 +161,9 @@ def test_encoder_from_clips_archive(tmp_path, monkeypatch):
 def test_a_whole_checkpoint_keeps_its_encoder(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "RN50.pt")
     convert(monkeypatch, write(tmp_path / "cris.pth"), tmp_path / "model", clip=clip)
-    made = load_pretrained(str(tmp_path / "model"))
+    model = load_pretrained(str(tmp_path / "model"))
     for name, weight in small_cris.weights().items():
-        assert_array_equal(made.weights[name], weight, strict=True)
+        assert_array_equal(model.weights[name], weight, strict=True)
 
 
 def test_verify_compares_what_there_is(tmp_path, monkeypatch, capsys):
@@ -178,7 +180,7 @@ def test_verify_finds_a_wrong_text_tower(monkeypatch):
         list(cris_verify.verify(small_cris.model()))
 
 
-# What can be wrong: how the checkpoint is made, options beside the usual ones, and what the line says.
+# Mistakes: the function that writes the checkpoint, further options, and the line of error.
 
 
 def _truncated(path: Path) -> Path:

@@ -79,7 +79,7 @@ def assert_is(folder: Path, model: Pretrained, weights: dict[str, np.ndarray]) -
         assert_array_equal(found.weights[name], weight, strict=True)
 
 
-def test_the_decoder_was_trained(base, tmp_path, convert):
+def test_a_run_that_trained_the_decoder(base, tmp_path, convert):
     model = load_pretrained(str(base))
     run = make_run(tmp_path / "run", base, decoder_of(model))
     told = convert("--run", run, "--output", tmp_path / "ours")
@@ -92,7 +92,7 @@ def test_the_decoder_was_trained(base, tmp_path, convert):
 
 
 @pytest.mark.parametrize("size", [(96, 96), (96, 64)])
-def test_the_size_of_the_images_that_it_was_trained_on(base, tmp_path, convert, size):
+def test_the_size_of_the_training_images(base, tmp_path, convert, size):
     model = load_pretrained(str(base))
     run = make_run(tmp_path / "run", base, decoder_of(model), size=size)
     told = convert("--run", run, "--output", tmp_path / "ours")
@@ -101,7 +101,7 @@ def test_the_size_of_the_images_that_it_was_trained_on(base, tmp_path, convert, 
     assert ("--model.image-size 96 64" in told) != square
 
 
-def test_everything_was_trained_from_scratch(base, tmp_path, convert):
+def test_a_run_that_trained_everything_from_scratch(base, tmp_path, convert):
     model = load_pretrained(str(base))
     (base / "model.safetensors").unlink()
     learnt = {f"model/{name}": weight + 1 for name, weight in model.weights.items()}

@@ -41,6 +41,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROWS = [row for row in (*test_golden.ROWS, *test_golden_cris.ROWS) if row["model"] != "clipseg_complex"]
 NAMES = {row["file"].removesuffix(".safetensors"): row for row in ROWS}
 MAPLE = "clipseg_simple/maple_depth3"
+BASE = test_golden.golden_config("clipseg_simple")
+"""Sizes of the model that the mistakes are about."""
 Tensors = dict[str, torch.Tensor]
 
 
@@ -95,23 +97,24 @@ def golden(row: dict) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def state_dict(row: dict) -> Tensors:
-    """Every tensor that the published net of a case has, with what only a whole checkpoint holds."""
+    """Every tensor of the published net of a case, with those that only a whole checkpoint holds."""
     if is_cris(row):
         base = {f"net.{name}": tensor for name, tensor in test_golden_cris.checkpoint().items()}
     else:
         weights = test_golden.load_file(test_golden.GOLDEN / row["model"] / "model.safetensors")
         base = {f"net.model.{name}": tensor for name, tensor in weights.items()}
-    own = {f"net.{name}": tensor for name, tensor in golden(row)[0].items()}
+    learnt = {f"net.{name}": tensor for name, tensor in golden(row)[0].items()}
     if row.get("one_projector_for_all_depths"):
         for depth in range(1, row["depth"]):
-            own |= {name.replace("layers.0.", f"layers.{depth}."): x for name, x in own.items() if "layers.0." in name}
+            first = {name: x for name, x in learnt.items() if "layers.0." in name}
+            learnt |= {name.replace("layers.0.", f"layers.{depth}."): x for name, x in first.items()}
     counters = {name.replace("running_var", "num_batches_tracked") for name in base if "running_var" in name}
-    tensors = {name: torch.tensor(np.array(x, order="C")) for name, x in {**base, **own}.items()}
+    tensors = {name: torch.tensor(np.array(x, order="C")) for name, x in {**base, **learnt}.items()}
     return tensors | {name: torch.tensor(0) for name in counters}
 
 
 def write_checkpoint(path: Path, tensors: Tensors, **extra: object) -> Path:
-    """What Lightning leaves, as far as it is tensors and plain values."""
+    """A checkpoint of Lightning with tensors and plain values."""
     whole = {
         "epoch": 12,
         "global_step": 3400,
@@ -131,8 +134,9 @@ def write_checkpoint(path: Path, tensors: Tensors, **extra: object) -> Path:
 
 
 def options_of(row: dict) -> list[str]:
-    """What the command must be told, since a case isn't what the published configurations have."""
-    options = [] if is_cris(row) else ["--image-size", "48", "48"]
+    """The options for a case, which differs from the published configurations."""
+    height, width = image_size(row)
+    options = [] if is_cris(row) else ["--image-size", str(height), str(width)]
     if row.get("normalize_image_features"):
         options += ["--learner.normalize-image"]
     if row["learner"] == "shared_attention":
@@ -144,8 +148,18 @@ def options_of(row: dict) -> list[str]:
     return options
 
 
+def inputs_of(row: dict) -> dict[str, np.ndarray]:
+    return test_golden_cris.read("inputs") if is_cris(row) else test_golden.golden_model(row["model"])[2]
+
+
+def image_size(row: dict) -> tuple[int, int]:
+    """Height and width of the golden images of a case."""
+    height, width = inputs_of(row)["target"].shape[2:]
+    return height, width
+
+
 def expected(row: dict) -> Network:
-    """The network that a case is of."""
+    """The network of a case."""
     params = golden(row)[0]
     learner = test_golden_cris.learner_of(row) if is_cris(row) else test_golden.learner_of(row)
     if isinstance(learner, CoOp | CoCoOp | MaPLe):
@@ -182,8 +196,8 @@ def test_import_predict_and_export(name, run, tmp_path, monkeypatch):
     theirs = state_dict(row)
     write_checkpoint(tmp_path / "epoch.ckpt", theirs)
     importing = ("--model", model_folder(row["model"]), *options_of(row))
-    told = run("--checkpoint", "epoch.ckpt", "--output", "run", *importing)
-    assert type(expected(row).learner).__name__ in told
+    output = run("--checkpoint", "epoch.ckpt", "--output", "run", *importing)
+    assert type(expected(row).learner).__name__ in output
 
     config, learnt, _ = load_learnt(tmp_path / "run")
     network = expected(row)
@@ -208,8 +222,9 @@ def test_import_predict_and_export(name, run, tmp_path, monkeypatch):
 
 def predicted(row: dict, sample: int, run, monkeypatch) -> np.ndarray:
     """The mask that `predict` writes for a golden image, which is normalised already, and its prompt."""
-    inputs = test_golden_cris.read("inputs") if is_cris(row) else test_golden.golden_model(row["model"])[2]
-    image = inputs["image"][sample].transpose(1, 2, 0) if "image" in inputs else np.zeros((64, 64, 3), np.float32)
+    inputs = inputs_of(row)
+    black = np.zeros((*image_size(row), 3), np.float32)
+    image = inputs["image"][sample].transpose(1, 2, 0) if "image" in inputs else black
     table = jnp.asarray(inputs["input_ids"][sample : sample + 1], jnp.int32)
     if is_cris(row) and not test_golden_cris.WHOLE:
         features = [x[sample : sample + 1] for x in test_golden_cris.golden_features()]
@@ -220,7 +235,7 @@ def predicted(row: dict, sample: int, run, monkeypatch) -> np.ndarray:
     monkeypatch.setattr(predict, "overlay", lambda image, mask: np.zeros((1, 1, 3), np.uint8))
     monkeypatch.setattr(Experiment, "token_table", lambda self, phrases: table)
     Path("photo.png").touch()
-    # Not compiled: the cases share most operations, and compiling each case anew takes longer.
+    # Not compiled: the cases share most operations, and compiling each case takes longer.
     monkeypatch.setattr(step, "logits_step", step.logits_step.__wrapped__)
     run("--run", "run", "--image", "photo.png", "--prompt", "a", "--output", "masks", main=predict.main)
     mask = cv2.imread("masks/photo_mask.png", cv2.IMREAD_GRAYSCALE)
@@ -231,8 +246,8 @@ def predicted(row: dict, sample: int, run, monkeypatch) -> np.ndarray:
 def test_upsampler_that_the_published_code_never_reaches(run, tmp_path):
     row = NAMES["clipseg_simple/coop_depth3_upsampler"]
     write_checkpoint(tmp_path / "epoch.ckpt", state_dict(row))
-    told = run("--checkpoint", "epoch.ckpt", "--output", "run", "--model", model_folder(row["model"]))
-    assert "left out: additive_decoder_layer" in told and "--upsampling none" in told
+    output = run("--checkpoint", "epoch.ckpt", "--output", "run", "--model", model_folder(row["model"]))
+    assert "left out: additive_decoder_layer" in output and "--upsampling none" in output
     config, learnt, card = load_learnt(tmp_path / "run")
     assert config.upsampling == "none" and learnt.keys() == {"learner/context"}
     assert config.data.truncate and card["source"]["checkpoint"] == "epoch.ckpt"
@@ -242,19 +257,20 @@ def test_a_run_that_the_published_code_would_not_repeat(run, tmp_path):
     row = NAMES["clipseg_simple/coop_depth3_upsampler"]
     write_checkpoint(tmp_path / "epoch.ckpt", state_dict(row))
     run("--checkpoint", "epoch.ckpt", "--output", "run", "--model", model_folder(row["model"]), *options_of(row))
-    told = run("--checkpoint", "run", "--export", "--output", "back.ckpt")
-    assert "it never reaches the upsampler of CoOp and CoCoOp on CLIPSeg" in told
+    output = run("--checkpoint", "run", "--export", "--output", "back.ckpt")
+    assert "it never reaches the upsampler of CoOp and CoCoOp on CLIPSeg" in output
 
 
 def with_linear_cocoop(rng: np.random.Generator) -> tuple[Tensors, np.ndarray, np.ndarray]:
     """A CoCoOp as published with plain linear projectors; its context and its biases."""
     tensors = {name: x for name, x in state_dict(NAMES[MAPLE]).items() if "context_learner" not in name}
-    context, biases = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 4, 32), (3, 32)))
-    own = {"context_vectors": context}
+    width, image_width = BASE.text.width, BASE.embedding_width
+    context, biases = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 4, width), (3, width)))
+    learnt = {"context_vectors": context}
     for depth in range(3):
-        own[f"projection_layers.{depth}.weight"] = rng.normal(size=(32, 40)).astype(np.float32)
-        own[f"projection_layers.{depth}.bias"] = biases[depth]
-    tensors |= {f"net.context_learner.{name}": torch.tensor(x) for name, x in own.items()}
+        learnt[f"projection_layers.{depth}.weight"] = rng.normal(size=(width, image_width)).astype(np.float32)
+        learnt[f"projection_layers.{depth}.bias"] = biases[depth]
+    tensors |= {f"net.context_learner.{name}": torch.tensor(x) for name, x in learnt.items()}
     return tensors, context, biases
 
 
@@ -330,8 +346,8 @@ def single_low_rank_layer(tensors: Tensors) -> None:
         prefix = f"net.context_learner.projection_layers.{depth}"
         for name in [name for name in tensors if name.startswith(prefix)]:
             del tensors[name]
-        tensors[f"{prefix}.0.weight"] = torch.zeros(64, 32)
-        tensors[f"{prefix}.1.weight"] = torch.zeros(64)
+        tensors[f"{prefix}.0.weight"] = torch.zeros(BASE.vision.width, BASE.text.width)
+        tensors[f"{prefix}.1.weight"] = torch.zeros(BASE.vision.width)
 
 
 def nothing(tensors: Tensors) -> None:
@@ -339,6 +355,7 @@ def nothing(tensors: Tensors) -> None:
 
 
 CLIP = "net.model.clip"
+WIDTH = BASE.text.width
 PROJECTION = "net.context_learner.projection_layers"
 MISTAKES = {
     "frozen": (
@@ -359,8 +376,8 @@ MISTAKES = {
     "no net": (bare, [], r"wrong-model: net\..* context_learner"),
     "integers": (put("net.more", torch.ones(2, dtype=torch.int64)), [], r"wrong-weights: net\.more \(int64\)"),
     "low rank": (single_low_rank_layer, [], "wrong-learner: single layer"),
-    "another width": (of_width(48), [], "wrong-learner: width 48 .*text .*32"),
-    "another kind": (of_width(32), ["--learner.kind", "VPT"], "wrong-learner: width 32 .*VPT"),
+    "another width": (of_width(WIDTH + 1), [], f"wrong-learner: width {WIDTH + 1} .*text .*{WIDTH}"),
+    "another kind": (of_width(WIDTH), ["--learner.kind", "VPT"], f"wrong-learner: width {WIDTH} .*VPT"),
     "no model": (nothing, ["--model", None], "missing-option: --model"),
     "image size": (nothing, ["--image-size", "50", "48"], "image-size: 50"),
     "misspelt kind": (nothing, ["--learner.kind", "Coop"], "invalid-option: Coop"),
@@ -393,7 +410,7 @@ def test_another_model(model, told, run, tmp_path):
     if model == "other":
         base = load_pretrained(str(model_folder("clipseg_simple")))
         name = "vision_tower/pre_norm/scale"
-        weights = {**base.weights, name: base.weights[name] + np.float32([1] + [0] * 63)}
+        weights = {**base.weights, name: base.weights[name] + np.eye(1, BASE.vision.width, dtype=np.float32)[0]}
         save_pretrained(tmp_path / "other", dataclasses.replace(base, weights=weights), {"made by": "tests"})
     folder = tmp_path / "other" if model == "other" else model() if callable(model) else model_folder(model)
     with mistakes.raises(told):

@@ -57,8 +57,8 @@ def test_empty_masks():
     for sample, value in ((both, 1), (missed, 0), (invented, 0), (right, 1)):
         assert (sample.dice, sample.iou, sample.surface_dice_2px) == (value, value, value)
     assert [sample.hd95_both_nonempty for sample in (both, missed, invented, right)] == [None, None, None, 0]
-    told = record_scores.summary([both, missed, invented, right])
-    assert told == {
+    summary = record_scores.summary([both, missed, invented, right])
+    assert summary == {
         "dice": 0.5,
         "iou": 1 / 3,
         "sample_iou": 0.5,
@@ -70,7 +70,7 @@ def test_empty_masks():
         "hd95_undefined": 3,
     }
     assert record_scores.summary([both])["hd95_both_nonempty"] is None
-    assert record_scores.POLICIES.keys() < told.keys()
+    assert record_scores.POLICIES.keys() < summary.keys()
     assert record_scores.absent_rates([both, missed, invented, right]) == {
         "absent_records": 2,
         "false_positive_rate": 0.5,

@@ -44,13 +44,13 @@ def check(got, expected):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_each_form_is_the_whole(arrays, form):
+def test_each_form_equals_plain_attention(arrays, form):
     one = [array[0] for array in arrays]
     check(everything(form)(*one), everything(plain)(*one))
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_in_half_precision(arrays, form):
+def test_each_form_in_half_precision(arrays, form):
     """As near to float32's as bfloat16 can be, and in the type of the arguments."""
     one = [array[0].astype(jnp.bfloat16) for array in arrays]
     (_, mixed), gradients = everything(form)(*one)
@@ -62,7 +62,7 @@ def test_in_half_precision(arrays, form):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("axes", [(0, 0, 0), (0, None, None)])
-def test_under_vmap(arrays, axes, form):
+def test_each_form_under_vmap(arrays, axes, form):
     given = [array if axis == 0 else array[0] for array, axis in zip(arrays, axes, strict=True)]
     got, expected = (everything(jax.vmap(one, in_axes=axes))(*given) for one in (form, plain))
     check(got, expected)
@@ -81,7 +81,7 @@ def test_the_form_follows_the_platform(arrays):
 
 
 @pytest.mark.parametrize("form", [attention._few_heads, attention._all_heads])
-def test_scores_are_not_kept(arrays, form):
+def test_scores_are_not_stored(arrays, form):
     """Training keeps nothing as large as the scores of all heads."""
     one = [array[0] for array in arrays]
     saved = jax.tree.leaves(jax.vjp(form, *one)[1])
@@ -110,7 +110,7 @@ print(compiled.memory_analysis().temp_size_in_bytes)
 
 @small.TPU
 @pytest.mark.slow
-def test_a_compiler_does_not_keep_scores_either():
+def test_compiled_programs_do_not_store_scores():
     """Of twelve attentions, one after the other, the scores of a few are there at a time."""
     status, out, err = small.finish(small.start("-c", CHAIN), 300)
     assert (status, err) == (0, "")

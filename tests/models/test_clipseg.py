@@ -44,7 +44,7 @@ SIZES = [(64, 64), (96, 96), (32, 128), (144, 16)]
     ids=str,
 )
 @pytest.mark.usefixtures("quick_compilation")
-def test_logits(complex_upsampling, size):
+def test_logits_agree_with_transformers(complex_upsampling, size):
     config = dataclasses.replace(SMALL, complex_upsampling=complex_upsampling)
     images = random_images(2, size)
     theirs = their_logits(config, images, PROMPTS)
@@ -103,9 +103,9 @@ def test_logits_of_the_full_size():
     images = random_images(2, (352, 352))
     tokens = np.array([[49406, 320, 1125, 269, 49407, 49407, 49407], [49406, 320, 736, 4857, 530, 269, 49407]])
     theirs = their_logits(config, images, tokens, end=49407)
-    found = difference(our_logits(config, images, tokens), theirs)
-    print(f"full-size difference: {found:.1e}")
-    assert found <= 1e-4
+    largest = difference(our_logits(config, images, tokens), theirs)
+    print(f"full-size difference: {largest:.1e}")
+    assert largest <= 1e-4
 
 
 @cache
@@ -126,9 +126,9 @@ def their_model(config: CLIPSegConfig) -> transformers.CLIPSegForImageSegmentati
 
 
 def their_logits(config: CLIPSegConfig, images: np.ndarray, tokens: np.ndarray, end: int = END) -> np.ndarray:
-    """(batch, height, width), from the decoder's last tokens, put into a grid of the image's own shape."""
-    model, seen = their_model(config), []
-    handle = model.decoder.layers[-1].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    """(batch, height, width), from the decoder's last tokens, put into a grid of the image's shape."""
+    model, outputs = their_model(config), []
+    handle = model.decoder.layers[-1].register_forward_hook(lambda module, inputs, output: outputs.append(output))
     ids = torch.tensor(tokens)
     ends = (ids == end).int().argmax(1, keepdim=True)
     mask = (torch.arange(ids.shape[1])[None] <= ends).int()
@@ -136,7 +136,7 @@ def their_logits(config: CLIPSegConfig, images: np.ndarray, tokens: np.ndarray, 
     with torch.inference_mode():
         square = model(input_ids=ids, attention_mask=mask, pixel_values=pixels).logits
         grid = (images.shape[1] // config.vision.patch, images.shape[2] // config.vision.patch)
-        features = seen[0][:, 1:].transpose(1, 2).unflatten(2, grid)
+        features = outputs[0][:, 1:].transpose(1, 2).unflatten(2, grid)
         logits = model.decoder.transposed_convolution(features)[:, 0]
     handle.remove()
     if grid[0] == grid[1]:
@@ -177,7 +177,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 @pytest.mark.slow
-def test_live_vision_prompts_are_those_that_reach_the_mask():
+def test_effective_vision_prompts_are_those_that_change_the_mask():
     """The gradient says so: the prompts counted as live have one, and those after them have none."""
     config = dataclasses.replace(SMALL, vision=dataclasses.replace(SMALL.vision, blocks=6))
     params = {f"model/{path}": weight for path, weight in random_model(config, jax.random.key(0)).items()}

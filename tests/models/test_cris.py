@@ -1,4 +1,4 @@
-"""Tests of CRIS and its encoder: shapes, BatchNorm, prompts and training steps, and torch's own functions as judge."""
+"""Tests of CRIS and its encoder: shapes, BatchNorm, prompts, training steps, and agreement with torch."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def images(*shape: int) -> np.ndarray:
 
 @cache
 def forward():
-    """From images and tokens to what is seen and what is decoded, compiled."""
+    """From images and tokens to image features and the decoder's output, compiled."""
     experiment = model()
 
     def run(x: jax.Array, table: jax.Array) -> tuple[ImageFeatures, Decoded]:
-        seen = experiment.vision(x, Prompts())
-        return seen, experiment.decode(seen, experiment.text(table, Prompts()))
+        features = experiment.vision(x, Prompts())
+        return features, experiment.decode(features, experiment.text(table, Prompts()))
 
     return jax.jit(run)
 
@@ -66,9 +66,9 @@ def tokens(*phrases: str) -> jax.Array:
 
 @pytest.mark.parametrize("size", [(64, 64), (32, 96)])
 def test_any_multiple_of_32(size):
-    seen, decoded = forward()(images(2, *size), tokens("a cat.", "a dog."))
+    features, decoded = forward()(images(2, *size), tokens("a cat.", "a dog."))
     widths = small_cris.sizes().neck_widths
-    for grid, stride, width in zip(seen.states, (16, 16, 32), widths, strict=True):
+    for grid, stride, width in zip(features.states, (16, 16, 32), widths, strict=True):
         assert grid.shape == (2, size[0] // stride, size[1] // stride, width)
     assert decoded.logits.shape == (2, *size)
     assert decoded.features.shape == (2, size[0] // 16, size[1] // 16, 64)
@@ -87,7 +87,7 @@ def test_sizes_that_do_not_go_together(changes):
         weight_shapes(dataclasses.replace(small_cris.sizes(), **changes))
 
 
-def test_presets_are_clips_own():
+def test_presets_have_the_sizes_of_clip():
     """RN50's visual tower in CLIP has 38,316,896 parameters and RN101's 56,259,936 (OpenAI's checkpoints)."""
     for preset, published in ((RN50, 38_316_896), (RN101, 56_259_936)):
         encoder = module_parameters(nnx.eval_shape(lambda preset=preset: ModifiedResNet(preset, nnx.Rngs(0))))
@@ -124,7 +124,7 @@ def test_folding_gives_the_same_outputs():
 
 
 def test_encoder_agrees_with_torch():
-    """Torch's own convolutions, norms, pools and attention on the published tensors, at a size unlike the stored."""
+    """Torch's convolutions, norms, pools and attention on the published tensors, at a size unlike the stored."""
     tensors = {name: torch.tensor(x) for name, x in small_cris.published().items()}
     x = images(2, 64, 96)
     expected = torch_encoder(tensors, torch.tensor(x.transpose(0, 3, 1, 2)))

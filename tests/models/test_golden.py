@@ -99,11 +99,16 @@ def test_loss_and_metrics():
         assert means[name] == pytest.approx(tensors[f"expected.{golden}"].item(), rel=1e-6), name
 
 
+def golden_config(name: str) -> CLIPSegConfig:
+    """A golden model's configuration, for images that are already normalised."""
+    config = config_from_huggingface(json.loads((GOLDEN / name / "config.json").read_text()))
+    return dataclasses.replace(config, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+
+
 @cache
 def golden_model(name: str) -> tuple[CLIPSegConfig, dict[str, jax.Array], dict[str, np.ndarray]]:
     """A golden model's configuration, its weights by path, and its inputs."""
-    config = config_from_huggingface(json.loads((GOLDEN / name / "config.json").read_text()))
-    config = dataclasses.replace(config, mean=(0.0,) * 3, std=(1 / 255,) * 3)  # the images are already normalised
+    config = golden_config(name)
     weights = rules.to_ours(
         clipseg_rules(config), load_file(GOLDEN / name / "model.safetensors"), weight_shapes(config)
     )
@@ -156,18 +161,18 @@ def _loss_and_gradients(net: Network, trained, frozen, inputs) -> tuple[float, n
         logits = net.logits(params, images, jnp.arange(len(images)), table, depth=depth, dropout=jnp.float32(0.25))
         return losses.dice_ce(logits, targets).mean(), logits
 
-    # Not compiled: the cases share most operations, and compiling each case anew takes five times as long.
+    # Not compiled: the cases share most operations, and compiling each case takes five times as long.
     trained = {path: jnp.asarray(tensor) for path, tensor in trained.items()}
     (loss, logits), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
     return float(loss), np.asarray(logits), {path: np.asarray(gradient) for path, gradient in gradients.items()}
 
 
 def _worst(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> tuple[float, str]:
-    """The largest difference of any gradient, on the scale of that tensor's own, and its name."""
+    """The largest difference of any gradient relative to the gradient's largest value, and its name."""
     assert ours.keys() == theirs.keys()
     sizes = {name: np.abs(gradient).max() for name, gradient in theirs.items()}
     largest = max(sizes.values())
-    # A gradient that is zero but for rounding has no scale of its own.
+    # A gradient that is zero except for rounding has no meaningful scale.
     scales = {name: size if size > 1e-7 * largest else largest for name, size in sizes.items()}
     return max((float(np.abs(ours[name] - theirs[name]).max() / scales[name]), name) for name in theirs)
 

@@ -43,21 +43,35 @@ ROWS = [
     if row["model"] == "cris" and (not WHOLE or (GOLDEN / row["file"]).is_file())
 ]
 TOLERANCE = 1e-5
+THEIRS = json.loads((GOLDEN / "cris" / "config.json" if WHOLE else EMBEDDED / "config.json").read_text())
+"""The published configuration of the golden model."""
 SIZES = CRISConfig(
-    text=TextConfig(width=64, blocks=4, heads=1, hidden=256, vocabulary=512, context_length=24),
-    vision=ResNetConfig(layers=(1, 2, 1, 1), width=8, embedding_width=64, image_size=64),
-    neck_widths=(32, 64, 128),
-    decoder_layers=2,
-    decoder_heads=4,
-    decoder_hidden=96,
-    image_size=64,
+    text=TextConfig(
+        width=THEIRS["text_width"],
+        blocks=THEIRS["text_layers"],
+        heads=THEIRS["text_heads"],
+        hidden=4 * THEIRS["text_width"],
+        vocabulary=THEIRS["vocab_size"],
+        context_length=THEIRS["context_length"],
+    ),
+    vision=ResNetConfig(
+        layers=tuple(THEIRS["vision_layers"]),
+        width=THEIRS["vision_width"],
+        embedding_width=THEIRS["embed_dim"],
+        image_size=THEIRS["image_resolution"],
+    ),
+    neck_widths=tuple(THEIRS["fpn_out"]),
+    decoder_layers=THEIRS["num_layers"],
+    decoder_heads=THEIRS["num_head"],
+    decoder_hidden=THEIRS["dim_ffn"],
+    image_size=THEIRS["img_size"],
 )
 ENCODER = "backbone.visual."
 
 
 @pytest.fixture(autouse=True)
 def encoder(monkeypatch):
-    """Where the encoder's weights didn't fit, its outputs stand in for it."""
+    """The encoder's outputs replace it if its weights are missing."""
     if not WHOLE:
         c3, c4, c5 = golden_features()
         monkeypatch.setattr(ModifiedResNet, "__call__", lambda self, images: (c3, c4, c5))
@@ -72,7 +86,7 @@ def test_cases_were_found():
 
 def test_sizes_and_every_tensor_both_ways():
     theirs = checkpoint()
-    config, weights = cris.convert(theirs, decoder_heads=4, image_size=64)
+    config, weights = convert(theirs)
     assert config == SIZES
     back = rules.to_theirs(cris_rules(config), weights)
     assert back.keys() == theirs.keys()
@@ -87,14 +101,14 @@ def test_stages(folded):
     config, frozen = golden_model(folded)
     inputs = read("inputs")
     model = fill_module(config.build, {path.removeprefix("model/"): array for path, array in frozen.items()})
-    seen = model.vision(_images(inputs), Prompts())
+    image_features = model.vision(_images(inputs), Prompts())
     for features, golden in zip(model.vision_tower(_images(inputs)), golden_features(), strict=True):
         assert _difference(features, golden) <= TOLERANCE
     words = model.text(jnp.asarray(inputs["input_ids"], jnp.int32), Prompts())
     assert_array_equal(words.valid, inputs["attention_mask"].astype(bool))
     assert _difference(words.states, inputs["expected.words"]) <= TOLERANCE
     assert _difference(words.sentence, inputs["expected.sentence"]) <= TOLERANCE
-    logits = model.decode(seen, words).logits
+    logits = model.decode(image_features, words).logits
     assert _difference(logits, inputs["expected.zero_shot_logits"][:, 0]) <= TOLERANCE
 
 
@@ -120,8 +134,8 @@ def test_parity(row):
         assert _difference(gradients[name], expected[name]) <= TOLERANCE, name
 
 
-def test_offset_matters():
-    """The published injection is another function than the paper's, so that parity with either proves something."""
+def test_prompt_offset_changes_the_logits():
+    """The published injection differs from the paper's, so the parity tests can tell them apart."""
     row = next(row for row in ROWS if row["learner"] == "coop")
     config, frozen = golden_model(folded=True)
     net = Network(config, CoOp(depth=row["depth"]))
@@ -141,9 +155,13 @@ def checkpoint() -> dict[str, np.ndarray]:
     return read("weights") | left_out
 
 
+def convert(theirs: dict[str, np.ndarray]) -> tuple[CRISConfig, dict[str, np.ndarray]]:
+    return cris.convert(theirs, decoder_heads=SIZES.decoder_heads, image_size=SIZES.image_size)
+
+
 @cache
 def golden_model(folded: bool) -> tuple[CRISConfig, dict[str, jax.Array]]:
-    config, weights = cris.convert(checkpoint(), decoder_heads=4, image_size=64)
+    config, weights = convert(checkpoint())
     config = dataclasses.replace(config, mean=(0.0,) * 3, std=(1 / 255,) * 3)  # the images are already normalised
     if folded:
         config, weights = config.for_frozen_encoder(weights)
@@ -170,8 +188,13 @@ def golden_features() -> list[jax.Array]:
 
 
 def _images(inputs: dict[str, np.ndarray]) -> jax.Array:
-    """(3, 64, 64, 3), normalised; zeros where the encoder is stood in for."""
-    return jnp.asarray(inputs["image"].transpose(0, 2, 3, 1)) if WHOLE else jnp.zeros((3, 64, 64, 3))
+    """(batch, height, width, 3), normalised; zeros if the encoder's outputs replace it."""
+    return jnp.asarray(inputs["image"].transpose(0, 2, 3, 1)) if WHOLE else jnp.zeros((*image_shape(inputs), 3))
+
+
+def image_shape(inputs: dict[str, np.ndarray]) -> tuple[int, ...]:
+    """(batch, height, width)."""
+    return inputs["target"][:, 0].shape
 
 
 def learner_of(row: dict) -> Learner:
@@ -195,7 +218,7 @@ def _loss_and_gradients(net: Network, trained, frozen) -> tuple[float, np.ndarra
         logits = net.logits(params, images, phrase, table, depth=depth, dropout=jnp.float32(0))
         return losses.dice_ce(logits, targets).mean(), logits
 
-    # Not compiled: the cases share most operations, and compiling each case anew takes five times as long.
+    # Not compiled: the cases share most operations, and compiling each case takes five times as long.
     trained = {path: jnp.asarray(tensor) for path, tensor in trained.items()}
     (loss, logits), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
     return float(loss), np.asarray(logits), {path: np.asarray(gradient) for path, gradient in gradients.items()}

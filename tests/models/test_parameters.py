@@ -59,7 +59,7 @@ def test_every_parameter_is_either_trained_or_frozen(learner, tune):
         ("all", ("learner/", "upsampler/", "model/")),
     ],
 )
-def test_what_trains(tune, starts):
+def test_the_trained_parameters(tune, starts):
     params = parameters()
     trainable, _ = split(params, tune)
     assert set(trainable) == {path for path in params if path.startswith(starts)}

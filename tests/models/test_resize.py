@@ -1,4 +1,4 @@
-"""Resizing and the learnable upsampler against PyTorch's own operations."""
+"""Resizing and the learnable upsampler against PyTorch's operations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METHODS = st.sampled_from(["bilinear", "bicubic"])
 @settings(max_examples=100, deadline=None)
 @given(height=SIZES, width=SIZES, target_height=SIZES, target_width=SIZES, method=METHODS)
 def test_matrices_resize_as_torch_does(height, width, target_height, target_width, method):
-    """Torch in double: in single precision its own positions are off by 1e-5 of a pixel."""
+    """Torch in double: in single precision its positions are off by 1e-5 of a pixel."""
     grid = np.random.default_rng(0).standard_normal((height, width, 2))
     expected = functional.interpolate(
         torch.from_numpy(grid).permute(2, 0, 1)[None], (target_height, target_width), mode=method, align_corners=False
@@ -61,7 +61,7 @@ def test_a_shift_replicates_the_border(source, target, shift):
 
 
 @pytest.mark.parametrize(("grid", "patch"), [((3, 3), 8), ((2, 5), 16), ((1, 4), 4)])
-def test_upsampler_is_the_literal_one(grid, patch):
+def test_upsampler_is_a_resize_and_a_convolution(grid, patch):
     """The literal one works on the full-size channels: bilinear, two replicated pixels around, a 5x5 convolution."""
     channels, batch = 6, 2
     random = np.random.default_rng(0)

@@ -41,29 +41,29 @@ def zero_shot_dice(experiment: Experiment, domain: str) -> float:
     return metrics.means(sums)["dice"][0]
 
 
-def test_each_is_tested():
+def test_every_embedded_model_is_tested():
     assert {path.name for path in EMBEDDED.iterdir()} == PARAMETERS.keys()
 
 
-def test_it_is_small(experiment):
+def test_an_embedded_model_is_small(experiment):
     name = experiment.config.model.checkpoint
     assert sum(array.size for array in experiment.pretrained.weights.values()) <= PARAMETERS[name]
     assert sum(path.stat().st_size for path in (EMBEDDED / name).iterdir()) <= 4_000_000
 
 
-def test_photographs_are_its_domain_and_the_others_are_not(experiment):
+def test_the_model_works_on_photographs_and_not_on_other_domains(experiment):
     dice = {domain: zero_shot_dice(experiment, domain) for domain in scenes.DOMAINS}
     assert dice["photo"] >= DICE[experiment.config.model.checkpoint]
     assert all(dice["photo"] - dice[domain] >= 0.20 for domain in scenes.DOMAINS if domain != "photo")
 
 
-def test_it_reads_the_prompt(experiment):
+def test_masks_follow_the_prompt(experiment):
     """The digit that is asked for is marked, and the others of the same scene are not: no blind model passes."""
     records = resized(scenes.load("photo", "test", 50, prompts_per_image=len(scenes.CLASSES)), experiment.image_size)
     network, params = experiment.zero_shot()
     hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
     phrases = np.zeros(len(records.images), np.int32)
-    found = np.stack(
+    predicted = np.stack(
         [
             jax.nn.sigmoid(
                 step.logits_step(
@@ -74,15 +74,15 @@ def test_it_reads_the_prompt(experiment):
         ],
         axis=1,
     )
-    true = np.zeros(found.shape, bool)
+    true = np.zeros(predicted.shape, bool)
     true[records.image, records.prompt] = records.masks
     others = true.any(axis=1, keepdims=True) & ~true
-    assert found[true].mean() > 0.6
-    assert found[others].mean() < 0.2
+    assert predicted[true].mean() > 0.6
+    assert predicted[others].mean() < 0.2
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.py")), ids=lambda path: path.stem)
-def test_configurations(path):
+def test_configurations_load(path):
     if path.stem.startswith("study_"):
         grid.load(str(path))
     else:

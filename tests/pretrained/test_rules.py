@@ -37,13 +37,13 @@ def their_tensors() -> dict[str, np.ndarray]:
     return {name: random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
 
 
-def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    assert found.keys() == expected.keys()
+def assert_same(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert actual.keys() == expected.keys()
     for name in expected:
-        assert_array_equal(found[name], expected[name], strict=True, err_msg=name)
+        assert_array_equal(actual[name], expected[name], strict=True, err_msg=name)
 
 
-def test_join_puts_tensors_where_the_rules_say():
+def test_to_ours_follows_the_rules():
     theirs = their_tensors()
     ours = rules.to_ours(LISTED, theirs, SHAPES)
     assert {name: tensor.shape for name, tensor in ours.items()} == SHAPES
@@ -53,7 +53,7 @@ def test_join_puts_tensors_where_the_rules_say():
     assert_array_equal(ours["depths/kernel"][1], theirs["depth.1"].T)
 
 
-def test_part_undoes_join():
+def test_to_theirs_inverts_to_ours():
     theirs = their_tensors()
     ours = rules.to_ours(LISTED, theirs, SHAPES)
     assert_same(rules.to_theirs(LISTED, ours), theirs)
@@ -177,11 +177,11 @@ def test_published_round_trip_is_exact(learner, upsampling):
 def test_published_names_of_a_projector(projector, names):
     for shared in (False, True):
         net = Network(SMALL, MaPLe(depth=2, projector=dataclasses.replace(projector, shared=shared)))
-        found = {name for rule in published_rules(net) for name in rule.theirs}
-        found.remove("context_learner.context_vectors")
+        names_of_rules = {name for rule in published_rules(net) for name in rule.theirs}
+        names_of_rules.remove("context_learner.context_vectors")
         depths = ("0",) if shared else ("0", "1")
         whole = {f"context_learner.projection_layers.{depth}{name[1:]}" for depth in depths for name in names}
-        assert found == whole
+        assert names_of_rules == whole
 
 
 def test_prompts_beyond_the_depth_stay_behind():
@@ -204,8 +204,8 @@ def test_published_tensors_of_another_learner_are_refused():
 @pytest.mark.usefixtures("quick_compilation")
 def test_trained_shapes_are_those_of_init():
     net = Network(SMALL, SharedAttention(depth=2, heads=2, hidden=7), "blend")
-    made = jax.jit(lambda key: net.init(key, {}, SMALL.spec(None)))(jax.random.key(0))
-    assert trained_shapes(net) == {path: array.shape for path, array in made.items()}
+    params = jax.jit(lambda key: net.init(key, {}, SMALL.spec(None)))(jax.random.key(0))
+    assert trained_shapes(net) == {path: array.shape for path, array in params.items()}
 
 
 def random_tensors(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

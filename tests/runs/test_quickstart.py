@@ -24,5 +24,5 @@ def test_the_losses_of_two_epochs(tmp_path):
     status, _, err = small.finish(small.start("-m", "tunevlseg_jax.train", *options, **settings), 600)
     assert (status, err) == (0, "")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
-    found = [(row["train"]["loss"], row["val"]["loss"]) for row in rows]
-    assert found == [pytest.approx(pair, rel=1e-3) for pair in LOSSES]
+    losses = [(row["train"]["loss"], row["val"]["loss"]) for row in rows]
+    assert losses == [pytest.approx(pair, rel=1e-3) for pair in LOSSES]

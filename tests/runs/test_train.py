@@ -1,4 +1,4 @@
-"""Tests of whole runs: what a run leaves behind, how it goes on, and what is made of it."""
+"""Tests of whole runs: the files of a run, how it resumes, and evaluations and predictions of it."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def events(folder: Path) -> list:
     """TensorBoard's events, file by file: records of a length, its checksum, that many bytes and theirs."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = []
+    records = []
     for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
         data = path.read_bytes()
         while data:
             (length,) = struct.unpack("Q", data[:8])
-            found.append(Event.FromString(data[12 : 12 + length]))
+            records.append(Event.FromString(data[12 : 12 + length]))
             data = data[16 + length :]
-    return found
+    return records
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +88,14 @@ def test_metrics_have_a_line_for_each_epoch(finished):
     assert rows[-1]["train"]["loss"] < rows[0]["train"]["loss"]
 
 
-def test_tensorboard_tells_the_same(finished):
+def test_tensorboard_has_the_same_metrics(finished):
     version, start, *epochs = events(finished / "tensorboard")
     assert version.file_version == "brain.Event:2" and start.session_log.status == start.session_log.START
     for event, row in zip(epochs, metrics(finished), strict=True):
-        told = {value.tag: value.simple_value for value in event.summary.value}
+        scores = {value.tag: value.simple_value for value in event.summary.value}
         expected = {f"{part}/{name}": value for part in ("train", "val") for name, value in row[part].items()}
         assert event.step == row["epoch"] and event.wall_time > 0
-        assert told == pytest.approx(expected | {"learning_rate": row["learning_rate"]})
+        assert scores == pytest.approx(expected | {"learning_rate": row["learning_rate"]})
 
 
 def test_learnt_tensors_and_card(finished):
@@ -132,7 +132,7 @@ def test_a_finished_run_is_not_trained_again(finished, tmp_path, monkeypatch, ca
     assert read(tmp_path / "run" / "card.json") == card, "a call without a command line keeps the command"
 
 
-def test_the_command_line_overrides_the_file_and_compiles_nothing_anew(finished, tmp_path, monkeypatch, capsys):
+def test_the_command_line_overrides_the_file_and_compiles_nothing_again(finished, tmp_path, monkeypatch, capsys):
     config = small.write_config(tmp_path / "config.py", small.config())
     learner = "--learner.depth", "3"
     options = (*learner, "--optim.learning-rate", "0.02", "--optim.weight-decay", "0.1", "--train.epochs", "2")
@@ -155,7 +155,7 @@ def test_early_stopping_ends_the_run(finished, tmp_path):
     assert read(tmp_path / "run" / "results.json") == results
 
 
-def test_the_plateau_cuts_the_rate(finished, tmp_path):
+def test_a_plateau_lowers_the_learning_rate(finished, tmp_path):
     config = small.config(tmp_path / "run", optim=Optim(learning_rate=1e-2, plateau_patience=1))
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, min_delta=10.0))
     trainer.train(config, Console(quiet=True))
@@ -192,7 +192,7 @@ def test_a_run_may_be_interrupted_anywhere(finished, tmp_path, monkeypatch, caps
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path):
     """The process ends where nothing can be tidied up, and the same command continues."""
     config = small.config(train=Train(epochs=20, batch_size=4, patience=20))
     command = "-m", "tunevlseg_jax.train", "--config", small.write_config(tmp_path / "config.py", config), "--workdir"
@@ -224,7 +224,7 @@ def scored(monkeypatch, folder: Path, *options: object) -> tuple[dict, list[dict
 
 @pytest.fixture
 def shared(finished, tmp_path) -> Path:
-    """A folder with the two files that are made for sharing."""
+    """A folder with the two files to share."""
     folder = tmp_path / "shared"
     folder.mkdir()
     for name in (LEARNT_FILE, CARD_FILE):
@@ -234,27 +234,29 @@ def shared(finished, tmp_path) -> Path:
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_evaluating_gives_the_scores_of_training(finished, shared, monkeypatch, split):
-    told, rows = scored(monkeypatch, shared, "--split", split)
+    details, rows = scored(monkeypatch, shared, "--split", split)
     results = read(finished / "results.json")["tuned"][split]
     del results["loss"]
-    assert {name: told["scores"][name] for name in results} == pytest.approx(results, rel=1e-6)
-    assert (told["split"], told["size"], told["records"]) == (split, "48x48", len(rows))
-    assert told["data_sha256"] == read(finished / "card.json")["data"][split]
+    assert {name: details["scores"][name] for name in results} == pytest.approx(results, rel=1e-6)
+    assert (details["split"], details["size"], details["records"]) == (split, "48x48", len(rows))
+    assert details["data_sha256"] == read(finished / "card.json")["data"][split]
 
 
 def test_evaluating_from_the_run_folder(finished, monkeypatch, capsys):
-    told, _ = scored(monkeypatch, finished)
+    details, _ = scored(monkeypatch, finished)
     shutil.rmtree(finished / "evaluations")
-    assert told["scores"]["dice"] == pytest.approx(read(finished / "results.json")["tuned"]["test"]["dice"], rel=1e-6)
-    assert f"{told['scores']['dice']:.4f}" in capsys.readouterr().out
+    assert details["scores"]["dice"] == pytest.approx(
+        read(finished / "results.json")["tuned"]["test"]["dice"], rel=1e-6
+    )
+    assert f"{details['scores']['dice']:.4f}" in capsys.readouterr().out
 
 
-def test_scores_of_each_record_add_up(shared, monkeypatch):
-    told, rows = scored(monkeypatch, shared)
+def test_scores_of_the_records_give_the_scores_of_the_split(shared, monkeypatch):
+    details, rows = scored(monkeypatch, shared)
     columns = {name: np.asarray([float(row[name]) for row in rows]) for name in ("dice", "iou")}
     both, either = (sum(float(row[name]) for row in rows) for name in ("intersection", "union"))
     means = {"dice": columns["dice"].mean(), "sample_iou": columns["iou"].mean(), "iou": both / either}
-    assert {name: told["scores"][name] for name in means} == pytest.approx(means, rel=1e-6)
+    assert {name: details["scores"][name] for name in means} == pytest.approx(means, rel=1e-6)
     records = small.build(small.config()).split("test").records
     assert [row["id"] for row in rows] == list(records.ids)
     assert [row["prompt"] for row in rows] == [records.prompts[prompt][0] for prompt in records.prompt]
@@ -262,11 +264,11 @@ def test_scores_of_each_record_add_up(shared, monkeypatch):
 
 def test_evaluating_at_the_size_of_the_masks(finished, shared, monkeypatch):
     """The model sees 48 pixels, the data has 96: logits are enlarged, and not masks."""
-    told, rows = scored(monkeypatch, shared, "--resolution", "original")
-    assert told["size"] == "96x96"
+    details, rows = scored(monkeypatch, shared, "--resolution", "original")
+    assert details["size"] == "96x96"
     experiment = small.build(small.config())
-    split, own = experiment.split("test"), registry.originals(experiment.config.data, "test")
-    for row, logits, target in zip(rows, logits_of(finished, split), own, strict=True):
+    split, true_masks = experiment.split("test"), registry.originals(experiment.config.data, "test")
+    for row, logits, target in zip(rows, logits_of(finished, split), true_masks, strict=True):
         (mask,) = target.masks
         marked = cv2.resize(logits, (96, 96), interpolation=cv2.INTER_LINEAR) > 0
         assert float(row["union"]) == pytest.approx((marked | mask).sum(), abs=5)  # pixels on the brink
@@ -277,17 +279,17 @@ def logits_of(folder: Path, split: Split) -> list[np.ndarray]:
     """Each record's logits at the model's size, as `predict` makes them."""
     experiment, learnt = restore(folder)
     hyper = step.Hyperparameters(*(values[0] for values in experiment.hyper()))
-    params, found, phrases = {**experiment.frozen, **learnt}, [], np.zeros(predict.BATCH, np.int32)
+    params, logits, phrases = {**experiment.frozen, **learnt}, [], np.zeros(predict.BATCH, np.int32)
     for image, prompt in zip(split.records.images, split.records.prompt, strict=True):
         batch = np.broadcast_to(image, (predict.BATCH, *image.shape))
         row = jax.tree.map(lambda rows, prompt=prompt: rows[prompt : prompt + 1], split.table)
-        found.append(np.asarray(step.logits_step(params, batch, phrases, row, hyper, network=experiment.network))[0])
-    return found
+        logits.append(np.asarray(step.logits_step(params, batch, phrases, row, hyper, network=experiment.network))[0])
+    return logits
 
 
 def test_evaluating_on_another_domain(shared, monkeypatch):
-    told, _ = scored(monkeypatch, shared, "--data.name", "scenes/xray")
-    assert told["data"] == "scenes/xray" and (shared / "evaluations" / "scenes_xray_test_model.csv").is_file()
+    details, _ = scored(monkeypatch, shared, "--data.name", "scenes/xray")
+    assert details["data"] == "scenes/xray" and (shared / "evaluations" / "scenes_xray_test_model.csv").is_file()
 
 
 @pytest.fixture

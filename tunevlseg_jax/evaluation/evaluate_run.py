@@ -1,4 +1,4 @@
-"""Evaluates a run on a split, and writes its scores over the whole split, for each class and for each record."""
+"""Evaluates a run on a split: scores of the whole split, of each class and of each record."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EvaluationResult(NamedTuple):
 
     Attributes:
       name: of its files.
-      size: height and width at which it was scored, or the least and the greatest.
+      size: height and width of the scored masks, or the smallest and the largest.
       scores: of the set.
       rows: of each class.
     """
@@ -54,18 +54,20 @@ def evaluate(
     Args:
       experiment: the run's experiment.
       learnt: its learnt tensors.
-      split: what to score; complete where `ask_absent`.
-      data: whose split it is.
+      split: the split to score; complete if `ask_absent`.
+      data: the data set of the split.
       run: the run's name, for the reader.
       folder: of the files; None writes none.
-      resolution: "model" scores at the size that the model sees; "original" resizes the logits to each mask's own.
+      resolution: "model" scores at the model's input size; "original" resizes the logits to the size of each mask.
       ask_absent: whether every image is asked for every class.
     """
     records = split.records
-    found = targets.stored(records)
+    true_masks = targets.stored(records)
     if resolution == "original":
-        found = registry.originals(data, records.split, complete=ask_absent)
-    scored = (inference.every_class if ask_absent else inference.own)(experiment, learnt, split, found)
+        true_masks = registry.originals(data, records.split, complete=ask_absent)
+    scored = (inference.score_every_class if ask_absent else inference.score_records)(
+        experiment, learnt, split, true_masks
+    )
     name = f"{data.name.replace('/', '_')}_{records.split}_{resolution}"
     name += f"_{data.protocol}" * (data.protocol != "paper")
     name += f"_prompt{data.prompt_index}" * (data.prompt_index != experiment.config.data.prompt_index)
@@ -86,14 +88,14 @@ def evaluate(
 
 
 def _by_class(names: Sequence[str], scored: Scored) -> list[dict[str, Any]]:
-    """A row of scores for each class that was asked for."""
+    """A row of scores for each class that has records."""
     rows = []
     for label, name in enumerate(names):
-        own = [sample for sample in scored.samples if sample.label == name]
-        if own:
-            row = {"class": name} | record_scores.summary(own)
+        samples = [sample for sample in scored.samples if sample.label == name]
+        if samples:
+            row = {"class": name} | record_scores.summary(samples)
             if scored.classes is not None:
-                row |= {"multi_class_iou": _number(scored.classes.iou[label])} | record_scores.absent_rates(own)
+                row |= {"multi_class_iou": _number(scored.classes.iou[label])} | record_scores.absent_rates(samples)
             rows.append(row)
     return rows
 
@@ -102,10 +104,10 @@ def _of_all_classes(scored: Scored, rows: Sequence[Mapping[str, Any]]) -> dict[s
     """The scores that exist only where every image is asked for every class."""
     if scored.classes is None:
         return {}
-    seen = [row["multi_class_iou"] for row in rows if row["multi_class_iou"] is not None]
+    shares = [row["multi_class_iou"] for row in rows if row["multi_class_iou"] is not None]
     with_background = [share for share in scored.classes.iou.tolist() if not math.isnan(share)]
     return {
-        "miou": _mean(seen),
+        "miou": _mean(shares),
         "miou_with_background": _mean(with_background),
         "classes_overlap": scored.classes.overlapping,
     } | record_scores.absent_rates(scored.samples)
@@ -120,6 +122,6 @@ def _number(value: float) -> float | None:
 
 
 def _sizes(sizes: set[tuple[int, int]]) -> str:
-    """One size, or the least and the greatest by area."""
+    """The size if all are equal, else the smallest and the largest by area."""
     ends = [f"{height}x{width}" for height, width in sorted(sizes, key=lambda size: (size[0] * size[1], size))]
     return ends[0] if len(ends) == 1 else f"{ends[0]} to {ends[-1]}"

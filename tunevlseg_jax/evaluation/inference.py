@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
@@ -24,44 +24,45 @@ from tunevlseg_jax.training.split import Split
 
 
 class Scored(NamedTuple):
-    """What was found: each record's scores, the sizes (height, width) of the images, and the classes as one map."""
+    """The scores of each record, the sizes (height, width) of the images, and the scores of all classes as a map."""
 
     samples: list[Sample]
     sizes: set[tuple[int, int]]
     classes: Classes | None
 
 
-def own(experiment: Experiment, learnt: FlatParams, split: Split, found: Iterator[Target]) -> Scored:
-    """Scores every record, asked as it is.
+def score_records(experiment: Experiment, learnt: FlatParams, split: Split, true_masks: Iterator[Target]) -> Scored:
+    """Scores every record with its own prompt.
 
     Args:
       experiment: the experiment.
       learnt: its learnt tensors.
-      split: what to score.
-      found: the masks of its images, at the size to score at; logits are resized to it.
+      split: the split to score.
+      true_masks: of its images, at the size at which to score; logits are resized to it.
     """
     records, scored, sizes = split.records, [], set()
     logits = logits_of(experiment, learnt, split, experiment.config.train.batch_size)
-    for rows, target in zip(_progress(targets.rows_by_image(records)), found, strict=True):
+    for rows, target in zip(progress_bar.track(targets.rows_by_image(records), "scoring"), true_masks, strict=True):
         sizes.add(target.void.shape)
         for row, mask in zip(rows, target.masks, strict=True):
             scored.append(_score(records, row, _at(next(logits), mask.shape) > 0, mask))
     return Scored(scored, sizes, None)
 
 
-def every_class(experiment: Experiment, learnt: FlatParams, split: Split, found: Iterator[Target]) -> Scored:
-    """Scores every image asked for every class, with one pass of the vision tower; arguments as in `own`."""
-    own, asked = split.records, split.records.asking_every_class()
-    number, scored, sizes, classes = len(own.classes), [], set(), Classes(len(own.classes))
+def score_every_class(experiment: Experiment, learnt: FlatParams, split: Split, true_masks: Iterator[Target]) -> Scored:
+    """Scores every image asked for every class, with one pass of the vision tower; arguments as in `score_records`."""
+    records, asked = split.records, split.records.asking_every_class()
+    number, scored, sizes, classes = len(records.classes), [], set(), Classes(len(records.classes))
     feed = dataclasses.replace(split.feed, records=asked)
     batch_size = number * max(1, experiment.config.train.batch_size // number)
     logits = logits_of(experiment, learnt, Split(feed, split.table), batch_size)
-    for image, (rows, target) in enumerate(zip(_progress(targets.rows_by_image(own)), found, strict=True)):
+    images = progress_bar.track(targets.rows_by_image(records), "scoring")
+    for image, (rows, target) in enumerate(zip(images, true_masks, strict=True)):
         size = target.void.shape
         sizes.add(size)
         masks = np.zeros((number, *size), bool)
         for row, mask in zip(rows, target.masks, strict=True):
-            masks[own.label[row]] |= mask
+            masks[records.label[row]] |= mask
         answers = np.stack([_at(next(logits), size) for _ in range(number)])
         for label in range(number):
             scored.append(_score(asked, image * number + label, answers[label] > 0, masks[label]))
@@ -70,7 +71,7 @@ def every_class(experiment: Experiment, learnt: FlatParams, split: Split, found:
 
 
 def logits_of(experiment: Experiment, learnt: FlatParams, split: Split, batch_size: int) -> Iterator[np.ndarray]:
-    """Each record's logits at the model's size, in the split's order; padding comes last."""
+    """The logits of each record at the model's size, in the split's order."""
     mesh = split.feed.mesh
     params = experiment.on_mesh(mesh).frozen | sharding.replicate(learnt, mesh)
     hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
@@ -87,7 +88,3 @@ def _at(logits: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 def _score(records: Records, row: int, predicted: np.ndarray, mask: np.ndarray) -> Sample:
     label, prompt = records.classes[records.label[row]], records.prompts[records.prompt[row]][0]
     return record_scores.score(records.ids[row], label, prompt, predicted, mask)
-
-
-def _progress(images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    return iter(progress_bar.track(images, "scoring"))

@@ -1,4 +1,4 @@
-"""Scores of single records, computed on the host at any size, and their summary over many records."""
+"""Scores of single records, computed on the host at any size, and their summary."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ POLICIES = {
 
 @dataclass(frozen=True)
 class Sample:
-    """What one record scored; of the outlines see `surface`.
+    """The scores of a record; for the outlines see `surface`.
 
     Attributes:
       id: of the record.
       label: its class.
-      prompt: what was asked.
+      prompt: its phrase.
       dice: 1 where both masks are empty, 0 where one is.
       iou: likewise.
       hd95_both_nonempty: pixels; None unless both masks have pixels.
@@ -76,7 +76,7 @@ def score(id: str, label: str, prompt: str, predicted: np.ndarray, target: np.nd
 
 
 def summary(samples: Sequence[Sample]) -> dict[str, Any]:
-    """The scores that POLICIES explains, over one record or more, and how many records had empty masks."""
+    """The scores that POLICIES explains, over at least one record, and the number of empty masks."""
     union = sum(sample.union for sample in samples)
     distances = [sample.hd95_both_nonempty for sample in samples if sample.hd95_both_nonempty is not None]
     return {
@@ -93,7 +93,7 @@ def summary(samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 class Classes:
-    """Masks of all classes against one another: each pixel goes to one class, or to the background.
+    """Scores of all classes together: each pixel belongs to one class, or to the background.
 
     A pixel goes to the class with the highest probability where that is over 0.5, and to the background elsewhere. Void
     pixels count nowhere.
@@ -106,11 +106,11 @@ class Classes:
     def add(self, logits: np.ndarray, masks: np.ndarray, void: np.ndarray) -> None:
         """One image: (class, height, width) logits and true masks, and (height, width) void pixels."""
         background = len(logits)
-        found = np.where(logits.max(axis=0) > 0, logits.argmax(axis=0), background)
+        predicted = np.where(logits.max(axis=0) > 0, logits.argmax(axis=0), background)
         true = np.where(masks.any(axis=0), masks.argmax(axis=0), background)
         self.overlapping |= bool((masks.sum(axis=0) > 1).any())
-        matched = np.bincount(true[(found == true) & ~void], minlength=background + 1)
-        counts = [np.bincount(classes[~void], minlength=background + 1) for classes in (found, true)]
+        matched = np.bincount(true[(predicted == true) & ~void], minlength=background + 1)
+        counts = [np.bincount(classes[~void], minlength=background + 1) for classes in (predicted, true)]
         self.intersection += matched
         self.union += sum(counts) - matched
 

@@ -1,4 +1,4 @@
-"""The models in Flax, which stay frozen while prompts are learnt; a new one joins `AnyModelConfig`."""
+"""The models in Flax, which stay frozen while prompts are learnt."""
 
 from tunevlseg_jax.models.clipseg import CLIPSeg, CLIPSegConfig
 from tunevlseg_jax.models.contract import Model, ModelConfig

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, in the form that is fastest where it runs."""
+"""Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), in the fastest form for each platform."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
 MAPPED_KEYS = 128
-"""From how many keys on a CPU takes a few heads at a time; below, the loop costs more than it saves."""
+"""Number of keys from which a CPU computes a few heads at a time; below it, the loop costs more than it saves."""
 SCORES = 1 << 20
-"""How many scores it makes at a time then, unless one head has more: 4 MiB, which its caches hold."""
+"""Number of scores in one turn of that loop, unless a single head has more: 4 MiB, which fit in a CPU's caches."""
 
 
 def attention(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
@@ -23,7 +23,7 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
       query: (batch, queries, heads, head width).
       key: (batch, keys, heads, head width).
       value: like `key`.
-      mask: (1 or batch, 1, queries, keys) bool, True where a query may look; None for everywhere.
+      mask: (1 or batch, 1, queries, keys) bool, True where a query may attend; None for everywhere.
 
     Returns:
       (batch, queries, heads, head width).
@@ -36,7 +36,7 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
 
 
 def _masked(query: Array, key: Array, value: Array, mask: Array) -> Array:
-    """The plain form, of short sequences of text; `query` is scaled already."""
+    """The plain form, for the short sequences of text; `query` is already scaled."""
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
     scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
@@ -44,22 +44,22 @@ def _masked(query: Array, key: Array, value: Array, mask: Array) -> Array:
 
 
 def _all_heads(query: Array, key: Array, value: Array) -> Array:
-    """All heads at once, as accelerators like it; scores are made anew in the way back, not kept in their memory."""
-    return _heads_first(_whole(*map(_heads_first, (query, key, value))))
+    """All heads at once, for accelerators; the backward pass recomputes the scores instead of storing them."""
+    return _heads_first(_all_rows(*map(_heads_first, (query, key, value))))
 
 
 def _few_heads(query: Array, key: Array, value: Array) -> Array:
-    """A few heads of an image after the others: scores stay in a CPU's cache, and are made anew in the way back."""
+    """A few heads at a time: the scores stay in a CPU's cache, and the backward pass recomputes them."""
     return _of_rows(_looped, query, key, value)
 
 
 def _keys_first(query: Array, key: Array, value: Array) -> Array:
-    """All heads at once, in the matrix products that a CPU does fastest, there and back."""
+    """All heads at once, with the matrix products that are fastest on a CPU in both passes."""
     return _of_rows(_at_once, query, key, value)
 
 
 def _of_rows(attend: Callable[..., Array], query: Array, key: Array, value: Array) -> Array:
-    """`attend`, from (rows, queries, width) and twice (rows, keys, width), a row for each head of each image."""
+    """Calls `attend` on (rows, queries, width) and twice (rows, keys, width), a row for each head of each image."""
     batch, length, heads, width = query.shape
     mixed = attend(*(_heads_first(x).reshape(batch * heads, -1, width) for x in (query, key, value)))
     return _heads_first(mixed.reshape(batch, heads, length, width))
@@ -88,7 +88,7 @@ def _backward(query: Array, key: Array, value: Array, mixed: Array, gradient: Ar
 
 
 def _scores(left: Array, right: Array) -> Array:
-    """The products of all rows of two (..., length, width), in float32."""
+    """The float32 products of all pairs of rows: (..., left, width) and (..., right, width) to (..., left, right)."""
     return _product(left, right.mT)
 
 
@@ -104,21 +104,21 @@ def _exponentials(scores: Array, axis: int) -> tuple[Array, Array]:
 
 
 def _with_gradient(forward: Callable[..., Array], backward: Callable[..., tuple[Array, ...]]) -> Callable[..., Array]:
-    """`forward`, with a gradient for which its arguments and its result are kept, and nothing else."""
+    """`forward` with the gradient `backward`, for which only the arguments and the result are stored."""
 
     @jax.custom_vjp
     def attend(query: Array, key: Array, value: Array) -> Array:
         return forward(query, key, value)
 
-    def kept(*arrays: Array) -> tuple[Array, tuple[Array, ...]]:
+    def with_residuals(*arrays: Array) -> tuple[Array, tuple[Array, ...]]:
         mixed = forward(*arrays)
         return mixed, (*arrays, mixed)
 
-    def back(kept: tuple[Array, ...], gradient: Array) -> tuple[Array, ...]:
-        # Without the barrier the compiler would keep what both ways have in common.
-        return backward(*lax.optimization_barrier((*kept, gradient)))
+    def gradients(residuals: tuple[Array, ...], gradient: Array) -> tuple[Array, ...]:
+        # Without the barrier the compiler would store the scores, which both passes compute.
+        return backward(*lax.optimization_barrier((*residuals, gradient)))
 
-    attend.defvjp(kept, back)
+    attend.defvjp(with_residuals, gradients)
     return attend
 
 
@@ -133,8 +133,8 @@ def _at_once_forward(query: Array, key: Array, value: Array) -> tuple[Array, tup
     return mixed, (query, key, value, raised, total, mixed)
 
 
-def _at_once_backward(kept: tuple[Array, ...], gradient: Array) -> tuple[Array, ...]:
-    query, key, value, raised, total, mixed = kept
+def _at_once_backward(residuals: tuple[Array, ...], gradient: Array) -> tuple[Array, ...]:
+    query, key, value, raised, total, mixed = residuals
     scaled = gradient / total.mT
     mean = (scaled * mixed).sum(axis=-1, dtype=jnp.float32)[:, None]
     scores = raised * (_scores(value, scaled) - mean)
@@ -146,21 +146,21 @@ _at_once.defvjp(_at_once_forward, _at_once_backward)
 
 
 def _wide(narrow: Array, square: Array) -> Array:
-    """`narrow.mT @ square`, (rows, width, queries): several times as fast as the same product transposed.
+    """`narrow.mT @ square`, (rows, width, queries): several times as fast on a CPU as the transposed product.
 
-    The barriers keep the compiler from transposing it.
+    The barriers prevent the compiler from transposing it.
     """
     return lax.optimization_barrier(lax.optimization_barrier(narrow.mT) @ square)
 
 
 def _few_at_a_time(some: Callable[..., Any]) -> Callable[..., Any]:
-    """`some` over the rows of its arguments, a few at a time; under `jax.vmap` the loop is longer, not wider."""
+    """`some` over the rows of its arguments, a few at a time; `jax.vmap` makes the loop longer, not wider."""
 
     @custom_vmap
     def loop(query: Array, key: Array, *others: Array) -> Any:
         arrays = query, key, *others
-        rows, most = len(query), max(1, SCORES // (query.shape[1] * key.shape[1]))
-        few = max(number for number in range(1, min(rows, most) + 1) if rows % number == 0)
+        rows, limit = len(query), max(1, SCORES // (query.shape[1] * key.shape[1]))
+        few = max(number for number in range(1, min(rows, limit) + 1) if rows % number == 0)
         turns = [array.reshape(-1, few, *array.shape[1:]) for array in arrays]
         results = lax.map(lambda turn: some(*turn), turns)
         return jax.tree.map(lambda array: array.reshape(rows, *array.shape[2:]), results)
@@ -178,5 +178,5 @@ def _few_at_a_time(some: Callable[..., Any]) -> Callable[..., Any]:
     return loop
 
 
-_whole = _with_gradient(_forward, _backward)
+_all_rows = _with_gradient(_forward, _backward)
 _looped = _with_gradient(_few_at_a_time(_forward), _few_at_a_time(_backward))

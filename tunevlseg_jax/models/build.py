@@ -37,13 +37,13 @@ def random_model(config: ModelConfig, key: Array) -> FlatParams:
 
 @cache  # tracing a model takes a second
 def weight_shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
-    """The shape of each weight of a model, without making any."""
+    """The shape of each weight of a model, without creating any."""
     module = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
     return {path: leaf.shape for path, leaf in module_parameters(module).items()}
 
 
 def fill_module(build: Callable[[nnx.Rngs], M], flat: FlatParams) -> M:
-    """The Flax module that `build` makes, with the parameters of `flat` in place of fresh ones."""
+    """The Flax module that `build` returns, with the parameters of `flat`."""
     graph, state = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
     filled = {path: leaf.replace(flat["/".join(map(str, path))]) for path, leaf in nnx.to_flat_state(state)}
     return nnx.merge(graph, nnx.from_flat_state(filled))

@@ -1,4 +1,4 @@
-"""CLIP's text tower and vision transformer, each open to prompts (Radford et al. 2021, section 2.4)."""
+"""CLIP's text tower and vision transformer (Radford et al. 2021, section 2.4), with places for prompts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from jax import Array
 
 from tunevlseg_jax.models.features import TextFeatures
 from tunevlseg_jax.models.layers import Block, LayerNorm, quick_gelu
-from tunevlseg_jax.models.resize import resize_grid
+from tunevlseg_jax.models.resize import resize_positions
 from tunevlseg_jax.prompts import Prompts, inject, insert
 
 Recompute = Literal["nothing", "elementwise", "blocks"]
-"""What the way back through a block makes anew instead of keeping it from the way forward."""
+"""Activations of a block to rematerialise in the backward pass."""
 TOKEN_EMBEDDING = "text_tower/token_embedding"
 """Path of the token embeddings among a model's weights; the model's text tower is its `text_tower`."""
 LEGACY_END_TOKEN = 2
@@ -50,10 +50,10 @@ class VisionConfig:
 
 
 class TextTower(nnx.Module):
-    """CLIP's text transformer: causal, read at the end token."""
+    """CLIP's causal text transformer; the state at the end token represents the sentence."""
 
     def __init__(self, config: TextConfig, embedding_width: int, rngs: nnx.Rngs, prompt_offset: int = 0):
-        """Fresh weights; block k > 0 takes text prompt k - `prompt_offset`, and block 0 always prompt 0."""
+        """Fresh weights; block 0 takes text prompt 0, and block k > 0 takes text prompt k - `prompt_offset`."""
         self.config = config
         self.prompt_offset = prompt_offset
         normal = nnx.initializers.normal(0.02)
@@ -66,17 +66,17 @@ class TextTower(nnx.Module):
         self.projection = nnx.Linear(config.width, embedding_width, use_bias=False, rngs=rngs)
 
     def __call__(self, tokens: Array, prompts: Prompts) -> TextFeatures:
-        """Reads prompts.
+        """Encodes phrases.
 
         Args:
-          tokens: (batch, length) int32, start token first; what follows the end token is padding.
-          prompts: `prompts.text` goes in after the start token, before the positions are added.
+          tokens: (batch, length) int32, start token first; padding follows the end token.
+          prompts: `prompts.text` is inserted after the start token, before the positions are added.
 
         Returns:
-          `Words` of length + num_context positions.
+          Features of length + num_context positions.
 
         Raises:
-          ValueError: more positions than the tower has.
+          ValueError: there are more positions than the tower has.
         """
         x = insert(self.token_embedding[...][tokens], prompts.text, 1)
         length = x.shape[1]
@@ -101,7 +101,7 @@ class TextTower(nnx.Module):
 
 
 class VisionTower(nnx.Module):
-    """CLIP's vision transformer on any image that its patch divides."""
+    """CLIP's vision transformer, for any image whose sides are multiples of the patch."""
 
     def __init__(self, config: VisionConfig, embedding_width: int, rngs: nnx.Rngs):
         self.config = config
@@ -118,18 +118,18 @@ class VisionTower(nnx.Module):
         self.projection = nnx.Linear(config.width, embedding_width, use_bias=False, rngs=rngs)
 
     def __call__(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> tuple[list[Array], Array]:
-        """Looks at images.
+        """Encodes images.
 
         Args:
           images: (batch, height, width, 3), normalised; each side a multiple of the patch.
-          prompts: `prompts.vision` goes in behind the patches, without positions, before the first norm.
-          recompute: "elementwise" keeps the results of matrix products with weights for the way back, "blocks" only
-            what goes from block to block.
+          prompts: `prompts.vision` is inserted after the patches, without positions, before the first norm.
+          recompute: "elementwise" stores the products with weights for the backward pass, "blocks" only the input of
+            each block.
 
         Returns:
-          The output of every block with the next one's prompt already in it, (batch, 1 + patches + num_context,
-          vision width), and the pooled image vector, (batch, embedding width). What goes unread costs nothing: XLA
-          drops it.
+          The output of every block with the next block's prompt already in it, (batch, 1 + patches + num_context,
+          vision width), and the pooled image vector, (batch, embedding width). XLA removes blocks whose output is
+          unused.
 
         Raises:
           ValueError: the patch doesn't divide the image.
@@ -142,30 +142,23 @@ class VisionTower(nnx.Module):
         patches = images.reshape(batch, grid[0], patch, grid[1], patch, 3).transpose(0, 1, 3, 2, 4, 5)
         x = self.patch_embedding(patches.reshape(batch, grid[0] * grid[1], -1))
         first = jnp.broadcast_to(self.class_embedding[...][None, None], (batch, 1, x.shape[-1])).astype(x.dtype)
-        x = jnp.concatenate([first, x], axis=1) + self._positions(grid)[None]
+        positions = self.position_embedding[...]
+        positions = jnp.concatenate([positions[:1], resize_positions(positions[1:], grid)])
+        x = jnp.concatenate([first, x], axis=1) + positions[None]
         end = x.shape[1]
         x = self.pre_norm(insert(x, prompts.vision, end))
         states = []
         for number, block in enumerate(self.blocks):
-            # The next prompt goes in before the state is handed out: a decoder sees what the next block sees.
-            x = inject(_kept(block, recompute)(x), prompts.vision, prompts.depth, number + 1, end)
+            # The decoder reads the state with the next prompt in it, as the next block does.
+            x = inject(_rematerialised(block, recompute)(x), prompts.vision, prompts.depth, number + 1, end)
             states.append(x)
         return states, self.projection(self.post_norm(x[:, 0]))
 
-    def _positions(self, grid: tuple[int, int]) -> Array:
-        """(1 + patches, width) position embeddings, resized to the patch grid as PyTorch's bicubic does."""
-        stored = self.position_embedding[...]
-        side = self.config.image_size // self.config.patch
-        if grid == (side, side):
-            return stored
-        resized = resize_grid(stored[1:].reshape(side, side, -1).astype(jnp.float32), grid, "bicubic")
-        return jnp.concatenate([stored[:1], resized.reshape(grid[0] * grid[1], -1).astype(stored.dtype)])
 
-
-def _kept(block: Block, recompute: Recompute) -> Callable[[Array], Array]:
-    """The block, keeping less for the way back."""
+def _rematerialised(block: Block, recompute: Recompute) -> Callable[[Array], Array]:
+    """The block, with fewer activations stored for the backward pass."""
     if recompute == "nothing":
         return block
     policies = jax.checkpoint_policies
-    kept = policies.nothing_saveable if recompute == "blocks" else policies.dots_with_no_batch_dims_saveable
-    return jax.checkpoint(lambda x: block(x), policy=kept)
+    policy = policies.nothing_saveable if recompute == "blocks" else policies.dots_with_no_batch_dims_saveable
+    return jax.checkpoint(lambda x: block(x), policy=policy)

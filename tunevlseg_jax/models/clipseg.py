@@ -1,4 +1,4 @@
-"""CLIPSeg: CLIP's towers and a light decoder that the sentence modulates (Lüddecke and Ecker 2022, section 3)."""
+"""CLIPSeg: CLIP's towers and a light decoder conditioned on the sentence (Lüddecke and Ecker 2022, section 3)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 @dataclass(frozen=True)
 class CLIPSegConfig:
-    """Sizes of a CLIPSeg; the defaults are CIDAS/clipseg-rd64's.
+    """Sizes of a CLIPSeg, a `ModelConfig`; the defaults are CIDAS/clipseg-rd64's.
 
     Attributes:
       taps: indices of the vision blocks whose output the decoder reads, shallowest first.
@@ -45,37 +45,31 @@ class CLIPSegConfig:
 
     @property
     def side_multiple(self) -> int:
-        """What both sides of an image are a multiple of."""
         return self.vision.patch
 
     @property
     def feature_width(self) -> int:
-        """Channels of the decoder's last grid."""
         return self.decoder_width
 
     @property
     def upsampler_width(self) -> int | None:
-        """Channels that the learnable upsampler mixes the features into first; None to take them as they are."""
         return None
 
     @property
     def token_embedding(self) -> str:
-        """Path of the token embeddings among the weights."""
         return TOKEN_EMBEDDING
 
     def build(self, rngs: nnx.Rngs) -> CLIPSeg:
-        """The model with fresh weights."""
         return CLIPSeg(self, rngs)
 
     def spec(self, embed_phrase: Callable[[str], Array]) -> ModelSpec:
-        """The facts about the model that a learner needs; `embed_phrase` as in `ModelSpec`."""
         return ModelSpec(
             text_width=self.text.width,
             text_blocks=self.text.blocks,
             image_width=self.embedding_width,
             vision_width=self.vision.width,
             vision_blocks=self.vision.blocks,
-            # The last tap already holds the prompt of the block after it.
+            # The last tap already has the next block's prompt in it.
             effective_vision_prompts=min(max(self.taps) + 2, self.vision.blocks),
             embed_phrase=embed_phrase,
         )
@@ -83,7 +77,7 @@ class CLIPSegConfig:
     def for_frozen_encoder(
         self, weights: Mapping[str, np.ndarray | Array]
     ) -> tuple[CLIPSegConfig, Mapping[str, np.ndarray | Array]]:
-        """The model as it is: nothing in the vision tower is simpler for being frozen."""
+        """The same model: a frozen vision tower has no faster form."""
         return self, weights
 
 
@@ -95,7 +89,7 @@ class CLIPSeg(nnx.Module):
         self.text_tower = TextTower(config.text, config.embedding_width, rngs)
         self.vision_tower = VisionTower(config.vision, config.embedding_width, rngs)
         self.decoder = Decoder(config, rngs)
-        # CLIP's temperature. Nothing here reads it; it is kept so that converting a checkpoint loses nothing.
+        # CLIP's temperature is unused, and kept so that a conversion loses nothing.
         self.logit_scale = nnx.Param(jnp.full((), 2.6592))
 
     def text(self, tokens: Array, prompts: Prompts) -> TextFeatures:
@@ -116,7 +110,7 @@ class CLIPSeg(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """CLIPSeg's decoder: from the taps and a sentence to one logit a pixel."""
+    """CLIPSeg's decoder: from the taps and a sentence to one logit for each pixel (section 3)."""
 
     def __init__(self, config: CLIPSegConfig, rngs: nnx.Rngs):
         width = config.decoder_width
@@ -132,14 +126,14 @@ class Decoder(nnx.Module):
         self.upsampling = upsampling(width, config.vision.patch, rngs)
 
     def reduce(self, states: Sequence[Array]) -> tuple[Array, ...]:
-        """What needs no sentence yet: states, one for each tap, shallowest first, from the vision tower's width."""
+        """The states of the taps, shallowest first, in the decoder's width; this part needs no sentence."""
         return tuple(linear(state) for linear, state in zip(reversed(self.reduces), states, strict=True))
 
     def __call__(self, states: Sequence[Array], sentence: Array, grid: tuple[int, int]) -> Decoded:
         """Decodes.
 
         Args:
-          states: of `reduce`, (batch, 1 + patches + num_context, decoder width).
+          states: from `reduce`, shallowest first, (batch, 1 + patches + num_context, decoder width).
           sentence: (batch, embedding width).
           grid: the patch grid, rows and columns.
 
@@ -158,7 +152,7 @@ class Decoder(nnx.Module):
 
 
 class PlainUpsampling(nnx.Module):
-    """A transposed convolution from a patch's vector to its pixels."""
+    """A transposed convolution from the vector of a patch to its pixels."""
 
     def __init__(self, width: int, patch: int, rngs: nnx.Rngs):
         self.pixels = Unfold(width, 1, patch, rngs)
@@ -169,7 +163,7 @@ class PlainUpsampling(nnx.Module):
 
 
 class ComplexUpsampling(nnx.Module):
-    """A convolution and two transposed ones, each a quarter of the patch (16) in size."""
+    """A convolution and two transposed convolutions, each with a quarter of the patch size (16) as its stride."""
 
     def __init__(self, width: int, patch: int, rngs: nnx.Rngs):
         if (patch // 4) ** 2 != patch:
@@ -185,7 +179,7 @@ class ComplexUpsampling(nnx.Module):
 
 
 class Unfold(nnx.Module):
-    """A transposed convolution whose stride is its size: each cell becomes a square of its own."""
+    """A transposed convolution whose stride is its size: each cell becomes a separate square."""
 
     def __init__(self, width: int, channels: int, size: int, rngs: nnx.Rngs):
         normal = nnx.initializers.normal(width**-0.5)

@@ -111,5 +111,5 @@ class ModelConfig(Protocol):
     def for_frozen_encoder(
         self, weights: Mapping[str, np.ndarray | Array]
     ) -> tuple[ModelConfig, Mapping[str, np.ndarray | Array]]:
-        """The same function in the form that is fastest while the vision encoder is frozen: sizes and weights."""
+        """Sizes and weights of an equal model that is fastest while its vision encoder is frozen."""
         ...

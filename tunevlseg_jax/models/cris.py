@@ -1,5 +1,5 @@
-"""CRIS: CLIP's ResNet and text tower, a pyramid joined with the sentence, a decoder that reads the words, and a
-convolution that the sentence makes (Wang et al. 2022, section 3)."""
+"""CRIS (Wang et al. 2022, section 3): CLIP's ResNet and text tower, a pyramid joined with the sentence, a decoder that
+attends to the words, and a convolution whose kernel is a projection of the sentence."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from jax import Array
 
 from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, Recompute, TextConfig, TextTower
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
-from tunevlseg_jax.models.layers import LayerNorm, MixedAttention
+from tunevlseg_jax.models.layers import Attention, LayerNorm
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.models.resnet import STRIDE, BatchNorm, ConvNorm, ModifiedResNet, ResNetConfig, average_pool, fold
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 from tunevlseg_jax.runtime import schema
 
 PROJECTOR_SIZE = 3
-"""Side of the convolution that the sentence makes."""
+"""Side of the convolution whose kernel is a projection of the sentence."""
 ENCODER = "vision_tower/"
 
 
 @dataclass(frozen=True)
 class CRISConfig:
-    """Sizes of a CRIS; the defaults are those of the public RN50.
+    """Sizes of a CRIS, a `ModelConfig`; the defaults are those of the public RN50.
 
     Attributes:
-      neck_widths: channels of the pyramid at 1/8, 1/16 and 1/32 of the image's size; the middle one is the decoder's
-        too, and must be the text tower's width, since the decoder reads the words as they are.
+      neck_widths: channels of the pyramid at 1/8, 1/16 and 1/32 of the image's size. The second is also the width of
+        the decoder and must equal that of the text tower, since the decoder attends to its states directly.
       decoder_layers: number of cross-modal layers.
       decoder_heads: of their attentions.
       decoder_hidden: width of their feed-forward parts.
       image_size: side in pixels of the images that the model is used with.
       mean: of a colour channel, in 0..1 (CLIP's), subtracted before the encoder.
       std: likewise, divided by.
-      folded: whether the encoder's BatchNorms are in its convolutions already, see `for_frozen_encoder`; a model
-        folder holds them apart.
-      prompt_offset: how many blocks late text prompts enter: block k > 0 takes prompt k - prompt_offset, and block 0
-        always prompt 0. The published code has 1, so its prompt 0 enters blocks 0 and 1.
+      folded: whether the encoder's BatchNorms are part of its convolutions, see `for_frozen_encoder`; they are
+        separate in a model folder.
+      prompt_offset: delay of the text prompts in blocks: block 0 takes prompt 0, and block k > 0 takes prompt
+        k - prompt_offset. The published code has 1, so its prompt 0 enters blocks 0 and 1.
     """
 
     text: TextConfig = field(default_factory=TextConfig)
@@ -59,34 +59,25 @@ class CRISConfig:
 
     @property
     def side_multiple(self) -> int:
-        """What both sides of an image are a multiple of."""
         return STRIDE
 
     @property
     def feature_width(self) -> int:
-        """Channels of the decoder's last grid."""
         return self.neck_widths[1]
 
     @property
     def upsampler_width(self) -> int | None:
-        """Channels that the learnable upsampler mixes the features into first."""
         return 64
 
     @property
     def token_embedding(self) -> str:
-        """Path of the token embeddings among the weights."""
         return TOKEN_EMBEDDING
 
     def build(self, rngs: nnx.Rngs) -> CRIS:
-        """The model with fresh weights.
-
-        Raises:
-          ValueError: sizes that don't go together.
-        """
         return CRIS(self, rngs)
 
     def spec(self, embed_phrase: Callable[[str], Array]) -> ModelSpec:
-        """The facts about the model that a learner needs; `embed_phrase` as there. No ViT takes prompts."""
+        """The facts about the model that a learner needs; there is no vision transformer to take prompts."""
         return ModelSpec(
             text_width=self.text.width,
             text_blocks=self.text.blocks,
@@ -100,15 +91,15 @@ class CRISConfig:
     def for_frozen_encoder(
         self, weights: Mapping[str, np.ndarray | Array]
     ) -> tuple[CRISConfig, Mapping[str, np.ndarray | Array]]:
-        """The same model with the encoder's BatchNorms folded into its convolutions, for an encoder that is frozen."""
+        """The same model with the encoder's BatchNorms folded into its convolutions."""
         return dataclasses.replace(self, folded=True), fold(weights, ENCODER)
 
 
 class CRIS(nnx.Module):
     """The model in three stages: `vision`, `text`, `decode`.
 
-    Every BatchNorm uses its stored statistics, in training too and even where everything trains (train.tune "all"):
-    its scale and bias learn then, its mean and variance stay as they were loaded. Nothing is dropped out.
+    Every BatchNorm normalises by its stored statistics, in training too. With train.tune "all" its scale and bias
+    train, and its mean and variance stay as loaded. There is no dropout.
     """
 
     def __init__(self, config: CRISConfig, rngs: nnx.Rngs):
@@ -123,7 +114,7 @@ class CRIS(nnx.Module):
         self.text_tower = TextTower(config.text, config.vision.embedding_width, rngs, config.prompt_offset)
         self.vision_tower = ModifiedResNet(config.vision, rngs, folded=config.folded)
         self.decoder = Decoder(config, rngs)
-        # CLIP's temperature. Nothing here reads it; it is kept so that converting a checkpoint loses nothing.
+        # CLIP's temperature is unused, and kept so that a conversion loses nothing.
         self.logit_scale = nnx.Param(jnp.full((), 2.6592))
 
     def text(self, tokens: Array, prompts: Prompts) -> TextFeatures:
@@ -131,12 +122,12 @@ class CRIS(nnx.Module):
         return self.text_tower(tokens, prompts)
 
     def vision(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> ImageFeatures:
-        """What the neck takes of C3, C4 and C5, see `ModifiedResNet`; the image vector is C5's mean over its grid.
+        """The input grids of the neck, from C3, C4 and C5 of `ModifiedResNet`; the image vector is the mean of C5.
 
-        Nothing that is learnt goes back through it, so there is nothing to `recompute`.
+        `recompute` has no effect, since no learner's gradient passes through the encoder.
 
         Raises:
-          ValueError: there are vision prompts, which a ResNet has no place for.
+          ValueError: there are vision prompts, which a ResNet doesn't take.
         """
         if prompts.vision is not None:
             raise ValueError("CRIS has no vision transformer, and takes no vision prompts")
@@ -151,7 +142,7 @@ class CRIS(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """What is CRIS's own: neck, cross-modal layers and projector, from three grids and a sentence to the mask."""
+    """CRIS's neck, cross-modal layers and projector: from three grids, a sentence and its words to the mask."""
 
     def __init__(self, config: CRISConfig, rngs: nnx.Rngs):
         self.neck = Neck(config, rngs)
@@ -163,12 +154,12 @@ class Decoder(nnx.Module):
         """Decodes.
 
         Args:
-          grids: of `Neck.enter`.
-          words: of every image.
-          size: of the images in pixels.
+          grids: from `Neck.enter`.
+          words: features of the phrase of each image.
+          size: (height, width) of the images in pixels.
 
         Returns:
-          Logits at the image's size, and the last grid, at 1/16 of it.
+          Logits at the images' size, and the last grid, at 1/16 of it.
         """
         x = self.neck(grids, words.sentence)
         batch, rows, columns, width = x.shape
@@ -185,7 +176,7 @@ class Decoder(nnx.Module):
 
 
 class Neck(nnx.Module):
-    """A pyramid of three grids: C5 times the sentence, then C4 and C3, all brought to C4's size (section 3.2)."""
+    """A pyramid of three grids at C4's size: C5 multiplied by the sentence, joined with C4 and C3 (section 3.1)."""
 
     def __init__(self, config: CRISConfig, rngs: nnx.Rngs):
         low, middle, high = config.neck_widths
@@ -206,35 +197,35 @@ class Neck(nnx.Module):
         self.last = ConvNorm(middle, middle, 3, rngs)
 
     def enter(self, grids: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        """What needs no sentence yet: C3, C4 and C5 in the neck's widths, C3 at C4's size."""
+        """C3, C4 and C5 in the neck's widths, C3 at C4's size; this part needs no sentence."""
         relu = jax.nn.relu
         c3, c4, c5 = grids
         return average_pool(relu(self.enter3(c3)), 2), relu(self.enter4(c4)), relu(self.enter5(c5))
 
     def __call__(self, grids: tuple[Array, Array, Array], sentence: Array) -> Array:
-        """From `enter`'s grids and (batch, embedding width) to (batch, rows, columns, middle width), of C4's size."""
+        """From `enter`'s grids and (batch, embedding width) to (batch, rows, columns, middle width), at C4's size."""
         relu = jax.nn.relu
         f3, f4, f5 = grids
         gate = relu(self.sentence_norm(self.sentence(sentence)))[:, None, None]
         f5 = relu(self.joint_norm(f5 * gate))
-        f4 = relu(self.join4(_beside(f4, double(f5))))
-        f3 = relu(self.join3(_beside(f3, f4)))
+        f4 = relu(self.join4(_concatenate(f4, double(f5))))
+        f3 = relu(self.join3(_concatenate(f3, f4)))
         leaves = (relu(self.leave3(f3)), relu(self.leave4(f4)), double(relu(self.leave5(f5))))
-        x = relu(self.aggregate(_beside(*leaves)))
-        x = relu(self.locate(_beside(x, coordinates(x))))
+        x = relu(self.aggregate(_concatenate(*leaves)))
+        x = relu(self.locate(_concatenate(x, coordinates(x))))
         return relu(self.last(x))
 
 
 class DecoderLayer(nnx.Module):
-    """A cell looks at the cells, then at the words; a LayerNorm before and after each attention (section 3.2)."""
+    """Self-attention of the cells, cross-attention to the words, and an MLP, all with LayerNorms (section 3.2)."""
 
     def __init__(self, config: CRISConfig, rngs: nnx.Rngs):
         width, heads, hidden = config.feature_width, config.decoder_heads, config.decoder_hidden
         self.norm1 = LayerNorm(width)
-        self.self_attention = MixedAttention(width, heads, rngs)
+        self.self_attention = Attention(width, heads, rngs)
         self.self_norm = LayerNorm(width)
         self.norm2 = LayerNorm(width)
-        self.cross_attention = MixedAttention(width, heads, rngs)
+        self.cross_attention = Attention(width, heads, rngs)
         self.cross_norm = LayerNorm(width)
         self.norm3 = LayerNorm(width)
         self.up = nnx.Linear(width, hidden, rngs=rngs)
@@ -249,19 +240,19 @@ class DecoderLayer(nnx.Module):
           places: (1, cells, width), positions of the cells.
           keys: (batch, length, width), the words with their positions.
           words: (batch, length, width).
-          mask: (batch, 1, 1, length) bool, True for words that may be looked at.
+          mask: (batch, 1, 1, length) bool, True for words to attend to.
 
         Returns:
           Like `x`.
         """
         y = self.norm1(x)
-        x = x + self.self_norm(self.self_attention(y + places, y + places, y))
-        x = x + self.cross_norm(self.cross_attention(self.norm2(x) + places, keys, words, mask))
+        x = x + self.self_norm(self.self_attention(y + places, (y + places, y)))
+        x = x + self.cross_norm(self.cross_attention(self.norm2(x) + places, (keys, words), mask))
         return x + self.down(self.hidden_norm(jax.nn.relu(self.up(self.norm3(x)))))
 
 
 class Projector(nnx.Module):
-    """Four times the grid, then a 3x3 convolution to one channel whose kernel and bias the sentence makes."""
+    """Enlarges the grid four times and convolves it with a projection of the sentence as kernel (section 3.3)."""
 
     def __init__(self, config: CRISConfig, rngs: nnx.Rngs):
         width = config.feature_width
@@ -274,16 +265,16 @@ class Projector(nnx.Module):
         """From (batch, rows, columns, width) and (batch, embedding width) to (batch, 4 * rows, 4 * columns)."""
         x = jax.nn.relu(self.conv1(double(features)))
         x = self.conv3(jax.nn.relu(self.conv2(double(x))))
-        made = self.sentence(sentence)
-        kernels = made[:, :-1].reshape(len(made), x.shape[-1], PROJECTOR_SIZE, PROJECTOR_SIZE)
-        return convolve_each(x, kernels) + made[:, -1, None, None]
+        weights = self.sentence(sentence)
+        kernels = weights[:, :-1].reshape(len(weights), x.shape[-1], PROJECTOR_SIZE, PROJECTOR_SIZE)
+        return convolve_each(x, kernels) + weights[:, -1, None, None]
 
 
 def convolve_each(x: Array, kernels: Array) -> Array:
-    """A convolution to one channel with a kernel of its own for each sample, zeros beyond the borders.
+    """A convolution to one channel with another kernel for each sample, and zeros beyond the borders.
 
-    Channels are mixed first, into one map for each offset of the kernel, and the maps are added up shifted: a matrix
-    product, where a convolution in as many groups as samples is slow.
+    A matrix product reduces the channels to one map for each offset of the kernel, and the shifted maps are added. This
+    is faster than a convolution with one group for each sample.
 
     Args:
       x: (batch, rows, columns, channels).
@@ -329,6 +320,6 @@ def grid_positions(rows: int, columns: int, width: int) -> np.ndarray:
     return np.concatenate([across, down], axis=-1).reshape(rows * columns, width)
 
 
-def _beside(*grids: Array) -> Array:
-    """Grids of the same size as one, channel after channel."""
+def _concatenate(*grids: Array) -> Array:
+    """Grids of the same size, concatenated along their channels."""
     return jnp.concatenate(grids, axis=-1)

@@ -1,4 +1,4 @@
-"""What passes between a model's three stages, `vision`, `text` and `decode`, whichever model it is."""
+"""The values that pass between the three stages of every model, `vision`, `text` and `decode`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from jax import Array
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the vision stage makes of images.
+    """The output of the vision stage.
 
     Attributes:
-      states: all that the decoder takes from an image, shallowest first; their shape is the model's own affair. What
-        doesn't depend on words is done already.
+      states: the decoder's inputs from an image, shallowest first, in shapes that depend on the model; everything that
+        doesn't depend on the phrase is already computed.
       pooled: (batch, image width), the image vector that CoCoOp conditions on.
       size: (height, width) of the images in pixels.
     """
@@ -31,7 +31,7 @@ class ImageFeatures:
         return self.pooled.shape[0]
 
     def repeat(self, times: int) -> ImageFeatures:
-        """Each image `times` times over, for as many prompts to look at."""
+        """Each image `times` times in a row, for as many phrases."""
         if times == 1:
             return self
         states = tuple(jnp.repeat(state, times, axis=0) for state in self.states)
@@ -39,7 +39,7 @@ class ImageFeatures:
 
 
 class TextFeatures(NamedTuple):
-    """What the text stage makes of prompts.
+    """The output of the text stage.
 
     Attributes:
       states: (batch, length, text width), every position after the last norm.
@@ -53,7 +53,7 @@ class TextFeatures(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What the decoder gives.
+    """The output of the decoder.
 
     Attributes:
       logits: (batch, height, width).

@@ -1,4 +1,4 @@
-"""The layers that CLIP's towers and the decoders share; they compute in the type of their input."""
+"""The layers that CLIP's towers and the decoders share; they return the type of their input."""
 
 from __future__ import annotations
 
@@ -37,42 +37,36 @@ class LayerNorm(nnx.Module):
         return (normal * self.scale[...].reshape(shape) + self.bias[...].reshape(shape)).astype(x.dtype)
 
 
-class SelfAttention(nnx.Module):
-    """Multi-head self-attention, the three projections one product."""
+class Attention(nnx.Module):
+    """Multi-head attention; one linear layer holds the projections of queries, keys and values."""
 
     def __init__(self, width: int, heads: int, rngs: nnx.Rngs, out_width: int | None = None):
         self.heads = heads
         self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
         self.out = nnx.Linear(width, out_width or width, rngs=rngs)
 
-    def __call__(self, x: Array, mask: Array | None = None) -> Array:
-        """From (batch, length, width) to (batch, length, out width); `mask` as in `attention`."""
-        batch, length, width = x.shape
-        split = (batch, length, self.heads, width // self.heads)
-        query, key, value = (part.reshape(split) for part in jnp.split(self.qkv(x), 3, axis=-1))
+    def __call__(self, query: Array, inputs: tuple[Array, Array] | None = None, mask: Array | None = None) -> Array:
+        """Attends to a sequence.
+
+        Args:
+          query: (batch, queries, width).
+          inputs: of keys and of values, each (batch, keys, width); None for self-attention, where the three projections
+            are one product.
+          mask: as in `attention`.
+
+        Returns:
+          (batch, queries, out width).
+        """
+        if inputs is None:
+            projected = jnp.split(self.qkv(query), 3, axis=-1)
+        else:
+            assert self.qkv.bias is not None
+            kernels = jnp.split(self.qkv.kernel[...], 3, axis=1)
+            biases = jnp.split(self.qkv.bias[...].reshape(1, 1, -1), 3, axis=-1)
+            projected = [x @ kernel + bias for x, kernel, bias in zip((query, *inputs), kernels, biases, strict=True)]
+        query, key, value = (x.reshape(*x.shape[:2], self.heads, -1) for x in projected)
         mixed = attention(query, key, value, mask)
-        return self.out(mixed.reshape(batch, length, width))
-
-
-class MixedAttention(nnx.Module):
-    """Multi-head attention whose queries, keys and values come from three inputs of one width."""
-
-    def __init__(self, width: int, heads: int, rngs: nnx.Rngs):
-        self.heads = heads
-        self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
-        self.out = nnx.Linear(width, width, rngs=rngs)
-
-    def __call__(self, query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
-        """From (batch, queries, width) and twice (batch, keys, width) to (batch, queries, width)."""
-        batch, queries, width = query.shape
-        kernels = jnp.split(self.qkv.kernel[...], 3, axis=1)
-        assert self.qkv.bias is not None
-        biases = jnp.split(self.qkv.bias[...], 3)
-        query, key, value = (
-            (x @ kernel + bias.reshape(1, 1, width)).reshape(batch, x.shape[1], self.heads, width // self.heads)
-            for x, kernel, bias in zip((query, key, value), kernels, biases, strict=True)
-        )
-        return self.out(attention(query, key, value, mask).reshape(batch, queries, width))
+        return self.out(mixed.reshape(*mixed.shape[:2], -1))
 
 
 class Mlp(nnx.Module):
@@ -101,14 +95,14 @@ class Block(nnx.Module):
     ):
         self.norm_first = norm == "before"
         self.norm1 = LayerNorm(width)
-        self.attention = SelfAttention(width, heads, rngs)
+        self.attention = Attention(width, heads, rngs)
         self.norm2 = LayerNorm(width)
         self.mlp = Mlp(width, hidden, activation, rngs)
 
     def __call__(self, x: Array, mask: Array | None = None) -> Array:
         """From (batch, length, width) to the same; `mask` as in `attention`."""
         if self.norm_first:
-            x = x + self.attention(self.norm1(x), mask)
+            x = x + self.attention(self.norm1(x), mask=mask)
             return x + self.mlp(self.norm2(x))
-        x = self.norm1(x + self.attention(x, mask))
+        x = self.norm1(x + self.attention(x, mask=mask))
         return self.norm2(x + self.mlp(x))

@@ -1,4 +1,4 @@
-"""One flat dict of parameters, split once into what trains and what is frozen."""
+"""One flat dict of parameters, and its split into trained and frozen ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RULES: dict[Tune, dict[str, bool]] = {
 """Whether a parameter trains: the first pattern that matches its whole path decides."""
 
 STATISTICS = r"model/.*/(mean|variance)"
-"""BatchNorm's, which stay as they were loaded whatever trains."""
+"""Statistics of BatchNorms, which never train."""
 
 DECAY: dict[str, bool] = {
     r".*/kernel": True,
@@ -54,7 +54,7 @@ def module_parameters(module: object) -> FlatParams:
 
 
 def split(params: FlatParams, tune: Tune) -> tuple[FlatParams, FlatParams]:
-    """What trains, and what is frozen.
+    """The parameters that train, and the frozen ones.
 
     Raises:
       ValueError: a parameter has no rule, or a rule for the model matches nothing.
@@ -69,15 +69,15 @@ def split(params: FlatParams, tune: Tune) -> tuple[FlatParams, FlatParams]:
 
 
 def decide(rules: Mapping[str, bool], paths: Iterable[str]) -> dict[str, bool]:
-    """What the first matching rule says of each path.
+    """The value of the first rule that matches each path.
 
     Raises:
-      ValueError: a path that no rule matches.
+      ValueError: no rule matches a path.
     """
     decided = {}
     for path in paths:
-        said = [value for pattern, value in rules.items() if re.fullmatch(pattern, path)]
-        if not said:
+        values = [value for pattern, value in rules.items() if re.fullmatch(pattern, path)]
+        if not values:
             raise ValueError(f"no rule in models/parameters.py matches the parameter {path!r}: {', '.join(rules)}")
-        decided[path] = said[0]
+        decided[path] = values[0]
     return decided

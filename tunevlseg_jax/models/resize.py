@@ -1,7 +1,8 @@
-"""Resizing as PyTorch does it, as one matrix an axis, so that it is exact, differentiable and made once a shape."""
+"""Resizing as in PyTorch, with one matrix for each axis: exact and differentiable."""
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ Method = Literal["bilinear", "bicubic"]
 
 
 def _cubic(distance: np.ndarray) -> np.ndarray:
-    """Keys' kernel with PyTorch's a = -0.75; `jax.image.resize` has a = -0.5 and does not agree."""
+    """The cubic kernel of Keys 1981 with PyTorch's a = -0.75; `jax.image.resize` has a = -0.5."""
     a = -0.75
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
@@ -32,10 +33,10 @@ def resize_matrix(
       source: length of the axis before.
       target: length after.
       method: "bilinear" or "bicubic".
-      shift: row i of the result is row i + shift of the plain one, its first or last row beyond the ends. A
-        convolution after the resize, with replicated borders, is then a sum of products with such matrices.
-      align_corners: whether the first and last samples keep their places, instead of the axis its ends (half-pixel
-        centres).
+      shift: row i of the result is row i + shift of the unshifted matrix, or its first or last row beyond the ends. A
+        sum of products with such matrices is a resize followed by a convolution with replicated borders.
+      align_corners: whether the first and last samples keep their places (True) or the ends of the axis do (False,
+        half-pixel centres).
 
     Returns:
       (target, source) float32, each row summing to 1.
@@ -55,9 +56,22 @@ def resize_matrix(
 
 
 def resize_grid(grid: Array, size: tuple[int, int], method: Method, *, align_corners: bool = False) -> Array:
-    """Resizes (..., height, width, channels) to (..., *size, channels) in the grid's own type."""
+    """Resizes (..., height, width, channels) to (..., *size, channels) in the grid's type."""
     height, width = (
         jnp.asarray(resize_matrix(source, target, method, align_corners=align_corners), grid.dtype)
         for source, target in zip(grid.shape[-3:-1], size, strict=True)
     )
     return jnp.einsum("hi,wj,...ijc->...hwc", height, width, grid)
+
+
+def resize_positions(stored: Array, grid: tuple[int, int]) -> Array:
+    """Position embeddings of a square grid, (side * side, width), for another grid, by PyTorch's bicubic resize.
+
+    Returns:
+      (rows * columns, width), in the type of `stored`.
+    """
+    side = math.isqrt(len(stored))
+    if grid == (side, side):
+        return stored
+    resized = resize_grid(stored.reshape(side, side, -1).astype(jnp.float32), grid, "bicubic")
+    return resized.reshape(grid[0] * grid[1], -1).astype(stored.dtype)

@@ -1,5 +1,5 @@
-"""CLIP's modified ResNet (Radford et al. 2021, section 2.3) with an attention pool that keeps the grid (Wang et al.
-2022, section 3.1)."""
+"""CLIP's modified ResNet (Radford et al. 2021, section 2.3), with an attention pool that keeps the grid as in CRIS
+(Wang et al. 2022, section 3.1)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from flax import nnx
 from jax import Array
 from jax import numpy as jnp
 
-from tunevlseg_jax.models.layers import SelfAttention
-from tunevlseg_jax.models.resize import resize_grid
+from tunevlseg_jax.models.layers import Attention
+from tunevlseg_jax.models.resize import resize_positions
 
 HEAD_WIDTH = 64
 EXPANSION = 4
-"""How much wider a bottleneck's output is than its middle."""
+"""Ratio of a bottleneck's output channels to its middle channels."""
 STRIDE = 32
-"""Pixels a cell of the last grid."""
+"""Side in pixels of a cell of the last grid."""
 EPSILON = 1e-5
 """BatchNorm's."""
 
@@ -32,7 +32,7 @@ class ResNetConfig:
       layers: number of bottlenecks in each of the four stages.
       width: channels of the stem; a stage's bottlenecks are 1, 2, 4 and 8 times as wide.
       embedding_width: channels of the attention pool's output.
-      image_size: side in pixels that the stored positions are made for.
+      image_size: side in pixels of the images that the stored positions are for.
     """
 
     layers: tuple[int, int, int, int] = (3, 4, 6, 3)
@@ -46,10 +46,10 @@ RN101 = ResNetConfig(layers=(3, 4, 23, 3), embedding_width=512)
 
 
 class ModifiedResNet(nnx.Module):
-    """A stem of three convolutions, four stages of bottlenecks, average pools in place of strided convolutions."""
+    """A stem of three convolutions and four stages of bottlenecks, with average pools for strided convolutions."""
 
     def __init__(self, config: ResNetConfig, rngs: nnx.Rngs, *, folded: bool = False):
-        """Fresh weights; `folded` for a network whose BatchNorms are in its convolutions already, see `fold`."""
+        """Fresh weights; `folded` for a network whose BatchNorms are part of its convolutions, see `fold`."""
         width = config.width
         self.stem = nnx.List(
             [
@@ -71,17 +71,17 @@ class ModifiedResNet(nnx.Module):
         self.pool = GridAttentionPool(source, config, rngs, folded=folded)
 
     def __call__(self, images: Array) -> tuple[Array, Array, Array]:
-        """Looks at images.
+        """Encodes images.
 
         Args:
           images: (batch, height, width, 3), normalised; each side a multiple of 32.
 
         Returns:
-          C3, C4 and C5, at 1/8, 1/16 and 1/32 of the image's size, (batch, rows, columns, channels); C5 comes out of
-          the attention pool.
+          C3, C4 and C5, at 1/8, 1/16 and 1/32 of the image's size, (batch, rows, columns, channels); C5 is the output
+          of the attention pool.
 
         Raises:
-          ValueError: 32 doesn't divide the image.
+          ValueError: a side of the image is not a multiple of 32.
         """
         grids = self.stage_grids(images)
         return grids[1], grids[2], self.pool(grids[3])
@@ -104,7 +104,7 @@ class ModifiedResNet(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """Three convolutions around which the input is added, brought to the same shape where need be."""
+    """Three convolutions with a residual connection, which has a convolution where the shape changes."""
 
     def __init__(self, source: int, middle: int, pool: int, rngs: nnx.Rngs, *, folded: bool):
         self.pool = pool
@@ -126,34 +126,27 @@ class Bottleneck(nnx.Module):
 
 
 class GridAttentionPool(nnx.Module):
-    """CLIP's attention pool with every cell of the grid as a query, and CRIS's convolution around it."""
+    """CLIP's attention pool with every cell of the grid as a query, plus CRIS's convolution of its input."""
 
     def __init__(self, width: int, config: ResNetConfig, rngs: nnx.Rngs, *, folded: bool):
-        self.side = config.image_size // STRIDE
+        cells = (config.image_size // STRIDE) ** 2
         normal = nnx.initializers.normal(width**-0.5)
-        # The first row is that of CLIP's mean token. Nothing here reads it; a conversion loses nothing.
-        self.position_embedding = nnx.Param(normal(rngs.params(), (1 + self.side**2, width)))
-        self.attention = SelfAttention(width, width // HEAD_WIDTH, rngs, out_width=config.embedding_width)
+        # The first row is for CLIP's mean token. It is unused, and kept so that a conversion loses nothing.
+        self.position_embedding = nnx.Param(normal(rngs.params(), (1 + cells, width)))
+        self.attention = Attention(width, width // HEAD_WIDTH, rngs, out_width=config.embedding_width)
         self.connect = ConvNorm(width, config.embedding_width, 1, rngs, folded=folded)
 
     def __call__(self, x: Array) -> Array:
         """From (batch, rows, columns, width) to (batch, rows, columns, embedding width)."""
         batch, rows, columns, width = x.shape
-        tokens = x.reshape(batch, rows * columns, width) + self._positions((rows, columns))[None].astype(x.dtype)
+        positions = resize_positions(self.position_embedding[...][1:], (rows, columns))
+        tokens = x.reshape(batch, rows * columns, width) + positions[None].astype(x.dtype)
         pooled = self.attention(tokens).reshape(batch, rows, columns, -1)
         return jax.nn.relu(pooled + self.connect(x))
 
-    def _positions(self, grid: tuple[int, int]) -> Array:
-        """(rows * columns, width) position embeddings, resized to the grid as PyTorch's bicubic does."""
-        stored = self.position_embedding[...][1:]
-        if grid == (self.side, self.side):
-            return stored
-        resized = resize_grid(stored.reshape(self.side, self.side, -1).astype(jnp.float32), grid, "bicubic")
-        return resized.reshape(grid[0] * grid[1], -1)
-
 
 class ConvNorm(nnx.Module):
-    """A convolution that keeps the grid (or halves it, stride 2) and a BatchNorm, or both in one once `folded`."""
+    """A convolution that keeps the grid (or halves it, stride 2) and a BatchNorm, which is part of it if `folded`."""
 
     def __init__(self, source: int, target: int, size: int, rngs: nnx.Rngs, *, stride: int = 1, folded: bool = False):
         border = (size // 2, size // 2)
@@ -192,11 +185,11 @@ def fold(weights: Mapping[str, np.ndarray | Array], prefix: str) -> dict[str, np
 
     Args:
       weights: by path; a `ConvNorm` has conv/kernel and norm/scale, bias, mean, variance.
-      prefix: what paths start with; the rest stays as it is.
+      prefix: start of the paths to fold; other weights stay.
 
     Returns:
-      Weights with conv/kernel and conv/bias instead, which give the same outputs but for rounding. The sums are done
-      in float64.
+      Weights with conv/kernel and conv/bias instead, which give the same outputs except for rounding; computed in
+      float64.
     """
     folded = dict(weights)
     for path in weights:

@@ -1,4 +1,4 @@
-"""The learnable upsampler: a second, trainable way from the decoder's grid to the mask (the paper's section 3.3)."""
+"""The learnable upsampler: a second, trainable path from the decoder's grid to the mask (the paper's section 3.3)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from tunevlseg_jax.models.features import Decoded
 from tunevlseg_jax.models.resize import resize_matrix
 
 Upsampling = Literal["none", "blend", "add"]
-"""No learnable upsampler; blended into the logits (the paper); or added to them (the published code, for VPT)."""
-
+"""How the learnable upsampler changes the logits: not at all, blended (the paper), or added (published code, VPT)."""
 
 SIZE = 5
 """Side of the convolution in pixels."""
 
 
 class Upsampler(nnx.Module):
-    """Bilinear to full size, a 5x5 convolution with replicated borders to one channel, blended into the logits.
+    """A bilinear resize to full size, then a 5x5 convolution to one channel with replicated borders.
 
-    Resize and convolution are both linear in each channel, so they are done in the other order: the channels are
-    mixed on the small grid, into one map for each of the 25 offsets, and each map is resized already shifted.
+    Both are linear, so they are computed in the opposite order: the channels are reduced on the small grid to one map
+    for each of the 25 offsets, and each map is resized with its shift.
     """
 
     def __init__(self, width: int, rngs: nnx.Rngs, mixed: int | None = None):
-        """Fresh weights; `mixed` channels are made of the `width` ones first, by a 1x1 convolution without bias."""
+        """Fresh weights; if `mixed` is given, a 1x1 convolution without bias first maps `width` channels to so many."""
         self.mix = None if mixed is None else nnx.Linear(width, mixed, use_bias=False, rngs=rngs)
         width = mixed or width
         bound = (width * SIZE**2) ** -0.5
@@ -50,16 +49,16 @@ class Upsampler(nnx.Module):
         return jnp.einsum("brix,iyr->byx", wide, rows) + self.bias[...].reshape(1, 1, 1)
 
     def blend(self, decoded: Decoded) -> Array:
-        """(1 - ratio) * logits + ratio * extra, as the paper has it; (batch, height, width) float32."""
+        """(1 - ratio) * logits + ratio * extra, the paper's form; (batch, height, width) float32."""
         ratio = self.ratio[...].reshape(1, 1, 1)
         return (1 - ratio) * decoded.logits + ratio * self.extra(decoded)
 
     def add(self, decoded: Decoded) -> Array:
-        """logits + extra, as the published code has it for VPT; the ratio goes unused."""
+        """logits + extra, the published code's form for VPT, which doesn't use the ratio."""
         return decoded.logits + self.extra(decoded)
 
 
 def _shifted(source: int, target: int) -> np.ndarray:
-    """(SIZE, target, source) bilinear matrices, one for each offset of the convolution."""
+    """(SIZE, target, source) bilinear matrices, a matrix for each offset of the convolution."""
     reach = SIZE // 2
     return np.stack([resize_matrix(source, target, "bilinear", shift=by) for by in range(-reach, reach + 1)])

@@ -1,4 +1,4 @@
-"""The configuration of Hugging Face's CLIPSeg and ours, both ways."""
+"""Converts between the configuration of Hugging Face's CLIPSeg and ours."""
 
 from __future__ import annotations
 
@@ -10,35 +10,31 @@ from tunevlseg_jax.models.clip import TextConfig, VisionConfig
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.pretrained.rules import ConversionError
 
-# What transformers takes for a key that a config.json leaves out.
-TEXT_DEFAULTS = {
-    "hidden_size": 512,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "intermediate_size": 2048,
-    "vocab_size": 49408,
-    "max_position_embeddings": 77,
-    "eos_token_id": 49407,
+Keys = dict[str, tuple[str, int]]
+"""From our field to Hugging Face's key, and the value that transformers uses if config.json lacks the key."""
+TOWER: Keys = {
+    "width": ("hidden_size", 768),
+    "blocks": ("num_hidden_layers", 12),
+    "heads": ("num_attention_heads", 12),
+    "hidden": ("intermediate_size", 3072),
 }
-VISION_DEFAULTS = {
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "patch_size": 32,
-    "image_size": 224,
+VISION: Keys = TOWER | {"patch": ("patch_size", 32), "image_size": ("image_size", 224)}
+TEXT: Keys = TOWER | {
+    "width": ("hidden_size", 512),
+    "heads": ("num_attention_heads", 8),
+    "hidden": ("intermediate_size", 2048),
+    "vocabulary": ("vocab_size", 49408),
+    "context_length": ("max_position_embeddings", 77),
+    "end_token": ("eos_token_id", 49407),
 }
-DEFAULTS = {
-    "projection_dim": 512,
-    "extract_layers": [3, 6, 9],
-    "reduce_dim": 64,
-    "decoder_num_attention_heads": 4,
-    "decoder_intermediate_size": 2048,
-    "conditional_layer": 0,
-    "use_complex_transposed_convolution": False,
+TOP: Keys = {
+    "embedding_width": ("projection_dim", 512),
+    "decoder_width": ("reduce_dim", 64),
+    "decoder_heads": ("decoder_num_attention_heads", 4),
+    "decoder_hidden": ("decoder_intermediate_size", 2048),
 }
 
-# The only values that this model knows, of keys that may be left out.
+# The only supported values of keys that may be missing.
 ONLY = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_channels": 3}
 PREPROCESSING = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
 PREPROCESSOR = "preprocessor_config.json"
@@ -48,61 +44,47 @@ def config_from_huggingface(theirs: dict[str, Any], preprocessor: dict[str, Any]
     """Our configuration from a config.json and, where there is one, a preprocessor_config.json.
 
     Args:
-      theirs: what config.json holds.
-      preprocessor: what preprocessor_config.json holds. Without it the image size is CLIPSeg's 352, or that of the
-        stored positions where the patch doesn't divide 352, and mean and standard deviation are ImageNet's.
+      theirs: content of config.json.
+      preprocessor: content of preprocessor_config.json. Without it the image size is CLIPSeg's 352, or that of the
+        stored positions if the patch doesn't divide 352, and mean and standard deviation are ImageNet's.
 
     Raises:
-      ConversionError: it isn't a CLIPSeg, or one that this model can't be.
+      ConversionError: it is not a CLIPSeg, or one with unsupported settings.
     """
     if theirs.get("model_type") != "clipseg":
         raise ConversionError(f"model_type must be clipseg, got {theirs.get('model_type')!r}", "wrong-model")
-    text, vision = _section(theirs, "text_config", TEXT_DEFAULTS), _section(theirs, "vision_config", VISION_DEFAULTS)
-    top = DEFAULTS | theirs
+    text, vision = _section(theirs, "text_config"), _section(theirs, "vision_config")
     for tower in (text, vision):
         _only(tower, ONLY, "config.json")
-    taps = top["extract_layers"]
+    taps = theirs.get("extract_layers", [3, 6, 9])
     if not isinstance(taps, list) or not taps:
         raise ConversionError(f"config.json: extract_layers must list block numbers, got {taps!r}", "model-config")
     config = CLIPSegConfig(
-        text=TextConfig(
-            width=_whole(text, "hidden_size"),
-            blocks=_whole(text, "num_hidden_layers"),
-            heads=_whole(text, "num_attention_heads"),
-            hidden=_whole(text, "intermediate_size"),
-            vocabulary=_whole(text, "vocab_size"),
-            context_length=_whole(text, "max_position_embeddings"),
-            end_token=_whole(text, "eos_token_id"),
-        ),
-        vision=VisionConfig(
-            width=_whole(vision, "hidden_size"),
-            blocks=_whole(vision, "num_hidden_layers"),
-            heads=_whole(vision, "num_attention_heads"),
-            hidden=_whole(vision, "intermediate_size"),
-            patch=_whole(vision, "patch_size"),
-            image_size=_whole(vision, "image_size"),
-        ),
-        embedding_width=_whole(top, "projection_dim"),
+        text=TextConfig(**_sizes(text, TEXT)),
+        vision=VisionConfig(**_sizes(vision, VISION)),
         taps=tuple(taps),
-        decoder_width=_whole(top, "reduce_dim"),
-        decoder_heads=_whole(top, "decoder_num_attention_heads"),
-        decoder_hidden=_whole(top, "decoder_intermediate_size"),
-        conditional_layer=_whole(top, "conditional_layer", least=0),
-        complex_upsampling=bool(top["use_complex_transposed_convolution"]),
+        conditional_layer=_whole(theirs, "conditional_layer", 0, least=0),
+        complex_upsampling=bool(theirs.get("use_complex_transposed_convolution", False)),
+        **_sizes(theirs, TOP),
     )
     config = _preprocessing(config, preprocessor)
     _check(config)
     return config
 
 
-def _section(theirs: dict[str, Any], name: str, defaults: dict[str, Any]) -> dict[str, Any]:
-    """A tower's part of config.json; where an old one says it twice, transformers takes `..._dict`."""
+def _section(theirs: dict[str, Any], name: str) -> dict[str, Any]:
+    """A tower's part of config.json; where an old file has two, transformers takes `..._dict`."""
     for key in (f"{name}_dict", name):
         if theirs.get(key) is not None:
             if not isinstance(theirs[key], dict):
                 raise ConversionError(f"config.json: {key} must be an object, got {theirs[key]!r}", "model-config")
-            return defaults | theirs[key]
-    return dict(defaults)
+            return theirs[key]
+    return {}
+
+
+def _sizes(section: dict[str, Any], keys: Keys) -> dict[str, Any]:
+    """The fields of ours that a part of config.json holds."""
+    return {field: _whole(section, key, default) for field, (key, default) in keys.items()}
 
 
 def _only(section: dict[str, Any], supported: dict[str, Any], file: str) -> None:
@@ -111,15 +93,15 @@ def _only(section: dict[str, Any], supported: dict[str, Any], file: str) -> None
             raise ConversionError(f"{file}: {key} must be {only!r}, got {section[key]!r}", "model-config")
 
 
-def _whole(section: dict[str, Any], key: str, least: int = 1) -> int:
-    value = section[key]
+def _whole(section: dict[str, Any], key: str, default: int, least: int = 1) -> int:
+    value = section.get(key, default)
     if type(value) is not int or value < least:
         raise ConversionError(f"{key} must be an integer of at least {least}, got {value!r}", "model-config")
     return value
 
 
 def _preprocessing(config: CLIPSegConfig, preprocessor: dict[str, Any] | None) -> CLIPSegConfig:
-    """The configuration with the image size, the mean and the standard deviation that images are prepared with."""
+    """The configuration with the preprocessor's image size, mean and standard deviation."""
     if preprocessor is None:
         divides = config.image_size % config.vision.patch == 0
         return config if divides else dataclasses.replace(config, image_size=config.vision.image_size)
@@ -142,7 +124,7 @@ def _channels(preprocessor: dict[str, Any], key: str, above: float = -math.inf) 
 
 
 def _side(size: Any) -> int:
-    """The side of the square that `size` of a preprocessor means: a number, height and width, or the shortest edge."""
+    """The side of the square images that `size` describes: a number, height and width, or the shortest edge."""
     match size:
         case int(side) | {"shortest_edge": int(side)}:
             return side
@@ -152,7 +134,7 @@ def _side(size: Any) -> int:
 
 
 def _check(config: CLIPSegConfig) -> None:
-    """Raises a ConversionError where sizes don't go together."""
+    """Raises a ConversionError if the sizes don't go together."""
     patch = config.vision.patch
     demands = {
         f"extract_layers {config.taps} are not all among {config.vision.blocks} blocks": all(
@@ -196,34 +178,17 @@ def preprocessor_to_huggingface(config: CLIPSegConfig) -> dict[str, Any]:
 
 def config_to_huggingface(config: CLIPSegConfig) -> dict[str, Any]:
     """The config.json that transformers reads; the inverse of `config_from_huggingface`."""
-    text, vision = config.text, config.vision
     return {
         "architectures": ["CLIPSegForImageSegmentation"],
         "model_type": "clipseg",
-        "projection_dim": config.embedding_width,
         "extract_layers": list(config.taps),
-        "reduce_dim": config.decoder_width,
-        "decoder_num_attention_heads": config.decoder_heads,
-        "decoder_intermediate_size": config.decoder_hidden,
         "conditional_layer": config.conditional_layer,
         "use_complex_transposed_convolution": config.complex_upsampling,
-        "text_config": {
-            "model_type": "clipseg_text_model",
-            "hidden_size": text.width,
-            "num_hidden_layers": text.blocks,
-            "num_attention_heads": text.heads,
-            "intermediate_size": text.hidden,
-            "vocab_size": text.vocabulary,
-            "max_position_embeddings": text.context_length,
-            "eos_token_id": text.end_token,
-        },
-        "vision_config": {
-            "model_type": "clipseg_vision_model",
-            "hidden_size": vision.width,
-            "num_hidden_layers": vision.blocks,
-            "num_attention_heads": vision.heads,
-            "intermediate_size": vision.hidden,
-            "patch_size": vision.patch,
-            "image_size": vision.image_size,
-        },
-    }
+        "text_config": {"model_type": "clipseg_text_model"} | _keys(config.text, TEXT),
+        "vision_config": {"model_type": "clipseg_vision_model"} | _keys(config.vision, VISION),
+    } | _keys(config, TOP)
+
+
+def _keys(config: object, keys: Keys) -> dict[str, int]:
+    """The inverse of `_sizes`."""
+    return {key: getattr(config, field) for field, (key, _) in keys.items()}

@@ -37,20 +37,20 @@ TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 Unpickle = Callable[[Path], dict[str, np.ndarray]]
 """Reads the tensors of a pickled file, as `conversion.torch_files.unpickled` does."""
 BUFFERS = ("clip.text_model.embeddings.position_ids", "clip.vision_model.embeddings.position_ids")
-"""What old checkpoints hold beside weights: 0, 1, 2, ..."""
+"""Tensors of old checkpoints that hold 0, 1, 2, ..., not weights."""
 
 
 def load(folder: Path, *, weights: bool = True, unpickle: Unpickle | None = None) -> Pretrained:
     """A CLIPSeg from Hugging Face's folder.
 
     Args:
-      folder: with config.json, model.safetensors or pytorch_model.bin, a tokenizer, and where there is one
+      folder: with config.json, model.safetensors or pytorch_model.bin, a tokenizer, and possibly
         preprocessor_config.json.
-      weights: False leaves the weights where they are.
+      weights: False reads no weights.
       unpickle: reads pytorch_model.bin; None refuses such a file.
 
     Raises:
-      UserError: a file is missing or broken, or holds another model than its configuration says.
+      UserError: a file is missing or broken, or the tensors don't fit the configuration.
     """
     try:
         config = config_from_huggingface(read_object(folder / MODEL_CONFIG_FILE), _preprocessor(folder))
@@ -66,18 +66,18 @@ def load(folder: Path, *, weights: bool = True, unpickle: Unpickle | None = None
 
 
 def save(folder: Path, model: Pretrained, source: Mapping[str, str], dtype: str = "float32") -> None:
-    """Writes a folder that transformers reads, the configuration last; arguments as in `pretrained.save`."""
+    """Writes a folder that transformers reads, the configuration last; arguments as in `save_pretrained`."""
     sizes = clipseg_config(model)
     theirs = rules.to_theirs(clipseg_rules(sizes), model.weights)
     start, end = model.tokenizer.table([""], 3)[0].tolist()
     config = config_to_huggingface(sizes)
     config["text_config"] |= {"bos_token_id": start, "pad_token_id": end}
-    words = {"bos_token": start, "eos_token": end, "pad_token": end, "unk_token": end}
-    named = {name: model.tokenizer.backend.id_to_token(number) for name, number in words.items()}
+    special = {"bos_token": start, "eos_token": end, "pad_token": end, "unk_token": end}
+    settings = {name: model.tokenizer.backend.id_to_token(number) for name, number in special.items()}
     model.tokenizer.save(folder)
-    # This class takes tokenizer.json as it is; CLIP's own builds another from its vocabulary.
-    named |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": sizes.text.context_length}
-    write_json(folder / TOKENIZER_CONFIG_FILE, named)
+    # This class uses tokenizer.json as it is; CLIPTokenizer builds another tokenizer from the vocabulary.
+    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": sizes.text.context_length}
+    write_json(folder / TOKENIZER_CONFIG_FILE, settings)
     write_json(folder / PREPROCESSOR, preprocessor_to_huggingface(sizes))
     tensors = {name: tensor.astype(dtype) for name, tensor in theirs.items()}
     write_tensors(folder / WEIGHTS_FILE, tensors, metadata={"format": "pt"})
@@ -85,14 +85,14 @@ def save(folder: Path, model: Pretrained, source: Mapping[str, str], dtype: str 
 
 
 def clipseg_config(model: Pretrained) -> CLIPSegConfig:
-    """The sizes of a model, or a UserError where it is no CLIPSeg."""
+    """The sizes of a CLIPSeg; a UserError for any other model."""
     if not isinstance(model.config, CLIPSegConfig):
         raise UserError(f"the model must be a CLIPSeg, got {type(model.config).__name__}", "wrong-model")
     return model.config
 
 
 def _preprocessor(folder: Path) -> dict[str, Any] | None:
-    """What prepares images; since version 5 transformers may keep it in a part of processor_config.json."""
+    """The settings of preprocessing, which transformers 5 may write as a part of processor_config.json."""
     if (folder / PREPROCESSOR).is_file():
         return read_object(folder / PREPROCESSOR)
     if (folder / "processor_config.json").is_file():
@@ -117,7 +117,7 @@ def _tensors(folder: Path, unpickle: Unpickle | None) -> tuple[Path, dict[str, n
 
 
 def _weights(theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The weights among tensors as float32, after checking the rest."""
+    """The weights as float32, after a check of the other tensors."""
     for name in BUFFERS:
         if name in theirs and not np.array_equal(theirs[name].ravel(), np.arange(theirs[name].size)):
             raise ConversionError(f"{name} must be 0, 1, 2, ...: this model has no other positions", "wrong-weights")
@@ -129,7 +129,7 @@ def _weights(theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def check_tokenizer(tokenizer: Tokenizer, config: AnyModelConfig) -> None:
-    """Raises a ConversionError where the tokenizer is another model's: the model would read it without complaint."""
+    """Raises a ConversionError if the tokenizer is another model's, which would give wrong tokens without an error."""
     size, end_token = tokenizer.backend.get_vocab_size(), config.text.end_token
     if size > config.text.vocabulary:
         raise ConversionError(f"tokenizer has {size} tokens, the model {config.text.vocabulary}", "wrong-tokenizer")

@@ -26,16 +26,16 @@ from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object, sha256, write_json
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
-"""Folder of the models that come with the package, by name."""
+"""Folder of the models that come with the package."""
 MODEL_TYPES = ("clipseg",)
 """The values of `model_type` in the config.json of a Hugging Face folder that can be loaded."""
 
 
 def find_checkpoint(checkpoint: str) -> Path:
-    """The folder that a name means: one of the embedded models, a folder, or a hub id, fetched if need be.
+    """The folder of a model: an embedded model by name, a folder, or a hub id, which is downloaded.
 
     Raises:
-      UserError: it is none of these.
+      UserError: there is no such model.
     """
     folder = local_folder(checkpoint)
     if folder is not None:
@@ -51,7 +51,7 @@ def find_checkpoint(checkpoint: str) -> Path:
 
 
 def local_folder(checkpoint: str) -> Path | None:
-    """The folder that a name means on this machine, None where it means none."""
+    """The folder of a model on this machine, or None."""
     folders = (Path(checkpoint), EMBEDDED / checkpoint)
     return next((folder for folder in folders if (folder / MODEL_CONFIG_FILE).is_file()), None)
 
@@ -61,11 +61,11 @@ def load_pretrained(checkpoint: str, *, weights: bool = True, unpickle: Unpickle
 
     Args:
       checkpoint: see `find_checkpoint`.
-      weights: False leaves the weights where they are, for a model that is to be trained from scratch.
+      weights: False reads no weights, for a model to be trained from scratch.
       unpickle: reads a Hugging Face folder's pytorch_model.bin; None refuses such a file.
 
     Raises:
-      UserError: there is no such model, or its tensors are not those that its configuration asks for.
+      UserError: there is no such model, or its tensors don't fit its configuration.
     """
     folder = find_checkpoint(checkpoint)
     data = read_object(folder / MODEL_CONFIG_FILE)
@@ -81,9 +81,8 @@ def load_pretrained(checkpoint: str, *, weights: bool = True, unpickle: Unpickle
     path = folder / WEIGHTS_FILE
     tensors = read_tensors(path)
     check_shapes(tensors, config, path)
-    return Pretrained(
-        config, {name: tensor.astype(np.float32) for name, tensor in tensors.items()}, tokenizer, sha256(path)
-    )
+    full = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    return Pretrained(config, full, tokenizer, sha256(path))
 
 
 def _config(data: Mapping[str, Any], folder: Path) -> AnyModelConfig:
@@ -96,12 +95,12 @@ def _config(data: Mapping[str, Any], folder: Path) -> AnyModelConfig:
 
 
 def save_pretrained(folder: Path, model: Pretrained, source: Mapping[str, str], dtype: str = "float32") -> None:
-    """Writes a model folder, the configuration last, so that a folder with one is whole.
+    """Writes a model folder, the configuration last: a folder with a configuration is complete.
 
     Args:
-      folder: made if need be.
-      model: what to write.
-      source: where the weights come from, written down for the reader.
+      folder: to write, new or existing.
+      model: to write.
+      source: origin of the weights, for the reader of config.json.
       dtype: "float32" or "float16", of the weights in the file.
     """
     model.tokenizer.save(folder)
@@ -117,7 +116,7 @@ def _from_hub(name: str) -> Path:
         folder = Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", WEIGHTS_FILE]))
         if not (folder / WEIGHTS_FILE).is_file():
             folder = Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", PICKLED_FILE]))
-    except Exception as error:  # every way in which a download fails has its own class
+    except Exception as error:  # there is a class for each kind of failure
         reason = str(error).splitlines()[0]
         raise UserError(f"no folder {name!r}, and none on the Hugging Face hub: {reason}", "no-such-model") from error
     if not (folder / MODEL_CONFIG_FILE).is_file():

@@ -12,20 +12,17 @@ from safetensors.numpy import load_file, save_file
 
 from tunevlseg_jax.models import AnyModelConfig
 from tunevlseg_jax.models.build import weight_shapes
+from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_file
 
 MODEL_CONFIG_FILE = "config.json"
-
-
 WEIGHTS_FILE = "model.safetensors"
-
-
 FLOATS = ("float32", "float16", "bfloat16")
 """Types that stored weights may have."""
 PICKLED_FILE = "pytorch_model.bin"
-"""What a Hugging Face folder may hold instead."""
+"""The file of weights in an old Hugging Face folder."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,10 @@ class Pretrained:
     """A model in memory.
 
     Attributes:
-      config: its sizes.
-      weights: float32 by path, see `network`; empty where only the configuration was asked for.
-      tokenizer: its tokenizer.
-      sha256: of the weights file that they came from, "" for fresh weights.
+      config: sizes.
+      weights: float32 by path, see `network`; empty if only the configuration was loaded.
+      tokenizer: of its phrases.
+      sha256: of the weights file, "" for fresh weights.
     """
 
     config: AnyModelConfig
@@ -70,20 +67,17 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
 
 
 def check_shapes(tensors: Mapping[str, np.ndarray], config: AnyModelConfig, path: Path) -> None:
-    """Raises a UserError that lists names unless `tensors` are exactly the weights that `config` asks for."""
+    """Raises a UserError with the names of the wrong tensors unless they are exactly the weights of `config`."""
     try:
         expected = weight_shapes(config)
     except ValueError as error:  # sizes that don't go together
         raise UserError(f"{path}: {error}", "wrong-weights") from error
-    found = {name: tensor.shape for name, tensor in tensors.items()}
+    common = expected.keys() & tensors.keys()
     problems = {
-        "lacks": sorted(set(expected) - set(found)),
-        "has unknown": sorted(set(found) - set(expected)),
-        "has another shape of": sorted(
-            name for name in set(found) & set(expected) if tuple(found[name]) != expected[name]
-        ),
+        "lacks": sorted(expected.keys() - common),
+        "has unknown": sorted(tensors.keys() - common),
+        "has another shape of": sorted(name for name in common if tensors[name].shape != expected[name]),
     }
     for problem, names in problems.items():
         if names:
-            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-            raise UserError(f"{path} {problem} {', '.join(names[:8])}{more}", "wrong-weights")
+            raise UserError(f"{path} {problem} {rules.some(names)}", "wrong-weights")

@@ -1,4 +1,4 @@
-"""A conversion is a list of rules, each an exact move of tensors that can be undone."""
+"""A conversion is a list of rules, each an exact and invertible move of tensors."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from tunevlseg_jax.runtime.errors import UserError
 
 Tensors = Mapping[str, np.ndarray]
 SHOWN = 8
-"""How many names an error lists."""
+"""Number of names that an error lists."""
 
 
 class ConversionError(UserError):
-    """A checkpoint that doesn't hold what its configuration says; the message lists the names."""
+    """A checkpoint doesn't fit its configuration; the message lists the names."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """How tensors of theirs become one of ours, and back.
+    """The conversion between a list of their tensors and a tensor of ours.
 
     Attributes:
-      join: from their tensors to ours.
-      part: from ours to theirs; exact: `part(join(x)) == x`.
+      to_ours: from their tensors to ours.
+      to_theirs: from ours to theirs; `to_theirs(to_ours(x)) == x` exactly.
     """
 
-    join: Callable[[list[np.ndarray]], np.ndarray]
-    part: Callable[[np.ndarray], list[np.ndarray]]
+    to_ours: Callable[[list[np.ndarray]], np.ndarray]
+    to_theirs: Callable[[np.ndarray], list[np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Our tensor's name, the names that it is made of, and the move."""
+    """The name of our tensor, the names of theirs, and the move between them."""
 
     ours: str
     theirs: tuple[str, ...]
@@ -65,7 +65,7 @@ def patches(size: int) -> Move:
 
 
 def concatenated(parts: int, *, transpose: bool) -> Move:
-    """Several linear layers' kernels or biases as one, along the output axis."""
+    """The kernels or biases of several linear layers, concatenated along the output axis."""
     turn = np.transpose if transpose else np.asarray
 
     def there(tensors: list[np.ndarray]) -> np.ndarray:
@@ -77,15 +77,15 @@ def concatenated(parts: int, *, transpose: bool) -> Move:
 
 
 def stacked(move: Move) -> Move:
-    """One tensor for each depth as one with a leading axis of depths, each moved by `move`."""
+    """The tensors of all depths, each moved by `move`, stacked along a leading axis."""
     return Move(
-        lambda tensors: np.stack([move.join([tensor]) for tensor in tensors]),
-        lambda tensor: [piece for row in tensor for piece in move.part(row)],
+        lambda tensors: np.stack([move.to_ours([tensor]) for tensor in tensors]),
+        lambda tensor: [piece for row in tensor for piece in move.to_theirs(row)],
     )
 
 
 def columns(start: int, stop: int | None) -> Move:
-    """Part of the last axis. Rules that share a tensor of theirs take all of its columns, in the order of the rules."""
+    """Columns of the last axis. Rules that share a tensor of theirs take all its columns, in the order of the rules."""
     return _single(lambda x: x[..., start:stop], lambda x: x)
 
 
@@ -109,24 +109,24 @@ def to_ours(rules: Iterable[Rule], theirs: Tensors, shapes: Mapping[str, tuple[i
     wrong = []
     for rule in rules:
         tensors = [np.asarray(theirs[name]) for name in rule.theirs]
-        found = ", ".join(f"{name} {tensor.shape}" for name, tensor in zip(rule.theirs, tensors, strict=True))
+        sources = ", ".join(f"{name} {tensor.shape}" for name, tensor in zip(rule.theirs, tensors, strict=True))
         try:
-            tensor = rule.move.join(tensors)
-        except ValueError:  # another number of axes than the move is made for
-            wrong.append(found)
+            tensor = rule.move.to_ours(tensors)
+        except ValueError:  # the wrong number of axes
+            wrong.append(sources)
             continue
         if tensor.shape != shapes[rule.ours]:
-            wrong.append(f"{found} gives {tensor.shape}, not {shapes[rule.ours]}")
+            wrong.append(f"{sources} gives {tensor.shape}, not {shapes[rule.ours]}")
         ours[rule.ours] = np.asarray(tensor, order="C")
     _complain("the configuration doesn't fit the shape of", wrong)
     return ours
 
 
 def to_theirs(rules: Iterable[Rule], ours: Tensors) -> dict[str, np.ndarray]:
-    """Their tensors from ours, the inverse of `join`.
+    """Their tensors from ours, the inverse of `to_ours`.
 
     Raises:
-      ConversionError: a tensor of ours has no rule, or the reverse.
+      ConversionError: a tensor has no rule, or a rule has no tensor.
     """
     rules = list(rules)
     names = {rule.ours for rule in rules}
@@ -134,7 +134,7 @@ def to_theirs(rules: Iterable[Rule], ours: Tensors) -> dict[str, np.ndarray]:
     _complain("no rule takes", sorted(set(ours) - names))
     theirs: dict[str, np.ndarray] = {}
     for rule in rules:
-        for name, tensor in zip(rule.theirs, rule.move.part(np.asarray(ours[rule.ours])), strict=True):
+        for name, tensor in zip(rule.theirs, rule.move.to_theirs(np.asarray(ours[rule.ours])), strict=True):
             tensor = np.concatenate([theirs[name], tensor], axis=-1) if name in theirs else tensor
             theirs[name] = np.asarray(tensor, order="C")
     return theirs

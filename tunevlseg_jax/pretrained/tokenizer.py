@@ -1,4 +1,4 @@
-"""From phrases to the tokens that CLIP's text tower reads."""
+"""From phrases to the tokens of CLIP's text tower."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """From a model folder; one with vocab.json and merges.txt alone is read through transformers.
+        """From a model folder with a tokenizer.json, or with vocab.json and merges.txt.
 
         Raises:
           UserError: the folder holds no tokenizer, or a broken one.

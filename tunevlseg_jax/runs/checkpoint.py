@@ -21,36 +21,34 @@ from tunevlseg_jax.runtime.errors import UserError
 Tree = TypeVar("Tree")
 
 REMOVED = "removed"
-"""Folder beside the checkpoints, into which one goes whole before it is deleted: none is ever found half deleted."""
+"""Folder into which a checkpoint is moved before it is deleted, so that no checkpoint is ever half deleted."""
 ROOM = 4 << 20
 """Bytes that a checkpoint may take beyond its arrays."""
 
 
 class Checkpoints:
-    """The checkpoints of one run, numbered by the steps that had been done, the last two kept.
+    """The last two checkpoints of a run, numbered by the steps done.
 
-    They hold whole arrays, and process 0 alone reads and writes them: a checkpoint goes on on any number of devices and
+    They hold whole arrays, and only process 0 reads and writes them: a run can resume on any number of devices and
     processes, whose hosts needn't share a disk.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs, traceback and all, what it raises as well
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs the errors that it raises, with tracebacks
         self.manager = _manager(folder) if multihost.is_primary() else None
 
     @property
     def kept(self) -> str:
-        """Which one is the latest, in words, as far as this process knows; nothing if there is none."""
+        """A phrase about the latest checkpoint; empty if there is none, or in another process than the first."""
         latest = None if self.manager is None else self.manager.latest_step()
         return "" if latest is None else f"the checkpoint after step {latest} is kept"
 
     def save(self, steps: int, tree: object) -> None:
-        """Saves a tree of arrays, whole or not at all; the earlier checkpoint stays until the new one is whole.
-
-        Where there is one after so many steps already, it stays.
+        """Saves a tree of arrays, whole or not at all, unless there is a checkpoint after so many steps.
 
         Raises:
-          UserError: it can't be written, such as on a full disk.
+          UserError: the checkpoint can't be written, such as on a full disk.
         """
         tree = sharding.gather_to_host(tree)
         if self.manager is None:
@@ -64,24 +62,24 @@ class Checkpoints:
             raise UserError("; ".join(filter(None, (message, self.kept))), "unwritable") from error
 
     def restore(self, like: Tree) -> Tree:
-        """The latest checkpoint, with the types, shapes and shardings of `like`; `like` itself where there is none.
+        """The latest checkpoint, with the types, shapes and shardings of `like`; `like` itself if there is none.
 
         Raises:
-          UserError: it can't be read, or isn't of this shape.
+          UserError: the checkpoint can't be read, or has other shapes.
         """
         if not multihost.broadcast_from_primary(np.asarray(bool(self.kept))):
             return like
-        found = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+        restored = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
         with multihost.sync_errors():
             if self.manager is not None:
-                found = _read(self.manager, self.folder, found)
-        found = multihost.broadcast_from_primary(found)
+                restored = _read(self.manager, self.folder, restored)
+        restored = multihost.broadcast_from_primary(restored)
         return jax.tree.map(
-            lambda leaf, value: sharding.place(value, leaf.sharding) if isinstance(leaf, Array) else value, like, found
+            lambda leaf, x: sharding.place(x, leaf.sharding) if isinstance(leaf, Array) else x, like, restored
         )
 
     def close(self) -> None:
-        """Frees what Orbax holds."""
+        """Closes Orbax's manager."""
         if self.manager is not None:
             self.manager.close()
 
@@ -112,7 +110,7 @@ def _read(manager: ocp.CheckpointManager, folder: Path, like: Any) -> Any:
 
 
 def _check_room(folder: Path, size: int) -> None:
-    """Raises an OSError where a disk is full: TensorStore's threads would tell stderr so, each with a traceback."""
+    """Raises an OSError if the disk is full; TensorStore's threads would each print a traceback."""
     if shutil.disk_usage(folder).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -8,10 +8,7 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from tunevlseg_jax.models.parameters import FlatParams
-from tunevlseg_jax.runs.card import (
-    LEARNT_FILE,
-    load_learnt,
-)
+from tunevlseg_jax.runs.card import LEARNT_FILE, load_learnt
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training.experiment import Experiment, build_experiment
 
@@ -21,10 +18,10 @@ def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, Fl
 
     Args:
       folder: of the run, or any that holds the learnt tensors and their card.
-      checkpoint: where the base model is now, if not where it was.
+      checkpoint: present folder or hub id of the base model; None for the one in the card.
 
     Raises:
-      UserError: something is missing or broken, or the base model is another than the one prompts were learnt for.
+      UserError: a file is missing or broken, or the base model is not the one that the prompts were learnt for.
     """
     config, learnt, data = load_learnt(folder)
     if checkpoint is not None:

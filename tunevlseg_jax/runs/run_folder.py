@@ -12,6 +12,7 @@ import numpy as np
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, METRICS_FILE, NON_IDENTITY_FIELDS, make_card, save_learnt
 from tunevlseg_jax.runs.checkpoint import Checkpoints
+from tunevlseg_jax.runs.tensorboard import TensorBoardWriter
 from tunevlseg_jax.runtime import multihost, schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error, atomic_file, atomic_files, read_json, write_json
@@ -20,14 +21,14 @@ from tunevlseg_jax.training.loop import Epoch
 from tunevlseg_jax.training.split import Split
 
 DATA_FOLDER = "data"
-"""Within a run folder, where records that were given as arrays are kept; they may be there before the run begins."""
+"""Folder in a run folder for records given as arrays; it may exist before the run begins."""
 
 
 class RunFolder:
-    """The folder of a run in training; of several processes the first alone looks into it and writes."""
+    """The folder of a run in training; only the first of several processes reads and writes it."""
 
     def __init__(self, config: Config):
-        """Makes the folder, or opens it to go on.
+        """Creates the folder, or opens it to resume the run.
 
         Raises:
           UserError: it belongs to a run of another configuration, or can't be written to.
@@ -36,17 +37,33 @@ class RunFolder:
         if multihost.is_primary():
             open_folder(config)
         self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self.board: TensorBoardWriter | None = None
 
-    def keep_metrics(self, epochs: int) -> None:
-        """Drops the lines of epochs after `epochs`, which are about to be trained again."""
+    def begin_logs(self, epochs: int) -> None:
+        """Begins the logs after `epochs`, and drops the lines of later epochs, which will be trained again."""
+        if not multihost.is_primary():
+            return
         path = self.path / METRICS_FILE
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             with atomic_file(path) as temporary:
                 temporary.write_text("".join(lines[:epochs]), encoding="utf-8")
+        self.board = TensorBoardWriter(self.path / "tensorboard", epochs)
+
+    def log(self, epoch: Epoch) -> None:
+        """Adds an epoch to `metrics.jsonl` and to TensorBoard's events, if the logs have begun."""
+        if self.board is not None:
+            self.add_metrics(epoch)
+            self.board.add(epoch)
+
+    def close(self) -> None:
+        """Closes the logs and the checkpoints."""
+        if self.board is not None:
+            self.board.close()
+        self.checkpoints.close()
 
     def add_metrics(self, epoch: Epoch) -> None:
-        """One line of JSON for an epoch of a single trial.
+        """Adds the line of an epoch of a single trial.
 
         Raises:
           UserError: it can't be written.
@@ -57,7 +74,7 @@ class RunFolder:
 
 
 def open_folder(config: Config) -> None:
-    """Makes the folder of a run, with its configuration, unless it is there already.
+    """Creates the folder of a run, with its configuration, unless it exists.
 
     Raises:
       UserError: it belongs to a run of another configuration, or can't be written to.
@@ -120,7 +137,7 @@ def save_trial(
     learnt: Mapping[str, np.ndarray],
     card: Mapping[str, Any],
 ) -> None:
-    """Writes a trial of a sweep as a run folder, whole or not at all: all but TensorBoard's events and checkpoints."""
+    """Writes a trial of a sweep as a run folder without events and checkpoints, whole or not at all."""
     with atomic_files(folder, last=CARD_FILE) as temporary:
         write_json(temporary / CONFIG_FILE, schema.to_json(config))
         (temporary / METRICS_FILE).write_text("".join(f"{json.dumps(line)}\n" for line in curve), encoding="utf-8")
@@ -128,7 +145,7 @@ def save_trial(
 
 
 def _check_same(config: Config, path: Path) -> None:
-    """Raises a UserError with the fields in which the folder's configuration differs, and its results would."""
+    """Raises a UserError if the folder's configuration differs in fields that change results."""
     before = schema.to_json(schema.from_json(Config, read_json(path), str(path)))
     details = schema.difference(before, schema.to_json(config), but=NON_IDENTITY_FIELDS)
     if details:

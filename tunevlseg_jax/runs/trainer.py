@@ -22,7 +22,6 @@ from tunevlseg_jax.network import Network
 from tunevlseg_jax.runs.card import save_learnt, stored_command
 from tunevlseg_jax.runs.run_folder import RunFolder, data_fingerprints, metrics_line, run_card
 from tunevlseg_jax.runs.scores import SplitScores, score_splits, scored_splits
-from tunevlseg_jax.runs.tensorboard import TensorBoardWriter
 from tunevlseg_jax.runtime import multihost, sharding
 from tunevlseg_jax.runtime.errors import EverywhereError
 from tunevlseg_jax.runtime.signals import Interrupted, Interruptions
@@ -43,7 +42,7 @@ def train(
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     command: str | None = None,
 ) -> Results:
-    """Trains one run in its folder, going on where an earlier call stopped.
+    """Trains one run in its folder, or resumes an earlier call.
 
     Args:
       config: of the run.
@@ -52,7 +51,7 @@ def train(
       command: the command line that asked for the run, for its card; None where there was none.
 
     Raises:
-      UserError: the configuration can't be, or the run came to a loss that isn't finite.
+      UserError: the configuration is invalid, or a loss is not finite.
     """
     mesh = sharding.mesh()
     with multihost.sync_errors():
@@ -111,7 +110,7 @@ def _train(
     console: Console,
     on_epoch: Callable[[dict[str, Any]], None] | None,
 ) -> LoopState:
-    """The loop with its bar, its log and its checkpoints."""
+    """The training loop with its progress bar, logs and checkpoints."""
     start = loop.begin(jax.tree.map(lambda array: array[None], experiment.trainable), experiment.hyper(), setup.mesh)
     last = folder.checkpoints.restore(start)
     done = _steps_done(setup, last)
@@ -121,13 +120,14 @@ def _train(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[message]}"),
         TimeRemainingColumn(),
         console=console,
     )
-    with bar, contextlib.closing(folder.checkpoints), _Logs(folder, int(last.epoch[0])) as logs:
+    with bar, contextlib.closing(folder):
+        folder.begin_logs(int(last.epoch[0]))
         task = bar.add_task(
-            "compiling", total=setup.config.train.epochs * setup.steps_per_epoch, completed=done, told=""
+            "compiling", total=setup.config.train.epochs * setup.steps_per_epoch, completed=done, message=""
         )
         watch = _Watch(setup, folder, bar, task)
         for after, epoch in loop.run(setup, last, watch, check):
@@ -137,8 +137,8 @@ def _train(
                 folder.checkpoints.save(_steps_done(setup, last), last)
                 raise Interrupted(epoch.number, f"{_position(last)} is saved, and {GOES_ON} from there")
             watch.check(epoch.number[0], setup.steps_per_epoch, epoch.val["loss"][0], "validation loss")
-            # The checkpoint last: whatever ends the process before it, the epoch is trained and told once more.
-            logs.add(epoch)
+            # The checkpoint last: if the process ends before it, the epoch is trained and logged again.
+            folder.log(epoch)
             folder.checkpoints.save(_steps_done(setup, last), last)
             bar.console.print(_epoch_line(epoch), soft_wrap=True)
             if on_epoch is not None:
@@ -147,35 +147,19 @@ def _train(
     return last
 
 
-class _Logs(contextlib.ExitStack):
-    """What is written of each epoch after `epochs`; of several processes the first alone writes."""
-
-    def __init__(self, folder: RunFolder, epochs: int):
-        super().__init__()
-        self.folder, self.board = folder, None
-        if multihost.is_primary():
-            folder.keep_metrics(epochs)
-            self.board = self.enter_context(contextlib.closing(TensorBoardWriter(folder.path / "tensorboard", epochs)))
-
-    def add(self, epoch: Epoch) -> None:
-        if self.board is not None:
-            self.folder.add_metrics(epoch)
-            self.board.add(epoch)
-
-
 def _steps_done(setup: TrainSetup, last: LoopState) -> int:
-    """In all epochs together."""
+    """Steps of all epochs so far."""
     return int(last.epoch[0]) * setup.steps_per_epoch + int(last.steps)
 
 
 def _position(last: LoopState) -> str:
-    """Where a run stands."""
+    """The position of a run, in words."""
     epochs = int(last.epoch[0])
     return f"step {last.steps} of epoch {epochs + 1}" if last.steps else f"epoch {epochs}"
 
 
 class _Watch:
-    """Moves the bar at each step, and ends the run at a loss that isn't finite."""
+    """Advances the bar at each step, and ends the run at a loss that is not finite."""
 
     def __init__(self, setup: TrainSetup, folder: RunFolder, bar: Progress, task: Any):
         self.setup, self.folder, self.bar, self.task = setup, folder, bar, task
@@ -185,15 +169,17 @@ class _Watch:
         count, loss, dice = (float(np.asarray(values)[0]) for values in (sums.samples, sums.loss, sums.dice))
         self.check(epoch, number, loss / count, "loss")
         now = time.perf_counter()
-        if epoch != self.epoch:  # the epoch's rate, without what was compiled or waited for before its first step
+        if epoch != self.epoch:  # the rate leaves out compilation and waiting before the first step of an epoch
             self.epoch, self.started, self.seen = epoch, now, -count
         self.seen += count
         rate = self.seen / max(now - self.started, 1e-9)
-        told = f"loss {loss / count:.3f}  Dice {dice / count:.3f}  {rate:.0f} images/s"
-        self.bar.update(self.task, advance=1, description=f"epoch {epoch}/{self.setup.config.train.epochs}", told=told)
+        message = f"loss {loss / count:.3f}  Dice {dice / count:.3f}  {rate:.0f} images/s"
+        self.bar.update(
+            self.task, advance=1, description=f"epoch {epoch}/{self.setup.config.train.epochs}", message=message
+        )
 
     def check(self, epoch: int, number: int, loss: float, name: str) -> None:
-        """Raises an error at a loss that isn't finite; the checkpoints are all from before it."""
+        """Raises an error at a loss that is not finite; all checkpoints are from before it."""
         if math.isfinite(loss):
             return
         kept = self.folder.checkpoints.kept or "there is no checkpoint yet"
