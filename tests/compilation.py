@@ -1,9 +1,10 @@
-"""How tests compile: all processes of a session share their programs, and tests that compute little compile quickly."""
+"""Compilation in tests: shared programs, quick compilation, and counts of compilations."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,3 +37,19 @@ def quick() -> Iterator[None]:
         yield
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """Counts the compilations of each jitted function within the block, by the function's name."""
+    counts: Counter[str] = Counter()
+
+    def count(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            counts[str(kwargs["fun_name"]).removeprefix("jit(").removesuffix(")")] += 1
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        yield counts
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)

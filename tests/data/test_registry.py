@@ -113,14 +113,14 @@ def test_a_process_that_ends_midway_leaves_nothing_that_loads(data, monkeypatch)
 
     whole = registry.load(data, "train", SIZE).fingerprint()
     with monkeypatch.context() as patch:
-        patch.setattr(resized_cache._Maps, "close", interrupted)
+        patch.setattr(resized_cache._Rows, "close", interrupted)
         with pytest.raises(KeyboardInterrupt):
             registry.load(dataclasses.replace(data, cache=f"{data.cache}2"), "train", SIZE)
     assert list(Path(f"{data.cache}2").iterdir()) == []
     assert registry.load(dataclasses.replace(data, cache=f"{data.cache}2"), "train", SIZE).fingerprint() == whole
 
 
-def test_a_set_that_was_prepared_anew_is_resized_anew(data, tmp_path):
+def test_a_set_that_was_prepared_again_is_resized_again(data, tmp_path):
     data = dataclasses.replace(data, name="mine", root=str(tmp_path))
     prints = []
     for number in (1, 2):

@@ -11,6 +11,7 @@ import struct
 import time
 from pathlib import Path
 
+import compilation
 import cv2
 import jax
 import mistakes
@@ -125,11 +126,11 @@ def test_a_finished_run_is_not_trained_again(finished, tmp_path, monkeypatch, ca
 
 def test_the_command_line_overrides_the_file_and_compiles_nothing_anew(finished, tmp_path, monkeypatch, capsys):
     config = small.write_config(tmp_path / "config.py", small.config())
-    before = step.train_step._cache_size(), step.eval_step._cache_size()
     learner = "--learner.depth", "3"
     options = (*learner, "--optim.learning-rate", "0.02", "--optim.weight-decay", "0.1", "--train.epochs", "2")
-    small.run(monkeypatch, train.main, "--config", config, "--workdir", tmp_path / "run", *options)
-    assert (step.train_step._cache_size(), step.eval_step._cache_size()) == before
+    with compilation.counted() as compiled:
+        small.run(monkeypatch, train.main, "--config", config, "--workdir", tmp_path / "run", *options)
+    assert compiled["train_step"] == compiled["eval_step"] == 0
     stored = read(tmp_path / "run" / "config.json")
     assert (stored["learner"]["depth"], stored["learner"]["num_context"], stored["train"]["epochs"]) == (3, 2, 2)
     assert (stored["optim"]["learning_rate"], stored["optim"]["weight_decay"]) == (0.02, 0.1)

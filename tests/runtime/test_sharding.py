@@ -13,6 +13,7 @@ from rich.console import Console
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.runs.run_folder import RunFolder
 from tunevlseg_jax.runs.trainer import train
+from tunevlseg_jax.runtime import sharding
 
 quick_compilation = small.quick_compilation
 
@@ -113,3 +114,12 @@ print("operations:", traced.lower().compile().cost_analysis()["flops"])
         assert (status, err) == (0, "")
         counts.append(float(out.split()[-1]))
     assert counts[1] < 0.3 * counts[0], counts
+
+
+@pytest.mark.parametrize(
+    ("trials", "cores", "programs"),
+    [(10, 1, 1), (10, 2, 2), (10, 4, 5), (10, 16, 10), (7, 2, 7), (9, 2, 3), (1, 8, 1), (2, 2, 2), (3, 2, 3)],
+)
+def test_programs_have_equal_size_and_use_all_cores(monkeypatch, trials, cores, programs):
+    monkeypatch.setattr(sharding, "num_cores", lambda: cores)
+    assert sharding.num_programs(trials, sharding.mesh()) == programs

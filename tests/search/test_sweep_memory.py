@@ -14,6 +14,7 @@ import pytest
 import small
 from sweep_cases import COOP, QUIET, options
 
+from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.data.feeding.batch import Rows, Source
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import VPT, CoOp, MaPLe, Projector
@@ -28,6 +29,7 @@ from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.summary import SweepDisplay
 from tunevlseg_jax.search.worker import Worker
 from tunevlseg_jax.training import step
+from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.loop import TrainSetup
 from tunevlseg_jax.training.optim import Schedule
 from tunevlseg_jax.training.step import Hyperparameters
@@ -35,10 +37,15 @@ from tunevlseg_jax.training.step import Hyperparameters
 quick_compilation = small.quick_compilation
 
 
+def prepare(config: Config) -> tuple[Experiment, TrainSetup]:
+    """A model with a learner, and the training of a search."""
+    resources = Resources(config)
+    experiment = resources.experiment(config)
+    return experiment, experiment.train_setup(experiment.splits(resources.cache), resources.cache, parallel=True)
+
+
 def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkeypatch):
-    resources = Resources(small.config(learner=COOP))
-    experiment = resources.experiment(small.config(learner=COOP))
-    setup = resources.setup(experiment.config, experiment)
+    experiment, setup = prepare(small.config(learner=COOP))
     need = {size: memory_fit.bytes_needed(experiment, setup, size) for size in (1, 3)}
     assert need[1] < need[3] < 3 * need[1] + 2**20
     monkeypatch.setattr(memory_fit, "free_bytes", lambda setup: int(need[1] / memory_fit.SHARE) + 1)
@@ -48,6 +55,16 @@ def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkey
     monkeypatch.setattr(memory_fit, "free_bytes", lambda setup: 1000)
     with mistakes.raises("device-memory: not even one trial"):
         memory_fit.max_parallel_trials(experiment, setup, 3, automatic=True)
+
+
+def test_encoding_and_every_program_are_counted_in_memory(monkeypatch):
+    experiment, setup = prepare(small.config(learner=COOP, train=Train(epochs=2, batch_size=4)))
+    monkeypatch.setattr(sharding, "num_cores", lambda: 2)
+    one, two, four, six = (memory_fit.bytes_needed(experiment, setup, size, parts=size) for size in (1, 2, 4, 6))
+    state = (four - two) // 2  # of a trial; a step's temporary memory is there at most twice
+    temporary = two - one - state
+    encoding = one - state - temporary
+    assert state > 0 and temporary > 0 and encoding > 0 and six == 6 * state + 2 * temporary + encoding
 
 
 @pytest.mark.slow
@@ -63,7 +80,7 @@ from tunevlseg_jax.search.summary import SweepDisplay
 config = small.config(learner=CoOp(depth=1, num_context=2, init_phrase=None))
 resources = Resources(config, 4)
 experiment = resources.experiment(config)
-setup = resources.setup(config, experiment)
+setup = experiment.train_setup(experiment.splits(resources.cache), resources.cache, parallel=True)
 for size in (4, 2):
     need = memory_fit.bytes_needed(experiment, setup, size)
     memory_fit.free_bytes = lambda setup: int(need / memory_fit.SHARE) - 1
@@ -81,9 +98,7 @@ for size in (4, 2):
 def test_memory_is_counted_with_the_data_on_the_devices(monkeypatch):
     data = Data(name="scenes/photo", placement="resident", scenes=Scenes(train=11, val=7, test=5))  # of no other test
     config = small.config(learner=VPT(depth=1, max_depth=small.BLOCKS, num_context=2), data=data)
-    resources = Resources(config)
-    experiment = resources.experiment(config)
-    setup = resources.setup(config, experiment)
+    experiment, setup = prepare(config)
     held = []
 
     def free_bytes(setup: TrainSetup) -> int:

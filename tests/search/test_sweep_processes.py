@@ -27,13 +27,15 @@ quick_compilation = small.quick_compilation
 
 SWEEP = """
 import sys
+import compilation
 import small
 from rich.console import Console
 from tunevlseg_jax import (config, sweep)
-from tunevlseg_jax.training import step
-trial = config.load(sys.argv[1])
-sweep.sweep(sweep.Options(study="s", trials=12, parallel=5, folder=sys.argv[2], config=trial), Console(width=200))
-print("programs:", step.train_step._cache_size())
+loaded = config.load(sys.argv[1])
+options = sweep.Options(study="s", trials=12, parallel=5, folder=sys.argv[2], config=loaded)
+with compilation.counted() as compiled:
+    sweep.sweep(options, Console(width=200))
+print("programs:", compiled["train_step"])
 """
 
 

@@ -10,6 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
+import compilation
 import mistakes
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from tunevlseg_jax.search.summary import SweepDisplay
 from tunevlseg_jax.search.worker import Worker
 from tunevlseg_jax.studies.grid import Ablation
 from tunevlseg_jax.sweep import Options
-from tunevlseg_jax.training import parallel_loops, step
+from tunevlseg_jax.training import parallel_loops
 
 quick_compilation = small.quick_compilation
 
@@ -66,9 +67,9 @@ def unequal(quick_compilation, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Sampler, "start_up", UNEQUAL)
         patch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
-        before = step.train_step._cache_size()
-        sweep.sweep(of_unequal(folder), QUIET)
-        assert step.train_step._cache_size() == before + 1
+        with compilation.counted() as compiled:
+            sweep.sweep(of_unequal(folder), QUIET)
+        assert compiled["train_step"] == 1
     return folder / "s"
 
 
@@ -81,9 +82,9 @@ def test_in_a_program_for_each_core_trials_are_the_same_but_for_rounding(unequal
     )
     monkeypatch.setattr(Sampler, "start_up", [diverging, diverging, stopping, fine, following])
     monkeypatch.setattr(sharding, "num_cores", lambda: 2)
-    before = step.train_step._cache_size()
-    sweep.sweep(dataclasses.replace(of_unequal(tmp_path), trials=5, parallel=4), QUIET)
-    assert step.train_step._cache_size() == before + 1
+    with compilation.counted() as compiled:
+        sweep.sweep(dataclasses.replace(of_unequal(tmp_path), trials=5, parallel=4), QUIET)
+    assert compiled["train_step"] == 1
     trials = [tmp_path / "s" / "trials" / f"{number:03d}" for number in range(5)]
     places = [json.loads((trial / "card.json").read_text())["program"] for trial in trials]
     assert [(place["trials"], place["slot"]) for place in places] == [(2, 0), (2, 1), (2, 0), (2, 1), (2, 0)]

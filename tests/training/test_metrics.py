@@ -52,7 +52,7 @@ def plain(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
 
 @properties
 @given(batches)
-def test_scores_are_the_plain_ones(batch):
+def test_scores_agree_with_numpy(batch):
     scores, expected = score(*batch), plain(*batch)
     for name in Scores._fields:
         assert_allclose(getattr(scores, name), expected[name], rtol=2e-6, atol=1e-6, err_msg=name)
@@ -60,15 +60,15 @@ def test_scores_are_the_plain_ones(batch):
 
 @properties
 @given(batches)
-def test_means_are_the_plain_ones(batch):
+def test_means_agree_with_numpy(batch):
     expected = plain(*batch)
     union = expected["union"].sum()
-    told = means(total(score(*batch), np.ones(SAMPLES, np.float32)))
-    assert list(told) == ["loss", "dice", "iou", "sample_iou"]
-    assert told["loss"] == pytest.approx(expected["loss"].mean(), rel=2e-6)
-    assert told["dice"] == pytest.approx(expected["dice"].mean(), abs=1e-6)
-    assert told["sample_iou"] == pytest.approx(expected["iou"].mean(), abs=1e-6)
-    assert told["iou"] == pytest.approx(expected["intersection"].sum() / union if union else 1, abs=1e-6)
+    values = means(total(score(*batch), np.ones(SAMPLES, np.float32)))
+    assert list(values) == ["loss", "dice", "iou", "sample_iou"]
+    assert values["loss"] == pytest.approx(expected["loss"].mean(), rel=2e-6)
+    assert values["dice"] == pytest.approx(expected["dice"].mean(), abs=1e-6)
+    assert values["sample_iou"] == pytest.approx(expected["iou"].mean(), abs=1e-6)
+    assert values["iou"] == pytest.approx(expected["intersection"].sum() / union if union else 1, abs=1e-6)
 
 
 @properties
@@ -99,7 +99,7 @@ def test_padding_never_counts(batch, real, rubbish):
         assert_allclose(getattr(sums, name), expected[name].sum(), rtol=2e-6, atol=1e-5, err_msg=name)
 
 
-def test_nothing_where_nothing_is_counts_one():
+def test_an_empty_prediction_of_an_empty_mask_counts_one():
     logits, targets = np.full(SHAPE, -3.0, np.float32), np.zeros(SHAPE, bool)
     logits[1, 0, 0] = 3.0  # a false alarm
     targets[2, 0, 0] = True  # a miss
@@ -109,12 +109,12 @@ def test_nothing_where_nothing_is_counts_one():
     assert (empty["dice"], empty["iou"], empty["sample_iou"]) == (1, 1, 1)
 
 
-def test_a_probability_of_one_half_is_not_marked():
+def test_a_probability_of_one_half_is_background():
     scores = score(np.zeros(SHAPE, np.float32), np.ones(SHAPE, bool))
     assert scores.intersection.tolist() == [0] * SAMPLES and scores.union.tolist() == [HEIGHT * WIDTH] * SAMPLES
 
 
 def test_means_keep_trials_apart():
     sums = Sums(*(np.asarray(pair, np.float32) for pair in ((2, 6), (1, 2), (1, 1), (0, 9), (0, 12), (2, 4))))
-    told = metrics.means(jax.tree.map(jax.numpy.asarray, sums))
-    assert told == {"loss": [1.0, 1.5], "dice": [0.5, 0.5], "iou": [1.0, 0.75], "sample_iou": [0.5, 0.25]}
+    values = metrics.means(jax.tree.map(jax.numpy.asarray, sums))
+    assert values == {"loss": [1.0, 1.5], "dice": [0.5, 0.5], "iou": [1.0, 0.75], "sample_iou": [0.5, 0.25]}

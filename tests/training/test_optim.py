@@ -1,4 +1,4 @@
-"""Tests of the optimizer: its decay, its rate, and what an epoch's scores decide."""
+"""Tests of the optimizer, the schedule, early stopping and the plateau."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def follow(
 
 
 def scales(losses: list[float], **changes) -> list[float]:
-    """The rate's share after each epoch of one trial."""
+    """The factor of the learning rate after each epoch of one trial."""
     return [float(progress.rate_scale[0]) for progress in follow([losses], **changes)[0]]
 
 
@@ -52,7 +52,7 @@ def stops(losses: list[float], **train) -> int | None:
         pytest.param([1.0] * 5, [1.0] * 5, id="four epochs without improvement"),
         pytest.param([1.0] * 6, [1.0] * 5 + [0.2], id="five"),
         pytest.param([1.0] * 11, [1.0] * 5 + [0.2] * 5 + [0.04], id="and five more"),
-        pytest.param([1.0] * 5 + [0.5] + [0.5] * 5, [1.0] * 10 + [0.2], id="an improvement counts anew"),
+        pytest.param([1.0] * 5 + [0.5] + [0.5] * 5, [1.0] * 10 + [0.2], id="an improvement restarts the count"),
         pytest.param([1.0 - 0.01 * i for i in range(20)], [1.0] * 20, id="improving"),
         pytest.param([1.0 + i for i in range(6)], [1.0] * 5 + [0.2], id="worsening"),
         pytest.param([1.0] + [1.0 - 0.9e-4] * 5, [1.0] * 5 + [0.2], id="by less than min_delta"),
@@ -75,19 +75,19 @@ def test_plateau_settings():
     [
         pytest.param([1.0] * 12, {}, None, id="eleven epochs without improvement"),
         pytest.param([1.0] * 13, {}, 13, id="twelve"),
-        pytest.param([1.0] * 12 + [0.5] * 13, {}, 25, id="an improvement counts anew"),
+        pytest.param([1.0] * 12 + [0.5] * 13, {}, 25, id="an improvement restarts the count"),
         pytest.param([1.0] * 3, {"patience": 2}, 3, id="patience"),
         pytest.param([1.0, 0.99, 0.98], {"patience": 1, "min_delta": 0.1}, 2, id="min_delta"),
         pytest.param([1.0, 0.9, 0.8], {"patience": 1, "min_delta": 0.05}, None, id="more than min_delta"),
         pytest.param([NAN] * 2, {"patience": 2}, 2, id="NaN"),
-        pytest.param([1.0, 1.0, 0.5], {"patience": 2}, None, id="in the last moment"),
+        pytest.param([1.0, 1.0, 0.5], {"patience": 2}, None, id="in the last epoch"),
     ],
 )
 def test_early_stopping(losses, train, expected):
     assert stops(losses, **train) == expected
 
 
-def test_cutting_the_rate_does_not_delay_the_stop():
+def test_reducing_the_rate_does_not_delay_early_stopping():
     after, _ = follow([[1.0] * 13])
     assert_allclose(after[-1].rate_scale, [0.04], rtol=1e-6)
     assert after[-1].stopped[0] and not after[-2].stopped[0]
@@ -118,7 +118,7 @@ def test_a_stopped_trial_changes_no_more():
     assert improved.tolist() == [[True, True], [False, True], [False, True], [False, True]]
 
 
-def test_types_stay_what_they_were():
+def test_an_epoch_changes_neither_types_nor_shapes():
     start, (after,) = optim.start(2), follow([[1.0], [NAN]])[0]
     for name, before, now in zip(StoppingState._fields, start, after, strict=True):
         assert (before.dtype, before.shape) == (now.dtype, now.shape), name
@@ -129,7 +129,7 @@ SCORES = st.lists(st.sampled_from([0.2, 0.5, 0.50005, 0.8, NAN]), min_size=30, m
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(SCORES, SCORES), min_size=2, max_size=4))
-def test_trials_do_not_touch_one_another(trials):
+def test_trials_are_independent(trials):
     losses, dices = ([list(scores) for scores in part] for part in zip(*trials, strict=True))
     together, better = follow(losses, dices, patience=7)
     for number, (loss, dice) in enumerate(trials):

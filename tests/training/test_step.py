@@ -1,10 +1,11 @@
-"""Tests of the training step: what it leaves alone, what its trials share, and what doesn't compile anew."""
+"""Tests of the training step: frozen parameters, trials, and compilation."""
 
 from __future__ import annotations
 
 import dataclasses
 from functools import cache
 
+import compilation
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +78,7 @@ def baseline(tune) -> Config:
 
 
 @pytest.mark.parametrize("config", [CONFIG, baseline("decoder"), baseline("all")], ids=["prompts", "decoder", "all"])
-def test_training_changes_what_trains_alone(config):
+def test_training_changes_only_trainable_parameters(config):
     experiment = small.build(config)
     before = {path: np.array(array) for path, array in {**experiment.frozen, **experiment.trainable}.items()}
     same = (batches()[0],)
@@ -95,7 +96,7 @@ def test_training_changes_what_trains_alone(config):
 
 @cache
 def gradient_program(recompute="nothing"):
-    """(loss, logits) and the gradient in what trains, as a function of that and of the depth."""
+    """(loss, logits) and the gradient as a function of the trainable parameters and of the depth."""
     experiment = small.build(CONFIG)
     network = dataclasses.replace(experiment.network, recompute=recompute)
     batch, phrases = gather(batches()[0]), table()
@@ -110,7 +111,7 @@ def gradient_program(recompute="nothing"):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_only_blocks_up_to_the_depth_feel_a_prompt(depth):
+def test_only_blocks_up_to_the_depth_use_a_prompt(depth):
     """In both towers, and whatever the prompts of the later blocks are."""
     experiment, program = small.build(CONFIG), gradient_program()
     (_, logits), gradients = program(experiment.trainable, jnp.asarray(depth))
@@ -123,22 +124,23 @@ def test_only_blocks_up_to_the_depth_feel_a_prompt(depth):
             assert all(row.any() for row in learnt[path][:depth]), path
 
     rubbish = {path: experiment.trainable[path].at[depth:].set(7.0) for path in learnt}
-    (_, same), _ = program(experiment.trainable | rubbish, jnp.asarray(depth))
+    with compilation.counted() as compiled:
+        (_, same), _ = program(experiment.trainable | rubbish, jnp.asarray(depth))
+        if depth > 1:
+            (_, other), _ = program(experiment.trainable, jnp.asarray(depth - 1))
+            assert (np.asarray(other) != logits).any()
     assert_array_equal(same, logits)
-    if depth > 1:
-        (_, other), _ = program(experiment.trainable, jnp.asarray(depth - 1))
-        assert (np.asarray(other) != logits).any()
-    assert program._cache_size() == 1
+    assert compiled["loss"] == 0
 
 
-def test_values_compile_nothing_anew():
+def test_other_values_need_no_compilation():
     experiment = small.build(CONFIG)
     train(experiment, begin(experiment, hyper(1)), 1)
-    before = step.train_step._cache_size()
     others = ({"depth": 1}, {"depth": 3}, {"learning_rate": 1e-4}, {"weight_decay": 0.1}, {"dropout": 0.5}, {"seed": 9})
-    for values in others:
-        train(experiment, begin(experiment, hyper(1, **values)), 1)
-    assert step.train_step._cache_size() == before
+    with compilation.counted() as compiled:
+        for values in others:
+            train(experiment, begin(experiment, hyper(1, **values)), 1)
+    assert compiled["train_step"] == 0
 
 
 def test_configurations_that_differ_in_values_share_a_program():
@@ -184,7 +186,7 @@ def distance(one, other) -> float:
     return float(np.linalg.norm(np.asarray(one) - np.asarray(other)) / max(np.linalg.norm(other), 1e-12))
 
 
-def test_gradients_of_trials_at_once_are_each_alone():
+def test_gradients_of_parallel_trials_are_those_of_single_trials():
     experiment = small.build(CONFIG)
     together, _ = train(experiment, begin(experiment, hyper(3, **TRIALS)), 1)
     for number in range(3):
@@ -193,13 +195,13 @@ def test_gradients_of_trials_at_once_are_each_alone():
             assert distance(first_gradient(together)[path][number], gradient[0]) <= 1e-5, path
 
 
-def test_trials_at_once_are_each_alone():
+def test_parallel_trials_train_as_single_trials():
     experiment = small.build(CONFIG)
     together, losses = train(experiment, begin(experiment, hyper(3, **TRIALS)))
     for number in range(3):
         alone, expected = train(experiment, begin(experiment, trial(number)))
         assert_allclose(losses[:, number], expected[:, 0], rtol=1e-5)
-        # Of the parameters those whose gradient is more than rounding, of which Adam makes whole steps.
+        # Only parameters whose gradient is more than rounding, which Adam would turn into full steps.
         for path in ("learner/text_context", "learner/vision_context", "upsampler/kernel"):
             assert distance(together.trainable[path][number], alone.trainable[path][0]) <= 1e-5, path
     assert len({loss.tobytes() for loss in losses.T}) == 3
@@ -227,7 +229,7 @@ def test_padding_changes_no_gradient():
         assert distance(padded[path], gradient) <= 1e-5, path
 
 
-def test_half_precision_is_for_what_is_frozen():
+def test_half_precision_is_for_frozen_parameters():
     full = small.build(small.config())
     experiment = small.build(small.config(train=Train(precision="bfloat16")))
     assert experiment.network.dtype == jnp.bfloat16
@@ -242,8 +244,8 @@ def test_half_precision_is_for_what_is_frozen():
 
 
 @pytest.mark.parametrize("recompute", ["elementwise", "blocks"])
-def test_what_is_computed_anew_changes_nothing(recompute):
-    """Neither the loss nor its gradient; and it is computed: the program has more operations."""
+def test_rematerialised_activations_change_nothing(recompute):
+    """Neither the loss nor its gradient; the program has more operations."""
     experiment, depth = small.build(CONFIG), jnp.asarray(2)
     programs = [gradient_program(), gradient_program(recompute)]
     (usual, gradients), (other, others) = (program(experiment.trainable, depth) for program in programs)

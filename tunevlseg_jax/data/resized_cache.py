@@ -72,7 +72,7 @@ def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
             images.add(image)
             names.append(example.id)
         images.close()
-        maps.close()
+        maps.rows.close()
     if not records:
         raise UserError(f"{split.name} has no records in its split {split.split!r}", "empty-split")
     write_json(folder / RECORDS_FILE, {"images": names, "records": records})
@@ -137,21 +137,13 @@ class _Maps:
         if not binary:
             return self.rows.add(plane), WHOLE
         if self.bits > 1 << 7:
-            self._flush()
             self.shared[:] = 0
             self.number, self.bits = self.rows.add(self.shared), 1
-        taken = self.bits
-        self.shared |= plane * np.uint8(taken)
+        bit = self.bits
+        self.shared |= plane * np.uint8(bit)
+        self.rows.put(self.number, self.shared)
         self.bits <<= 1
-        return self.number, taken
-
-    def close(self) -> None:
-        self._flush()
-        self.rows.close()
-
-    def _flush(self) -> None:
-        if self.number >= 0:
-            self.rows.put(self.number, self.shared)
+        return self.number, bit
 
 
 def _read(split: Prepared, entry: Path, level: int) -> Records:

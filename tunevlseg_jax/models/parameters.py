@@ -78,6 +78,6 @@ def decide(rules: Mapping[str, bool], paths: Iterable[str]) -> dict[str, bool]:
     for path in paths:
         said = [value for pattern, value in rules.items() if re.fullmatch(pattern, path)]
         if not said:
-            raise ValueError(f"no rule for the parameter {path!r}; there are {', '.join(rules)}")
+            raise ValueError(f"no rule in models/parameters.py matches the parameter {path!r}: {', '.join(rules)}")
         decided[path] = said[0]
     return decided

@@ -51,9 +51,10 @@ def train(config: Config, console: Console, on_epoch: Callable[[dict[str, Any]],
     mesh = sharding.mesh()
     with multihost.sync_errors():
         experiment = build_experiment(config).on_mesh(mesh)
-        splits = experiment.splits(mesh)
+        cache = experiment.feature_cache(mesh)
+        splits = experiment.splits(cache)
+        setup = experiment.train_setup(splits, cache)
         folder = RunFolder(config)
-    setup = TrainSetup(config, experiment.network, experiment.frozen, splits["train"], splits["val"], mesh)
     _introduce(experiment, setup, console)
     with Interruptions(mesh) as interruptions:
         last = _train(experiment, setup, folder, interruptions.check, console, on_epoch)

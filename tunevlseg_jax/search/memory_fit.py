@@ -69,7 +69,7 @@ def bytes_needed(experiment: Experiment, setup: TrainSetup, size: int, parts: in
     needed = parts * kept // setup.mesh.shape[sharding.TRIAL] + min(
         parts, sharding.num_cores()
     ) * _bytes_beside_arguments(training)
-    if setup.sights is None:
+    if setup.cache is None:
         return needed
     images = jax.ShapeDtypeStruct((len(source.images), *experiment.image_size, 3), jnp.uint8)
     return needed + _bytes_beside_arguments(
@@ -87,7 +87,7 @@ def _bytes_beside_arguments(lowered: Any) -> int:
 def usable_bytes(setup: TrainSetup) -> float:
     """Bytes of each device that a step may take: a share of the memory that is free once the data are placed."""
     setup.val.feed.place()
-    for feed in setup.train.views or (setup.train.feed,):
+    for feed in setup.views or (setup.train.feed,):
         if feed.resident:
             feed.place()
     return SHARE * free_bytes(setup)

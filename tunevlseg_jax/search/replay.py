@@ -92,7 +92,7 @@ def train_again(folder: Path, again: Path, notify: Callable[[str], None]) -> boo
     _check_room(experiment, config, folder)
     if experiment.pretrained.sha256 != card["model_sha256"]:
         raise UserError(f"{config.model.checkpoint} is not the model that {folder} was trained on", "model-changed")
-    setup = resources.setup(program, experiment)
+    setup = experiment.train_setup(experiment.splits(resources.cache), resources.cache, parallel=True)
     for name, split in (("train", setup.train), ("val", setup.val)):
         if split.records.fingerprint() != card["data"].get(name):
             raise UserError(f"the {name} records of {config.data.name} have changed since {folder}", "data-changed")

@@ -45,6 +45,7 @@ class Worker:
       listener: receives the progress.
       space: the distributions of the searched fields.
       experiment: the model with the longest context that a trial may have.
+      splits: of the data set, by name.
       test: the test split, None if the data set has none.
       data: name and fingerprints of the data, for the cards.
       storage: the trials of the study.
@@ -76,8 +77,8 @@ class Worker:
         # All trials share the tokens of the prompts, so the longest context decides how many tokens a prompt may have.
         longest = max([longest, *(change(longest) for change in ablated)], key=lambda each: each.learner.text_tokens)
         self.experiment = resources.experiment(longest)
-        splits = resources.splits(self.experiment)
-        self.test, self.data = splits.get("test"), data_fingerprints(config.data.name, splits)
+        self.splits = self.experiment.splits(resources.cache)
+        self.test, self.data = self.splits.get("test"), data_fingerprints(config.data.name, self.splits)
         self.storage = StudyStorage(
             folder,
             name,
@@ -98,8 +99,8 @@ class Worker:
 
     @cached_property
     def setup(self) -> TrainSetup:
-        """The training that all trials share, from the first trial on."""
-        return self.resources.setup(self.config, self.experiment)
+        """The training that all trials share; made when the first of them is trained."""
+        return self.experiment.train_setup(self.splits, self.resources.cache, parallel=True)
 
     def run(self) -> None:
         """Trains until the study has its number of finished trials, of this worker or others."""

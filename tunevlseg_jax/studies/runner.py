@@ -82,7 +82,7 @@ class _Work:
                 if not all(map(self.progress.has, cells)):
                     kinds[combination.kind](cells)
             for resources in self.models.values():
-                resources.forget_training()
+                resources.cache.evict_all_but("test")
 
     def _check_spaces(self) -> None:
         """Raises a UserError before the first cell where an unfinished search, or an ablation, is invalid."""
@@ -104,8 +104,8 @@ class _Work:
             config = dataclasses.replace(cell.config, workdir=str(folder))
             resources = self._resources(config)
             experiment = resources.experiment(config)
-            splits = resources.splits(experiment)
-            # One copy for each part of the devices' trial axis.
+            splits = experiment.splits(resources.cache)
+            # As many times over as the devices' trial axis asks for.
             _, hyper = experiment.for_trials(resources.mesh.shape[sharding.TRIAL])
             hyper = sharding.shard_trials(hyper, resources.mesh)
             scores = score_splits(experiment.network, {}, experiment.frozen, hyper, splits, config.train.batch_size)[0]
@@ -174,7 +174,7 @@ class _Work:
         for data in self.study.tested(cell):
             self.display.notify(f"evaluating on {data.name}")
             part = "test" if "test" in registry.splits(data) else "val"
-            split = resources.split(experiment, part, data)
+            split = experiment.split(part, data, cache=resources.cache)
             evaluate_run.evaluate(experiment, learnt, split, data, run=str(run), folder=run / evaluate_run.FOLDER)
 
     def _resources(self, config: Config) -> Resources:

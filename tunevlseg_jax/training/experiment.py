@@ -1,10 +1,11 @@
-"""From a configuration to everything that training, evaluation and prediction need."""
+"""A loaded model with a learner: what training, evaluation and prediction build on."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +15,13 @@ from jax.sharding import Mesh
 
 from tunevlseg_jax.config import Config, Model, Precision
 from tunevlseg_jax.data import registry
-from tunevlseg_jax.data.feeding import augmented_views
-from tunevlseg_jax.data.feeding.feed import Feed
+from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.models import ModelConfig
 from tunevlseg_jax.models.build import random_model, with_prompt_offset
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
-from tunevlseg_jax.models.parameters import FlatParams, split
+from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, split
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
@@ -30,6 +30,7 @@ from tunevlseg_jax.prompts import ModelSpec
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import step
+from tunevlseg_jax.training.loop import TrainSetup
 from tunevlseg_jax.training.split import Split
 from tunevlseg_jax.training.step import Hyperparameters
 
@@ -40,12 +41,12 @@ class Experiment:
 
     Attributes:
       config: of the run.
-      pretrained: the model folder.
+      pretrained: the model as loaded.
       spec: the facts about the model that the learner needs.
       network: the static part of the program.
-      trainable: fresh parameters that train.
-      frozen: the rest, in the type that the model computes in.
-      image_size: (height, width) of the images that the model sees.
+      trainable: initial parameters that train.
+      frozen: the other parameters, in the type of the model's computations.
+      image_size: (height, width) of the model's images.
     """
 
     config: Config
@@ -57,7 +58,7 @@ class Experiment:
     image_size: tuple[int, int]
 
     def hyper(self) -> Hyperparameters:
-        """The values of this run, as one trial."""
+        """The hyperparameters of this run, as one trial."""
         depth, dropout = self.config.learner.traced_values()
         return Hyperparameters(
             learning_rate=jnp.asarray([self.config.optim.learning_rate], jnp.float32),
@@ -68,17 +69,17 @@ class Experiment:
         )
 
     def for_trials(self, trials: int) -> tuple[FlatParams, Hyperparameters]:
-        """Fresh parameters and hyperparameters, the same for so many trials."""
+        """Initial parameters and hyperparameters, repeated for `trials` trials."""
         trainable = {path: jnp.broadcast_to(array, (trials, *array.shape)) for path, array in self.trainable.items()}
         return trainable, jax.tree.map(lambda values: jnp.broadcast_to(values, trials), self.hyper())
 
     def on_mesh(self, mesh: Mesh) -> Experiment:
-        """The same with its frozen parameters on the devices, shared out or whole on each."""
+        """The experiment with its frozen parameters on the devices, sharded if the configuration says so."""
         place = sharding.shard_params if self.config.train.shard_frozen else sharding.replicate
         return dataclasses.replace(self, frozen=place(self.frozen, mesh))
 
     def init_params(self, config: Config) -> FlatParams:
-        """Fresh parameters that train, for another learner or seed on the same model.
+        """Initial parameters that train, for another learner or seed on the same model.
 
         Raises:
           UserError: the learner doesn't fit the model.
@@ -102,66 +103,62 @@ class Experiment:
         return dataclasses.replace(self, config=config, network=network, trainable=self.init_params(config))
 
     def zero_shot(self) -> tuple[Network, FlatParams]:
-        """The model as it was loaded, with nothing learnt: its program and its parameters."""
+        """The network and the parameters of the model without a learner."""
         network = dataclasses.replace(self.network, learner=ZeroShot(), upsampling="none")
         params = {**self.frozen, **self.trainable}
         return network, {path: array for path, array in params.items() if path.startswith("model/")}
 
-    def split(
-        self,
-        name: str,
-        data: Data | None = None,
-        *,
-        complete: bool = False,
-        encode_once: bool = False,
-        mesh: Mesh | None = None,
-    ) -> Split:
-        """A split of the run's data set, or of another, ready for the model.
+    def feature_cache(self, mesh: Mesh, room: float = 0.0) -> FeatureCache:
+        """An empty cache of splits and of this model's features."""
+        return FeatureCache(self.encode_images, self.image_size, mesh, room)
 
-        Args:
-          name: of the split.
-          data: another data set.
-          complete: see `registry.load`.
-          encode_once: whether to encode each image once for all epochs, where that changes nothing.
-          mesh: the devices; None for all of them along `data`.
+    def split(
+        self, name: str, data: Data | None = None, *, complete: bool = False, cache: FeatureCache | None = None
+    ) -> Split:
+        """A split of the run's data set or of `data`, ready for the model.
+
+        With a `cache`, features take the place of images where they never change. `complete` is that of
+        `registry.load`.
 
         Raises:
           UserError: there is no such data set or split, it is empty, or a prompt is too long.
         """
-        data = data or self.config.data
-        records = registry.load(data, name, self.image_size, complete=complete)
-        encode = self.encode_images if encode_once and self.config.features_cacheable(name) else None
-        mesh = mesh or sharding.mesh()
-        feed = Feed(records, mesh, data.placement, data.workers, encode)
-        return Split(feed, self.encode_text(records.phrases, mesh))
+        encoded = cache is not None and self.config.features_cacheable(name)
+        cache = cache or self.feature_cache(sharding.mesh())
+        feed = cache.feed(data or self.config.data, name, encoded=encoded, complete=complete)
+        return Split(feed, self.encode_text(feed.records.phrases, cache.mesh))
 
-    def splits(self, mesh: Mesh) -> dict[str, Split]:
-        """What a run of this configuration trains on and is scored on: train, val, and test where there is one.
+    def splits(self, cache: FeatureCache) -> dict[str, Split]:
+        """The splits of a run: train, val, and test where there is one; raises as `split` does."""
+        names = ("train", "val", "test") if "test" in registry.splits(self.config.data) else ("train", "val")
+        return {name: self.split(name, cache=cache) for name in names}
+
+    def train_setup(self, splits: Mapping[str, Split], cache: FeatureCache, *, parallel: bool = False) -> TrainSetup:
+        """The training of this configuration, with its augmented views.
+
+        Args:
+          splits: of the run.
+          cache: of the splits.
+          parallel: whether several trials train. On a CPU they share the features of each augmented batch, unless they
+            change the vision tower.
 
         Raises:
-          UserError: as in `split`.
+          UserError: the cache folder's disk is full.
         """
-        names = ("train", "val", "test") if "test" in registry.splits(self.config.data) else ("train", "val")
-        splits = {name: self.split(name, encode_once=True, mesh=mesh) for name in names}
-        return splits | {"train": self.in_views(splits["train"])}
-
-    def in_views(self, split: Split) -> Split:
-        """The training split with the augmented views that the configuration asks for."""
-        settings, feed = self.config.train, split.feed
+        config, settings, train, val = self.config, self.config.train, splits["train"], splits["val"]
+        parallel = parallel and config.features_shareable and sharding.is_single_cpu(cache.mesh)
+        view = partial(cache.feed, config.data, "train", encoded=train.feed.encode_images is not None)
         numbers = range(1, (settings.augmented_views or 0) + 1)
-        records = [augmented_views.view(feed.records, number, settings.seed_of_order) for number in numbers]
-        return dataclasses.replace(split, views=tuple(dataclasses.replace(feed, records=one) for one in records))
+        views = tuple(view(view=number, seed=settings.seed_of_order) for number in numbers)
+        shared = cache if parallel and settings.augments_each_step else None
+        return TrainSetup(config, self.network, self.frozen, train, val, cache.mesh, views, shared)
 
     def encode_images(self, images: Array) -> ImageFeatures:
         """The features of images, (batch, height, width, 3) uint8, without vision prompts."""
         return step.encode_images_step(self.frozen, images, network=self.network)
 
     def encode_text(self, phrases: Sequence[str], mesh: Mesh | None = None) -> Array | TextFeatures:
-        """The features of phrases, where neither the learner nor training changes them, else their tokens.
-
-        Args:
-          phrases: to encode.
-          mesh: the devices, each of which gets the result; None for one.
+        """The features of phrases if they never change, else their tokens; replicated on the mesh if there is one.
 
         Raises:
           UserError: a phrase is too long.
@@ -187,45 +184,34 @@ class Experiment:
 
 
 def build_experiment(config: Config, *, trains: bool = True) -> Experiment:
-    """Loads the model and makes an experiment of it.
+    """The experiment of a configuration, with the model that it names.
 
     Args:
       config: of the experiment.
-      trains: whether it is to be trained; False lets it be one that learns nothing.
+      trains: whether an experiment without trainable parameters is an error.
 
     Raises:
-      UserError: the model can't be had, the learner doesn't fit it, or there is nothing to train.
+      UserError: the model can't be loaded, the learner doesn't fit it, or there is nothing to train.
     """
-    return assemble_experiment(
-        config, load_pretrained(config.model.checkpoint, weights=not config.model.fresh), trains=trains
-    )
+    model = load_pretrained(config.model.checkpoint, weights=not config.model.fresh)
+    return assemble_experiment(config, model, trains=trains)
 
 
 def assemble_experiment(config: Config, model: Pretrained, *, trains: bool = True) -> Experiment:
-    """Makes fresh parameters for a loaded model and splits them; see `build_experiment`.
-
-    Raises:
-      UserError: the learner doesn't fit the model, or there is nothing to train.
-    """
+    """As `build_experiment`, with a loaded model."""
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
     weights = random_model(model.config, model_key) if config.model.fresh else model.weights
-    size = model_image_size(config.model, model.config)
+    image_size = model_image_size(config.model, model.config)
     dtype = compute_type(config.train.precision)
     try:
         sizes = with_prompt_offset(model.config, config.model.prompt_offset)
-    except ValueError as error:
-        raise UserError(str(error), "learner-unfit") from error
-    if config.train.tune != "all":
-        sizes, weights = sizes.for_frozen_encoder(weights)
-    network = Network(sizes, config.learner, config.upsampling, dtype, config.train.recompute)
-
-    def embed_phrase(phrase: str) -> Array:
-        return jnp.asarray(weights[sizes.token_embedding])[model.tokenizer.words(phrase)]
-
-    spec = sizes.spec(embed_phrase)
-    try:
+        if config.train.tune != "all":
+            sizes, weights = sizes.for_frozen_encoder(weights)
+        network = Network(sizes, config.learner, config.upsampling, dtype, config.train.recompute)
+        spec = sizes.spec(lambda phrase: jnp.asarray(weights[sizes.token_embedding])[model.tokenizer.words(phrase)])
         params = network.init(learner_key, weights, spec)
         trainable, frozen = split(params, config.train.tune)
+        decide(DECAY, trainable)
     except ValueError as error:
         raise UserError(str(error), "learner-unfit") from error
     if trains and not trainable:
@@ -238,16 +224,12 @@ def assemble_experiment(config: Config, model: Pretrained, *, trains: bool = Tru
         network=dataclasses.replace(network, learner=config.learner.static_part()),
         trainable={path: jnp.asarray(array, jnp.float32) for path, array in trainable.items()},
         frozen={path: jnp.asarray(array, dtype) for path, array in frozen.items()},
-        image_size=size,
+        image_size=image_size,
     )
 
 
 def model_image_size(model: Model, sizes: ModelConfig) -> tuple[int, int]:
-    """Height and width of the images that a model of these sizes sees.
-
-    Raises:
-      UserError: it takes no such images.
-    """
+    """(height, width) of a model's images; raises a UserError if the model takes no such images."""
     size = model.image_size or (sizes.image_size, sizes.image_size)
     if any(side % sizes.side_multiple or side <= 0 for side in size):
         raise UserError(f"model.image_size must be multiples of {sizes.side_multiple} pixels, got {size}", "image-size")
@@ -255,7 +237,7 @@ def model_image_size(model: Model, sizes: ModelConfig) -> tuple[int, int]:
 
 
 def compute_type(precision: Precision) -> np.dtype:
-    """The type that a model computes in; "auto" is float32 on a CPU and bfloat16 elsewhere."""
+    """The type of a model's computations; "auto" is float32 on a CPU and bfloat16 elsewhere."""
     if precision == "auto":
         precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return np.dtype(jnp.float32 if precision == "float32" else jnp.bfloat16)

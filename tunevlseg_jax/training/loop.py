@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, a validation after each, and what each trial's curve decides."""
+"""The training loop: epochs of steps, each followed by validation, early stopping and the plateau."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,8 +19,9 @@ from jax.sharding import Mesh
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.feeding import batching
-from tunevlseg_jax.data.feeding.augmented_feature_cache import AugmentedFeatureCache
 from tunevlseg_jax.data.feeding.batch import Batch, Source
+from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
+from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.runtime import sharding
@@ -32,20 +34,20 @@ from tunevlseg_jax.training.step import Hyperparameters, TrainState
 
 AnyBatch = TypeVar("AnyBatch", Batch, Source)
 
-SENDING = threading.Lock()
-"""Held while a step is sent off, so that threads which train side by side wait for its compilation, not compile too."""
+DISPATCH = threading.Lock()
+"""Held while a step is dispatched, so that only one of several training threads compiles it."""
 
 
 class LoopState(NamedTuple):
-    """Everything that goes on from one step to the next, and into a checkpoint.
+    """The state of training between steps, as checkpoints store it.
 
     Attributes:
       state: of the steps.
       best: each trial's parameters at its best epoch.
-      progress: each trial's standing.
-      epoch: (trials,) int32, epochs done.
-      steps: () int32, steps done of the epoch that has begun.
-      sums: (trials,) over these.
+      progress: of early stopping and the plateau.
+      epoch: (trials,) int32, finished epochs.
+      steps: () int32, finished steps of the current epoch.
+      sums: (trials,) over these steps.
     """
 
     state: TrainState
@@ -58,15 +60,15 @@ class LoopState(NamedTuple):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch gave; the scores are (trials,) lists by name.
+    """The results of an epoch; scores are (trials,) lists by name.
 
     Attributes:
-      number: (trials,) which of the trial's epochs it was, from 1.
-      train: loss, dice, iou, sample_iou over the epoch's batches, as they were trained on.
-      val: the same over the validation split, after the epoch.
-      learning_rate: (trials,) of the epoch, schedule aside.
-      seconds: of training, without validation; since the run went on, if that was within the epoch.
-      images: trained on in these.
+      number: (trials,) the trial's epoch, from 1.
+      train: loss, dice, iou and sample_iou of the training batches, each before its update.
+      val: the same of the validation split, after the epoch.
+      learning_rate: (trials,) of the epoch, without the schedule.
+      seconds: of training, without validation; of a resumed epoch, since it was resumed.
+      images: number of images trained on in this time.
       improved: (trials,) whether this is the best epoch so far.
     """
 
@@ -81,17 +83,17 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainSetup:
-    """What stays the same over a run.
+    """The constants of a run.
 
     Attributes:
       config: of the run.
-      network: the program.
+      network: the model and the learner.
       frozen: parameters that don't train.
       train: training split.
       val: validation split.
       mesh: the devices.
-      sights: where the training images go that a frozen model sees alike for all trials; None where each step looks at
-        them itself.
+      views: the training split in augmented views, of which each epoch takes one in turn; () for the split itself.
+      cache: of features of augmented batches, which are encoded once for all trials; None encodes within each step.
     """
 
     config: Config
@@ -100,7 +102,8 @@ class TrainSetup:
     train: Split
     val: Split
     mesh: Mesh
-    sights: AugmentedFeatureCache | None = None
+    views: tuple[Feed, ...] = ()
+    cache: FeatureCache | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -109,31 +112,30 @@ class TrainSetup:
 
     @property
     def schedule(self) -> Schedule:
-        """Of the learning rate."""
+        """The learning rate's schedule."""
         total = self.steps_per_epoch * self.config.train.epochs
         return Schedule(self.config.optim.warmup_steps, total if self.config.optim.cosine else 0)
 
     def batches(self, order: int, skip: int = 0) -> Iterator[Source]:
-        """The training records in one of their orders, from 1, and augmented as it goes with that.
+        """The training batches of one epoch, except the first `skip`.
 
-        Args:
-          order: which of them.
-          skip: batches to leave out at its start.
+        Order and augmentation depend only on `order`, from 1, and on the seed.
         """
-        settings, feed, views = self.config.train, self.train.feed, self.train.views
-        which = settings.batch_size, settings.seed_of_order, order
-        if self.sights is not None:
-            batches = itertools.islice(self.sights.training(*which), skip, None)
+        settings = self.config.train
+        epoch = settings.batch_size, settings.seed_of_order, order
+        if self.cache is not None:
+            batches = itertools.islice(self.cache.augmented_epoch(self.config.data, *epoch), skip, None)
         else:
-            feed = views[(order - 1) % len(views)] if views else feed
-            batches = feed.training(*which, augment=settings.augments_each_step, skip=skip)
+            feed = self.views[(order - 1) % len(self.views)] if self.views else self.train.feed
+            batches = feed.training(*epoch, augment=settings.augments_each_step, skip=skip)
         return (_for_trials(self.network, source, self.mesh) for source in batches)
 
 
 def begin(trainable: FlatParams, hyper: Hyperparameters, mesh: Mesh) -> LoopState:
-    """Before the first epoch; `trainable` has a leading trial axis."""
-    # Copies: the step gives its state's buffers away, and the caller's arrays must live on.
+    """The state before the first epoch; `trainable` has a leading trial axis."""
     trials = len(hyper.seed)
+    chex.assert_tree_shape_prefix((trainable, hyper), (trials,))
+    # Copies, because the step donates the buffers of its state.
     state = sharding.shard_trials(jax.tree.map(jnp.copy, step.init(trainable, hyper)), mesh)
     return LoopState(
         state=state,
@@ -148,23 +150,23 @@ def begin(trainable: FlatParams, hyper: Hyperparameters, mesh: Mesh) -> LoopStat
 def run(
     setup: TrainSetup, loop: LoopState, watch: Callable[[int, int, Sums], None], check: Callable[[], None]
 ) -> Iterator[tuple[LoopState, Epoch | Interrupted]]:
-    """Trains one trial until the last epoch, until it has stopped early or until it is interrupted.
+    """Trains one trial until its last epoch, early stopping or an interruption.
 
     Args:
-      setup: what stays the same.
-      loop: where to go on from; its state's buffers are given away.
+      setup: the constants of the run.
+      loop: the state to continue from; its buffers are donated.
       watch: called with epoch, step within the epoch (both from 1) and the step's sums, one step late, so that the
         device never waits for it; it may raise to end the run.
-      check: called after each step and each batch of the validation; it may raise Interrupted.
+      check: called after each step and each validation batch; it may raise Interrupted.
 
     Yields:
-      The loop after each epoch, whole, and what the epoch gave; or the loop within an epoch, and what interrupted it.
+      The state after each epoch and the epoch's results; or the state within an epoch and the interruption.
     """
     while loop.epoch[0] < setup.config.train.epochs and not loop.progress.stopped.all():
         epoch = int(loop.epoch[0]) + 1
         batches = setup.batches(setup.config.train.order_skip + epoch, skip=int(loop.steps))
-        loop, given = advance(setup, loop, batches, partial(watch, epoch), check)
-        yield loop, given
+        loop, result = advance(setup, loop, batches, partial(watch, epoch), check)
+        yield loop, result
 
 
 def advance(
@@ -174,17 +176,17 @@ def advance(
     watch: Callable[[int, Sums], None],
     check: Callable[[], None] = never,
 ) -> tuple[LoopState, Epoch | Interrupted]:
-    """One epoch of every trial and its validation.
+    """One epoch of every trial, or the rest of one, with its validation.
 
     Args:
-      setup: what stays the same.
-      loop: before the epoch or within it; its state's buffers are given away.
-      batches: those that the epoch still has, see `Fit.batches`.
+      setup: the constants of the run.
+      loop: the state before or within the epoch; its buffers are donated.
+      batches: the remaining batches of the epoch, see `TrainSetup.batches`.
       watch: called with the step within the epoch and its sums, as in `run`.
       check: as in `run`.
 
     Returns:
-      The loop after the epoch, and what it gave; or the loop within it, and what interrupted it.
+      As `run` yields.
     """
     settings = setup.config.train
     images = max(0, len(setup.train.records) - int(loop.steps) * settings.batch_size)
@@ -196,12 +198,11 @@ def advance(
         train = metrics.means(loop.sums)
         seconds = time.perf_counter() - started
         state = loop.state
-        sums = evaluate(
-            setup.network, state.trainable, setup.frozen, setup.val, state.hyper, settings.batch_size, check
+        val = metrics.means(
+            evaluate(setup.network, state.trainable, setup.frozen, setup.val, state.hyper, settings.batch_size, check)
         )
     except Interrupted as stop:
         return loop, stop
-    val = metrics.means(sums)
     number = loop.epoch + 1
     progress, improved = optim.advance(
         loop.progress, number, np.asarray(val["loss"]), np.asarray(val["dice"]), setup.config.optim, settings
@@ -209,8 +210,8 @@ def advance(
     rates = np.asarray(state.hyper.learning_rate) * loop.progress.rate_scale
     state = state._replace(rate_scale=sharding.shard_trials(jnp.asarray(progress.rate_scale), setup.mesh))
     best = _where(sharding.shard_trials(jnp.asarray(improved), setup.mesh), state.trainable, loop.best)
-    given = Epoch(number.tolist(), train, val, rates.tolist(), seconds, images, improved.tolist())
-    return LoopState(state, best, progress, number, np.zeros_like(loop.steps), _no_sums(len(number), setup.mesh)), given
+    epoch = Epoch(number.tolist(), train, val, rates.tolist(), seconds, images, improved.tolist())
+    return LoopState(state, best, progress, number, np.zeros_like(loop.steps), _no_sums(len(number), setup.mesh)), epoch
 
 
 def evaluate(
@@ -222,11 +223,11 @@ def evaluate(
     batch_size: int,
     check: Callable[[], None] = never,
 ) -> Sums:
-    """Scores every trial on a whole split: (trials,) sums; `check` as in `run`, after each batch."""
+    """The (trials,) sums of scores over a whole split; `check` as in `run`, after each batch."""
     totals = _no_sums(len(hyper.seed), split.feed.mesh)
     for batch in split.feed.evaluation(batch_size):
         batch = _for_trials(network, batch, split.feed.mesh)
-        with SENDING:
+        with DISPATCH:
             sums, _ = step.eval_step(trainable, frozen, batch, split.table, hyper, network=network)
         totals = metrics.merge(totals, sums)
         check()
@@ -236,21 +237,16 @@ def evaluate(
 def _steps(
     setup: TrainSetup, loop: LoopState, batches: Iterator[Source], watch: Callable[[int, Sums], None]
 ) -> Iterator[LoopState]:
-    """The epoch's remaining batches, one after the other; step n is looked at after step n + 1 has been sent off."""
+    """The state after each remaining step of the epoch; step n is watched after step n + 1 has been dispatched."""
     previous: Sums | None = None
     for number, source in enumerate(batches, start=int(loop.steps) + 1):
-        with SENDING:
+        with DISPATCH:
             state, sums = step.train_step(
-                loop.state,
-                setup.frozen,
-                source,
-                setup.train.table,
-                network=setup.network,
-                schedule=setup.schedule,
+                loop.state, setup.frozen, source, setup.train.table, network=setup.network, schedule=setup.schedule
             )
         loop = loop._replace(state=state, steps=np.int32(number), sums=metrics.merge(loop.sums, sums))
         if previous is not None:
-            # Or steps would be told of, and batches sent, long before the device comes to them.
+            # Waiting keeps reports and transfers at most one step ahead of the device.
             watch(number - 1, jax.block_until_ready(previous))
         previous = sums
         yield loop
@@ -259,7 +255,7 @@ def _steps(
 
 
 def _for_trials(network: Network, batch: AnyBatch, mesh: Mesh) -> AnyBatch:
-    """A batch where the trials want it: those that see each in their own way don't look at it together."""
+    """The batch, whole in each shard of trials if each trial encodes the images differently."""
     return sharding.along_data(batch, mesh) if "vision" in network.learner.changes else batch
 
 
@@ -269,5 +265,5 @@ def _no_sums(trials: int, mesh: Mesh) -> Sums:
 
 @jax.jit
 def _where(chosen: Array, new: FlatParams, old: FlatParams) -> FlatParams:
-    """For each trial the new parameters where `chosen` (trials,), and the old ones elsewhere."""
+    """The new parameters of the trials in `chosen`, (trials,) bool, and the old ones of the others."""
     return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old)

@@ -1,10 +1,11 @@
-"""The training loss: Dice and binary cross-entropy on sigmoid probabilities."""
+"""The training loss: Dice and binary cross-entropy of sigmoid probabilities."""
 
 from __future__ import annotations
 
 import chex
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 
 DICE_WEIGHT = 1.0
@@ -30,6 +31,7 @@ def dice_ce(logits: Array, targets: Array) -> Array:
     probabilities = jax.nn.sigmoid(logits)
     overlap = (probabilities * targets).sum(pixels)
     total = probabilities.sum(pixels) + targets.sum(pixels)
+    # Not optax's dice_loss, whose smoothing differs between its versions.
     dice = 1 - (2 * overlap + SMOOTHING) / (total + SMOOTHING)
-    entropy = (jax.nn.softplus(logits) - logits * targets).mean(pixels)
+    entropy = optax.losses.sigmoid_binary_cross_entropy(logits, targets).mean(pixels)
     return DICE_WEIGHT * dice + CROSS_ENTROPY_WEIGHT * entropy

@@ -1,9 +1,10 @@
-"""Segmentation scores as sums that merge over batches, devices and hosts."""
+"""Segmentation scores, and their sums over batches."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -28,7 +29,7 @@ class Scores(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """`Scores` summed over `samples` records; `merge` adds two, `means` reads them."""
+    """`Scores` summed over `samples` records; fields are scalars or (trials,)."""
 
     loss: Array
     dice: Array
@@ -59,6 +60,7 @@ def score(loss: Array, logits: Array, targets: Array) -> Scores:
 
 def total(scores: Scores, weight: Array) -> Sums:
     """Sums scores over the samples whose `weight` (batch,) is 1; 0 marks padding."""
+    chex.assert_equal_shape([*scores, weight])
     return Sums(*(jnp.where(weight > 0, values, 0.0).sum() for values in scores), samples=weight.sum())
 
 
@@ -68,10 +70,10 @@ def merge(first: Sums, second: Sums) -> Sums:
 
 
 def means(sums: Sums) -> dict[str, list[float]]:
-    """What to report of sums with a leading trial axis, (trials,) lists, in 0..1 but the loss.
+    """The scores to report from (trials,) sums, by name: a value for each trial, in 0..1 except the loss.
 
     Returns:
-      loss, dice (mean over samples), iou (one ratio over all pixels of the set), sample_iou (mean over samples).
+      loss, dice and sample_iou, means over samples; iou, one ratio over all pixels of the set.
     """
     values = {
         "loss": sums.loss / sums.samples,

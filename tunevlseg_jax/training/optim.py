@@ -1,10 +1,12 @@
-"""AdamW over the trainable part, its rate at a step, and an epoch's decisions: values, one for each trial."""
+"""The optimizer, the learning rate's schedule, and each trial's early stopping and plateau."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,18 +16,20 @@ from tunevlseg_jax.config import Optim, Train
 from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide
 
 
-def adamw(learning_rate: Array, weight_decay: Array, trainable: FlatParams) -> optax.GradientTransformation:
-    """AdamW (Loshchilov and Hutter 2019) whose decay is masked to matrices; the rates may be traced values."""
+def adamw(
+    learning_rate: Array | float, weight_decay: Array | float, trainable: FlatParams
+) -> optax.GradientTransformation:
+    """AdamW (Loshchilov and Hutter 2019) that decays only matrices; the rates may be traced values."""
     return optax.adamw(learning_rate, weight_decay=weight_decay, mask=decide(DECAY, trainable))
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the learning rate is multiplied by at each step, before the plateau's share.
+    """The factor of the learning rate at each step, before the plateau's factor.
 
     Attributes:
-      warmup_steps: steps of linear rise, 0 for none.
-      total_steps: steps of a cosine's fall to zero, 0 for none.
+      warmup_steps: steps of linear increase, 0 for none.
+      total_steps: steps of cosine decay to zero, 0 for none.
     """
 
     warmup_steps: int
@@ -42,13 +46,13 @@ class Schedule:
 
 
 class StoppingState(NamedTuple):
-    """Where each trial stands between epochs; every field is a (trials,) numpy array.
+    """Each trial's early stopping and plateau; every field is a (trials,) numpy array.
 
     Attributes:
-      best_loss: lowest validation loss so far, for early stopping and for the plateau.
+      best_loss: lowest validation loss so far.
       waited: epochs since `best_loss` fell by more than `min_delta`.
-      plateau: epochs since then or since the rate was last cut.
-      rate_scale: product of the cuts so far.
+      plateau: epochs since then or since the rate was last reduced.
+      rate_scale: product of the reductions so far.
       best_dice: highest validation Dice so far.
       best_epoch: the epoch, from 1, of `best_dice`; 0 before any.
       stopped: whether the trial has stopped early.
@@ -64,7 +68,7 @@ class StoppingState(NamedTuple):
 
 
 def start(trials: int) -> StoppingState:
-    """Before the first epoch."""
+    """The state before the first epoch."""
     return StoppingState(
         best_loss=np.full(trials, np.inf),
         waited=np.zeros(trials, np.int32),
@@ -79,19 +83,19 @@ def start(trials: int) -> StoppingState:
 def advance(
     progress: StoppingState, epoch: np.ndarray, loss: np.ndarray, dice: np.ndarray, optim: Optim, train: Train
 ) -> tuple[StoppingState, np.ndarray]:
-    """After an epoch.
+    """The state after an epoch.
 
     Args:
-      progress: before it.
-      epoch: (trials,) its number, from 1.
+      progress: the state before the epoch.
+      epoch: (trials,) the epoch's number, from 1.
       loss: (trials,) validation loss.
       dice: (trials,) validation Dice.
-      optim: for the plateau: the rate falls by `plateau_factor` after `plateau_patience` epochs without improvement.
-      train: for early stopping: a trial stops after `patience` epochs without improvement.
+      optim: the rate is multiplied by `plateau_factor` after `plateau_patience` epochs without improvement.
+      train: a trial stops after `patience` epochs without improvement.
 
     Returns:
-      The progress after it, and (trials,) bool, whether this is a trial's best epoch by validation Dice. A trial that
-      had stopped changes no more.
+      The state, which stays the same for a stopped trial, and (trials,) bool, whether this is a trial's best epoch by
+      validation Dice.
     """
     alive = ~progress.stopped
     lower = loss < progress.best_loss - train.min_delta
@@ -108,5 +112,4 @@ def advance(
         best_epoch=np.where(improved, epoch, progress.best_epoch).astype(np.int32),
         stopped=waited >= train.patience,
     )
-    kept = StoppingState(*(np.where(alive, new, old) for new, old in zip(after, progress, strict=True)))
-    return kept, improved
+    return jax.tree.map(partial(np.where, alive), after, progress), improved

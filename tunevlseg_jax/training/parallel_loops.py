@@ -1,4 +1,4 @@
-"""Several loops that train on one stream of batches, each in a thread of its own."""
+"""Loops that train on one stream of batches, each in its own thread."""
 
 from __future__ import annotations
 
@@ -21,16 +21,9 @@ T = TypeVar("T")
 def advance(
     setup: TrainSetup, loops: Sequence[LoopState], batches: Iterator[Source], watch: Callable[[int, Sums], None]
 ) -> list[tuple[LoopState, Epoch]]:
-    """One epoch of every loop and its validation; an error or a signal in one ends the others at their next step.
+    """One epoch and validation of every loop; an error or a signal in one loop ends the others at their next step.
 
-    Args:
-      setup: what the loops share.
-      loops: before the epoch; their states' buffers are given away.
-      batches: of the epoch.
-      watch: called for the first loop, as in `loop.advance`.
-
-    Returns:
-      Each loop after the epoch, and what that gave.
+    The arguments are those of `loop.advance`; `watch` is called for the first loop.
     """
     ending = threading.Event()
 
@@ -38,39 +31,39 @@ def advance(
         if ending.is_set():
             raise Interrupted(signal.SIGINT)
 
-    def one(number: int, stream: Iterator[Source]) -> tuple[LoopState, Epoch]:
-        after, epoch = loop.advance(setup, loops[number], stream, watch if number == 0 else _unwatched, check)
+    def advance_loop(number: int, stream: Iterator[Source]) -> tuple[LoopState, Epoch]:
+        after, epoch = loop.advance(setup, loops[number], stream, watch if number == 0 else _ignore, check)
         if isinstance(epoch, Interrupted):
             raise epoch
         return after, epoch
 
     if len(loops) == 1:
-        return [one(0, batches)]
+        return [advance_loop(0, batches)]
     with ThreadPoolExecutor(len(loops)) as threads:
         try:
-            futures = [threads.submit(one, *each) for each in enumerate(for_each(batches, len(loops)))]
+            futures = [threads.submit(advance_loop, *each) for each in enumerate(for_each(batches, len(loops)))]
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             ending.set()
         for future in done:
-            future.result()  # an error's own, before what the others ended with
+            future.result()  # raises the first error, before the interruptions that it caused
         return [future.result() for future in futures]
 
 
 def for_each(stream: Iterator[T], readers: int) -> list[Iterator[T]]:
-    """The stream for several threads: the first that comes to an item takes it, for all of them."""
-    taking = threading.Lock()
+    """Copies of the stream for several threads; each item is computed once, when the first thread asks for it."""
+    lock = threading.Lock()
 
-    def taken(copy: Iterator[T]) -> Iterator[T]:
+    def read(copy: Iterator[T]) -> Iterator[T]:
         while True:
-            with taking:
+            with lock:
                 items = list(itertools.islice(copy, 1))
             if not items:
                 return
             yield items[0]
 
-    return [taken(copy) for copy in itertools.tee(stream, readers)]
+    return [read(copy) for copy in itertools.tee(stream, readers)]
 
 
-def _unwatched(step: int, sums: Sums) -> None:
-    """Nothing is told of these steps."""
+def _ignore(step: int, sums: Sums) -> None:
+    """The steps of the other loops aren't reported."""

@@ -16,14 +16,12 @@ class Split:
     """Records at the model's size on their way to the devices.
 
     Attributes:
-      feed: the records as they are.
+      feed: the records.
       table: the tokens of their phrases, or the features of the phrases where those never change.
-      views: the records in fixed augmented views; each epoch of training takes one of them in turn.
     """
 
     feed: Feed
     table: Array | TextFeatures
-    views: tuple[Feed, ...] = ()
 
     @property
     def records(self) -> Records:

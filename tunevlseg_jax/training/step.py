@@ -1,4 +1,4 @@
-"""The training step and the evaluation step: pure functions over a leading axis of trials."""
+"""The compiled steps of training and evaluation: pure functions over a leading axis of trials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tunevlseg_jax.training.optim import Schedule
 
 
 class Hyperparameters(NamedTuple):
-    """What differs between trials of one program; every field (trials,).
+    """The values in which trials of one program differ; every field is (trials,).
 
     Attributes:
       learning_rate: float32, before schedule and plateau.
@@ -40,14 +40,14 @@ class Hyperparameters(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """What a step changes, and the trials' hyperparameters; every leaf has a leading trial axis.
+    """The arrays that a step updates, and the hyperparameters; every leaf has a leading trial axis.
 
     Attributes:
       trainable: parameters that train, by path.
       optimizer: AdamW's state.
       hyper: see `Hyperparameters`.
-      rate_scale: (trials,) float32, what the plateau has left of the learning rate.
-      step: (trials,) int32, steps done.
+      rate_scale: (trials,) float32, the plateau's factor of the learning rate.
+      step: (trials,) int32, number of finished steps.
     """
 
     trainable: FlatParams
@@ -60,12 +60,9 @@ class TrainState(NamedTuple):
 def init(trainable: FlatParams, hyper: Hyperparameters) -> TrainState:
     """The state before the first step; `trainable` and `hyper` have a leading trial axis."""
 
-    def one(trial: FlatParams, rates: Hyperparameters) -> optax.OptState:
-        return optim.adamw(rates.learning_rate, rates.weight_decay, trial).init(trial)
-
     return TrainState(
         trainable=trainable,
-        optimizer=jax.vmap(one)(trainable, hyper),
+        optimizer=jax.vmap(lambda trial: optim.adamw(0.0, 0.0, trial).init(trial))(trainable),
         hyper=hyper,
         rate_scale=jnp.ones_like(hyper.learning_rate),
         step=jnp.zeros_like(hyper.depth),
@@ -85,17 +82,16 @@ def train_step(
     """One step of every trial on one batch.
 
     Args:
-      state: before; its buffers are given away.
-      frozen: parameters that don't train, shared by the trials and untouched.
+      state: before the step; its buffers are donated.
+      frozen: parameters that don't train, shared by the trials.
       source: of the batch, which the trials share.
       token_table: (phrases, length) int32, tokens; or their features, see `Network.logits`.
-      network: what to run.
+      network: the model and the learner.
       schedule: of the learning rate.
 
     Returns:
-      The state after, and each trial's sums over the batch, before the update.
+      The state after the step, and each trial's sums over the batch before the update.
     """
-
     batch = gather(source)
 
     def loss_of(trainable: FlatParams, trial: TrainState) -> tuple[Array, Sums]:
@@ -104,7 +100,7 @@ def train_step(
         sums = metrics.total(scores, batch.weight)
         return sums.loss / sums.samples, sums
 
-    def one(trial: TrainState) -> tuple[TrainState, Sums]:
+    def update(trial: TrainState) -> tuple[TrainState, Sums]:
         gradients, sums = jax.grad(loss_of, has_aux=True)(trial.trainable, trial)
         rate = trial.hyper.learning_rate * trial.rate_scale * schedule(trial.step)
         transform = optim.adamw(rate, trial.hyper.weight_decay, trial.trainable)
@@ -112,7 +108,7 @@ def train_step(
         trainable = optax.apply_updates(trial.trainable, updates)
         return trial._replace(trainable=trainable, optimizer=optimizer, step=trial.step + 1), sums
 
-    return jax.vmap(one)(state)
+    return jax.vmap(update)(state)
 
 
 @partial(jax.jit, static_argnames="network")
@@ -125,24 +121,24 @@ def eval_step(
     *,
     network: Network,
 ) -> tuple[Sums, Scores]:
-    """Scores every trial on one batch: the sums without padding, and each sample's, (trials, batch)."""
+    """Scores every trial on one batch: the sums without padding, and each sample's scores, (trials, batch)."""
 
-    def one(trial: FlatParams, rates: Hyperparameters) -> tuple[Sums, Scores]:
-        scores = _scores(network, {**frozen, **trial}, batch, token_table, rates, None)
+    def evaluate(trial: FlatParams, values: Hyperparameters) -> tuple[Sums, Scores]:
+        scores = _scores(network, {**frozen, **trial}, batch, token_table, values, None)
         return metrics.total(scores, batch.weight), scores
 
-    return jax.vmap(one)(trainable, hyper)
+    return jax.vmap(evaluate)(trainable, hyper)
 
 
 @partial(jax.jit, static_argnames="network")
 def encode_images_step(frozen: FlatParams, images: Array, *, network: Network) -> ImageFeatures:
-    """The features of images in a model whose vision tower nothing changes; see `Network.encode_images`."""
+    """The features of images, for a learner that doesn't change the vision tower; see `Network.encode_images`."""
     return network.encode_images(frozen, images)
 
 
 @partial(jax.jit, static_argnames="network")
 def encode_text_step(frozen: FlatParams, token_table: Array, *, network: Network) -> TextFeatures:
-    """The features of phrases in a model whose text tower nothing changes; see `Network.encode_text`."""
+    """The features of phrases, for a learner that doesn't change the text tower; see `Network.encode_text`."""
     return network.encode_text(frozen, token_table)
 
 
@@ -156,18 +152,9 @@ def logits_step(
     *,
     network: Network,
 ) -> Array:
-    """Logits of the mask of each phrase in its image.
+    """Logits of one trial, (batch, height, width) float32; `params` and `hyper` have no trial axis.
 
-    Args:
-      params: every parameter, without a trial axis.
-      images: (batch, height, width, 3) uint8, RGB; or their features.
-      phrase: (batch,) int32, rows of `token_table`.
-      token_table: (phrases, length) int32, tokens; or their features.
-      hyper: of one trial, without a trial axis.
-      network: what to run.
-
-    Returns:
-      (batch, height, width) float32.
+    The other arguments are those of `Network.logits`.
     """
     return network.logits(params, images, phrase, token_table, depth=hyper.depth, dropout=hyper.dropout)
 
@@ -180,7 +167,7 @@ def _scores(
     hyper: Hyperparameters,
     key: Array | None,
 ) -> Scores:
-    """Scores at the size of the masks, to which the logits are resized (bilinear) where it isn't the images'."""
+    """Scores at the size of the masks; logits of another size are resized to it (bilinear)."""
     logits = network.logits(
         params, batch.images, batch.phrase, token_table, depth=hyper.depth, dropout=hyper.dropout, key=key
     )

@@ -1,178 +1,179 @@
-"""Looking at each image once changes nothing but the time."""
+"""Tests of the features of augmented epochs: the same for all trials, computed once and stored while there is room."""
 
 from __future__ import annotations
-
-import dataclasses
-import json
 
 import jax
 import mistakes
 import numpy as np
 import pytest
 import small
-from numpy.testing import assert_allclose
+from numpy.testing import assert_array_equal
 from rich.console import Console
 
-from tunevlseg_jax.config import Train
-from tunevlseg_jax.data.feeding.batch import gather
-from tunevlseg_jax.learners import (
-    LEARNERS,
-    VPT,
-    CoCoOp,
-    CoOp,
-    MaPLe,
-    SharedAttention,
-    SharedSeparate,
-    ZeroShot,
-)
-from tunevlseg_jax.models.features import TextFeatures
-from tunevlseg_jax.runs.trainer import train
+from tunevlseg_jax import sweep
+from tunevlseg_jax.config import Config, Train
+from tunevlseg_jax.data.feeding import feature_cache
+from tunevlseg_jax.data.feeding.batch import Source, gather
+from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
+from tunevlseg_jax.data.feeding.scratch import num_bytes
+from tunevlseg_jax.data.settings import Data, Scenes
+from tunevlseg_jax.learners import VPT, CoOp
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.training import step
-from tunevlseg_jax.training.experiment import build_experiment
-from tunevlseg_jax.training.loop import TrainSetup
+from tunevlseg_jax.training.experiment import Experiment
 
 quick_compilation = small.quick_compilation
 
+PLENTY = 2.0**30
+SEED = 3
+DATA = Data(name="scenes/photo", scenes=Scenes(train=10, val=5, test=6))
 
-def settings(**changes) -> Train:
-    return Train(epochs=2, batch_size=4, augment=False, **changes)
+
+def config(**changes) -> Config:
+    return small.config(learner=CoOp(depth=1, num_context=2, init_phrase=None), **changes)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("learner", [CoOp(depth=2), CoCoOp(depth=2)], ids=lambda learner: type(learner).__name__)
-def test_training_is_the_same(tmp_path, monkeypatch, learner):
-    seen = []
-    see_step = step.encode_images_step
-    monkeypatch.setattr(step, "encode_images_step", lambda *a, **k: seen.append(len(a[1])) or see_step(*a, **k))
-    rows = {}
-    for cached in (True, False):
-        folder = tmp_path / str(cached)
-        train(small.config(folder, learner=learner, train=settings(cache_features=cached)), Console(quiet=True))
-        rows[cached] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        # Each of the three splits fits in one look, and is looked at once; without a cache there is none.
-        assert len(seen) == (3 if cached else 0)
-        seen.clear()
-    for one, other in zip(rows[True], rows[False], strict=True):
-        for part in ("train", "val"):
-            assert_allclose(list(one[part].values()), list(other[part].values()), rtol=1e-5, atol=1e-7)
+class Encoder:
+    """The model's image encoder, and the number of calls."""
+
+    def __init__(self):
+        self.experiment, self.calls = small.build(config()), 0
+
+    def __call__(self, images):
+        self.calls += 1
+        return self.experiment.encode_images(images)
+
+
+def cache_of(encoder: Encoder, room: float = PLENTY) -> FeatureCache:
+    return FeatureCache(encoder, encoder.experiment.image_size, sharding.mesh(), room)
+
+
+def stored_bytes(cache: FeatureCache) -> int:
+    return num_bytes(list(cache.epochs.values()))
+
+
+def check_same(ours: list[Source], theirs: list[Source]) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        for array, expected in zip(jax.tree.leaves(gather(one)), jax.tree.leaves(gather(other)), strict=True):
+            assert_array_equal(array, expected)
+        shapes = (jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), source) for source in (one, other))
+        assert next(shapes) == next(shapes)  # for the same program
 
 
 @pytest.mark.parametrize(
-    ("learner", "changes", "same"),
-    [
-        (CoOp(depth=2), {}, {"train", "val"}),
-        (CoOp(depth=2), {"tune": "decoder"}, set()),
-        (VPT(depth=2), {}, set()),
-        (CoOp(depth=2), {"cache_features": False}, set()),
-    ],
+    "data",
+    [DATA, Data(name="scenes/photo", placement="resident", scenes=DATA.scenes), Data(name="scenes/endoscopy")],
+    ids=lambda data: f"{data.name}, {data.placement}",
 )
-def test_where_a_model_features_cacheable(learner, changes, same):
-    experiment = small.config(learner=learner, train=settings(**changes))
-    assert {name for name in ("train", "val") if experiment.features_cacheable(name)} == same
+def test_stored_features_are_those_of_augmented_images(data):
+    """To the bit, the masks with them, and without another call of the encoder."""
+    encoder = Encoder()
+    cache = cache_of(encoder)
+    feed = cache.feed(data, "train")
+    first = {epoch: list(cache.augmented_epoch(data, 4, SEED, epoch)) for epoch in (1, 2)}
+    steps = sum(map(len, first.values()))
+    assert encoder.calls == steps
+    for epoch, sources in first.items():
+        direct = [jax.jit(gather)(source) for source in feed.training(4, SEED, epoch, augment=True)]
+        for source, batch in zip(sources, direct, strict=True):
+            ours = gather(source)
+            assert_array_equal(ours.masks, batch.masks)
+            expected = encoder.experiment.encode_images(batch.images)
+            jax.tree.map(assert_array_equal, ours.images, expected)
+        check_same(list(cache.augmented_epoch(data, 4, SEED, epoch)), sources)
+    assert encoder.calls == steps
+    assert (np.asarray(first[1][0].images.pooled) != np.asarray(first[2][0].images.pooled)).any()
 
 
-def test_augmented_images_are_looked_at_anew():
-    experiment = small.config(learner=CoOp(depth=2), train=Train(augment=True))
-    assert experiment.features_cacheable("val") and not experiment.features_cacheable("train")
+def test_another_batch_size_or_order_is_encoded_separately():
+    encoder = Encoder()
+    cache = cache_of(encoder)
+    for key in ((4, SEED, 1), (5, SEED, 1), (4, SEED + 1, 1)):
+        before = encoder.calls
+        sources = list(cache.augmented_epoch(DATA, *key))
+        assert encoder.calls == before + len(sources)
+        check_same(list(cache.augmented_epoch(DATA, *key)), sources)
 
 
-@pytest.mark.slow
-def test_fixed_views_are_encode_once_and_trained_on_in_turn(tmp_path, monkeypatch):
-    """With and without a cache the same losses, and they are those of the views: three epochs see two."""
-    seen, rows, see_step = [], {}, step.encode_images_step
-    monkeypatch.setattr(step, "encode_images_step", lambda *a, **k: seen.append(len(a[1])) or see_step(*a, **k))
-    for cached in (True, False):
-        folder = tmp_path / str(cached)
-        settings = Train(epochs=3, batch_size=4, augmented_views=2, cache_features=cached)
-        train(small.config(folder, learner=CoOp(depth=2), train=settings), Console(quiet=True))
-        rows[cached] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        assert len(seen) == (4 if cached else 0)  # two views, val and test
-        seen.clear()
-    for one, other in zip(rows[True], rows[False], strict=True):
-        assert_allclose(list(one["train"].values()), list(other["train"].values()), rtol=1e-5, atol=1e-7)
-    experiment = small.build(small.config(learner=CoOp(depth=2), train=Train(batch_size=4, augmented_views=2)))
-    split = experiment.splits(sharding.mesh())["train"]
-    fit = TrainSetup(experiment.config, experiment.network, experiment.frozen, split, split, sharding.mesh())
-    marked = [
-        sum(int((batch.masks.sum((1, 2)) * batch.weight).sum()) for batch in map(gather, fit.batches(order)))
-        for order in range(1, 6)
-    ]
-    own = [view.records.masks.sum() for view in split.views]
-    assert marked == [own[0], own[1], own[0], own[1], own[0]] and own[0] != own[1]
+def test_only_epochs_with_room_are_stored():
+    encoder = Encoder()
+    cache = cache_of(encoder)
+    list(cache.augmented_epoch(DATA, 4, SEED, 1))
+    size = stored_bytes(cache)
+    for room, stored in ((0.0, 0), (size - 1, 0), (size, 1), (2.5 * size, 2)):
+        cache = cache_of(encoder, room)
+        for epoch in (1, 2, 3):
+            list(cache.augmented_epoch(DATA, 4, SEED, epoch))
+        assert len(cache.epochs) == stored and stored_bytes(cache) == stored * size
 
 
-def test_what_is_kept_is_what_is_seen():
-    """By rows, whether they are a whole number of looks or not, and in a file."""
-    experiment = small.build(small.config(learner=CoOp(depth=2), train=settings()))
-    feed = experiment.split("train", encode_once=True).feed
-    kept = feed._images
-    direct = step.encode_images_step(experiment.frozen, feed.records.images, network=experiment.network)
-    for rows, expected in zip(jax.tree.leaves(kept), jax.tree.leaves(direct), strict=True):
-        assert isinstance(rows, np.memmap)
-        assert_allclose(rows, expected, rtol=1e-5, atol=1e-6)
-    assert feed._bytes == sum(rows.nbytes for rows in jax.tree.leaves(kept)) + feed.records.maps.nbytes
+def test_half_of_a_full_disk_is_left_free(monkeypatch):
+    cache = cache_of(Encoder())
+    list(cache.augmented_epoch(DATA, 4, SEED, 1))
+    size = stored_bytes(cache)
+    for free, stored in ((2 * size - 2, 1), (2 * size, 2)):
+        monkeypatch.setattr(feature_cache, "free", lambda free=free: free)
+        list(cache.augmented_epoch(DATA, 4, SEED, 2))
+        assert len(cache.epochs) == stored
 
 
-@pytest.mark.parametrize("learner", [VPT(depth=2), ZeroShot()], ids=lambda learner: type(learner).__name__)
-def test_phrases_are_read_once_where_nothing_changes_that(learner):
-    experiment = small.build(small.config(learner=learner, train=settings()))
-    phrases, images = ["seven", "a photo of a two"], np.zeros((2, 96, 96, 3), np.uint8)
-    read, tokens = experiment.encode_text(phrases), experiment.token_table(phrases)
-    assert isinstance(read, TextFeatures)
-    arguments = {**experiment.frozen, **experiment.trainable}, images, np.asarray([1, 0])
-    values = {"depth": np.int32(2), "dropout": np.float32(0)}
-    once, anew = (jax.jit(experiment.network.logits)(*arguments, table, **values) for table in (read, tokens))
-    assert_allclose(once, anew, rtol=1e-5, atol=1e-6)
+def test_an_unfinished_epoch_is_encoded_again():
+    encoder = Encoder()
+    cache = cache_of(encoder)
+    next(cache.augmented_epoch(DATA, 4, SEED, 1))
+    assert not cache.epochs
+    assert len(list(cache.augmented_epoch(DATA, 4, SEED, 1))) == 3 and encoder.calls == 4
 
 
-def test_learnt_words_and_tuned_towers_are_read_anew():
-    for changes in ({"learner": CoOp(depth=2)}, {"learner": ZeroShot(), "train": settings(tune="all")}):
-        experiment = small.build(small.config(**changes))
-        assert experiment.encode_text(["seven"]).shape == experiment.token_table(["seven"]).shape
+def test_epochs_of_one_data_set_are_stored_at_a_time():
+    cache, other = cache_of(Encoder()), Data(name="scenes/endoscopy", scenes=DATA.scenes)
+    for data in (DATA, other):
+        list(cache.augmented_epoch(data, 4, SEED, 1))
+        assert [key[0] for key in cache.epochs] == [data]
 
 
-PROMPTING = [
-    *(learner(depth=2, num_context=2, init_phrase=None) for learner in (CoOp, CoCoOp, MaPLe)),
-    *(VPT(depth=2, num_context=2), SharedSeparate(depth=2, num_context=2)),
-    SharedAttention(depth=2, num_context=2, heads=2, hidden=16),
-]
+def test_splits_and_views_are_loaded_once_until_they_are_evicted():
+    """Learners with and without features share the pixels."""
+    experiments = [small.build(small.config(learner=learner)) for learner in (CoOp(depth=1), VPT(depth=1))]
+    cache = experiments[0].feature_cache(sharding.mesh())
+    encoded, images = (experiment.split("test", cache=cache).feed for experiment in experiments)
+    assert encoded.records is images.records and images.encode_images is None
+    assert encoded.encode_images is not None and encoded is experiments[0].split("test", cache=cache).feed
+    view = cache.feed(DATA, "train", view=1, seed=SEED)
+    assert cache.feed(DATA, "train", view=1, seed=SEED, encoded=True).records is view.records
+    cache.evict_all_but("test")
+    assert experiments[1].split("test", cache=cache).feed is images
+    assert cache.feed(DATA, "train", view=1, seed=SEED) is not view
 
 
-def test_every_learner_has_a_row():
-    assert {type(learner) for learner in PROMPTING} == set(LEARNERS)
+def test_later_trials_need_no_encoding(tmp_path, monkeypatch):
+    """They are the same as with features of their own; the programs of a CPU share one encoding."""
+    monkeypatch.setattr(sharding, "num_cores", lambda: 2)
+    calls, encode_images = [], Experiment.encode_images
+    monkeypatch.setattr(Experiment, "encode_images", lambda *a: calls.append(1) or encode_images(*a))
+    shared = config(train=Train(epochs=2, batch_size=4))
+    for scratch, expected in ((8.0, 6), (0.0, 12)):  # three steps of each epoch
+        folder = tmp_path / str(scratch)
+        sweep.sweep(
+            sweep.Options(study="s", trials=4, parallel=2, scratch=scratch, folder=str(folder), config=shared),
+            Console(quiet=True),
+        )
+        assert len(calls) == expected + 2 + 1  # val and test once, and the count of memory
+        calls.clear()
+    for number in range(4):
+        one, other = (tmp_path / scratch / "s" / "trials" / f"{number:03d}" for scratch in ("8.0", "0.0"))
+        assert small.metrics(one) == small.metrics(other)
 
 
-@pytest.mark.parametrize("cached", [True, False])
-@pytest.mark.parametrize("learner", PROMPTING, ids=lambda learner: type(learner).__name__)
-def test_every_trainable_tensor_has_a_gradient(learner, cached):
-    """From splits as training has them: with features of images and phrases cached where the configuration says so."""
-    config = small.config(learner=learner, train=settings(cache_features=cached))
-    experiment = small.build(config)
-    split = experiment.split("train", encode_once=True)
-    assert (split.feed.encode_images is not None) == (cached and "vision" not in learner.changes)
-    assert isinstance(split.table, TextFeatures) == ("text" not in learner.changes)
-    setup = TrainSetup(config, experiment.network, experiment.frozen, split, split, sharding.mesh())
-    state = step.init(*experiment.for_trials(1))
-    state, _ = step.train_step(
-        state,
-        experiment.frozen,
-        next(iter(setup.batches(1))),
-        split.table,
-        network=experiment.network,
-        schedule=setup.schedule,
-    )
-    still = {path for path, moment in state.optimizer[0].mu.items() if not np.any(moment)}
-    assert state.trainable and not still, still
+def test_several_devices_encode_within_the_step():
+    experiment = small.build(config(train=Train(epochs=2, batch_size=4)))
+    cache = experiment.feature_cache(sharding.mesh())
+    splits = experiment.splits(cache)
+    assert experiment.train_setup(splits, cache, parallel=True).cache is cache
+    cache.mesh = sharding.Mesh(np.repeat(cache.mesh.devices, 2, axis=0), cache.mesh.axis_names)
+    assert experiment.train_setup(splits, cache, parallel=True).cache is None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Forgetful(VPT):
-    """A learner that forgets to say that it changes the vision tower."""
-
-    changes = frozenset()
-
-
-def test_a_learner_that_names_other_changes_than_it_makes_is_refused():
-    with mistakes.raises(r"learner-unfit: Forgetful\.changes is nothing, but Forgetful changes vision"):
-        build_experiment(small.config(learner=Forgetful(depth=2)))
+def test_scratch_below_nothing_is_refused(tmp_path):
+    asked = sweep.Options(study="s", scratch=-1.0, folder=str(tmp_path), config=config())
+    with mistakes.raises("out-of-range: scratch.*-1"):
+        sweep.sweep(asked, Console(quiet=True))

@@ -45,11 +45,11 @@ def assert_same(batches: list[Batch], others: list[Batch]) -> None:
     jax.tree.map(assert_array_equal, batches, others)
 
 
-def test_every_way_gives_the_same_batches(records):
+def test_every_placement_gives_the_same_batches(records):
     streamed = epoch(records)
     for settings in ({"workers": 0}, {"workers": 2}, {"placement": "resident"}):
         assert_same(epoch(records, **settings), streamed)
-    fewer = records.take(np.arange(3, 12))  # a resident set leaves out what nothing looks at
+    fewer = records.take(np.arange(3, 12))  # a resident split leaves out unused images and maps
     assert_same(epoch(fewer, placement="resident"), epoch(fewer))
     assert [batch.images.shape[0] for batch in streamed] == [2, 2, 2]  # an image's records share it
 
@@ -67,7 +67,7 @@ def test_resident_runs_have_the_losses_of_streamed_ones(tmp_path):
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
-def test_a_set_is_resident_where_it_fits(records, monkeypatch):
+def test_a_split_is_resident_if_it_fits(records, monkeypatch):
     size = records.images.nbytes + records.maps.nbytes
     for free, placement, expected in (
         (None, "auto", False),  # the devices' memory is the host's
@@ -83,7 +83,7 @@ def test_a_set_is_resident_where_it_fits(records, monkeypatch):
         _ = Feed(records, sharding.mesh(), "resident").resident
 
 
-def test_augmentation_draws_anew_for_every_step_and_image(records):
+def test_augmentation_differs_between_epochs_and_images(records):
     first, second = (np.concatenate([batch.images for batch in epoch(records, number)]) for number in (1, 2))
     assert_same(epoch(records), epoch(records))
     plain = {image.tobytes() for image in records.images}
@@ -100,7 +100,7 @@ def test_augmentation_of_an_image_does_not_depend_on_the_others():
 
 
 def matrices(height: int, width: int) -> list[np.ndarray]:
-    """OpenCV's matrices of the recipe's corners, from input to output."""
+    """OpenCV's matrices of the extreme affine maps, from input to output."""
     corners = [(scale, angle, x, y) for scale in (0.98, 1.02) for angle in (-5, 5) for x, y in ((0.02, -0.02),)]
     found = []
     for scale, angle, x, y in corners:
@@ -128,7 +128,7 @@ def test_warping_agrees_with_opencv():
         assert (np.asarray(ours) == moved).mean() >= 0.999
 
 
-def test_the_recipe_is_drawn_as_opencv_would_have_it():
+def test_random_numbers_map_to_opencvs_matrices():
     """Draws of 0 and nearly 1 are the corners, 0.5 the middle; without the map nothing moves."""
     one = 1 - 2.0**-24
     for draws, matrix in zip(
@@ -150,13 +150,13 @@ def test_brightness_and_contrast():
     assert_array_equal(augment.recolour(image, jnp.asarray([0.2, 1.0, 1.0])), image)
 
 
-def test_the_shares_are_those_of_the_recipe():
+def test_the_affine_map_has_the_papers_probability():
     draws = jax.vmap(lambda key: jax.random.uniform(key, (8,)))(jax.random.split(jax.random.key(0), 2000))
     moved = (np.asarray(jax.vmap(augment.affine, (0, None, None))(draws[:, :5], 8, 8)) != np.eye(2, 3)).any(axis=(1, 2))
     assert 0.17 < moved.mean() < 0.23
 
 
-def test_speed_is_told_for_every_way(monkeypatch, capsys):
+def test_speed_is_reported_for_every_placement(monkeypatch, capsys):
     small.run(monkeypatch, loading.main, "--images", 6, "--size", 24, "--batch-size", 4, "--epochs", 1, "--workers", 1)
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if "streaming" in line or "resident" in line]
     assert len(rows) == 2 and all(int(row[place]) > 0 for row in rows for place in (-2, -4))
@@ -167,7 +167,7 @@ def view(records):
     return augmented_views.view(records, 1, seed=5)
 
 
-def test_a_view_is_what_augmentation_makes(records, view):
+def test_a_view_has_augmented_images_and_masks(records, view):
     draws = augment.draw(jax.random.fold_in(jax.random.key(5), 1), len(records.images))
     expected = jax.jit(augment.augmented)(records.images, draws)
     assert_array_equal(view.images, expected)
@@ -176,7 +176,7 @@ def test_a_view_is_what_augmentation_makes(records, view):
         assert_array_equal(view.mask(row), augment.warp_masks(jnp.asarray(records.mask(row))[None], matrices[image])[0])
 
 
-def test_views_differ_and_come_back(records, view):
+def test_views_differ_and_are_reproducible(records, view):
     """By number and seed, and every record keeps its image's prompts."""
     again, others = (
         augmented_views.view(records, 1, seed=5),

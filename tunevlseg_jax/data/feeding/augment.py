@@ -22,15 +22,9 @@ CUBIC = -0.75
 
 
 def augment(key: Array, images: Array, masks: Array) -> tuple[Array, Array]:
-    """Augments a batch; each image's draw is independent of the number of images.
+    """Augments images (image, height, width, 3) uint8, and masks (image * n, height, width) bool, n for each image.
 
-    Args:
-      key: random key of the step.
-      images: (image, height, width, 3) uint8.
-      masks: (image * n, height, width) bool; n neighbouring masks belong to one image and get its affine map.
-
-    Returns:
-      Images and masks of the same shapes and types.
+    An image's random numbers depend on the key and on its row, not on the number of images.
     """
     draws = draw(key, len(images))
     return augmented(images, draws), moved(masks, draws)
@@ -54,7 +48,7 @@ def augmented(images: Array, draws: Array) -> Array:
 
 
 def moved(masks: Array, draws: Array) -> Array:
-    """(image * n, height, width) masks, n neighbours of one image, warped by `draws` (image, 8)."""
+    """(image * n, height, width) masks, n for each image, warped by `draws` (image, 8)."""
     _, height, width = masks.shape
     grouped = masks.reshape(len(draws), -1, height, width)
     return jax.vmap(warp_masks)(grouped, affine_of(draws, height, width)).reshape(masks.shape)
@@ -135,7 +129,7 @@ def _lookup(matrix: Array, height: int, width: int) -> tuple[Array, Array]:
 
 
 def _cubic(offset: Array) -> tuple[Array, Array, Array, Array]:
-    """Weights of the four pixels around a position that lies `offset` in [0, 1) behind the second (Keys 1981)."""
+    """Weights of the four pixels around a position, `offset` in [0, 1) after the second pixel (Keys 1981)."""
 
     def near(d: Array) -> Array:
         return ((CUBIC + 2) * d - (CUBIC + 3)) * d * d + 1

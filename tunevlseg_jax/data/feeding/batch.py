@@ -1,4 +1,4 @@
-"""A batch, and its source: a step gathers the batch on the devices from indices and pixels."""
+"""A batch, and the pixels and indices that a step gathers it from on the devices."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tunevlseg_jax.data.feeding import augment
 
 
 class Batch(NamedTuple):
-    """A batch as the network takes it.
+    """The network's inputs and targets.
 
     Attributes:
       images: (batch, height, width, 3) uint8, RGB; or (batch / n, ...), each shared by n neighbouring rows; or a frozen
         model's features of them, a tree of arrays with a row for each image.
       masks: (batch, height, width) bool.
-      phrase: (batch,) int32, the row of the token table that holds the prompt.
+      phrase: (batch,) int32, rows of the token table.
       weight: (batch,) float32, 1 for a record and 0 for padding.
     """
 
@@ -28,13 +28,13 @@ class Batch(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The records of a batch; see `Records` for how a mask is stored in its map.
+    """The records of a batch.
 
     Attributes:
-      image: (batch / n,) int32, rows of the images; None where the images are the batch's own, in its order.
+      image: (batch / n,) int32, rows of the images; None if the source's images are those of the batch, in its order.
       map: (batch,) int32, rows of the label maps; None likewise.
-      bits: (batch,) uint8, the bits of its map that belong to a record.
-      value: (batch,) uint8, the value of the record's pixels in these bits.
+      bits: (batch,) uint8, see `Records`.
+      value: (batch,) uint8, see `Records`.
       phrase: (batch,) int32.
       weight: (batch,) float32.
     """
@@ -48,14 +48,13 @@ class Rows(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What a step gathers its batch from: the pixels of a whole split, or the batch's own.
+    """The pixels of a whole split or of one batch, and the records that a step gathers from them.
 
     Attributes:
       images: (image, height, width, 3) uint8, RGB; or a frozen model's features of them, a tree of arrays.
       maps: (map, height, width) uint8.
       rows: the records.
-      draw: (2,) uint32, the key data of the augmentation, which features have had already and masks have not; None
-        without augmentation.
+      draw: (2,) uint32, key data of the augmentation, None without. Features are of images augmented with this key.
     """
 
     images: Any
@@ -65,7 +64,7 @@ class Source(NamedTuple):
 
 
 def gather(source: Source) -> Batch:
-    """The batch of a source, augmented if `draw` is set; the same for pixels of the split and for its own."""
+    """The batch of a source, augmented if `draw` is set."""
     rows = source.rows
     images = source.images if rows.image is None else jax.tree.map(lambda all: all[rows.image], source.images)
     maps = source.maps if rows.map is None else source.maps[rows.map]

@@ -72,7 +72,7 @@ def _rows_per_image(records: Records, batch_size: int, padded: int) -> int:
 
 
 def _host(array: np.ndarray) -> Array:
-    """The array unchanged, typed as jax's: rows stay in the host's memory until they are sharded over the devices."""
+    """The array, typed as jax's; rows stay in the host's memory until they are sharded over the devices."""
     return cast(Array, array)
 
 
@@ -83,5 +83,5 @@ def _first_phrase(records: Records) -> np.ndarray:
 
 
 def _mix(seed: int, epoch: int) -> int:
-    """One 32-bit seed from two numbers."""
+    """One 32-bit seed of two numbers."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])

@@ -1,65 +1,105 @@
-"""Features of a split's images from a frozen model, computed once and stored in a memory-mapped file."""
+"""Splits of data sets and a frozen model's features of their images, each computed once for all learners."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from tunevlseg_jax.data.feeding.scratch import scratch
-from tunevlseg_jax.runtime import progress_bar, sharding
+from tunevlseg_jax.data import registry
+from tunevlseg_jax.data.feeding import augmented_views, batching
+from tunevlseg_jax.data.feeding.batch import Source, gather
+from tunevlseg_jax.data.feeding.feed import Feed
+from tunevlseg_jax.data.feeding.scratch import allocate, free, num_bytes, store
+from tunevlseg_jax.data.settings import Data
 
-BATCH = 16
-"""Images encoded together."""
+SHARE = 0.5
+"""Largest share of the free space on the cache folder's disk that an epoch may take."""
 
 
-def encode_once(images: np.ndarray, encode_images: Callable[[Array], Any], mesh: Mesh) -> Any:
-    """The features of each image.
+class FeatureCache:
+    """Splits, augmented views, and features from one frozen model, shared by the learners on it.
 
-    Args:
-      images: (image, height, width, 3) uint8, RGB.
-      encode_images: from (batch, height, width, 3) uint8 to features, a tree of arrays with a row for each image.
-      mesh: the devices that compute.
+    A split or view is loaded at its first use, and its features are computed at the first use of its batches.
 
-    Returns:
-      A tree of features with a row for each image, in unnamed files that disappear with the process.
-
-    Raises:
-      UserError: the cache folder's disk is full.
+    Attributes:
+      encode_images: from (batch, height, width, 3) uint8 to features, a tree of arrays with a row for each image,
+        whose `len` is the number of images.
+      image_size: (height, width) of the images.
+      mesh: the devices.
+      room: bytes of features of augmented epochs that may be stored.
+      epochs: the stored features, by data set, batch size, seed and epoch.
     """
-    size = sharding.round_up(min(BATCH, len(images)), mesh)
-    stored = None
-    for start in progress_bar.track(range(0, len(images), size), "encoding images"):
-        # The last image is repeated to fill its batch, so that there is one program.
-        padded = np.asarray(images[np.minimum(np.arange(start, start + size), len(images) - 1)])
-        features = sharding.gather_to_host(encode_images(sharding.shard_batch(jnp.asarray(padded), mesh)))
-        if stored is None:
-            stored = allocate(len(images), features)
-        store(features, stored, start)
-    return stored
+
+    def __init__(
+        self, encode_images: Callable[[Array], Any], image_size: tuple[int, int], mesh: Mesh, room: float = 0.0
+    ):
+        self.encode_images, self.image_size, self.mesh, self.room = encode_images, image_size, mesh, room
+        self.epochs: dict[tuple[Data, int, int, int], Any] = {}
+        self._feeds: dict[tuple[Any, ...], Feed] = {}
+
+    def feed(
+        self, data: Data, split: str, *, view: int = 0, seed: int = 0, encoded: bool = False, complete: bool = False
+    ) -> Feed:
+        """A split's images, or their features.
+
+        Args:
+          data: the data set.
+          split: its name.
+          view: number of an augmented view, from 1; 0 for the images as they are.
+          seed: of the augmented view.
+          encoded: whether features take the place of the images; not for a learner that changes the vision tower.
+          complete: see `registry.load`.
+
+        Raises:
+          UserError: there is no such data set or split, it is empty, or the cache folder's disk is full.
+        """
+        key = data, split, view, seed, encoded, complete
+        if key not in self._feeds:
+            if encoded:
+                images = self.feed(data, split, view=view, seed=seed, complete=complete)
+                self._feeds[key] = dataclasses.replace(images, encode_images=self.encode_images)
+            elif view:
+                images = self.feed(data, split, complete=complete)
+                self._feeds[key] = dataclasses.replace(images, records=augmented_views.view(images.records, view, seed))
+            else:
+                records = registry.load(data, split, self.image_size, complete=complete)
+                self._feeds[key] = Feed(records, self.mesh, data.placement, data.workers)
+        return self._feeds[key]
+
+    def augmented_epoch(self, data: Data, batch_size: int, seed: int, epoch: int) -> Iterator[Source]:
+        """The augmented training batches of an epoch, with features in place of images; see `Feed.training`.
+
+        Only whole epochs of one data set are stored, in unnamed files, in the order of use until the room is full.
+        """
+        feed, key = self.feed(data, "train"), (data, batch_size, seed, epoch)
+        if key in self.epochs:
+            yield from feed.training(batch_size, seed, epoch, augment=True, features=self.epochs[key])
+            return
+        self.epochs = {stored: features for stored, features in self.epochs.items() if stored[0] == data}
+        steps, storing = batching.num_batches(feed.records, batch_size), None
+        for number, source in enumerate(feed.training(batch_size, seed, epoch, augment=True)):
+            features = self.encode_images(_images(source))
+            yield source._replace(images=features, rows=source.rows._replace(image=None))
+            # Stored after the step has been dispatched, so that the step doesn't wait for it.
+            if number == 0 and self._fits(steps * num_bytes(features)):
+                storing = allocate(steps * len(features), features)
+            if storing is not None:
+                store(features, storing, number * len(features))
+        if storing is not None:
+            self.epochs[key] = storing
+
+    def evict_all_but(self, split: str) -> None:
+        """Drops the other splits and all epochs, to free memory and disk space."""
+        self._feeds = {key: feed for key, feed in self._feeds.items() if key[1] == split}
+        self.epochs.clear()
+
+    def _fits(self, size: int) -> bool:
+        return num_bytes(list(self.epochs.values())) + size <= self.room and size <= SHARE * free()
 
 
-def allocate(images: int, features: Any) -> Any:
-    """Empty arrays in unnamed files for the features of so many images, shaped like the batch `features`.
-
-    Raises:
-      UserError: the cache folder's disk is full.
-    """
-    return jax.tree.map(lambda leaf: scratch((images, *leaf.shape[1:]), leaf.dtype), features)
-
-
-def store(features: Any, stored: Any, start: int) -> None:
-    """Writes a batch's features from row `start` on; rows beyond the last one are padding and are dropped."""
-    for rows, leaf in zip(jax.tree.leaves(stored), jax.tree.leaves(features), strict=True):
-        rows[start : start + len(leaf)] = np.asarray(leaf)[: len(rows) - start]
-
-
-def bytes_of_one(images: np.ndarray, encode_images: Callable[[Array], Any]) -> int:
-    """Bytes of one image's features; nothing is computed."""
-    features = jax.eval_shape(encode_images, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(features))
+_images = jax.jit(lambda source: gather(source).images)

@@ -1,4 +1,4 @@
-"""How batches reach the devices: gathered on the host and sent, or by indices into a split stored on the devices."""
+"""Batches on the devices: gathered on the host and sent, or gathered from a split that the devices hold."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any, cast
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
 from tunevlseg_jax.data.feeding import batching
 from tunevlseg_jax.data.feeding.batch import Batch, Rows, Source, gather
-from tunevlseg_jax.data.feeding.feature_cache import bytes_of_one, encode_once
+from tunevlseg_jax.data.feeding.scratch import map_batches, num_bytes
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.data.settings import Placement
 from tunevlseg_jax.runtime import sharding
@@ -23,20 +24,22 @@ from tunevlseg_jax.runtime.errors import UserError
 
 RESIDENT_SHARE = 0.25
 """Share of a device's free memory up to which "auto" stores a split there."""
+ENCODED_TOGETHER = 16
+"""Images in a batch when features are computed ahead of training."""
 
 
 @dataclass(frozen=True)
 class Feed:
-    """A split and how its batches reach the devices; every placement gives the same batches.
+    """A split and the placement of its batches; every placement gives the same batches.
 
     Attributes:
       records: the split, at the model's size.
       mesh: the devices.
       placement: "resident" keeps images and label maps on every device; "streaming" sends each batch; "auto" is
-        resident where a device has memory of its own and the split fits in RESIDENT_SHARE of what is free.
+        resident if devices have their own memory and the split fits in RESIDENT_SHARE of the free memory.
+      workers: threads that gather streamed batches ahead of the step; 0 for none.
       encode_images: a frozen model's function from a batch of images to features, a tree of arrays with a row for each
-        image. Features are computed once and take the place of the images. None leaves the images as they are.
-      workers: threads that gather batches ahead of the step, in streaming; 0 for none.
+        image. Features are computed once and take the place of the images. None leaves the images.
     """
 
     records: Records
@@ -69,36 +72,32 @@ class Feed:
 
     @property
     def _bytes(self) -> int:
-        """Bytes that the split takes on a device."""
+        """Bytes of a resident split on each device."""
         images = self.records.images
-        if self.encode_images is None:
-            return images.nbytes + self.records.maps.nbytes
-        return bytes_of_one(images, self.encode_images) * len(images) + self.records.maps.nbytes
+        if self.encode_images is not None:
+            images = jax.eval_shape(self.encode_images, jax.ShapeDtypeStruct(images.shape, images.dtype))
+        return num_bytes((images, self.records.maps))
 
     def place(self) -> None:
-        """Computes the features, if they are used, and puts a resident split on the devices, before the first batch."""
+        """Computes the features, if any, and puts a resident split on the devices."""
         _ = self._on_devices if self.resident else self._images
 
     def rows(self, batch_size: int) -> int:
-        """How many rows a batch of `batch_size` records has, so that the devices share it evenly."""
+        """Number of rows of a batch of `batch_size` records, padded for an even split over the devices."""
         return sharding.round_up(batch_size, self.mesh, self.records.prompts_per_image)
 
     def training(
         self, batch_size: int, seed: int, epoch: int, *, augment: bool, skip: int = 0, features: Any = None
     ) -> Iterator[Source]:
-        """The batches of one epoch except the first `skip`; see `batching.training`.
-
-        Augmentation depends only on `seed`, epoch and step: all trials of a sweep share one batch, so that work that
-        doesn't depend on the trial is done once.
+        """The batches of one epoch; see `batching.training`.
 
         Args:
           batch_size: records in a batch.
           seed: of order and augmentation.
           epoch: from 1.
-          augment: whether images and masks are augmented.
-          skip: batches to leave out at its start.
-          features: of the epoch's augmented images, a tree of arrays with a row for each image of each batch, in their
-            order; they take the place of the images.
+          augment: whether images and masks are augmented, which depends only on seed, epoch and step.
+          skip: number of batches to leave out at the start.
+          features: of the epoch's augmented images, in the order of the batches; they take the place of the images.
         """
         batches = batching.training(self._placed, batch_size, self.rows(batch_size), seed, epoch)
         before = (epoch - 1) * len(batches)
@@ -112,7 +111,7 @@ class Feed:
 
     def evaluation(self, batch_size: int) -> Iterator[Batch]:
         """Every record once, in the split's order; the last rows of a batch may be padding."""
-        # Gathered outside the evaluation step, so that one program of it serves splits of any number of images.
+        # Gathered outside the evaluation step, which then is one program for splits of any number of images.
         for source in self._sources(batching.evaluation(self._placed, batch_size, self.rows(batch_size))):
             yield _gathered(source)
 
@@ -123,11 +122,11 @@ class Feed:
         ahead = grain.ReadOptions(num_threads=self.workers, prefetch_buffer_size=2 * max(1, self.workers))
         numbers = grain.MapDataset.range(len(batches))
         if features is None:
-            features = self._images  # here, because all processes encode images together, outside the threads
+            features = self._images  # not in the threads, because all processes encode images together
         return iter(numbers.map(lambda number: self._sent(batches[number], features)).to_iter_dataset(ahead))
 
     def _sent(self, rows: Rows, features: Any) -> Source:
-        """A batch whose images are its own, and its maps where they aren't on the devices."""
+        """A batch with the pixels of its rows, except the label maps of a resident split."""
         images = jax.tree.map(lambda array: self._read(array, np.asarray(rows.image)), features)
         if self.resident:
             return Source(images, self._on_devices[1], sharding.shard_batch(rows._replace(image=None), self.mesh))
@@ -135,7 +134,7 @@ class Feed:
         return Source(images, maps, sharding.shard_batch(rows._replace(image=None, map=None), self.mesh))
 
     def _read(self, pixels: np.ndarray, places: np.ndarray) -> Array:
-        """These rows of the split's pixels, of which each host reads its own devices' part."""
+        """These rows of the split's pixels; each host reads its devices' shard."""
         shape = (len(places), *pixels.shape[1:])
         return sharding.make_sharded(shape, lambda part: pixels[places[part[0]]], self.mesh)
 
@@ -151,13 +150,20 @@ class Feed:
 
     @cached_property
     def _images(self) -> Any:
-        """The images, or their features."""
-        images = self._placed.images
-        return images if self.encode_images is None else encode_once(images, self.encode_images, self.mesh)
+        """The images, or their features in unnamed files."""
+        images, encode_images = self._placed.images, self.encode_images
+        if encode_images is None:
+            return images
+
+        def encode(rows: np.ndarray) -> Any:
+            return sharding.gather_to_host(encode_images(sharding.shard_batch(jnp.asarray(images[rows]), self.mesh)))
+
+        size = sharding.round_up(min(ENCODED_TOGETHER, len(images)), self.mesh)
+        return map_batches(encode, len(images), size, "encoding images")
 
 
 def _in_order(rows: Rows, number: int) -> Rows:
-    """The rows of batch `number`, whose images lie one after the other, those of the batches before them first."""
+    """The rows of batch `number`, for images that are stored in the order of the batches."""
     count = len(np.asarray(rows.image))
     return rows._replace(image=cast(Array, np.arange(number * count, (number + 1) * count, dtype=np.int32)))
 
