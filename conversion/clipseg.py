@@ -1,7 +1,5 @@
 """Converts CLIPSeg: `python -m conversion.clipseg --checkpoint CIDAS/clipseg-rd64 --output checkpoints/rd64`."""
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +8,7 @@ import numpy as np
 
 from conversion import output
 from conversion.comparison import PHRASES, compare
+from conversion.output import Precision
 from conversion.torch_files import unpickled
 from tunevlseg_jax import cli
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
@@ -39,7 +38,7 @@ class Options:
 
     checkpoint: str
     output: str
-    dtype: output.Precision = "float32"
+    dtype: Precision = "float32"
     verify: bool = False
     to_huggingface: bool = False
 

@@ -1,7 +1,5 @@
 """Compares the outputs of a converted model with those of a public implementation."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tunevlseg_jax.runtime.errors import UserError

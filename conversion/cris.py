@@ -1,7 +1,5 @@
 """Converts CRIS: `python -m conversion.cris --checkpoint cris_best.pth --tokenizer CIDAS/clipseg-rd64 --output DIR`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 from conversion import output, torch_files
 from conversion.cris_config import check_preset, config_from_tensors, encoder_from_tensors
 from conversion.cris_tensors import cris_rules
+from conversion.output import Precision
 from tunevlseg_jax import cli
 from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.cris import CRISConfig
@@ -55,7 +54,7 @@ class Options:
     preset: Literal["RN50", "RN101"] | None = None
     decoder_heads: int = 8
     image_size: int = 416
-    dtype: output.Precision = "float32"
+    dtype: Precision = "float32"
     verify: bool = False
 
 

@@ -1,7 +1,5 @@
 """Derives the sizes of a CRIS from the shapes of its tensors."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Compares a converted CRIS with torch models of the same weights, as far as public packages have them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import jax

@@ -1,7 +1,5 @@
 """The folder that a conversion writes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """Makes a run that trained its model a model: `python -m conversion.run --run runs/all --output checkpoints/all`."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from conversion import output
+from conversion.output import Precision
 from tunevlseg_jax import cli
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained, check_shapes
@@ -29,7 +28,7 @@ class Options:
 
     run: str
     output: str
-    dtype: output.Precision = "float32"
+    dtype: Precision = "float32"
 
 
 def main() -> None:

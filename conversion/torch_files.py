@@ -1,7 +1,5 @@
 """Reads the tensors of files that torch wrote, without running any code in them."""
 
-from __future__ import annotations
-
 import re
 import warnings
 import zipfile

@@ -1,7 +1,5 @@
 """Converts a checkpoint of the published TuneVLSeg code into a run, and with --export back."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

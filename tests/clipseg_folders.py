@@ -1,7 +1,5 @@
 """Folders of small CLIPSeg models as Hugging Face writes them, and changes of such folders."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Compilation in tests: shared programs, quick compilation, and counts of compilations."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """Strict settings for every test: the CPU, full precision, and no silent broadcasting between ranks."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -6,8 +6,6 @@ photographs. Runs have one epoch of two small batches and at most the model's de
 1 replaces number 7 of the pages. Benchmarks have one repetition. Reports use no image.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import importlib

@@ -1,7 +1,5 @@
 """Tiny copies of the ten public sets as they are downloaded, with their quirks, and what their masks mean."""
 
-from __future__ import annotations
-
 import csv
 import json
 import zipfile

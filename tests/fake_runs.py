@@ -1,7 +1,5 @@
 """Runs, studies and evaluations written by hand in the formats of the commands, with scores that a test chooses."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import hashlib

@@ -1,7 +1,5 @@
 """Trains trials together, then each alone, in float64: `python tests/float64_sweep.py FOLDER LEARNER SPACE...`."""
 
-from __future__ import annotations
-
 import sys
 
 import jax

@@ -1,7 +1,5 @@
 """Checks what a mistake of a user is answered with: the code, and the facts that the message names."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Parses the pages of the documentation: commands, code blocks, links and inline code."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

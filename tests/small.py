@@ -1,7 +1,5 @@
 """A model that compiles in seconds, and the runs that tests build around it."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import json

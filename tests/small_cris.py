@@ -1,7 +1,5 @@
 """A CRIS that compiles in seconds, as sizes, weights, a model folder and a published checkpoint."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

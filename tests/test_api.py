@@ -1,7 +1,5 @@
 """Tests of the Python API: arrays in, masks out, the same numbers as the commands, and a line for each mistake."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """Tests of the dependencies: each one that pyproject.toml declares is imported, and each import is declared."""
 
-from __future__ import annotations
-
 import ast
 import re
 import sys

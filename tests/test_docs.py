@@ -1,7 +1,5 @@
 """Tests of the pages: commands parse and run, links and named files exist, and numbers match the code."""
 
-from __future__ import annotations
-
 import re
 import sys
 import tomllib

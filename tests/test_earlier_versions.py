@@ -3,8 +3,6 @@
 `fixtures/v0.1.0/README.md` has the commands that made it.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Tests of the imports: folders form levels, no file imports itself through others, and heavy packages load late."""
 
-from __future__ import annotations
-
 import ast
 import graphlib
 import itertools

@@ -1,7 +1,5 @@
 """Tests of sizes: a file of the package fits a few screens, and a function one."""
 
-from __future__ import annotations
-
 import ast
 import io
 import statistics

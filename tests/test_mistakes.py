@@ -1,7 +1,5 @@
 """Tests of what a user does wrong: one clear line, status 2, no traceback, and nothing half-written."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import resource

@@ -1,7 +1,5 @@
 """Folders of images and masks as users have them, for tests of `prepare folder`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

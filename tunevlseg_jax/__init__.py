@@ -1,7 +1,5 @@
 """Prompt tuning for vision-language segmentation models in JAX; `docs/python.md` shows its use in Python."""
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

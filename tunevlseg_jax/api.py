@@ -1,7 +1,5 @@
 """The Python API: load runs and models, predict, evaluate, train and search, on arrays or on prepared sets."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math

@@ -1,7 +1,5 @@
 """Times an experiment's programs: `python -m tunevlseg_jax.benchmark --config configs/clipseg_vpt.py`."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Shared parts of all commands: typed options, one-line errors and exit statuses."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re

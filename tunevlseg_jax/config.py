@@ -1,7 +1,5 @@
 """The configuration of a run: one frozen dataclass, written in a short Python file, overridden on the command line."""
 
-from __future__ import annotations
-
 import runpy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields

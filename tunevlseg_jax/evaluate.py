@@ -1,7 +1,5 @@
 """Scores a trained run on a split: `python -m tunevlseg_jax.evaluate --run runs/quickstart`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

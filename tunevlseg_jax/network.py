@@ -1,7 +1,5 @@
 """A model, a learner and an upsampler joined into pure functions of one flat dict of parameters."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast

@@ -1,7 +1,5 @@
 """Draws masks of what a prompt names: `python -m tunevlseg_jax.predict --run runs/x --image a.jpg --prompt polyp`."""
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The contract between learners and models: prompts are arrays that a tower inserts before its blocks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple

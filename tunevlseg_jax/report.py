@@ -1,7 +1,5 @@
 """Writes tables, figures and a page of the runs under a folder: `python -m tunevlseg_jax.report --runs runs`."""
 
-from __future__ import annotations
-
 from rich.console import Console
 
 from tunevlseg_jax import cli

@@ -1,7 +1,5 @@
 """Runs a whole study and reports on it: `python -m tunevlseg_jax.study --config configs/study_scenes.py`."""
 
-from __future__ import annotations
-
 import dataclasses
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """Searches hyperparameters, many trials at a time: `python -m tunevlseg_jax.sweep --config FILE --study NAME`."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 

@@ -1,7 +1,5 @@
 """Trains prompts for a frozen model: `python -m tunevlseg_jax.train --config configs/quickstart.py`."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from dataclasses import dataclass, field

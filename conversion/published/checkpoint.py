@@ -1,7 +1,5 @@
 """Reads and writes the tensors of a Lightning checkpoint of the published code."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Derives the learner of a published checkpoint from the names and shapes of its tensors."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Literal

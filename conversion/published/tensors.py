@@ -1,7 +1,5 @@
 """The rules between the trained tensors of the published PyTorch code and ours."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 

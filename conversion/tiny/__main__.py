@@ -1,7 +1,5 @@
 """Writes the start of an embedded model: sizes, a tokenizer, and towers trained on `scenes` as CLIP's are."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

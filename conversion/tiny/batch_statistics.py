@@ -1,7 +1,5 @@
 """BatchNorms that normalise by the statistics of their input and store them, only for pre-training."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 from flax import nnx

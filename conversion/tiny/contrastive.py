@@ -1,7 +1,5 @@
 """Pre-trains the two towers of a small model on `scenes` as CLIP does, with each cell of an image as a sample."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import jax

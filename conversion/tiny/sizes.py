@@ -1,7 +1,5 @@
 """The tokenizer and the sizes of the embedded models."""
 
-from __future__ import annotations
-
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 

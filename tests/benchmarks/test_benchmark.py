@@ -1,7 +1,5 @@
 """What a benchmark counts, and what a step may cost at most."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A Hugging Face folder of a CLIPSeg, and the command that converts it."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Callable

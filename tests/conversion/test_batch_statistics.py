@@ -1,7 +1,5 @@
 """Tests of the BatchNorms of pre-training: they normalise by the batch, and what they keep gives the same outputs."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """Tests of `python -m conversion.clipseg`: exact round trips, and the kinds of folders that it reads."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import subprocess

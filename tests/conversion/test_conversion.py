@@ -1,7 +1,5 @@
 """Tests of `python -m conversion.clipseg` and of model folders: one line for each mistake."""
 
-from __future__ import annotations
-
 import dataclasses
 import pickle
 import sys

@@ -1,7 +1,5 @@
 """Tests of `python -m conversion.cris`: exact for every layout of a checkpoint, and one line for each mistake."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """Tests of `python -m conversion.run`: a run that trained its model becomes a model, whichever model it is."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

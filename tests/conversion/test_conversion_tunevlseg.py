@@ -1,7 +1,5 @@
 """Tests of `python -m conversion.tunevlseg`: every golden learner imports, predicts and goes back."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Tests of mask files: which pixels are the object, in every encoding."""
 
-from __future__ import annotations
-
 import io
 
 import mistakes

@@ -1,7 +1,5 @@
 """The whole path over photographs as cameras write them: prepare, check, train, evaluate at their sizes, predict."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import json

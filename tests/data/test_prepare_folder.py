@@ -1,7 +1,5 @@
 """Tests of the user's own data in every layout and encoding."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

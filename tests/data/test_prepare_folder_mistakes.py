@@ -1,7 +1,5 @@
 """Tests of mistakes in the user's own data: one line for each, and no set is left behind."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

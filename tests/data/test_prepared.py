@@ -1,7 +1,5 @@
 """Tests of the prepared format: what is written comes back, without TensorFlow, whole or not at all."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import pickle

@@ -1,7 +1,5 @@
 """Tests of data sets by name: prepared ones at the model's size, kept on disk, and what is asked of them."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import json

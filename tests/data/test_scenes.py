@@ -1,7 +1,5 @@
 """Tests of the embedded data set: what decides a scene, what the domains share, and what the splits don't."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 

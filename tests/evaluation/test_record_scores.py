@@ -1,7 +1,5 @@
 """Tests of scores on the host: distances between outlines by brute force, and what becomes of empty masks."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

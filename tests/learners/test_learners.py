@@ -1,7 +1,5 @@
 """The contract that every learner keeps, and its parts against PyTorch's."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from functools import cache, partial

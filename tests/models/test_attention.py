@@ -1,7 +1,5 @@
 """Attention is the same in every form."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

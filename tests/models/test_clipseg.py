@@ -1,7 +1,5 @@
 """Our CLIPSeg against Hugging Face's, with the same random weights."""
 
-from __future__ import annotations
-
 import dataclasses
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Tests of the contract of a model: every class that a folder may hold has its members, and its stages fit together."""
 
-from __future__ import annotations
-
 import typing
 
 import jax

@@ -1,7 +1,5 @@
 """Tests of CRIS and its encoder: shapes, BatchNorm, prompts, training steps, and agreement with torch."""
 
-from __future__ import annotations
-
 import dataclasses
 from functools import cache
 

@@ -3,8 +3,6 @@
 `golden/` holds as many cases as fit; the variable TUNEVLSEG_GOLDEN may name a folder with all of them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

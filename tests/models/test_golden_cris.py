@@ -4,8 +4,6 @@
 TUNEVLSEG_GOLDEN may name a folder with all of them, whose checkpoint then goes through the converter.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import lzma

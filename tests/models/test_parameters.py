@@ -1,7 +1,5 @@
 """Tests of the partition: what trains, what is frozen and what decays, decided by rules over paths."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import mistakes

@@ -1,7 +1,5 @@
 """Resizing and the learnable upsampler against PyTorch's operations."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """The embedded models do what the README says, and every configuration in the repository can be used."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

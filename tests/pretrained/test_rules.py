@@ -1,7 +1,5 @@
 """Conversion rules: strict about names and shapes, and exact both ways."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax

@@ -1,7 +1,5 @@
 """Tests of tables of tokens: padding, cutting, and full stops."""
 
-from __future__ import annotations
-
 import mistakes
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Tests of the report on trained and evaluated runs: its numbers, its words, its files, and mistakes of users."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """Tests of the report's figures: what is drawn is what the runs say."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Tests of the report's gallery on a run that was really trained: what is shown is what was scored."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from pathlib import Path

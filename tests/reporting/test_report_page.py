@@ -1,7 +1,5 @@
 """Tests of the report's page: what users named is inert, and in a real browser it works without any network."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

@@ -1,7 +1,5 @@
 """Tests of what counts as a run: whole folders do, and nothing that is cut, mixed up or another program's."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

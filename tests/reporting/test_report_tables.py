@@ -1,7 +1,5 @@
 """Tests of what stands in tables: which runs, their means and deviations, marks, and what is missing."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import shutil

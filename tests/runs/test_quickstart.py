@@ -1,7 +1,5 @@
 """The quickstart's first losses are those it has always had."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Tests of whole runs: the files of a run, how it resumes, and evaluations and predictions of it."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import json

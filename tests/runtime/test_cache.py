@@ -1,7 +1,5 @@
 """Compiled programs outlive the process, where there is room for them."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

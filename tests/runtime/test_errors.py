@@ -1,7 +1,5 @@
 """Tests of a user's errors: docs/errors.md lists their codes, and important messages are as here, word for word."""
 
-from __future__ import annotations
-
 import ast
 import pickle
 import re

@@ -1,7 +1,5 @@
 """Tests of writing files: whole or not at all, and one line for what can't be written."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 

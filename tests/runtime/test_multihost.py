@@ -1,7 +1,5 @@
 """Tests of several processes: they give what one gives, write once, and leave together."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Tests of configurations as JSON: exactly there and back, and a line that names whatever doesn't fit."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import typing

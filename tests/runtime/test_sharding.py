@@ -1,7 +1,5 @@
 """Tests of training on several devices: eight simulated ones give what one gives."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

@@ -1,7 +1,5 @@
 """Tests of signals: what has been done is kept, and the same command goes on to the same bits."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Studies and comparisons that the tests of sweeps share."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

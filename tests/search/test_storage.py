@@ -1,7 +1,5 @@
 """Tests of a study's storage: a trial is assigned to one worker, and taken over when that worker dies."""
 
-from __future__ import annotations
-
 import json
 import os
 import pwd

@@ -1,7 +1,5 @@
 """Tests of sweeps: trials side by side are each as alone; seeds, learners, and mistakes on the command line."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from collections import Counter

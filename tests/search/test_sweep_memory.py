@@ -1,7 +1,5 @@
 """Tests of the memory and the arithmetic that trials side by side take."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import re

@@ -1,7 +1,5 @@
 """Tests of sweeps in separate processes: killed, interrupted, joined by a second worker, on several devices."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -1,7 +1,5 @@
 """Tests of one study of four unequal trials: each ends in another way, and replays and repeats give the same trial."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import dataclasses

@@ -1,7 +1,5 @@
 """Tests of search spaces: the paper's table, overrides, and the configurations of trials."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax

@@ -1,7 +1,5 @@
 """Tests of studies: what they make, that they go on after a crash, and what they refuse."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import json

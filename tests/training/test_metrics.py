@@ -1,7 +1,5 @@
 """Tests of the scores: sums that merge, padding that never counts, and the plain formulation in NumPy."""
 
-from __future__ import annotations
-
 import jax
 import numpy as np
 import pytest

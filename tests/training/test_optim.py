@@ -1,7 +1,5 @@
 """Tests of the optimizer, the schedule, early stopping and the plateau."""
 
-from __future__ import annotations
-
 import math
 
 import chex

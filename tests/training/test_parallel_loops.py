@@ -1,7 +1,5 @@
 """Tests of loops that train in parallel on one stream of batches."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from concurrent.futures import wait

@@ -1,7 +1,5 @@
 """Tests of the training step: frozen parameters, trials, and compilation."""
 
-from __future__ import annotations
-
 import dataclasses
 from functools import cache
 

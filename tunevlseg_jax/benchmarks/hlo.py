@@ -1,7 +1,5 @@
 """Statistics from the text of a compiled program: its collectives and its traffic with a TPU's memory."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """How fast batches reach the devices, without a model: `python -m tunevlseg_jax.benchmarks.loading`."""
 
-from __future__ import annotations
-
 import dataclasses
 import tempfile
 import time

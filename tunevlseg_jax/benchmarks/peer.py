@@ -1,7 +1,5 @@
 """The benchmark's peer: CLIPSeg of transformers, with the same sizes, images and precision."""
 
-from __future__ import annotations
-
 import contextlib
 import warnings
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The compiled programs of an experiment, for timing: training, evaluation and prediction."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

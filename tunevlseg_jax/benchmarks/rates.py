@@ -1,7 +1,5 @@
 """Training speed of devices from the files of `benchmark --output`: measured, or a bound for absent chips."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Compiles a training step ahead of time for an absent TPU slice, and reports memory and time per chip."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

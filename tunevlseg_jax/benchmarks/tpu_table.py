@@ -1,7 +1,5 @@
 """A table of a training step's memory and time on absent TPU slices."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Reading image and mask files in all supported encodings, and converting them for prepared sets."""
 
-from __future__ import annotations
-
 import io
 import struct
 import warnings

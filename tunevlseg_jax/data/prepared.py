@@ -21,8 +21,6 @@ val. The file clean.json holds the "clean" protocol: for each split its examples
 records: {"train": [{"split": "train", "index": 0, "id": "...", "records": ["..."]}, ...], ...}.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

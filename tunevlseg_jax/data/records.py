@@ -1,7 +1,5 @@
 """A split in memory at the model's size: images, label maps and records."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from dataclasses import dataclass
@@ -85,12 +83,12 @@ class Records:
         unique = len(np.unique(groups)) == len(groups)
         return number if unique and np.array_equal(np.repeat(groups, number), self.image) else 1
 
-    def take(self, rows: np.ndarray) -> Records:
+    def take(self, rows: np.ndarray) -> "Records":
         """Only the records in these rows; images and maps are unchanged."""
         arrays = {name: getattr(self, name)[rows] for name in ("image", "map", "bits", "value", "label", "prompt")}
         return dataclasses.replace(self, **arrays, ids=tuple(self.ids[row] for row in rows))
 
-    def compact(self) -> Records:
+    def compact(self) -> "Records":
         """The same records without unused images and maps."""
         images, image = np.unique(self.image, return_inverse=True)
         maps, map_ = np.unique(self.map, return_inverse=True)
@@ -105,7 +103,7 @@ class Records:
             map=map_.astype(np.int32),
         )
 
-    def few_shot(self, shots: int, seed: int) -> Records:
+    def few_shot(self, shots: int, seed: int) -> "Records":
         """At most `shots` records of each class, drawn by `seed`; a larger draw contains every smaller one."""
         drawn = []
         for label, name in enumerate(self.classes):
@@ -114,7 +112,7 @@ class Records:
             drawn.append(draw.permutation(rows)[:shots])
         return self.take(np.sort(np.concatenate(drawn)))
 
-    def asking_every_class(self) -> Records:
+    def asking_every_class(self) -> "Records":
         """A record for every image and class, with the prompt of the class's first record and without masks."""
         images, count = len(self.names), len(self.classes)
         first = [int(np.argmax(self.label == label)) for label in range(count)]

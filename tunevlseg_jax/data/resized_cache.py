@@ -1,7 +1,5 @@
 """Prepared splits resized to the model's size, cached on disk and memory-mapped."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os

@@ -8,8 +8,6 @@ the others the kind of shift that a model pretrained on natural images meets in 
 Neither a digit sample nor a photograph's pixel is shared between the splits.
 """
 
-from __future__ import annotations
-
 import difflib
 import functools
 import importlib.resources

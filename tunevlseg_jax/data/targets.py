@@ -1,7 +1,5 @@
 """Evaluation targets: the masks of each image, at the model's size or at the image's own size."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 

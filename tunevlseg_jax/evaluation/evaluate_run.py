@@ -1,7 +1,5 @@
 """Evaluates a run on a split: scores of the whole split, of each class and of each record."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Predicts the masks of a split record by record, and scores them at the model's size or at that of the images."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Scores of single records, computed on the host at any size, and their summary."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

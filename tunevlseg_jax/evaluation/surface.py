@@ -1,7 +1,5 @@
 """Surface distances between two masks: their 95th percentile, and the share of outlines within a tolerance."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

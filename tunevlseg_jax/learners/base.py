@@ -1,7 +1,5 @@
 """The parts of learners: context vectors, and projectors from one space to another."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from dataclasses import dataclass

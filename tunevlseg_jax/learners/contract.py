@@ -1,7 +1,5 @@
 """What a learner is: hyperparameters, and pure functions from parameters to prompts."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Set
 from dataclasses import dataclass
@@ -58,7 +56,7 @@ class Learner(ABC):
         """The number of the text tower's positions that the prompts take."""
         return 0
 
-    def static_part(self) -> Learner:
+    def static_part(self) -> "Learner":
         """The learner without the values of `traced_values`; learners of equal static part share a program."""
         return self
 

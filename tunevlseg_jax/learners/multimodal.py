@@ -1,7 +1,5 @@
 """Learners that prompt both towers from one source: MaPLe, Shared Separate and Shared Attention."""
 
-from __future__ import annotations
-
 import dataclasses
 import zlib
 from dataclasses import dataclass, field
@@ -163,7 +161,7 @@ class SharedAttention(ContextLearner):
         text, vision = jnp.split(x, [params["text_context"].shape[-1]], axis=-1)
         return Prompts(text[:, None], vision[:, None], depth)
 
-    def _attend(self, params: Params, x: Array, drop: _Dropout) -> Array:
+    def _attend(self, params: Params, x: Array, drop: "_Dropout") -> Array:
         rows, tokens, width = x.shape
         qkv = apply_linear(params["qkv"], x).reshape(rows, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
@@ -174,7 +172,7 @@ class SharedAttention(ContextLearner):
         mixed = jnp.einsum("rhqk,rkhd->rqhd", weights, value).reshape(rows, tokens, width)
         return drop("attended", apply_linear(params["out"], mixed))
 
-    def _feed_forward(self, params: Params, x: Array, drop: _Dropout) -> Array:
+    def _feed_forward(self, params: Params, x: Array, drop: "_Dropout") -> Array:
         hidden = drop("hidden", jax.nn.relu(apply_linear(params["up"], x)))
         return drop("fed forward", apply_linear(params["down"], hidden))
 

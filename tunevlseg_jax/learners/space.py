@@ -1,7 +1,5 @@
 """What a search may vary: Optuna's distributions by field, as data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

@@ -1,7 +1,5 @@
 """Learners that prompt the text tower: CoOp and CoCoOp."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import ClassVar
 

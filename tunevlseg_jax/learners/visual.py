@@ -1,7 +1,5 @@
 """Learners that prompt the vision tower: VPT."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), in the fastest form for each platform."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

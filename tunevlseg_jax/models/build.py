@@ -1,7 +1,5 @@
 """Flax modules filled with parameters, and the shapes and random values of parameters."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cache

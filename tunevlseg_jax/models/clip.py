@@ -1,7 +1,5 @@
 """CLIP's text tower and vision transformer (Radford et al. 2021, section 2.4), with places for prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """CLIPSeg: CLIP's towers and a light decoder conditioned on the sentence (Lüddecke and Ecker 2022, section 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -59,7 +57,7 @@ class CLIPSegConfig:
     def token_embedding(self) -> str:
         return TOKEN_EMBEDDING
 
-    def build(self, rngs: nnx.Rngs) -> CLIPSeg:
+    def build(self, rngs: nnx.Rngs) -> "CLIPSeg":
         return CLIPSeg(self, rngs)
 
     def spec(self, embed_phrase: Callable[[str], Array]) -> ModelSpec:
@@ -76,7 +74,7 @@ class CLIPSegConfig:
 
     def for_frozen_encoder(
         self, weights: Mapping[str, np.ndarray | Array]
-    ) -> tuple[CLIPSegConfig, Mapping[str, np.ndarray | Array]]:
+    ) -> tuple["CLIPSegConfig", Mapping[str, np.ndarray | Array]]:
         """The same model: a frozen vision tower has no faster form."""
         return self, weights
 

@@ -1,7 +1,5 @@
 """The contract of a model: the members of its configuration and its Flax module that other code uses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -110,6 +108,6 @@ class ModelConfig(Protocol):
 
     def for_frozen_encoder(
         self, weights: Mapping[str, np.ndarray | Array]
-    ) -> tuple[ModelConfig, Mapping[str, np.ndarray | Array]]:
+    ) -> tuple["ModelConfig", Mapping[str, np.ndarray | Array]]:
         """Sizes and weights of an equal model that is fastest while its vision encoder is frozen."""
         ...

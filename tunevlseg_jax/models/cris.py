@@ -1,8 +1,6 @@
 """CRIS (Wang et al. 2022, section 3): CLIP's ResNet and text tower, a pyramid joined with the sentence, a decoder that
 attends to the words, and a convolution whose kernel is a projection of the sentence."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -73,7 +71,7 @@ class CRISConfig:
     def token_embedding(self) -> str:
         return TOKEN_EMBEDDING
 
-    def build(self, rngs: nnx.Rngs) -> CRIS:
+    def build(self, rngs: nnx.Rngs) -> "CRIS":
         return CRIS(self, rngs)
 
     def spec(self, embed_phrase: Callable[[str], Array]) -> ModelSpec:
@@ -90,7 +88,7 @@ class CRISConfig:
 
     def for_frozen_encoder(
         self, weights: Mapping[str, np.ndarray | Array]
-    ) -> tuple[CRISConfig, Mapping[str, np.ndarray | Array]]:
+    ) -> tuple["CRISConfig", Mapping[str, np.ndarray | Array]]:
         """The same model with the encoder's BatchNorms folded into its convolutions."""
         return dataclasses.replace(self, folded=True), fold(weights, ENCODER)
 

@@ -1,7 +1,5 @@
 """The values that pass between the three stages of every model, `vision`, `text` and `decode`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,7 +28,7 @@ class ImageFeatures:
         """The number of images."""
         return self.pooled.shape[0]
 
-    def repeat(self, times: int) -> ImageFeatures:
+    def repeat(self, times: int) -> "ImageFeatures":
         """Each image `times` times in a row, for as many phrases."""
         if times == 1:
             return self

@@ -1,7 +1,5 @@
 """The layers that CLIP's towers and the decoders share; they return the type of their input."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """One flat dict of parameters, and its split into trained and frozen ones."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, cast

@@ -1,7 +1,5 @@
 """Resizing as in PyTorch, with one matrix for each axis: exact and differentiable."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

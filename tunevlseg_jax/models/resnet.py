@@ -1,8 +1,6 @@
 """CLIP's modified ResNet (Radford et al. 2021, section 2.3), with an attention pool that keeps the grid as in CRIS
 (Wang et al. 2022, section 3.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The learnable upsampler: a second, trainable path from the decoder's grid to the mask (the paper's section 3.3)."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import jax.numpy as jnp

@@ -1,7 +1,5 @@
 """The rules of CLIP's text tower and of the layers that several published models share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

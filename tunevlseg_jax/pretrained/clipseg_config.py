@@ -1,7 +1,5 @@
 """Converts between the configuration of Hugging Face's CLIPSeg and ours."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any

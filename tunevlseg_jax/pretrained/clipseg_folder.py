@@ -1,7 +1,5 @@
 """Hugging Face's folder of a CLIPSeg, read and written."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

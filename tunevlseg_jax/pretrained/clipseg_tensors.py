@@ -1,7 +1,5 @@
 """The rules between the tensors of Hugging Face's CLIPSeg and ours."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from tunevlseg_jax.models import CLIPSegConfig

@@ -1,7 +1,5 @@
 """Model folders: the frozen weights, their configuration and their tokenizer, ours or Hugging Face's."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """A pretrained model in memory, and the files that its folder holds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A conversion is a list of rules, each an exact and invertible move of tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 

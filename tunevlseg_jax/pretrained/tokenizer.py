@@ -1,7 +1,5 @@
 """From phrases to the tokens of CLIP's text tower."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +21,7 @@ class Tokenizer:
         self.backend.no_truncation()
 
     @classmethod
-    def load(cls, folder: Path) -> Tokenizer:
+    def load(cls, folder: Path) -> "Tokenizer":
         """From a model folder with a tokenizer.json, or with vocab.json and merges.txt.
 
         Raises:

@@ -13,8 +13,6 @@ Three rules decide every number of the tables and figures:
    own evaluation at the model's size, or from its card where there is none.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence

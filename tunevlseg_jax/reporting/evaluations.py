@@ -1,7 +1,5 @@
 """Reads the evaluations that `evaluate` wrote."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io

@@ -1,7 +1,5 @@
 """Names, order and groups of data sets and combinations in tables and figures."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """Writes a table as Markdown, LaTeX, CSV and for the terminal, with special characters escaped."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import re

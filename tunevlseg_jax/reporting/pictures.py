@@ -1,7 +1,5 @@
 """Predictions of chosen runs on chosen test records, for the figure of examples and for the page's browser."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Gathers the runs under a folder, and lists the folders and files that it skips, each with the reason."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import math

@@ -1,7 +1,5 @@
 """Shared parts of the tables of test scores: the numbers of cells, and the captions."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 

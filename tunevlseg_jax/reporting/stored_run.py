@@ -1,7 +1,5 @@
 """Reads the files of a run's folder, and raises an error unless they are complete and consistent."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

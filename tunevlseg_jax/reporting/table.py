@@ -1,7 +1,5 @@
 """A table independent of its output format: words on the left, numbers on the right."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +32,7 @@ class Entry:
     sign: str = ""
 
     @classmethod
-    def of_score(cls, score: Score | None, sign: str = "") -> Entry:
+    def of_score(cls, score: Score | None, sign: str = "") -> "Entry":
         """A score as it is; None as a missing number."""
         return cls() if score is None else cls(score.mean, score.std, sign=sign)
 

@@ -1,7 +1,5 @@
 """The tables: the paper's Tables 3, 4 and 5, and tests on other data sets."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 

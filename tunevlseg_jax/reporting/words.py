@@ -1,7 +1,5 @@
 """The tokens of the vocabulary nearest to learnt context vectors (Table 4 of CoOp's paper)."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import defaultdict
 from functools import cache

@@ -1,7 +1,5 @@
 """The two files of a run to share: the learnt tensors, and their card."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path

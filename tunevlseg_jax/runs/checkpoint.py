@@ -1,7 +1,5 @@
 """Orbax checkpoints of everything that a run needs to resume exactly."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

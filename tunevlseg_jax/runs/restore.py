@@ -1,7 +1,5 @@
 """A trained run, read back from its folder."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The folder of a run: its configuration, its metrics, and its learnt tensors with their card."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores of trained prompts on whole splits, for the run's card."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from tunevlseg_jax.models.parameters import FlatParams

@@ -1,7 +1,5 @@
 """TensorBoard's events of a run."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from pathlib import Path

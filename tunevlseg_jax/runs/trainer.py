@@ -1,7 +1,5 @@
 """Trains one run, in its folder."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time

@@ -1,7 +1,5 @@
 """The user's cache folder, which holds compiled programs and resized data so that they are made only once."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Errors that are the user's mistake; commands print them as one line."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Atomic writes: files are written to a temporary name and then renamed, so that no reader sees half a file."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import fcntl

@@ -1,7 +1,5 @@
 """File locks, which the operating system releases when the process that holds them ends, even if it is killed."""
 
-from __future__ import annotations
-
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Memory: peak use, and malloc settings that let training steps on the CPU reuse freed memory."""
 
-from __future__ import annotations
-
 import ctypes
 import resource
 import sys

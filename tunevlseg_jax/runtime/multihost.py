@@ -1,7 +1,5 @@
 """Several processes, one or more on each host, that train one run together."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator

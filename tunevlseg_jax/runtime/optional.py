@@ -1,7 +1,5 @@
 """Optional packages, which only some commands need and which an extra installs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tunevlseg_jax.runtime.errors import UserError

@@ -1,7 +1,5 @@
 """Progress bars for slow loops, shown only on a terminal and removed when the loop ends."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Strict conversion between frozen dataclasses and JSON: unknown fields and missing fields are errors."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import re

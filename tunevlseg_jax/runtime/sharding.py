@@ -4,8 +4,6 @@ The devices may belong to several processes, each of which holds only its own de
 same on every process, or each process reads the shards of its own devices.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """SIGTERM and Ctrl-C: deferred to a checkpoint in training, immediate elsewhere."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -41,7 +39,7 @@ class Interruptions:
         self.all_process_max = AllProcessMax(mesh)
         self.before: dict[int, Any] = {}
 
-    def __enter__(self) -> Interruptions:
+    def __enter__(self) -> "Interruptions":
         self.before = _set_handlers(dict.fromkeys(SIGNALS, self._defer))
         return self
 

@@ -1,7 +1,5 @@
 """The number of trials that fit in memory: compares the memory of the compiled step with the free memory."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """How a study is searched, and the listener that a search reports its progress to."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """A whole search: its trials, repetitions of its best trial with other seeds or a changed field, and test scores."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Trains a trial of a study again, alone in its slot of the study's program: to the bit."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

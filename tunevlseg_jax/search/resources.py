@@ -1,7 +1,5 @@
 """The resources that searches on one model share: its weights on the devices, its data sets and their features."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from tunevlseg_jax.config import Config

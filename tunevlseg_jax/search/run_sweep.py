@@ -1,7 +1,5 @@
 """A sweep: one study for each data set and learner, from its options to its summaries."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Samples the parameters of trials: random ones for the first trials, then TPE."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Any
 

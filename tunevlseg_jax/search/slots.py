@@ -1,7 +1,5 @@
 """Trains trials in parallel, each in a slot of a compiled program; the next trial takes the slot when one ends."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A study's trials in Optuna's storage: trial ownership, results, and takeover from dead workers."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import json

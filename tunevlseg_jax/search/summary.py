@@ -1,7 +1,5 @@
 """Summaries of studies: a live table while they run, and a CSV and a JSON file of each when it has ended."""
 
-from __future__ import annotations
-
 import csv
 import statistics
 import time

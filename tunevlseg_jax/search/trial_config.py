@@ -1,7 +1,5 @@
 """The search space of a configuration, and the configuration of a trial from its sampled parameters."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math

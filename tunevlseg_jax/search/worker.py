@@ -1,7 +1,5 @@
 """A worker of a study: it asks for trials, trains them in parallel, and stores their results."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import time

@@ -1,7 +1,5 @@
 """A study: data sets x combinations of model and learner x ablations, defined by a short Python file."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The plan of a study: its unfinished cells, the hours that they take, and the files that are missing."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 

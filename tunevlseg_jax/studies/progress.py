@@ -1,7 +1,5 @@
 """The progress of a study: the list of its finished cells, a live table, and an estimate of the remaining time."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Runs the unfinished cells of a study."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import time

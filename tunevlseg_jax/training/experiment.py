@@ -1,7 +1,5 @@
 """A loaded model with a learner: what training, evaluation and prediction build on."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +71,7 @@ class Experiment:
         trainable = {path: jnp.broadcast_to(array, (trials, *array.shape)) for path, array in self.trainable.items()}
         return trainable, jax.tree.map(lambda values: jnp.broadcast_to(values, trials), self.hyper())
 
-    def on_mesh(self, mesh: Mesh) -> Experiment:
+    def on_mesh(self, mesh: Mesh) -> "Experiment":
         """The experiment with its frozen parameters on the devices, sharded if the configuration says so."""
         place = sharding.shard_params if self.config.train.shard_frozen else sharding.replicate
         return dataclasses.replace(self, frozen=place(self.frozen, mesh))
@@ -93,7 +91,7 @@ class Experiment:
         model = {path: array for path, array in self.trainable.items() if path.startswith("model/")}
         return model | {path: jnp.asarray(array, jnp.float32) for path, array in params.items()}
 
-    def with_config(self, config: Config) -> Experiment:
+    def with_config(self, config: Config) -> "Experiment":
         """The same model with another learner or upsampler.
 
         Raises:

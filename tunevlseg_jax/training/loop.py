@@ -1,7 +1,5 @@
 """The training loop: epochs of steps, each followed by validation, early stopping and the plateau."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 import time

@@ -1,7 +1,5 @@
 """The training loss: Dice and binary cross-entropy of sigmoid probabilities."""
 
-from __future__ import annotations
-
 import chex
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,5 @@
 """Segmentation scores, and their sums over batches."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import chex

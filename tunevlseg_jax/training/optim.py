@@ -1,7 +1,5 @@
 """The optimizer, the learning rate's schedule, and each trial's early stopping and plateau."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Loops that train on one stream of batches, each in its own thread."""
 
-from __future__ import annotations
-
 import itertools
 import signal
 import threading

@@ -1,7 +1,5 @@
 """A split as training and evaluation use it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from jax import Array

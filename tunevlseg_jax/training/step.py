@@ -1,7 +1,5 @@
 """The compiled steps of training and evaluation: pure functions over a leading axis of trials."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import NamedTuple
 

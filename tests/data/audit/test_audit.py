@@ -1,7 +1,5 @@
 """Tests of the audit: each fault is found where it is and nowhere else, and the clean protocol is free of them."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import itertools

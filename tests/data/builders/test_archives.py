@@ -1,7 +1,5 @@
 """Tests of reading downloads: folders and archives show the same files, and archives with traps are refused."""
 
-from __future__ import annotations
-
 import io
 import os
 import stat

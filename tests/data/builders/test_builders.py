@@ -1,7 +1,5 @@
 """Tests of the ten public sets: tiny copies of the downloads, whose masks must come out pixel by pixel as meant."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

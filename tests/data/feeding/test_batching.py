@@ -1,7 +1,5 @@
 """Tests of the loader: what an epoch holds, and what its order depends on."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 

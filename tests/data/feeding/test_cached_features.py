@@ -1,7 +1,5 @@
 """Tests of features that are encoded once: they change nothing but the time."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

@@ -1,7 +1,5 @@
 """Tests of the features of augmented epochs: the same for all trials, computed once and stored while there is room."""
 
-from __future__ import annotations
-
 import jax
 import mistakes
 import numpy as np

@@ -1,7 +1,5 @@
 """Tests of how batches reach the devices: resident or streamed, augmented or not, they are the same."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import cv2

@@ -1,7 +1,5 @@
 """Tests of arrays in files without a name, also where the system can't reserve room for them."""
 
-from __future__ import annotations
-
 import os
 import resource
 

@@ -1,7 +1,5 @@
 """The clean protocol: the same images in splits without leaks."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence

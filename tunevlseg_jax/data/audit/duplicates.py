@@ -1,7 +1,5 @@
 """Pairs of images that show the same: equal files, re-encoded copies, neighbouring frames of a video."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Sequence

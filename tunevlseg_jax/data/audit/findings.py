@@ -18,8 +18,6 @@ An error makes scores wrong: an unusable file, or a test image that is in train 
   warning  denies the mask     a prompt such as "no polyp" for a mask that isn't empty
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

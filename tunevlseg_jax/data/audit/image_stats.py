@@ -1,7 +1,5 @@
 """Statistics of an image for the audit: faults, a hash of its content, a thumbnail and a difference hash."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 

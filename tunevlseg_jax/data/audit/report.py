@@ -1,7 +1,5 @@
 """An audit's findings as a table and as a CSV file."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Annotation files of github.com/naamiinepal/medvlsm: the splits and prompts of the paper's eight medical sets."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Source files in folders, zip and tar files as downloaded; only compressed tar files are unpacked."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import re

@@ -1,7 +1,5 @@
 """Images and masks in memory, as a data set."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

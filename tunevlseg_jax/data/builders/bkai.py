@@ -7,8 +7,6 @@ paper's split names 996 of the images; one is twice in train, three are in two s
 polyp" of images with one, as `check` reports.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

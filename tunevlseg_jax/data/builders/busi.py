@@ -6,8 +6,6 @@ have colours or alpha, which are ignored. The normal images' masks are empty, an
 "No tumor ..."; `check` reports it.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial

@@ -8,8 +8,6 @@ patients' sex in the annotations and in the release. Without annotations the rel
 the splits, else seeded ones by patient.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The public sets by name."""
 
-from __future__ import annotations
-
 from tunevlseg_jax.data.builders.bkai import BKAI
 from tunevlseg_jax.data.builders.busi import BUSI
 from tunevlseg_jax.data.builders.camus import CAMUS

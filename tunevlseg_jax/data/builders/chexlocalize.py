@@ -6,8 +6,6 @@ agreement, not to be passed on. Masks are COCO run lengths; findings that an ima
 are left out, and so are images without a finding. The paper splits both parts together by patient.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial

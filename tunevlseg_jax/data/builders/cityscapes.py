@@ -6,8 +6,6 @@ registration, non-commercial. A record for each evaluated class that an image sh
 are void in the label map and background to every record. The test masks aren't public; test is val.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 

@@ -6,8 +6,6 @@ research, to be cited. The paper splits by frame: nearly every test frame has a 
 video in train, as `check` reports. Without annotations, sequences stay together if metadata.csv is there.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 

@@ -5,8 +5,6 @@ by signed request to Manchester Metropolitan University, not to be passed on. Th
 and test releases aren't public, so the paper splits the training release.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 from tunevlseg_jax.data.builders.items import paired_items

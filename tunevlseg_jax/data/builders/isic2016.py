@@ -5,8 +5,6 @@ _Training_GroundTruth.zip, _Test_Data.zip and _Test_GroundTruth.zip, unpacked or
 lesion "skin melanoma", benign ones too. Its train split names one image twice and three of the test split.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 

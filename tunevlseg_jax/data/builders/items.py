@@ -1,7 +1,5 @@
 """Images of a source that haven't been read yet, and how their files become label maps and records."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -4,8 +4,6 @@ Source: kvasir-seg.zip of datasets.simula.no, or its folder Kvasir-SEG with imag
 download for research and education. The masks are JPEG: grey above 127 is polyp.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 from tunevlseg_jax.data.builders.items import paired_items

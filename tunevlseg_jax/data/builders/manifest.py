@@ -1,7 +1,5 @@
 """Images and masks that a manifest lists, one mask a row."""
 
-from __future__ import annotations
-
 from pathlib import Path, PurePosixPath
 
 from tunevlseg_jax.data.builders import tables

@@ -1,7 +1,5 @@
 """Images and masks matched by their names."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

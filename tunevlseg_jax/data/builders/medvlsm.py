@@ -1,7 +1,5 @@
 """Folders in medvlsm's own layout: images/, masks/ and anns/{train,val,test}.json."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import partial
 

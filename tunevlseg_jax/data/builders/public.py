@@ -1,7 +1,5 @@
 """A public set, and its examples in the paper's splits or in seeded ones."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

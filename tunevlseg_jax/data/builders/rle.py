@@ -1,7 +1,5 @@
 """Run lengths of COCO's mask format: the text form of `counts`, in which small numbers take one letter."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -1,7 +1,5 @@
 """Seeded splits: groups stay together, and every stratum is split in the same proportions."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Tables that users write, as CSV or JSON: the classes of their masks, and manifests."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """The user's own images and masks, as a data set."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

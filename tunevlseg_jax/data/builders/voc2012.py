@@ -6,8 +6,6 @@ written without spaces, as in the paper. Void, the outlines, stays void in the l
 record. The test masks aren't public; test is val.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Slices of NIfTI and MetaImage files."""
 
-from __future__ import annotations
-
 import gzip
 import zlib
 from collections.abc import Callable

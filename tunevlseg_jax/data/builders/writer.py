@@ -1,7 +1,5 @@
 """Writes prepared sets, atomically."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import sys

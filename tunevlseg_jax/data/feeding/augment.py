@@ -1,7 +1,5 @@
 """The paper's augmentation, on the device: small affine maps, brightness and contrast (section 4.3)."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from jax import Array

@@ -1,7 +1,5 @@
 """Augmented views: copies of a split that are augmented once."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax

@@ -1,7 +1,5 @@
 """A batch, and the pixels and indices that a step gathers it from on the devices."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax

@@ -1,7 +1,5 @@
 """The records of each batch, in an order that depends only on seed and epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import cast
 

@@ -1,7 +1,5 @@
 """Splits of data sets and a frozen model's features of their images, each computed once for all learners."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any

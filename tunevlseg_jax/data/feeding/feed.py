@@ -1,7 +1,5 @@
 """Batches on the devices: gathered on the host and sent, or gathered from a split that the devices hold."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property

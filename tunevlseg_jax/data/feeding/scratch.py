@@ -1,7 +1,5 @@
 """Arrays in unnamed temporary files: they may be larger than memory, and disappear with the process."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The training curves of the runs that represent cells: validation Dice after each epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

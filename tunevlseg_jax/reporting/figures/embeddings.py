@@ -1,7 +1,5 @@
 """Maps of data sets by a frozen model: t-SNE of its vectors of images and of prompts (the paper's Figure 4)."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The best, the median and the worst test record of a data set: image, true mask and predicted masks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The importance of hyperparameters for a search's scores, by Optuna's functional analysis of variance."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 import warnings

@@ -1,7 +1,5 @@
 """Mean test Dice against how many parameters train."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The style of all figures: a colour and a marker for each combination, plain axes, and the files."""
 
-from __future__ import annotations
-
 import io
 import re
 import textwrap

@@ -1,7 +1,5 @@
 """Dice of every trial against one of its hyperparameters, with a line through them (the paper's Figures 6 and 7)."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

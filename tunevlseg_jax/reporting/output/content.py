@@ -1,7 +1,5 @@
 """The content of a report, from which its Markdown and its page are written."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -37,9 +35,9 @@ class Content:
     tables: Sequence[Table]
     untabled: Sequence[str]
     skipped: Sequence[Skipped]
-    figures: Sequence[Figure] = ()
+    figures: Sequence["Figure"] = ()
     undrawn: Sequence[str] = ()
-    samples: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
+    samples: Mapping[str, Sequence["Picture"]] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:

@@ -1,7 +1,5 @@
 """Draws the figures of a report, and the samples of its page."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """The report as one HTML file that needs no network: tables, figures, samples with masks over them, runs."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

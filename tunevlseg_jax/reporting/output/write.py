@@ -1,7 +1,5 @@
 """Writes the tables, the figures and the page of a report."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
