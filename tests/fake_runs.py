@@ -18,7 +18,7 @@ from tunevlseg_jax.evaluation.record_scores import Sample
 from tunevlseg_jax.learners import CoOp
 from tunevlseg_jax.runs.card import make_card
 from tunevlseg_jax.runs.run_folder import save_trial
-from tunevlseg_jax.runtime import schema
+from tunevlseg_jax.runtime import files
 from tunevlseg_jax.runtime.files import write_csv, write_json
 
 
@@ -77,7 +77,7 @@ def run(
     tuned = {"val": scores(max(val))} | ({} if test is None else {"test": scores(test)})
     data = {"name": config.data.name} | (data or fingerprints(config.data.name, config.data.shots))
     card = make_card(config, sha256(model or config.model.checkpoint), (size, size), data)
-    card |= {"best_epoch": int(np.argmax(val)) + 1 if curve else 0, "scores": {"tuned": tuned}}
+    card |= {"epochs": len(curve), "best_epoch": int(np.argmax(val)) + 1 if curve else 0, "scores": {"tuned": tuned}}
     if learnt is None:
         learnt = {} if zero_shot else {"learner/context": np.zeros((3, 4, 64), np.float32)}
     save_trial(folder, config, curve, learnt, card)
@@ -126,11 +126,12 @@ def evaluation(
 ) -> Path:
     """Writes an evaluation of a run as `evaluate` does, and returns its JSON."""
     path = folder / "evaluations" / f"{data.replace('/', '_')}_{split}_{resolution}.json"
-    told = {"run": str(folder), "data": data, "protocol": "paper", "split": split}
-    told |= {"data_sha256": sha or fingerprints(data)[split], "size": f"{size}x{size}", "threshold": 0.5}
-    told |= {"empty_masks": record_scores.POLICIES, "records": len(rows), "scores": record_scores.summary(rows)}
-    write_json(path, told)
     write_csv(path.with_suffix(".csv"), [dataclasses.asdict(row) for row in rows])
+    details = {"run": str(folder), "data": data, "protocol": "paper", "split": split, "resolution": resolution}
+    details |= {"every_class": False, "data_sha256": sha or fingerprints(data)[split], "size": f"{size}x{size}"}
+    details |= {"samples_sha256": files.sha256(path.with_suffix(".csv")), "threshold": 0.5}
+    details |= {"empty_masks": record_scores.POLICIES, "records": len(rows), "scores": record_scores.summary(rows)}
+    write_json(path, details)
     return path
 
 
@@ -143,8 +144,3 @@ def study(folder: Path, states: Sequence[str], best: dict[str, Any] | None = Non
         table.writerows([number, state, 0.5] for number, state in enumerate(states))
     write_json(folder / "summary.json", {"study": folder.name, "trials": len(states), "best": best})
     return folder
-
-
-def as_written(config: Config) -> dict[str, Any]:
-    """A configuration in JSON."""
-    return schema.to_json(config)

@@ -20,6 +20,7 @@ import tunevlseg_jax as tv
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax import evaluate, predict
 from tunevlseg_jax.data.images import encode_png
+from tunevlseg_jax.runtime import schema
 
 quick_compilation = small.quick_compilation
 UserError = tv.UserError
@@ -249,6 +250,17 @@ def test_configurations_have_names(tmp_path, monkeypatch):
         configuration.load("study_paper")
     small.write_config(tmp_path / "quickstart", small.config())  # a file goes first
     assert configuration.load("quickstart") == small.config()
+
+
+def test_a_runs_config_json_is_a_configuration(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(schema.to_json(small.config())), encoding="utf-8")
+    assert configuration.load(str(path)) == small.config()
+    path.write_text("[]", encoding="utf-8")
+    with pytest.raises(UserError, match="holds no JSON object"):
+        configuration.load(str(path))
+    with pytest.raises(UserError, match=r"there is no .*other\.json"):
+        configuration.load(str(tmp_path / "other.json"))
 
 
 def test_the_page_runs(tmp_path, monkeypatch):

@@ -128,8 +128,8 @@ def options_over_config(cls: type[T], default: Callable[[Config], T], program: s
         if not {"-h", "--help"} & set(arguments):
             raise UserError(f"{program} needs --config FILE, such as configs/quickstart.py", "missing-option")
     description = (
-        f"{description}\n\n--config FILE gives the defaults: a Python file that defines `config`, or the name of one "
-        "that comes with the package, such as quickstart."
+        f"{description}\n\n--config FILE gives the defaults: a Python file that defines `config`, the name of one "
+        "that comes with the package, such as quickstart, or the config.json of a run."
     )
     program = f"{program} --config FILE"
     return _parse(tyro.conf.AvoidSubcommands[cls], arguments, program, description, default(config))

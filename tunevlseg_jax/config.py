@@ -17,6 +17,7 @@ from tunevlseg_jax.models.upsampler import Upsampling
 from tunevlseg_jax.network import Recompute
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError, nearest
+from tunevlseg_jax.runtime.files import read_object
 
 T = TypeVar("T")
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -152,7 +153,9 @@ class Config:
 
 
 def load(path: str) -> Config:
-    """The `config` that a Python file defines; raises as `defined` does."""
+    """The `config` that a Python file defines, or that a run's config.json holds; raises as `defined` does."""
+    if path.endswith(".json"):
+        return schema.from_json(Config, read_object(Path(path)), path)
     return defined(path, "config", Config)
 
 

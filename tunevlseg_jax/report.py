@@ -1,15 +1,16 @@
-"""Makes tables, figures and a page of the runs under a folder: `python -m tunevlseg_jax.report --runs runs`."""
+"""Writes tables, figures and a page of the runs under a folder: `python -m tunevlseg_jax.report --runs runs`."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
 from tunevlseg_jax import cli
-from tunevlseg_jax.reporting.output.write import PROGRAM, Options, report
+from tunevlseg_jax.reporting.output.content import PROGRAM
+from tunevlseg_jax.reporting.output.write import Options, report
 
 
 def main() -> None:
-    """Gathers, makes the report, and shows its first table."""
+    """Writes the report and prints its first table."""
     report(cli.options(Options, PROGRAM, __doc__ or ""), Console())
 
 

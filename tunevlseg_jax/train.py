@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -36,8 +38,9 @@ def main() -> None:
     options = cli.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
     configuration.check(options.config)
     multihost.join(options.cluster)
+    command = shlex.join([*PROGRAM.split(), *sys.argv[1:]])
     with signals.with_hint(GOES_ON):
-        train(options.config, Console(quiet=not multihost.is_primary()))
+        train(options.config, Console(quiet=not multihost.is_primary()), command=command)
 
 
 cli.make_callable(__name__, api.train)

@@ -1,4 +1,4 @@
-"""Tests of the report on runs that train, sweep and evaluate made: its numbers, its words, its files, its mistakes."""
+"""Tests of the report on trained and evaluated runs: its numbers, its words, its files, and mistakes of users."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_without_records_the_cards_scores_stand_and_say_so(experiment, report, t
 def test_what_a_report_holds(report):
     assert {path.name for path in report.iterdir()} == FILES
     text = (report / "report.md").read_text("utf-8")
-    for heading in ("Table 3 of the paper", "Words near learnt prompts", "Runs that stand for cells", "Skipped"):
+    for heading in ("Table 3 of the paper", "Words near learnt prompts", "Runs that represent cells", "Skipped"):
         assert heading in text
     assert re.search(r"Initial context \(Table 4 of the paper\): not made", text)
     (row,) = rows(report / "cells.csv")
@@ -123,17 +123,17 @@ def test_what_a_report_holds(report):
 
 def test_words_near_prompts(experiment, report):
     """Against distances by brute force; a learner's initial words are nearest to themselves."""
-    found, _ = runs.gather(experiment)
-    cell = next(cell for key, cell in cells.choose(found).by_key.items() if key.combination == "CoOp")
+    stored, _ = runs.gather(experiment)
+    cell = next(cell for key, cell in cells.choose(stored).by_key.items() if key.combination == "CoOp")
     embedding = load_file(EMBEDDED / "clipseg-tiny" / "model.safetensors")["text_tower/token_embedding"]
     tokens = json.loads((EMBEDDED / "clipseg-tiny" / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
     table = rows(report / "words.csv")
     assert len(table) == 2 * 2 and {row["combination"] for row in table} == {"CoOp"}
     for run in cell.runs:
         context = load_file(run.folder / "prompts.safetensors")["learner/context"][0]
-        own = [row for row in table if row["seed"] == str(run.config.train.seed)]
-        assert [row["vector"] for row in own] == ["1", "2"]
-        for vector, row in zip(context, own, strict=True):
+        lines = [row for row in table if row["seed"] == str(run.config.train.seed)]
+        assert [row["vector"] for row in lines] == ["1", "2"]
+        for vector, row in zip(context, lines, strict=True):
             distances = sorted(
                 (float(np.sqrt(((vector - other) ** 2).sum())), place) for place, other in enumerate(embedding)
             )
@@ -149,7 +149,7 @@ def test_words_near_prompts(experiment, report):
                     )
 
 
-def test_words_of_a_projected_context_are_of_what_the_tower_sees(tmp_path):
+def test_words_of_a_projected_context_are_of_what_enters_the_tower(tmp_path):
     learner = SharedSeparate(depth=2, num_context=2, width=8, projector=Projector(kind="linear", norm=False))
     config = settings(learner=learner)
     experiment = small.build(config)
@@ -172,13 +172,15 @@ def test_tokens_as_they_are_read():
     clip.decoder = tokenizers.decoders.ByteLevel()
     spelt = [words.spelt(Tokenizer(clip), token) for token in range(5)]
     assert spelt == ["photo", "pho-", "<|endoftext|>", "\N{LATIN SMALL LETTER A WITH CIRCUMFLEX}-", "token 4"]
-    own = Tokenizer.load(EMBEDDED / "clipseg-tiny")
-    assert [words.spelt(own, token) for token in (316, 348, 351)] == ["photo", "-kground", "<|endoftext|>"]
+    embedded = Tokenizer.load(EMBEDDED / "clipseg-tiny")
+    assert [words.spelt(embedded, token) for token in (316, 348, 351)] == ["photo", "-kground", "<|endoftext|>"]
 
 
-def test_words_are_told_missing_where_the_model_is_another(experiment):
-    found, _ = runs.gather(experiment)
-    chosen = cells.choose([dataclasses.replace(run, card=dict(run.card) | {"model_sha256": "0" * 64}) for run in found])
+def test_words_are_listed_as_missing_where_the_model_is_another(experiment):
+    stored, _ = runs.gather(experiment)
+    chosen = cells.choose(
+        [dataclasses.replace(run, card=dict(run.card) | {"model_sha256": "0" * 64}) for run in stored]
+    )
     table, missing = words.words(chosen, 2)
     assert table is None and len(missing) == 1
     assert "seed0 and 1 more learnt: clipseg-tiny is not the model that it was trained on" in missing[0]
@@ -207,18 +209,18 @@ def test_the_command(experiment, tmp_path, monkeypatch, capsys):
     assert not (output / "report.html").exists()
     (output / "figures").mkdir()
     earlier = [output / "table5.csv", output / "figures" / "examples_9_9.png", output / "figures" / "examples_9_9.svg"]
-    own = output / "figures" / "curves.pdf"
-    for path in (*earlier, own):
+    foreign = output / "figures" / "curves.pdf"
+    for path in (*earlier, foreign):
         path.write_text("made earlier")
     with (output / "report.md").open("a") as text:
         text.write("![Examples](figures/examples_9_9.png)\n")
     small.run(monkeypatch, command.main, "--runs", experiment, "--output", output)
     assert {path.name for path in output.iterdir()} == FILES
-    assert not any(path.exists() for path in earlier) and own.exists()
+    assert not any(path.exists() for path in earlier) and foreign.exists()
     shown = re.findall(r"!\[.*?\]\((.*?)\)", (output / "report.md").read_text("utf-8"))
     assert shown and all((output / path).is_file() for path in shown)
     small.run(monkeypatch, command.main, "--runs", experiment, "--output", output, "--words", "0", "--no-page")
-    assert list((output / "figures").iterdir()) == [own]
+    assert list((output / "figures").iterdir()) == [foreign]
 
 
 def test_without_what_draws_there_are_tables(experiment, tmp_path, monkeypatch, capsys):

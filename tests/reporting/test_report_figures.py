@@ -29,8 +29,7 @@ from tunevlseg_jax.reporting.figures.embeddings import Vectors
 from tunevlseg_jax.reporting.figures.examples import examples
 from tunevlseg_jax.reporting.figures.parameters import parameters, trained
 from tunevlseg_jax.reporting.figures.trends import AXES, Point
-from tunevlseg_jax.reporting.output import gallery
-from tunevlseg_jax.reporting.pictures import Case, Picture
+from tunevlseg_jax.reporting.pictures import Picture
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.runtime.files import sha256
 
@@ -45,13 +44,13 @@ def config(learner: Learner | None = None, data: str = "photos", **changes: Any)
 
 
 def gathered(folder: Path) -> tuple[list[Run], Cells]:
-    found, skipped = runs.gather(folder)
+    stored, skipped = runs.gather(folder)
     assert not skipped
-    return found, cells.choose(found)
+    return stored, cells.choose(stored)
 
 
-def first(found: Cells) -> dict[Key, Run]:
-    return {key: cell.runs[0] for key, cell in found.by_key.items()}
+def first(chosen: Cells) -> dict[Key, Run]:
+    return {key: cell.runs[0] for key, cell in chosen.by_key.items()}
 
 
 def trial(study: Path, number: int, data: str, depth: int, test: float | None, rate: float = 1e-3, decay: float = 1e-3):
@@ -64,7 +63,7 @@ def trial(study: Path, number: int, data: str, depth: int, test: float | None, r
 
 
 def trials(folder: Path) -> Path:
-    """Twenty trials on two sets, of which the second is harder; deeper is better, as far as noise lets one see."""
+    """Twenty trials on two sets, the second harder; deeper is better, but for noise."""
     draw = np.random.default_rng(0)
     for number in range(20):
         data, depth = list(SETS)[number % 2], int(draw.integers(1, 5))
@@ -78,15 +77,15 @@ def journal(study: Path, rows: Sequence[tuple[dict[str, Any], float]]) -> Path:
     study.mkdir(parents=True)
     path = study / "journal.log"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    made = optuna.create_study(storage=JournalStorage(JournalFileBackend(str(path))), direction="maximize")
+    search = optuna.create_study(storage=JournalStorage(JournalFileBackend(str(path))), direction="maximize")
     ranges = {
         "learner.depth": optuna.distributions.IntDistribution(1, 4),
         "optim.learning_rate": optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True),
     }
     for params, dice in rows:
         used = {name: ranges[name] for name in params}
-        told = {"val_dice": dice}
-        made.add_trial(optuna.create_trial(params=params, distributions=used, value=dice, user_attrs=told))
+        attributes = {"val_dice": dice}
+        search.add_trial(optuna.create_trial(params=params, distributions=used, value=dice, user_attrs=attributes))
     return path
 
 
@@ -99,7 +98,7 @@ def test_a_line_and_its_r2_are_numpys():
     line = trends.fit(x, y)
     assert line is not None
     assert_allclose([line.slope, line.intercept], np.polyfit(x, y, 1))
-    assert_allclose(line.r2, np.corrcoef(x, y)[0, 1] ** 2)
+    assert_allclose(line.rvalue, np.corrcoef(x, y)[0, 1])
 
 
 @pytest.mark.parametrize(("x", "y"), [([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5])])
@@ -111,20 +110,20 @@ def test_within_sets_how_hard_a_set_is_explains_nothing():
     points = [Point(data, x, base + 0.1 * x) for data, base in (("easy", 0.5), ("hard", 0.0)) for x in range(4)]
     line = trends.within(points)
     assert line is not None
-    assert_allclose([line.slope, line.r2], [0.1, 1])
+    assert_allclose([line.slope, line.rvalue], [0.1, 1])
     pooled = trends.fit(*np.asarray([(point.x, point.dice) for point in points]).T)
-    assert pooled is not None and pooled.r2 < 0.2
+    assert pooled is not None and pooled.rvalue**2 < 0.2
 
 
 @pytest.mark.parametrize(("axis", "scale"), [(DEPTH, float), (RATE, np.log10), (DECAY, np.log10)])
 def test_a_trend_draws_every_trial_and_their_line(axis, scale, tmp_path):
-    made, found = gathered(trials(tmp_path))
-    drawn = trends.trend(axis, gallery.keys(made, found))
+    stored, chosen = gathered(trials(tmp_path))
+    drawn = trends.trend(axis, chosen.compared)
     assert drawn is not None
     (ax,) = drawn.figure.axes
     section, field = axis.field.split(".")
-    x = np.asarray([scale(getattr(getattr(run.config, section), field)) for run in made])
-    y = np.asarray([run.scores["test"]["dice"] for run in made])
+    x = np.asarray([scale(getattr(getattr(run.config, section), field)) for run in stored])
+    y = np.asarray([run.scores["test"]["dice"] for run in stored])
     points = np.asarray(ax.collections[0].get_offsets())
     assert_allclose(sorted(points[:, 1]), sorted(y))
     slope, intercept = np.polyfit(x, y, 1)
@@ -134,20 +133,20 @@ def test_a_trend_draws_every_trial_and_their_line(axis, scale, tmp_path):
     assert (ax.get_xscale() == "log") == (axis is not DEPTH)
 
 
-def test_one_trial_without_a_test_score_makes_it_a_figure_of_validation(tmp_path):
+def test_a_trial_without_a_test_score_makes_the_figure_show_validation(tmp_path):
     trial(trials(tmp_path) / "photos", 10, "photos", 4, None)
-    made, found = gathered(tmp_path)
-    drawn = trends.trend(DEPTH, gallery.keys(made, found))
+    stored, chosen = gathered(tmp_path)
+    drawn = trends.trend(DEPTH, chosen.compared)
     assert drawn is not None
     assert drawn.figure.get_supylabel() == "validation Dice" and "Validation Dice" in drawn.caption
-    dice = sorted(run.scores["val"]["dice"] for run in made)
+    dice = sorted(run.scores["val"]["dice"] for run in stored)
     assert_allclose(sorted(np.asarray(drawn.figure.axes[0].collections[0].get_offsets())[:, 1]), dice)
 
 
 def test_what_does_not_vary_is_not_drawn(tmp_path):
     for number in range(4):
         trial(tmp_path, number, "photos", 1, 0.1 * number)
-    assert trends.trend(DEPTH, gallery.keys(*gathered(tmp_path))) is None
+    assert trends.trend(DEPTH, gathered(tmp_path)[1].compared) is None
     assert trends.trend(DEPTH, []) is None
 
 
@@ -172,10 +171,10 @@ def test_parameters_in_use_are_counted(tmp_path):
         ("c", VPT(depth=1), "scans", 0.6),
     ):
         fake_runs.run(tmp_path / name, config(learner, data), test=dice, learnt=learnt)
-    made, found = gathered(tmp_path)
-    assert trained(made[0]) == 4 * 8 + 4 * 3, "of the four prompts that there is room for one is in use"
-    scores = {key: cell.score("dice") for key, cell in found.by_key.items()}
-    drawn = parameters(first(found), {key: score.mean for key, score in scores.items() if score})
+    stored, chosen = gathered(tmp_path)
+    assert trained(stored[0]) == 4 * 8 + 4 * 3, "one of four prompts is in use"
+    scores = {key: cell.score("dice") for key, cell in chosen.by_key.items()}
+    drawn = parameters(first(chosen), {key: score.mean for key, score in scores.items() if score})
     assert drawn is not None
     (point,) = drawn.figure.axes[0].lines
     assert_allclose(point.get_xydata(), [[44, 0.5]])
@@ -183,7 +182,7 @@ def test_parameters_in_use_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(("count", "method"), [(12, "PED-ANOVA"), (importance.ENOUGH, "fANOVA")])
-def test_importance_finds_what_scores_hang_on(count, method, tmp_path):
+def test_importance_is_highest_for_the_field_that_decides_scores(count, method, tmp_path):
     draw = np.random.default_rng(0)
     rows = []
     for _ in range(count):
@@ -212,26 +211,28 @@ def test_importance_of_too_few_trials_is_not_drawn(tmp_path):
 def test_samples_are_the_best_the_median_the_worst_and_others():
     dice = {f"r{number:02d}": number / 40 for number in range(41)}
     cases = pictures.choose([dice, {id: value / 2 for id, value in dice.items()}], 12)
-    by_kind = {kind: [case.id for case in cases if case.why == kind] for kind in pictures.KINDS}
+    by_kind = {kind: [id for id, why in cases.items() if why == kind] for kind in pictures.KINDS}
     assert by_kind["best"] == ["r40", "r39", "r38"] and by_kind["worst"] == ["r02", "r01", "r00"]
     assert by_kind["median"] == ["r21", "r20", "r19"]
-    assert len(by_kind["sample"]) == 3 and len({case.id for case in cases}) == 12
-    assert cases == pictures.choose([dice], 12), "the same every time"
+    assert len(by_kind["sample"]) == 3 and len(cases) == 12
+    assert list(cases.items()) == list(pictures.choose([dice], 12).items()), "the same every time"
     assert len(pictures.choose([{"a": 0.1, "b": 0.5, "c": 0.9}], 12)) == 3
-    assert pictures.choose([{"a": 0.1, "b": 0.5, "c": 0.9}], 3)[0] == Case("c", "best")
+    few = pictures.choose([{"a": 0.1, "b": 0.5, "c": 0.9}], 3)
+    assert few == {"c": "best", "b": "median", "a": "worst"}
 
 
 def scene(id: str, why: str, dice: float) -> Picture:
     mask = np.zeros((48, 64), bool)
     mask[10:30, 10:30] = True
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-    found = {("tiny", name): np.roll(mask, shift, axis=1) for shift, name in ((0, "zero-shot"), (9, "CoOp"))}
-    return Picture(id, why, "seven", image, mask, found, dict.fromkeys(found, dice))
+    predicted = {("tiny", name): np.roll(mask, shift, axis=1) for shift, name in ((0, "zero-shot"), (9, "CoOp"))}
+    return Picture(id, why, "seven", image, mask, predicted, dict.fromkeys(predicted, dice))
 
 
 def test_examples_show_three_records_and_their_scores():
-    seen = [scene("a", "best", 0.9), scene("b", "median", 0.5), scene("c", "worst", 0.1)]
-    drawn = examples("examples", "photos", "tiny", seen)
+    pictures_shown = [scene("a", "best", 0.9), scene("b", "median", 0.5), scene("c", "worst", 0.1)]
+    drawn = examples("examples", "photos", "tiny", pictures_shown)
+    assert drawn.name == "examples"
     titles = [ax.get_title() for ax in drawn.figure.axes]
     assert len(titles) == 3 * 4 and titles[2:4] == ["zero-shot\n0.90", "CoOp\n0.90"] and titles[-1] == "0.10"
     truth = drawn.figure.axes[1].images[0].get_array()
@@ -240,20 +241,20 @@ def test_examples_show_three_records_and_their_scores():
 
 def test_embeddings_of_sets_that_differ_lie_apart_and_always_in_the_same_places():
     draw = np.random.default_rng(0)
-    found = {
+    vectors = {
         name: Vectors(
             draw.normal(centre, 0.1, (8, 8)), ["seven", *(f"{name} {n}" for n in range(4))], draw.normal(size=(5, 8))
         )
         for name, centre in (("photos", [3] + [0] * 7), ("scans", [0] * 7 + [3]))
     }
-    drawn = [embeddings.embeddings("embeddings", "tiny", found) for _ in range(2)]
+    drawn = [embeddings.embeddings("embeddings", "tiny", vectors) for _ in range(2)]
     places = [
         [np.asarray(points.get_offsets()) for points in each.figure.axes[0].collections] for each in drawn if each
     ]
     assert_allclose(places[0], places[1])
     photos, scans = places[0]
     gap = np.linalg.norm(photos.mean(axis=0) - scans.mean(axis=0))
-    assert gap > 2 * max(np.linalg.norm(own - own.mean(axis=0), axis=1).max() for own in (photos, scans))
+    assert gap > 2 * max(np.linalg.norm(points - points.mean(axis=0), axis=1).max() for points in (photos, scans))
     assert "seven" in words(drawn[0].figure) and "several sets share" in drawn[0].caption
     few = {"photos": Vectors(np.ones((3, 8)), ["a"], np.ones((1, 8)))}
     assert embeddings.embeddings("embeddings", "tiny", few) is None
@@ -276,7 +277,7 @@ def test_files_are_small_the_same_every_time_and_safe_whatever_a_set_is_called(t
     assert "<script" not in inline and 'id="curves-' in inline and style.INK not in inline
 
 
-def test_every_combination_has_a_look_of_its_own():
+def test_every_combination_has_another_colour():
     assert len(set(style.LOOKS.values())) == len({colour for colour, _ in style.LOOKS.values()}) == len(style.LOOKS)
     assert style.colour("Another") == style.colour("Another") not in {colour for colour, _ in style.LOOKS.values()}
     assert style.power_of_ten(1e-3) == "10⁻³" and style.power_of_ten(3e4) == "3·10⁴"

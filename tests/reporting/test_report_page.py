@@ -19,9 +19,10 @@ from tunevlseg_jax import train
 from tunevlseg_jax.config import Config, Model, Optim, Train
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate, ZeroShot
-from tunevlseg_jax.reporting import cells, command_line, runs, tables
+from tunevlseg_jax.reporting import cells, runs, tables
 from tunevlseg_jax.reporting.figures.curves import curves
-from tunevlseg_jax.reporting.output import gallery, page
+from tunevlseg_jax.reporting.output import page
+from tunevlseg_jax.reporting.output.content import Content
 from tunevlseg_jax.reporting.pictures import Picture
 from tunevlseg_jax.reporting.runs import Skipped
 
@@ -37,17 +38,17 @@ needs_browser = pytest.mark.skipif(None in PROGRAMS.values(), reason=f"needs a b
 def picture(number: int, dice: float) -> Picture:
     truth = np.zeros((48, 48), bool)
     truth[:, :24] = True
-    found = {
+    predicted = {
         ("clipseg-tiny", "zero-shot"): np.zeros((48, 48), bool),
         ("clipseg-tiny", "CoOp"): np.roll(truth, number, axis=1),
     }
     image = np.full((48, 48, 3), 40 * number, np.uint8)
     scores = {("clipseg-tiny", "zero-shot"): 0.0, ("clipseg-tiny", "CoOp"): dice}
-    return Picture(f"r{number}", "best", "seven" if number else NASTY, image, truth, found, scores)
+    return Picture(f"r{number}", "best", "seven" if number else NASTY, image, truth, predicted, scores)
 
 
 @pytest.fixture(scope="module")
-def content(tmp_path_factory) -> page.Content:
+def content(tmp_path_factory) -> Content:
     folder = tmp_path_factory.mktemp("runs")
     for name, learner, data, dice in (
         ("a", CoOp(depth=1), "photos", 0.6),
@@ -57,22 +58,21 @@ def content(tmp_path_factory) -> page.Content:
     ):
         asked = fake_runs.config(learner=learner, data=Data(name=data))
         fake_runs.run(folder / name, asked, (dice / 2, dice), test=dice - 0.1)
-    made, _ = runs.gather(folder)
-    found = cells.choose(made)
-    drawn = curves({key: cell.runs[0] for key, cell in found.by_key.items()})
-    assert drawn is not None
-    grids, untabled = tables.tables(found)
-    return page.Content(
-        title="A report",
-        summary="Of four runs.",
-        footer="Made by a test.",
-        tables=grids,
+    gathered, _ = runs.gather(folder)
+    chosen = cells.choose(gathered)
+    figure = curves({key: cell.runs[0] for key, cell in chosen.by_key.items()})
+    assert figure is not None
+    shown, untabled = tables.tables(chosen)
+    samples = {"photos": [picture(number, number / 4) for number in range(4)], NASTY: [picture(1, 0.5)]}
+    return Content(
+        source="runs",
+        cells=chosen,
+        tables=shown,
         untabled=untabled,
-        figures=[drawn],
-        undrawn=["Nothing else."],
-        samples={"photos": [picture(number, number / 4) for number in range(4)], NASTY: [picture(1, 0.5)]},
-        runs=gallery.keys(made, found),
         skipped=[Skipped(folder / "x", f"{NASTY} is cut off")],
+        figures=[figure],
+        undrawn=["Nothing else."],
+        samples=samples,
     )
 
 
@@ -89,32 +89,30 @@ def content(tmp_path_factory) -> page.Content:
         Config(train=Train(tune="decoder", epochs=3)),
     ],
 )
-def test_a_command_makes_its_configuration_again(config, monkeypatch):
-    line = command_line.command(config)
+def test_a_card_without_a_command_gives_one_that_trains_its_configuration_again(config, tmp_path, monkeypatch):
+    fake_runs.run(tmp_path / "a b", config, (0.1,) * config.train.epochs)
+    (run,), _ = runs.gather(tmp_path)
+    line = page.command(run)
     assert line is not None
     words = shlex.split(line)
-    assert words[:3] == ["python", "-m", "tunevlseg_jax.train"] and (command_line.CONFIGS.parent / words[4]).is_file()
-    monkeypatch.chdir(command_line.CONFIGS.parent)
+    assert words[:3] == ["python", "-m", "tunevlseg_jax.train"]
     trained = []
-    monkeypatch.setattr(train, "train", lambda config, console: trained.append(config))
+    monkeypatch.setattr(train, "train", lambda config, console, command: trained.append((config, command)))
     small.run(monkeypatch, train.main, *words[3:])
-    (made,) = trained
-    assert made.workdir == f"{config.workdir}-again"
-    assert dataclasses.replace(made, workdir=config.workdir) == config
+    assert trained == [(dataclasses.replace(config, workdir=f"{tmp_path / 'a b'}-again"), line)]
 
 
-def test_a_configuration_that_cant_be_loaded_is_none_to_begin_from(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("config = Config(lerner=1)")
-    monkeypatch.setattr(command_line, "CONFIGS", tmp_path)
-    command_line._bases.cache_clear()
-    try:
-        assert command_line.command(Config()) is None
-    finally:
-        command_line._bases.cache_clear()
+def test_the_command_of_a_card_is_shown(tmp_path):
+    path = fake_runs.run(tmp_path / "run", fake_runs.config()) / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"command": "python x.py"}), "utf-8")
+    (run,), _ = runs.gather(tmp_path)
+    assert page.command(run) == "python x.py"
 
 
-def test_no_command_trains_the_model_as_it_is():
-    assert command_line.command(Config(learner=ZeroShot())) is None
+def test_no_command_trains_the_model_as_it_is(tmp_path):
+    fake_runs.run(tmp_path / "run", fake_runs.config(learner=ZeroShot(), upsampling="none"), (0.4,))
+    (run,), _ = runs.gather(tmp_path)
+    assert page.command(run) is None
 
 
 def test_what_users_named_is_text_and_nothing_else(content):
@@ -143,7 +141,7 @@ def browser(tmp_path_factory) -> Iterator:
 def opened(browser, content, tmp_path_factory):
     """The page in the browser, on a wide screen; its tests go on from one another's state."""
     path: Path = tmp_path_factory.mktemp("page") / "report.html"
-    page.write(path, content)
+    path.write_text(page.render(content), "utf-8")
     browser.set_window_size(1280, 900)
     browser.get(path.as_uri())
     return browser
@@ -185,13 +183,13 @@ def test_masks_are_toggled_and_records_sorted(opened):
     assert texts(opened, "#cards strong") == ["Dice 0.750", "Dice 0.500", "Dice 0.250", "Dice 0.000"]
 
     def shown() -> list[bool]:
-        layers = [opened.find_element("css selector", f"#cards .{name}") for name in ("truth", "found")]
+        layers = [opened.find_element("css selector", f"#cards .{name}") for name in ("truth", "predicted")]
         return [layer.is_displayed() for layer in layers]
 
     assert shown() == [True, True]
     click(opened, "#browser [name=truth]")
     assert shown() == [False, True]
-    click(opened, "#browser [name=found]")
+    click(opened, "#browser [name=predicted]")
     assert shown() == [False, False]
     sizes = opened.execute_script(
         "return [...document.querySelectorAll('#cards img')].map((image) => image.naturalWidth)"
@@ -200,9 +198,9 @@ def test_masks_are_toggled_and_records_sorted(opened):
 
 
 @needs_browser
-def test_a_run_tells_its_command(opened):
+def test_a_dialog_shows_the_command_of_a_run(opened):
     click(opened, "#run-table button.how")
-    assert texts(opened, "#how-command pre")[0].startswith("python -m tunevlseg_jax.train --config configs/")
+    assert texts(opened, "#how-command pre")[0].startswith("python -m tunevlseg_jax.train --config /")
     assert "data.name" in texts(opened, "#how tbody th")
     assert texts(opened, "#how-folder")[0].endswith("/d"), "the first row, as the table is sorted"
     click(opened, "#how form button")
@@ -224,6 +222,6 @@ def test_there_were_no_errors_and_nothing_was_fetched(opened):
     assert opened.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
     sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    own = [params["request"]["url"] for params in sent if params["documentURL"] == opened.current_url]
-    assert opened.current_url in own
-    assert {url.split(":")[0] for url in own if url != opened.current_url} == {"data"}
+    urls = [params["request"]["url"] for params in sent if params["documentURL"] == opened.current_url]
+    assert opened.current_url in urls
+    assert {url.split(":")[0] for url in urls if url != opened.current_url} == {"data"}

@@ -28,10 +28,10 @@ ROWS = [fake_runs.sample(f"a/{row}", 3 * row, 40, 30) for row in range(5)] + [fa
 @pytest.fixture
 def whole(tmp_path) -> Path:
     """A folder with one run, tested and evaluated."""
-    return made(tmp_path / "whole")
+    return write_run(tmp_path / "whole")
 
 
-def made(root: Path) -> Path:
+def write_run(root: Path) -> Path:
     mean = sum(row.dice for row in ROWS) / len(ROWS)
     run = fake_runs.run(root / "run", fake_runs.config(), test=mean)
     fake_runs.evaluation(run, "scenes/photo", ROWS)
@@ -39,7 +39,7 @@ def made(root: Path) -> Path:
 
 
 def edit(path: Path, change) -> None:
-    """Changes a JSON file; `change` changes the value, or is another one."""
+    """Changes a JSON file; `change` changes the value, or is the new value."""
     value = json.loads(path.read_text("utf-8"))
     if callable(change):
         change(value)
@@ -48,8 +48,8 @@ def edit(path: Path, change) -> None:
 
 def reason(root: Path) -> str:
     """Why nothing in this folder counts."""
-    found, skipped = runs.gather(root)
-    assert not found and len(skipped) == 1
+    counting, skipped = runs.gather(root)
+    assert not counting and len(skipped) == 1
     assert "\n" not in skipped[0].reason
     return skipped[0].reason
 
@@ -62,7 +62,8 @@ def test_a_whole_run(whole):
     (evaluation,) = run.evaluations
     assert run.own_test is evaluation and evaluation.scores["dice"] == run.scores["test"]["dice"]
     assert (evaluation.data, evaluation.split, evaluation.resolution) == ("scenes/photo", "test", "model")
-    assert evaluations.read_samples(evaluation.samples)[-1] == ROWS[-1] and evaluation.records == len(ROWS)
+    dice = evaluations.read_dice(evaluation.samples)
+    assert dice == pytest.approx({row.id: row.dice for row in ROWS}) and evaluation.records == len(ROWS)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -101,7 +102,7 @@ def test_a_run_with_a_file_missing_is_skipped(whole, name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_of_another_run_is_noticed(whole, tmp_path, name):
-    """Another configuration, other scores, another curve; tensors alone tell nothing of where they are from."""
+    """Another configuration, other scores, another curve; nothing in a file of tensors says which run it is from."""
     other = fake_runs.run(tmp_path / "other", fake_runs.config(train=Train(epochs=3)), (0.1, 0.3, 0.2), 0.4)
     shutil.copy(other / name, whole / "run" / name)
     if name == "prompts.safetensors":
@@ -147,7 +148,7 @@ def test_a_file_of_another_run_is_noticed(whole, tmp_path, name):
         ("results.json", lambda value: value["tuned"]["test"].update(dice=0.9), "scores-disagree: results.json"),
     ],
 )
-def test_what_a_run_must_tell(whole, name, change, says):
+def test_a_run_without_a_needed_value_is_skipped(whole, name, change, says):
     edit(whole / "run" / name, change)
     mistakes.check_line(reason(whole), says)
 
@@ -163,7 +164,7 @@ def test_what_a_run_must_tell(whole, name, change, says):
         (lambda lines: [lines[0], re.sub(r'"loss": [\d.]+', '"loss": NaN', lines[1])], "not-finite: 2"),
     ],
 )
-def test_a_curve_must_end_where_the_run_had_to(whole, change, says):
+def test_a_run_with_an_incomplete_curve_is_skipped(whole, change, says):
     path = whole / "run" / "metrics.jsonl"
     path.write_text("".join(f"{line}\n" for line in change(path.read_text("utf-8").splitlines())), "utf-8")
     mistakes.check_line(reason(whole), says)
@@ -172,11 +173,22 @@ def test_a_curve_must_end_where_the_run_had_to(whole, change, says):
 def test_a_run_that_stopped_early_is_whole(tmp_path):
     config = fake_runs.config(train=Train(epochs=9, patience=2))
     fake_runs.run(tmp_path / "early", config, (0.5, 0.4, 0.3))
-    fake_runs.run(tmp_path / "cut", config, (0.5, 0.6, 0.3))
+    cut = fake_runs.run(tmp_path / "cut", config, (0.5, 0.4, 0.3)) / "metrics.jsonl"
+    cut.write_text("".join(cut.read_text("utf-8").splitlines(keepends=True)[:2]), "utf-8")
     (run,), (skipped,) = runs.gather(tmp_path)
     assert run.folder.name == "early" and run.validation == 0.5
     assert skipped.path.name == "cut"
-    mistakes.check_line(skipped.reason, "cut-off: 3, ")
+    mistakes.check_line(skipped.reason, "cut-off: metrics.jsonl .*2, ")
+
+
+def test_a_curve_whose_card_has_no_number_of_epochs_is_read(whole):
+    """As in version 0.1.0; the best epoch must be among those that there are."""
+    edit(whole / "run" / "card.json", lambda value: value.pop("epochs"))
+    assert [len(run.curve) for run in runs.gather(whole)[0]] == [2]
+    metrics = whole / "run" / "metrics.jsonl"
+    first, _ = metrics.read_text("utf-8").splitlines(keepends=True)
+    metrics.write_text(first, "utf-8")
+    mistakes.check_line(reason(whole), "scores-disagree: 1, .*2 ")
 
 
 def test_a_zero_shot_run_learnt_nothing(tmp_path):
@@ -195,20 +207,59 @@ def test_a_zero_shot_run_learnt_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda value: value.update(records=7), "bad-evaluation: 6 .*7 "),
-        (lambda value: value["scores"].update(dice=0.5), "bad-evaluation: dice .*0.5"),
-        (lambda value: value["scores"].update(hd95_both_nonempty=None), "bad-evaluation: hd95_both_nonempty"),
+        (lambda value: value.update(samples_sha256="0" * 64), "bad-evaluation: written with"),
+        (lambda value: value["scores"].update(dice=None), "bad-evaluation: dice .*None"),
+        (lambda value: value["scores"].update(hd95_both_nonempty="3"), "bad-evaluation: hd95_both_nonempty .*3"),
+        (lambda value: value["scores"].pop("hd95_both_nonempty"), "bad-evaluation: hd95_both_nonempty .*None"),
         (lambda value: value["scores"].update(iou=float("nan")), "bad-evaluation: iou .*nan"),
         (lambda value: value["scores"].pop("sample_iou"), "bad-evaluation: sample_iou .*None"),
         (lambda value: value.pop("data_sha256"), "bad-evaluation: fingerprint"),
         (lambda value: value.update(threshold=0.4), "bad-evaluation: threshold 0.4"),
-        (lambda value: value.update(data="scenes/xray"), "bad-evaluation: scenes/xray"),
         ({"dice": 0.9}, "bad-evaluation"),
         ([], "wrong-json"),
     ],
 )
-def test_what_an_evaluation_must_tell(whole, change, says):
+def test_an_evaluation_without_a_needed_value_is_skipped(whole, change, says):
     edit(whole / "run" / "evaluations" / EVALUATION[0], change)
+    (run,), (skipped,) = runs.gather(whole)
+    assert run.evaluations == ()
+    mistakes.check_line(skipped.reason, says)
+
+
+def test_records_that_have_changed_are_noticed(whole):
+    path = whole / "run" / "evaluations" / EVALUATION[1]
+    path.write_bytes(path.read_bytes().replace(b"0.17142857", b"0.17142858", 1))
+    (run,), (skipped,) = runs.gather(whole)
+    assert run.evaluations == ()
+    mistakes.check_line(skipped.reason, f"bad-evaluation: {path.name}")
+
+
+def as_in_version_0_1_0(value: dict) -> None:
+    """Removes what an evaluation's JSON has had since."""
+    for name in ("resolution", "every_class", "samples_sha256"):
+        del value[name]
+
+
+@pytest.mark.parametrize("resolution", ["model", "original"])
+def test_an_evaluation_of_version_0_1_0(tmp_path, resolution):
+    run = fake_runs.run(tmp_path / "run", fake_runs.config())
+    path = fake_runs.evaluation(run, "scenes/photo", ROWS, resolution=resolution)
+    (before,), _ = runs.gather(tmp_path)
+    edit(path, as_in_version_0_1_0)
+    assert runs.gather(tmp_path) == ([before], []) and before.evaluations[0].resolution == resolution
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda value: value.update(records=7), "bad-evaluation: 6 .*7"),
+        (lambda value: value.update(data="scenes/xray"), "bad-evaluation: scenes/xray"),
+    ],
+)
+def test_an_evaluation_of_version_0_1_0_with_other_records_is_skipped(whole, change, says):
+    path = whole / "run" / "evaluations" / EVALUATION[0]
+    edit(path, as_in_version_0_1_0)
+    edit(path, change)
     (run,), (skipped,) = runs.gather(whole)
     assert run.evaluations == ()
     mistakes.check_line(skipped.reason, says)
@@ -217,43 +268,58 @@ def test_what_an_evaluation_must_tell(whole, change, says):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("a/2,", "a/1,", "bad-evaluation: twice"),
-        ("a/2,one,one,0.17142857", "a/2,one,one,0.18142857", "bad-evaluation: record 3: .*pixels"),
-        ("a/2,one,one,0.17142857", "a/2,one,one,nan", "bad-evaluation: record 3: .*pixels"),
-        ("a/2,one,one,0.17142857", "a/2,one,one,much", "bad-evaluation: record 3: dice .*'much'"),
-        ("a/2,one", "a/2", "bad-evaluation: record 3 .*11.*10"),
+        ("a/2,", "a/1,", "bad-evaluation: 5 .*6"),
+        ("a/2,one,one,0.17142857", "a/2,one,one,nan", "bad-evaluation: Dice"),
+        ("a/2,one,one,0.17142857", "a/2,one,one,much", "unreadable: 'much'"),
+        ("a/2,one", "a/2", "bad-evaluation: row"),
         ("id,label", "name,label", "bad-evaluation: columns"),
         ("a/2,one,one", 'a/2,"one,one', "unreadable: scenes_photo_test_model.csv"),
     ],
 )
-def test_what_records_must_tell(whole, old, new, says):
-    path = whole / "run" / "evaluations" / EVALUATION[1]
-    text = path.read_bytes().decode()
+def test_broken_records_of_version_0_1_0_are_skipped(whole, old, new, says):
+    folder = whole / "run" / "evaluations"
+    edit(folder / EVALUATION[0], as_in_version_0_1_0)
+    text = (folder / EVALUATION[1]).read_bytes().decode()
     assert old in text
-    path.write_bytes(text.replace(old, new, 1).encode())
+    (folder / EVALUATION[1]).write_bytes(text.replace(old, new, 1).encode())
     (run,), (skipped,) = runs.gather(whole)
     assert run.evaluations == ()
     mistakes.check_line(skipped.reason, says)
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1))
+def test_records_of_version_0_1_0_cut_anywhere_are_skipped(whole, share):
+    folder = whole / "run" / "evaluations"
+    content = [(folder / name).read_bytes() for name in EVALUATION]
+    try:
+        edit(folder / EVALUATION[0], as_in_version_0_1_0)
+        (folder / EVALUATION[1]).write_bytes(content[1][: min(int(share * len(content[1])), len(content[1]) - 1)])
+        (run,), (skipped,) = runs.gather(whole)
+        assert run.evaluations == () and skipped.reason
+    finally:
+        for name, before in zip(EVALUATION, content, strict=True):
+            (folder / name).write_bytes(before)
+
+
 def test_an_evaluation_of_other_weights_is_skipped(tmp_path):
     run = fake_runs.run(tmp_path / "run", fake_runs.config(), test=0.6)
     fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.4))
-    (found,), (skipped,) = runs.gather(tmp_path)
-    assert found.own_test is None
+    (stored,), (skipped,) = runs.gather(tmp_path)
+    assert stored.own_test is None
     mistakes.check_line(skipped.reason, "scores-disagree: 0.4000, .*0.6000")
 
 
-def test_which_evaluation_is_a_runs_own(tmp_path):
+def test_the_evaluation_of_the_own_test_records(tmp_path):
     run = fake_runs.run(tmp_path / "run", fake_runs.config(), test=0.6)
     fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6), split="val")
     fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6), resolution="original")
     fake_runs.evaluation(run, "scenes/xray", fake_runs.records(0.2))
-    (found,), skipped = runs.gather(tmp_path)
-    assert len(found.evaluations) == 3 and found.own_test is None and not skipped
-    own = fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6), sha=fake_runs.sha256("other records"))
+    (stored,), skipped = runs.gather(tmp_path)
+    assert len(stored.evaluations) == 3 and stored.own_test is None and not skipped
+    path = fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6), sha=fake_runs.sha256("other records"))
     assert runs.gather(tmp_path)[0][0].own_test is None
-    own.unlink()
+    path.unlink()
     fake_runs.evaluation(run, "scenes/photo", fake_runs.records(0.6))
     assert runs.gather(tmp_path)[0][0].own_test is not None
 
@@ -265,17 +331,17 @@ def test_trials_seeds_and_replays(tmp_path):
     fake_runs.run(study / "seeds" / "000-1", fake_runs.config())
     fake_runs.run(study / "replays" / "000", fake_runs.config())
     fake_runs.run(tmp_path / "alone", fake_runs.config(data=Data(name="scenes/xray")))
-    found, skipped = runs.gather(tmp_path)
-    assert [(run.folder.name, run.role, run.study) for run in found] == [
+    stored, skipped = runs.gather(tmp_path)
+    assert [(run.folder.name, run.role, run.study) for run in stored] == [
         ("alone", "run", None),
         ("000-1", "seed", study),
         ("000", "trial", study),
         ("003", "trial", study),
     ]
-    told = {one.path.name: one.reason for one in skipped}
-    assert told.keys() == {"001", "002", "004"}
-    for name, fact in (("001", "pruned"), ("002", "failed"), ("004", "trials.csv")):
-        mistakes.check_line(told[name], f"trial-unfinished: {fact}")
+    reasons = {each.path.name: each.reason for each in skipped}
+    assert reasons.keys() == {"001", "002", "004"}
+    for name, fact in (("001", "pruned"), ("002", "failed"), ("004", "list")):
+        mistakes.check_line(reasons[name], f"trial-unfinished: {fact}")
 
 
 @pytest.mark.parametrize("lost", ["trials.csv", "summary.json"])

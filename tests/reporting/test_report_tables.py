@@ -48,9 +48,9 @@ def rate(value: float, **changes) -> Config:
 
 
 def chosen(root: Path) -> Cells:
-    found, skipped = runs.gather(root)
+    gathered, skipped = runs.gather(root)
     assert not skipped
-    return cells.choose(found)
+    return cells.choose(gathered)
 
 
 def names(cell: cells.Cell) -> list[str]:
@@ -96,7 +96,7 @@ def test_a_sweeps_repetitions_do_not_vote(tmp_path):
     )
 
 
-def test_a_study_stands_with_the_trial_that_it_chose(tmp_path):
+def test_a_study_is_represented_by_its_selected_trial(tmp_path):
     """By validation loss, say; the seeds of an earlier choice go with it. Beside other runs validation Dice decides."""
     best = {"trial": 1, "chosen_by": "validation loss"}
     study = fake_runs.study(tmp_path / "s", ["complete", "complete"], best)
@@ -116,7 +116,7 @@ def test_a_study_stands_with_the_trial_that_it_chose(tmp_path):
     assert names(chosen(tmp_path).by_key[COOP]) == ["000", "000-1"]
 
 
-def test_an_ablation_of_a_study_has_a_cell_of_its_own(tmp_path):
+def test_an_ablation_of_a_study_has_another_cell(tmp_path):
     """However it is called, and however good it is."""
     study = fake_runs.study(tmp_path / "s", ["complete"], {"trial": 0})
     write(study / "trials" / "000", USUAL, 0.5, val=0.6)
@@ -134,7 +134,7 @@ def test_an_ablation_of_a_study_has_a_cell_of_its_own(tmp_path):
     assert shown(table) == [["clipseg-tiny", "CoOp", "50.00", "50.00"]]
 
 
-def test_of_copies_the_chosen_one_counts(tmp_path):
+def test_of_copies_the_selected_trial_counts(tmp_path):
     for name, best in (("a", 1), ("b", 0)):
         study = fake_runs.study(tmp_path / name, ["complete", "complete"], {"trial": best})
         write(study / "trials" / "000", rate(1e-3), 0.5, val=0.6)
@@ -143,12 +143,12 @@ def test_of_copies_the_chosen_one_counts(tmp_path):
     assert run.folder == tmp_path / "b" / "trials" / "000"
 
 
-def test_of_copies_one_counts(tmp_path):
+def test_copies_count_once(tmp_path):
     write(tmp_path / "a", USUAL, 0.5)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    found = chosen(tmp_path)
-    assert names(found.by_key[COOP]) == ["a"]
-    (left,) = found.left_out
+    table_cells = chosen(tmp_path)
+    assert names(table_cells.by_key[COOP]) == ["a"]
+    (left,) = table_cells.left_out
     assert left.path == tmp_path / "b" and str(tmp_path / "a") in left.reason
 
 
@@ -175,9 +175,9 @@ def test_unlike_runs_are_never_averaged(tmp_path, config, more, says):
     fake_runs.run(
         tmp_path / "other", dataclasses.replace(config, train=Train(epochs=2, seed=1)), (0.9, 0.9), 0.9, **more
     )
-    found = chosen(tmp_path)
-    assert names(found.by_key[COOP]) == ["coop"]
-    (left,) = found.left_out
+    table_cells = chosen(tmp_path)
+    assert names(table_cells.by_key[COOP]) == ["coop"]
+    (left,) = table_cells.left_out
     assert left.path.name == "other"
     assert re.search(says, left.reason), left.reason
 
@@ -188,11 +188,11 @@ def test_zero_shot_runs_stand_whatever_the_others_trained_on(tmp_path):
     config = fake_runs.config(learner=ZeroShot(), upsampling="none")
     fake_runs.run(tmp_path / "zero", config, (0.3,), 0.3)
     fake_runs.evaluation(tmp_path / "zero", PHOTO, fake_runs.records(0.3))
-    found = chosen(tmp_path)
-    assert not found.left_out and {key.combination for key in found.by_key} == {"CoOp", "zero-shot"}
+    table_cells = chosen(tmp_path)
+    assert not table_cells.left_out and {key.combination for key in table_cells.by_key} == {"CoOp", "zero-shot"}
 
 
-def test_models_of_one_name_are_two(tmp_path):
+def test_models_of_the_same_name_are_distinguished_by_their_hash(tmp_path):
     write(tmp_path / "a", USUAL, 0.5, model="one")
     write(tmp_path / "b", USUAL, 0.6, model="another")
     write(tmp_path / "c", fake_runs.config(model=Model(checkpoint="x/cris-tiny")), 0.7)
@@ -214,7 +214,7 @@ def test_models_of_one_name_are_two(tmp_path):
         ({"learner": ZeroShot(), "upsampling": "none", "train": Train(tune="all")}, "fine-tuned model", ""),
     ],
 )
-def test_what_a_run_is_called(changes, combination, ablation):
+def test_the_name_of_a_run(changes, combination, ablation):
     assert cells.key(fake_runs.config(**changes), "m") == Key("m", combination, ablation, PHOTO)
 
 
@@ -250,7 +250,7 @@ def test_table_3(two_sets):
     assert [note.split(":")[0] for note in table.notes] == ["A dash", "In parentheses"]
 
 
-def test_a_score_of_a_card_says_so_and_a_missing_one_is_missing(two_sets):
+def test_scores_of_cards_are_marked_and_missing_scores_are_dashes(two_sets):
     shutil.rmtree(two_sets / "maple-xray" / "evaluations")
     fake_runs.run(two_sets / "coop-xray", change(XRAY), (0.5, 0.5), None)
     shutil.rmtree(two_sets / "coop-xray" / "evaluations")
@@ -280,8 +280,11 @@ def test_tables_4_and_5(two_sets):
     for data, dice in ((PHOTO, 0.5), (XRAY, 0.45)):
         write(two_sets / f"gauss-{data[7:]}", change(data, learner=MaPLe(init_phrase=None)), dice)
     write(two_sets / "bare", change(upsampling="none"), 0.55)
-    found = chosen(two_sets)
-    four, five = tables.compared(found, "table4", "Gaussian context"), tables.compared(found, "table5", "no upsampler")
+    table_cells = chosen(two_sets)
+    four, five = (
+        tables.compared(table_cells, "table4", "Gaussian context"),
+        tables.compared(table_cells, "table5", "no upsampler"),
+    )
     assert four is not None and five is not None
     assert shown(four) == [
         ["clipseg-tiny", "MaPLe", '"a photo of a"', "70.00", "40.00", "55.00"],
@@ -294,23 +297,25 @@ def test_tables_4_and_5(two_sets):
         ["clipseg-tiny", "CoOp", "difference", "+5.00", "-", "(+5.00, 1 of 2)"],
     ]
     # Ablated runs are in no other table.
-    assert shown(tables.results(found, "dice")) == shown(tables.results(_without(found, "bare", "gauss"), "dice"))
-    assert [row.combination for row in found.rows] == ["zero-shot", "CoOp", "CoOp", "VPT", "MaPLe", "MaPLe"]
+    assert shown(tables.results(table_cells, "dice")) == shown(
+        tables.results(_without(table_cells, "bare", "gauss"), "dice")
+    )
+    assert [row.combination for row in table_cells.rows] == ["zero-shot", "CoOp", "CoOp", "VPT", "MaPLe", "MaPLe"]
 
 
-def _without(found: Cells, *starts: str) -> Cells:
-    kept = {key: cell for key, cell in found.by_key.items() if not cell.runs[0].folder.name.startswith(starts)}
+def _without(table_cells: Cells, *starts: str) -> Cells:
+    kept = {key: cell for key, cell in table_cells.by_key.items() if not cell.runs[0].folder.name.startswith(starts)}
     return Cells(kept, ())
 
 
-def test_a_combination_that_is_ablated_everywhere_stands_with_that(tmp_path):
+def test_a_combination_that_is_ablated_everywhere_is_in_table_3(tmp_path):
     write(tmp_path / "bare", change(upsampling="none"), 0.55)
     assert shown(tables.results(chosen(tmp_path), "dice")) == [["clipseg-tiny", "CoOp, no upsampler", "55.00", "55.00"]]
 
 
 def test_tables_that_nothing_is_for_are_named(two_sets):
-    made, missing = tables.tables(chosen(two_sets))
-    assert [table.name for table in made] == ["table3_dice", "table3_iou"]
+    shown_tables, missing = tables.tables(chosen(two_sets))
+    assert [table.name for table in shown_tables] == ["table3_dice", "table3_iou"]
     assert [line.split(":")[0] for line in missing] == [
         "Initial context (Table 4 of the paper)",
         "Learnable upsampler (Table 5 of the paper)",
@@ -318,14 +323,14 @@ def test_tables_that_nothing_is_for_are_named(two_sets):
     ]
 
 
-def test_trained_on_one_tested_on_others(two_sets):
+def test_scores_on_other_data_sets(two_sets):
     fake_runs.evaluation(two_sets / "coop-photo", XRAY, fake_runs.records(0.25))
     fake_runs.evaluation(two_sets / "coop-photo", "wounds", fake_runs.records(0.35))
     fake_runs.evaluation(two_sets / "coop-xray", PHOTO, fake_runs.records(0.15), sha=fake_runs.sha256("other records"))
     fake_runs.evaluation(two_sets / "coop-xray", "wounds", fake_runs.records(0.99), split="val")
     fake_runs.evaluation(two_sets / "zero-photo", XRAY, fake_runs.records(0.99))
-    made, _ = tables.tables(chosen(two_sets))
-    table = made[-1]
+    shown_tables, _ = tables.tables(chosen(two_sets))
+    table = shown_tables[-1]
     assert (table.name, table.columns) == ("cross_data", (PHOTO, XRAY, "wounds"))
     assert shown(table) == [
         ["clipseg-tiny", "CoOp", PHOTO, "60.00", "25.00", "35.00"],
@@ -409,18 +414,18 @@ def test_names_come_out_of_latex_as_they_went_in(words):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex here")
 def test_latex_compiles(two_sets, tmp_path):
     """Tables as they come, and one of all characters that mean something to LaTeX, and some that mean nothing."""
-    made, _ = tables.tables(chosen(two_sets))
+    shown_tables, _ = tables.tables(chosen(two_sets))
     nasty = "".join(map(chr, range(32, 127))) + " -- ,, ?` !` äÉß ± † \N{MINUS SIGN} 中 \N{GREEK SMALL LETTER ALPHA}"
     folder = tmp_path / "tex"
     folder.mkdir()
     long = dataclasses.replace(table_of("long"), rows=table_of("long").rows * 100)
-    (folder / "tables.tex").write_text(markup.document([*made, table_of(nasty), long]), encoding="utf-8")
+    (folder / "tables.tex").write_text(markup.document([*shown_tables, table_of(nasty), long]), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 0, ended.stdout[-2000:]
     assert (folder / "tables.pdf").stat().st_size > 10_000
     assert not re.search("Missing character|Float too large|Overfull", ended.stdout)
-    assert f"({len(made) + 1 + 3} pages" in ended.stdout
+    assert f"({len(shown_tables) + 1 + 3} pages" in ended.stdout
 
 
 def test_csv_has_numbers_as_they_were_computed(two_sets):

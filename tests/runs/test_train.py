@@ -34,6 +34,7 @@ from tunevlseg_jax.runs.checkpoint import Checkpoints
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runs.run_folder import RunFolder
 from tunevlseg_jax.runs.tensorboard import TensorBoardWriter
+from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.files import sha256
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.split import Split
@@ -122,6 +123,13 @@ def test_a_finished_run_is_not_trained_again(finished, tmp_path, monkeypatch, ca
     assert "going on after epoch 3" in capsys.readouterr().out
     for name in ("metrics.jsonl", "prompts.safetensors", "results.json"):
         assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes()
+    card = read(tmp_path / "run" / "card.json")
+    assert card == read(finished / "card.json") | {
+        "config": schema.to_json(small.config(tmp_path / "run")),
+        "command": f"python -m tunevlseg_jax.train --config {config}",
+    }
+    trainer.train(small.config(tmp_path / "run"), Console(quiet=True))
+    assert read(tmp_path / "run" / "card.json") == card, "a call without a command line keeps the command"
 
 
 def test_the_command_line_overrides_the_file_and_compiles_nothing_again(finished, tmp_path, monkeypatch, capsys):

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import wait
 
+import mistakes
 import pytest
 import small
 
@@ -62,6 +63,6 @@ def test_an_error_in_one_thread_ends_all_of_them(monkeypatch, failing):
 
     monkeypatch.setattr(parallel_loops.loop, "advance", advance_or_fail)
     monkeypatch.setattr(parallel_loops, "wait", wait_and_report)
-    with pytest.raises(UserError, match="no room"):
+    with mistakes.raises("device-memory: no room"):
         parallel_loops.advance(setup, loops, setup.batches(1), lambda number, sums: None)
     assert len(steps) <= 2  # of five

@@ -13,7 +13,7 @@ from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.evaluation import inference, record_scores
 from tunevlseg_jax.evaluation.inference import Scored
 from tunevlseg_jax.models.parameters import FlatParams
-from tunevlseg_jax.runtime.files import write_csv, write_json
+from tunevlseg_jax.runtime.files import sha256, write_csv, write_json
 from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.split import Split
 
@@ -76,12 +76,14 @@ def evaluate(
     rows = _by_class(records.classes, scored)
     scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows)
     if folder is not None:
-        details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
-        details |= {"split": records.split, "data_sha256": records.fingerprint(), "size": size, "threshold": 0.5}
-        details |= {"empty_masks": record_scores.POLICIES, "records": len(scored.samples), "scores": scores}
-        write_csv(folder / f"{name}.csv", [dataclasses.asdict(sample) for sample in scored.samples])
+        samples = folder / f"{name}.csv"
+        write_csv(samples, [dataclasses.asdict(sample) for sample in scored.samples])
         write_csv(folder / f"{name}_classes.csv", rows)
-        write_json(folder / f"{name}.json", details)
+        details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
+        details |= {"split": records.split, "resolution": resolution, "every_class": ask_absent, "size": size}
+        details |= {"data_sha256": records.fingerprint(), "samples_sha256": sha256(samples)}
+        details |= {"threshold": 0.5, "empty_masks": record_scores.POLICIES}
+        write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
     return EvaluationResult(name, size, scores, rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import os
@@ -23,43 +24,41 @@ Role = Literal["run", "trial", "seed", "ablation"]
 
 EVALUATIONS = "evaluations"
 PARTS = ("checkpoints", "tensorboard", EVALUATIONS)
-"""Folders in a run's that hold no runs."""
+"""Folders within a run's folder that hold no runs."""
+ENDS: Mapping[str | None, str] = {
+    "pruned": "a pruned trial: the sweep gave it up",
+    "fail": "a failed trial: its loss wasn't finite",
+}
+UNLISTED = f"{summary.TRIALS_FILE} of its study doesn't list it: its search hasn't ended"
+"""Why trials don't count, by the state in which they ended."""
 APART = 0.02
-"""By how much the test Dice of a run's card and of its evaluation may differ, say through another precision; with more
-between them they are taken to be of different weights."""
+"""The largest difference between the test Dice of a run's card and of its evaluation that other devices or another
+precision may cause; with a larger one they are of different weights."""
 
 
 class SearchResult(NamedTuple):
-    """What a study's files tell of its search.
-
-    Attributes:
-      states: how each trial ended, by number.
-      unknown: why that can't be told, where it can't.
-      best: number of the trial that it chose; None where that isn't told.
-      chosen_by: what it chose it by.
-    """
+    """The end of a study's search: how each trial ended, the selected trial if there is one, and the score that
+    selected it."""
 
     states: Mapping[int, str]
-    unknown: str = ""
     best: int | None = None
     chosen_by: str = "validation Dice"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that came to its end.
+    """A finished run.
 
     Attributes:
-      folder: where it lies.
-      role: by where it lies: a study's trial (STUDY/trials/NNN), its best trial again with another seed
-        (STUDY/seeds/NNN-SEED), an ablation of these (STUDY/ablations/NAME/SEED), or a run by itself.
+      folder: of the run.
+      role: by its folder: a study's trial (STUDY/trials/NNN), its best trial with another seed (STUDY/seeds/NNN-SEED),
+        an ablation of these (STUDY/ablations/NAME/SEED), or a run by itself.
       study: folder of the study that it belongs to.
       search: of that study.
-      config: what it was asked for.
-      card: see `artefacts.card`.
+      config: of the run.
+      card: see `card.make_card`.
       curve: the lines of metrics.jsonl, one an epoch; empty for a zero-shot run.
-      scores: of the model as it was tuned, by split ("val", and "test" where it was scored) and metric, as in the card.
-      evaluations: what `evaluate` left in the folder.
+      evaluations: those in the run's folder.
     """
 
     folder: Path
@@ -69,40 +68,38 @@ class Run:
     config: Config
     card: Mapping[str, Any]
     curve: Sequence[Mapping[str, Any]]
-    scores: Mapping[str, Mapping[str, float]]
     evaluations: Sequence[StoredEvaluation]
 
     @property
+    def scores(self) -> Mapping[str, Mapping[str, float]]:
+        """The scores of the tuned model by split ("val", and "test" where it was scored) and metric, from the card."""
+        return self.card["scores"]["tuned"]
+
+    @property
     def zero_shot(self) -> bool:
-        """Whether this is the model as it is, with nothing learnt."""
+        """Whether this is the model without any training."""
         return stored_run.zero_shot(self.config)
 
     @property
     def passed_over(self) -> bool:
-        """Whether this is a trial, or one again with another seed, and its study chose another trial."""
+        """Whether this is a trial, or its repetition with another seed, and its study selected another trial."""
         best = None if self.search is None or self.role == "ablation" else self.search.best
         return best is not None and best != int(self.folder.name.partition("-")[0])
 
     @property
     def validation(self) -> float:
-        """The validation Dice that a choice among runs goes by: that of the best epoch, as it was trained."""
+        """The validation Dice of the best epoch, by which runs are chosen."""
         return max(line["val"]["dice"] for line in self.curve) if self.curve else self.scores["val"]["dice"]
 
     @property
     def own_test(self) -> StoredEvaluation | None:
-        """The evaluation of the records that the run itself is to be tested on, at the model's size."""
-        fitting = (one for one in self.evaluations if _is_own(one, self.card))
-        return next(fitting, None)
+        """The evaluation of the run's own test records, at the model's size."""
+        return next((stored for stored in self.evaluations if _is_own(stored, self.card)), None)
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something that doesn't count.
-
-    Attributes:
-      path: the folder of a run, or the JSON of an evaluation.
-      reason: why, in one line.
-    """
+    """The folder of a run or the JSON of an evaluation that doesn't count, and the reason in one line."""
 
     path: Path
     reason: str
@@ -111,9 +108,8 @@ class Skipped:
 def gather(root: Path) -> tuple[list[Run], list[Skipped]]:
     """Every run under a folder, in the order of their paths, and what was skipped.
 
-    A run counts if its files are whole and agree with each other, and an evaluation if its files do. Trials count once
-    the search of their study has ended, unless they were pruned or diverged. Replays of trials are no results and are
-    passed over, as are hidden folders and links to folders.
+    A run or an evaluation counts if its files are complete and agree. Trials count once the search of their study has
+    ended, unless they were pruned or diverged. Replays of trials, hidden folders and links to folders are ignored.
 
     Raises:
       UserError: there is no such folder, or it can't be read.
@@ -148,27 +144,30 @@ def _run(path: Path, searched: Callable[[Path], SearchResult]) -> tuple[Run, lis
       UserError: it doesn't count.
     """
     role, study = _place(path)
-    config = stored_run.settings(path)
-    search = None if study is None else searched(study)
-    if role == "trial" and search is not None:
-        _check_end(int(path.name), search)
+    config = stored_run.read_config(path)
+    search = None
+    if study is not None:
+        with contextlib.nullcontext() if role == "trial" else contextlib.suppress(UserError):
+            search = searched(study)
+    if role == "trial" and search is not None and (state := search.states.get(int(path.name))) != "complete":
+        raise UserError(ENDS.get(state, UNLISTED), "trial-unfinished")
     card = stored_run.card(path, config)
-    curve = stored_run.curve(path, config, card.get("best_epoch"))
+    curve = stored_run.curve(path, config, card)
     stored_run.check_learnt(path, config)
-    found, unread = [], []
+    counting, skipped = [], []
     for file in sorted((path / EVALUATIONS).glob("*.json")):
         try:
             evaluation = evaluations.read(file)
             _check_weights(evaluation, card)
         except UserError as error:
-            unread.append(_skipped(file, error))
+            skipped.append(_skipped(file, error))
         else:
-            found.append(evaluation)
-    return Run(path, role, study, search, config, card, curve, card["scores"]["tuned"], tuple(found)), unread
+            counting.append(evaluation)
+    return Run(path, role, study, search, config, card, curve, tuple(counting)), skipped
 
 
 def _place(path: Path) -> tuple[Role, Path | None]:
-    """What a run is by where it lies, and its study."""
+    """A run's role by its folder, and its study."""
     if path.parent.name == "trials" and re.fullmatch(r"\d{3,}", path.name):
         return "trial", path.parent.parent
     if path.parent.name == "seeds" and re.fullmatch(r"\d{3,}-\d+", path.name):
@@ -183,50 +182,38 @@ def _is_replays(path: Path) -> bool:
 
 
 def _searched(study: Path) -> SearchResult:
-    """Reads how the trials of a study ended, and which of them it chose."""
+    """Reads how the trials of a study ended, and which of them it selected.
+
+    Raises:
+      UserError: the search goes on, or a file of its is broken.
+    """
     try:
         stored = read_object(study / summary.SUMMARY_FILE)
         text = (study / summary.TRIALS_FILE).read_bytes().decode("utf-8")
-    except (UserError, OSError, ValueError):
-        return SearchResult(
-            {}, "the search of its study hasn't ended; the sweep's command, given again, goes on with it"
-        )
+    except (OSError, ValueError) as error:  # UserError among them
+        reason = "the search of its study hasn't ended; the sweep's command, given again, goes on with it"
+        raise UserError(reason, "trial-unfinished") from error
     try:
         states = {int(row["trial"]): row["state"] for row in csv.DictReader(text.splitlines(), strict=True)}
     except (csv.Error, ValueError, KeyError, TypeError):
         states = {}
     if len(states) != stored.get("trials") or not text.endswith("\n"):
-        broken = f"{summary.TRIALS_FILE} of its study is broken; the sweep's command, given again, writes it anew"
-        return SearchResult({}, broken)
+        broken = f"{summary.TRIALS_FILE} of its study is broken; the sweep's command, given again, writes it again"
+        raise UserError(broken, "trial-unfinished")
     best = stored.get("best")
     if not isinstance(best, dict) or type(best.get("trial")) is not int:
         return SearchResult(states)
     return SearchResult(states, best=best["trial"], chosen_by=str(best.get("chosen_by", "validation Dice")))
 
 
-def _check_end(number: int, search: SearchResult) -> None:
-    """Raises a UserError unless a trial was trained to its end."""
-    if search.unknown:
-        raise UserError(search.unknown, "trial-unfinished")
-    match search.states.get(number):
-        case "complete":
-            return
-        case "pruned":
-            raise UserError("a pruned trial: the sweep gave it up", "trial-unfinished")
-        case "fail":
-            raise UserError("a failed trial: its loss wasn't finite", "trial-unfinished")
-        case _:
-            raise UserError(f"its study's {summary.TRIALS_FILE} lacks it: the search goes on", "trial-unfinished")
-
-
 def _is_own(evaluation: StoredEvaluation, card: Mapping[str, Any]) -> bool:
-    """Whether an evaluation is of the records that the card is of, in the same way."""
-    same = evaluation.data_sha256 == card["data"].get("test") and evaluation.data == card["data"]["name"]
-    return same and evaluation.split == "test" and evaluation.resolution == "model" and not evaluation.every_class
+    """Whether an evaluation is of the test records in a run's card."""
+    data = card["data"]
+    return evaluation.is_plain_test and (evaluation.data, evaluation.data_sha256) == (data["name"], data.get("test"))
 
 
 def _check_weights(evaluation: StoredEvaluation, card: Mapping[str, Any]) -> None:
-    """Raises a UserError if an evaluation is of other weights than the run's, as far as scores can tell."""
+    """Raises a UserError if an evaluation's scores are those of other weights than the run's."""
     scores = card["scores"]["tuned"]
     if "test" in scores and _is_own(evaluation, card):
         ours, theirs = evaluation.scores["dice"], scores["test"]["dice"]

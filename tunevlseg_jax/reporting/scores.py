@@ -1,4 +1,4 @@
-"""Parts that all tables of test scores share: numbers from cells, and the conditions that each table lists."""
+"""Shared parts of the tables of test scores: the numbers of cells, and the captions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from tunevlseg_jax.reporting import headings
-from tunevlseg_jax.reporting.cells import Cell, Cells, Key, RowKey
+from tunevlseg_jax.reporting.cells import Cell, Cells, Key, RowKey, tested
 from tunevlseg_jax.reporting.table import Entry, Row, Table, mean
 
 METRICS = {
@@ -14,7 +14,7 @@ METRICS = {
     "iou": ("IoU", "one ratio over all pixels of all records"),
 }
 CARD = "†"
-"""Stands with numbers that no file of records backs."""
+"""Marks numbers from a card."""
 
 
 def line(cells: Cells, row: RowKey, data: Sequence[str], metric: str, labels: tuple[str, ...], ruled: bool) -> Row:
@@ -29,7 +29,7 @@ def entry(cell: Cell | None, metric: str) -> Entry:
 
 
 def labels(row: RowKey) -> tuple[str, str]:
-    """What stands left of a combination's scores."""
+    """The model, and the combination with its ablation."""
     model, combination, ablation = row
     return model, ", ".join(filter(None, (headings.shown(combination), ablation)))
 
@@ -48,16 +48,8 @@ def table(
 ) -> Table:
     """A table of scores with its caption.
 
-    Args:
-      name: of its files.
-      title: a few words.
-      metric: one of METRICS.
-      head: headers of the columns of words.
-      data: data sets, a column each; a row with one number more has their mean.
-      rows: the lines.
-      used: the cells that the numbers are from.
-      legend: what the caption begins with.
-      notes: what is to be said besides.
+    `metric` is one of METRICS; `data` are the columns, before their mean where a row has one number more; `used` are
+    the cells of the numbers; the caption begins with `legend`, and `notes` come after those on the rows and cells.
     """
     means = ("mean",) if len(rows[0].entries) > len(data) else ()
     groups = headings.grouped(data)
@@ -95,7 +87,7 @@ def _conditions(used: Sequence[Cell], metric: str) -> str:
 
 
 def _notes(rows: Sequence[Row], used: Sequence[Cell]) -> list[str]:
-    """What is missing, and what comes from elsewhere."""
+    """Notes on missing numbers and on numbers from elsewhere."""
     entries = [entry for row in rows for entry in row.entries]
     notes = []
     if any(entry.value is None for entry in entries):
@@ -103,26 +95,23 @@ def _notes(rows: Sequence[Row], used: Sequence[Cell]) -> list[str]:
     if any(entry.of for entry in entries):
         notes.append("In parentheses: a mean that lacks data sets, not to be compared with the others.")
     if any(entry.sign == CARD for entry in entries):
-        notes.append(f"{CARD}: from the card of a run without an evaluation of its test records to recompute it from.")
+        notes.append(f"{CARD}: from the card of a run without an evaluation of its test records.")
     for cell in used:
         otherwise = {run.search.chosen_by for run in cell.runs if run.search is not None} - {"validation Dice"}
         if otherwise:
             notes.append(f"{headings.place(cell.key)}: of its study's trials the one chosen by {', '.join(otherwise)}.")
-        if cell.untested:
-            folders = ", ".join(str(run.folder) for run in cell.untested)
-            count = f"{len(cell.untested)} of the {len(cell.runs)} runs that stand for it have"
-            notes.append(f"{headings.place(cell.key)}: {count} no test score ({folders}).")
+        if untested := [str(run.folder) for run in cell.runs if tested(run) is None]:
+            count = f"{len(untested)} of the {len(cell.runs)} runs that represent it have"
+            notes.append(f"{headings.place(cell.key)}: {count} no test score ({', '.join(untested)}).")
     return notes
 
 
 def _listed(pairs: Iterable[tuple[str, object]]) -> str:
-    """What models or data sets have, with their names where they differ: "64x64", or "64x64 (a), 128x128 (b, c)"."""
+    """Values of models or data sets, with their names where they differ: "64x64", or "64x64 (a), 128x128 (b, c)"."""
     names: dict[str, dict[str, None]] = defaultdict(dict)
     for name, value in pairs:
         names[str(value)][name] = None
-    if len(names) == 1:
-        return next(iter(names))
-    return ", ".join(f"{value} ({', '.join(those)})" for value, those in names.items())
+    return ", ".join(f"{value} ({', '.join(each)})" if len(names) > 1 else value for value, each in names.items())
 
 
 def _span(numbers: Sequence[int]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,12 +18,12 @@ class Entry:
     """A number of a table.
 
     Attributes:
-      value: in the table's unit as files have it, so 0..1 for Dice; None for a missing one.
+      value: in the table's unit as files have it, so 0..1 for Dice; None if missing.
       std: over seeds; None where there is one.
       mark: whether it is the best or the second of its column.
-      of: for a mean that lacks some of its parts, how many of how many it has.
+      of: for a mean of incomplete columns, the number of columns with a value, and of all columns.
       signed: whether it is a difference.
-      sign: "†" and the like, which a note explains.
+      sign: such as "†", which a note explains.
     """
 
     value: float | None = None
@@ -41,7 +41,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: its words, its numbers, and whether a rule stands above it."""
+    """A row of a table: its labels, its numbers, and whether a rule stands above it."""
 
     labels: tuple[str, ...]
     entries: tuple[Entry, ...] = ()
@@ -91,25 +91,23 @@ def marked(rows: Sequence[Row]) -> tuple[Row, ...]:
 
     Numbers are compared as they are shown, to a hundredth of a percent. A column of one number has no best.
     """
-    marks: list[Mapping[float, Mark]] = []
-    for column in zip(*(row.entries for row in rows), strict=True):
-        values = [_rounded(entry) for entry in column if _counts(entry)]
-        ranked = sorted(set(values), reverse=True)
-        marks.append(dict(zip(ranked, ("best", "second"), strict=False)) if len(values) > 1 else {})
+    columns = [_marked_column(column) for column in zip(*(row.entries for row in rows), strict=True)]
     return tuple(
-        dataclasses.replace(
-            row,
-            entries=tuple(
-                dataclasses.replace(entry, mark=column.get(_rounded(entry), "")) if _counts(entry) else entry
-                for entry, column in zip(row.entries, marks, strict=True)
-            ),
-        )
-        for row in rows
+        dataclasses.replace(row, entries=entries) for row, entries in zip(rows, zip(*columns, strict=True), strict=True)
     )
 
 
+def _marked_column(column: Sequence[Entry]) -> list[Entry]:
+    rounded = [None if entry.value is None or entry.of else round(entry.value, 4) for entry in column]
+    values = [value for value in rounded if value is not None]
+    marks: dict[float | None, Mark] = {}
+    if len(values) > 1:
+        marks = dict(zip(sorted(set(values), reverse=True), ("best", "second"), strict=False))
+    return [dataclasses.replace(entry, mark=marks.get(value, "")) for entry, value in zip(column, rounded, strict=True)]
+
+
 def mean(entries: Sequence[Entry]) -> Entry:
-    """The mean over columns, which tells where some are missing."""
+    """The mean over columns."""
     values = [entry.value for entry in entries if entry.value is not None]
     if not values:
         return Entry()
@@ -118,16 +116,7 @@ def mean(entries: Sequence[Entry]) -> Entry:
 
 
 def difference(first: Entry, second: Entry) -> Entry:
-    """How much higher the first is; missing where either is."""
+    """The first minus the second; missing where either is."""
     if first.value is None or second.value is None:
         return Entry()
     return Entry(first.value - second.value, signed=True)
-
-
-def _counts(entry: Entry) -> bool:
-    return entry.value is not None and entry.of is None
-
-
-def _rounded(entry: Entry) -> float:
-    assert entry.value is not None, "a number"
-    return round(entry.value, 4)

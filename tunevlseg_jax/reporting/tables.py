@@ -1,13 +1,14 @@
-"""The paper's tables of the runs that were gathered: Tables 3, 4 and 5."""
+"""The tables: the paper's Tables 3, 4 and 5, and tests on other data sets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 
 from tunevlseg_jax.reporting import headings, scores
-from tunevlseg_jax.reporting.cells import DECODER, GAUSSIAN, MODEL, NO_UPSAMPLER, ZERO_SHOT, Cell, Cells, RowKey
-from tunevlseg_jax.reporting.cross import cross
-from tunevlseg_jax.reporting.table import Row, Table, difference, marked, mean
+from tunevlseg_jax.reporting.cells import BASELINES, GAUSSIAN, NO_UPSAMPLER, Cell, Cells, Key, RowKey, summary
+from tunevlseg_jax.reporting.evaluations import StoredEvaluation
+from tunevlseg_jax.reporting.table import Entry, Row, Table, difference, marked, mean
 
 TITLES = {
     "table3": "Data sets and combinations (Table 3 of the paper)",
@@ -15,29 +16,31 @@ TITLES = {
     "table5": "Learnable upsampler (Table 5 of the paper)",
 }
 NAMES = (*(f"table3_{metric}" for metric in scores.METRICS), "table4", "table5", "cross_data")
-"""Of all tables that there may be."""
+"""Of all tables."""
 LEARNABLE = "learnable upsampler"
+
+Elsewhere = Mapping[Key, Mapping[str, Sequence[StoredEvaluation]]]
+"""The evaluations on other data sets of the runs that represent a cell, by cell and data set."""
 
 
 def tables(cells: Cells) -> tuple[list[Table], list[str]]:
-    """Every table that has something to show, and for each of the others why it isn't there."""
+    """Every table with content, and for each of the others why there is none."""
     if not cells.by_key:
         return [], ["There are no tables, as no run counts."]
-    made = {
+    shown = {
         **{f"{TITLES['table3']}, {name}": results(cells, metric) for metric, (name, _) in scores.METRICS.items()},
         TITLES["table4"]: compared(cells, "table4", GAUSSIAN),
         TITLES["table5"]: compared(cells, "table5", NO_UPSAMPLER),
         "Tests on other data sets": cross(cells),
     }
-    missing = [f"{title}: not made, as no run is for it." for title, table in made.items() if table is None]
-    return [table for table in made.values() if table is not None], missing
+    missing = [f"{title}: not made, as no run is for it." for title, table in shown.items() if table is None]
+    return [table for table in shown.values() if table is not None], missing
 
 
 def results(cells: Cells, metric: str) -> Table:
-    """Table 3: every combination on every data set. A combination that was only tried in an ablated way stands with
-    that."""
+    """Table 3: every combination on every data set; an ablated one where there is no other of its combination."""
     rows = [row for row in cells.rows if not row.ablation or row._replace(ablation="") not in cells.rows]
-    data = headings.ordered(cells.data)
+    data = headings.ordered({key.data for key in cells.by_key})
     lines = [
         scores.line(cells, row, data, metric, scores.labels(row), before is not None and _is_apart(before, row))
         for before, row in zip((None, *rows), rows, strict=False)
@@ -82,23 +85,88 @@ def compared(cells: Cells, name: str, ablation: str) -> Table | None:
     )
 
 
+def cross(cells: Cells) -> Table | None:
+    """Each combination trained on each data set against every data set that any of them was tested on; None where there
+    are no such tests.
+
+    The numbers of a column and a model are of the same records: those of that data set's own cells, or where it has
+    none, those of most evaluations.
+    """
+    tuned = {key: cell for key, cell in cells.by_key.items() if not (key.ablation or cell.runs[0].zero_shot)}
+    elsewhere: Elsewhere = {key: _elsewhere(cell) for key, cell in tuned.items()}
+    data = headings.ordered({name for key, others in elsewhere.items() for name in (*others, key.data) if others})
+    if not data:
+        return None
+    records = _records(cells, elsewhere)
+    lines, notes, used = [], [], []
+    for row in cells.rows:
+        trained = [key for name in data if (key := Key(*row, name)) in elsewhere]
+        if not any(elsewhere[key] for key in trained):
+            continue
+        for number, key in enumerate(trained):
+            entries = []
+            for name in data:
+                stored = elsewhere[key].get(name, ())
+                fitting = [each for each in stored if each.data_sha256 == records[key.model, name]]
+                if len(fitting) < len(stored):
+                    notes.append(f"{headings.place(key)}: an evaluation on {name} is of other records, and left out.")
+                if 0 < len(fitting) < (runs := len(cells.by_key[key].runs)):
+                    notes.append(f"{headings.place(key)}: {len(fitting)} of its {runs} runs tested on {name}.")
+                entry = Entry.of_score(summary([each.scores["dice"] for each in fitting]))
+                entries.append(scores.entry(cells.by_key[key], "dice") if name == key.data else entry)
+            lines.append(Row((*scores.labels(row), key.data), tuple(entries), ruled=bool(lines) and not number))
+            used.append(cells.by_key[key])
+    return scores.table(
+        "cross_data",
+        "Trained on one data set and tested on others, Dice",
+        metric="dice",
+        head=("model", "combination", "trained on"),
+        data=data,
+        rows=lines,
+        used=used,
+        legend="Columns: tested on.",
+        notes=notes,
+    )
+
+
 def _of(cells: Cells, rows: Sequence[RowKey]) -> list[Cell]:
-    """The cells of these rows that there are."""
-    return [cell for row in dict.fromkeys(rows) for cell in cells.of(row)]
+    """The cells of these rows."""
+    return [cell for cell in cells.ordered if cell.key.row in rows]
 
 
 def _without(row: RowKey, ablation: str) -> RowKey:
-    """The row that differs in this ablation alone."""
+    """The row without this ablation."""
     return row._replace(ablation=", ".join(part for part in row.ablation.split(", ") if part != ablation))
 
 
 def _words(used: Sequence[Cell]) -> str:
-    """The phrase that contexts start from."""
-    phrases = {getattr(run.config.learner, "init_phrase", None) for cell in used for run in cell.runs}
-    return f'"{phrases.pop()}"' if len(phrases) == 1 else "words"
+    """The initial words of contexts."""
+    words = {getattr(run.config.learner, "words", None) for cell in used for run in cell.runs}
+    return f'"{words.pop()}"' if len(words) == 1 else "words"
 
 
 def _is_apart(before: RowKey, row: RowKey) -> bool:
-    """Whether a rule parts two rows: between models, and between baselines and prompts."""
-    baselines = [one.combination in (ZERO_SHOT, DECODER, MODEL) for one in (before, row)]
-    return before.model != row.model or baselines[0] != baselines[1]
+    """Whether a rule stands between two rows: between models, and between baselines and learners."""
+    first, second = (each.combination in BASELINES for each in (before, row))
+    return before.model != row.model or first != second
+
+
+def _elsewhere(cell: Cell) -> dict[str, list[StoredEvaluation]]:
+    """The evaluations of a cell's runs on other data sets under the same protocol, by data set."""
+    by_data = defaultdict(list)
+    for run in cell.runs:
+        for stored in run.evaluations:
+            data = run.config.data
+            if stored.is_plain_test and stored.data != data.name and stored.protocol == data.protocol:
+                by_data[stored.data].append(stored)
+    return dict(by_data)
+
+
+def _records(cells: Cells, elsewhere: Elsewhere) -> dict[tuple[str, str], Hashable]:
+    """For each model and data set the fingerprint of the test records to compare on."""
+    counts: dict[tuple[str, str], Counter[Hashable]] = defaultdict(Counter)
+    for key, others in elsewhere.items():
+        for name, evaluations in others.items():
+            counts[key.model, name].update(each.data_sha256 for each in evaluations)
+    most = {place: count.most_common(1)[0][0] for place, count in counts.items()}
+    return most | {(key.model, key.data): cell.condition["test records"] for key, cell in cells.by_key.items()}

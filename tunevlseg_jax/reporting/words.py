@@ -1,10 +1,9 @@
-"""The words of the vocabulary that lie nearest to learnt context vectors, as CoOp's paper has them (its Table 4)."""
+"""The tokens of the vocabulary nearest to learnt context vectors (Table 4 of CoOp's paper)."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
 from functools import cache
 
 import jax.numpy as jnp
@@ -24,10 +23,10 @@ from tunevlseg_jax.runtime.errors import UserError
 NAME = "words"
 
 END_OF_WORD, BLANK = "</w>", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"
-"""How vocabularies tell whole words from parts: by an end, or by the blank before (as byte-level ones write it)."""
+"""Marks of whole words in vocabularies: an end, or the blank before the word (as byte-level ones write it)."""
 HEAD = ("model", "combination", "data set", "seed", "vector")
 CAPTION = (
-    "Of every run that stands for a cell and whose learner prompts the text tower: the tokens of the vocabulary with "
+    "Of every run that represents a cell and whose learner prompts the text tower: the tokens of the vocabulary with "
     "the nearest embeddings to each context vector that enters before the first block, and their Euclidean distances. "
     "A vector of CoCoOp is taken before an image shifts it, one of a shared learner after its projection. A hyphen "
     "marks a part of a word. Nearest is not near: a vector may be far from every token."
@@ -35,32 +34,33 @@ CAPTION = (
 
 
 def words(cells: Cells, number: int) -> tuple[Table | None, list[str]]:
-    """The nearest tokens and their distances, and what is missing.
+    """A table of the nearest tokens and their distances, and what is missing.
 
     Args:
-      cells: whose runs to look at.
+      cells: the runs.
       number: how many tokens for each vector.
 
     Returns:
-      The table, None where no learner prompts the text tower; and for each run that couldn't be looked at why.
+      The table, None where no learner prompts the text tower; and for each run that can't be read why.
     """
     rows: list[Row] = []
     unread: dict[str, list[Run]] = defaultdict(list)
     load = cache(load_pretrained)
-    for cell in (cell for row in cells.rows for cell in cells.of(row)):
-        for run in cell.runs:
-            if "text" not in run.config.learner.changes:
-                continue
-            try:
-                near = nearest(run, load(run.config.model.checkpoint), number)
-            except UserError as error:
-                unread[str(error)].append(run)
-                continue
-            place = (*scores.labels(cell.row), cell.key.data, str(run.config.train.seed))
-            for vector, tokens in enumerate(near, 1):
-                details = [text for token, distance in tokens for text in (token, f"{distance:.3f}")]
-                rows.append(Row((*place, str(vector), *details), ruled=bool(rows) and vector == 1))
-    missing = [f"Words near what {_details(of)} learnt: {reason}." for reason, of in unread.items()]
+    prompted = ((cell, run) for cell in cells.ordered for run in cell.runs if "text" in run.config.learner.changes)
+    for cell, run in prompted:
+        try:
+            near = nearest(run, load(run.config.model.checkpoint), number)
+        except UserError as error:
+            unread[str(error)].append(run)
+            continue
+        place = (*scores.labels(cell.key.row), cell.key.data, str(run.config.train.seed))
+        for vector, tokens in enumerate(near, 1):
+            details = [text for token, distance in tokens for text in (token, f"{distance:.3f}")]
+            rows.append(Row((*place, str(vector), *details), ruled=bool(rows) and vector == 1))
+    missing = []
+    for reason, runs in unread.items():
+        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+        missing.append(f"Words near what {runs[0].folder}{more} learnt: {reason}.")
     if not rows:
         return None, missing or ["Words near learnt prompts: not made, as no run's learner prompts the text tower."]
     width = max(len(row.labels) for row in rows)
@@ -89,7 +89,7 @@ def nearest(run: Run, model: Pretrained, number: int) -> list[list[tuple[str, fl
 
 
 def context(run: Run) -> np.ndarray:
-    """(num_context, text width) of what a run's learner puts before the first block of the text tower.
+    """The context that a run's learner adds before the first block of the text tower, (num_context, text width).
 
     Raises:
       UserError: the run's tensors aren't its learner's.
@@ -99,21 +99,15 @@ def context(run: Run) -> np.ndarray:
     params = nested(subtree({path: jnp.asarray(array) for path, array in learnt.items()}, "learner"))
     depth, _ = learner.traced_values()
     try:
-        made = learner.prompts(params, jnp.asarray(depth), dropout=jnp.asarray(0.0), key=None)
+        prompts = learner.prompts(params, jnp.asarray(depth), dropout=jnp.asarray(0.0), key=None)
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{run.folder / LEARNT_FILE} doesn't hold what its learner learns", "bad-learnt") from error
-    assert made.text is not None, "a learner that prompts the text tower"
-    return np.asarray(made.text[0, 0])
-
-
-def _details(unread: Sequence[Run]) -> str:
-    more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
-    return f"{unread[0].folder}{more}"
+    assert prompts.text is not None, "a learner that prompts the text tower"
+    return np.asarray(prompts.text[0, 0])
 
 
 def spelt(tokenizer: Tokenizer, token: int) -> str:
-    """A token as it is read, with a hyphen where it is a part of a word; bytes that are no text stay as the vocabulary
-    writes them."""
+    """A token as text, with a hyphen where it is a part of a word; bytes that are no text stay as in the vocabulary."""
     raw = tokenizer.backend.id_to_token(token)
     if raw is None:
         return f"token {token}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.pretrained.model import read_tensors, write_tensors
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import read_json, write_json
+from tunevlseg_jax.runtime.files import read_json, read_object, write_json
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -38,6 +39,14 @@ def save_card(folder: Path, card: Mapping[str, Any]) -> None:
     if "scores" in card:
         write_json(folder / RESULTS_FILE, card["scores"])
     write_json(folder / CARD_FILE, card)
+
+
+def stored_command(folder: Path) -> str | None:
+    """The command line in the card of a run; None if the run has no card, or its card holds none."""
+    with contextlib.suppress(UserError):
+        command = read_object(folder / CARD_FILE).get("command")
+        return command if isinstance(command, str) else None
+    return None
 
 
 def make_card(

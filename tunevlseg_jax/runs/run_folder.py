@@ -108,7 +108,13 @@ def data_fingerprints(name: str, splits: Mapping[str, Split]) -> dict[str, str]:
 
 
 def run_card(
-    experiment: Experiment, config: Config, data: Mapping[str, Any], best_epoch: int, scores: Mapping[str, Any]
+    experiment: Experiment,
+    config: Config,
+    data: Mapping[str, Any],
+    *,
+    epochs: int,
+    best_epoch: int,
+    scores: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The card of a finished run.
 
@@ -116,11 +122,12 @@ def run_card(
       experiment: the model.
       config: of the run.
       data: see `data_fingerprints`.
+      epochs: how many epochs were trained.
       best_epoch: the number of the epoch whose parameters are kept, from 1; 0 if there is none.
       scores: by row ("zero-shot", "tuned"), split and metric.
     """
     card = make_card(config, experiment.pretrained.sha256, experiment.image_size, data)
-    return card | {"best_epoch": best_epoch, "scores": scores}
+    return card | {"epochs": epochs, "best_epoch": best_epoch, "scores": scores}
 
 
 def save_trial(

@@ -19,7 +19,7 @@ from rich.table import Table
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.network import Network
-from tunevlseg_jax.runs.card import save_learnt
+from tunevlseg_jax.runs.card import save_learnt, stored_command
 from tunevlseg_jax.runs.run_folder import RunFolder, data_fingerprints, metrics_line, run_card
 from tunevlseg_jax.runs.scores import SplitScores, score_splits, scored_splits
 from tunevlseg_jax.runtime import multihost, sharding
@@ -36,13 +36,19 @@ Results = dict[str, SplitScores]
 """Scores by row ("zero-shot", "tuned"), split and metric."""
 
 
-def train(config: Config, console: Console, on_epoch: Callable[[dict[str, Any]], None] | None = None) -> Results:
+def train(
+    config: Config,
+    console: Console,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    command: str | None = None,
+) -> Results:
     """Trains one run in its folder, or resumes an earlier call.
 
     Args:
       config: of the run.
       console: to print on.
       on_epoch: called after each epoch with its line of metrics.jsonl.
+      command: the command line that asked for the run, for its card; None where there was none.
 
     Raises:
       UserError: the configuration is invalid, or a loss is not finite.
@@ -67,7 +73,7 @@ def train(config: Config, console: Console, on_epoch: Callable[[dict[str, Any]],
             for row, model in models.items()
         }
     if multihost.is_primary():
-        _save(experiment, folder.path, last, splits, results)
+        _save(experiment, folder.path, last, splits, results, command or stored_command(folder.path))
     console.print(_table(config, experiment, splits, results))
     console.print(f"run folder: {folder.path}", soft_wrap=True)
     return results
@@ -198,11 +204,19 @@ def _zero_shot(experiment: Experiment, mesh: Mesh) -> tuple[Network, FlatParams,
     return network, {}, params | sharding.replicate(tuned, mesh)
 
 
-def _save(experiment: Experiment, path: Path, last: LoopState, splits: Mapping[str, Split], results: Results) -> None:
+def _save(
+    experiment: Experiment,
+    path: Path,
+    last: LoopState,
+    splits: Mapping[str, Split],
+    results: Results,
+    command: str | None,
+) -> None:
     learnt = {path: np.asarray(array)[0] for path, array in last.best.items()}
     data = data_fingerprints(experiment.config.data.name, splits)
-    best_epoch = int(last.progress.best_epoch[0])
-    save_learnt(path, learnt, run_card(experiment, experiment.config, data, best_epoch, results))
+    epochs, best_epoch = int(last.epoch[0]), int(last.progress.best_epoch[0])
+    card = run_card(experiment, experiment.config, data, epochs=epochs, best_epoch=best_epoch, scores=results)
+    save_learnt(path, learnt, card if command is None else card | {"command": command})
 
 
 def _table(config: Config, experiment: Experiment, splits: Mapping[str, Split], results: Results) -> Table:

@@ -145,8 +145,8 @@ class Slots:
         info = SlotInfo(self.share, place, devices, self.experiment.config.learner)
         best = self.best_epoch(slot)
         scores = {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {}
-        card = run_card(self.experiment, config, data, best, scores) | {"program": schema.to_json(info)}
-        save_trial(folder, config, run.curve, params, card)
+        card = run_card(self.experiment, config, data, epochs=len(run.curve), best_epoch=best, scores=scores)
+        save_trial(folder, config, run.curve, params, card | {"program": schema.to_json(info)})
 
     def clear(self, slot: int) -> None:
         """Frees a slot."""

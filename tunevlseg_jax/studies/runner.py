@@ -109,7 +109,8 @@ class _Work:
             _, hyper = experiment.for_trials(resources.mesh.shape[sharding.TRIAL])
             hyper = sharding.shard_trials(hyper, resources.mesh)
             scores = score_splits(experiment.network, {}, experiment.frozen, hyper, splits, config.train.batch_size)[0]
-            card = run_card(experiment, config, data_fingerprints(cell.data, splits), 0, {"tuned": scores})
+            data = data_fingerprints(cell.data, splits)
+            card = run_card(experiment, config, data, epochs=0, best_epoch=0, scores={"tuned": scores})
             save_trial(folder, config, [], {}, card)
             self._evaluate(cell, resources, experiment, {}, folder)
             runs.append(folder)

@@ -176,4 +176,4 @@ def test_several_devices_encode_within_the_step():
 def test_scratch_below_nothing_is_refused(tmp_path):
     asked = sweep.Options(study="s", scratch=-1.0, folder=str(tmp_path), config=config())
     with mistakes.raises("out-of-range: scratch.*-1"):
-        sweep.sweep(asked, Console(quiet=True))
+        sweep.check(asked)

@@ -1,9 +1,10 @@
-"""How the runs that stand for cells were trained: validation Dice after each epoch."""
+"""The training curves of the runs that represent cells: validation Dice after each epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from tunevlseg_jax.reporting.cells import Key
@@ -25,14 +26,12 @@ def curves(chosen: Mapping[Key, Run]) -> Picture | None:
     models = sorted({key.model for key in trained})
     figure, axes = style.grid(len(sets), 4, 2.1, sharex=True, sharey=True)
     for ax, data in zip(axes, sets, strict=True):
-        for key, run in trained.items():
-            if key.data != data:
-                continue
+        for key, run in ((key, run) for key, run in trained.items() if key.data == data):
             epochs = [line["epoch"] for line in run.curve]
             dice = [line["val"]["dice"] for line in run.curve]
-            ax.plot(epochs, dice, color=style.colour(key.combination), linestyle=DASHES[models.index(key.model) % 4])
-            best = max(range(len(dice)), key=dice.__getitem__)
-            ax.plot(epochs[best], dice[best], "o", color=style.colour(key.combination), markersize=3.5)
+            colour, best = style.colour(key.combination), int(np.argmax(dice))
+            ax.plot(epochs, dice, color=colour, linestyle=DASHES[models.index(key.model) % 4])
+            ax.plot(epochs[best], dice[best], "o", color=colour, markersize=3.5)
         ax.set_title(data, loc="left", fontweight="bold")
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         ax.label_outer()
@@ -41,11 +40,8 @@ def curves(chosen: Mapping[Key, Run]) -> Picture | None:
     line = {"linestyle": "-", "marker": "none"}
     handles = {shown(name): style.handle(name, **line) for name in dict.fromkeys(key.combination for key in trained)}
     if len(models) > 1:
-        grey = {"color": style.INK, "marker": "none"}
-        handles |= {
-            model: style.handle("zero-shot", **grey, linestyle=DASHES[number % 4])
-            for number, model in enumerate(models)
-        }
+        for number, model in enumerate(models):
+            handles[model] = style.handle(model, color=style.INK, marker="none", linestyle=DASHES[number % 4])
     style.legend(figure, handles)
     caption = (
         f"{len(trained)} runs: for each model, combination and data set the configuration with the best validation "

@@ -1,7 +1,8 @@
-"""Where the frozen model sees data sets: t-SNE of its vectors of images and of prompts (the paper's Figure 4)."""
+"""Maps of data sets by a frozen model: t-SNE of its vectors of images and of prompts (the paper's Figure 4)."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -28,82 +29,72 @@ PALETTE = (
     *("#6f5fd0", "#cc6677", "#44aa99", "#ddcc77", "#88ccee"),
     *("#882255", "#117733", "#999933", "#aa4499", "#777777"),
 )
-"""Of data sets: Like the muted colours of Tol, none of which is a learner's."""
+"""Of data sets: like Tol's muted colours, none of which is a learner's."""
 MARKERS = "os^DvPX*<>"
 
 
 class Vectors(NamedTuple):
-    """What a frozen model makes of a data set.
-
-    Attributes:
-      images: (image, width).
-      phrases: the distinct prompts.
-      words: (phrase, width).
-    """
+    """A frozen model's vectors of a data set: (image, width) of images, and (phrase, width) of the distinct prompts."""
 
     images: np.ndarray
     phrases: Sequence[str]
-    words: np.ndarray
+    text: np.ndarray
 
 
 def vectors(run: Run) -> Vectors:
-    """Of the test images, drawn evenly, and the prompts of a run's data set, by its base model without prompts.
+    """The vectors of evenly drawn test images and of the prompts of a run's data set, by its base model.
 
     Raises:
       UserError: the base model or the data is no longer there.
     """
-    made, _ = restore(run.folder)
-    network, params = made.zero_shot()
-    records = registry.load(run.config.data, "test", made.image_size).compact()
+    experiment, _ = restore(run.folder)
+    network, params = experiment.zero_shot()
+    records = registry.load(run.config.data, "test", experiment.image_size).compact()
     rows = np.unique(np.linspace(0, len(records.images) - 1, IMAGES).round().astype(int))
     pooled = []
     for start in range(0, len(rows), BATCH):
         taken = rows[start : start + BATCH]
         images = records.images[np.pad(taken, (0, BATCH - len(taken)), mode="edge")]
         pooled.append(np.asarray(step.encode_images_step(params, images, network=network).pooled)[: len(taken)])
-    words = step.encode_text_step(params, made.token_table(records.phrases), network=network).sentence
-    return Vectors(np.concatenate(pooled).astype(np.float32), records.phrases, np.asarray(words, np.float32))
+    text = step.encode_text_step(params, experiment.token_table(records.phrases), network=network).sentence
+    return Vectors(np.concatenate(pooled).astype(np.float32), records.phrases, np.asarray(text, np.float32))
 
 
 @style.styled
-def embeddings(name: str, model: str, found: Mapping[str, Vectors]) -> Picture | None:
+def embeddings(name: str, model: str, vectors: Mapping[str, Vectors]) -> Picture | None:
     """Two maps, of images and of prompts, by data set; None where there is too little to map.
 
     Args:
       name: of the figure's files.
       model: name of the model.
-      found: by data set.
+      vectors: by data set.
     """
-    images = [(data, vector) for data, own in found.items() for vector in own.images]
-    owners: dict[str, list[str]] = {}
-    by_phrase: dict[str, np.ndarray] = {}
-    for data, own in found.items():
-        for phrase, vector in zip(own.phrases, own.words, strict=True):
-            owners.setdefault(phrase, []).append(data)
-            by_phrase[phrase] = vector
+    images = [(data, vector) for data, each in vectors.items() for vector in each.images]
     if len(images) < 4:
         return None
+    by_phrase: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
+    for data, each in vectors.items():
+        for phrase, vector in zip(each.phrases, each.text, strict=True):
+            by_phrase[phrase].append((data, vector))
     figure, axes = style.grid(2 if len(by_phrase) > 3 else 1, 2, 3.4)
-    looks = {data: (PALETTE[n % len(PALETTE)], MARKERS[n % len(MARKERS)]) for n, data in enumerate(found)}
+    looks = {data: (PALETTE[n % len(PALETTE)], MARKERS[n % len(MARKERS)]) for n, data in enumerate(vectors)}
     places = tsne(np.stack([vector for _, vector in images]))
+    handles = {}
     for data, (colour, marker) in looks.items():
-        own = places[[owner == data for owner, _ in images]]
-        axes[0].scatter(*own.T, s=9, color=colour, marker=marker, alpha=0.75, label=data)
+        inside = places[[owner == data for owner, _ in images]]
+        handles[data] = axes[0].scatter(*inside.T, s=9, color=colour, marker=marker, alpha=0.75)
     axes[0].set_title(f"images (n {len(images)})", loc="left", fontweight="bold")
     if len(axes) > 1:
-        _draw_phrases(axes[1], by_phrase, owners, looks)
+        _draw_phrases(axes[1], by_phrase, looks)
     for ax in axes:
-        ax.set_xticks([])
-        ax.set_yticks([])
-        ax.grid(visible=False)
-    handles, labels = axes[0].get_legend_handles_labels()
-    style.legend(figure, dict(zip(labels, handles, strict=True)))
+        style.without_axes(ax)
+    style.legend(figure, handles)
     caption = (
         f"t-SNE (perplexity {PERPLEXITY} or a third of the points, seed {SEED}) of the unit-length vectors that the "
-        f"frozen {model} makes of test images, at most {IMAGES} of a data set, and of the distinct prompts. Axes have "
-        "no unit; distances between clusters say little."
+        f"frozen {model} computes for test images, at most {IMAGES} of a data set, and for the distinct prompts. Axes "
+        "have no unit; distances between clusters say little."
     )
-    if any(len(names) > 1 for names in owners.values()):
+    if any(len(members) > 1 for members in by_phrase.values()):
         caption += " A prompt that several sets share is drawn in black."
     return Picture(name, f"Embeddings of {model}", caption, figure)
 
@@ -117,15 +108,11 @@ def tsne(vectors: np.ndarray) -> np.ndarray:
 
 
 def _draw_phrases(
-    ax: Axes,
-    by_phrase: Mapping[str, np.ndarray],
-    owners: Mapping[str, Sequence[str]],
-    looks: Mapping[str, tuple[str, str]],
+    ax: Axes, by_phrase: Mapping[str, Sequence[tuple[str, np.ndarray]]], looks: Mapping[str, tuple[str, str]]
 ) -> None:
-    places = tsne(np.stack(list(by_phrase.values())))
-    for phrase, place in zip(by_phrase, places, strict=True):
-        shared = len(owners[phrase]) > 1
-        colour, marker = (style.INK, ".") if shared else looks[owners[phrase][0]]
+    places = tsne(np.stack([members[-1][1] for members in by_phrase.values()]))
+    for (phrase, members), place in zip(by_phrase.items(), places, strict=True):
+        colour, marker = (style.INK, ".") if len(members) > 1 else looks[members[0][0]]
         ax.scatter(*place, s=22, color=colour, marker=marker, alpha=0.75)
         if len(by_phrase) <= LABELLED:
             ax.annotate(phrase[:24], place, (4, 3), textcoords="offset points", fontsize=6.5)

@@ -1,4 +1,4 @@
-"""The best, the median and the worst test record of a data set: image, truth, and what each combination finds."""
+"""The best, the median and the worst test record of a data set: image, true mask and predicted masks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from tunevlseg_jax.reporting.figures import style
 from tunevlseg_jax.reporting.figures.style import TRUTH
 from tunevlseg_jax.reporting.headings import shown
-from tunevlseg_jax.reporting.pictures import Found, Picture
+from tunevlseg_jax.reporting.pictures import Picture
 
 ROWS = ("best", "median", "worst")
 OPACITY = 0.55
@@ -27,26 +27,28 @@ def examples(name: str, data: str, model: str, pictures: Sequence[Picture]) -> s
       name: of the figure's files.
       data: name of the data set.
       model: name of the model.
-      pictures: of the data set, as `pictures.look` orders them.
+      pictures: of the data set, as `pictures.predict` orders them.
     """
-    columns = [who for who in pictures[0].found if who[0] == model]
+    columns = [who for who in pictures[0].predicted if who[0] == model]
     rows = [_of_kind(pictures, why) for why in ROWS]
     width = 2 + len(columns)
     side = min(style.WIDTH / width, LARGEST)
     figure, axes = style.grid(len(rows) * width, width, side + 0.18)
     figure.set_figwidth(side * width)
     for number, (why, picture) in enumerate(zip(ROWS, rows, strict=True)):
+        prompt = picture.prompt if len(picture.prompt) <= 14 else f"{picture.prompt[:13]}…"
         row = axes[number * width : (number + 1) * width]
-        _show(row[0], picture.image, f"{why}: {_short(picture.prompt)}")
+        _show(row[0], picture.image, f"{why}: {prompt}")
         _show(row[1], tinted(picture.image, picture.truth, TRUTH), "truth" if number == 0 else "")
         for ax, who in zip(row[2:], columns, strict=True):
-            _show(
-                ax, tinted(picture.image, picture.found[who], style.colour(who[1])), _title(who, picture, number == 0)
-            )
+            image = tinted(picture.image, picture.predicted[who], style.colour(who[1]))
+            dice = f"{picture.dice[who]:.2f}"
+            combination = shown(who[1]).replace(" ", "\n", 1)
+            _show(ax, image, dice if number else f"{combination}\n{dice}")
     caption = (
         f"{model} on the test split of {data}: the records with the highest, the median and the lowest Dice, which is "
-        f"the mean over {len(pictures[0].found)} combinations. Numbers: the record's Dice, from the files that "
-        "evaluate wrote; masks: predicted anew at the model's size, threshold 0.5."
+        f"the mean over {len(pictures[0].predicted)} combinations. Numbers: the record's Dice, from the files that "
+        "evaluate wrote; masks: predicted again at the model's size, threshold 0.5."
     )
     return style.Picture(name, f"Examples, {data}, {model}", caption, figure)
 
@@ -60,24 +62,12 @@ def tinted(image: np.ndarray, mask: np.ndarray, colour: str) -> np.ndarray:
 
 def _of_kind(pictures: Sequence[Picture], why: str) -> Picture:
     """The first of its kind; of the worst the last, and the middle one of those around the median."""
-    own = [picture for picture in pictures if picture.why == why]
-    return own[{"best": 0, "median": len(own) // 2, "worst": -1}[why]]
-
-
-def _title(who: Found, picture: Picture, first: bool) -> str:
-    """Dice, below the combination's name in the first row."""
-    name = shown(who[1]).replace(" ", "\n", 1)
-    return f"{name}\n{picture.dice[who]:.2f}" if first else f"{picture.dice[who]:.2f}"
-
-
-def _short(words: str) -> str:
-    return words if len(words) <= 14 else f"{words[:13]}…"
+    same = [picture for picture in pictures if picture.why == why]
+    return same[{"best": 0, "median": len(same) // 2, "worst": -1}[why]]
 
 
 def _show(ax: Axes, image: np.ndarray, title: str) -> None:
     ax.imshow(image, interpolation="nearest")
     ax.set_title(title, fontsize=6.5, pad=2)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.grid(visible=False)
+    style.without_axes(ax)
     ax.spines[:].set_visible(False)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from statistics import fmean
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter
 from safetensors import safe_open
 
 from tunevlseg_jax.reporting.cells import Key
@@ -20,7 +19,7 @@ from tunevlseg_jax.runs.card import LEARNT_FILE
 
 
 def trained(run: Run) -> int:
-    """How many parameters a run has learnt; those of prompts below its depth, which nothing reads, don't count."""
+    """The number of parameters that a run trained and uses; prompts beyond its depth aren't used."""
     depth, _ = run.config.learner.traced_values()
     rows = getattr(run.config.learner, "max_depth", None) or depth
     count = 0
@@ -35,10 +34,10 @@ def trained(run: Run) -> int:
 
 @style.styled
 def parameters(chosen: Mapping[Key, Run], dice: Mapping[Key, float]) -> Picture | None:
-    """A point for each model and combination that has learnt something on every data set; None where none has.
+    """A point for each model and combination that was trained on every data set; None where none was.
 
     Args:
-      chosen: a run that stands for each cell.
+      chosen: a run of each cell.
       dice: each cell's test Dice.
     """
     sets = ordered({key.data for key in dice})
@@ -62,14 +61,11 @@ def parameters(chosen: Mapping[Key, Run], dice: Mapping[Key, float]) -> Picture 
     style.legend(figure, handles)
     ax.autoscale()
     ax.margins(y=0.15)
-    ax.set_xscale("log")
+    style.logarithmic(ax)
     ax.set_xlim(10 ** np.floor(np.log10(min(counts))), 10 ** np.ceil(np.log10(max(counts) + 1)))
-    ax.xaxis.set_major_formatter(FuncFormatter(style.power_of_ten))
-    ax.xaxis.set_minor_formatter(FuncFormatter(lambda value, position: ""))
-    ax.set_xlabel("parameters that train")
-    ax.set_ylabel("test Dice, mean over data sets")
+    ax.set(xlabel="parameters that train", ylabel="test Dice, mean over data sets")
     caption = (
-        f"Means over {', '.join(sets)} of the runs that stand for a cell of the table, upsampler "
+        f"Means over {', '.join(sets)} of the runs that represent a cell of the tables, upsampler "
         "included. Of prompts with room for more blocks than the run's depth, those in use count."
     )
     if left := sorted({f"{shown(combination)} ({model})" for model, combination in by_pair.keys() - whole.keys()}):

@@ -1,4 +1,4 @@
-"""How every figure looks: one colour and one marker a combination, quiet axes, and the files that it becomes."""
+"""The style of all figures: a colour and a marker for each combination, plain axes, and the files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from tunevlseg_jax.reporting import cells
 from tunevlseg_jax.reporting.cells import RowKey
@@ -64,19 +65,12 @@ SETTINGS: dict[Any, Any] = {
     "text.parse_math": False,  # a data set may be called $x$
 } | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), INK)
 styled = mpl.rc_context(SETTINGS)
-"""Decorates what makes or writes figures."""
+"""Decorates functions that draw or write figures."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure and what is to be said of it.
-
-    Attributes:
-      name: of its files.
-      title: a few words.
-      caption: what is drawn, of how many, and where the numbers come from.
-      figure: itself.
-    """
+    """A figure, the name of its files, a short title, and a caption: what is drawn, and where the numbers come from."""
 
     name: str
     title: str
@@ -96,7 +90,7 @@ def grid(count: int, columns: int, height: float, **options: Any) -> tuple[Figur
 
 
 def names(rows: Iterable[RowKey]) -> dict[RowKey, tuple[str, str]]:
-    """What to call rows of the tables, in one line and another: the model only where there are several."""
+    """The names of rows of the tables, in two lines each; the model is named only where there are several."""
     rows = list(rows)
     several = len({row.model for row in rows}) > 1
     return {
@@ -128,34 +122,42 @@ def legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
 
 def headline(ax: Axes, name: str, *details: str) -> None:
     """A panel's title in bold, and smaller lines of details below it."""
-    told = [detail for detail in details if detail]
-    ax.set_title(name, loc="left", fontweight="bold", pad=4 + 9 * len(told))
-    ax.text(0, 1, "\n".join(told), transform=ax.transAxes, va="bottom", fontsize=6.5, alpha=0.8, linespacing=1.25)
+    lines = [detail for detail in details if detail]
+    ax.set_title(name, loc="left", fontweight="bold", pad=4 + 9 * len(lines))
+    ax.text(0, 1, "\n".join(lines), transform=ax.transAxes, va="bottom", fontsize=6.5, alpha=0.8, linespacing=1.25)
+
+
+def look(combination: str) -> tuple[str, str]:
+    """The colour and the marker of a combination, in all figures."""
+    return LOOKS.get(combination) or SPARE[zlib.crc32(combination.encode()) % len(SPARE)]
 
 
 def colour(combination: str) -> str:
     """The colour of a combination, in all figures and on the page."""
-    return _look(combination)[0]
-
-
-def marker(combination: str) -> str:
-    """The marker of a combination."""
-    return _look(combination)[1]
-
-
-def _look(combination: str) -> tuple[str, str]:
-    return LOOKS.get(combination) or SPARE[zlib.crc32(combination.encode()) % len(SPARE)]
+    return look(combination)[0]
 
 
 def handle(combination: str, **changes: Any) -> Line2D:
-    """What stands for a combination in a legend."""
-    usual = {"color": colour(combination), "marker": marker(combination), "linestyle": "none", "markersize": 5}
-    return Line2D([], [], **(usual | changes))
+    """A combination's mark in a legend."""
+    colour, marker = look(combination)
+    return Line2D([], [], **({"color": colour, "marker": marker, "linestyle": "none", "markersize": 5} | changes))
 
 
-def power_of_ten(value: float, position: int | None = None) -> str:
-    """A tick of a logarithmic axis, such as 10⁻³ or 3·10⁻³."""
-    del position
+def without_axes(ax: Axes) -> None:
+    """Removes ticks and grid."""
+    ax.set(xticks=[], yticks=[])
+    ax.grid(visible=False)
+
+
+def logarithmic(ax: Axes) -> None:
+    """A logarithmic x axis with ticks such as 10⁻³ and 3·10⁻³."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: power_of_ten(value)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def power_of_ten(value: float) -> str:
+    """A number as text, such as 10⁻³ or 3·10⁻³."""
     digits, exponent = f"{value:.0e}".split("e")
     raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{raised}" if digits == "1" else f"{digits}·10{raised}"
@@ -171,18 +173,18 @@ def write(picture: Picture, folder: Path) -> list[Path]:
     width = picture.figure.get_figwidth()
     caption = "\n".join(textwrap.wrap(picture.caption, round(20 * width)))
     below = picture.figure.text(0.01, -0.01, caption, va="top", fontsize=6.5, alpha=0.8)
-    paths = [folder / f"{picture.name}{suffix}" for suffix in (".png", ".svg")]
-    with atomic_file(paths[0]) as temporary:
-        picture.figure.savefig(temporary, bbox_inches="tight", dpi=DPI)
-    with atomic_file(paths[1]) as temporary:
-        picture.figure.savefig(temporary, bbox_inches="tight", metadata={"Date": None})
+    options = {".png": {"dpi": DPI}, ".svg": {"metadata": {"Date": None}}}
+    paths = [folder / f"{picture.name}{suffix}" for suffix in options]
+    for path in paths:
+        with atomic_file(path) as temporary:
+            picture.figure.savefig(temporary, bbox_inches="tight", **options[path.suffix])
     below.remove()
     return paths
 
 
 @styled
 def svg(picture: Picture) -> str:
-    """A figure as an <svg> element for a page: see-through, its ink the page's own, its ids like no other figure's."""
+    """A figure as a transparent <svg> element for a page: with the page's ink, and with ids of its own."""
     file = io.StringIO()
     picture.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     text = file.getvalue()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from tunevlseg_jax.reporting.cells import Key, RowKey
@@ -20,41 +19,28 @@ from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.runtime import schema
 
 SPREAD = 0.3
-"""Of a depth: over how much of it the data sets' points are spread, so that they don't hide one another."""
+"""The width, in blocks, over which the points of data sets are spread so that they don't hide one another."""
 
 
-@dataclass(frozen=True)
-class Axis:
-    """A hyperparameter to draw against.
-
-    Attributes:
-      field: of the configuration.
-      label: with its unit.
-      name: of the figure's files.
-      title: of the figure.
-      logarithmic: whether the line is fitted to, and the axis drawn in, the decimal logarithm.
-    """
+class Axis(NamedTuple):
+    """A hyperparameter to draw against: a field of the configuration, its label with its unit, and whether the axis and
+    the fitted line are in its decimal logarithm."""
 
     field: str
     label: str
-    name: str
-    title: str
     logarithmic: bool
+
+    @property
+    def title(self) -> str:
+        """The figure's title."""
+        return f"Dice against {self.label.partition(' (')[0]}"
 
 
 AXES = (
-    Axis("learner.depth", "prompt depth (blocks)", "depth", "Dice against prompt depth", False),
-    Axis("optim.learning_rate", "learning rate", "learning_rate", "Dice against learning rate", True),
-    Axis("optim.weight_decay", "weight decay", "weight_decay", "Dice against weight decay", True),
+    Axis("learner.depth", "prompt depth (blocks)", False),
+    Axis("optim.learning_rate", "learning rate", True),
+    Axis("optim.weight_decay", "weight decay", True),
 )
-
-
-class Line(NamedTuple):
-    """A least-squares line and R², the share of the variance that it explains."""
-
-    slope: float
-    intercept: float
-    r2: float
 
 
 class Point(NamedTuple):
@@ -65,20 +51,18 @@ class Point(NamedTuple):
     dice: float
 
 
-def fit(x: np.ndarray, y: np.ndarray) -> Line | None:
-    """The line through points; None where all x, or all y, are equal, or there are fewer than three points."""
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    slope, intercept, correlation, *_ = map(float, stats.linregress(x, y))
-    return Line(slope, intercept, correlation**2)
+def fit(x: np.ndarray, y: np.ndarray) -> Any:
+    """The least-squares line through points, with `slope`, `intercept` and `rvalue`, their correlation; None where all
+    x, or all y, are equal, or there are fewer than three points."""
+    return None if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0 else stats.linregress(x, y)
 
 
-def within(points: Sequence[Point]) -> Line | None:
-    """The line once each data set's means are taken away: how hard a set is then explains nothing."""
+def within(points: Sequence[Point]) -> Any:
+    """The line after each data set's means are subtracted, which removes differences in difficulty between sets."""
     sets = defaultdict(list)
     for point in points:
         sets[point.data].append((point.x, point.dice))
-    centred = np.concatenate([np.asarray(own) - np.mean(own, axis=0) for own in sets.values()])
+    centred = np.concatenate([np.asarray(values) - np.mean(values, axis=0) for values in sets.values()])
     return fit(*centred.round(12).T)
 
 
@@ -88,8 +72,7 @@ def trend(axis: Axis, trials: Sequence[tuple[Key, Run]]) -> Picture | None:
 
     Args:
       axis: what to draw against.
-      trials: of any studies, each with its cell, in the order of the tables; every one counts, not only
-        the best.
+      trials: of any studies, each with its cell, in the order of the tables; all count, not only the best.
     """
     split = "test" if all("test" in run.scores for _, run in trials) else "val"
     panels = {row: points for row, points in _panels(axis, trials, split).items() if len({p.x for p in points}) > 1}
@@ -103,7 +86,7 @@ def trend(axis: Axis, trials: Sequence[tuple[Key, Run]]) -> Picture | None:
         style.headline(ax, *names[row], details)
     figure.supxlabel(axis.label, fontsize=8)
     figure.supylabel(f"{'test' if split == 'test' else 'validation'} Dice", fontsize=8)
-    return Picture(axis.name, axis.title, _caption(axis, panels, sets, split), figure)
+    return Picture(axis.field.rpartition(".")[2], axis.title, _caption(axis, panels, sets, split), figure)
 
 
 def _panels(axis: Axis, trials: Sequence[tuple[Key, Run]], split: str) -> dict[RowKey, list[Point]]:
@@ -114,7 +97,7 @@ def _panels(axis: Axis, trials: Sequence[tuple[Key, Run]], split: str) -> dict[R
         if value is None or (axis.logarithmic and value <= 0):
             continue
         x = float(np.log10(value)) if axis.logarithmic else float(value)
-        panels[RowKey(*key[:3])].append(Point(key.data, x, run.scores[split]["dice"]))
+        panels[key.row].append(Point(key.data, x, run.scores[split]["dice"]))
     return panels
 
 
@@ -125,22 +108,20 @@ def _draw(ax: Axes, axis: Axis, combination: str, points: Sequence[Point], sets:
     if not axis.logarithmic and len(sets) > 1:
         shift = np.asarray([sets.index(point.data) / (len(sets) - 1) - 0.5 for point in points]) * SPREAD
     shown = 10**x if axis.logarithmic else x + shift
-    ax.scatter(shown, y, s=11, color=style.colour(combination), marker=style.marker(combination), alpha=0.75)
+    colour, marker = style.look(combination)
+    ax.scatter(shown, y, s=11, color=colour, marker=marker, alpha=0.75)
     line = fit(x, y)
     details = [f"n {len(points)}"]
     if line is not None:
         ends = np.asarray([x.min(), x.max()])
-        ax.plot(
-            10**ends if axis.logarithmic else ends, line.slope * ends + line.intercept, color=style.colour(combination)
-        )
-        details.append(f"R² {line.r2:.2f}")
+        fitted = line.slope * ends + line.intercept
+        ax.plot(10**ends if axis.logarithmic else ends, fitted, color=colour)
+        details.append(f"R² {line.rvalue**2:.2f}")
     inside = within(points)
     if inside is not None and len({point.data for point in points}) > 1:
-        details.append(f"within sets {inside.r2:.2f}")
+        details.append(f"within sets {inside.rvalue**2:.2f}")
     if axis.logarithmic:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(FuncFormatter(style.power_of_ten))
-        ax.xaxis.set_minor_formatter(FuncFormatter(lambda value, position: ""))
+        style.logarithmic(ax)
     else:
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     return ", ".join(details)
@@ -149,11 +130,11 @@ def _draw(ax: Axes, axis: Axis, combination: str, points: Sequence[Point], sets:
 def _caption(axis: Axis, panels: Mapping[RowKey, Sequence[Point]], sets: Sequence[str], split: str) -> str:
     count = sum(len(points) for points in panels.values())
     scale = "its decimal logarithm" if axis.logarithmic else "it"
-    words = [f"A point is one of {count} trials on {', '.join(sets)}."]
-    words.append(f"Line and R²: least squares of Dice on {scale} over all points of a panel")
-    words[-1] += "; within sets: the same with each data set's means taken away." if len(sets) > 1 else "."
+    sentences = [f"A point is one of {count} trials on {', '.join(sets)}."]
+    sentences.append(f"Line and R²: least squares of Dice on {scale} over all points of a panel")
+    sentences[-1] += "; within sets: the same with each data set's means subtracted." if len(sets) > 1 else "."
     if split == "val":
-        words.append("Validation Dice of the best epoch, by which it was chosen: not every trial has a test score.")
+        sentences.append("Validation Dice of the best epoch, by which it was chosen: not every trial has a test score.")
     else:
-        words.append("Dice on the test split, of the epoch that is best by validation Dice; from the trials' cards.")
-    return " ".join(words)
+        sentences.append("Test Dice of the epoch that is best by validation Dice, from the trials' cards.")
+    return " ".join(sentences)

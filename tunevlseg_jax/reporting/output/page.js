@@ -1,4 +1,4 @@
-// What the report's page does: sorts tables, shows samples with masks over them, tells how a run came about.
+// What the report's page does: sorts tables, shows samples with masks over them, shows each run's configuration and command.
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -51,28 +51,28 @@ function choices(select, names, kept) {
 }
 
 function card(record, who) {
-  const found = record.found[who];
+  const predicted = record.predicted[who];
   const stack = make("div", { className: "stack" },
     make("img", { src: record.image, alt: `record ${record.id}` }),
     make("img", { src: record.truth, alt: `outline of the true mask of ${record.prompt}`, className: "truth" }));
-  if (found.mask) stack.append(make("img", { src: found.mask, alt: `mask predicted by ${who}`, className: "found" }));
-  const told = make("p", {}, make("strong", { textContent: `Dice ${found.dice.toFixed(3)}` }), ` ${record.prompt} (${record.why})`);
-  return make("li", { title: record.id }, stack, told);
+  if (predicted.mask) stack.append(make("img", { src: predicted.mask, alt: `mask predicted by ${who}`, className: "predicted" }));
+  const caption = make("p", {}, make("strong", { textContent: `Dice ${predicted.dice.toFixed(3)}` }), ` ${record.prompt} (${record.why})`);
+  return make("li", { title: record.id }, stack, caption);
 }
 
 function show() {
-  const { set, who, order, truth, found } = browser.elements;
+  const { set, who, order, truth, predicted } = browser.elements;
   const records = [...data.sets[set.value]];
-  const names = Object.keys(records[0].found);
+  const names = Object.keys(records[0].predicted);
   choices(who, names, who.value);
-  records.sort((a, b) => Number(order.value) * (a.found[who.value].dice - b.found[who.value].dice));
+  records.sort((a, b) => Number(order.value) * (a.predicted[who.value].dice - b.predicted[who.value].dice));
   const cards = document.getElementById("cards");
   cards.replaceChildren(...records.map((record) => card(record, who.value)));
   cards.classList.toggle("no-truth", !truth.checked);
-  cards.classList.toggle("no-found", !found.checked);
+  cards.classList.toggle("no-predicted", !predicted.checked);
   document.getElementById("truth-swatch").style.background = data.truth;
-  document.getElementById("found-swatch").style.background = data.colours[who.value];
-  document.getElementById("browser-told").textContent = `${records.length} records of ${set.value}, ${who.value}`;
+  document.getElementById("predicted-swatch").style.background = data.colours[who.value];
+  document.getElementById("browser-status").textContent = `${records.length} records of ${set.value}, ${who.value}`;
 }
 
 if (browser) {
@@ -82,7 +82,7 @@ if (browser) {
   show();
 }
 
-// Runs: those whose row holds every word, and one's configuration and command in a dialog.
+// Runs: a filter by words, and a dialog with a run's configuration and command.
 
 const rows = [...document.getElementById("run-table").tBodies[0].rows];
 const filter = document.getElementById("filter");
@@ -91,12 +91,12 @@ filter.addEventListener("input", () => {
   const words = filter.value.toLowerCase().split(/\s+/);
   for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
   const shown = rows.filter((row) => !row.hidden).length;
-  document.getElementById("filter-told").textContent = `${shown} of ${rows.length} runs`;
+  document.getElementById("filter-status").textContent = `${shown} of ${rows.length} runs`;
 });
 
 const how = document.getElementById("how");
 
-function tell(run) {
+function describe(run) {
   document.getElementById("how-title").textContent = `${run.combination} of ${run.model} on ${run.data}, ${run.name}`;
   const command = document.getElementById("how-command");
   const without = run.trained ? "No configuration of a clone was at hand." : "No training: this is the model as it is.";
@@ -111,7 +111,7 @@ function tell(run) {
 
 document.getElementById("run-table").addEventListener("click", (event) => {
   const button = event.target.closest("button.how");
-  if (button) tell(data.runs[Number(button.dataset.run)]);
+  if (button) describe(data.runs[Number(button.dataset.run)]);
 });
 
 document.getElementById("copy").addEventListener("click", async (event) => {

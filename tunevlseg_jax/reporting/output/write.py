@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tunevlseg_jax import __version__
+from tunevlseg_jax.evaluation.record_scores import POLICIES
 from tunevlseg_jax.reporting import cells as cell_rules
 from tunevlseg_jax.reporting import headings, markup, runs, tables, words
 from tunevlseg_jax.reporting.cells import Cells
-from tunevlseg_jax.reporting.runs import Run, Skipped
-from tunevlseg_jax.reporting.table import Table
+from tunevlseg_jax.reporting.markup import markdown_text
+from tunevlseg_jax.reporting.output.content import PROGRAM, Content
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error, atomic_file, write_csv
 
-if TYPE_CHECKING:
-    from tunevlseg_jax.reporting.output.gallery import Gallery
-
 REPORT_FILE, PAGE_FILE, LATEX_FILE, CELLS_FILE = "report.md", "report.html", "tables.tex", "cells.csv"
-PROGRAM = "python -m tunevlseg_jax.report"
 FIGURES = "figures"
-
-
 FEWEST_SAMPLES = 4
 """One of each kind."""
 
@@ -38,8 +31,8 @@ class Options:
     Attributes:
       runs: folder of runs and studies, at any depth.
       output: folder for the report; it must be empty, or hold an earlier one, which is replaced.
-      words: how many of the nearest words to tell of each learnt context vector; 0 for none, without loading models.
-      samples: how many test records of each data set to look at, in figures and on the page; 0 for none, without
+      words: how many of the nearest words to list for each learnt context vector; 0 for none, without loading models.
+      samples: how many test records of each data set to show, in figures and on the page; 0 for none, without
         loading models and data.
       page: whether to draw figures and to write the page, for which `pip install "tunevlseg_jax[report]"` is needed.
     """
@@ -52,52 +45,42 @@ class Options:
 
 
 def report(options: Options, console: Console) -> Cells:
-    """Writes the report, and returns what it is of.
+    """Writes the report, and returns the runs that it compares.
 
     Raises:
       UserError: there is no run, or the report can't be written.
     """
     output = Path(options.output)
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file, not a folder for the report; choose another --output", "not-a-folder")
-    is_report = any((output / name).is_file() for name in (CELLS_FILE, REPORT_FILE))
-    if output.exists() and any(output.iterdir()) and not is_report:
-        raise UserError(f"{output} is neither empty nor a report; choose another --output", "other-folder")
-    if options.words < 0:
-        raise UserError(f"words must be at least 0, got {options.words}", "out-of-range")
-    if options.samples and options.samples < FEWEST_SAMPLES:
-        raise UserError(f"samples must be 0, or at least {FEWEST_SAMPLES}, got {options.samples}", "out-of-range")
-    if options.page:
-        check_installed()
-    found, skipped = runs.gather(Path(options.runs))
-    if not found:
+    _check(options, output)
+    gathered, skipped = runs.gather(Path(options.runs))
+    if not gathered:
         details = f": {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
         raise UserError(f"there is no run to report on in {options.runs}{details}{more}", "no-runs")
-    cells = cell_rules.choose(found)
-    made, missing = tables.tables(cells)
+    cells = cell_rules.choose(gathered)
+    shown, untabled = tables.tables(cells)
     if options.words:
         near, unread = words.words(cells, options.words)
-        made += [near] if near is not None else []
-        missing += unread
-    left_out = [*skipped, *cells.left_out]
-    write_csv(output / CELLS_FILE, _cell_rows(cells))  # first: by it a report is known
+        shown += [near] if near is not None else []
+        untabled += unread
+    content = Content(options.runs, cells, shown, untabled, [*skipped, *cells.left_out])
+    write_csv(output / CELLS_FILE, _cell_rows(cells))  # first: this file marks the folder as a report
     with as_user_error(output):  # nothing of an earlier report may stand beside this one's
         for name in (PAGE_FILE, *(f"{table}.csv" for table in (*tables.NAMES, words.NAME)), *_figures(output)):
             (output / name).unlink(missing_ok=True)
-    for table in made:
+    for table in shown:
         write_csv(output / f"{table.name}.csv", markup.csv_rows(table))
-    _write(output / LATEX_FILE, markup.document(made))
-    drawn = _draw(options, console, found, cells, made, missing, left_out) if options.page else None
-    _write(output / REPORT_FILE, _markdown(options, found, cells, made, missing, left_out, drawn))
-    console.print(markup.terminal(made[0]))
-    details = f"; {PAGE_FILE}, {FIGURES}" if drawn else ""
-    lines = [
-        _count(found, cells),
-        f"report: {output / REPORT_FILE}; beside it {LATEX_FILE}, and a CSV of each table{details}",
-        *(f"skipped: {one.path}: {one.reason}" for one in left_out),
-    ]
-    for line in lines:
+    _write(output / LATEX_FILE, markup.document(shown))
+    if options.page:
+        content = _draw(content, output, options.samples, console)
+    _write(output / REPORT_FILE, _markdown(content))
+    console.print(markup.terminal(shown[0]))
+    page = f"; {PAGE_FILE}, {FIGURES}" if options.page else ""
+    for line in (
+        content.summary,
+        f"report: {output / REPORT_FILE}; beside it {LATEX_FILE}, and a CSV of each table{page}",
+        *(f"skipped: {each.path}: {each.reason}" for each in content.skipped),
+    ):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     return cells
 
@@ -112,39 +95,33 @@ def check_installed() -> None:
         raise UserError(f"{details} (report --no-page does without)", "needs-package") from error
 
 
-def _draw(
-    options: Options,
-    console: Console,
-    found: Sequence[Run],
-    cells: Cells,
-    made: Sequence[Table],
-    missing: Sequence[str],
-    left_out: Sequence[Skipped],
-) -> Gallery:
-    """Writes the figures and the page."""
+def _check(options: Options, output: Path) -> None:
+    """Raises a UserError where an option can't be, or the output folder holds something else."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file, not a folder for the report; choose another --output", "not-a-folder")
+    is_report = any((output / name).is_file() for name in (CELLS_FILE, REPORT_FILE))
+    if output.exists() and any(output.iterdir()) and not is_report:
+        raise UserError(f"{output} is neither empty nor a report; choose another --output", "other-folder")
+    if options.words < 0:
+        raise UserError(f"words must be at least 0, got {options.words}", "out-of-range")
+    if options.samples and options.samples < FEWEST_SAMPLES:
+        raise UserError(f"samples must be 0, or at least {FEWEST_SAMPLES}, got {options.samples}", "out-of-range")
+    if options.page:
+        check_installed()
+
+
+def _draw(content: Content, output: Path, samples: int, console: Console) -> Content:
+    """Writes the figures and the page, and returns the content with them."""
     from tunevlseg_jax.reporting.figures import style
     from tunevlseg_jax.reporting.output import gallery, page
 
-    output = Path(options.output)
     with console.status("drawing") as status:
-        drawn = gallery.draw_figures(found, cells, options.samples, status.update)
+        content = gallery.draw_figures(content, samples, status.update)
         status.update("writing figures and page")
-        for figure in drawn.figures:
+        for figure in content.figures:
             style.write(figure, output / FIGURES)
-        content = page.Content(
-            title=f"Report on {options.runs}",
-            summary=f"{_count(found, cells)}.",
-            footer=f"Made by {PROGRAM}, tunevlseg_jax {__version__}.",
-            tables=made,
-            untabled=missing,
-            figures=drawn.figures,
-            undrawn=drawn.undrawn,
-            samples=drawn.samples,
-            runs=gallery.keys(found, cells),
-            skipped=left_out,
-        )
-        page.write(output / PAGE_FILE, content)
-    return drawn
+        _write(output / PAGE_FILE, page.render(content))
+    return content
 
 
 def _figures(output: Path) -> list[str]:
@@ -155,57 +132,41 @@ def _figures(output: Path) -> list[str]:
 
 
 def _cell_rows(cells: Cells) -> list[dict[str, object]]:
-    """A row for every cell: its scores, and the runs that stand for it."""
+    """For every cell its scores and the runs that represent it."""
     rows = []
-    for row in cells.rows:
-        for cell in cells.of(row):
-            details: dict[str, object] = dict(cell.key._asdict())
-            for metric in ("dice", "iou", "sample_iou", "hd95_both_nonempty", "surface_dice_2px"):
-                score = cell.score(metric)
-                details |= {metric: score and score.mean, f"{metric}_std": score and score.std}
-            details |= {"records": cell.records, "from": "card" if cell.from_card else "evaluations"}
-            details |= {"configurations": cell.configurations, "seeds": len(cell.runs)}
-            rows.append(details | {"runs": " ".join(str(run.folder) for run in cell.runs)})
+    for cell in cells.ordered:
+        scores: dict[str, object] = {}
+        for metric in POLICIES:
+            score = cell.score(metric)
+            scores |= {metric: score and score.mean, f"{metric}_std": score and score.std}
+        details = {"records": cell.records, "from": "card" if cell.from_card else "evaluations"}
+        details |= {"configurations": cell.configurations, "seeds": len(cell.runs)}
+        details |= {"runs": " ".join(str(run.folder) for run in cell.runs)}
+        rows.append(cell.key._asdict() | scores | details)
     return rows
 
 
-def _markdown(
-    options: Options,
-    found: Sequence[Run],
-    cells: Cells,
-    made: Sequence[Table],
-    missing: Sequence[str],
-    left_out: Sequence[Skipped],
-    drawn: Gallery | None,
-) -> str:
+def _markdown(content: Content) -> str:
     """The whole report."""
-    count = f"{_count(found, cells)} under `{options.runs}`"
-    parts = [f"# Report\n\n{count}, made by `{PROGRAM}`.\n", *map(markup.markdown, made)]
-    for figure in drawn.figures if drawn else ():
-        title, caption = markup.markdown_text(figure.title), markup.markdown_text(figure.caption)
-        parts.append(f"## {title}\n\n![{title}]({FIGURES}/{figure.name}.png)\n\n{caption}\n")
-    undone = [*missing, *(drawn.undrawn if drawn else ())]
-    if undone:
-        parts.append("## Not made\n\n" + "".join(f"- {markup.markdown_text(line)}\n" for line in undone))
-    standing = [
-        f"- {markup.markdown_text(headings.place(cell.key))}: {', '.join(f'`{run.folder}`' for run in cell.runs)}\n"
-        for row in cells.rows
-        for cell in cells.of(row)
-    ]
-    parts.append("## Runs that stand for cells\n\n" + "".join(standing))
-    lines = [f"- {markup.markdown_text(str(one.path))}: {markup.markdown_text(one.reason)}\n" for one in left_out]
-    parts.append("## Skipped\n\n" + ("".join(lines) or "Nothing.\n"))
+    parts = [f"# Report\n\n{content.summary} under `{content.source}`, made by `{PROGRAM}`.\n"]
+    parts += map(markup.markdown, content.tables)
+    for figure in content.figures:
+        title = markdown_text(figure.title)
+        parts.append(f"## {title}\n\n![{title}]({FIGURES}/{figure.name}.png)\n\n{markdown_text(figure.caption)}\n")
+    if missing := [*content.untabled, *content.undrawn]:
+        parts.append("## Not made\n\n" + _bullets(map(markdown_text, missing)))
+    representing = (
+        f"{markdown_text(headings.place(cell.key))}: {', '.join(f'`{run.folder}`' for run in cell.runs)}"
+        for cell in content.cells.ordered
+    )
+    parts.append("## Runs that represent cells\n\n" + _bullets(representing))
+    skipped = (f"{markdown_text(str(each.path))}: {markdown_text(each.reason)}" for each in content.skipped)
+    parts.append("## Skipped\n\n" + (_bullets(skipped) or "Nothing.\n"))
     return "\n".join(parts)
 
 
-def _count(found: Sequence[Run], cells: Cells) -> str:
-    """How many runs there are to compare, and in how many cells."""
-    number = len({run.folder for run in found} - {one.path for one in cells.left_out})
-    return f"{_counted(number, 'run')} in {_counted(len(cells.by_key), 'cell')}"
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
+def _bullets(lines: Iterable[str]) -> str:
+    return "".join(f"- {line}\n" for line in lines)
 
 
 def _write(path: Path, text: str) -> None:

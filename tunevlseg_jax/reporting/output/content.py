@@ -1,0 +1,48 @@
+"""The content of a report, from which its Markdown and its page are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tunevlseg_jax.reporting.cells import Cells
+from tunevlseg_jax.reporting.runs import Skipped
+from tunevlseg_jax.reporting.table import Table
+
+if TYPE_CHECKING:
+    from tunevlseg_jax.reporting.figures.style import Picture as Figure
+    from tunevlseg_jax.reporting.pictures import Picture
+
+PROGRAM = "python -m tunevlseg_jax.report"
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything that a report shows.
+
+    Attributes:
+      source: the folder of the runs.
+      cells: the runs that were compared.
+      tables: in their order.
+      untabled: for each table without content, why there is none.
+      skipped: runs and evaluations that don't count or can't be compared.
+      figures: in their order.
+      undrawn: for each figure that isn't drawn, why.
+      samples: test records with the predicted masks, by data set.
+    """
+
+    source: str
+    cells: Cells
+    tables: Sequence[Table]
+    untabled: Sequence[str]
+    skipped: Sequence[Skipped]
+    figures: Sequence[Figure] = ()
+    undrawn: Sequence[str] = ()
+    samples: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """The numbers of runs and cells."""
+        runs, cells = len(self.cells.compared), len(self.cells.by_key)
+        return f"{runs} run{'s' * (runs != 1)} in {cells} cell{'s' * (cells != 1)}"
