@@ -71,9 +71,9 @@ def test_baselines_need_no_learner():
 
 
 def test_a_path_without_a_rule_raises():
-    with pytest.raises(ValueError, match="no rule for the parameter 'adapter/kernel'; there are model"):
+    with pytest.raises(ValueError, match=r"no rule in .* matches the parameter 'adapter/kernel': model"):
         split({**parameters(), "adapter/kernel": jnp.ones(1)}, "prompts")
-    with pytest.raises(ValueError, match="no rule for the parameter 'learner/gate'"):
+    with pytest.raises(ValueError, match="matches the parameter 'learner/gate'"):
         decide(DECAY, ["learner/gate"])
 
 
