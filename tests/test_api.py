@@ -255,9 +255,9 @@ def test_a_runs_config_json_is_a_configuration(tmp_path):
     path.write_text(json.dumps(schema.to_json(small.config())), encoding="utf-8")
     assert configuration.load(str(path)) == small.config()
     path.write_text("[]", encoding="utf-8")
-    with pytest.raises(UserError, match="holds no JSON object"):
+    with mistakes.raises("wrong-json"):
         configuration.load(str(path))
-    with pytest.raises(UserError, match=r"there is no .*other\.json"):
+    with mistakes.raises(r"no-such-file: other\.json"):
         configuration.load(str(tmp_path / "other.json"))
 
 
