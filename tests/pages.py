@@ -142,3 +142,11 @@ def written(page: str) -> dict[str, str]:
 def exists(path: str, page: str) -> bool:
     """Whether the path of a link or of inline code exists, relative to the page or to the repository."""
     return (small.ROOT / page).parent.joinpath(path).exists() or Path(small.ROOT, path).exists()
+
+
+def example_learner() -> type:
+    """The learner that docs/extending.md defines."""
+    (block,) = [block for block in blocks("docs/extending.md") if block.kind == "python"]
+    names: dict = {"__name__": "example"}
+    exec(compile("\n".join(block.lines), "docs/extending.md", "exec", dont_inherit=True), names)
+    return names["TiedVPT"]

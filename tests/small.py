@@ -96,7 +96,7 @@ def config(workdir: Path | str = "unused", **changes) -> Config:
 
 @cache
 def build(config: Config) -> Experiment:
-    """`experiment.build`, once for each configuration."""
+    """`build_experiment`, once for each configuration."""
     return build_experiment(config)
 
 

@@ -146,11 +146,12 @@ def counted(sizes: CLIPSegConfig | CRISConfig, learner) -> str:
 def test_ranges_match_the_search_space():
     page = pages.text("docs/learners.md").partition("## Hyperparameters")[2]
     for learner in LEARNERS:
-        row = next(line for line in page.splitlines() if line.replace(" ", "").startswith(f"|{learner.__name__}|"))
+        rows = [line for line in page.splitlines() if line.replace(" ", "").startswith(f"|{learner.__name__}|")]
+        assert len(rows) == 1, f"docs/learners.md has no row of ranges for {learner.__name__}"
         for name, searched in learner.space.items():
             values = getattr(searched, "choices", ())
-            assert f"`learner.{name}`" in row and all(
-                str(value) in row for value in values if value not in (True, False)
+            assert f"`learner.{name}`" in rows[0] and all(
+                str(value) in rows[0] for value in values if value not in (True, False)
             )
 
 
@@ -164,11 +165,8 @@ def test_data_sets_and_findings_match_the_code():
 
 
 def test_the_example_learner_works():
-    (block,) = [block for block in pages.blocks("docs/extending.md") if block.kind == "python"]
-    found: dict = {"__name__": "example"}
-    exec(compile("\n".join(block.lines), "docs/extending.md", "exec", dont_inherit=True), found)
-    learner, towers = found["TiedVPT"](depth=2, max_depth=3), CLIPSegConfig().spec(jnp.zeros)
-    params = learner.init(jax.random.key(0), towers)
+    learner, spec = pages.example_learner()(depth=2, max_depth=3), CLIPSegConfig().spec(jnp.zeros)
+    params = learner.init(jax.random.key(0), spec)
     prompts = learner.prompts(params, jnp.asarray(2), dropout=jnp.asarray(0.0), key=None)
     assert params["context"].shape == (1, 4, 768) and prompts.vision.shape == (3, 1, 4, 768)
 

@@ -74,9 +74,11 @@ def unequal(quick_compilation, tmp_path_factory) -> Path:
 def test_in_a_program_for_each_core_trials_are_the_same_but_for_rounding(unequal, tmp_path, monkeypatch):
     """In two parts of two: one whose trials diverge, of which one is followed, and one that rests at the end."""
     fine, diverging, stopping, following = UNEQUAL
-    busy, advance = [], parallel_loops.advance
+    busy, train_epochs = [], parallel_loops.train_epochs
     monkeypatch.setattr(
-        parallel_loops, "advance", lambda setup, loops, *a: busy.append(len(loops)) or advance(setup, loops, *a)
+        parallel_loops,
+        "train_epochs",
+        lambda setup, loops, *a: busy.append(len(loops)) or train_epochs(setup, loops, *a),
     )
     monkeypatch.setattr(Sampler, "start_up", [diverging, diverging, stopping, fine, following])
     monkeypatch.setattr(sharding, "num_cores", lambda: 2)

@@ -27,7 +27,7 @@ def follow(
     progress, after, improved = optim.start(len(losses)), [], []
     for epoch, scores in enumerate(zip(*losses, *dices, strict=True), start=1):
         loss, dice = np.split(np.asarray(scores), 2)
-        progress, better = optim.advance(progress, epoch, loss, dice, optimizer or Optim(), Train(**train))
+        progress, better = optim.after_epoch(progress, epoch, loss, dice, optimizer or Optim(), Train(**train))
         after.append(progress)
         improved.append(better)
     return after, np.asarray(improved)

@@ -41,9 +41,9 @@ def test_an_error_in_one_thread_ends_all_of_them(monkeypatch, failing):
     cache = experiment.feature_cache(sharding.mesh())
     setup = experiment.train_setup(experiment.splits(cache), cache, parallel=True)
     loops = [parallel_loops.loop.begin(*experiment.for_trials(1), sharding.mesh()) for _ in range(2)]
-    failed, advance, steps = threading.Event(), parallel_loops.loop.advance, []
+    failed, train_epoch, steps = threading.Event(), parallel_loops.loop.train_epoch, []
 
-    def advance_or_fail(setup, loop, stream, watch, check):
+    def train_or_fail(setup, loop, stream, watch, check):
         if loop is loops[failing]:
             raise UserError("no room", "device-memory")
 
@@ -52,15 +52,15 @@ def test_an_error_in_one_thread_ends_all_of_them(monkeypatch, failing):
             failed.wait(60)
             check()
 
-        return advance(setup, loop, stream, watch, counted_check)
+        return train_epoch(setup, loop, stream, watch, counted_check)
 
     def wait_and_report(*arguments, **options):
         done = wait(*arguments, **options)
         failed.set()
         return done
 
-    monkeypatch.setattr(parallel_loops.loop, "advance", advance_or_fail)
+    monkeypatch.setattr(parallel_loops.loop, "train_epoch", train_or_fail)
     monkeypatch.setattr(parallel_loops, "wait", wait_and_report)
     with mistakes.raises("device-memory: no room"):
-        parallel_loops.advance(setup, loops, setup.batches(1), lambda number, sums: None)
+        parallel_loops.train_epochs(setup, loops, setup.batches(1), lambda number, sums: None)
     assert len(steps) <= 2  # of five

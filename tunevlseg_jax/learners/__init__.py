@@ -1,4 +1,4 @@
-"""The ways to learn prompts, one class each; a new one joins `AnyLearner`."""
+"""The ways to learn prompts, one class each; a new class joins `AnyLearner` and the end of `LEARNERS`."""
 
 from tunevlseg_jax.learners.base import Projector
 from tunevlseg_jax.learners.contract import ZeroShot
@@ -7,7 +7,7 @@ from tunevlseg_jax.learners.textual import CoCoOp, CoOp
 from tunevlseg_jax.learners.visual import VPT
 
 LEARNERS = (CoOp, CoCoOp, VPT, MaPLe, SharedSeparate, SharedAttention)
-"""Those that learn prompts, in the paper's order."""
+"""The classes that learn prompts: the paper's six in its order, then others."""
 AnyLearner = ZeroShot | CoOp | CoCoOp | VPT | MaPLe | SharedSeparate | SharedAttention
 
 __all__ = [

@@ -64,7 +64,7 @@ def compared(cells: Cells, name: str, ablation: str) -> Table | None:
     data = headings.ordered({cell.key.data for cell in used})
     lines: list[Row] = []
     for usual, ablated in pairs:
-        ways = LEARNABLE if ablation == NO_UPSAMPLER else _words(_of(cells, [usual]))
+        ways = LEARNABLE if ablation == NO_UPSAMPLER else _init_phrase(_of(cells, [usual]))
         first, second = (
             scores.line(cells, row, data, "dice", (*scores.labels(usual), way), ruled=bool(lines) and row is usual)
             for row, way in ((usual, ways), (ablated, ablation))
@@ -137,10 +137,10 @@ def _without(row: RowKey, ablation: str) -> RowKey:
     return row._replace(ablation=", ".join(part for part in row.ablation.split(", ") if part != ablation))
 
 
-def _words(used: Sequence[Cell]) -> str:
-    """The initial words of contexts."""
-    words = {getattr(run.config.learner, "words", None) for cell in used for run in cell.runs}
-    return f'"{words.pop()}"' if len(words) == 1 else "words"
+def _init_phrase(used: Sequence[Cell]) -> str:
+    """The phrase that initialises the contexts of these cells, if they share one."""
+    phrases = {getattr(run.config.learner, "init_phrase", None) for cell in used for run in cell.runs}
+    return f'"{phrases.pop()}"' if len(phrases) == 1 else "words"
 
 
 def _is_apart(before: RowKey, row: RowKey) -> bool:

@@ -104,7 +104,8 @@ def _read(manager: ocp.CheckpointManager, folder: Path, like: Any) -> Any:
     try:
         return manager.restore(latest, args=ocp.args.StandardRestore(like))
     except Exception as error:  # as in `save`
-        raise UserError(f"can't read checkpoint {folder / str(latest)}: {_first_line(error)}", "unreadable") from error
+        reason = f"can't read checkpoint {folder / str(latest)}: {_first_line(error)}"
+        raise UserError(f"{reason}; delete {folder} to train from the start", "unreadable") from error
 
 
 def _check_room(folder: Path, size: int) -> None:

@@ -115,7 +115,7 @@ def _train(worker: Worker, batch: Slots, runs: Mapping[Path, Config]) -> None:
     before = batch.order
     while batch.free < batch.size:
         worker.listener.notify(f"training {batch.size - batch.free} more, epoch {batch.order - before + 1}")
-        batch.advance(lambda number, sums: None)
+        batch.train_epoch(lambda number, sums: None)
         for slot, run in enumerate(batch.runs):
             if run is not None and batch.has_ended(slot):
                 batch.save(folders[run.number], slot, worker.data)

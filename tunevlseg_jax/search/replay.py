@@ -101,7 +101,7 @@ def train_again(folder: Path, again: Path, notify: Callable[[str], None]) -> boo
     slots.put(0, config, slot_info.slot)
     for epoch in range(1, epochs + 1):
         notify(f"epoch {epoch} of {epochs}")
-        slots.advance(lambda step, sums: None)
+        slots.train_epoch(lambda step, sums: None)
     slots.save(again, slot_info.slot, card["data"])
     ours, theirs = ((path / LEARNT_FILE).read_bytes() for path in (again, folder))
     return ours == theirs and _curve(again) == _curve(folder)

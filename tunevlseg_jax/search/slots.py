@@ -105,14 +105,14 @@ class Slots:
         epoch = _with(before.epoch, place, 0)
         self.loops[part] = before._replace(state=state, best=best, progress=progress, epoch=epoch)
 
-    def advance(self, watch: Callable[[int, Sums], None]) -> None:
-        """Trains one epoch of every trial; `watch` is called for one part, as in `loop.advance`."""
+    def train_epoch(self, watch: Callable[[int, Sums], None]) -> None:
+        """Trains one epoch of every trial; `watch` is called for one part, as in `loop.train_epoch`."""
         self.order += 1
         busy = sorted({slot // self.share for slot, run in enumerate(self.runs) if run is not None})
-        advanced = parallel_loops.advance(
+        trained = parallel_loops.train_epochs(
             self.setup, [self.loops[part] for part in busy], self.setup.batches(self.order), watch
         )
-        for part, (after, epoch) in zip(busy, advanced, strict=True):
+        for part, (after, epoch) in zip(busy, trained, strict=True):
             self.loops[part] = after
             for place in range(self.share):
                 if (run := self.runs[part * self.share + place]) is not None:

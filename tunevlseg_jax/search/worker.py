@@ -169,7 +169,7 @@ class Worker:
         """Trains the pending trials of one program, and those that join them."""
         slots = self.slots(program, [*map(self.program, self.pending.values())].count(program))
         while self._fill(slots, program) or slots.free < slots.size:
-            slots.advance(partial(self._notify_step, slots))
+            slots.train_epoch(partial(self._notify_step, slots))
             self._settle(slots)
             if 0 < slots.free < slots.size:
                 self._ask(training=slots.size - slots.free)

@@ -163,11 +163,11 @@ def run(
     while loop.epoch[0] < setup.config.train.epochs and not loop.progress.stopped.all():
         epoch = int(loop.epoch[0]) + 1
         batches = setup.batches(setup.config.train.order_skip + epoch, skip=int(loop.steps))
-        loop, result = advance(setup, loop, batches, partial(watch, epoch), check)
+        loop, result = train_epoch(setup, loop, batches, partial(watch, epoch), check)
         yield loop, result
 
 
-def advance(
+def train_epoch(
     setup: TrainSetup,
     loop: LoopState,
     batches: Iterator[Source],
@@ -202,7 +202,7 @@ def advance(
     except Interrupted as stop:
         return loop, stop
     number = loop.epoch + 1
-    progress, improved = optim.advance(
+    progress, improved = optim.after_epoch(
         loop.progress, number, np.asarray(val["loss"]), np.asarray(val["dice"]), setup.config.optim, settings
     )
     rates = np.asarray(state.hyper.learning_rate) * loop.progress.rate_scale

@@ -78,7 +78,7 @@ def start(trials: int) -> StoppingState:
     )
 
 
-def advance(
+def after_epoch(
     progress: StoppingState, epoch: np.ndarray, loss: np.ndarray, dice: np.ndarray, optim: Optim, train: Train
 ) -> tuple[StoppingState, np.ndarray]:
     """The state after an epoch.

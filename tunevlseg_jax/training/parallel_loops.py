@@ -16,12 +16,12 @@ from tunevlseg_jax.training.metrics import Sums
 T = TypeVar("T")
 
 
-def advance(
+def train_epochs(
     setup: TrainSetup, loops: Sequence[LoopState], batches: Iterator[Source], watch: Callable[[int, Sums], None]
 ) -> list[tuple[LoopState, Epoch]]:
     """One epoch and validation of every loop; an error or a signal in one loop ends the others at their next step.
 
-    The arguments are those of `loop.advance`; `watch` is called for the first loop.
+    The arguments are those of `loop.train_epoch`; `watch` is called for the first loop.
     """
     ending = threading.Event()
 
@@ -29,17 +29,17 @@ def advance(
         if ending.is_set():
             raise Interrupted(signal.SIGINT)
 
-    def advance_loop(number: int, stream: Iterator[Source]) -> tuple[LoopState, Epoch]:
-        after, epoch = loop.advance(setup, loops[number], stream, watch if number == 0 else _ignore, check)
+    def train_loop(number: int, stream: Iterator[Source]) -> tuple[LoopState, Epoch]:
+        after, epoch = loop.train_epoch(setup, loops[number], stream, watch if number == 0 else _ignore, check)
         if isinstance(epoch, Interrupted):
             raise epoch
         return after, epoch
 
     if len(loops) == 1:
-        return [advance_loop(0, batches)]
+        return [train_loop(0, batches)]
     with ThreadPoolExecutor(len(loops)) as threads:
         try:
-            futures = [threads.submit(advance_loop, *each) for each in enumerate(for_each(batches, len(loops)))]
+            futures = [threads.submit(train_loop, *each) for each in enumerate(for_each(batches, len(loops)))]
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             ending.set()
