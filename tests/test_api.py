@@ -261,6 +261,7 @@ def test_a_runs_config_json_is_a_configuration(tmp_path):
         configuration.load(str(tmp_path / "other.json"))
 
 
+@pytest.mark.slow
 def test_the_page_runs(tmp_path, monkeypatch):
     """Every block of docs/python.md, one after the other."""
     monkeypatch.chdir(tmp_path)

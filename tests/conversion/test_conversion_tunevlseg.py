@@ -187,9 +187,8 @@ def same_at_every_depth(params: dict[str, np.ndarray]) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_import_predict_and_export(name, run, tmp_path, monkeypatch):
-    row = NAMES[name]
+@pytest.mark.parametrize("row", test_golden.cases(ROWS))
+def test_import_predict_and_export(row, run, tmp_path, monkeypatch):
     params, logits = golden(row)
     theirs = state_dict(row)
     write_checkpoint(tmp_path / "epoch.ckpt", theirs)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import mistakes
 import numpy as np
 import pytest
+import small
 import small_cris
 import torch
 from flax import nnx
@@ -28,6 +29,8 @@ from tunevlseg_jax.prompts import Prompts, inject
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment, build_experiment
 from tunevlseg_jax.training.optim import Schedule
+
+quick_compilation = small.quick_compilation
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small
+import test_golden
 from numpy.testing import assert_array_equal
 from safetensors.numpy import load, load_file
 
@@ -31,6 +33,8 @@ from tunevlseg_jax.network import Network
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.prompts import Prompts
 from tunevlseg_jax.training import losses
+
+quick_compilation = small.quick_compilation
 
 EMBEDDED = Path(__file__).parents[1] / "golden_cris"
 GOLDEN = Path(os.environ.get("TUNEVLSEG_GOLDEN", ""))
@@ -110,7 +114,7 @@ def test_stages(folded):
     assert _difference(logits, inputs["expected.zero_shot_logits"][:, 0]) <= TOLERANCE
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["file"].removesuffix(".safetensors"))
+@pytest.mark.parametrize("row", test_golden.cases(ROWS))
 def test_parity(row):
     tensors = read(Path(row["file"]).stem)
     params, expected = group(tensors, "param"), group(tensors, "grad")

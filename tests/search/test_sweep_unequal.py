@@ -71,6 +71,7 @@ def unequal(quick_compilation, tmp_path_factory) -> Path:
     return folder / "s"
 
 
+@pytest.mark.slow
 def test_in_a_program_for_each_core_trials_are_the_same_but_for_rounding(unequal, tmp_path, monkeypatch):
     """In two parts of two: one whose trials diverge, of which one is followed, and one that rests at the end."""
     fine, diverging, stopping, following = UNEQUAL

@@ -82,6 +82,7 @@ def card(folder: Path) -> dict:
     return json.loads((folder / "card.json").read_text("utf-8"))
 
 
+@pytest.mark.slow
 def test_every_cell_has_its_runs(finished_study):
     cells = json.loads((finished_study / "cells.json").read_text("utf-8"))
     assert list(cells) == [str(cell.folder) for cell in tiny(finished_study).cells()] and len(cells) == 8
@@ -97,6 +98,7 @@ def test_every_cell_has_its_runs(finished_study):
         assert evaluation["data_sha256"] == card(run)["data"]["test"]
 
 
+@pytest.mark.slow
 def test_the_search_keeps_its_trials_and_its_best_trial_represents_the_cell(finished_study):
     for domain in ("photo", "xray"):
         search = finished_study / f"scenes-{domain}" / COOP
@@ -113,6 +115,7 @@ def test_the_search_keeps_its_trials_and_its_best_trial_represents_the_cell(fini
     assert seeds[0]["best"]["params"] != seeds[1]["best"]["params"]  # each data set's search has a separate seed
 
 
+@pytest.mark.slow
 def test_an_ablation_is_the_best_trial_but_for_one_field(finished_study):
     cells = json.loads((finished_study / "cells.json").read_text("utf-8"))
     (best,) = cells[f"scenes-photo/{COOP}"]["runs"]
@@ -126,6 +129,7 @@ def test_an_ablation_is_the_best_trial_but_for_one_field(finished_study):
     )
 
 
+@pytest.mark.slow
 def test_zero_shot_is_a_run_that_evaluate_takes(finished_study, monkeypatch, capsys):
     folder = finished_study / "scenes-photo" / ZERO
     assert load_file(folder / "prompts.safetensors") == {} and (folder / "metrics.jsonl").read_text() == ""
@@ -160,6 +164,7 @@ def test_on_two_devices_the_model_is_scored_as_it_is_and_with_an_upsampler(finis
     assert {row["combination"] for row in rows} == {"zero-shot", "upsampler"}
 
 
+@pytest.mark.slow
 def test_its_report_has_every_cell(finished_study):
     rows = list(csv.DictReader((finished_study / "report" / "cells.csv").read_text("utf-8").splitlines()))
     assert len(rows) == 8 and {row["from"] for row in rows} == {"evaluations"}
@@ -168,6 +173,7 @@ def test_its_report_has_every_cell(finished_study):
     assert runs == {run for kept in cells.values() for run in kept["runs"]}
 
 
+@pytest.mark.slow
 def test_again_it_trains_nothing(finished_study, monkeypatch):
     kept = [path for path in finished_study.glob("scenes-*/**/*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in kept}
@@ -177,6 +183,7 @@ def test_again_it_trains_nothing(finished_study, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.slow
 def test_another_study_in_its_folder_is_refused(finished_study, monkeypatch, capsys, tmp_path):
     other = tiny(
         finished_study, search=Search(trials=3, parallel=2), data=("scenes/photo", "scenes/endoscopy"), across=()

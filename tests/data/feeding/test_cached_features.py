@@ -144,7 +144,7 @@ def test_every_learner_has_a_row():
     assert {type(learner) for learner in PROMPTING} == set(LEARNERS)
 
 
-@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("cached", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("learner", PROMPTING, ids=lambda learner: type(learner).__name__)
 def test_every_trainable_tensor_has_a_gradient(learner, cached):
     """With the splits of a run, whose features are cached if the configuration says so."""

@@ -59,7 +59,11 @@ def check_same(ours: list[Source], theirs: list[Source]) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [DATA, Data(name="scenes/photo", placement="resident", scenes=DATA.scenes), Data(name="scenes/endoscopy")],
+    [
+        DATA,
+        Data(name="scenes/photo", placement="resident", scenes=DATA.scenes),
+        Data(name="scenes/endoscopy", scenes=DATA.scenes),
+    ],
     ids=lambda data: f"{data.name}, {data.placement}",
 )
 def test_stored_features_are_those_of_augmented_images(data):
