@@ -1,10 +1,12 @@
 """Strict settings for every test: the CPU, full precision, and no silent broadcasting between ranks."""
 
+import gc
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported; set it to test another device
 
@@ -15,6 +17,9 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
+MAPS = Path("/proc/self/maps")
+MOST_MAPS = 25_000
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Makes the folder of the session; xdist's workers inherit its name, and share the compiled programs in it."""
@@ -23,6 +28,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     for name, value in compilation.settings().items():
         jax.config.update(name, value)
+
+
+@pytest.fixture(autouse=True)
+def few_memory_maps() -> Iterator[None]:
+    """Drops the compiled programs of earlier tests before their memory maps reach Linux's limit for a process.
+
+    XLA ends the process at the limit, 65530 by default.
+    """
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import small
 
 LOSSES = [(1.04209, 0.99406), (0.96355, 0.92695)]
 """Of training and validation in the first two epochs, in float32 on a CPU."""
+ROUNDING = (1e-3, 2e-2)
+"""How far they may be apart, as a share: processors round in another order, and each step enlarges the difference."""
 
 
 @pytest.mark.slow
@@ -23,4 +25,4 @@ def test_the_losses_of_two_epochs(tmp_path):
     assert (status, err) == (0, "")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
     losses = [(row["train"]["loss"], row["val"]["loss"]) for row in rows]
-    assert losses == [pytest.approx(pair, rel=1e-3) for pair in LOSSES]
+    assert losses == [pytest.approx(pair, rel=share) for pair, share in zip(LOSSES, ROUNDING, strict=True)]
