@@ -48,16 +48,16 @@ def weights() -> dict[str, np.ndarray]:
 
 def random_weights(config: CRISConfig) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(7)
-    made = {}
+    weights = {}
     for path, shape in sorted(weight_shapes(config).items()):
         if path.endswith("variance"):
-            made[path] = rng.uniform(0.5, 2, shape).astype(np.float32)
+            weights[path] = rng.uniform(0.5, 2, shape).astype(np.float32)
         elif path.endswith(("kernel", "bias", "embedding")):
             fan_in = np.prod(shape[:-1], dtype=int) if path.endswith("kernel") else 100
-            made[path] = (rng.standard_normal(shape, np.float32) * fan_in**-0.5).astype(np.float32)
+            weights[path] = (rng.standard_normal(shape, np.float32) * fan_in**-0.5).astype(np.float32)
         else:
-            made[path] = (path.endswith("scale") + 0.1 * rng.standard_normal(shape, np.float32)).astype(np.float32)
-    return made
+            weights[path] = (path.endswith("scale") + 0.1 * rng.standard_normal(shape, np.float32)).astype(np.float32)
+    return weights
 
 
 def model() -> Pretrained:

@@ -266,12 +266,12 @@ def test_the_page_runs(tmp_path, monkeypatch):
     """Every block of docs/python.md, one after the other."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["python"])
-    found: dict = {"__name__": "page"}
+    names: dict = {"__name__": "page"}
     for block in pages.blocks("docs/python.md"):
         if block.kind == "python":
             code = "\n" * (block.line - 1) + "\n".join(block.lines)
             code = re.sub(r"epochs=\d+", "epochs=1", code)
-            exec(compile(code, "docs/python.md", "exec", dont_inherit=True), found)
+            exec(compile(code, "docs/python.md", "exec", dont_inherit=True), names)
 
 
 @pytest.mark.slow

@@ -39,14 +39,14 @@ def declared(requirements: list[str]) -> set[str]:
 
 def imported(*folders: str) -> set[str]:
     """The third-party modules that files of these folders import, wherever in a file."""
-    found = set()
+    modules = set()
     for path in (path for folder in folders for path in (small.ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                found |= {name.name.split(".")[0] for name in node.names}
+                modules |= {name.name.split(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
-                found.add(node.module.split(".")[0])
-    return found - LOCAL - sys.stdlib_module_names
+                modules.add(node.module.split(".")[0])
+    return modules - LOCAL - sys.stdlib_module_names
 
 
 PACKAGE = imported("tunevlseg_jax", "conversion", "configs")

@@ -64,8 +64,8 @@ def test_a_command_parses(one: Command, monkeypatch):
                 with pytest.raises(SystemExit, match="0"):
                     options(monkeypatch, one.words)
                 return
-            found = options(monkeypatch, one.words)
-            config = found if isinstance(found, Config) else getattr(found, "config", None)
+            parsed = options(monkeypatch, one.words)
+            config = parsed if isinstance(parsed, Config) else getattr(parsed, "config", None)
             if isinstance(config, Config):
                 configuration.check(config)
         case _:
@@ -112,12 +112,12 @@ def test_named_files_options_and_fields_exist(page):
 @cache
 def known_options() -> set[str]:
     """Every option of the project's commands, from their --help."""
-    found = {"--help", "--config"}
+    names = {"--help", "--config"}
     with pytest.MonkeyPatch.context() as monkeypatch:
         for words in docs_runner.HELP:
             output = docs_runner.printed(monkeypatch, docs_runner.main(words[0]), *words[1:], "--help")
-            found |= set(re.findall(r"--[a-z][\w.-]*", output))
-    return found
+            names |= set(re.findall(r"--[a-z][\w.-]*", output))
+    return names
 
 
 def test_numbers_of_parameters_match_the_code():

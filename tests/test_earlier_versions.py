@@ -9,11 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import chex
 import cv2
 import mistakes
 import pytest
 import small
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 from safetensors.numpy import load_file
 
 from conversion import run as conversion
@@ -276,9 +277,7 @@ def test_a_run_becomes_the_same_model(monkeypatch):
     for name in ("config.json", "tokenizer.json"):
         assert_same(read(Path("again") / name), read(before / name), name)
     weights, expected = load_file("again/model.safetensors"), load_file(before / "model.safetensors")
-    assert weights.keys() == expected.keys()
-    for name in expected:
-        assert_array_equal(weights[name], expected[name], strict=True, err_msg=name)
+    chex.assert_trees_all_equal(weights, expected, strict=True)
 
 
 def test_runs_are_reported_the_same(monkeypatch):

@@ -30,15 +30,15 @@ MODULES = {module(path): path for path in sources(PACKAGE, "conversion")}
 
 def imported(path: Path) -> set[str]:
     """Every module that a file imports, wherever in it; `from a import b` imports a.b if that is a module."""
-    found = set()
+    targets = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
+            targets |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0 and node.module, f"{path} has a relative import"
             modules = {f"{node.module}.{name.name}" for name in node.names} & MODULES.keys()
-            found |= modules if len(modules) == len(node.names) else modules | {node.module}
-    return found
+            targets |= modules if len(modules) == len(node.names) else modules | {node.module}
+    return targets
 
 
 ROOMS = (

@@ -132,8 +132,8 @@ def test_bad_pickles_are_refused(kind, source, tmp_path, convert, monkeypatch):
         truncate(source, path.name)
     elif kind != "code" and kind != "nested":
         path.write_bytes({"plain pickle": pickle.dumps([Code()]), "empty": b"", "page": b"<html></html>"}[kind])
-    told = "pickled code" if kind == "code" else ""
-    with mistakes.raises(rf"unreadable: pytorch_model.bin: .*{told}"):
+    fact = "pickled code" if kind == "code" else ""
+    with mistakes.raises(rf"unreadable: pytorch_model.bin: .*{fact}"):
         convert(source, tmp_path / "ours")
     assert [entry.name for entry in tmp_path.iterdir()] == ["source"]
 

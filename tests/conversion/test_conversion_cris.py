@@ -7,6 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import chex
 import mistakes
 import numpy as np
 import pytest
@@ -89,9 +90,7 @@ def test_every_layout_becomes_the_same_model(layout, tmp_path, monkeypatch, caps
     assert "wrote" in capsys.readouterr().out
     model = load_pretrained(str(tmp_path / "model"))
     assert model.config == small_cris.sizes()
-    assert model.weights.keys() == small_cris.weights().keys()
-    for name, weight in small_cris.weights().items():
-        assert_array_equal(model.weights[name], weight, strict=True)
+    chex.assert_trees_all_equal(model.weights, small_cris.weights(), strict=True)
     source = json.loads((tmp_path / "model" / "config.json").read_text())["source"]
     assert source["checkpoint"] == "cris_best.pth" and source["checkpoint sha256"] == sha256(checkpoint)
     assert str(tmp_path) not in json.dumps(source)
@@ -252,9 +251,9 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_are_one_line(mistake, tmp_path, monkeypatch, capsys):
-    make, changes, told = MISTAKES[mistake]
+    make, changes, says = MISTAKES[mistake]
     checkpoint = make(tmp_path / "cris_best.pth")
-    mistakes.check_line(complaint(monkeypatch, capsys, checkpoint, tmp_path / "model", **changes), told)
+    mistakes.check_line(complaint(monkeypatch, capsys, checkpoint, tmp_path / "model", **changes), says)
     assert not (tmp_path / "cris_best.ran").exists()
 
 

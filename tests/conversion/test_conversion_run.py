@@ -4,12 +4,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import chex
 import mistakes
 import numpy as np
 import pytest
 import small
 import small_cris
-from numpy.testing import assert_array_equal
 
 from conversion import run as conversion
 from tunevlseg_jax import cli
@@ -38,9 +38,9 @@ def convert(monkeypatch, capsys) -> Callable[..., str]:
             small.run(monkeypatch, conversion.main, *arguments)
         except SystemExit as stop:
             assert stop.code == cli.MISTAKEN
-            told = capsys.readouterr()
-            assert told.out == ""
-            raise mistakes.printed(told.err) from None
+            captured = capsys.readouterr()
+            assert captured.out == ""
+            raise mistakes.printed(captured.err) from None
         return capsys.readouterr().out
 
     return run
@@ -69,22 +69,20 @@ def decoder_of(model: Pretrained) -> dict[str, np.ndarray]:
 
 
 def assert_is(folder: Path, model: Pretrained, weights: dict[str, np.ndarray]) -> None:
-    found = load_pretrained(str(folder))
-    assert found.config == model.config
-    assert found.tokenizer.backend.to_str() == model.tokenizer.backend.to_str()
-    assert found.weights.keys() == weights.keys()
-    for name, weight in weights.items():
-        assert_array_equal(found.weights[name], weight, strict=True)
+    loaded = load_pretrained(str(folder))
+    assert loaded.config == model.config
+    assert loaded.tokenizer.backend.to_str() == model.tokenizer.backend.to_str()
+    chex.assert_trees_all_equal(loaded.weights, weights, strict=True)
 
 
 def test_a_run_that_trained_the_decoder(base, tmp_path, convert):
     model = load_pretrained(str(base))
     run = make_run(tmp_path / "run", base, decoder_of(model))
-    told = convert("--run", run, "--output", tmp_path / "ours")
+    output = convert("--run", run, "--output", tmp_path / "ours")
     weights = {name: weight + 1 if name.startswith("decoder/") else weight for name, weight in model.weights.items()}
     assert_is(tmp_path / "ours", model, weights)
     digest = sha256(run / "prompts.safetensors")
-    assert digest in told
+    assert digest in output
     source = read_json(tmp_path / "ours" / "config.json")["source"]
     assert source == {"made by": "conversion.run", "run": "run", "sha256": digest}
 
@@ -93,10 +91,10 @@ def test_a_run_that_trained_the_decoder(base, tmp_path, convert):
 def test_the_size_of_the_training_images(base, tmp_path, convert, size):
     model = load_pretrained(str(base))
     run = make_run(tmp_path / "run", base, decoder_of(model), size=size)
-    told = convert("--run", run, "--output", tmp_path / "ours")
+    output = convert("--run", run, "--output", tmp_path / "ours")
     square = size[0] == size[1]
     assert load_pretrained(str(tmp_path / "ours")).config.image_size == (96 if square else model.config.image_size)
-    assert ("--model.image-size 96 64" in told) != square
+    assert ("--model.image-size 96 64" in output) != square
 
 
 def test_a_run_that_trained_everything_from_scratch(base, tmp_path, convert):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import chex
 import cv2
 import jax.numpy as jnp
 import mistakes
@@ -60,9 +61,9 @@ def run(monkeypatch, capsys, tmp_path) -> Callable[..., str]:
         try:
             small.run(monkeypatch, main, *options)
         except SystemExit as stop:
-            told = capsys.readouterr()
-            assert stop.code == cli.MISTAKEN and told.out == ""
-            raise mistakes.printed(told.err) from None
+            captured = capsys.readouterr()
+            assert stop.code == cli.MISTAKEN and captured.out == ""
+            raise mistakes.printed(captured.err) from None
         return capsys.readouterr().out
 
     return run
@@ -173,9 +174,7 @@ def expected(row: dict) -> Network:
 
 
 def assert_equal(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        assert_array_equal(ours[name], theirs[name], strict=True, err_msg=name)
+    chex.assert_trees_all_equal(ours, theirs, strict=True)
 
 
 def same_at_every_depth(params: dict[str, np.ndarray]) -> bool:
@@ -383,26 +382,26 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_are_one_line(mistake, run, tmp_path):
-    change, options, told = MISTAKES[mistake]
+    change, options, says = MISTAKES[mistake]
     tensors = state_dict(NAMES[MAPLE])
     change(tensors)
     write_checkpoint(tmp_path / "epoch.ckpt", tensors)
     model = [] if "--model" in options else ["--model", model_folder("clipseg_simple")]
     options = [] if "--model" in options else options
-    with mistakes.raises(told):
+    with mistakes.raises(says):
         run("--checkpoint", "epoch.ckpt", "--output", "run", *model, *options)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch.ckpt"]
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "says"),
     [
         ("cris", "wrong-model: CLIPSeg, .*--model .*CRIS"),
         (small.model_folder, "wrong-weights"),
         ("other", "model-changed: by up to 1 .*model/vision_tower/pre_norm/scale"),
     ],
 )
-def test_another_model(model, told, run, tmp_path):
+def test_another_model(model, says, run, tmp_path):
     write_checkpoint(tmp_path / "epoch.ckpt", state_dict(NAMES[MAPLE]))
     if model == "other":
         base = load_pretrained(str(model_folder("clipseg_simple")))
@@ -410,7 +409,7 @@ def test_another_model(model, told, run, tmp_path):
         weights = {**base.weights, name: base.weights[name] + np.eye(1, BASE.vision.width, dtype=np.float32)[0]}
         save_pretrained(tmp_path / "other", dataclasses.replace(base, weights=weights), {"made by": "tests"})
     folder = tmp_path / "other" if model == "other" else model() if callable(model) else model_folder(model)
-    with mistakes.raises(told):
+    with mistakes.raises(says):
         run("--checkpoint", "epoch.ckpt", "--output", "run", "--model", folder)
     assert not (tmp_path / "run").exists()
 
@@ -450,8 +449,8 @@ def test_what_is_there_already_is_kept(run, tmp_path):
     write_checkpoint(tmp_path / "epoch.ckpt", state_dict(NAMES[MAPLE]))
     importing = ("--checkpoint", "epoch.ckpt", "--model", model_folder("clipseg_simple"), "--output")
     run(*importing, "run")
-    for name, told in (("epoch.ckpt", "not-a-folder: epoch.ckpt"), (".", "other-folder: run")):
-        with mistakes.raises(told):
+    for name, says in (("epoch.ckpt", "not-a-folder: epoch.ckpt"), (".", "other-folder: run")):
+        with mistakes.raises(says):
             run(*importing, name)
     with mistakes.raises(r"other-folder: --output epoch\.ckpt"):
         run("--checkpoint", "run", "--export", "--output", "epoch.ckpt")

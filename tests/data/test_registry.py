@@ -163,18 +163,18 @@ def test_names_that_do_not_exist(data, root, name, split, says):
 def test_scenes_tell_all_that_they_show():
     """Where absence is to be scored, what nobody asked for isn't absent."""
     scene = Data(name="scenes/photo", scenes=Scenes(test=4))
-    asked, told = (registry.load(scene, "test", (96, 96), complete=complete) for complete in (False, True))
-    assert (len(asked), len(told)) == (4, 40)
+    asked, every_class = (registry.load(scene, "test", (96, 96), complete=complete) for complete in (False, True))
+    assert (len(asked), len(every_class)) == (4, 40)
     own = list(registry.originals(scene, "test", complete=True))
     for number, target in enumerate(own):
-        assert_array_equal(target.masks, told.masks[10 * number : 10 * number + 10])
+        assert_array_equal(target.masks, every_class.masks[10 * number : 10 * number + 10])
         assert_array_equal(target.masks[0], asked.mask(number))
     assert sum(target.masks.any(axis=(1, 2)).sum() for target in own) > 4
 
 
 def test_void_is_known_at_both_sizes(data):
     stored, own = (
-        list(found) for found in (targets.stored(registry.load(data, "val", SIZE)), registry.originals(data, "val"))
+        list(masks) for masks in (targets.stored(registry.load(data, "val", SIZE)), registry.originals(data, "val"))
     )
     for example, small_target, target in zip(map(street, range(5, 7)), stored, own, strict=True):
         classes = example.maps()[0]
@@ -205,12 +205,17 @@ def scored(monkeypatch, run: Path, name: str, *options: object) -> tuple[dict, l
 
 def found_by(run: Path, example: Example, prompts: list[str]) -> np.ndarray:
     """(prompt, height, width) logits at the image's own size, prompt by prompt."""
-    made, learnt = restore(run)
-    hyper = step.Hyperparameters(*(values[0] for values in made.hyper()))
+    experiment, learnt = restore(run)
+    hyper = step.Hyperparameters(*(values[0] for values in experiment.hyper()))
     image = cv2.resize(example.rgb(), SIZE, interpolation=cv2.INTER_CUBIC)
     images, phrase = np.stack([image] * len(prompts)), np.arange(len(prompts), dtype=np.int32)
     logits = step.logits_step(
-        {**made.frozen, **learnt}, images, phrase, made.token_table(prompts), hyper, network=made.network
+        {**experiment.frozen, **learnt},
+        images,
+        phrase,
+        experiment.token_table(prompts),
+        hyper,
+        network=experiment.network,
     )
     height, width = example.maps()[0].shape
     return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in np.asarray(logits)])
@@ -229,9 +234,9 @@ def test_evaluating_with_other_prompts_stays_apart(run, monkeypatch):
 
 def test_evaluating_images_of_unequal_sizes(run, monkeypatch, capsys):
     """At each image's own size, which no two share."""
-    told, rows, classes = scored(monkeypatch, run, "streets_test_original", "--resolution", "original")
+    evaluation, rows, classes = scored(monkeypatch, run, "streets_test_original", "--resolution", "original")
     examples = TEST
-    assert told["size"] == "106x18 to 99x27"
+    assert evaluation["size"] == "106x18 to 99x27"
     records = [record for example in examples for record in example.records]
     assert [row["id"] for row in rows] == [record.id for record in records]
     number = 0
@@ -244,7 +249,7 @@ def test_evaluating_images_of_unequal_sizes(run, monkeypatch, capsys):
             assert float(rows[number]["intersection"]) == pytest.approx((mask & (one > 0)).sum(), abs=3)
             number += 1
     dice = [float(row["dice"]) for row in rows]
-    assert told["scores"]["dice"] == pytest.approx(np.mean(dice))
+    assert evaluation["scores"]["dice"] == pytest.approx(np.mean(dice))
     for row in classes:
         own = [value for value, other in zip(dice, rows, strict=True) if other["label"] == row["class"]]
         assert (int(row["records"]), float(row["dice"])) == (len(own), pytest.approx(np.mean(own)))
@@ -255,7 +260,7 @@ def test_evaluating_images_of_unequal_sizes(run, monkeypatch, capsys):
 def test_asking_for_what_is_absent(run, monkeypatch, capsys):
     """Every class of every image, in as many passes of the vision tower as there are images."""
     name = "streets_test_original_every_class"
-    told, rows, classes = scored(monkeypatch, run, name, "--resolution", "original", "--ask-absent")
+    evaluation, rows, classes = scored(monkeypatch, run, name, "--resolution", "original", "--ask-absent")
     examples, labels = TEST, ["cat", "dog", "left tool", "right tool", "sheep"]
     assert [row["id"] for row in rows] == [f"{example.id}/{label}" for example in examples for label in labels]
     intersection, union, absent, marked = np.zeros(6), np.zeros(6), 0, 0
@@ -268,18 +273,18 @@ def test_asking_for_what_is_absent(run, monkeypatch, capsys):
             absent += not true[label].any()
             marked += not true[label].any() and (logits[label] > 0).any()
         real = maps[0] != VOID
-        found = np.where((logits > 0).any(axis=0), logits.argmax(axis=0), 5)
+        predicted = np.where((logits > 0).any(axis=0), logits.argmax(axis=0), 5)
         wanted = np.where(true.any(axis=0), true.argmax(axis=0), 5)
         for label in range(6):
-            intersection[label] += ((found == label) & (wanted == label) & real).sum()
-            union[label] += (((found == label) | (wanted == label)) & real).sum()
+            intersection[label] += ((predicted == label) & (wanted == label) & real).sum()
+            union[label] += (((predicted == label) | (wanted == label)) & real).sum()
     iou = intersection / union
     assert [float(row["multi_class_iou"]) for row in classes] == pytest.approx(iou[:5], abs=2e-3)
-    assert told["scores"]["miou"] == pytest.approx(iou[:5].mean(), abs=2e-3)
-    assert told["scores"]["miou_with_background"] == pytest.approx(iou.mean(), abs=2e-3)
-    assert told["scores"]["absent_records"] == absent == told["scores"]["empty_targets"] > 0
-    assert told["scores"]["false_positive_rate"] == marked / absent
-    assert told["scores"]["classes_overlap"] and "classes overlap" in capsys.readouterr().out
+    assert evaluation["scores"]["miou"] == pytest.approx(iou[:5].mean(), abs=2e-3)
+    assert evaluation["scores"]["miou_with_background"] == pytest.approx(iou.mean(), abs=2e-3)
+    assert evaluation["scores"]["absent_records"] == absent == evaluation["scores"]["empty_targets"] > 0
+    assert evaluation["scores"]["false_positive_rate"] == marked / absent
+    assert evaluation["scores"]["classes_overlap"] and "classes overlap" in capsys.readouterr().out
 
 
 def test_a_set_without_a_test_split(run, root, tmp_path):

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
 from safetensors.numpy import load_file
 
 from conversion.published.tensors import from_published, to_published
@@ -77,9 +77,7 @@ def test_parity(row):
 
     trained = from_published(params, net)
     back = to_published(trained, net)
-    assert back.keys() == params.keys()
-    for name in params:
-        assert_array_equal(back[name], params[name], strict=True)
+    chex.assert_trees_all_equal(back, params, strict=True)
 
     loss, logits, gradients = _loss_and_gradients(net, trained, frozen, inputs)
     assert _difference(logits, tensors["expected.logits"][:, 0]) <= TOLERANCE

@@ -11,6 +11,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,9 +92,7 @@ def test_sizes_and_every_tensor_both_ways():
     config, weights = convert(theirs)
     assert config == SIZES
     back = rules.to_theirs(cris_rules(config), weights)
-    assert back.keys() == theirs.keys()
-    for name in theirs:
-        assert_array_equal(back[name], theirs[name], strict=True)
+    chex.assert_trees_all_equal(back, theirs, strict=True)
 
 
 @pytest.mark.parametrize("folded", [False, True])
@@ -123,9 +122,7 @@ def test_parity(row):
     net = Network(config, learner_of(row), "blend" if row["upsampler"] else "none")
     trained = from_published(params, net)
     back = to_published(trained, net)
-    assert back.keys() == params.keys()
-    for name in params:
-        assert_array_equal(back[name], params[name], strict=True)
+    chex.assert_trees_all_equal(back, params, strict=True)
 
     loss, logits, gradients = _loss_and_gradients(net, trained, frozen)
     assert _difference(logits, tensors["expected.logits"][:, 0]) <= TOLERANCE

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import mistakes
 import numpy as np
@@ -36,9 +37,7 @@ def their_tensors() -> dict[str, np.ndarray]:
 
 
 def assert_same(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    assert actual.keys() == expected.keys()
-    for name in expected:
-        assert_array_equal(actual[name], expected[name], strict=True, err_msg=name)
+    chex.assert_trees_all_equal(actual, expected, strict=True)
 
 
 def test_to_ours_follows_the_rules():

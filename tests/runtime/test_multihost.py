@@ -37,7 +37,7 @@ from tunevlseg_jax.training import loop
 from tunevlseg_jax.runs import checkpoint
 
 STOP = json.loads(sys.argv.pop(1))  # step after whose checkpoint a process is terminated, and which one
-told = {"saved": {}, "restored": None, "batches": []}
+record = {"saved": {}, "restored": None, "batches": []}
 
 
 def digest(tree):
@@ -48,19 +48,19 @@ def digest(tree):
 class Checkpoints(checkpoint.Checkpoints):
     def save(self, steps, tree):
         super().save(steps, tree)
-        told["saved"][steps] = digest(tree)
+        record["saved"][steps] = digest(tree)
         if STOP == [steps, jax.process_index()]:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def restore(self, like):
-        found = super().restore(like)
-        told["restored"] = digest(found)
-        return found
+        state = super().restore(like)
+        record["restored"] = digest(state)
+        return state
 
 
 def train_step(state, frozen, source, *rest, **settings):
     # The records of this process's part of the batch, by what their pixels are.
-    told["batches"].append({
+    record["batches"].append({
         shard.index[0].start or 0: [hashlib.sha256(row.tobytes()).hexdigest() for row in np.asarray(shard.data)]
         for shard in source.images.addressable_shards
     })
@@ -72,7 +72,7 @@ run_folder.Checkpoints = Checkpoints
 try:
     cli.run(train.main)
 finally:
-    print("told:", json.dumps(told))
+    print("record:", json.dumps(record))
 """
 
 
@@ -96,22 +96,22 @@ def start_two(path: Path, **settings) -> list[subprocess.Popen]:
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str, str, dict]:
-    """The exit status, stdout and stderr of a process, and what the script told."""
+    """The exit status, stdout and stderr of a process, and what the script printed after "record:"."""
     status, out, err = small.finish(process, 600)
     lines = out.splitlines()
-    told = [json.loads(line.removeprefix("told: ")) for line in lines if line.startswith("told: ")]
-    rest = [line for line in lines if not line.startswith(("told: ", "[Gloo]"))]
-    return status, "\n".join(rest), err, told[0] if told else {}
+    record = [json.loads(line.removeprefix("record: ")) for line in lines if line.startswith("record: ")]
+    rest = [line for line in lines if not line.startswith(("record: ", "[Gloo]"))]
+    return status, "\n".join(rest), err, record[0] if record else {}
 
 
-def seen(*told: dict) -> list[list[str]]:
+def batch_rows(*records: dict) -> list[list[str]]:
     """The records of each step, in order, from the parts of all processes."""
-    found = []
-    for parts in zip(*(one["batches"] for one in told), strict=True):
+    batches = []
+    for parts in zip(*(one["batches"] for one in records), strict=True):
         rows = {int(start): shard for part in parts for start, shard in part.items()}
         assert len(rows) == sum(map(len, parts)), "no process has another's part"
-        found.append([row for start in sorted(rows) for row in rows[start]])
-    return found
+        batches.append([row for start in sorted(rows) for row in rows[start]])
+    return batches
 
 
 def expected(epochs: int) -> list[list[str]]:
@@ -149,21 +149,21 @@ def one(quick_compilation, tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_two_processes_leave_together_and_one_goes_on(one, tmp_path, monkeypatch):
-    """From a checkpoint within an epoch; process 1 alone had been told to leave."""
+    """From a checkpoint within an epoch; process 1 alone got the signal."""
     path = small.write_config(tmp_path / "config.py", config(tmp_path / "run"))
     first, second = (ended(process) for process in start_two(path, stop=(2, 1)))
     assert first[0] == 143 and "8 cpu devices in 2 processes" in first[1]
     assert first[2] == "terminated: step 2 of epoch 2 is saved, and the same command goes on from there\n"
     assert second[:3] == (143, "", "")
-    assert seen(first[3], second[3]) == expected(epochs=2)
+    assert batch_rows(first[3], second[3]) == expected(epochs=2)
     assert first[3]["saved"] == second[3]["saved"] and set(first[3]["saved"]) == {"2", "4"}
 
     restored, restore = [], Checkpoints.restore
 
     def noted(self, like):
-        found = restore(self, like)
-        restored.append(digest(found))
-        return found
+        state = restore(self, like)
+        restored.append(digest(state))
+        return state
 
     monkeypatch.setattr(Checkpoints, "restore", noted)
     trainer.train(config(tmp_path / "run"), Console(quiet=True))
@@ -177,21 +177,21 @@ def test_two_processes_give_what_one_gives(one, tmp_path):
     first, second = (ended(process) for process in start_two(path))
     assert (first[0], first[2]) == (0, "") and "tuned" in first[1]
     assert second[:3] == (0, "", "")
-    assert seen(first[3], second[3]) == expected(epochs=3)
+    assert batch_rows(first[3], second[3]) == expected(epochs=3)
     check_same(tmp_path / "run", one)
 
 
 @pytest.mark.slow
 def test_a_checkpoint_of_eight_devices_goes_on_on_two_and_on_one(one, tmp_path):
     path = small.write_config(tmp_path / "config.py", config(tmp_path / "run"))
-    status, _, err, told = ended(start(path, 8, stop=(2, 0)))
+    status, _, err, record = ended(start(path, 8, stop=(2, 0)))
     assert status == 143 and err.startswith("terminated: step 1 of epoch 2 is saved")
     for devices in (2, 1):
         folder = tmp_path / str(devices)
         shutil.copytree(tmp_path / "run", folder)
         status, out, err, other = ended(start(path, devices, "--workdir", folder))
         assert (status, err) == (0, "") and f"{devices} cpu device" in out
-        assert other["restored"] == told["saved"]["3"]
+        assert other["restored"] == record["saved"]["3"]
         check_same(folder, one)
 
 

@@ -131,13 +131,13 @@ def test_every_learner_is_exported_and_frozen():
 
 def test_a_file_of_an_earlier_version_means_what_it_meant():
     """Fields that came later may be missing, and nothing else."""
-    told = schema.to_json(Config())
+    stored = schema.to_json(Config())
     for name in ("augmented_views", "recompute"):
-        del told["train"][name]
-    assert schema.from_json(Config, told, "a test") == Config()
-    del told["train"]["patience"]
+        del stored["train"][name]
+    assert schema.from_json(Config, stored, "a test") == Config()
+    del stored["train"]["patience"]
     with mistakes.raises("missing-field: a test.*Train.*patience"):
-        schema.from_json(Config, told, "a test")
+        schema.from_json(Config, stored, "a test")
 
 
 def test_a_field_that_an_earlier_version_named_otherwise():

@@ -90,7 +90,7 @@ def test_what_trials_share_is_shared_out_too():
 import jax
 
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.training import (experiment, loop, step)
+from tunevlseg_jax.training import (loop, step)
 from tunevlseg_jax.benchmarks import programs
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.learners import CoOp
@@ -98,11 +98,13 @@ from tunevlseg_jax.training.optim import Schedule
 from tunevlseg_jax.training.experiment import build_experiment
 
 mesh = sharding.mesh(4)
-made = build_experiment(Config(learner=CoOp(depth=5), upsampling="blend", train=Train(batch_size=8))).on_mesh(mesh)
-source = programs.random_source(8, made.image_size, mesh, augmented=True)
-state = loop.begin(*made.for_trials(4), mesh).state
-table = sharding.replicate(made.encode_text(["polyp"]), mesh)
-traced = step.train_step.trace(state, made.frozen, source, table, network=made.network, schedule=Schedule(0, 0))
+config = Config(learner=CoOp(depth=5), upsampling="blend", train=Train(batch_size=8))
+experiment = build_experiment(config).on_mesh(mesh)
+source = programs.random_source(8, experiment.image_size, mesh, augmented=True)
+state = loop.begin(*experiment.for_trials(4), mesh).state
+table = sharding.replicate(experiment.encode_text(["polyp"]), mesh)
+arguments = state, experiment.frozen, source, table
+traced = step.train_step.trace(*arguments, network=experiment.network, schedule=Schedule(0, 0))
 print("operations:", traced.lower().compile().cost_analysis()["flops"])
 """
     counts = []

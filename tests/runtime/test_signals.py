@@ -124,9 +124,9 @@ def check_readable(folder: Path, scratch: Path) -> None:
     for steps in steps_saved(folder):
         shutil.copytree(folder / "checkpoints" / str(steps), scratch / str(steps))
         checkpoints = Checkpoints(scratch)
-        found = checkpoints.restore(start)
+        state = checkpoints.restore(start)
         checkpoints.close()
-        assert 3 * found.epoch[0] + found.steps == steps
+        assert 3 * state.epoch[0] + state.steps == steps
         shutil.rmtree(scratch)
 
 
@@ -160,7 +160,7 @@ def test_killed_at_random_moments(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert small.finish(small.start(*command, whole))[0] == 0
 
-    draw, told = random.Random(time.time_ns()), []
+    draw, counts = random.Random(time.time_ns()), []
     for number in itertools.count():
         reached = max(steps_saved(killed), default=0)
         process = small.start(*command, killed)
@@ -181,8 +181,8 @@ def test_killed_at_random_moments(tmp_path):
         _, err = process.communicate()
         assert process.returncode in (-signal.SIGKILL, 143) and not (killed / "results.json").exists(), err
         check_readable(killed, tmp_path / "scratch")
-        told.append(f"{steps_saved(killed)}")
-    print(f"killed {KILLS} times; checkpoints there each time: {' '.join(told)}")
+        counts.append(f"{steps_saved(killed)}")
+    print(f"killed {KILLS} times; checkpoints there each time: {' '.join(counts)}")
     status, _, err = small.finish(process)
     assert (status, err) == (0, "")
     for name in ("prompts.safetensors", "results.json"):

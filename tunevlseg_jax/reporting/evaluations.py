@@ -27,7 +27,7 @@ class StoredEvaluation:
       data: name of the data set.
       protocol: "paper" or "clean".
       split: "train", "val" or "test".
-      resolution: "model" at the size that the model sees, "original" at each image's own.
+      resolution: "model" at the model's input size, "original" at each image's size.
       every_class: whether every image was asked for every class, absent classes included.
       data_sha256: fingerprint of the records.
       records: how many there are.

@@ -1,4 +1,4 @@
-"""The user's cache folder, which holds compiled programs and resized data so that they are made only once."""
+"""The user's cache folder, which holds compiled programs and resized data so that each is computed only once."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Atomic writes: files are written to a temporary name and then renamed, so that no reader sees half a file."""
+"""Atomic writes: files are written to a temporary name and then renamed, so that nobody reads half a file."""
 
 import contextlib
 import csv

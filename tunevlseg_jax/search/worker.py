@@ -97,7 +97,7 @@ class Worker:
 
     @cached_property
     def setup(self) -> TrainSetup:
-        """The training that all trials share; made when the first of them is trained."""
+        """The training setup that all trials share, built when the first trial is trained."""
         return self.experiment.train_setup(self.splits, self.resources.cache, parallel=True)
 
     def run(self) -> None:

@@ -81,9 +81,9 @@ def test_each_fault_is_found_where_it_is(monkeypatch, capsys, tmp_path):
         ],
     }
     write(tmp_path, "mine", splits, "a test")
-    status, found, _ = audit(monkeypatch, tmp_path)
+    status, findings, _ = audit(monkeypatch, tmp_path)
     assert status == 1
-    assert found == {
+    assert findings == {
         ("error", "unreadable", "val/half"),
         ("error", "another size", "val/large"),
         ("error", "unexpected values", "test/odd"),
@@ -103,9 +103,9 @@ def test_each_fault_is_found_where_it_is(monkeypatch, capsys, tmp_path):
     out = capsys.readouterr().out
     assert "as train/good" in out and "train: 8 images, 9 records" in " ".join(out.split())
 
-    status, found, _ = audit(monkeypatch, tmp_path, "--protocol", "clean")
+    status, findings, _ = audit(monkeypatch, tmp_path, "--protocol", "clean")
     clean = {split: prepared.load(tmp_path, "mine", split, "clean") for split in prepared.SPLITS}
-    assert status == 0 and {severity for severity, _, _ in found} == {"warning"}
+    assert status == 0 and {severity for severity, _, _ in findings} == {"warning"}
     kept = {split: {one.id for one in examples} for split, examples in clean.items()}
     assert set().union(*kept.values()) == {
         *("photo", "again", "twice", "nothing", "all", "left"),
@@ -146,8 +146,8 @@ def test_neighbouring_frames_are_found_and_kept_together(monkeypatch, tmp_path):
     across = [row for row in rows if row["kind"] == "frames across"]
     assert status == 1 and len(across) == len(leaks) > 10
 
-    status, found, _ = audit(monkeypatch, tmp_path, "--protocol", "clean")
-    assert status == 0 and not {kind for _, kind, _ in found if kind.endswith("across")}
+    status, findings, _ = audit(monkeypatch, tmp_path, "--protocol", "clean")
+    assert status == 0 and not {kind for _, kind, _ in findings if kind.endswith("across")}
     clean = {split: prepared.load(tmp_path, "mine", split, "clean") for split in prepared.SPLITS}
     own = [{video[int(one.id) - 1] for one in examples} for examples in clean.values()]
     assert sorted(map(sorted, own)) == [[0], [1], [2]]

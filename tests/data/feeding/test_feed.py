@@ -100,12 +100,12 @@ def test_augmentation_of_an_image_does_not_depend_on_the_others():
 def matrices(height: int, width: int) -> list[np.ndarray]:
     """OpenCV's matrices of the extreme affine maps, from input to output."""
     corners = [(scale, angle, x, y) for scale in (0.98, 1.02) for angle in (-5, 5) for x, y in ((0.02, -0.02),)]
-    found = []
+    matrices = []
     for scale, angle, x, y in corners:
         matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, scale)
         matrix[:, 2] += x * width, y * height
-        found.append(matrix)
-    return found
+        matrices.append(matrix)
+    return matrices
 
 
 def test_warping_agrees_with_opencv():

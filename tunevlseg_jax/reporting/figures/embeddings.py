@@ -75,15 +75,15 @@ def embeddings(name: str, model: str, vectors: Mapping[str, Vectors]) -> Picture
         for phrase, vector in zip(each.phrases, each.text, strict=True):
             by_phrase[phrase].append((data, vector))
     figure, axes = style.grid(2 if len(by_phrase) > 3 else 1, 2, 3.4)
-    looks = {data: (PALETTE[n % len(PALETTE)], MARKERS[n % len(MARKERS)]) for n, data in enumerate(vectors)}
+    styles = {data: (PALETTE[n % len(PALETTE)], MARKERS[n % len(MARKERS)]) for n, data in enumerate(vectors)}
     places = tsne(np.stack([vector for _, vector in images]))
     handles = {}
-    for data, (colour, marker) in looks.items():
+    for data, (colour, marker) in styles.items():
         inside = places[[owner == data for owner, _ in images]]
         handles[data] = axes[0].scatter(*inside.T, s=9, color=colour, marker=marker, alpha=0.75)
     axes[0].set_title(f"images (n {len(images)})", loc="left", fontweight="bold")
     if len(axes) > 1:
-        _draw_phrases(axes[1], by_phrase, looks)
+        _draw_phrases(axes[1], by_phrase, styles)
     for ax in axes:
         style.without_axes(ax)
     style.legend(figure, handles)
@@ -106,11 +106,11 @@ def tsne(vectors: np.ndarray) -> np.ndarray:
 
 
 def _draw_phrases(
-    ax: Axes, by_phrase: Mapping[str, Sequence[tuple[str, np.ndarray]]], looks: Mapping[str, tuple[str, str]]
+    ax: Axes, by_phrase: Mapping[str, Sequence[tuple[str, np.ndarray]]], styles: Mapping[str, tuple[str, str]]
 ) -> None:
     places = tsne(np.stack([members[-1][1] for members in by_phrase.values()]))
     for (phrase, members), place in zip(by_phrase.items(), places, strict=True):
-        colour, marker = (style.INK, ".") if len(members) > 1 else looks[members[0][0]]
+        colour, marker = (style.INK, ".") if len(members) > 1 else styles[members[0][0]]
         ax.scatter(*place, s=22, color=colour, marker=marker, alpha=0.75)
         if len(by_phrase) <= LABELLED:
             ax.annotate(phrase[:24], place, (4, 3), textcoords="offset points", fontsize=6.5)
