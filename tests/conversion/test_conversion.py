@@ -138,7 +138,7 @@ def test_bad_pickles_are_refused(kind, source, tmp_path, convert, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["source"]
 
 
-def test_missing_torch_is_told(source, tmp_path, convert, monkeypatch):
+def test_missing_torch_is_named(source, tmp_path, convert, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with mistakes.raises("needs-package: --verify .*torch.*`convert`"):
         convert(source, tmp_path / "ours", "--verify")

@@ -28,7 +28,7 @@ def test_it_is_zeros_that_can_be_written(monkeypatch, tmp_path):
     assert array.sum() == 105 and not list((tmp_path / "cache").iterdir())
 
 
-def test_no_room_is_told_at_once(tmp_path):
+def test_no_room_is_refused_at_once(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
