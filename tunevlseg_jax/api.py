@@ -128,7 +128,7 @@ class Run:
     ) -> EvaluationResult:
         """As `evaluate`, with the scores of each class, and with a bar on a terminal."""
         with self._data(data) as chosen:
-            chosen = dataclasses.replace(chosen, shots=None)
+            chosen = chosen.for_scoring()
             return evaluate_run.evaluate(
                 self._experiment,
                 self._learnt,

@@ -17,6 +17,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartb
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from tunevlseg_jax.config import ADDED
 from tunevlseg_jax.runtime import locks
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error
@@ -188,7 +189,7 @@ class StudyStorage:
         if before is None:
             self.study.set_user_attr("identity", json.dumps(identity))
             return
-        details = difference(json.loads(before), identity)
+        details = difference(json.loads(before), identity, added=ADDED)
         if details:
             raise UserError(f"study {name!r} differs ({details}); choose another --study", "other-config")
 
