@@ -18,7 +18,7 @@ def tiff(array: np.ndarray, photometric: int, order: str = "<", extra: int = 0, 
     pixels = np.atleast_3d(array)
     height, width, samples = pixels.shape
     bits = 8 * pixels.dtype.itemsize
-    stored = (np.moveaxis(pixels, 2, 0) if planar else pixels).astype(pixels.dtype.newbyteorder(order)).tobytes()
+    stored = (np.moveaxis(pixels, 2, 0) if planar else pixels).astype(f"{order}u{pixels.itemsize}").tobytes()
     arrays = b""
     start = 8 + 2 + 12 * 11 + 4
 

@@ -17,7 +17,7 @@ class _Entry(NamedTuple):
     """An entry of the first directory: the place of its value, the number of values, and the first 16-bit one."""
 
     place: int
-    count: int
+    length: int
     value: int
 
 
@@ -39,7 +39,7 @@ def corrected(data: bytes) -> bytes:
     if photometric is None or photometric.value not in (WHITE_IS_ZERO, BLACK_IS_ZERO):
         return data
     samples = entries[SAMPLES].value if SAMPLES in entries else 1
-    extra = entries[EXTRA_SAMPLES].count if EXTRA_SAMPLES in entries else 0
+    extra = entries[EXTRA_SAMPLES].length if EXTRA_SAMPLES in entries else 0
     if samples - extra >= 3:
         value = struct.pack(order + "H", RGB)
         return data[: photometric.place] + value + data[photometric.place + len(value) :]
