@@ -274,6 +274,8 @@ def check(options: Check, console: Console) -> None:
     if options.protocol == "clean":
         splits = clean.splits(stats)
         write_json(folder / CLEAN_FILE, splits)
+        for split in (split for split, images in splits.items() if not images):
+            console.print(f"warning: the clean protocol leaves no image in {split}", style="yellow", soft_wrap=True)
         stats = clean.stats_of(splits, stats)
     findings = audit.findings(stats)
     console.print(report.table(f"{options.name}, {options.protocol} protocol", stats, findings))
