@@ -219,7 +219,10 @@ def load_run(folder: str | Path, *, checkpoint: str | None = None) -> Run:
       UserError: a file is missing or broken, or the base model isn't the one of the training.
     """
     experiment, learnt = restore(Path(folder), checkpoint)
-    return Run(experiment, learnt, read_object(Path(folder) / CARD_FILE).get("scores") or {}, Path(folder))
+    scores = read_object(Path(folder) / CARD_FILE).get("scores") or {}
+    if not isinstance(scores, dict):
+        raise UserError(f"{Path(folder) / CARD_FILE}: scores must be an object, got {scores!r}", "bad-card")
+    return Run(experiment, learnt, scores, Path(folder))
 
 
 def load_model(checkpoint: str | Path) -> Run:

@@ -144,8 +144,13 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"there is no {path}", "no-such-file") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"can't read {path}: {error}", "unreadable") from error
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error.strerror or error}", "unreadable") from error
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise UserError(
+            f"can't read {path}: {reason}; restore it from a copy or write it again", "unreadable"
+        ) from error
 
 
 def read_object(path: Path) -> dict[str, Any]:
