@@ -16,3 +16,16 @@ def import_torch(user: str) -> Any:
     except ImportError as error:
         raise UserError(f"{user} needs torch: install the extra `convert`, or torch itself", "needs-package") from error
     return torch
+
+
+def import_heif(user: str) -> Any:
+    """pillow-heif, for the file named by `user`.
+
+    Raises:
+      UserError: pillow-heif isn't installed.
+    """
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise UserError(f"{user} needs pillow-heif: install the extra `heic`", "needs-package") from error
+    return pillow_heif
