@@ -16,3 +16,31 @@ def import_torch(user: str) -> Any:
     except ImportError as error:
         raise UserError(f"{user} needs torch: install the extra `convert`, or torch itself", "needs-package") from error
     return torch
+
+
+def import_pycocotools(user: str) -> Any:
+    """pycocotools's functions on masks, for the work named by `user`.
+
+    Raises:
+      UserError: pycocotools isn't installed.
+    """
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise UserError(
+            f'{user} needs pycocotools: pip install "tunevlseg_jax[annotations]"', "needs-package"
+        ) from error
+    return mask
+
+
+def import_yaml(user: str) -> Any:
+    """PyYAML, for the file named by `user`.
+
+    Raises:
+      UserError: PyYAML isn't installed.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise UserError(f'{user} needs PyYAML: pip install "tunevlseg_jax[annotations]"', "needs-package") from error
+    return yaml
