@@ -16,6 +16,7 @@ IMPORT_NAMES = {
     "orbax-checkpoint": "orbax",
     "pillow": "PIL",
     "pytest-xdist": "xdist",
+    "pyyaml": "yaml",
     "scikit-learn": "sklearn",
     "tensorflow-datasets": "tensorflow_datasets",
 }

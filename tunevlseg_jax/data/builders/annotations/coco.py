@@ -71,7 +71,9 @@ def _by_id(entries: list[Any], kind: str, file: str) -> dict[Any, Mapping[str, A
 def _mask(annotation: Any, image: Any, categories: Mapping[Any, Any], where: str, of: str) -> Mask:
     category = field(annotation, "category_id", (int, str), where)
     if category not in categories:
-        raise UserError(f"{where} has the category {category}; the file has {sorted(categories, key=str)}", "unknown-class")
+        raise UserError(
+            f"{where} has the category {category}; the file has {sorted(categories, key=str)}", "unknown-class"
+        )
     size = whole(image, "height", of), whole(image, "width", of)
     label = field(categories[category], "name", str, f"category {category} in {where.partition(' of ')[2]}")
     return shapes.mask(where, label, _draw(annotation.get("segmentation"), size, where), size)

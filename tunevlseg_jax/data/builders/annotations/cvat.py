@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-
 from tunevlseg_jax.data.builders.annotations import shapes
 from tunevlseg_jax.data.builders.annotations.documents import whole
 from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, group_of, split_of
@@ -35,7 +34,7 @@ def documents(source: SourceFiles) -> dict[str, Element]:
 
 
 def read(documents: dict[str, Element], names: ImageNames) -> Iterator[ImageFiles]:
-    """The images of CVAT's files; an image's subset tells the split, else its folders.
+    """The images of CVAT's files; an image's subset tells the split, else the name of the file or folders.
 
     Raises:
       UserError: the file is of a video, or a shape is broken or has no area; the message names the image and label.
@@ -48,7 +47,7 @@ def read(documents: dict[str, Element], names: ImageNames) -> Iterator[ImageFile
             given = _text(image, "name", where)
             name = names.find(given, file, where)
             size = _whole(image, "height", where), _whole(image, "width", where)
-            split = split_of(image.get("subset", "")) or split_of(name)
+            split = split_of(image.get("subset", "")) or split_of(file) or split_of(name)
             yield ImageFiles(name, name, tuple(_masks(image, size, f"{given} in {file}")), group_of(name), split)
 
 
@@ -75,7 +74,7 @@ def _draw(shape: Element, where: str) -> Draw:
     else:
         *centre, width, height = _floats(shape, ("cx", "cy", "rx", "ry"), where)
         corners = shapes.ellipse(centre, (width, height))
-    degrees = _floats(shape, ("rotation",), where)[0] if "rotation" in shape.keys() else 0.0
+    degrees = _floats(shape, ("rotation",), where)[0] if shape.get("rotation") else 0.0
     return shapes.polygons(where, [shapes.ring(shapes.rotated(corners, degrees, centre), where)])
 
 

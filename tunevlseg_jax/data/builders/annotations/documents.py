@@ -20,16 +20,21 @@ def documents(source: SourceFiles) -> dict[str, list[Document]]:
     """The JSON files by format: coco, labelme, labelstudio, supervisely, "broken" (the content is the error), or ""."""
     found: dict[str, list[Document]] = defaultdict(list)
     for name, _ in source.find(r"[^/]+\.json"):
-        try:
-            content = json.loads(source.read(name).decode("utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            found["broken"].append(Document(name, str(error)))
-            continue
-        kind = _kind(content)
-        if kind == "labelme" and content.get("imageData"):
-            content["imageData"] = True  # may be megabytes; `labelme` reads it again
-        found[kind].append(Document(name, content if kind else None))
+        kind, document = parse(name, source.read(name))
+        found[kind].append(document)
     return found
+
+
+def parse(name: str, data: bytes) -> tuple[str, Document]:
+    """The format and content of a file, as in `documents`."""
+    try:
+        content = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        return "broken", Document(name, str(error))
+    kind = _kind(content)
+    if kind == "labelme" and content.get("imageData"):
+        content["imageData"] = True  # may be megabytes; `labelme` reads it again
+    return kind, Document(name, content if kind else None)
 
 
 def _kind(content: Any) -> str:

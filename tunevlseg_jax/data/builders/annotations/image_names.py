@@ -80,7 +80,12 @@ def _rank(name: str, parts: list[str], file: str) -> tuple[int, bool, int, bool]
     own, folder = name.split("/"), file.split("/")[:-1]
     tail = _common(own[::-1], parts[::-1])
     split = split_of(file)
-    return tail, bool(split) and split == split_of(name), _common(own, folder), FOLDERS.count("/".join(own[-2:-1]).lower()) > 0
+    return (
+        tail,
+        bool(split) and split == split_of(name),
+        _common(own, folder),
+        FOLDERS.count("/".join(own[-2:-1]).lower()) > 0,
+    )
 
 
 def _common(a: list[str], b: list[str]) -> int:

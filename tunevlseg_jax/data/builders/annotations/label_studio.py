@@ -45,7 +45,9 @@ def _regions(task: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, A
     """The regions of a task, each with its place; None if it isn't annotated. JSON-MIN has them in one field a tag."""
     if "annotations" not in task and "completions" not in task:
         lists = [value for value in task.values() if isinstance(value, list)]
-        found = [region for value in lists for region in value if isinstance(region, dict) and "original_width" in region]
+        found = [
+            region for value in lists for region in value if isinstance(region, dict) and "original_width" in region
+        ]
     else:
         annotations = task.get("annotations", task.get("completions"))
         done = [one for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")]
@@ -59,7 +61,9 @@ def _regions(task: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, A
         results = field(chosen[0], "result", list, f"the annotation of {where}")
         labels = {one.get("id"): one["value"] for one in results if one.get("type") == "labels" and "value" in one}
         found = [
-            labels.get(one.get("id"), {}) | one["value"] | {key: one[key] for key in one if key.startswith("original_")}
+            labels.get(one.get("id"), {})
+            | one["value"]
+            | {key: one[key] for key in one if key.startswith("original_")}
             | {"image_rotation": one.get("image_rotation", 0)}
             for one in results
             if isinstance(one.get("value"), dict) and one.get("type") != "labels" and "original_width" in one
@@ -85,7 +89,9 @@ def _draw(region: Mapping[str, Any], size: Size, where: str) -> Draw:
         return partial(_brush, where, field(region, "rle", list, where))
     if "points" in region:
         return shapes.polygons(where, [shapes.ring(region["points"], where) * percent])
-    kind = next((fields for fields in (("radiusX", "radiusY"), ("width", "height")) if set(fields) <= set(region)), None)
+    kind = next(
+        (fields for fields in (("radiusX", "radiusY"), ("width", "height")) if set(fields) <= set(region)), None
+    )
     if kind is None or any(key.startswith("keypoint") for key in region):
         raise UserError(f"{where} has no area; remove it, or draw a brush or polygon", "no-area")
     place = shapes.numbers([region.get("x"), region.get("y")], (2,), where) * percent

@@ -1,4 +1,4 @@
-"""LabelMe's JSON files, one for each image: polygons, rectangles, circles and masks, with or without the image in them."""
+"""LabelMe's JSON files, one for each image: polygons, rectangles, circles and masks; the image may lie in them."""
 
 import base64
 import binascii

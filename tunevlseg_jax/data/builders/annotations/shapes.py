@@ -60,7 +60,7 @@ def ring(points: Any, where: str) -> np.ndarray:
     if array.ndim != 2 or array.shape[1] != 2:
         raise UserError(f"{where} must have points of two numbers, got {str(points)[:80]}", "wrong-json")
     if not np.isfinite(array).all():
-        raise UserError(f"{where} has a point that is infinite or not a number", "not-finite")
+        raise UserError(f"{where} has a point that is infinite or not a number", "out-of-range")
     if len(array) < 3:
         raise UserError(f"{where} is a polygon of {len(array)} points; it must have at least 3", "too-few-points")
     return array
@@ -79,7 +79,7 @@ def numbers(values: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     if array.shape != shape:
         raise UserError(f"{where} must have {math.prod(shape)} numbers, got {str(values)[:80]}", "wrong-json")
     if not np.isfinite(array).all():
-        raise UserError(f"{where} has a point that is infinite or not a number", "not-finite")
+        raise UserError(f"{where} has a point that is infinite or not a number", "out-of-range")
     return array
 
 
@@ -119,7 +119,8 @@ def _fill(where: str, rings: Sequence[np.ndarray], holes: Sequence[np.ndarray], 
 
 def _inside(rings: Sequence[np.ndarray], size: Size) -> np.ndarray:
     coco = import_pycocotools("drawing polygons")
-    return coco.decode(coco.merge(coco.frPyObjects([points.ravel().tolist() for points in rings], *size))) == 1
+    merged = coco.merge(coco.frPyObjects([points.ravel().tolist() for points in rings], *size))
+    return rle.decode(rle.counts(merged["counts"]), size)  # pycocotools's decode warns under NumPy 2
 
 
 def runs(where: str, counts: Any, size: Size, *, by_rows: bool = False) -> np.ndarray:
@@ -132,7 +133,7 @@ def runs(where: str, counts: Any, size: Size, *, by_rows: bool = False) -> np.nd
     """
     try:
         lengths = rle.counts(counts) if isinstance(counts, str) else [int(count) for count in counts]
-        return rle.decode(lengths, size[::-1]).T if by_rows else rle.decode(lengths, size)
+        return rle.decode(lengths, (size[1], size[0])).T if by_rows else rle.decode(lengths, size)
     except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{where} has broken run lengths: {error}", "undecodable") from error
 

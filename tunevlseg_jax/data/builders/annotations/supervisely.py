@@ -1,4 +1,4 @@
-"""Supervisely's project folders: meta.json, and DATASET/img/a.jpg with DATASET/ann/a.jpg.json; bitmaps, polygons, boxes."""
+"""Supervisely's projects, DATASET/img/a.jpg with DATASET/ann/a.jpg.json: bitmaps, polygons and rectangles."""
 
 import base64
 import binascii

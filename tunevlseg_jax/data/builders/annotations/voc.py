@@ -1,10 +1,11 @@
-"""Pascal VOC's folders, also as CVAT ("Segmentation mask 1.1") and labelme2voc write them, with their table of classes."""
+"""Pascal VOC's folders with a table of classes, as CVAT ("Segmentation mask 1.1") and labelme2voc write them."""
 
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from tunevlseg_jax.data.builders import voc2012
 from tunevlseg_jax.data.builders.annotations.image_names import group_of
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.matching import SPLIT_NAMES
@@ -62,14 +63,14 @@ def classes(documents: Documents, source: SourceFiles) -> tuple[Encoding, Classe
 
 
 def _colours(rows: list[tuple[int, str]], name: str) -> tuple[Encoding, Classes]:
-    """CVAT's labelmap.txt, whose lines are label:red,green,blue:parts:actions."""
+    """CVAT's labelmap.txt, whose lines are label:red,green,blue:parts:actions; without a colour VOC's own counts."""
     colours: dict[Colour, int] = {}
     named: dict[str, Class] = {}
-    for number, line in rows:
-        match = re.fullmatch(r"(.+?):(\d{1,3}),(\d{1,3}),(\d{1,3})(?::.*)?", line)
-        if not match or max(map(int, match.groups()[1:4])) > 255:
+    for place, (number, line) in enumerate(rows):
+        match = re.fullmatch(r"(.+?):(?:(\d{1,3}),(\d{1,3}),(\d{1,3}))?(?::.*)?", line)
+        if not match or max(map(int, match.groups("0")[1:])) > 255:
             raise UserError(f"line {number} of {name} must be label:red,green,blue::, got {line!r}", "class-value")
-        red, green, blue = map(int, match.groups()[1:4])
+        red, green, blue = map(int, match.groups()[1:]) if match[2] else voc2012.colour(place)
         value = _number(match[1], named)
         if colours.setdefault((red, green, blue), value) != value:
             raise UserError(f"line {number} of {name} has the colour of an earlier class", "rows-disagree")
@@ -91,27 +92,34 @@ def _number(label: str, named: dict[str, Class]) -> int:
 
 
 def read(documents: Documents, source: SourceFiles) -> tuple[list[ImageFiles], list[str]]:
-    """The images of the lists in ImageSets, or all; and the masks that no list has.
+    """The images of the lists in ImageSets, or all; and the names that have no mask, or a mask but no place in a list.
 
     Raises:
-      UserError: a list names an image that has no file or mask, or two splits have the same image.
+      UserError: there is no image for a mask, or two splits have the same image.
     """
-    images = {
-        re.sub(r"^(?:JPEGImages|images|img)/", "", str(PurePosixPath(name).with_suffix("")).removeprefix(documents.root)): name
-        for name in source.names
-        if name.lower().endswith(SUFFIXES) and not re.search(r"(?:^|/)Segmentation(?:Class|Object)", name)
-    }
+    images = {_key(name, documents.root): name for name in source.names if _is_image(name)}
     stems = {key.rpartition("/")[2]: name for key, name in images.items()}
     splits = _splits(documents, source)
     files = []
     for key in splits or documents.masks:
-        image = images.get(key) or stems.get(key.rpartition("/")[2])
-        if image is None or key not in documents.masks:
-            lacks = "mask in SegmentationClass" if image else "image"
-            raise UserError(f"{source} has no {lacks} for {key}", "mask-missing" if image else "image-missing")
-        mask = Mask(documents.masks[key], "", ())
-        files.append(ImageFiles(image, image, (mask,), group_of(image), splits.get(key, "")))
-    return files, [mask for key, mask in documents.masks.items() if splits and key not in splits]
+        if key in documents.masks:
+            image = images.get(key) or stems.get(key.rpartition("/")[2])
+            if image is None:
+                raise UserError(f"{source} has no image for {documents.masks[key]}", "image-missing")
+            mask = Mask(documents.masks[key], "", ())
+            files.append(ImageFiles(image, image, (mask,), group_of(image), splits.get(key, "")))
+    listed = splits or documents.masks
+    return files, [key for key in {**listed, **documents.masks} if key not in listed or key not in documents.masks]
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not re.search(r"(?:^|/)Segmentation(?:Class|Object)", name)
+
+
+def _key(image: str, root: str) -> str:
+    """What the lists call an image: its path in JPEGImages without the suffix."""
+    path = str(PurePosixPath(image).with_suffix("")).removeprefix(root)
+    return re.sub(r"^(?:JPEGImages|images|img)/", "", path)
 
 
 def _splits(documents: Documents, source: SourceFiles) -> dict[str, str]:
@@ -122,8 +130,6 @@ def _splits(documents: Documents, source: SourceFiles) -> dict[str, str]:
         for split, name in sorted(lists, key=lambda one: not one[0]):  # those of a split first
             for line in source.read(name).decode("utf-8-sig", "replace").splitlines():
                 key = line.strip().strip('"')
-                if part == "Main" and key not in documents.masks:
-                    continue  # Main also lists images that have boxes only
                 if key and split and found.setdefault(key, split) != split:
                     raise UserError(f"{name} has {key}, which is in {found[key]} as well", "rows-disagree")
                 if key:

@@ -1,5 +1,6 @@
 """YOLO's segmentation labels: data.yaml, and labels/a.txt with a class and a polygon in fractions on each line."""
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import PurePosixPath
@@ -36,9 +37,13 @@ def documents(source: SourceFiles) -> Documents | None:
     Raises:
       UserError: there are several, or it is broken.
     """
-    found = [name for name, _ in source.find(r"[^/]+\.ya?ml") if b"names" in source.read(name)]
-    found = [name for name in found if "train:" in source.read(name).decode("utf-8", "replace")] or found[:0]
-    if not found and any(source.find(r"labels/(?:[^/]+/)*[^/]+\.txt")):
+    labels = any(source.find(r"labels/(?:[^/]+/)*[^/]+\.txt"))
+    found = []
+    for name, _ in source.find(r"[^/]+\.ya?ml"):
+        keys = set(re.findall(rb"^(\w+):", source.read(name), re.MULTILINE))
+        if b"names" in keys and (labels or keys & {b"train", b"val"}):
+            found.append(name)
+    if not found and labels:
         found = [name for name, _ in source.find(r"(?:classes\.txt|obj\.names)")]
     if len(found) > 1:
         raise UserError(f"{source} has several sets of YOLO: {', '.join(found)}; give one of them", "one-data-set")
@@ -138,7 +143,9 @@ def _masks(file: str, documents: Documents, source: SourceFiles) -> Iterator[Mas
             raise UserError(f"{where} has a box; export polygons (segmentation), or remove it", "mask-missing")
         points = shapes.ring(values, where)
         if points.min() < -OUTSIDE or points.max() > 1 + OUTSIDE:
-            raise UserError(f"{where} must have fractions of the image, from 0 to 1, got {points.max()}", "out-of-range")
+            raise UserError(
+                f"{where} must have fractions of the image, from 0 to 1, got {points.max()}", "out-of-range"
+            )
         yield shapes.mask(where, documents.names[int(label)], partial(_scaled, where, points))
 
 
