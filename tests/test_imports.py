@@ -47,7 +47,7 @@ ROOMS = (
     ("pretrained", "network", "data.builders", "data.audit", "data.feeding"),
     ("config", "data.builders.annotations"),
     ("cli", "training"),
-    ("benchmarks", "runs", "evaluation"),
+    ("benchmarks", "runs", "evaluation", "prediction"),
     ("search",),
     ("reporting",),
     ("reporting.figures", "studies"),

@@ -44,3 +44,16 @@ def import_yaml(user: str) -> Any:
     except ImportError as error:
         raise UserError(f'{user} needs PyYAML: pip install "tunevlseg_jax[annotations]"', "needs-package") from error
     return yaml
+
+
+def import_heif(user: str) -> Any:
+    """pillow-heif, for the file named by `user`.
+
+    Raises:
+      UserError: pillow-heif isn't installed.
+    """
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise UserError(f"{user} needs pillow-heif: install the extra `heic`", "needs-package") from error
+    return pillow_heif
