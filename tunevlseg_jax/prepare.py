@@ -202,7 +202,8 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
     """
     load = partial(binary, threshold=options.threshold)
     if options.manifest is not None:
-        return f"{options.manifest}", user_files.items(manifest.find(options.manifest, source), source, load)
+        layout, files = manifest.find(options.manifest, source)
+        return layout, user_files.items(files, source, load)
     images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
     if options.images is None and options.masks is None:
         if (subfolder := medvlsm.folder(source)) is not None:
