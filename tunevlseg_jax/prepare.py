@@ -1,7 +1,7 @@
 """Prepares and audits data sets: `python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip --output data`."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.seeded_splits import assign_splits
-from tunevlseg_jax.data.builders.user_files import Encoding, binary, coded
+from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Instances, binary, coded
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.settings import Protocol
@@ -97,6 +97,7 @@ class Folder:
       threshold: grey value above which a binary mask's pixel belongs to the object. None: the larger of two values, the
         brighter of a palette's two colours, or in lossy files such as JPEG and in medvlsm's layout, the upper half.
       test_is_val: make no test split and evaluate on val.
+      instances: several masks of one class in an image: "join" makes one mask of them, "refuse" is an error.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Folder:
     seed: int = 0
     threshold: int | None = None
     test_is_val: bool = False
+    instances: Instances = "join"
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
     load = partial(binary, threshold=options.threshold)
     if options.manifest is not None:
         layout, files = manifest.find(options.manifest, source)
-        return layout, user_files.items(files, source, load)
+        return layout, _items(options, files, source, load)
     images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
     if options.images is None and options.masks is None:
         if (subfolder := medvlsm.folder(source)) is not None:
@@ -221,7 +223,13 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
     elif "{class}" not in masks and not options.prompt:
         raise UserError("binary masks need --prompt, or --masks with {class}", "missing-option")
     files = matching.find(source, images, masks, options.prompt, classes)
-    return f"{images} and {masks}", user_files.items(files, source, load)
+    return f"{images} and {masks}", _items(options, files, source, load)
+
+
+def _items(options: Folder, files: Sequence[ImageFiles], source: SourceFiles, load: user_files.Load) -> list[Item]:
+    if options.instances == "refuse":
+        user_files.check_instances(files)
+    return user_files.items(files, source, load)
 
 
 def _check(options: Folder) -> None:
