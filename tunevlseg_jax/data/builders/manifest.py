@@ -52,13 +52,13 @@ def _file(row: Row, column: str, source: SourceFiles) -> str:
     given = row.text(column)
     name = _below(given, source)
     parts = PurePosixPath(name).parts
+    where = f"{row.where} names the {column} {given!r}"
     if name.startswith("/") or ".." in parts or ":" in name.partition("/")[0]:
-        reason, code = "is outside the source", "outside-source"
-    elif (name := "/".join(parts)) in source:
-        return name
-    else:
-        reason, code = f"{source} lacks", "no-such-file"
-    raise UserError(f"{row.where} names the {column} {given!r}, which {reason}{_hint(parts, source)}", code)
+        raise UserError(f"{where}, which is outside the source{_hint(parts, source)}", "outside-source")
+    name = "/".join(parts)
+    if name not in source:
+        raise UserError(f"{where}, which {source} lacks{_hint(parts, source)}", "no-such-file")
+    return name
 
 
 def _below(name: str, source: SourceFiles) -> str:
