@@ -17,10 +17,13 @@ from rich.console import Console
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config, Model
+from tunevlseg_jax.data import preprocessing
 from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt, for_each, records, to_rgb
-from tunevlseg_jax.data.images import read_rgb, resize
+from tunevlseg_jax.data.images import read_values, resize
+from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing
 from tunevlseg_jax.data.settings import Data
+from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.evaluation import evaluate_run
 from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult, Resolution
 from tunevlseg_jax.models.parameters import FlatParams
@@ -50,10 +53,19 @@ class Run:
       config: its configuration.
       scores: from its card, by row ("zero-shot", "tuned"), split and metric; empty for a model.
       folder: the run's folder; None for a model.
+      preprocessing: how the files of its training set were read.
     """
 
-    def __init__(self, experiment: Experiment, learnt: FlatParams, scores: Mapping[str, Any], folder: Path | None):
+    def __init__(
+        self,
+        experiment: Experiment,
+        learnt: FlatParams,
+        scores: Mapping[str, Any],
+        folder: Path | None,
+        preprocessing: Preprocessing,
+    ):
         self.config, self.scores, self.folder = experiment.config, dict(scores), folder
+        self.preprocessing = preprocessing
         self._experiment, self._learnt = experiment, learnt
         self._params = {**experiment.frozen, **learnt}
         self._hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
@@ -63,14 +75,23 @@ class Run:
         place = self.config.model.checkpoint if self.folder is None else self.folder
         return f"<Run: {type(self.config.learner).__name__} in {place}>"
 
-    def predict(self, image: Image | Sequence[Image], prompt: str | Sequence[str], *, threshold: float = 0.5) -> Any:
+    def predict(
+        self,
+        image: Image | Sequence[Image],
+        prompt: str | Sequence[str],
+        *,
+        threshold: float = 0.5,
+        window: Window | None = None,
+    ) -> Any:
         """Segments what a prompt names.
 
         Args:
-          image: a (height, width), (height, width, 3) or (height, width, 4) uint8 array, or the path of an image file.
+          image: a (height, width), (height, width, 3) or (height, width, 4) array, or the path of an image file.
             Several images are a list, in which sizes may differ, or a (image, height, width, 3) array.
           prompt: the name of the object, such as "polyp": one for all images, or one for each.
           threshold: probability above which a pixel belongs to the mask, between 0 and 1.
+          window: (low, high), the values that become 0 and 255, or "percentile", of images of more than 8 bits. None
+            for that of the training set; where it had none, for that of `windows.default` for all images of this call.
 
         Returns:
           A (height, width) bool mask at the image's size; a list of masks for several images.
@@ -80,15 +101,17 @@ class Run:
         """
         check_threshold(threshold)
         least = math.log(threshold / (1 - threshold))
-        return self._answer(image, prompt, lambda logits: logits > least)
+        return self._answer(image, prompt, lambda logits: logits > least, window)
 
-    def probabilities(self, image: Image | Sequence[Image], prompt: str | Sequence[str]) -> Any:
+    def probabilities(
+        self, image: Image | Sequence[Image], prompt: str | Sequence[str], *, window: Window | None = None
+    ) -> Any:
         """The probability that each pixel belongs to what a prompt names; arguments and errors as in `predict`.
 
         Returns:
           (height, width) float32 from 0 to 1 at the image's size; a list of them for several images.
         """
-        return self._answer(image, prompt, _sigmoid)
+        return self._answer(image, prompt, _sigmoid, window)
 
     def evaluate(
         self,
@@ -160,14 +183,21 @@ class Run:
             arrays.write(data, Path(folder))
             yield dataclasses.replace(arrays.settings(self.config.data, Path(folder)), cache=folder)
 
-    def _answer(self, image: Any, prompt: str | Sequence[str], answer: Callable[[np.ndarray], np.ndarray]) -> Any:
+    def _answer(
+        self,
+        image: Any,
+        prompt: str | Sequence[str],
+        answer: Callable[[np.ndarray], np.ndarray],
+        window: Window | None,
+    ) -> Any:
         """One answer for each image, from its logits at its size."""
         is_list = isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4)
         inputs = list(image) if is_list else [image]
         prompts = for_each(prompt, len(inputs), "prompts")
         for index, text in enumerate(prompts):
             check_prompt(text, f"prompt {index}" if len(set(prompts)) > 1 else "prompt")
-        images = [_load(item, f"image {index}" if is_list else "the image") for index, item in enumerate(inputs)]
+        names = [f"image {index}" if is_list else "the image" for index in range(len(inputs))]
+        images = _loaded(inputs, names, window or self.preprocessing.window)
         answers = [answer(logits) for logits in self._logits(images, prompts)]
         return answers if is_list else answers[0]
 
@@ -205,7 +235,9 @@ def load_run(folder: str | Path, *, checkpoint: str | None = None) -> Run:
       UserError: a file is missing or broken, or the base model isn't the one of the training.
     """
     experiment, learnt = restore(Path(folder), checkpoint)
-    return Run(experiment, learnt, read_object(Path(folder) / CARD_FILE).get("scores") or {}, Path(folder))
+    path = Path(folder) / CARD_FILE
+    card = read_object(path)
+    return Run(experiment, learnt, card.get("scores") or {}, Path(folder), preprocessing.of_card(card, str(path)))
 
 
 def load_model(checkpoint: str | Path) -> Run:
@@ -218,7 +250,7 @@ def load_model(checkpoint: str | Path) -> Run:
       UserError: there is no such model.
     """
     experiment = build_experiment(Config(model=Model(checkpoint=str(checkpoint))), trains=False)
-    return Run(experiment, experiment.trainable, {}, None)
+    return Run(experiment, experiment.trainable, {}, None, AS_THEY_ARE)
 
 
 def train(
@@ -322,9 +354,11 @@ def _with_records(config: Config, records: ArrayDataset, folder: Path, begun: Pa
     return dataclasses.replace(config, data=arrays.settings(config.data, root))
 
 
-def _load(image: Any, name: str) -> np.ndarray:
-    """(height, width, 3) uint8 of an array or a file."""
-    return read_rgb(Path(image)) if isinstance(image, str | Path) else to_rgb(image, name)
+def _loaded(inputs: Sequence[Any], names: Sequence[str], window: Window | None) -> list[np.ndarray]:
+    """(height, width, 3) uint8 of each array or file; deep ones are scaled by the window, or by one for all of them."""
+    values = [read_values(Path(item)) if isinstance(item, str | Path) else item for item in inputs]
+    window = arrays.array_window(values, window)
+    return [to_rgb(value, name, window) for value, name in zip(values, names, strict=True)]
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.api import BATCH, check_threshold, load_run
+from tunevlseg_jax.data import images, windows
 from tunevlseg_jax.data.builders.arrays import check_prompt
 from tunevlseg_jax.data.images import SUFFIXES, read_rgb, write_png
 from tunevlseg_jax.runtime.errors import UserError
@@ -38,6 +39,9 @@ class Options:
       output: folder for the masks, which may hold earlier masks; a file that predict didn't write is never replaced.
       threshold: probability above which a pixel belongs to the mask.
       checkpoint: the base model's new place, if it has moved since training.
+      window: for images of more than 8 bits, LOW HIGH (the values that become black and white), or "percentile" (of
+        each image). None: the window of the run's data set; where it had none, one for all images given, the range of
+        the fewest of 8, 10, 12, 14 and 16 bits that hold their values.
     """
 
     run: str
@@ -46,6 +50,7 @@ class Options:
     output: str = "predictions"
     threshold: float = 0.5
     checkpoint: str | None = None
+    window: tuple[str, ...] = ()
 
 
 def main() -> None:
@@ -53,6 +58,7 @@ def main() -> None:
     options = cli.options(Options, "python -m tunevlseg_jax.predict", __doc__ or "")
     check_prompt(options.prompt, "--prompt")
     check_threshold(options.threshold, "--threshold")
+    window = windows.parse(options.window)
     paths = _find(options.image)
     names = _names(paths)
     output = Path(options.output)
@@ -60,13 +66,17 @@ def main() -> None:
     _check_output(output, names, listed)
     run = load_run(options.run, checkpoint=options.checkpoint)
     console = Console()
+    common = images.common_window(paths)
+    window = window or run.preprocessing.window or common
+    if common is not None and window is not None:
+        console.print(f"values of images of more than 8 bits: {windows.described(window)} (--window)", soft_wrap=True)
     report = Table(title=f"{options.prompt!r} in {len(paths)} image{'s' if len(paths) > 1 else ''}")
     for column in ("image", "size", "marked"):
         report.add_column(column, justify="left" if column == "image" else "right")
     for start in track(range(0, len(paths), BATCH), "segmenting", console=console, transient=True):
-        images = [read_rgb(path) for path in paths[start : start + BATCH]]
-        masks = run.predict(images, options.prompt, threshold=options.threshold)
-        for path, image, mask in zip(paths[start : start + BATCH], images, masks, strict=True):
+        pixels = [read_rgb(path, window) for path in paths[start : start + BATCH]]
+        masks = run.predict(pixels, options.prompt, threshold=options.threshold)
+        for path, image, mask in zip(paths[start : start + BATCH], pixels, masks, strict=True):
             name = f"{names[path]}_mask.png"
             listed[name] = dict(zip(COLUMNS, (path, options.prompt, name, float(mask.mean())), strict=True))
             write_csv(output / LIST_FILE, list(listed.values()))  # before the mask: each mask is listed

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,27 @@ def read_rgb(path: Path, window: Window | None = None) -> np.ndarray:
     Raises:
       UserError: the file can't be read, or as in `decode_rgb`.
     """
-    data = read_bytes(path)
-    if not is_deep(data):
-        return decode_rgb(data, path)
-    values = decode_deep(data, path)
+    values = read_values(path)
+    if values.dtype == np.uint8:
+        return values
     return windows.scaled(values, window or windows.default(windows.value_range(values)))
+
+
+def read_values(path: Path) -> np.ndarray:
+    """(height, width, 3) as `read_rgb`, but an image of more than 8 bits has the type and values of the file."""
+    data = read_bytes(path)
+    return decode_deep(data, path) if is_deep(data) else decode_rgb(data, path)
+
+
+def common_window(paths: Iterable[Path]) -> Window | None:
+    """The default window of all images of more than 8 bits among the files; None without any.
+
+    Raises:
+      UserError: a file can't be read, or such an image can't be decoded.
+    """
+    contents = ((path, read_bytes(path)) for path in paths)
+    ranges = [windows.value_range(decode_deep(data, path)) for path, data in contents if is_deep(data)]
+    return windows.default(windows.joined(ranges)) if ranges else None
 
 
 def read_bytes(path: Path) -> bytes:

@@ -28,6 +28,10 @@ class Preprocessing:
     axis: Axis | None = schema.added(None)
 
 
+AS_THEY_ARE = Preprocessing()
+"""Images of 8 bits, read as they are."""
+
+
 def write(folder: Path, preprocessing: Preprocessing) -> None:
     """Writes the file of a prepared set's folder."""
     write_json(folder / PREPROCESSING_FILE, schema.to_json(preprocessing))
@@ -40,7 +44,7 @@ def read(folder: Path) -> Preprocessing:
       UserError: the file is broken.
     """
     path = folder / PREPROCESSING_FILE
-    return from_json(read_json(path), str(path)) if path.exists() else Preprocessing()
+    return from_json(read_json(path), str(path)) if path.exists() else AS_THEY_ARE
 
 
 def of_card(card: Mapping[str, Any], where: str) -> Preprocessing:
@@ -49,7 +53,7 @@ def of_card(card: Mapping[str, Any], where: str) -> Preprocessing:
     Raises:
       UserError: it has another form.
     """
-    return from_json(card[CARD_KEY], where) if card.get(CARD_KEY) else Preprocessing()
+    return from_json(card[CARD_KEY], where) if card.get(CARD_KEY) else AS_THEY_ARE
 
 
 def from_json(value: Any, where: str) -> Preprocessing:

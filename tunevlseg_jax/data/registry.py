@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tunevlseg_jax.data import prepared, resized_cache, scenes, targets
 from tunevlseg_jax.data.prepared import Prepared
-from tunevlseg_jax.data.preprocessing import Preprocessing, read
+from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing, read
 from tunevlseg_jax.data.records import Records, resized
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.data.targets import Target
@@ -61,7 +61,7 @@ def preprocessing(data: Data) -> Preprocessing:
     Raises:
       UserError: the data set doesn't exist.
     """
-    return Preprocessing() if data.name in SCENES else read(_folder(data))
+    return AS_THEY_ARE if data.name in SCENES else read(_folder(data))
 
 
 def splits(data: Data) -> tuple[str, ...]:

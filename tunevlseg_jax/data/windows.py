@@ -80,9 +80,7 @@ def value_range(values: np.ndarray) -> Range:
 def joined(ranges: Iterable[Range]) -> Range:
     """The range of several images together."""
     ranges = list(ranges)
-    return Range(
-        min(one.low for one in ranges), max(one.high for one in ranges), all(one.whole for one in ranges)
-    )
+    return Range(min(one.low for one in ranges), max(one.high for one in ranges), all(one.whole for one in ranges))
 
 
 def default(values: Range) -> tuple[float, float]:

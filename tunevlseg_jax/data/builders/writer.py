@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from tunevlseg_jax.data import preprocessing, windows
 from tunevlseg_jax.data.images import decode_deep, encode_png, is_deep
 from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Example, Prepared, encode, features
-from tunevlseg_jax.data.preprocessing import Preprocessing
+from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_dir, write_json
 
@@ -39,7 +39,7 @@ class Contents:
     homepage: str | None = None
     licence: str | None = None
     test_is_val: bool = False
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = AS_THEY_ARE
 
 
 class Written(NamedTuple):
@@ -54,7 +54,7 @@ def write(
     name: str,
     splits: Mapping[str, Iterable[Example]],
     about: str,
-    preprocessing: Preprocessing = Preprocessing(),
+    preprocessing: Preprocessing = AS_THEY_ARE,
 ) -> Path:
     """Writes a set of these examples, as `build` does, and returns its folder, DIR/NAME/VERSION."""
     build(root, name, lambda _: Contents(splits, about, preprocessing=preprocessing))
