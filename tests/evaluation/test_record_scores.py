@@ -66,6 +66,7 @@ def test_empty_masks():
         "empty_targets": 2,
         "empty_predictions": 2,
         "hd95_undefined": 3,
+        "assd_px": 0.0,
     }
     assert record_scores.summary([both])["hd95_both_nonempty"] is None
     assert record_scores.POLICIES.keys() < summary.keys()

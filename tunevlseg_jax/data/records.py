@@ -40,6 +40,8 @@ class Records:
       prompts: the distinct prompts, each a tuple of one phrasing or more.
       names: a name for each image, unique within the split.
       ids: a name for each record, unique within the split.
+      spacing: (image, 2) float64, millimetres between the centres of neighbouring rows and columns of `images`, NaN
+        where unknown; None if all are.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Records:
     prompts: tuple[tuple[str, ...], ...]
     names: tuple[str, ...]
     ids: tuple[str, ...]
+    spacing: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,6 +103,7 @@ class Records:
             maps=self.maps[maps],
             image=image.astype(np.int32),
             names=tuple(self.names[row] for row in images),
+            spacing=None if self.spacing is None else self.spacing[images],
             map=map_.astype(np.int32),
         )
 

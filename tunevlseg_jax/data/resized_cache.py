@@ -1,5 +1,6 @@
 """Prepared splits resized to the model's size, cached on disk and memory-mapped."""
 
+import dataclasses
 import hashlib
 import math
 import os
@@ -58,7 +59,7 @@ def _key(split: Prepared) -> str:
 
 def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
     """Writes the three files, image by image."""
-    names, records = [], []
+    names, spacings, records = [], [], []
     with (folder / IMAGES_FILE).open("wb") as images_file, (folder / MAPS_FILE).open("wb") as maps_file:
         images, maps = _Rows(images_file, (*size, 3)), _Maps(_Rows(maps_file, size))
         for example, image, planes in _resized(split, size):
@@ -69,11 +70,12 @@ def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
                 records.append([record.id, record.label, len(names), row, bits, value, dict(record.prompts)])
             images.add(image)
             names.append(example.id)
+            spacings.append(example.spacing)
         images.close()
         maps.rows.close()
     if not records:
         raise UserError(f"{split.name} has no records in its split {split.split!r}", "empty-split")
-    write_json(folder / RECORDS_FILE, {"images": names, "records": records})
+    write_json(folder / RECORDS_FILE, {"images": names, "spacing": spacings, "records": records})
 
 
 def _resized(split: Prepared, size: tuple[int, int]) -> Iterator[tuple[Example, np.ndarray, list[np.ndarray]]]:
@@ -81,7 +83,11 @@ def _resized(split: Prepared, size: tuple[int, int]) -> Iterator[tuple[Example, 
 
     def load_resized(index: int) -> tuple[Example, np.ndarray, list[np.ndarray]]:
         example = split[index]
-        image = resize(example.rgb(), size, cv2.INTER_CUBIC)
+        image = example.rgb()
+        if example.spacing is not None:
+            spacing = _rescaled(example.spacing, image.shape[:2], size)
+            example = dataclasses.replace(example, spacing=spacing)
+        image = resize(image, size, cv2.INTER_CUBIC)
         return example, image, [resize(plane, size, cv2.INTER_NEAREST) for plane in example.maps()]
 
     threads = os.cpu_count() or 1
@@ -89,6 +95,11 @@ def _resized(split: Prepared, size: tuple[int, int]) -> Iterator[tuple[Example, 
     examples = grain.MapDataset.range(len(split)).map(load_resized).to_iter_dataset(ahead)
     title = f"{split.name}, {split.split}: resizing to {size[0]}x{size[1]}"
     return iter(progress_bar.track(examples, title, len(split)))
+
+
+def _rescaled(spacing: tuple[float, float], before: Sequence[int], after: tuple[int, int]) -> tuple[float, float]:
+    """The spacing of an image's rows and columns after resizing it from one (height, width) to another."""
+    return spacing[0] * before[0] / after[0], spacing[1] * before[1] / after[1]
 
 
 def _is_binary(example: Example, number: int, plane: np.ndarray) -> bool:
@@ -167,7 +178,15 @@ def _read(split: Prepared, entry: Path, level: int) -> Records:
         prompts=tuple(distinct),
         names=tuple(stored["images"]),
         ids=ids,
+        spacing=_spacing(stored.get("spacing", ())),
     )
+
+
+def _spacing(stored: Sequence[Sequence[float] | None]) -> np.ndarray | None:
+    """(image, 2) float64 as in `Records`, of the values in a cache file, which may be of an earlier version."""
+    if not any(stored):
+        return None
+    return np.asarray([(np.nan, np.nan) if spacing is None else spacing for spacing in stored], np.float64)
 
 
 def _phrasings(split: Prepared, id: str, prompts: Mapping[str, Sequence[str]], level: int) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def evaluate(
         details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
         details |= {"split": records.split, "resolution": resolution, "every_class": ask_absent, "size": size}
         details |= {"data_sha256": records.fingerprint(), "samples_sha256": sha256(samples)}
-        details |= {"threshold": 0.5, "empty_masks": record_scores.POLICIES}
+        details |= {"threshold": 0.5, "empty_masks": record_scores.POLICIES | record_scores.DISTANCES}
         write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
     return EvaluationResult(name, size, scores, rows)
 
