@@ -1,7 +1,7 @@
 """Prepares and audits data sets: `python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip --output data`."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.seeded_splits import assign_splits
-from tunevlseg_jax.data.builders.user_files import Encoding, binary, coded
+from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Instances, binary, coded
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.preprocessing import Preprocessing
@@ -102,6 +102,7 @@ class Folder:
         each image the percentiles 0.5 and 99.5). None: one window for the whole set, the range of the fewest of 8, 10,
         12, 14 and 16 bits that hold all values; of floating-point images 0 to 1 or else the range of all values. The
         set keeps the window, and `predict` uses it. Images of 8 bits stay as they are.
+      instances: several masks of one class in an image: "join" makes one mask of them, "refuse" is an error.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Folder:
     threshold: int | None = None
     test_is_val: bool = False
     window: tuple[str, ...] = ()
+    instances: Instances = "join"
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
     """
     load = partial(binary, threshold=options.threshold)
     if options.manifest is not None:
-        return f"{options.manifest}", user_files.items(manifest.find(options.manifest, source), source, load)
+        return f"{options.manifest}", _items(options, manifest.find(options.manifest, source), source, load)
     images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
     if options.images is None and options.masks is None:
         if (subfolder := medvlsm.folder(source)) is not None:
@@ -228,7 +230,13 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
     elif "{class}" not in masks and not options.prompt:
         raise UserError("binary masks need --prompt, or --masks with {class}", "missing-option")
     files = matching.find(source, images, masks, options.prompt, classes)
-    return f"{images} and {masks}", user_files.items(files, source, load)
+    return f"{images} and {masks}", _items(options, files, source, load)
+
+
+def _items(options: Folder, files: Sequence[ImageFiles], source: SourceFiles, load: user_files.Load) -> list[Item]:
+    if options.instances == "refuse":
+        user_files.check_instances(files)
+    return user_files.items(files, source, load)
 
 
 def _check(options: Folder) -> None:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import ImageSequence, TiffImagePlugin
 
-from tunevlseg_jax.data import windows
+from tunevlseg_jax.data import tiff, windows
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_file
@@ -42,7 +42,7 @@ def read_rgb(path: Path, window: Window | None = None) -> np.ndarray:
 
 def read_values(path: Path) -> np.ndarray:
     """(height, width, 3) as `read_rgb`, but an image of more than 8 bits has the type and values of the file."""
-    data = read_bytes(path)
+    data = tiff.corrected(read_bytes(path))
     return decode_deep(data, path) if is_deep(data) else decode_rgb(data, path)
 
 
@@ -52,7 +52,7 @@ def common_window(paths: Iterable[Path]) -> Window | None:
     Raises:
       UserError: a file can't be read, or such an image can't be decoded.
     """
-    contents = ((path, read_bytes(path)) for path in paths)
+    contents = ((path, tiff.corrected(read_bytes(path))) for path in paths)
     ranges = [windows.value_range(decode_deep(data, path)) for path, data in contents if is_deep(data)]
     return windows.default(windows.joined(ranges)) if ranges else None
 
@@ -74,7 +74,7 @@ def is_deep(data: bytes) -> bool:
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return data[24:25] == b"\x10"
     tags = _tiff_tags(data)
-    return max(tags.get(258, (1,)), default=1) > 8 or max(tags.get(339, (1,)), default=1) in (2, 3)
+    return max(tags.get(tiff.BITS, (1,)), default=1) > 8 or max(tags.get(tiff.SAMPLE_FORMAT, (1,)), default=1) in (2, 3)
 
 
 def decode_deep(data: bytes, name: Path | str) -> np.ndarray:
@@ -90,8 +90,6 @@ def decode_deep(data: bytes, name: Path | str) -> np.ndarray:
     if values is None:
         raise UserError(f"can't decode {name}: it is not an image, or a broken one", "undecodable")
     check_pages(data, name)
-    if _tiff_tags(data).get(262) == 0 and values.dtype.kind == "u":  # white is zero
-        values = np.iinfo(values.dtype).max - values
     if values.ndim == 2 or values.shape[2] < 3:
         return np.repeat(values.reshape(*values.shape[:2], -1)[..., :1], 3, axis=2)
     return np.ascontiguousarray(values[..., 2::-1])  # BGR or BGRA
@@ -105,6 +103,7 @@ def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
     Raises:
       UserError: it isn't an image, or is a TIFF of several pages.
     """
+    data = tiff.corrected(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:  # more pixels than OpenCV takes
@@ -121,8 +120,8 @@ def check_pages(data: bytes, name: Path | str) -> None:
         return
     pages = 0
     try:
-        for _ in ImageSequence.Iterator(tiff := TiffImagePlugin.TiffImageFile(io.BytesIO(data))):
-            pages += not tiff.tag_v2.get(254, 0) & 5  # reduced copies and transparency masks don't count
+        for _ in ImageSequence.Iterator(file := TiffImagePlugin.TiffImageFile(io.BytesIO(data))):
+            pages += not file.tag_v2.get(254, 0) & 5  # reduced copies and transparency masks don't count
     except (OSError, SyntaxError, TypeError, ValueError, KeyError, struct.error):
         pass  # a later page is broken; the first has been decoded
     if pages > 1:
@@ -130,14 +129,14 @@ def check_pages(data: bytes, name: Path | str) -> None:
 
 
 def _tiff_tags(data: bytes) -> dict[int, Any]:
-    """The tags BitsPerSample (258), PhotometricInterpretation (262) and SampleFormat (339) of a TIFF's first page."""
+    """BitsPerSample and SampleFormat of a TIFF's first page."""
     if data[:4] not in TIFF:
         return {}
     try:
         tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8])
         (file := io.BytesIO(data)).seek(tags.next)
         tags.load(file)
-        return {tag: tags[tag] for tag in (258, 262, 339) if tag in tags}
+        return {tag: tags[tag] for tag in (tiff.BITS, tiff.SAMPLE_FORMAT) if tag in tags}
     except (OSError, SyntaxError, TypeError, ValueError, KeyError, struct.error):
         return {}  # broken, as decoding will say
 

@@ -64,18 +64,21 @@ class BinaryMask(NamedTuple):
 
 
 def binary_masks(source: SourceFiles, image: str, masks: Iterable[BinaryMask]) -> Content:
-    """An image file with a map and a record for each binary mask.
+    """An image file with a map and a record for each binary mask; masks of the same id are joined.
 
     Raises:
       UserError: the image is broken, or a mask has another size.
     """
     encoded, size = mask_files.image(source.read(image), image)
-    maps, records = [], []
-    for number, mask in enumerate(masks):
+    maps: dict[str, np.ndarray] = {}
+    records: dict[str, Record] = {}
+    for mask in masks:
         mask_files.check_size(mask.pixels, size, mask.name, image)
-        maps.append(encode_png(mask.pixels.astype(np.uint8)))
-        records.append(Record(mask.id, mask.label, number, 1, mask.prompts))
-    return Content(encoded, tuple(maps), tuple(records))
+        records.setdefault(mask.id, Record(mask.id, mask.label, len(records), 1, mask.prompts))
+        maps[mask.id] = maps[mask.id] | mask.pixels if mask.id in maps else mask.pixels
+    return Content(
+        encoded, tuple(encode_png(pixels.astype(np.uint8)) for pixels in maps.values()), tuple(records.values())
+    )
 
 
 def class_map(
