@@ -103,7 +103,9 @@ def scaled(values: np.ndarray, window: Window) -> np.ndarray:
     values = values.astype(np.float32) if values.dtype.itemsize <= 2 else values.astype(np.float64)
     if isinstance(window, str):
         finite = values[np.isfinite(values)]
-        low, high = map(float, np.percentile(finite, PERCENTILES)) if finite.size else (0.0, 1.0)
+        # Values that occur, so that grey repeated to three channels has the same percentiles.
+        ends = np.percentile(finite, PERCENTILES, method="inverted_cdf") if finite.size else (0.0, 1.0)
+        low, high = map(float, ends)
     else:
         low, high = window
     if low >= high:  # an image of one value
