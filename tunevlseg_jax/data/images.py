@@ -3,7 +3,6 @@
 import contextlib
 import io
 import struct
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +43,6 @@ def read_values(path: Path) -> np.ndarray:
     """(height, width, 3) as `read_rgb`, but an image of more than 8 bits has the type and values of the file."""
     data = tiff.corrected(read_bytes(path))
     return decode_deep(data, path) if is_deep(data) else decode_rgb(data, path)
-
-
-def common_window(paths: Iterable[Path]) -> Window | None:
-    """The default window of all images of more than 8 bits among the files; None without any.
-
-    Raises:
-      UserError: a file can't be read, or such an image can't be decoded.
-    """
-    contents = ((path, tiff.corrected(read_bytes(path))) for path in paths)
-    ranges = [windows.value_range(decode_deep(data, path)) for path, data in contents if is_deep(data)]
-    return windows.default(windows.joined(ranges)) if ranges else None
 
 
 def read_bytes(path: Path) -> bytes:

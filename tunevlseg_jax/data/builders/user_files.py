@@ -19,12 +19,22 @@ Instances = Literal["join", "refuse"]
 """What becomes of several masks of one class in an image."""
 
 
+Size = tuple[int, int]
+"""Height and width."""
+Draw = Callable[[Size], np.ndarray]
+"""(height, width) bool of a shape in an image of a size."""
+
+
 class Mask(NamedTuple):
-    """A binary mask of a class of an image: the file, the class's name, and how to ask for it."""
+    """A binary mask of a class of an image: the file, the class's name, and how to ask for it.
+
+    A shape that an annotation tool stored has `draw`, and `file` is its place in the tool's file.
+    """
 
     file: str
     label: str
     prompts: tuple[str, ...]
+    draw: Draw | None = None
 
 
 @dataclass(frozen=True)
@@ -98,8 +108,8 @@ def binary(source: SourceFiles, files: ImageFiles, threshold: int | None) -> Con
     """
 
     def masks() -> Iterator[BinaryMask]:
-        for file, label, prompts in files.masks:
-            pixels = mask_files.two_valued(source.read(file), file, threshold)
+        for file, label, prompts, draw in files.masks:
+            pixels = draw or mask_files.two_valued(source.read(file), file, threshold)
             yield BinaryMask(file, pixels, f"{label}/{files.id}", label, {LEVEL: prompts})
 
     return binary_masks(source, files.image, masks())
