@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from tunevlseg_jax.config import Config, Model
 from tunevlseg_jax.data import preprocessing
 from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt, for_each, records, to_rgb
+<<<<<<< HEAD
 from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing
+=======
+from tunevlseg_jax.data.registry import SCENES
+>>>>>>> main
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.evaluation import evaluate_run
@@ -24,8 +29,13 @@ from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult, Resolution
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.prediction import forward
 from tunevlseg_jax.prediction.forward import Predictor, Question
+<<<<<<< HEAD
 from tunevlseg_jax.prediction.frames import first_values
 from tunevlseg_jax.runs import trainer
+=======
+from tunevlseg_jax.prediction.frames import read_first
+from tunevlseg_jax.runs import provenance, trainer
+>>>>>>> main
 from tunevlseg_jax.runs.card import CARD_FILE
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runs.run_folder import CONFIG_FILE, DATA_FOLDER
@@ -161,11 +171,17 @@ class Run:
         Returns:
           The scores of the split by name, such as "dice" and "iou".
 
+        Warns:
+          UserWarning: the data set has changed since the run was trained on it, or its images trained the run.
+
         Raises:
           UserError: there is no such data set or split, or a prompt is too long.
         """
         with _quiet():
-            return self.evaluation(data, split, resolution=resolution, ask_absent=ask_absent, output=output).scores
+            result = self.evaluation(data, split, resolution=resolution, ask_absent=ask_absent, output=output)
+        for line in provenance.lines(self.folder, split, result.marks):
+            warnings.warn(line, stacklevel=2)
+        return result.scores
 
     def evaluation(
         self,
@@ -179,15 +195,21 @@ class Run:
         """As `evaluate`, with the scores of each class, and with a bar on a terminal."""
         with self._data(data) as chosen:
             chosen = dataclasses.replace(chosen, shots=None)
+            scored = self._experiment.split(split, chosen, complete=ask_absent)
+            marks = {}
+            if self.folder is not None:
+                comparable = not isinstance(data, ArrayDataset) and not (ask_absent and chosen.name in SCENES)
+                marks = provenance.marks(self.folder, self.data, chosen, scored.records, comparable=comparable)
             return evaluate_run.evaluate(
                 self._experiment,
                 self._learnt,
-                self._experiment.split(split, chosen, complete=ask_absent),
+                scored,
                 chosen,
                 run=str(self.folder or self.config.model.checkpoint),
                 folder=None if output is None else Path(output),
                 resolution=resolution,
                 ask_absent=ask_absent,
+                marks=marks,
             )
 
     @property
@@ -245,9 +267,16 @@ def load_run(folder: str | Path, *, checkpoint: str | None = None) -> Run:
       UserError: a file is missing or broken, or the base model isn't the one of the training.
     """
     experiment, learnt = restore(Path(folder), checkpoint)
+<<<<<<< HEAD
     path = Path(folder) / CARD_FILE
     card = read_object(path)
     return Run(experiment, learnt, card.get("scores") or {}, Path(folder), preprocessing.of_card(card, str(path)))
+=======
+    scores = read_object(Path(folder) / CARD_FILE).get("scores") or {}
+    if not isinstance(scores, dict):
+        raise UserError(f"{Path(folder) / CARD_FILE}: scores must be an object, got {scores!r}", "bad-card")
+    return Run(experiment, learnt, scores, Path(folder))
+>>>>>>> main
 
 
 def load_model(checkpoint: str | Path) -> Run:
@@ -269,6 +298,7 @@ def train(
     records: ArrayDataset | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     verbose: bool = False,
+    force_data: bool = False,
 ) -> Run:
     """Trains a run in `config.workdir`, and continues one that an earlier call began there.
 
@@ -279,15 +309,17 @@ def train(
       on_epoch: called after each epoch with a line of metrics.jsonl: "epoch", "train" and "val" with "loss" and "dice",
         "learning_rate", "seconds" and "images_per_second".
       verbose: whether to print as the command train does.
+      force_data: whether to continue although the data set has changed since, which the run's card then says.
 
     Raises:
-      UserError: the configuration or the records are invalid, or the loss became infinite or NaN.
+      UserError: the configuration or the records are invalid, the data set of the run has changed, another process
+        trains in the folder, or the loss became infinite or NaN.
     """
     config = _checked(config)
     if records is not None:
         config = _with_records(config, records, Path(config.workdir), Path(config.workdir) / CONFIG_FILE)
     with contextlib.nullcontext() if verbose else _quiet():
-        trainer.train(config, Console(quiet=not verbose), on_epoch)
+        trainer.train(config, Console(quiet=not verbose), on_epoch, force_data=force_data)
     return load_run(config.workdir)
 
 
