@@ -17,11 +17,8 @@ from tunevlseg_jax.config import Config, Model
 from tunevlseg_jax.data import preprocessing
 from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt, for_each, records, to_rgb
-<<<<<<< HEAD
 from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing
-=======
 from tunevlseg_jax.data.registry import SCENES
->>>>>>> main
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.evaluation import evaluate_run
@@ -29,13 +26,8 @@ from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult, Resolution
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.prediction import forward
 from tunevlseg_jax.prediction.forward import Predictor, Question
-<<<<<<< HEAD
 from tunevlseg_jax.prediction.frames import first_values
-from tunevlseg_jax.runs import trainer
-=======
-from tunevlseg_jax.prediction.frames import read_first
 from tunevlseg_jax.runs import provenance, trainer
->>>>>>> main
 from tunevlseg_jax.runs.card import CARD_FILE
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runs.run_folder import CONFIG_FILE, DATA_FOLDER
@@ -267,16 +259,12 @@ def load_run(folder: str | Path, *, checkpoint: str | None = None) -> Run:
       UserError: a file is missing or broken, or the base model isn't the one of the training.
     """
     experiment, learnt = restore(Path(folder), checkpoint)
-<<<<<<< HEAD
     path = Path(folder) / CARD_FILE
     card = read_object(path)
-    return Run(experiment, learnt, card.get("scores") or {}, Path(folder), preprocessing.of_card(card, str(path)))
-=======
-    scores = read_object(Path(folder) / CARD_FILE).get("scores") or {}
+    scores = card.get("scores") or {}
     if not isinstance(scores, dict):
-        raise UserError(f"{Path(folder) / CARD_FILE}: scores must be an object, got {scores!r}", "bad-card")
-    return Run(experiment, learnt, scores, Path(folder))
->>>>>>> main
+        raise UserError(f"{path}: scores must be an object, got {scores!r}", "bad-card")
+    return Run(experiment, learnt, scores, Path(folder), preprocessing.of_card(card, str(path)))
 
 
 def load_model(checkpoint: str | Path) -> Run:

@@ -91,15 +91,9 @@ def evaluate(
         samples = folder / f"{name}.csv"
         write_csv(samples, [dataclasses.asdict(sample) for sample in scored.samples])
         write_csv(folder / f"{name}_classes.csv", rows)
-<<<<<<< HEAD
-        details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
-        details |= {"split": records.split, "resolution": resolution, "every_class": ask_absent, "size": size}
-        details |= {"data_sha256": records.fingerprint(), "samples_sha256": sha256(samples)}
-        details |= {"threshold": 0.5, "empty_masks": record_scores.POLICIES | record_scores.DISTANCES}
-=======
-        details |= {"samples_sha256": sha256(samples), "root": data.root, "empty_masks": record_scores.POLICIES}
+        details |= {"samples_sha256": sha256(samples), "root": data.root}
+        details |= {"empty_masks": record_scores.POLICIES | record_scores.DISTANCES}
         details |= marks or {}
->>>>>>> main
         write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
     return EvaluationResult(name, size, scores, rows, marks or {})
 

@@ -1,10 +1,7 @@
 """Writes prepared sets, atomically."""
 
-<<<<<<< HEAD
 import dataclasses
-=======
 import itertools
->>>>>>> main
 import re
 import shutil
 import sys
@@ -115,7 +112,8 @@ def _write_scaled(folder: Path, name: str, contents: Contents) -> dict[str, Writ
     if ranges:
         how = dataclasses.replace(how, window=windows.default(windows.joined(ranges)))
         unscaled = folder.rename(folder.with_name("unscaled"))
-        again = dataclasses.replace(contents, splits={split: Prepared(unscaled, split) for split in written})
+        stored = {split: Prepared(unscaled, split) for split, count in written.items() if count.images}
+        again = dataclasses.replace(contents, splits=stored)
         written = _write_splits(folder, name, again, lambda example: scaled(example, how.window))
         shutil.rmtree(unscaled)
     preprocessing.write(folder, how)
