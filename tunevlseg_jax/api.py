@@ -155,7 +155,7 @@ class Run:
     ) -> EvaluationResult:
         """As `evaluate`, with the scores of each class, and with a bar on a terminal."""
         with self._data(data) as chosen:
-            chosen = dataclasses.replace(chosen, shots=None)
+            chosen = chosen.for_scoring()
             scored = self._experiment.split(split, chosen, complete=ask_absent)
             marks = {}
             if self.folder is not None:
