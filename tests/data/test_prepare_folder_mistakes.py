@@ -131,7 +131,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no source": (
         lambda at: None,
         "--prompt x --images pictures/{name}",
-        r"no-images: pictures/\{name.*webp",
+        r'no-images: pictures/\{name.* 4 \.jpg, 4 \.png in images \(4\), masks \(4\); --images "images/\{name\}"',
     ),
     "unknown field": (lambda at: None, "--prompt x --images {nam}", r"unknown-field: \{nam\}.*'name'"),
     "no name": (lambda at: None, "--prompt x --masks masks/*", r"missing-field: \{name\}"),
