@@ -73,9 +73,8 @@ def test_a_run_begins_with_the_prompts_of_another(tmp_path):
     settings = Train(epochs=1, batch_size=4, augment=False, start_from=str(source))
     config = small.config(tmp_path / "run", data=data, train=settings)
     experiment = small.build(config)
-    folder = RunFolder(
-        config, provenance.of_splits("scenes/xray", experiment.splits(experiment.feature_cache(sharding.mesh())))
-    )
+    splits = experiment.splits(experiment.feature_cache(sharding.mesh()))
+    folder = RunFolder(config, provenance.of_splits("scenes/xray", splits))
     learnt = load_file(source / "prompts.safetensors")
     params = first_params(experiment, folder)
     assert params.keys() == learnt.keys()
@@ -93,7 +92,6 @@ def test_a_run_begins_with_the_prompts_of_another(tmp_path):
     }
     ours, theirs = (provenance.read(each) for each in (tmp_path / "run", source))
     assert ours is not None and theirs is not None and set(theirs.images or ()) < set(ours.images or ())
-    # At a rate of zero it would still be the other run: the zero-shot row is that of the base model.
     assert card["scores"]["zero-shot"]["val"] != card["scores"]["tuned"]["val"]
 
 
