@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from tunevlseg_jax.config import Config, Optim, Train
 from tunevlseg_jax.config import check as check_config
 from tunevlseg_jax.data.settings import Data, Scenes
-from tunevlseg_jax.learners import CoOp
+from tunevlseg_jax.learners import VPT, CoOp
 from tunevlseg_jax.runs import provenance, trainer
 from tunevlseg_jax.runs.run_folder import RunFolder
 from tunevlseg_jax.runs.start import first_params
@@ -104,8 +104,10 @@ def test_other_shapes_models_and_unfinished_runs_are_refused_by_name(tmp_path):
         experiment = small.build(config)
         return first_params(experiment, RunFolder(config, provenance.Provenance({"train": ""})))
 
-    with mistakes.raises(r"start-unfit: \(VPT\) doesn't fit this run \(CoOp\): learner/.* is missing there"):
+    with mistakes.raises(r"start-unfit: \(VPT\) has prompts for the vision tower, and this run \(CoOp\) for the text"):
         start("coop", learner=CoOp(depth=2, num_context=2, init_phrase=None))
+    with mistakes.raises(r"start-unfit: \(VPT\).*learner/context is 3x2x32 there and 3x3x32 here"):
+        start("wide", learner=VPT(depth=2, max_depth=small.BLOCKS, num_context=3))
     with mistakes.raises(r"start-unfit: upsampler/.* there and missing here"):
         start("none", upsampling="none")
     with mistakes.raises("run-unfinished: there is no card.json in .*nowhere"):
