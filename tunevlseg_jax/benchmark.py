@@ -179,10 +179,7 @@ def _table(rows: Sequence[dict[str, Any]], peer: Sequence[float] | None) -> Tabl
 
 def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
     jax.config.update("jax_platforms", "cpu")  # nothing runs, so no other device is needed
-    if options.config.train.precision == "auto":  # of the slice, not of this machine
-        train = dataclasses.replace(options.config.train, precision="bfloat16")
-        options = dataclasses.replace(options, config=dataclasses.replace(options.config, train=train))
-    experiments = _experiments(options)
+    experiments = _experiments(options, "tpu")
     cache.disable_compilation_cache()  # a program for absent chips can't be loaded from the cache
     rows = []
     for experiment in experiments:
@@ -198,13 +195,13 @@ def _identity(options: Options, experiment: Experiment) -> dict[str, str]:
     return rates.identity(experiment.config, options.sizes or experiment.config.model.checkpoint)
 
 
-def _experiments(options: Options) -> list[Experiment]:
+def _experiments(options: Options, platform: str | None = None) -> list[Experiment]:
     """The configuration's experiment, or one for each learner that fits its model; they share the frozen weights."""
     config = options.config
     if options.learners == "own":
-        return [_build(options, config)]
+        return [_build(options, config, platform)]
     depth, _ = config.learner.traced_values()
-    base = _build(options, dataclasses.replace(config, learner=LEARNERS[0](depth=depth or 1)))
+    base = _build(options, dataclasses.replace(config, learner=LEARNERS[0](depth=depth or 1)), platform)
     vision = base.spec.vision_width is not None
     return [
         base.with_config(dataclasses.replace(config, learner=cls(depth=depth or 1)))
@@ -213,13 +210,13 @@ def _experiments(options: Options) -> list[Experiment]:
     ]
 
 
-def _build(options: Options, config: Config) -> Experiment:
+def _build(options: Options, config: Config, platform: str | None) -> Experiment:
     if options.sizes is None:
-        return build_experiment(config)
+        return build_experiment(config, platform=platform)
     sizes = SIZES[options.sizes]()
     tokenizer = load_pretrained("clipseg-tiny", weights=False).tokenizer
     weights = {path: np.asarray(array) for path, array in random_model(sizes, jax.random.key(0)).items()}
-    return assemble_experiment(config, Pretrained(sizes, weights, tokenizer, ""))
+    return assemble_experiment(config, Pretrained(sizes, weights, tokenizer, ""), platform=platform)
 
 
 def _peer(experiment: Experiment, records: int) -> Callable[[], Any]:
