@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -45,8 +45,8 @@ class Options:
       learners: "own" times the configuration's learner, "all" each learner that fits the model.
       trials: also time the training of this many trials in one program, as in a sweep on an accelerator.
       repeats: number of runs of each program; the programs take turns.
-      peer: "transformers" also times the forward pass of Hugging Face's CLIPSeg, on the same device and images and
-        in the same precision.
+      peer: "transformers" also times the forward pass of Hugging Face's CLIPSeg on the same device and images, in
+        float32 and under autocast (bfloat16 on a CPU, float16 on a GPU).
       topology: compile the training step for these TPU slices instead, such as v5e:16x16 v5p:4x4x4; needs libtpu (the
         extra `tpu`) but no TPU. train.batch_size is then per chip.
       output: JSON file for the numbers.
@@ -85,20 +85,19 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
     peaks["with weights created"] = memory.peak()
     timed = [(owner, program) for owner in experiments for program in programs.programs(owner, mesh, options.trials)]
     peaks["with programs compiled"] = memory.peak()
-    matrix, matrix_flops = programs.ceiling(experiments[0].network.dtype)
-    runs: list[Callable[[], Any]] = [matrix, *(program.run for _, program in timed)]
-    if options.peer == "transformers":
-        runs.append(_peer(experiments[0], timed[0][1].records))
+    matrix, matrix_flops = programs.ceiling(experiments[0].network)
+    peers = _peers(experiments[0], timed[0][1].records) if options.peer == "transformers" else {}
+    runs: list[Callable[[], Any]] = [matrix, *(program.run for _, program in timed), *peers.values()]
     seconds = programs.timed(runs, options.repeats)
+    peer_seconds = dict(zip(peers, seconds[1 + len(timed) :], strict=True))
     peaks["in the end"] = memory.peak()
     if options.profile is not None:
         with jax.profiler.trace(options.profile):
             for _, program in timed:
                 jax.block_until_ready(program.run())
     ceiling = matrix_flops / float(np.median(seconds[0]))
-    peer = seconds[-1] if options.peer == "transformers" else None
     rows: list[dict[str, Any]] = [
-        {**_identity(options, owner), **_row(owner, program, mesh, taken, ceiling, peer), "peak_bytes": peaks}
+        {**_identity(options, owner), **_row(owner, program, mesh, taken, ceiling, peer_seconds), "peak_bytes": peaks}
         for (owner, program), taken in zip(timed, seconds[1:], strict=False)
     ]
     about = f"{mesh.size} x {device.device_kind}, {experiments[0].network.dtype.name}, batch {timed[0][1].records}"
@@ -106,7 +105,7 @@ def _times(options: Options, console: Console) -> list[dict[str, Any]]:
         of_learner = list(group)
         trains = f"{of_learner[0]['trainable_bytes'] / 2**10:,.0f} KiB"
         console.print(f"[bold]{learner}[/bold], trains {trains}: {about}; medians of {options.repeats}", soft_wrap=True)
-        console.print(_table(of_learner, peer), "")
+        console.print(_table(of_learner, peer_seconds), "")
     console.print("GFLOP: counted in the program before compilation; MiB: beside its arguments")
     console.print(
         f"ceiling: a {programs.CEILING_SIDE}² matrix product in the same run, {ceiling / 1e9:,.0f} GFLOP/s a device",
@@ -123,7 +122,7 @@ def _row(
     mesh: Mesh,
     seconds: Sequence[float],
     ceiling: float,
-    peer: Sequence[float] | None,
+    peers: Mapping[str, Sequence[float]],
 ) -> dict[str, Any]:
     median = float(np.median(seconds))
     rate = program.flops / median
@@ -146,19 +145,20 @@ def _row(
         "trainable_bytes": _bytes(experiment.trainable),
         "frozen_bytes": _bytes(experiment.frozen),
     }
-    if peer is not None:
+    for precision, peer in peers.items():
         ratios = np.asarray(seconds) / np.asarray(peer)
-        row |= {"peer_seconds": float(np.median(peer)), "of_peer": float(np.median(ratios))}
-        row |= {"of_peer_least": float(ratios.min()), "of_peer_most": float(ratios.max())}
+        row[f"peer_{precision}"] = {
+            "seconds": float(np.median(peer)),
+            **{"ratio": float(np.median(ratios)), "least": float(ratios.min()), "most": float(ratios.max())},
+        }
     return row
 
 
-def _table(rows: Sequence[dict[str, Any]], peer: Sequence[float] | None) -> Table:
+def _table(rows: Sequence[dict[str, Any]], peers: Mapping[str, Sequence[float]]) -> Table:
     """One learner's programs; no wider than a terminal of 80 columns."""
     table = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)
     columns = ["", "step\ns", "images/s", "of the\nceiling", "GFLOP", "MiB", "compile\ns"]
-    if peer is not None:
-        columns.append(f"of peer's\n{np.median(peer):.3g} s")
+    columns += [f"of {precision}\n{np.median(peer):.3g} s" for precision, peer in peers.items()]
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:
@@ -171,8 +171,8 @@ def _table(rows: Sequence[dict[str, Any]], peer: Sequence[float] | None) -> Tabl
             f"{row['temporary_bytes'] / 2**20:,.0f}",
             f"{row['compilation_seconds']:.1f}",
         ]
-        if peer is not None:
-            cells.append(f"{row['of_peer']:.2f}\n{row['of_peer_least']:.2f}-{row['of_peer_most']:.2f}")
+        ratios = [row[f"peer_{precision}"] for precision in peers]
+        cells += [f"{ratio['ratio']:.2f}\n{ratio['least']:.2f}-{ratio['most']:.2f}" for ratio in ratios]
         table.add_row(*cells)
     return table
 
@@ -219,14 +219,14 @@ def _build(options: Options, config: Config, platform: str | None) -> Experiment
     return assemble_experiment(config, Pretrained(sizes, weights, tokenizer, ""), platform=platform)
 
 
-def _peer(experiment: Experiment, records: int) -> Callable[[], Any]:
+def _peers(experiment: Experiment, records: int) -> dict[str, Callable[[], Any]]:
+    """The peer's forward pass in float32 and under autocast, by the name of its precision."""
     from tunevlseg_jax.benchmarks import peer
 
     if not isinstance(experiment.network.config, CLIPSegConfig):
         raise UserError("--peer transformers needs a CLIPSeg, got a CRIS, which transformers lacks", "wrong-model")
     images = np.random.default_rng(0).integers(0, 256, (records, *experiment.image_size, 3), dtype=np.uint8)
-    half = experiment.network.dtype.itemsize == 2
-    return peer.forward(experiment.network.config, images, np.asarray(experiment.token_table(["polyp"])), half=half)
+    return peer.forwards(experiment.network.config, images, np.asarray(experiment.token_table(["polyp"])))
 
 
 def _bytes(tree: dict[str, Any]) -> int:

@@ -119,9 +119,10 @@ def test_a_table_and_its_numbers(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "ceiling" in out and f"peak memory of this process: {peaks[0] / 2**30:.2f} GiB" in out
     # Numbers that are cut short are no numbers; this is what a terminal of 80 columns shows.
-    large = [row | {"seconds": 123.456, "flops": 1.2e15, "of_peer": 2.65} for row in rows]
-    large = [row | {"of_peer_least": 2.391, "of_peer_most": 12.9, "temporary_bytes": 10**10} for row in large]
-    Console(width=80).print(benchmark._table(large, [4.9]))
+    peer = {"seconds": 4.9, "ratio": 2.65, "least": 2.391, "most": 12.9}
+    large = [row | {"seconds": 123.456, "flops": 1.2e15, "temporary_bytes": 10**10} for row in rows]
+    large = [row | {"peer_float32": peer, "peer_autocast": peer} for row in large]
+    Console(width=80).print(benchmark._table(large, {"float32": [4.9], "autocast": [2.7]}))
     assert "…" not in capsys.readouterr().out
 
 

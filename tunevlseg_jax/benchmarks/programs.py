@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tunevlseg_jax.data.feeding.batch import Batch, Rows, Source, gather
+from tunevlseg_jax.network import Network
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment
@@ -143,10 +144,10 @@ def timed(runs: list[Callable[[], Any]], repeats: int) -> list[list[float]]:
     return seconds
 
 
-def ceiling(dtype: np.dtype) -> tuple[Callable[[], Any], float]:
-    """A matrix product in this type on one device, and its number of operations; measures the highest rate."""
-    matrix = jnp.ones((CEILING_SIDE, CEILING_SIDE), dtype)
-    product = jax.jit(lambda a, b: a @ b)
+def ceiling(network: Network) -> tuple[Callable[[], Any], float]:
+    """A matrix product in a network's types on one device, and its number of operations: the highest rate."""
+    matrix = jnp.ones((CEILING_SIDE, CEILING_SIDE), network.dtype)
+    product = jax.jit(lambda a, b: jnp.matmul(a, b, preferred_element_type=network.activation_dtype))
     return lambda: product(matrix, matrix), 2.0 * CEILING_SIDE**3
 
 
