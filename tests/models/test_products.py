@@ -1,5 +1,6 @@
 """Products of bfloat16 operands with float32 results, their gradients, and the frozen weights that they take."""
 
+import dataclasses
 import re
 
 import chex
@@ -13,11 +14,18 @@ from flax import nnx
 from numpy.testing import assert_allclose
 
 from tunevlseg_jax.benchmarks import programs
-from tunevlseg_jax.config import Train
+from tunevlseg_jax.config import Config, Model, Train
+from tunevlseg_jax.data import registry
+from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import VPT, CoOp
+from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.models.build import kernels
+from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.products import Conv, Linear, product
+from tunevlseg_jax.pretrained.load import load_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment, assemble_experiment, compute_types, with_copies
 
 quick_compilation = small.quick_compilation
@@ -146,32 +154,52 @@ def test_no_frozen_kernel_is_transposed_or_converted_in_the_step(model, learner)
         assert kind == "fusion" and ("ynn" in name or ("slice" in name and dtype == "bf16")), (name, dtype, kind)
 
 
-def probabilities(config: Config, model: Pretrained, images: np.ndarray, phrases: list[str]) -> np.ndarray:
+def logits(config: Config, model: Pretrained, images: np.ndarray, phrases: list[str]) -> np.ndarray:
     """(image, height, width): the model's answers without a learner, each image asked for its phrase."""
     experiment = assemble_experiment(config, model, trains=False)
     hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
-    rows = jnp.arange(len(images))
-    arguments = experiment.frozen, jnp.asarray(images), rows, experiment.token_table(phrases), hyper
-    return np.asarray(jax.nn.sigmoid(step.logits_step(*arguments, network=experiment.network)))
+    params = {**experiment.frozen, **experiment.trainable}
+    arguments = params, jnp.asarray(images), jnp.arange(len(images)), experiment.token_table(phrases), hyper
+    return np.asarray(step.logits_step(*arguments, network=experiment.network))
 
 
-def differing(config: Config, model: Pretrained, images: np.ndarray, phrases: list[str]) -> float:
-    """The share of pixels away from the threshold on which masks of bfloat16 and float32 differ."""
+def differing(config: Config, model: Pretrained, images: np.ndarray, phrases: list[str], *, random: bool) -> float:
+    """The share of pixels away from the threshold on which masks of bfloat16 and float32 differ.
+
+    The logits of `random` weights are standardised, as if by the last bias and scale: half of the pixels are in a mask.
+    """
     full, half = (
-        probabilities(dataclasses.replace(config, train=Train(precision=precision)), model, images, phrases)
+        logits(dataclasses.replace(config, train=Train(precision=precision)), model, images, phrases)
         for precision in ("float32", "bfloat16")
     )
-    assert 0 < np.abs(full - half).max()
-    assert 0.005 < (full > 0.5).mean() < 0.995
+    middle, spread = (np.median(full), full.std()) if random else (0.0, 1.0)
+    full, half = (np.asarray(jax.nn.sigmoid((answers - middle) / spread)) for answers in (full, half))
+    assert np.abs(full - half).max() > 0 and 0.005 < (full > 0.5).mean() < 0.995 and full.std() > 0.05
     return float((((full > 0.5) != (half > 0.5)) & (np.abs(full - 0.5) > 0.02)).mean())
 
 
 ZERO_SHOT = Config(learner=ZeroShot(), upsampling="none")
 
 
+def asked(size: int) -> tuple[np.ndarray, list[str]]:
+    """Eight test images of the embedded scenes, and the phrase that each is asked for."""
+    data = Data(name="scenes/photo", scenes=Scenes(train=0, val=0, test=8))
+    records = registry.load(data, "test", (size, size))
+    return records.images[records.image[:8]], [records.prompts[row][0] for row in records.prompt[:8]]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["clipseg-tiny", "cris-tiny"])
 def test_masks_of_the_embedded_models_agree(name):
-    records = registry.load(Data(name="scenes/street", scenes=Scenes(train=0, val=0, test=8)), "test", (176, 176))
+    model = load_pretrained(name)
     config = dataclasses.replace(ZERO_SHOT, model=Model(checkpoint=name))
-    phrases = [records.phrases[records.phrase[row]] for row in range(8)]
-    assert differing(config, load_pretrained(name), records.images[:8], phrases) < 0.001
+    assert differing(config, model, *asked(model.config.image_size), random=False) < 0.001
+
+
+@pytest.mark.slow
+def test_masks_of_the_full_size_agree():
+    """Random weights of ViT-B/16's size."""
+    sizes = CLIPSegConfig()
+    model = Pretrained(sizes, small_cris.random_weights(sizes), load_pretrained("clipseg-tiny").tokenizer, "")
+    images, phrases = asked(sizes.image_size)
+    assert differing(ZERO_SHOT, model, images[:2], phrases[:2], random=True) < 0.001

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from flax import nnx
 from jax import Array
@@ -47,7 +47,7 @@ def fill_module(build: Callable[[nnx.Rngs], M], flat: FlatParams) -> M:
     graph, state = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
     filled = {path: leaf.replace(flat["/".join(map(str, path))]) for path, leaf in nnx.to_flat_state(state)}
     module = nnx.merge(graph, nnx.from_flat_state(filled))
-    for path, layer in _products(module):
+    for path, layer in _products(cast(nnx.Module, module)):
         layer.transposed = flat.get(f"{path}/{TRANSPOSED}")
     return module
 
@@ -55,7 +55,7 @@ def fill_module(build: Callable[[nnx.Rngs], M], flat: FlatParams) -> M:
 @cache
 def kernels(config: ModelConfig) -> Mapping[str, int]:
     """The path of each kernel of a model, and its `Product.summed`."""
-    module = nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))
+    module = cast(nnx.Module, nnx.eval_shape(lambda: config.build(nnx.Rngs(0))))
     return {f"{path}/{KERNEL}": layer.summed for path, layer in _products(module)}
 
 
@@ -75,7 +75,7 @@ def transposed_copies(config: ModelConfig, weights: FlatParams, stages: Iterable
     return copies
 
 
-def _products(module: object) -> Iterator[tuple[str, Product]]:
+def _products(module: nnx.Module) -> Iterator[tuple[str, Product]]:
     for path, layer in nnx.iter_modules(module):
         if isinstance(layer, Product):
             yield "/".join(map(str, path)), layer
