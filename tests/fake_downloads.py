@@ -6,7 +6,9 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import cv2
 import nibabel
 import numpy as np
 from PIL import Image
@@ -23,11 +25,13 @@ class Meant:
       masks: (height, width) bool by image and record.
       prompts: by record.
       groups: by image.
+      photos: (height, width, 3) uint8 by image, where the file is lossless and a reader may get its pixels wrong.
     """
 
     masks: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     prompts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
+    photos: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, image: str, record: str, mask: np.ndarray, *prompts: str, group: str = "") -> None:
         self.masks.setdefault(image, {})[record] = mask
@@ -47,10 +51,28 @@ def photo(rng: np.random.Generator, size: tuple[int, int] = (24, 32)) -> np.ndar
     return rng.integers(0, 256, (*size, 3), np.uint8)
 
 
-def save(path: Path, array: np.ndarray) -> None:
+def smooth(rng: np.random.Generator, size: tuple[int, int] = (96, 128)) -> np.ndarray:
+    """(height, width, 3) uint8, coarse and fine shapes in reddish light, as photographs have them."""
+    coarse, fine = (rng.normal(size=size).astype(np.float32) for _ in range(2))
+    coarse, fine = cv2.GaussianBlur(coarse, (0, 0), size[0] / 8), cv2.GaussianBlur(fine, (0, 0), size[0] / 32)
+    light = 0.5 + 0.12 * coarse / coarse.std() + 0.06 * fine / fine.std()
+    tint = cv2.GaussianBlur(rng.normal(size=size).astype(np.float32), (0, 0), size[0] / 4)
+    tint = 0.05 * tint / tint.std()
+    shown = np.stack([light * 1.3 + tint, light - tint, light * 0.9], -1)
+    return (255 * np.clip(shown, 0, 1)).astype(np.uint8)
+
+
+def in_another_light(image: np.ndarray) -> np.ndarray:
+    """The frame of an endoscope in another mode: red is filtered out, and green and blue show it in false colours."""
+    red, green, blue = np.moveaxis(image.astype(np.float32) / 255, -1, 0)
+    shown = np.stack([0.55 * green + 0.1 * red, 0.3 * red + 0.6 * blue, 0.9 * blue + 0.1], -1)
+    return (255 * np.clip(shown, 0, 1) ** 1.2).astype(np.uint8)
+
+
+def save(path: Path, array: np.ndarray, **options: Any) -> None:
     """By the suffix; colours are RGB or RGBA."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
+    Image.fromarray(array).save(path, **options)
 
 
 def kvasir(root: Path, rng: np.random.Generator) -> Meant:
@@ -66,12 +88,15 @@ def kvasir(root: Path, rng: np.random.Generator) -> Meant:
 
 
 def clinicdb(root: Path, rng: np.random.Generator) -> Meant:
-    """TIFF, as it was published."""
+    """TIFF, as it was published: colours that are declared grey, and masks with dark greys beside the object."""
     meant = Meant()
+    grey = {262: 1}  # PhotometricInterpretation: black is zero
     for number in range(1, 11):
-        mask = blob(rng)
-        save(root / "CVC-ClinicDB" / "Original" / f"{number}.tif", photo(rng))
-        save(root / "CVC-ClinicDB" / "Ground Truth" / f"{number}.tif", mask * np.uint8(255))
+        mask, image = blob(rng), photo(rng)
+        shades = np.where(mask, np.uint8(255), np.uint8(90) * (blob(rng) & (number % 4 == 0)))
+        save(root / "CVC-ClinicDB" / "Original" / f"{number}.tif", image, tiffinfo=grey)
+        save(root / "CVC-ClinicDB" / "Ground Truth" / f"{number}.tif", shades)
+        meant.photos[f"{number}"] = image
         meant.add(f"{number}", f"{number}", mask, "polyp")
     return meant
 
@@ -83,8 +108,8 @@ def clinicdb_sequences(root: Path, rng: np.random.Generator) -> Meant:
     for number in range(1, 11):
         group = f"sequence {1 + number // 3}"
         rows.append([str(number), group.removeprefix("sequence "), ""])
-        mask = blob(rng)
-        save(root / "PNG" / "Original" / f"{number}.png", photo(rng))
+        mask, meant.photos[f"{number}"] = blob(rng), photo(rng)
+        save(root / "PNG" / "Original" / f"{number}.png", meant.photos[f"{number}"])
         save(root / "PNG" / "Ground Truth" / f"{number}.png", mask * np.uint8(255))
         meant.add(f"{number}", f"{number}", mask, "polyp", group=group)
     with (root / "metadata.csv").open("w", newline="") as file:
@@ -93,13 +118,16 @@ def clinicdb_sequences(root: Path, rng: np.random.Generator) -> Meant:
 
 
 def bkai(root: Path, rng: np.random.Generator) -> Meant:
-    """JPEG masks in red and green, which JPEG smears; both are polyps."""
+    """JPEG masks in red and green, which JPEG smears; both are polyps. A file has two names, a frame two lights."""
     meant = Meant()
-    for number in range(10):
+    frame = smooth(rng, (24, 32))
+    photos = [photo(rng) for _ in range(10)]
+    photos[1], photos[2], photos[3] = photos[0], frame, in_another_light(frame)
+    for number, image in enumerate(photos):
         red, green = blob(rng), blob(rng)
         colours = np.zeros((24, 32, 3), np.uint8)
         colours[red], colours[green] = (255, 0, 0), (0, 255, 0)
-        save(root / "train" / "train" / f"{number}f.jpeg", photo(rng))
+        save(root / "train" / "train" / f"{number}f.jpeg", image)
         save(root / "train_gt" / "train_gt" / f"{number}f.jpeg", colours)
         save(root / "test" / "test" / f"{number}e.jpeg", photo(rng))
         meant.add(f"{number}f", f"{number}f", red | green, "polyp")
@@ -118,6 +146,21 @@ def isic2016(root: Path, rng: np.random.Generator) -> Meant:
             meant.add(key, f"{key}_Segmentation", mask, "skin melanoma")
         for kind in ("Data", "GroundTruth"):
             pack(root / f"{part}_{kind}")
+    return meant
+
+
+def isic2016_part3(root: Path, rng: np.random.Generator) -> Meant:
+    """The images of part 3B beside the masks of part 1, and part 3B's test folder, which holds its masks."""
+    meant = isic2016(root, rng)
+    for pool, numbers in (("Training", range(10)), ("Test", range(10, 14))):
+        part, other = f"ISBI2016_ISIC_Part1_{pool}", root / f"ISBI2016_ISIC_Part3B_{pool}_Data"
+        (root / f"{part}_Data.zip").unlink()
+        for number in numbers:
+            key = f"ISIC_{number:07d}"
+            save(other / f"{key}.jpg", photo(rng))
+            if pool == "Test":
+                save(other / f"{key}_Segmentation.png", meant.masks[key][f"{key}_Segmentation"] * np.uint8(255))
+    (root / "ISBI2016_ISIC_Part1_Test_GroundTruth.zip").unlink()
     return meant
 
 
@@ -144,14 +187,18 @@ def dfu2022(root: Path, rng: np.random.Generator) -> Meant:
 
 
 def busi(root: Path, rng: np.random.Generator) -> Meant:
-    """Grey, 1-bit, RGB and RGBA masks, two masks for one image, and empty ones."""
+    """Grey, 1-bit, RGB and RGBA masks, two masks for one image, and empty ones; a benign image is a malignant one."""
     meant = Meant()
+    twin = smooth(rng, (24, 32))
     folder = root / "Dataset_BUSI_with_GT"
     for kind in ("benign", "malignant", "normal"):
         for number in range(1, 11):
             mask = np.zeros((24, 32), bool) if kind == "normal" else blob(rng)
             name = f"{kind} ({number})"
-            save(folder / kind / f"{name}.png", photo(rng))
+            image = photo(rng)
+            if (kind, number) in (("benign", 6), ("malignant", 5)):  # the same but for the compression
+                image = np.clip(twin + rng.integers(0, 3, twin.shape), 0, 255).astype(np.uint8)
+            save(folder / kind / f"{name}.png", image)
             grey = mask * np.uint8(255)
             colours = np.repeat(grey[..., None], 3, -1)
             opaque = np.dstack([colours, np.full_like(grey, 255)])
@@ -183,7 +230,7 @@ PHASES = ("2CH_ED", "2CH_ES", "4CH_ED", "4CH_ES")
 
 
 def camus(root: Path, rng: np.random.Generator) -> Meant:
-    """NIfTI, whose axes are swapped, with the release's own subgroups."""
+    """NIfTI of 32-bit floats, whose axes are swapped, with the release's own subgroups."""
     meant = Meant()
     groups: dict[str, list[str]] = {"training": [], "validation": [], "testing": []}
     for number, subgroup in ((1, "training"), (2, "training"), (7, "validation"), (451, "testing")):
@@ -195,7 +242,7 @@ def camus(root: Path, rng: np.random.Generator) -> Meant:
             classes = camus_masks(rng)
             for suffix, array in (("", rng.integers(0, 256, (10, 6), np.uint8)), ("_gt", classes)):
                 path = folder / f"{patient}_{phase}{suffix}.nii.gz"
-                nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(array.T), np.eye(4)), path)
+                nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(array.T, np.float32), np.eye(4)), path)
             camus_meant(meant, patient, phase, classes)
         nibabel.save(
             nibabel.Nifti1Image(np.zeros((6, 10, 3), np.uint8), np.eye(4)),
@@ -326,6 +373,7 @@ COPIES: dict[str, tuple[str, Callable[[Path, np.random.Generator], Meant]]] = {
     "clinicdb with sequences": ("clinicdb", clinicdb_sequences),
     "bkai": ("bkai", bkai),
     "isic2016": ("isic2016", isic2016),
+    "isic2016, part 3B": ("isic2016", isic2016_part3),
     "dfu2022": ("dfu2022", dfu2022),
     "busi": ("busi", busi),
     "camus": ("camus", camus),

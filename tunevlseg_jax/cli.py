@@ -15,7 +15,7 @@ import tyro
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runtime import cache, memory, multihost, schema, signals
+from tunevlseg_jax.runtime import cache, memory, multihost, repeated_options, schema, signals
 from tunevlseg_jax.runtime.errors import EverywhereError, UserError, nearest
 
 T = TypeVar("T")
@@ -79,9 +79,10 @@ def options(cls: type[T], program: str, description: str, default: T | None = No
       default: default values; None for the class's own.
 
     Raises:
-      UserError: an option is unknown (the message names the most similar one), or a value has another type.
+      UserError: an option is unknown (the message names the most similar one), a value has another type, or an option
+        that takes no list is given twice.
     """
-    return _parse(cls, sys.argv[1:], program, description, default)
+    return _parse(cls, _arguments(sys.argv[1:], cls), program, description, default)
 
 
 def subcommand(defaults: Mapping[str, T], descriptions: Mapping[str, str], program: str, description: str) -> T:
@@ -103,7 +104,8 @@ def subcommand(defaults: Mapping[str, T], descriptions: Mapping[str, str], progr
     if first not in defaults:  # the help text lists all subcommands
         descriptions = {name: text.partition("\n")[0] for name, text in descriptions.items()}
     choices = tyro.extras.subcommand_type_from_defaults(defaults, descriptions, prefix_names=False)
-    return _parse(choices, sys.argv[1:], program, description, None)
+    arguments = _arguments(sys.argv[1:], type(defaults.get(first)))
+    return _parse(choices, arguments, program, description, None)
 
 
 def options_over_config(cls: type[T], default: Callable[[Config], T], program: str, description: str) -> T:
@@ -113,6 +115,7 @@ def options_over_config(cls: type[T], default: Callable[[Config], T], program: s
       UserError: as in `options`, or the file holds no configuration.
     """
     arguments = list(sys.argv[1:])
+    repeated_options.check(arguments, "--config")
     config = Config()
     for number, argument in enumerate(arguments):
         if argument == "--config" or argument.startswith("--config="):
@@ -130,12 +133,18 @@ def options_over_config(cls: type[T], default: Callable[[Config], T], program: s
         "that comes with the package, such as quickstart, or the config.json of a run."
     )
     program = f"{program} --config FILE"
+    arguments = _arguments(arguments, cls)
     return _parse(tyro.conf.AvoidSubcommands[cls], arguments, program, description, default(config))
+
+
+def _arguments(given: list[str], cls: type) -> list[str]:
+    """The arguments with options' current names, and with repeated lists joined."""
+    renamed = [re.sub("^--[^=]+", lambda option: "--" + schema.current_name(option[0][2:]), one) for one in given]
+    return repeated_options.join(renamed, cls)
 
 
 def _parse(cls: Any, arguments: list[str], program: str, description: str, default: Any) -> Any:
     stderr = io.StringIO()
-    arguments = [re.sub("^--[^=]+", lambda option: "--" + schema.current_name(option[0][2:]), one) for one in arguments]
     try:
         with contextlib.redirect_stderr(stderr):
             given = {} if default is None else {"default": default}

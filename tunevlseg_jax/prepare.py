@@ -1,7 +1,8 @@
 """Prepares and audits data sets: `python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip --output data`."""
 
 import inspect
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,13 @@ from tunevlseg_jax.data.audit import clean, report
 from tunevlseg_jax.data.audit import findings as audit
 from tunevlseg_jax.data.audit.image_stats import ImageStats, image_stats
 from tunevlseg_jax.data.builders import manifest, matching, medvlsm, tables, user_files
+from tunevlseg_jax.data.builders.annotations import formats
+from tunevlseg_jax.data.builders.annotations.formats import Format
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.seeded_splits import assign_splits
-from tunevlseg_jax.data.builders.user_files import Encoding, binary, coded
+from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Instances, binary, coded
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.settings import Protocol
@@ -41,7 +44,9 @@ one folder per class, masks/polyp/a.png: ... --masks "masks/{class}/{name}"
 
 colour-coded masks: ... --encoding colour --classes classes.csv
 
-a list of images, masks and prompts: ... --manifest list.csv"""
+a list of images, masks and prompts: ... --manifest list.csv
+
+exports of COCO, LabelMe, CVAT, Label Studio, YOLO, Pascal VOC, Supervisely: recognised, without options"""
 CHECK = f"""Audits a prepared set; exits with 1 if there are errors.
 
 {inspect.cleandoc(audit.__doc__ or "").partition(chr(10))[2].strip()}"""
@@ -77,12 +82,14 @@ class Folder:
       source: folders, zip or tar files; a folder's zip and tar files count as if unpacked. Files with the same path in
         several sources must be equal.
       output: the data folder; the set is written to OUTPUT/NAME.
+      format: the annotation format to read, if the source has several; by default it is recognised. "dsb" is a folder
+        for each image with the masks of its objects, a/images/a.png and a/masks/*.png.
       images: pattern of the image files, starting at any folder. {name} is common to an image and its masks, {group} is
         the patient or video, {split} a folder such as train, * matches anything. Without a suffix it matches BMP, JPEG,
         PNG, TIFF and WebP files.
       masks: pattern of the mask files; {class} is the class if each class has its own masks. If neither pattern is
-        given, the layout is detected: medvlsm's (anns/*.json), a class tree (annotations/{split}/{class}/{name}), or
-        images/ and masks/.
+        given, the layout is detected: medvlsm's (anns/*.json), an annotation format (see --format), a class tree
+        (annotations/{split}/{class}/{name}), or images/ and masks/.
       encoding: "binary" masks have two values, "palette" masks a value or palette index per class, "colour" masks a
         colour per class.
       prompt: prompt for binary masks without {class}; several are phrasings of the same prompt.
@@ -97,11 +104,13 @@ class Folder:
       threshold: grey value above which a binary mask's pixel belongs to the object. None: the larger of two values, the
         brighter of a palette's two colours, or in lossy files such as JPEG and in medvlsm's layout, the upper half.
       test_is_val: make no test split and evaluate on val.
+      instances: several masks of one class in an image: "join" makes one mask of them, "refuse" is an error.
     """
 
     name: str
     source: tuple[Path, ...]
     output: Path = Path("data")
+    format: Format | None = None
     images: str | None = None
     masks: str | None = None
     encoding: Encoding = "binary"
@@ -112,6 +121,7 @@ class Folder:
     seed: int = 0
     threshold: int | None = None
     test_is_val: bool = False
+    instances: Instances = "join"
 
 
 @dataclass(frozen=True)
@@ -139,6 +149,9 @@ def main() -> None:
         "check": Check(tyro.MISSING),
     }
     descriptions = {name: public.about for name, public in PUBLIC.items()} | {"folder": FOLDER, "check": CHECK}
+    if (asked := next(iter(sys.argv[1:]), "")) in formats.TITLES:
+        message = f"{PROGRAM} folder reads {asked} annotations: folder --name NAME --source DIR [--format {asked}]"
+        raise UserError(message, "unknown-subcommand")
     options = cli.subcommand(defaults, descriptions, PROGRAM, __doc__ or "")
     match options:
         case Folder():
@@ -201,8 +214,10 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
       UserError: as in `prepare_folder`.
     """
     load = partial(binary, threshold=options.threshold)
+    if (annotated := _annotated(options, source)) is not None:
+        return annotated
     if options.manifest is not None:
-        return f"{options.manifest}", user_files.items(manifest.find(options.manifest, source), source, load)
+        return f"{options.manifest}", _items(options, manifest.find(options.manifest, source), source, load)
     images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
     if options.images is None and options.masks is None:
         if (subfolder := medvlsm.folder(source)) is not None:
@@ -219,8 +234,57 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
         load = partial(coded, encoding=options.encoding, classes=classes)
     elif "{class}" not in masks and not options.prompt:
         raise UserError("binary masks need --prompt, or --masks with {class}", "missing-option")
-    files = matching.find(source, images, masks, options.prompt, classes)
-    return f"{images} and {masks}", user_files.items(files, source, load)
+    try:
+        files = matching.find(source, images, masks, options.prompt, classes)
+    except UserError as error:
+        raise _with_formats(error, source) from error
+    return f"{images} and {masks}", _items(options, files, source, load)
+
+
+def _annotated(options: Folder, source: SourceFiles) -> tuple[str, list[Item]] | None:
+    """As `folder_items`, if the source or the manifest is of an annotation tool, and no pattern says otherwise."""
+    if options.images or options.masks or (options.format is None and medvlsm.folder(source) is not None):
+        return None
+    if options.manifest is not None:
+        found = formats.file(options.manifest, source)
+        if found is None:
+            return None
+        format, content = found
+    else:
+        present = formats.found(source)
+        plain = [text for text in (matching.CLASS_TREE[1], "masks/{name}") if any(source.find(matching.pattern(text)))]
+        if options.format is None and plain and "dsb" not in present:
+            if there := [name for name in present if name != formats.BROKEN]:
+                raise UserError(
+                    f"{source} has masks in {plain[0]} and annotations of {', '.join(there)}; give --masks "
+                    f"{plain[0]!r} or --format {there[0]}",
+                    "ambiguous-format",
+                )
+            return None
+        format = formats.choose(present, options.format, source)
+        if format is None:
+            return None
+        content = present[format]
+    if options.encoding != "binary" and format != "voc":
+        raise UserError(f"{format} annotations have no label maps; leave --encoding out", "options-conflict")
+    classes = None if options.classes is None else tables.classes(options.classes)
+    about, files, load = formats.read(format, content, source, options.prompt, classes)
+    return about, _items(options, files, source, load or partial(binary, threshold=options.threshold))
+
+
+def _with_formats(error: UserError, source: SourceFiles) -> UserError:
+    """The error about patterns that don't fit, with the annotation formats that the source has."""
+    there = [name for name in formats.found(source) if name != formats.BROKEN]
+    if not there or error.code not in ("mask-missing", "no-images"):
+        return error
+    hint = f"{source} has annotations of {', '.join(there)}: leave --images and --masks out to read them"
+    return UserError(f"{error}; {hint}", error.code)
+
+
+def _items(options: Folder, files: Sequence[ImageFiles], source: SourceFiles, load: user_files.Load) -> list[Item]:
+    if options.instances == "refuse":
+        user_files.check_instances(files)
+    return user_files.items(files, source, load)
 
 
 def _check(options: Folder) -> None:
@@ -228,6 +292,8 @@ def _check(options: Folder) -> None:
         raise UserError(
             f"--fractions must be at least 0, train's above 0, and sum to 1, got {options.fractions}", "out-of-range"
         )
+    if options.format and (options.images or options.masks or options.manifest):
+        raise UserError("with --format, leave --images, --masks and --manifest out", "options-conflict")
     if options.manifest and (options.images or options.masks or options.classes or options.encoding != "binary"):
         raise UserError("with --manifest, leave --images, --masks, --classes and --encoding out", "options-conflict")
     if options.manifest and options.prompt:

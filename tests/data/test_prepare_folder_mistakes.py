@@ -228,6 +228,10 @@ COLUMNS = {"image": "images/c.jpg", "mask": "masks/c.png", "prompt": "x"}
         ([COLUMNS | {"image": "/etc/passwd"}], "outside-source: row 2 of.*'/etc/passwd'"),
         ([COLUMNS | {"mask": "masks/f.png"}], r"no-such-file: row 2 of.*mask.*'masks/f\.png'"),
         ([COLUMNS, COLUMNS], r"duplicate-mask: row 3 of.*'x'.*masks/c\.png"),
+        (
+            [COLUMNS | {"class": "x"}, COLUMNS | {"class": "x", "mask": "masks/d.e.png", "prompt": "y"}],
+            r"rows-disagree: row 3 of.*'x'.*images/c\.jpg.*prompts",
+        ),
         ([COLUMNS | {"split": "tset"}], "unknown-split: row 2 of.*'tset'.*'test'"),
         ([COLUMNS | {"split": "val"}, COLUMNS | {"prompt": "y"}], r"rows-disagree: row 3 of .*list\.csv .*split"),
         ([COLUMNS | {"split": "val"}, COLUMNS | {"image": "images/d.e.jpg"}], r"split-missing: images/d\.e\.jpg"),

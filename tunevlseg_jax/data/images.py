@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from PIL import ImageSequence, TiffImagePlugin
 
+from tunevlseg_jax.data import tiff
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_file
 
@@ -38,6 +39,7 @@ def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
     Raises:
       UserError: it isn't an image, is a TIFF of several pages, or has 16 bits of which only the lowest 12 are used.
     """
+    data = tiff.corrected(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:  # more pixels than OpenCV takes
@@ -58,8 +60,8 @@ def check_pages(data: bytes, name: Path | str) -> None:
         return
     pages = 0
     try:
-        for _ in ImageSequence.Iterator(tiff := TiffImagePlugin.TiffImageFile(io.BytesIO(data))):
-            pages += not tiff.tag_v2.get(254, 0) & 5  # reduced copies and transparency masks don't count
+        for _ in ImageSequence.Iterator(file := TiffImagePlugin.TiffImageFile(io.BytesIO(data))):
+            pages += not file.tag_v2.get(254, 0) & 5  # reduced copies and transparency masks don't count
     except (OSError, SyntaxError, TypeError, ValueError, KeyError, struct.error):
         pass  # a later page is broken; the first has been decoded
     if pages > 1:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import ExifTags, Image
 
+from tunevlseg_jax.data import tiff
 from tunevlseg_jax.data.images import check_pages, decode_rgb, encode_png
 from tunevlseg_jax.runtime.errors import UserError
 
@@ -35,6 +36,7 @@ def whole(data: bytes, name: str) -> Image.Image:
     Raises:
       UserError: it isn't an image, or a broken one, or a TIFF of several pages.
     """
+    data = tiff.corrected(data)
     try:
         opened = Image.open(io.BytesIO(data))
         opened.load()
@@ -50,6 +52,7 @@ def image(data: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
     Raises:
       UserError: it isn't an image, or it is broken or truncated.
     """
+    data = tiff.corrected(data)
     opened = whole(data, name)
     pixels = decode_rgb(data, name)  # decoded as in training; other libraries may read the orientation differently
     return data if opened.format in KEPT else encode_png(pixels), pixels.shape[:2]
@@ -151,10 +154,9 @@ def _upright(data: bytes, name: str) -> tuple[Image.Image, bool]:
 
 def _stored(opened: Image.Image, name: str) -> np.ndarray:
     """The values of an opened mask, as in `values`."""
-    if opened.mode == "F":
-        raise UserError(f"mask {name} must hold whole numbers up to 65535, got floating-point numbers", "wrong-type")
-    if opened.mode in ("L", "P", "1") or opened.mode.startswith("I"):
+    if opened.mode in ("L", "P", "1", "F") or opened.mode.startswith("I"):
         array = np.asarray(opened)
+        array = whole_numbers(array, name) if opened.mode == "F" else array
         if array.min() < 0 or array.max() > 65535:
             raise UserError(f"mask {name} must be from 0 to 65535, got {array.min()} to {array.max()}", "out-of-range")
         return array.astype(np.uint8) if array.dtype == bool else array
@@ -168,6 +170,24 @@ def _stored(opened: Image.Image, name: str) -> np.ndarray:
                 "mask-unclear",
             )
     return array
+
+
+def whole_numbers(array: np.ndarray, name: str) -> np.ndarray:
+    """An array of whole numbers that may be stored as floating-point numbers, as integers.
+
+    Raises:
+      UserError: a number isn't whole; the message has the first such number.
+    """
+    if array.dtype.kind in "iu":
+        return array
+    if array.dtype.kind != "f":
+        raise UserError(f"mask {name} must hold whole numbers, got {array.dtype}", "wrong-type")
+    fractions = array[~np.isfinite(array) | (array != np.rint(array))]
+    if len(fractions):
+        raise UserError(f"mask {name} must hold whole numbers, got {fractions[0]:g}", "wrong-type")
+    if np.abs(array).max(initial=0) > 65535:
+        raise UserError(f"mask {name} must be from 0 to 65535, got {array.min():g} to {array.max():g}", "out-of-range")
+    return array.astype(np.int32)
 
 
 def distinct(array: np.ndarray) -> np.ndarray:

@@ -50,6 +50,8 @@ def test_masks_are_what_the_download_means(copy, tmp_path):
             assert example.id not in seen, "an image in two splits"
             maps = example.maps()
             assert example.rgb().shape[:2] == maps[0].shape
+            if example.id in meant.photos:
+                np.testing.assert_array_equal(example.rgb(), meant.photos[example.id])
             seen[example.id] = {record.id: maps[record.mask] == record.value for record in example.records}
             assert {record.id: record.phrasings() for record in example.records} == {
                 record: meant.prompts[record] for record in seen[example.id]

@@ -9,10 +9,13 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from tunevlseg_jax.data.audit import likeness
 from tunevlseg_jax.data.audit.image_stats import ImageStats
 
 FLIPPED = 12
 """Bits of 256 in which the hashes of copies may differ."""
+FLIPPED_BY_LIGHT = 20
+"""Bits in which the hashes of one frame in two lights may differ, such as two modes of an endoscope: 5 to 18."""
 GREY_LEVELS = 10.0
 """How much the thumbnails of copies may differ, root mean square."""
 OF_RANDOM = 0.7
@@ -49,15 +52,21 @@ def same_group(stats: Sequence[ImageStats]) -> list[Pair]:
 
 
 def near_copies(stats: Sequence[ImageStats]) -> list[Pair]:
-    """Images that look the same though their files differ."""
+    """Images that look the same, or the same in another light, though their files differ."""
+    if not stats:
+        return []
+    least_details = likeness.common_details(stats)
     bits = np.stack([image.bits for image in stats])
     pairs = []
     for start in range(0, len(stats), ROWS):
         flipped = np.bitwise_count(bits[start : start + ROWS, None] ^ bits[None, start:]).sum(-1, dtype=np.int32)
-        for row, column in zip(*np.nonzero(flipped <= FLIPPED), strict=True):
+        for row, column in zip(*np.nonzero(flipped <= FLIPPED_BY_LIGHT), strict=True):
             first, second = start + int(row), start + int(column)
             image, other = stats[first], stats[second]
-            if first < second and image.content != other.content and difference(image, other) < GREY_LEVELS:
+            if first >= second or image.content == other.content:
+                continue
+            copy = flipped[row, column] <= FLIPPED and likeness.difference(image, other) < GREY_LEVELS
+            if copy or likeness.same_shapes(image, other, least_details):
                 pairs.append(Pair(first, second))
     return pairs
 
@@ -84,23 +93,11 @@ def neighbours(stats: Sequence[ImageStats]) -> list[Pair]:
     ]
     if len(following) < 4:
         return []
-    usual = _usual_difference([stats[number] for numbers in numbered.values() for number in numbers])
-    close = [pair for pair in following if difference(stats[pair.first], stats[pair.second]) < OF_RANDOM * usual]
+    usual = likeness.usual_difference([stats[number] for numbers in numbered.values() for number in numbers])
+    close = [
+        pair for pair in following if likeness.difference(stats[pair.first], stats[pair.second]) < OF_RANDOM * usual
+    ]
     return close if 2 * len(close) >= len(following) else []
-
-
-def difference(first: ImageStats, second: ImageStats) -> float:
-    """Root mean square over the thumbnails, in grey levels."""
-    if first.thumbnail is None or second.thumbnail is None:
-        return np.inf
-    return float(np.sqrt(np.square(first.thumbnail.astype(np.float32) - second.thumbnail).mean()))
-
-
-def _usual_difference(stats: Sequence[ImageStats]) -> float:
-    """The median difference of two images, over a fixed draw of pairs, whatever order they come in."""
-    stats = sorted(stats, key=lambda image: (image.id, image.content))
-    draw = np.random.default_rng(0).integers(0, len(stats), (1000, 2))
-    return float(np.median([difference(stats[first], stats[second]) for first, second in draw if first != second]))
 
 
 def components(count: int, pairs: Sequence[Pair]) -> list[np.ndarray]:

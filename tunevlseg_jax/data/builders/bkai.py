@@ -3,8 +3,8 @@
 Source: the Kaggle competition's bkai-igh-neopolyp.zip, or its folder with train/train/ID.jpeg and
 train_gt/train_gt/ID.jpeg; its rules must be accepted, non-commercial. The masks are JPEG, red for neoplastic and
 green for other polyps; a pixel counts as the nearest of these colours and black, and both kinds are "polyp". The
-paper's split names 996 of the images; one is twice in train, three are in two splits, and six prompts say "no
-polyp" of images with one, as `check` reports.
+paper's split names 996 of the images. Four images have two names each, of which three are in two splits; other frames
+are in two splits in two modes of light; and six prompts say "no polyp" of images with one, as `check` reports.
 """
 
 from functools import partial

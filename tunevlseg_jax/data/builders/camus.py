@@ -2,10 +2,10 @@
 
 Source: CAMUS_public.zip, or its folder with database_nifti/ and database_split/ (NIfTI); or the older release's
 training/ and testing/ (.mhd with .raw). By registration at humanheart-project.creatis.insa-lyon.fr;
-CC BY-NC-SA 4.0. Values 1, 2 and 3 are the left ventricle, the myocardium and the left atrium. Patients have the
-newer release's numbers; the older one's test patients 1 to 50 are 451 to 500 there, which is checked against the
-patients' sex in the annotations and in the release. Without annotations the release's own subgroups are
-the splits, else seeded ones by patient.
+CC BY-NC-SA 4.0. Values 1, 2 and 3 are the left ventricle, the myocardium and the left atrium; the newer release
+stores them as floats. Patients have the newer release's numbers; the older one's test patients 1 to 50 are 451 to 500
+there, which is checked against the patients' sex in the annotations and in the release. Without annotations the
+release's own subgroups are the splits, else seeded ones by patient.
 """
 
 import dataclasses
@@ -93,8 +93,8 @@ def _sexes(source: SourceFiles) -> Iterator[tuple[str, str]]:
 
 
 def _load(source: SourceFiles, key: str, image: str, mask: str) -> Content:
-    pixels = _read(source, image)
-    classes = _read(source, mask)
+    pixels = _grey(_read(source, image), image)
+    classes = mask_files.whole_numbers(_read(source, mask), mask)  # the newer release stores them as float32
     mask_files.check_size(classes, (pixels.shape[0], pixels.shape[1]), mask, image)
     mask_files.check_values(classes, range(len(CLASSES) + 1), mask)
     records = tuple(
@@ -107,7 +107,18 @@ def _load(source: SourceFiles, key: str, image: str, mask: str) -> Content:
         )
         for value, label in enumerate(CLASSES, 1)
     )
-    return Content(encode_png(pixels.astype(np.uint8)), (encode_png(classes.astype(np.uint8)),), records)
+    return Content(encode_png(pixels), (encode_png(classes.astype(np.uint8)),), records)
+
+
+def _grey(pixels: np.ndarray, name: str) -> np.ndarray:
+    """uint8 of an image whose brightness, from 0 to 255, may be stored in another type.
+
+    Raises:
+      UserError: a value is below 0, above 255 or no number.
+    """
+    if not (pixels.min() >= 0 and pixels.max() <= 255):  # not a number fails both comparisons
+        raise UserError(f"image {name} must be from 0 to 255, got {pixels.min():g} to {pixels.max():g}", "out-of-range")
+    return np.rint(pixels).astype(np.uint8)
 
 
 def _read(source: SourceFiles, name: str) -> np.ndarray:

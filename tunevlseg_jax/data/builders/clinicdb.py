@@ -2,8 +2,9 @@
 
 Source: the download, or its folder CVC-ClinicDB with Original/1.tif ... 612.tif and "Ground Truth"/1.tif ...; the
 copy with PNG/, TIF/ and a metadata.csv is read from its PNG files, and each frame's sequence from metadata.csv. For
-research, to be cited. The paper splits by frame: nearly every test frame has a neighbour of the same
-video in train, as `check` reports. Without annotations, sequences stay together if metadata.csv is there.
+research, to be cited. The TIFF files declare their colours as grey. They are read as colours, which equal the PNG
+files. The paper splits by frame: by its number, nearly every test frame has a neighbour of the same video in train, as
+`check` reports. Without annotations, sequences stay together if metadata.csv is there.
 """
 
 import csv

@@ -53,28 +53,35 @@ def read(split: str, items: Sequence[Item]) -> Iterator[Example]:
 
 
 class BinaryMask(NamedTuple):
-    """A binary mask of an image, (height, width) bool, its name in error messages, and fields of its `Record`."""
+    """A binary mask of an image, its name in error messages, and fields of its `Record`.
+
+    `pixels` is (height, width) bool, or draws such an array given the image's (height, width).
+    """
 
     name: str
-    pixels: np.ndarray
+    pixels: np.ndarray | Callable[[tuple[int, int]], np.ndarray]
     id: str
     label: str
     prompts: Mapping[int, tuple[str, ...]]
 
 
 def binary_masks(source: SourceFiles, image: str, masks: Iterable[BinaryMask]) -> Content:
-    """An image file with a map and a record for each binary mask.
+    """An image file with a map and a record for each binary mask; masks of the same id are joined.
 
     Raises:
       UserError: the image is broken, or a mask has another size.
     """
     encoded, size = mask_files.image(source.read(image), image)
-    maps, records = [], []
-    for number, mask in enumerate(masks):
-        mask_files.check_size(mask.pixels, size, mask.name, image)
-        maps.append(encode_png(mask.pixels.astype(np.uint8)))
-        records.append(Record(mask.id, mask.label, number, 1, mask.prompts))
-    return Content(encoded, tuple(maps), tuple(records))
+    maps: dict[str, np.ndarray] = {}
+    records: dict[str, Record] = {}
+    for mask in masks:
+        pixels = mask.pixels(size) if callable(mask.pixels) else mask.pixels
+        mask_files.check_size(pixels, size, mask.name, image)
+        records.setdefault(mask.id, Record(mask.id, mask.label, len(records), 1, mask.prompts))
+        maps[mask.id] = maps[mask.id] | pixels if mask.id in maps else pixels
+    return Content(
+        encoded, tuple(encode_png(pixels.astype(np.uint8)) for pixels in maps.values()), tuple(records.values())
+    )
 
 
 def class_map(

@@ -16,8 +16,8 @@ def find(path: Path, source: SourceFiles) -> list[ImageFiles]:
     """The images of a manifest: image, mask and prompt, and if given split, class and group.
 
     Raises:
-      UserError: as in `tables.rows`; a file isn't in the source, an image has two masks of one class, or its rows have
-        different splits or groups. The message names the row.
+      UserError: as in `tables.rows`; a file isn't in the source, a mask is listed twice, or an image's its rows have
+        different splits or groups, or different prompts for one class. The message names the row.
     """
     images: dict[str, ImageFiles] = {}
     for row in tables.rows(path, COLUMNS):
@@ -30,8 +30,15 @@ def find(path: Path, source: SourceFiles) -> list[ImageFiles]:
         files = images.setdefault(image, ImageFiles(image, image, (), group, split))
         if (files.group, files.split) != (group, split):
             raise UserError(f"{row.where} has another split or group for {image} than an earlier row", "rows-disagree")
-        if twice := [other.file for other in files.masks if other.label == label]:
-            raise UserError(f"{row.where} gives {image} a second {label!r} mask after {twice[0]}", "duplicate-mask")
+        for other in (other for other in files.masks if other.label == label):
+            if other.file == mask:
+                raise UserError(f"{row.where} gives {image} the {label!r} mask {mask} again", "duplicate-mask")
+            if other.prompts != prompts:
+                raise UserError(
+                    f"{row.where} gives the class {label!r} of {image} other prompts than an earlier row; masks of "
+                    "one class are joined, so give each class a name of its own in the column class",
+                    "rows-disagree",
+                )
         images[image] = ImageFiles(image, image, (*files.masks, Mask(mask, label, prompts)), group, split)
     return list(images.values())
 

@@ -63,32 +63,35 @@ def find(
       classes: prompts by the name in {class}; None uses the name as the prompt.
 
     Raises:
-      UserError: an image has no mask, or two for one class, a mask has no image, or a split or class is unknown.
+      UserError: an image has no mask, two masks differ only in the suffix, a mask has no image, or a split
+        or class is unknown.
     """
     by_mask = dict(_matches(source, masks))
     image_fields = {name: fields for name, fields in _matches(source, images) if name not in by_mask}
     if not image_fields:
         raise UserError(f"{source} has no image that fits the pattern {images!r} ({', '.join(SUFFIXES)})", "no-images")
     shared = [field for field in FIELDS if f"{{{field}}}" in images and f"{{{field}}}" in masks]
-    masks_of: dict[tuple[str, ...], dict[str, str]] = {}
+    masks_of: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    stems: dict[str, str] = {}
     for mask, fields in by_mask.items():
-        labels = masks_of.setdefault(tuple(fields[field] for field in shared), {})
-        label = fields.get("class", "")
-        if label in labels:
-            raise UserError(f"one image and class has two masks: {labels[label]} and {mask}", "duplicate-mask")
-        labels[label] = mask
+        stem = mask.rpartition(".")[0]
+        if stem in stems:
+            raise UserError(f"two masks differ only in their suffix: {stems[stem]} and {mask}", "duplicate-mask")
+        stems[stem] = mask
+        masks_of.setdefault(tuple(fields[field] for field in shared), []).append((mask, fields.get("class", "")))
     files: dict[tuple[str, ...], ImageFiles] = {}
     for image, fields in image_fields.items():
         key = tuple(fields[field] for field in shared)
         if key in files:
             raise UserError(f"two images have the same name: {files[key].image} and {image}", "duplicate-image")
         if key not in masks_of:
-            raise UserError(f"{image} has no mask in {source} that fits the pattern {masks!r}", "mask-missing")
+            hint = _as_mask(image, masks)
+            raise UserError(f"{image} has no mask in {source} that fits the pattern {masks!r}{hint}", "mask-missing")
         group, split = fields.get("group", ""), _split(fields["split"], image) if "split" in fields else ""
-        labelled = [_mask(mask, label, prompt, classes) for label, mask in masks_of[key].items()]
+        labelled = [_mask(mask, label, prompt, classes) for mask, label in masks_of[key]]
         name = f"{group}/{fields['name']}" if group else fields["name"]
         files[key] = ImageFiles(name, image, tuple(labelled), group, split)
-    if orphans := [mask for key, labels in masks_of.items() if key not in files for mask in labels.values()]:
+    if orphans := [mask for key, found in masks_of.items() if key not in files for mask, _ in found]:
         raise UserError(f"{len(orphans)} masks have no image ({', '.join(SUFFIXES)}): {orphans[0]}", "image-missing")
     return list(files.values())
 
@@ -107,6 +110,14 @@ def _mask(file: str, label: str, prompt: tuple[str, ...], classes: Classes | Non
     if label not in classes.named:
         raise UserError(f"--classes lacks {label!r} of mask {file}{nearest(label, classes.named)}", "unknown-class")
     return Mask(file, label, classes.named[label].prompts)
+
+
+def _as_mask(image: str, masks: str) -> str:
+    """The end of a message about an image without a mask that may be another mask, such as a_mask_1.png."""
+    wider = f"{masks}*"
+    if re.fullmatch(rf"(?:.*/)?{pattern(wider)}", image, re.IGNORECASE):
+        return f"; if it is another mask of an image, give --masks {wider!r}: masks of one class are joined"
+    return ""
 
 
 def _split(name: str, image: str) -> str:

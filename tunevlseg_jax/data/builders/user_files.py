@@ -15,14 +15,26 @@ from tunevlseg_jax.data.prepared import LEVEL, SPLITS
 from tunevlseg_jax.runtime.errors import UserError
 
 Encoding = Literal["binary", "palette", "colour"]
+Instances = Literal["join", "refuse"]
+"""What becomes of several masks of one class in an image."""
+
+
+Size = tuple[int, int]
+"""Height and width."""
+Draw = Callable[[Size], np.ndarray]
+"""(height, width) bool of a shape in an image of a size."""
 
 
 class Mask(NamedTuple):
-    """A binary mask of a class of an image: the file, the class's name, and how to ask for it."""
+    """A binary mask of a class of an image: the file, the class's name, and how to ask for it.
+
+    A shape that an annotation tool stored has `draw`, and `file` is its place in the tool's file.
+    """
 
     file: str
     label: str
     prompts: tuple[str, ...]
+    draw: Draw | None = None
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,7 @@ class ImageFiles:
     Attributes:
       id: the image's name.
       image: file in the source.
-      masks: binary masks, one per class.
+      masks: binary masks; those of one class are joined.
       group: patient or video sequence, "" where unknown.
       split: train, val or test, "" where unknown.
     """
@@ -44,9 +56,11 @@ class ImageFiles:
     split: str = ""
 
 
-def items(
-    files: Sequence[ImageFiles], source: SourceFiles, load: Callable[[SourceFiles, ImageFiles], Content]
-) -> list[Item]:
+Load = Callable[[SourceFiles, ImageFiles], Content]
+"""Reads an image and its masks."""
+
+
+def items(files: Sequence[ImageFiles], source: SourceFiles, load: Load) -> list[Item]:
     """The items of the images. If the images name splits but no val, val is drawn from train.
 
     Raises:
@@ -59,21 +73,43 @@ def items(
     train = ("train", "val") if "val" not in names else ("train",)
     allowed = {"": SPLITS, "train": train, "val": ("val",), "test": ("test",)}
     return [
-        Item(image.id, partial(load, source, image), image.group, "", allowed[image.split], max(1, len(image.masks)))
+        Item(image.id, partial(load, source, image), image.group, "", allowed[image.split], _classes(image))
         for image in files
     ]
 
 
+def check_instances(files: Sequence[ImageFiles]) -> None:
+    """Refuses several masks of one class in an image.
+
+    Raises:
+      UserError: an image has such; the message names the files.
+    """
+    for image in files:
+        first: dict[str, str] = {}
+        for mask in image.masks:
+            if mask.label in first:
+                raise UserError(
+                    f"{image.image} has two masks of {mask.label!r}: {first[mask.label]} and {mask.file}; "
+                    "--instances join makes one mask of them",
+                    "duplicate-mask",
+                )
+            first[mask.label] = mask.file
+
+
+def _classes(image: ImageFiles) -> int:
+    return max(1, len({mask.label for mask in image.masks}))
+
+
 def binary(source: SourceFiles, files: ImageFiles, threshold: int | None) -> Content:
-    """An image with one binary map for each of its masks.
+    """An image with one binary map for each class of its masks.
 
     Raises:
       UserError: a file is broken, isn't binary, or has another size than its image.
     """
 
     def masks() -> Iterator[BinaryMask]:
-        for file, label, prompts in files.masks:
-            pixels = mask_files.two_valued(source.read(file), file, threshold)
+        for file, label, prompts, draw in files.masks:
+            pixels = draw or mask_files.two_valued(source.read(file), file, threshold)
             yield BinaryMask(file, pixels, f"{label}/{files.id}", label, {LEVEL: prompts})
 
     return binary_masks(source, files.image, masks())
@@ -89,7 +125,9 @@ def coded(source: SourceFiles, files: ImageFiles, encoding: Encoding, classes: C
         decode = partial(mask_files.by_colour, table={(0, 0, 0): 0} | dict(classes.colours))
     else:
         decode = partial(_by_value, numbers={0: 0} | dict(classes.values))
-    (mask,) = files.masks
+    mask, *others = files.masks
+    if others:
+        raise UserError(f"{files.image} has two label maps: {mask.file} and {others[0].file}", "duplicate-mask")
     return class_map(source, files.id, files.image, mask.file, decode, classes.named.values())
 
 
