@@ -32,6 +32,7 @@ class Program:
       flops: operations of one run, counted in the program that an accelerator's compiler would get.
       compilation: seconds of tracing and compiling.
       temporary: bytes that it needs besides its arguments and results.
+      step: runs it on another batch, for a training step on images; None otherwise.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Program:
     flops: float
     compilation: float
     temporary: int
+    step: Callable[[Source], Any] | None = None
 
 
 def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
@@ -60,12 +62,12 @@ def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> list[Progra
         stepping, timings = _compiled(step.train_step, *arguments, network=experiment.network, schedule=Schedule(0, 0))
         state = arguments[0]
 
-        def run() -> Any:
+        def run(source: Source = source) -> Any:
             nonlocal state  # the step gives its state's buffers away
             state, sums = stepping(state, frozen, source, table)
             return sums
 
-        return Program(name, run, size * trials, *timings)
+        return Program(name, run, size * trials, *timings, run if name == "training" else None)
 
     def evaluate(name: str, batch: Batch) -> Program:
         trainable, hyper = sharding.replicate(experiment.for_trials(1), mesh)
