@@ -10,9 +10,9 @@ import numpy as np
 
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import folder_splits
-from tunevlseg_jax.data.builders.annotations.image_names import group_of
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import BinaryMask, Content, Item, binary_masks, class_map
+from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.tables import Classes
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS
 from tunevlseg_jax.runtime.errors import UserError
