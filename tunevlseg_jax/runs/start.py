@@ -54,8 +54,8 @@ def _read(experiment: Experiment, source: Path) -> dict[str, np.ndarray]:
     theirs_for, ours_for = (" and ".join(sorted(each.learner.changes)) for each in (config, experiment.config))
     if theirs_for != ours_for:  # in a model with towers of one width, even shapes may agree
         raise UserError(
-            f"train.start_from {source} ({type(config.learner).__name__}) has prompts for the {theirs_for or 'no'} tower, "
-            f"and this run ({type(experiment.config.learner).__name__}) for the {ours_for or 'no'} tower",
+            f"train.start_from {source} ({type(config.learner).__name__}) has prompts for the {theirs_for or 'no'} "
+            f"tower, and this run ({type(experiment.config.learner).__name__}) for the {ours_for or 'no'} tower",
             "start-unfit",
         )
     ours = experiment.trainable
