@@ -12,16 +12,18 @@ from rich.table import Table
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.data import prepared
-from tunevlseg_jax.data.audit import clean, report
+from tunevlseg_jax.data.audit import clean, coverage, report
 from tunevlseg_jax.data.audit import findings as audit
+from tunevlseg_jax.data.audit.coverage import Survey
 from tunevlseg_jax.data.audit.image_stats import ImageStats, image_stats
 from tunevlseg_jax.data.builders import manifest, matching, medvlsm, tables, user_files
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.seeded_splits import assign_splits
-from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Instances, binary, coded
+from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Instances, Negatives, binary, coded
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
+from tunevlseg_jax.data.mask_values import BinaryRule, SeenEncodings
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.settings import Protocol
 from tunevlseg_jax.runtime import progress_bar
@@ -98,6 +100,10 @@ class Folder:
         brighter of a palette's two colours, or in lossy files such as JPEG and in medvlsm's layout, the upper half.
       test_is_val: make no test split and evaluate on val.
       instances: several masks of one class in an image: "join" makes one mask of them, "refuse" is an error.
+      invert: whether the object is the smaller, darker or lower of a binary mask's values, such as black on white.
+      ignore_value: values of binary and palette masks whose pixels belong neither to an object nor to the background.
+      negatives: images that show none of the classes of palette or colour masks: "drop" gives them no record, "keep"
+        an empty mask of every class.
     """
 
     name: str
@@ -114,6 +120,9 @@ class Folder:
     threshold: int | None = None
     test_is_val: bool = False
     instances: Instances = "join"
+    invert: bool = False
+    ignore_value: tuple[int, ...] = ()
+    negatives: Negatives = "drop"
 
 
 @dataclass(frozen=True)
@@ -158,16 +167,18 @@ def prepare_public(options: Public, console: Console) -> None:
       UserError: the source is incomplete or broken, or the output isn't writable.
     """
     chosen = PUBLIC[options.set]
+    survey = Survey()
 
     def contents(unpacked: Path) -> Contents:
         splits = chosen.splits(SourceFiles(options.source, unpacked), options.annotations, options.seed)
-        return Contents(splits, chosen.about, chosen.homepage, chosen.licence, chosen.test_is_val)
+        return Contents(survey.watch(splits), chosen.about, chosen.homepage, chosen.licence, chosen.test_is_val)
 
     written = build(options.output, options.set, contents)
     sizes = chosen.sizes._asdict()
     if chosen.test_is_val:
         del sizes["test"]
     _report(written, options.output / options.set, console, sizes)
+    _print_survey(survey, console, invertible=False)
     if chosen.test_is_val:
         console.print("test is val, as in the paper: the masks of the set's own test split aren't public")
 
@@ -182,34 +193,45 @@ def prepare_folder(options: Folder, console: Console) -> None:
     shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
     if options.test_is_val:
         shares["test"] = 0
+    survey, seen = Survey(), SeenEncodings()
 
     def contents(unpacked: Path) -> Contents:
-        layout, items = folder_items(options, SourceFiles(options.source, unpacked))
+        layout, items = folder_items(options, SourceFiles(options.source, unpacked), seen)
         console.print(f"layout: {layout}", soft_wrap=True)
         splits = assign_splits(items, shares, options.seed)
         if options.test_is_val and ("test" in splits or "val" not in splits):
             present = ", ".join(splits) or "neither"
             raise UserError(f"--test-is-val needs a val and no test split, got {present}", "options-conflict")
-        return Contents(splits, "the user's own data", test_is_val=options.test_is_val)
+        return Contents(survey.watch(splits), "the user's own data", test_is_val=options.test_is_val)
 
     written = build(options.output, options.name, contents)
     _report(written, options.output / options.name, console, {})
+    _print_survey(survey, console, invertible=options.encoding == "binary" and not options.invert)
+    if (line := seen.disagreement()) is not None:
+        console.print(line, soft_wrap=True)
+    if healthy := survey.without_records:
+        console.print(
+            f"note: {len(healthy)} of {survey.images} images, such as {healthy[0]!r}, show none of the classes and "
+            "have no record; --negatives keep gives them empty masks",
+            soft_wrap=True,
+        )
 
 
-def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
-    """The name of the source's layout, and its images.
+def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> tuple[str, list[Item]]:
+    """The name of the source's layout, and its images; the values of binary masks are noted in `seen` when they're read.
 
     Raises:
       UserError: as in `prepare_folder`.
     """
-    load = partial(binary, threshold=options.threshold)
+    rule = BinaryRule(options.threshold, options.invert, options.ignore_value)
+    load = partial(binary, rule=rule, seen=seen)
     if options.manifest is not None:
         return f"{options.manifest}", _items(options, manifest.find(options.manifest, source), source, load)
     images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
     if options.images is None and options.masks is None:
         if (subfolder := medvlsm.folder(source)) is not None:
             _check_unset(options, f"{subfolder}anns/train.json")
-            return f"medvlsm's, {subfolder or '.'}", list(medvlsm.items(source, subfolder, options.threshold))
+            return f"medvlsm's, {subfolder or '.'}", list(medvlsm.items(source, subfolder, rule, seen))
         if any(source.find(matching.pattern(matching.CLASS_TREE[1]))):
             images, masks = matching.CLASS_TREE
     if options.prompt and "{class}" in masks:
@@ -218,7 +240,7 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
     if options.encoding != "binary":
         if classes is None or "{class}" in masks:
             raise UserError(f"{options.encoding} masks need --classes, and no {{class}} in --masks", "missing-option")
-        load = partial(coded, encoding=options.encoding, classes=classes)
+        load = partial(coded, encoding=options.encoding, classes=classes, rule=rule, negatives=options.negatives)
     elif "{class}" not in masks and not options.prompt:
         raise UserError("binary masks need --prompt, or --masks with {class}", "missing-option")
     files = matching.find(source, images, masks, options.prompt, classes)
@@ -244,6 +266,19 @@ def _check(options: Folder) -> None:
         raise UserError("--classes has the prompt of each class; leave --prompt out", "options-conflict")
     if options.encoding != "binary" and options.threshold is not None:
         raise UserError(f"--threshold needs binary masks, got --encoding {options.encoding}", "options-conflict")
+    if options.encoding != "binary" and options.invert:
+        raise UserError(
+            f"--invert needs binary masks, got --encoding {options.encoding}; --classes says what each value is",
+            "options-conflict",
+        )
+    if options.encoding == "colour" and options.ignore_value:
+        raise UserError("--ignore-value needs values, got --encoding colour; give void a colour", "options-conflict")
+    if options.encoding == "binary" and options.negatives != "drop":
+        raise UserError(
+            "--negatives keep needs --encoding palette or colour; empty binary masks stay", "options-conflict"
+        )
+    if wrong := [value for value in options.ignore_value if not 0 <= value <= 65535]:
+        raise UserError(f"--ignore-value must be from 0 to 65535, got {wrong[0]}", "out-of-range")
     if not all(prompt.strip() for prompt in options.prompt):
         raise UserError("--prompt is empty; it must name the object in the masks", "empty-prompt")
 
@@ -276,12 +311,20 @@ def check(options: Check, console: Console) -> None:
         write_json(folder / CLEAN_FILE, splits)
         stats = clean.stats_of(splits, stats)
     findings = audit.findings(stats)
+    console.print(coverage.table(coverage.by_class(record for image in stats for record in image.records)))
     console.print(report.table(f"{options.name}, {options.protocol} protocol", stats, findings))
     if options.findings is not None:
         report.write(options.findings, findings)
         console.print(f"all findings: {options.findings}", soft_wrap=True)
     if any(audit.KINDS[finding.kind] == "error" for finding in findings):
         raise SystemExit(FAULTY)
+
+
+def _print_survey(survey: Survey, console: Console, *, invertible: bool) -> None:
+    """Prints the coverage of each class, and what looks wrong."""
+    console.print(coverage.table(coverage.by_class(survey.stats)))
+    for line in survey.warnings(invertible=invertible):
+        console.print(f"warning: {line}", soft_wrap=True)
 
 
 def _report(written: Mapping[str, Written], folder: Path, console: Console, paper: Mapping[str, int]) -> None:
