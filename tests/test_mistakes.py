@@ -1,6 +1,7 @@
 """Tests of what a user does wrong: one clear line, status 2, no traceback, and nothing half-written."""
 
 import contextlib
+import csv
 import os
 import resource
 import shutil
@@ -20,6 +21,7 @@ from tunevlseg_jax import predict as prediction
 from tunevlseg_jax.config import Optim
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import CoOp, MaPLe, Projector, SharedAttention
+from tunevlseg_jax.prediction.table import LIST_FILE
 from tunevlseg_jax.pretrained.model import WEIGHTS_FILE
 from tunevlseg_jax.runs import checkpoint, trainer
 from tunevlseg_jax.runs.checkpoint import Checkpoints
@@ -332,23 +334,26 @@ def test_a_mask_that_was_not_predicted_stays(fails, tmp_path, part, listed):
     image = picture(tmp_path / "images")
     theirs = picture(tmp_path / "masks", f"{image.stem}_{part}.png")
     if listed:
-        (theirs.parent / prediction.LIST_FILE).write_text("image,prompt,mask,marked\na.png,seven,a_mask.png,0.5\n")
+        (theirs.parent / LIST_FILE).write_text("image,prompt,mask,marked\na.png,seven,a_mask.png,0.5\n")
     before = {path: path.read_bytes() for path in theirs.parent.iterdir()}
     options = "--run", small.finished(), "--image", image, "--prompt", "seven", "--output", theirs.parent
     fails(prediction.main, *options, says=f"other-folder: {theirs.name}")
     assert {path: path.read_bytes() for path in theirs.parent.iterdir()} == before
 
 
-def test_a_mask_of_another_image_stays(fails, tmp_path):
+def test_a_mask_of_another_image_stays(monkeypatch, tmp_path):
     image, other = picture(tmp_path / "images"), picture(tmp_path / "others")
     assert image.name == other.name
     theirs = picture(tmp_path / "masks", f"{other.stem}_mask.png")
     row = f"image,prompt,mask,marked\n{other},seven,{theirs.name},0.5\n"
-    (theirs.parent / prediction.LIST_FILE).write_text(row)
-    before = {path: path.read_bytes() for path in theirs.parent.iterdir()}
+    (theirs.parent / LIST_FILE).write_text(row)
+    before = theirs.read_bytes()
     options = "--run", small.finished(), "--image", image, "--prompt", "seven", "--output", theirs.parent
-    fails(prediction.main, *options, says=f"duplicate-name: {other}.*{image}")
-    assert {path: path.read_bytes() for path in theirs.parent.iterdir()} == before
+    small.run(monkeypatch, prediction.main, *options)
+    assert theirs.read_bytes() == before and (theirs.parent / "picture.png_mask.png").is_file()
+    with (theirs.parent / LIST_FILE).open(newline="", encoding="utf-8") as file:
+        rows = [(row["image"], row["mask"], row["marked"]) for row in csv.DictReader(file)]
+    assert rows[0] == (str(other), theirs.name, "0.5") and rows[1][:2] == (str(image), "picture.png_mask.png")
 
 
 @pytest.mark.parametrize(
@@ -363,7 +368,7 @@ def test_a_mask_of_another_image_stays(fails, tmp_path):
 def test_a_list_that_is_not_of_predictions_stays(fails, tmp_path, text, says):
     image, output = picture(tmp_path / "images"), tmp_path / "masks"
     output.mkdir()
-    theirs = output / prediction.LIST_FILE
+    theirs = output / LIST_FILE
     theirs.write_bytes(text)
     options = "--run", small.finished(), "--image", image, "--prompt", "seven", "--output", output
     fails(prediction.main, *options, says=rf"{says}: masks/predictions\.csv")
@@ -382,7 +387,8 @@ def test_an_image_that_does_not_decode(fails, tmp_path, name):
     folder, output = picture(tmp_path / "images").parent, tmp_path / "masks"
     (folder / f"zz {name}.png").write_bytes(broken(name))
     options = "--run", small.finished(), "--image", folder, "--prompt", "seven", "--output", output
-    fails(prediction.main, *options, says=f"undecodable: zz {name}.png", leaves=(output,))
+    fails(prediction.main, *options, says=f"undecodable: zz {name}.png")
+    assert {path.name for path in output.iterdir()} == {"picture_mask.png", "picture_overlay.png", LIST_FILE}
 
 
 def test_in_processes_of_their_own(tmp_path, config_file):

@@ -2,15 +2,12 @@
 
 import contextlib
 import dataclasses
-import math
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
-import jax
 import numpy as np
 import rich
 from rich.console import Console
@@ -19,12 +16,15 @@ from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config, Model
 from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt, for_each, records, to_rgb
-from tunevlseg_jax.data.images import read_rgb, resize
+from tunevlseg_jax.data.registry import SCENES
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.evaluation import evaluate_run
 from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult, Resolution
 from tunevlseg_jax.models.parameters import FlatParams
-from tunevlseg_jax.runs import trainer
+from tunevlseg_jax.prediction import forward
+from tunevlseg_jax.prediction.forward import Predictor, Question
+from tunevlseg_jax.prediction.frames import read_first
+from tunevlseg_jax.runs import provenance, trainer
 from tunevlseg_jax.runs.card import CARD_FILE
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runs.run_folder import CONFIG_FILE, DATA_FOLDER
@@ -33,13 +33,10 @@ from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.runtime.files import read_object
 from tunevlseg_jax.search import run_sweep
 from tunevlseg_jax.search.replay import STUDIES
-from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment, build_experiment
 
 __all__ = ["Run", "load_model", "load_run", "records", "sweep", "train"]
 
-BATCH = 8
-"""Images in a batch of prediction. A batch of fewer is padded, so that there is one program; a single image isn't."""
 Image = np.ndarray | str | Path
 
 
@@ -50,14 +47,13 @@ class Run:
       config: its configuration.
       scores: from its card, by row ("zero-shot", "tuned"), split and metric; empty for a model.
       folder: the run's folder; None for a model.
+      predictor: its forward passes, for more images than fit into memory.
     """
 
     def __init__(self, experiment: Experiment, learnt: FlatParams, scores: Mapping[str, Any], folder: Path | None):
         self.config, self.scores, self.folder = experiment.config, dict(scores), folder
         self._experiment, self._learnt = experiment, learnt
-        self._params = {**experiment.frozen, **learnt}
-        self._hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
-        self._encode_text = lru_cache(maxsize=16)(experiment.encode_text)
+        self.predictor = Predictor(experiment, learnt)
 
     def __repr__(self) -> str:
         place = self.config.model.checkpoint if self.folder is None else self.folder
@@ -67,28 +63,53 @@ class Run:
         """Segments what a prompt names.
 
         Args:
-          image: a (height, width), (height, width, 3) or (height, width, 4) uint8 array, or the path of an image file.
-            Several images are a list, in which sizes may differ, or a (image, height, width, 3) array.
-          prompt: the name of the object, such as "polyp": one for all images, or one for each.
+          image: a (height, width), (height, width, 3) or (height, width, 4) uint8 array, or the path of a file, whose
+            first frame is taken. Several images are a list, in which sizes may differ, or a (image, height, width, 3)
+            array.
+          prompt: the name of the object, such as "polyp". For several images: one for all, or one for each. For one
+            image: one, or a list of them.
           threshold: probability above which a pixel belongs to the mask, between 0 and 1.
 
         Returns:
-          A (height, width) bool mask at the image's size; a list of masks for several images.
+          A (height, width) bool mask at the image's size; a list of masks for several images or prompts.
 
         Raises:
           UserError: an image, a prompt or the threshold is invalid.
         """
         check_threshold(threshold)
-        least = math.log(threshold / (1 - threshold))
-        return self._answer(image, prompt, lambda logits: logits > least)
+        least = forward.logit(threshold)
+        return self._answer(image, prompt, lambda logits, size: forward.enlarge(logits, size) > least)
 
     def probabilities(self, image: Image | Sequence[Image], prompt: str | Sequence[str]) -> Any:
         """The probability that each pixel belongs to what a prompt names; arguments and errors as in `predict`.
 
         Returns:
-          (height, width) float32 from 0 to 1 at the image's size; a list of them for several images.
+          (height, width) float32 from 0 to 1 at the image's size; a list of them for several images or prompts.
         """
-        return self._answer(image, prompt, _sigmoid)
+        return self._answer(image, prompt, lambda logits, size: forward.sigmoid(forward.enlarge(logits, size)))
+
+    def label_map(self, image: Image | Sequence[Image], prompts: Sequence[str], *, threshold: float = 0.5) -> Any:
+        """Asks for several objects at once, of which each pixel belongs to the likeliest.
+
+        Args:
+          image: as in `predict`.
+          prompts: the names of the objects, at most 255; every image is asked for all of them.
+          threshold: probability above which a pixel belongs to an object, between 0 and 1.
+
+        Returns:
+          (height, width) uint8 at the image's size: n where the n-th prompt is the likeliest, counted from 1, and 0
+          where no prompt is above the threshold; a list of them for several images.
+
+        Raises:
+          UserError: an image, a prompt or the threshold is invalid.
+        """
+        check_threshold(threshold)
+        check_prompts(prompts)
+        least, (images, is_list) = forward.logit(threshold), _images(image)
+        questions = (Question(one.shape[:2], one, range(len(prompts))) for one in images)
+        answers = self.predictor.logits(questions, prompts)
+        maps = [forward.best_label(logits, size, least) for size, logits in answers if logits is not None]
+        return maps if is_list else maps[0]
 
     def evaluate(
         self,
@@ -111,11 +132,17 @@ class Run:
         Returns:
           The scores of the split by name, such as "dice" and "iou".
 
+        Warns:
+          UserWarning: the data set has changed since the run was trained on it, or its images trained the run.
+
         Raises:
           UserError: there is no such data set or split, or a prompt is too long.
         """
         with _quiet():
-            return self.evaluation(data, split, resolution=resolution, ask_absent=ask_absent, output=output).scores
+            result = self.evaluation(data, split, resolution=resolution, ask_absent=ask_absent, output=output)
+        for line in provenance.lines(self.folder, split, result.marks):
+            warnings.warn(line, stacklevel=2)
+        return result.scores
 
     def evaluation(
         self,
@@ -129,15 +156,21 @@ class Run:
         """As `evaluate`, with the scores of each class, and with a bar on a terminal."""
         with self._data(data) as chosen:
             chosen = dataclasses.replace(chosen, shots=None)
+            scored = self._experiment.split(split, chosen, complete=ask_absent)
+            marks = {}
+            if self.folder is not None:
+                comparable = not isinstance(data, ArrayDataset) and not (ask_absent and chosen.name in SCENES)
+                marks = provenance.marks(self.folder, self.data, chosen, scored.records, comparable=comparable)
             return evaluate_run.evaluate(
                 self._experiment,
                 self._learnt,
-                self._experiment.split(split, chosen, complete=ask_absent),
+                scored,
                 chosen,
                 run=str(self.folder or self.config.model.checkpoint),
                 folder=None if output is None else Path(output),
                 resolution=resolution,
                 ask_absent=ask_absent,
+                marks=marks,
             )
 
     @property
@@ -160,38 +193,22 @@ class Run:
             arrays.write(data, Path(folder))
             yield dataclasses.replace(arrays.settings(self.config.data, Path(folder)), cache=folder)
 
-    def _answer(self, image: Any, prompt: str | Sequence[str], answer: Callable[[np.ndarray], np.ndarray]) -> Any:
-        """One answer for each image, from its logits at its size."""
-        is_list = isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4)
-        inputs = list(image) if is_list else [image]
-        prompts = for_each(prompt, len(inputs), "prompts")
-        for index, text in enumerate(prompts):
-            check_prompt(text, f"prompt {index}" if len(set(prompts)) > 1 else "prompt")
-        images = [_load(item, f"image {index}" if is_list else "the image") for index, item in enumerate(inputs)]
-        answers = [answer(logits) for logits in self._logits(images, prompts)]
-        return answers if is_list else answers[0]
-
-    def _logits(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> Iterator[np.ndarray]:
-        """The logits of each (height, width, 3) uint8 image, resized to its size."""
-        phrases = tuple(dict.fromkeys(prompts))
-        size = 1 if len(images) == 1 else BATCH
-        for start in range(0, len(images), size):
-            chunk = images[start : start + size]
-            batch = np.zeros((size, *self._experiment.image_size, 3), chunk[0].dtype)
-            phrase = np.zeros(size, np.int32)
-            for row, image in enumerate(chunk):
-                batch[row] = resize(image, self._experiment.image_size, cv2.INTER_CUBIC)
-                phrase[row] = phrases.index(prompts[start + row])
-            logits = step.logits_step(
-                self._params,
-                batch,
-                phrase,
-                self._encode_text(phrases),
-                self._hyper,
-                network=self._experiment.network,
-            )
-            for small, image in zip(np.asarray(logits), chunk, strict=False):
-                yield resize(small, image.shape[:2], cv2.INTER_LINEAR)
+    def _answer(self, image: Any, prompt: str | Sequence[str], answer: Callable[[np.ndarray, Any], np.ndarray]) -> Any:
+        """One answer for each image or prompt, from its logits at the model's size and the image's size."""
+        images, is_list = _images(image)
+        if not is_list and not isinstance(prompt, str):
+            phrases = check_prompts(prompt)
+            questions = [Question(images[0].shape[:2], images[0], range(len(phrases)))]
+        else:
+            prompts = for_each(prompt, len(images), "prompts")
+            for index, text in enumerate(prompts):
+                check_prompt(text, f"prompt {index}" if len(set(prompts)) > 1 else "prompt")
+            phrases = tuple(dict.fromkeys(prompts))
+            pairs = zip(images, prompts, strict=True)
+            questions = [Question(one.shape[:2], one, [phrases.index(text)]) for one, text in pairs]
+        found = self.predictor.logits(questions, phrases)
+        answers = [answer(one, size) for size, logits in found if logits is not None for one in logits]
+        return answers if is_list or not isinstance(prompt, str) else answers[0]
 
 
 def load_run(folder: str | Path, *, checkpoint: str | None = None) -> Run:
@@ -205,7 +222,10 @@ def load_run(folder: str | Path, *, checkpoint: str | None = None) -> Run:
       UserError: a file is missing or broken, or the base model isn't the one of the training.
     """
     experiment, learnt = restore(Path(folder), checkpoint)
-    return Run(experiment, learnt, read_object(Path(folder) / CARD_FILE).get("scores") or {}, Path(folder))
+    scores = read_object(Path(folder) / CARD_FILE).get("scores") or {}
+    if not isinstance(scores, dict):
+        raise UserError(f"{Path(folder) / CARD_FILE}: scores must be an object, got {scores!r}", "bad-card")
+    return Run(experiment, learnt, scores, Path(folder))
 
 
 def load_model(checkpoint: str | Path) -> Run:
@@ -227,6 +247,7 @@ def train(
     records: ArrayDataset | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     verbose: bool = False,
+    force_data: bool = False,
 ) -> Run:
     """Trains a run in `config.workdir`, and continues one that an earlier call began there.
 
@@ -237,15 +258,17 @@ def train(
       on_epoch: called after each epoch with a line of metrics.jsonl: "epoch", "train" and "val" with "loss" and "dice",
         "learning_rate", "seconds" and "images_per_second".
       verbose: whether to print as the command train does.
+      force_data: whether to continue although the data set has changed since, which the run's card then says.
 
     Raises:
-      UserError: the configuration or the records are invalid, or the loss became infinite or NaN.
+      UserError: the configuration or the records are invalid, the data set of the run has changed, another process
+        trains in the folder, or the loss became infinite or NaN.
     """
     config = _checked(config)
     if records is not None:
         config = _with_records(config, records, Path(config.workdir), Path(config.workdir) / CONFIG_FILE)
     with contextlib.nullcontext() if verbose else _quiet():
-        trainer.train(config, Console(quiet=not verbose), on_epoch)
+        trainer.train(config, Console(quiet=not verbose), on_epoch, force_data=force_data)
     return load_run(config.workdir)
 
 
@@ -322,15 +345,26 @@ def _with_records(config: Config, records: ArrayDataset, folder: Path, begun: Pa
     return dataclasses.replace(config, data=arrays.settings(config.data, root))
 
 
+def check_prompts(prompts: Any) -> tuple[str, ...]:
+    """Several prompts for one image; raises a UserError unless they are strings that say something, at most 255."""
+    prompts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+    for index, text in enumerate(prompts):
+        check_prompt(text, f"prompt {index}")
+    if not 0 < len(prompts) < 256:
+        raise UserError(f"there must be 1 to 255 prompts, got {len(prompts)}", "out-of-range")
+    return prompts
+
+
+def _images(image: Any) -> tuple[list[np.ndarray], bool]:
+    """The (height, width, 3) uint8 images that are given, and whether they are several."""
+    is_list = isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4)
+    inputs = list(image) if is_list else [image]
+    return [_load(item, f"image {index}" if is_list else "the image") for index, item in enumerate(inputs)], is_list
+
+
 def _load(image: Any, name: str) -> np.ndarray:
     """(height, width, 3) uint8 of an array or a file."""
-    return read_rgb(Path(image)) if isinstance(image, str | Path) else to_rgb(image, name)
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Without overflow, float32."""
-    logits = logits.astype(np.float32)
-    return (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
+    return read_first(Path(image)) if isinstance(image, str | Path) else to_rgb(image, name)
 
 
 @contextlib.contextmanager

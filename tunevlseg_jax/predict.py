@@ -1,164 +1,193 @@
 """Draws masks of what a prompt names: `python -m tunevlseg_jax.predict --run runs/x --image a.jpg --prompt polyp`."""
 
-import csv
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import cv2
-import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from tunevlseg_jax import cli
-from tunevlseg_jax.api import BATCH, check_threshold, load_run
+from tunevlseg_jax.api import check_prompts, check_threshold, load_run
+from tunevlseg_jax.data import windows
 from tunevlseg_jax.data.builders.arrays import check_prompt
-from tunevlseg_jax.data.images import SUFFIXES, read_rgb, write_png
+from tunevlseg_jax.prediction import folder, planning, table, walk
+from tunevlseg_jax.prediction.frames import common_window
+from tunevlseg_jax.prediction.overlay import OverlayVideos
+from tunevlseg_jax.prediction.planning import Settings
+from tunevlseg_jax.prediction.session import Session
+from tunevlseg_jax.prediction.walk import LeftOut
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import check_name, write_csv
 
-COLOUR = (255, 64, 64)
-OPACITY = 0.4
-LIST_FILE = "predictions.csv"
-"""The list of the masks in a folder. Only the masks in it, and their overlays, may be replaced."""
-COLUMNS: tuple[str, ...] = ("image", "prompt", "mask", "marked")
+SHOWN = 100
+"""Masks in the printed table."""
+NAMED = 10
+"""Files that are named for each reason why they are left out."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """The run, the images and the prompt.
+    """The run, the images and the prompts.
 
     Attributes:
       run: folder of the run.
-      image: image files, or folders of them.
-      prompt: the name of the object, such as "polyp".
-      output: folder for the masks, which may hold earlier masks; a file that predict didn't write is never replaced.
+      image: image files, folders of them, patterns such as "scans/*.png", or "-" for an image on standard input. The
+        endings are those of JPEG, PNG, TIFF, BMP, WebP, GIF and HEIC (with the extra `heic`), and of videos.
+      prompt: the name of the object, such as "polyp". Several names give a mask each and a label map, in which a pixel
+        belongs to the likeliest of them.
+      output: folder for the masks, which may hold earlier masks: they stay, and so does any other file.
       threshold: probability above which a pixel belongs to the mask.
+      recursive: whether subfolders are walked; their masks come into subfolders of the same names.
+      frames: of a GIF, a video or a TIFF of several pages: "first", or "all".
+      probabilities: also writes the probability of each pixel: "png" (the default) as a PNG of 16 bits, in which 65535
+        is 1; "npy" as float32.
+      spacing: height and width of a pixel in millimetres, or one number for both, for areas in mm². Medical files say
+        it themselves.
       checkpoint: the base model's new place, if it has moved since training.
+      window: for images of more than 8 bits, LOW HIGH (the values that become black and white), or "percentile" (of
+        each image). None: the window of the run's data set; where it had none, one for all images given, the range of
+        the fewest of 8, 10, 12, 14 and 16 bits that hold their values.
     """
 
     run: str
     image: tuple[str, ...]
-    prompt: str
+    prompt: tuple[str, ...]
     output: str = "predictions"
     threshold: float = 0.5
+    recursive: bool = False
+    frames: Literal["first", "all"] = "first"
+    probabilities: tuple[Literal["png", "npy"], ...] | None = None
+    spacing: tuple[float, ...] = ()
     checkpoint: str | None = None
+    window: tuple[str, ...] = ()
 
 
 def main() -> None:
-    """Writes `NAME_mask.png`, at the image's size, and `NAME_overlay.png` for each image, and a list of them."""
+    """Writes `NAME_mask.png`, at the image's size, and `NAME_overlay.png` for each image, and a table of them."""
     options = cli.options(Options, "python -m tunevlseg_jax.predict", __doc__ or "")
-    check_prompt(options.prompt, "--prompt")
-    check_threshold(options.threshold, "--threshold")
-    paths = _find(options.image)
-    names = _names(paths)
+    prompts, spacing = _checked(options)
+    window = windows.parse(options.window)
     output = Path(options.output)
-    listed = _listed(output / LIST_FILE)
-    _check_output(output, names, listed)
-    run = load_run(options.run, checkpoint=options.checkpoint)
-    console = Console()
-    report = Table(title=f"{options.prompt!r} in {len(paths)} image{'s' if len(paths) > 1 else ''}")
-    for column in ("image", "size", "marked"):
-        report.add_column(column, justify="left" if column == "image" else "right")
-    for start in track(range(0, len(paths), BATCH), "segmenting", console=console, transient=True):
-        images = [read_rgb(path) for path in paths[start : start + BATCH]]
-        masks = run.predict(images, options.prompt, threshold=options.threshold)
-        for path, image, mask in zip(paths[start : start + BATCH], images, masks, strict=True):
-            name = f"{names[path]}_mask.png"
-            listed[name] = dict(zip(COLUMNS, (path, options.prompt, name, float(mask.mean())), strict=True))
-            write_csv(output / LIST_FILE, list(listed.values()))  # before the mask: each mask is listed
-            write_png(output / name, mask.astype(np.uint8) * 255)
-            write_png(output / f"{names[path]}_overlay.png", overlay(image, mask))
-            report.add_row(str(path), f"{image.shape[1]}x{image.shape[0]}", f"{mask.mean():.1%}")
-    console.print(report)
-    console.print(f"masks and overlays: {output}, listed in {output / LIST_FILE}", soft_wrap=True)
+    with folder.held(output):
+        masks, maps = table.masks_of(output), table.label_maps_of(output)
+        ours = {(output / row["mask"]).resolve() for row in masks.rows.values()}
+        ours |= {(output / row["labels"]).resolve() for row in maps.rows.values()}
+        found, left_out = walk.find(options.image, recursive=options.recursive, output=output, ours=ours)
+        run = load_run(options.run, checkpoint=options.checkpoint)
+        run.predictor.check(prompts)
+        window = window or run.preprocessing.window or common_window(one.path for one in found)
+        settings = Settings(
+            prompts=prompts,
+            threshold=options.threshold,
+            run=options.run,
+            run_sha256=run.predictor.fingerprint[:12],
+            output=output,
+            frames=options.frames,
+            probabilities=_formats(options.probabilities),
+            spacing=spacing,
+            window=window,
+        )
+        plans = planning.plan(found, settings, masks, maps)
+        with OverlayVideos(output) as videos:
+            exports = [videos] if options.frames == "all" else []
+            session = Session(run.predictor, settings, masks, maps, exports, left_out)
+            console = Console()
+            rows = session.run(track(plans, "segmenting", console=console, transient=True))
+            _report(console, settings, len(found), rows)
+        _print_notes(console, session)
+    _raise_failures(session.failures)
 
 
-def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The image (height, width, 3) with the mask (height, width) tinted and outlined."""
-    tinted = image * (1 - OPACITY) + np.asarray(COLOUR) * OPACITY
-    drawn = np.where(mask[..., None], tinted, image).round().astype(np.uint8)
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    width = max(1, round(max(mask.shape) / 400))
-    return cv2.drawContours(np.ascontiguousarray(drawn), outlines, -1, COLOUR, width)
-
-
-def _listed(path: Path) -> dict[str, dict[str, Any]]:
-    """The rows of earlier predictions in a folder's list, by mask; none without a list.
-
-    Raises:
-      UserError: the file isn't such a list.
-    """
-    if not path.exists():
-        return {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"can't read {path}: {error}", "unreadable") from error
-    if rows[:1] != [[*COLUMNS]] or any(len(row) != len(COLUMNS) for row in rows):
-        raise UserError(f"{path} lacks the columns {', '.join(COLUMNS)}; choose another --output", "other-folder")
-    predictions = [dict(zip(COLUMNS, row, strict=True)) for row in rows[1:]]
-    return {row["mask"]: row for row in predictions}
-
-
-def _check_output(folder: Path, names: Mapping[Path, str], listed: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises a UserError where a mask would replace another image's, or a file that isn't a prediction."""
-    for path, name in names.items():
-        earlier = listed.get(f"{name}_mask.png")
-        if earlier is not None:
-            other = Path(earlier["image"])
-            if other.exists() and not other.samefile(path):
-                raise UserError(
-                    f"{folder} has {other}'s mask where {path}'s would be; choose another --output",
-                    "duplicate-name",
-                )
-            continue
-        for part in ("mask", "overlay"):
-            if (folder / f"{name}_{part}.png").exists():
-                raise UserError(f"{folder} holds another {name}_{part}.png; choose another --output", "other-folder")
-
-
-def _find(given: Sequence[str]) -> list[Path]:
-    """The image files that are meant, those of a folder in the order of their names.
+def _checked(options: Options) -> tuple[tuple[str, ...], tuple[float, float] | None]:
+    """The prompts, each once, and the spacing.
 
     Raises:
-      UserError: nothing is given, a path doesn't exist, a folder holds no images, or a name isn't UTF-8.
+      UserError: an option is missing or out of range.
     """
-    if not given:
-        raise UserError("--image needs the names of image files, or of folders of them", "missing-option")
-    paths = []
-    for path in map(Path, given):
-        if not path.exists():
-            raise UserError(f"there is no {path}", "no-such-file")
-        if path.is_dir():
-            files = (file for file in path.iterdir() if not file.name.startswith("."))  # such as macOS's ._a.jpg
-            inside = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise UserError(f"{path} holds no images ({', '.join(SUFFIXES)})", "no-images")
-            paths += inside
-        else:
-            paths.append(path)
-    for path in paths:
-        check_name(str(path))
-    return list(dict.fromkeys(paths))
+    if not options.prompt:
+        raise UserError("--prompt needs the name of the object", "missing-option")
+    for prompt in options.prompt:
+        check_prompt(prompt, "--prompt")
+    check_threshold(options.threshold, "--threshold")
+    prompts = check_prompts(dict.fromkeys(options.prompt))
+    if not options.spacing:
+        return prompts, None
+    if len(options.spacing) > 2 or not all(0 < size < float("inf") for size in options.spacing):
+        raise UserError(f"--spacing takes one or two numbers above 0, got {options.spacing}", "out-of-range")
+    return prompts, (options.spacing[0], options.spacing[-1])
 
 
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """What each image's masks are called: its name without the suffix, or with it where two would collide.
+def _formats(given: Sequence[str] | None) -> tuple[str, ...]:
+    """The formats of probabilities: none without the option, "png" for the option without a value."""
+    return () if given is None else tuple(dict.fromkeys(given)) or ("png",)
 
-    Raises:
-      UserError: two images have the same name.
-    """
-    stems = Counter(path.stem for path in paths)
-    names = {path: path.stem if stems[path.stem] == 1 else path.name for path in paths}
-    for name, count in Counter(names.values()).items():
-        if count > 1:
-            raise UserError(f"{count} images are called {name}, and so would their masks be", "duplicate-name")
-    return names
+
+def _report(console: Console, settings: Settings, images: int, rows: Iterable[dict[str, Any]]) -> None:
+    """Predicts, and prints a table of the new masks, or of the first of them."""
+    asked = ", ".join(map(repr, settings.prompts))
+    report = Table(title=f"{asked} in {images} image{'s' if images > 1 else ''}")
+    columns = ("image", *(("prompt",) if len(settings.prompts) > 1 else ()), "size", "marked", "parts")
+    for column in (*columns, *(("mm²",) if settings.spacing else ())):
+        report.add_column(column, justify="left" if column in ("image", "prompt") else "right")
+    count = 0
+    for count, row in enumerate(rows, 1):
+        if count <= SHOWN:
+            cells = {
+                "image": f"{row['image']}" if row["frame"] is None else f"{row['image']} {row['frame']}",
+                "prompt": row["prompt"],
+                "size": f"{row['width']}x{row['height']}",
+                "marked": f"{row['marked']:.1%}",
+                "parts": str(row["components"]),
+                "mm²": "" if row["area_mm2"] is None else f"{row['area_mm2']:.4g}",
+            }
+            report.add_row(*(cells[str(column.header)] for column in report.columns))
+    if count:
+        console.print(report)
+    if count > SHOWN:
+        console.print(f"and {count - SHOWN} more masks")
+
+
+def _print_notes(console: Console, session: Session) -> None:
+    """Says what was written, kept, replaced and left out."""
+    output, masks = session.settings.output, session.masks
+    lines = [f"masks and overlays: {output}, listed in {masks.path}"] if masks.rows else []
+    if session.settings.label_question is not None and session.maps.rows:
+        lines.append(f"label maps: {output}, their values in {session.maps.path}")
+    if session.settings.window is not None:
+        lines.append(f"values of images of more than 8 bits: {windows.described(session.settings.window)} (--window)")
+    if session.kept:
+        lines.append(f"masks that were there already and were kept: {session.kept}")
+    if session.changed:
+        lines.append(
+            f"masks that were written anew, because their images have changed or files were missing: {session.changed}"
+        )
+    for line in (*lines, *_reasons(session.left_out)):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _reasons(left_out: Sequence[LeftOut]) -> list[str]:
+    """A line for each reason why files are left out."""
+    ordered = sorted(left_out, key=lambda one: one.reason)
+    lines = []
+    for reason, group in itertools.groupby(ordered, key=lambda one: one.reason):
+        files = [str(one.path) for one in group]
+        more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+        lines.append(f"left out: {', '.join(files[:NAMED])}{more} ({reason})")
+    return lines
+
+
+def _raise_failures(failures: Sequence[UserError]) -> None:
+    """Raises a UserError if files couldn't be read."""
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        first = failures[0]
+        raise UserError(
+            f"{len(failures)} files can't be read: {'; '.join(map(str, failures))}", "unreadable"
+        ) from first
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Prepares and audits data sets: `python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip --output data`."""
 
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,8 @@ from tunevlseg_jax.data.audit import findings as audit
 from tunevlseg_jax.data.audit.coverage import Survey
 from tunevlseg_jax.data.audit.image_stats import ImageStats, image_stats
 from tunevlseg_jax.data.builders import manifest, matching, medvlsm, tables, user_files
+from tunevlseg_jax.data.builders.annotations import formats
+from tunevlseg_jax.data.builders.annotations.formats import Format
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.items import Item
@@ -43,7 +46,9 @@ one folder per class, masks/polyp/a.png: ... --masks "masks/{class}/{name}"
 
 colour-coded masks: ... --encoding colour --classes classes.csv
 
-a list of images, masks and prompts: ... --manifest list.csv"""
+a list of images, masks and prompts: ... --manifest list.csv
+
+exports of COCO, LabelMe, CVAT, Label Studio, YOLO, Pascal VOC, Supervisely: recognised, without options"""
 CHECK = f"""Audits a prepared set; exits with 1 if there are errors.
 
 {inspect.cleandoc(audit.__doc__ or "").partition(chr(10))[2].strip()}"""
@@ -79,12 +84,14 @@ class Folder:
       source: folders, zip or tar files; a folder's zip and tar files count as if unpacked. Files with the same path in
         several sources must be equal.
       output: the data folder; the set is written to OUTPUT/NAME.
+      format: the annotation format to read, if the source has several; by default it is recognised. "dsb" is a folder
+        for each image with the masks of its objects, a/images/a.png and a/masks/*.png.
       images: pattern of the image files, starting at any folder. {name} is common to an image and its masks, {group} is
         the patient or video, {split} a folder such as train, * matches anything. Without a suffix it matches BMP, JPEG,
         PNG, TIFF and WebP files.
       masks: pattern of the mask files; {class} is the class if each class has its own masks. If neither pattern is
-        given, the layout is detected: medvlsm's (anns/*.json), a class tree (annotations/{split}/{class}/{name}), or
-        images/ and masks/.
+        given, the layout is detected: medvlsm's (anns/*.json), an annotation format (see --format), a class tree
+        (annotations/{split}/{class}/{name}), or images/ and masks/.
       encoding: "binary" masks have two values, "palette" masks a value or palette index per class, "colour" masks a
         colour per class.
       prompt: prompt for binary masks without {class}; several are phrasings of the same prompt.
@@ -109,6 +116,7 @@ class Folder:
     name: str
     source: tuple[Path, ...]
     output: Path = Path("data")
+    format: Format | None = None
     images: str | None = None
     masks: str | None = None
     encoding: Encoding = "binary"
@@ -150,6 +158,9 @@ def main() -> None:
         "check": Check(tyro.MISSING),
     }
     descriptions = {name: public.about for name, public in PUBLIC.items()} | {"folder": FOLDER, "check": CHECK}
+    if (asked := next(iter(sys.argv[1:]), "")) in formats.TITLES:
+        message = f"{PROGRAM} folder reads {asked} annotations: folder --name NAME --source DIR [--format {asked}]"
+        raise UserError(message, "unknown-subcommand")
     options = cli.subcommand(defaults, descriptions, PROGRAM, __doc__ or "")
     match options:
         case Folder():
@@ -212,19 +223,21 @@ def prepare_folder(options: Folder, console: Console) -> None:
     if healthy := survey.without_records:
         console.print(
             f"note: {len(healthy)} of {survey.images} images, such as {healthy[0]!r}, show none of the classes and "
-            "have no record; --negatives keep gives them empty masks",
+            "have no record" + "; --negatives keep gives them empty masks" * (options.encoding != "binary"),
             soft_wrap=True,
         )
 
 
 def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> tuple[str, list[Item]]:
-    """The name of the source's layout, and its images; the values of binary masks are noted in `seen` when they're read.
+    """The name of the source's layout, and its images; `seen` notes the values of binary masks when they're read.
 
     Raises:
       UserError: as in `prepare_folder`.
     """
     rule = BinaryRule(options.threshold, options.invert, options.ignore_value)
     load = partial(binary, rule=rule, seen=seen)
+    if (annotated := _annotated(options, source, load)) is not None:
+        return annotated
     if options.manifest is not None:
         return f"{options.manifest}", _items(options, manifest.find(options.manifest, source), source, load)
     images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
@@ -243,8 +256,57 @@ def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> t
         load = partial(coded, encoding=options.encoding, classes=classes, rule=rule, negatives=options.negatives)
     elif "{class}" not in masks and not options.prompt:
         raise UserError("binary masks need --prompt, or --masks with {class}", "missing-option")
-    files = matching.find(source, images, masks, options.prompt, classes)
+    try:
+        files = matching.find(source, images, masks, options.prompt, classes)
+    except UserError as error:
+        raise _with_formats(error, source) from error
     return f"{images} and {masks}", _items(options, files, source, load)
+
+
+def _annotated(options: Folder, source: SourceFiles, binary_load: user_files.Load) -> tuple[str, list[Item]] | None:
+    """As `folder_items`, if the source or the manifest is of an annotation tool, and no pattern says otherwise."""
+    if options.images or options.masks or (options.format is None and medvlsm.folder(source) is not None):
+        return None
+    if options.manifest is not None:
+        found = formats.file(options.manifest, source)
+        if found is None:
+            return None
+        format, content = found
+    else:
+        present = formats.found(source)
+        plain = [text for text in (matching.CLASS_TREE[1], "masks/{name}") if any(source.find(matching.pattern(text)))]
+        if options.format is None and plain and "dsb" not in present:
+            if there := [name for name in present if name != formats.BROKEN]:
+                raise UserError(
+                    f"{source} has masks in {plain[0]} and annotations of {', '.join(there)}; give --masks "
+                    f"{plain[0]!r} or --format {there[0]}",
+                    "ambiguous-format",
+                )
+            return None
+        format = formats.choose(present, options.format, source)
+        if format is None:
+            return None
+        content = present[format]
+    if options.encoding != "binary" and format != "voc":
+        raise UserError(f"{format} annotations have no label maps; leave --encoding out", "options-conflict")
+    classes = None if options.classes is None else tables.classes(options.classes)
+    about, files, load = formats.read(format, content, source, options.prompt, classes)
+    given = [
+        name for name in ("invert", "ignore_value", "negatives") if getattr(options, name) != getattr(Folder, name)
+    ]
+    if given and (load is not None or any(mask.draw for image in files for mask in image.masks)):
+        option = f"--{given[0].replace('_', '-')}"
+        raise UserError(f"{format} annotations have no masks to read by {option}; leave it out", "options-conflict")
+    return about, _items(options, files, source, load or binary_load)
+
+
+def _with_formats(error: UserError, source: SourceFiles) -> UserError:
+    """The error about patterns that don't fit, with the annotation formats that the source has."""
+    there = [name for name in formats.found(source) if name != formats.BROKEN]
+    if not there or error.code not in ("mask-missing", "no-images"):
+        return error
+    hint = f"{source} has annotations of {', '.join(there)}: leave --images and --masks out to read them"
+    return UserError(f"{error}; {hint}", error.code)
 
 
 def _items(options: Folder, files: Sequence[ImageFiles], source: SourceFiles, load: user_files.Load) -> list[Item]:
@@ -258,6 +320,8 @@ def _check(options: Folder) -> None:
         raise UserError(
             f"--fractions must be at least 0, train's above 0, and sum to 1, got {options.fractions}", "out-of-range"
         )
+    if options.format and (options.images or options.masks or options.manifest):
+        raise UserError("with --format, leave --images, --masks and --manifest out", "options-conflict")
     if options.manifest and (options.images or options.masks or options.classes or options.encoding != "binary"):
         raise UserError("with --manifest, leave --images, --masks, --classes and --encoding out", "options-conflict")
     if options.manifest and options.prompt:
@@ -309,6 +373,8 @@ def check(options: Check, console: Console) -> None:
     if options.protocol == "clean":
         splits = clean.splits(stats)
         write_json(folder / CLEAN_FILE, splits)
+        for split in (split for split, images in splits.items() if not images):
+            console.print(f"warning: the clean protocol leaves no image in {split}", style="yellow", soft_wrap=True)
         stats = clean.stats_of(splits, stats)
     findings = audit.findings(stats)
     console.print(coverage.table(coverage.by_class(record for image in stats for record in image.records)))

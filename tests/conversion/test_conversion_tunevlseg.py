@@ -22,11 +22,13 @@ from numpy.testing import assert_array_equal
 from conversion import tunevlseg
 from conversion.published.learner import without_copies
 from conversion.published.tensors import from_published
-from tunevlseg_jax import api, cli, predict
+from tunevlseg_jax import cli, predict
 from tunevlseg_jax.learners import CoCoOp, CoOp, MaPLe, SharedSeparate, ZeroShot
 from tunevlseg_jax.models.build import with_prompt_offset
 from tunevlseg_jax.models.resnet import ModifiedResNet
 from tunevlseg_jax.network import Network
+from tunevlseg_jax.prediction import session
+from tunevlseg_jax.prediction.frames import Opened
 from tunevlseg_jax.pretrained.load import EMBEDDED, load_pretrained, save_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
@@ -226,9 +228,8 @@ def predicted(row: dict, sample: int, run, monkeypatch) -> np.ndarray:
         features = [x[sample : sample + 1] for x in test_golden_cris.golden_features()]
         stand_in = lambda self, images: tuple(x.repeat(len(images), axis=0) for x in features)  # noqa: E731
         monkeypatch.setattr(ModifiedResNet, "__call__", stand_in)
-    monkeypatch.setattr(predict, "read_rgb", lambda path: image)
-    monkeypatch.setattr(api, "_load", lambda image, name: image)  # which refuses pixels that are not uint8
-    monkeypatch.setattr(predict, "overlay", lambda image, mask: np.zeros((1, 1, 3), np.uint8))
+    monkeypatch.setattr(session.frames, "open_file", lambda path, data: Opened(path, lambda: iter([image])))
+    monkeypatch.setattr(session, "overlay", lambda image, mask: np.zeros((1, 1, 3), np.uint8))
     monkeypatch.setattr(Experiment, "token_table", lambda self, phrases: table)
     Path("photo.png").touch()
     # Not compiled: the cases share most operations, and compiling each case takes longer.

@@ -44,7 +44,7 @@ def test_case_and_outer_spaces_do_not_matter(tokenizer):
 def test_long_phrases_are_an_error_that_names_them(tokenizer):
     fits = len(tokenizer.words(LONG)) + 2
     assert tokenizer.table([LONG], fits).shape == (1, fits)
-    with mistakes.raises(rf"prompt-too-long: '{LONG}' .* {fits} .* {fits - 1} .*--data.truncate"):
+    with mistakes.raises(rf"prompt-too-long: '{LONG}' .* {fits} .* {fits - 1} .*shorten it \[prompt"):
         tokenizer.table(["seven", LONG], fits - 1)
 
 

@@ -26,6 +26,7 @@ from tunevlseg_jax import evaluate, predict, train
 from tunevlseg_jax.config import Optim, Train
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.images import encode_png, read_rgb
+from tunevlseg_jax.prediction import forward, table
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.card import CARD_FILE, LEARNT_FILE
 from tunevlseg_jax.runs.checkpoint import Checkpoints
@@ -69,7 +70,7 @@ def finished(quick_compilation) -> Path:
 def test_run_folder(finished):
     assert {path.name for path in finished.iterdir()} == {
         *("config.json", "metrics.jsonl", "tensorboard", "checkpoints", "prompts.safetensors", "card.json"),
-        "results.json",
+        *("results.json", "fingerprints.json"),
     }
     assert {path.name for path in (finished / "checkpoints").iterdir()} == {"6", "9"}  # the last two
     assert read(finished / "config.json")["learner"]["class"] == "VPT"
@@ -277,9 +278,9 @@ def logits_of(folder: Path, split: Split) -> list[np.ndarray]:
     """Each record's logits at the model's size, as `predict` makes them."""
     experiment, learnt = restore(folder)
     hyper = step.Hyperparameters(*(values[0] for values in experiment.hyper()))
-    params, logits, phrases = {**experiment.frozen, **learnt}, [], np.zeros(predict.BATCH, np.int32)
+    params, logits, phrases = {**experiment.frozen, **learnt}, [], np.zeros(forward.BATCH, np.int32)
     for image, prompt in zip(split.records.images, split.records.prompt, strict=True):
-        batch = np.broadcast_to(image, (predict.BATCH, *image.shape))
+        batch = np.broadcast_to(image, (forward.BATCH, *image.shape))
         row = jax.tree.map(lambda rows, prompt=prompt: rows[prompt : prompt + 1], split.table)
         logits.append(np.asarray(step.logits_step(params, batch, phrases, row, hyper, network=experiment.network))[0])
     return logits
@@ -320,9 +321,9 @@ def test_predicting(finished, images, tmp_path, monkeypatch, capsys):
     small.run(monkeypatch, predict.main, *options, "--image", images)
     assert len(paths) == 9 and "9 images" in capsys.readouterr().out
     expected = {f"{path.stem}_{kind}.png" for path in paths for kind in ("mask", "overlay")}
-    assert {path.name for path in output.iterdir()} == expected | {predict.LIST_FILE}
-    listed = (output / predict.LIST_FILE).read_text(encoding="utf-8").splitlines()
-    assert listed[0] == "image,prompt,mask,marked" and len(listed) == 10
+    assert {path.name for path in output.iterdir()} == expected | {table.LIST_FILE}
+    listed = (output / table.LIST_FILE).read_text(encoding="utf-8").splitlines()
+    assert listed[0] == ",".join(table.COLUMNS) and len(listed) == 10
     marked = 0
     for path in paths:
         image = read_rgb(path)
@@ -348,9 +349,9 @@ def test_predicting_at_the_size_of_a_large_image(finished, tmp_path, monkeypatch
     mask = read_rgb(tmp_path / "masks" / "large_mask.png")[..., 0]
     experiment, learnt = restore(finished)
     hyper = step.Hyperparameters(*(values[0] for values in experiment.hyper()))
-    batch = np.zeros((predict.BATCH, small.IMAGE, small.IMAGE, 3), np.uint8)
+    batch = np.zeros((forward.BATCH, small.IMAGE, small.IMAGE, 3), np.uint8)
     batch[0] = cv2.resize(image, (small.IMAGE, small.IMAGE), interpolation=cv2.INTER_CUBIC)
-    phrases, table = np.zeros(predict.BATCH, np.int32), experiment.encode_text(["seven"])
+    phrases, table = np.zeros(forward.BATCH, np.int32), experiment.encode_text(["seven"])
     logits = step.logits_step({**experiment.frozen, **learnt}, batch, phrases, table, hyper, network=experiment.network)
     enlarged = cv2.resize(np.asarray(logits)[0], image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     assert_array_equal(mask > 0, enlarged > np.log(threshold / (1 - threshold)))
@@ -358,16 +359,17 @@ def test_predicting_at_the_size_of_a_large_image(finished, tmp_path, monkeypatch
 
 
 def test_predicting_again_keeps_what_was_predicted(finished, images, tmp_path, monkeypatch):
-    """Also of images that are predicted anew, whose row is replaced."""
+    """Also of the same images, with another prompt."""
     options = "--run", finished, "--output", tmp_path / "masks"
     for prompt, names in (("seven", ("grey.png", "one.webp")), ("two, or 画像", ("grey.png", "tiny.bmp"))):
         given = [images / name for name in names]
         small.run(monkeypatch, predict.main, *options, "--prompt", prompt, "--image", *given)
-    with (tmp_path / "masks" / predict.LIST_FILE).open(newline="", encoding="utf-8") as file:
+    with (tmp_path / "masks" / table.LIST_FILE).open(newline="", encoding="utf-8") as file:
         rows = [(row["image"], row["prompt"], row["mask"]) for row in csv.DictReader(file)]
     assert rows == [
-        (str(images / "grey.png"), "two, or 画像", "grey_mask.png"),
+        (str(images / "grey.png"), "seven", "grey_mask.png"),
         (str(images / "one.webp"), "seven", "one_mask.png"),
+        (str(images / "grey.png"), "two, or 画像", "grey_two-or-画像_mask.png"),
         (str(images / "tiny.bmp"), "two, or 画像", "tiny_mask.png"),
     ]
 

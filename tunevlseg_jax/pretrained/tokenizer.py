@@ -70,7 +70,7 @@ class Tokenizer:
                 if not truncate:
                     raise UserError(
                         f"the prompt {phrase!r} is {len(row)} tokens with start and end, and {longest} fit beside the "
-                        "learnt context; shorten it, or cut prompts with --data.truncate",
+                        "learnt context; shorten it",
                         "prompt-too-long",
                     )
                 row = row[: longest - 1] + row[-1:]

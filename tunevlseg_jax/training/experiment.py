@@ -129,7 +129,12 @@ class Experiment:
     def splits(self, cache: FeatureCache) -> dict[str, Split]:
         """The splits of a run: train, val, and test where there is one; raises as `split` does."""
         names = ("train", "val", "test") if "test" in registry.splits(self.config.data) else ("train", "val")
-        return {name: self.split(name, cache=cache) for name in names}
+        try:
+            return {name: self.split(name, cache=cache) for name in names}
+        except UserError as error:
+            if error.code != "prompt-too-long":
+                raise
+            raise UserError(f"{error}, or cut prompts with --data.truncate", error.code) from error
 
     def train_setup(self, splits: Mapping[str, Split], cache: FeatureCache, *, parallel: bool = False) -> TrainSetup:
         """The training of this configuration, with its augmented views.

@@ -22,12 +22,22 @@ Negatives = Literal["drop", "keep"]
 """Whether an image with none of the classes has an empty mask of each."""
 
 
+Size = tuple[int, int]
+"""Height and width."""
+Draw = Callable[[Size], np.ndarray]
+"""(height, width) bool of a shape in an image of a size."""
+
+
 class Mask(NamedTuple):
-    """A binary mask of a class of an image: the file, the class's name, and how to ask for it."""
+    """A binary mask of a class of an image: the file, the class's name, and how to ask for it.
+
+    A shape that an annotation tool stored has `draw`, and `file` is its place in the tool's file.
+    """
 
     file: str
     label: str
     prompts: tuple[str, ...]
+    draw: Draw | None = None
 
 
 @dataclass(frozen=True)
@@ -101,8 +111,8 @@ def binary(source: SourceFiles, files: ImageFiles, rule: BinaryRule, seen: SeenE
     """
 
     def masks() -> Iterator[BinaryMask]:
-        for file, label, prompts in files.masks:
-            pixels = mask_files.object_map(source.read(file), file, rule, label=label, seen=seen)
+        for file, label, prompts, draw in files.masks:
+            pixels = draw or mask_files.object_map(source.read(file), file, rule, label=label, seen=seen)
             yield BinaryMask(file, pixels, f"{label}/{files.id}", label, {LEVEL: prompts})
 
     return binary_masks(source, files.image, masks())

@@ -1,0 +1,1 @@
+"""Prediction: from input files to masks, overlays, label maps and their tables."""

@@ -1,0 +1,150 @@
+"""The forward passes of prediction: any number of images, in batches of two sizes."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import cv2
+import jax
+import numpy as np
+
+from tunevlseg_jax.data.images import resize
+from tunevlseg_jax.models.parameters import FlatParams
+from tunevlseg_jax.training import step
+from tunevlseg_jax.training.experiment import Experiment
+
+T = TypeVar("T")
+
+BATCH = 8
+"""Masks in a batch. The images that don't fill a batch pass one by one: two programs serve any number of images."""
+MOST_PIXELS = 2**26
+"""Pixels of the images that wait for a batch; larger ones pass one by one, so that memory stays bounded."""
+
+
+class Question(NamedTuple, Generic[T]):
+    """An image and its prompts.
+
+    Attributes:
+      key: comes back with the answer.
+      image: (height, width, 3) uint8, RGB.
+      phrases: indices of the prompts; none for an image whose answer is known. All other questions of a call have the
+        same number of them.
+    """
+
+    key: T
+    image: np.ndarray
+    phrases: Sequence[int]
+
+
+class Answer(NamedTuple, Generic[T]):
+    """The answer to a question.
+
+    Attributes:
+      key: of the question.
+      logits: (prompt, height, width) float32 at the model's size; None for a question without prompts.
+    """
+
+    key: T
+    logits: np.ndarray | None
+
+
+class Predictor:
+    """A model with its learnt tensors, ready to answer questions."""
+
+    def __init__(self, experiment: Experiment, learnt: FlatParams):
+        self._experiment, self._learnt = experiment, learnt
+        self._params = {**experiment.frozen, **learnt}
+        self._hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
+        self._encode_text = lru_cache(maxsize=16)(experiment.encode_text)
+
+    def check(self, phrases: Sequence[str]) -> None:
+        """Raises a UserError if a prompt is too long for the model."""
+        self._experiment.token_table(phrases)
+
+    def logits(self, questions: Iterable[Question[T]], phrases: Sequence[str]) -> Iterator[Answer[T]]:
+        """The answers in the order of the questions, which are read a batch ahead at most.
+
+        Raises:
+          UserError: a prompt is too long.
+        """
+        phrases, waiting, masks, pixels = tuple(phrases), [], 0, 0
+        for question in questions:
+            waiting.append(question)
+            masks += len(question.phrases)
+            pixels += question.image.shape[0] * question.image.shape[1]
+            if 0 < masks <= BATCH - len(question.phrases) and pixels <= MOST_PIXELS:
+                continue
+            is_full = masks > BATCH - len(question.phrases)
+            yield from self._answers(waiting, phrases, at_once=is_full)
+            waiting, masks, pixels = [], 0, 0
+        yield from self._answers(waiting, phrases, at_once=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the tensors and the image size, which decide the masks."""
+        digest = hashlib.sha256(self._experiment.pretrained.sha256.encode())
+        digest.update(repr(self._experiment.image_size).encode())
+        for name, array in sorted(self._learnt.items()):
+            digest.update(name.encode() + np.asarray(array).tobytes())
+        return digest.hexdigest()
+
+    def _answers(
+        self, questions: Sequence[Question[T]], phrases: tuple[str, ...], *, at_once: bool
+    ) -> Iterator[Answer[T]]:
+        """The answers, from one forward pass or from one for each image."""
+        asked = [question for question in questions if question.phrases]
+        batches = [asked] if at_once else [[question] for question in asked]
+        logits = (answer for batch in batches for answer in self._forward(batch, phrases))
+        yield from (Answer(one.key, next(logits) if one.phrases else None) for one in questions)
+
+    def _forward(self, questions: Sequence[Question[Any]], phrases: tuple[str, ...]) -> np.ndarray:
+        """(image, prompt, height, width) logits; the vision tower sees each image once, however many its prompts."""
+        size = self._experiment.image_size
+        logits = step.logits_step(
+            self._params,
+            np.stack([resize(question.image, size, cv2.INTER_CUBIC) for question in questions]),
+            np.asarray([phrase for question in questions for phrase in question.phrases], np.int32),
+            self._encode_text(phrases),
+            self._hyper,
+            network=self._experiment.network,
+        )
+        return np.asarray(logits).reshape(len(questions), -1, *logits.shape[1:])
+
+
+def enlarge(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(height, width) logits at an image's (height, width), bilinear."""
+    return resize(logits, size, cv2.INTER_LINEAR)
+
+
+def best_label(logits: np.ndarray, size: tuple[int, int], least: float) -> np.ndarray:
+    """The label map of (prompt, height, width) logits: n where prompt n, from 1, is the likeliest and above `least`.
+
+    Args:
+      logits: at the model's size.
+      size: (height, width) of the image.
+      least: the logit above which a pixel belongs to a prompt; 0 elsewhere.
+
+    Returns:
+      (height, width) uint8. One prompt at a time is enlarged, so that memory doesn't grow with their number.
+    """
+    best = np.full(size, np.float32(least))
+    labels = np.zeros(size, np.uint8)
+    for label, small in enumerate(logits, 1):
+        large = enlarge(small, size)
+        above = large > best
+        labels[above] = label
+        np.maximum(best, large, out=best)
+    return labels
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """The probability of each logit, float32, without overflow."""
+    logits = logits.astype(np.float32)
+    return (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
+
+
+def logit(probability: float) -> float:
+    """The logit of a probability between 0 and 1."""
+    return math.log(probability / (1 - probability))

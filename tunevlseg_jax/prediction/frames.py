@@ -1,0 +1,170 @@
+"""The one place where an input file becomes frames: uint8 RGB images, with the size of a pixel where it is known."""
+
+import io
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, ImageSequence
+
+from tunevlseg_jax.data.images import SUFFIXES, decode_rgb
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.optional import import_heif
+
+ANIMATED = (".gif",)
+HEIC = (".heic", ".heif")
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+KNOWN = (*SUFFIXES, *ANIMATED, *HEIC, *VIDEOS)
+"""The endings of files that are read from a folder."""
+MANY = ("GIF", "HEIF", "PNG", "TIFF", "WEBP")
+"""The formats whose further images are frames; those of others, such as MPO, are previews."""
+BROKEN = (OSError, SyntaxError, TypeError, ValueError, KeyError, struct.error, Image.DecompressionBombError)
+"""What Pillow raises for broken files."""
+Take = Literal["first", "all"]
+
+
+class Frame(NamedTuple):
+    """An image of a file.
+
+    Attributes:
+      number: from 1 in a file of several frames of which all are taken; None for the one image of a file.
+      image: (height, width, 3) uint8, RGB, upright.
+      spacing: height and width of a pixel in millimetres; None where they are unknown.
+    """
+
+    number: int | None
+    image: np.ndarray
+    spacing: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file whose frames can be read.
+
+    Attributes:
+      path: of the file.
+      images: starts reading its images, (height, width, 3) uint8 RGB each, one after another.
+      count: number of frames in the file; of a video, as its header says.
+      rate: frames a second of a video; None for images.
+      spacing: height and width of a pixel in millimetres; None where they are unknown.
+    """
+
+    path: Path
+    images: Callable[[], Iterator[np.ndarray]]
+    count: int = 1
+    rate: float | None = None
+    spacing: tuple[float, float] | None = None
+
+    def frames(self, take: Take) -> Iterator[Frame]:
+        """The first frame, or all one after another.
+
+        Raises:
+          UserError: a frame can't be decoded.
+        """
+        if self.has_numbers(take):
+            yield from (Frame(number, image, self.spacing) for number, image in enumerate(self.images(), 1))
+        else:
+            yield Frame(None, next(self.images()), self.spacing)
+
+    def has_numbers(self, take: Take) -> bool:
+        """Whether the frames are numbered, as several are."""
+        return take == "all" and (self.count > 1 or self.is_video)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether this is a video."""
+        return self.rate is not None
+
+
+def open_file(path: Path, data: bytes | None = None) -> Opened:
+    """Opens an image, an animation or a video; `data` are the file's bytes if they were read already.
+
+    Raises:
+      UserError: the file can't be read, isn't an image or a video, or needs a package that isn't installed.
+    """
+    if is_video(path):
+        return _open_video(path)
+    data = read_bytes(path) if data is None else data
+    if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif", b"msf"):
+        import_heif(str(path)).register_heif_opener()
+    elif (count := _pages(data)) == 1 and path.suffix.lower() not in ANIMATED:
+        return Opened(path, lambda: iter([decode_rgb(data, path)]))
+    else:
+        return Opened(path, lambda: _of_pillow(data, path), count)
+    return Opened(path, lambda: _of_pillow(data, path), _pages(data))
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file's ending is a video's."""
+    return path.suffix.lower() in VIDEOS
+
+
+def read_first(path: Path) -> np.ndarray:
+    """(height, width, 3) uint8 of a file's only or first frame; raises as `open_file` does."""
+    return next(open_file(path).frames("first")).image
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes; raises a UserError if it can't be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error.strerror or error}", "unreadable") from error
+
+
+def _pages(data: bytes) -> int:
+    """The number of an image file's frames; 1 for a file that Pillow doesn't read."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return sum(map(_is_page, ImageSequence.Iterator(image))) if image.format in MANY else 1
+    except BROKEN:
+        return 1
+
+
+def _is_page(page: Image.Image) -> bool:
+    """Whether this is an image of its own; reduced copies and transparency masks of a TIFF aren't."""
+    return not getattr(page, "tag_v2", {}).get(254, 0) & 5
+
+
+def _of_pillow(data: bytes, path: Path) -> Iterator[np.ndarray]:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            for page in filter(_is_page, ImageSequence.Iterator(image)):
+                if page.mode[0] in "IF":  # Pillow would cut off whatever is above 255
+                    raise UserError(f"{path} has pages of more than 8 bits; save one image per file", "several-pages")
+                yield np.asarray(ImageOps.exif_transpose(page).convert("RGB"))
+    except BROKEN as error:
+        raise UserError(f"can't decode {path}: it is not an image, or a broken one", "undecodable") from error
+
+
+def _open_video(path: Path) -> Opened:
+    capture = _capture(path)
+    count, rate = (capture.get(name) for name in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS))
+    capture.release()
+    return Opened(path, lambda: _of_video(path), max(1, round(count)), rate if rate > 0 else 25.0)
+
+
+def _of_video(path: Path) -> Iterator[np.ndarray]:
+    capture = _capture(path)
+    try:
+        while True:
+            more, image = capture.retrieve()
+            if not more:
+                return
+            yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            if not capture.grab():
+                return
+    finally:
+        capture.release()
+
+
+def _capture(path: Path) -> cv2.VideoCapture:
+    """An opened video that has a first frame, which is grabbed."""
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened() or not capture.grab():
+        raise UserError(f"can't decode {path}: it is not a video, or a broken one", "undecodable")
+    return capture
