@@ -46,7 +46,7 @@ class SeenEncodings:
         for label, encodings in self.files.items():
             if len(encodings) > 1:
                 listed = "; ".join(
-                    f"{' and '.join(('0', *encoding))} in {len(names)} file{'s' * (len(names) > 1)}, such as {min(names)}"
+                    f"{' and '.join(('0', *encoding))} in {len(names)} file{'s'[: len(names) - 1]}, such as {min(names)}"
                     for encoding, names in sorted(encodings.items(), key=lambda item: -len(item[1]))
                 )
                 return (

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import small
@@ -39,7 +40,7 @@ def stats_of(masks: list[np.ndarray]) -> list[ImageStats]:
             Example(
                 f"{number}",
                 "",
-                encode_png(smooth(rng, mask.shape)),
+                encode_png(cv2.resize(smooth(rng, (60, 80)), mask.shape[::-1])),
                 (encode_png(mask.astype(np.uint8)),),
                 (Record(f"{number}", "wound", 0, 1, {1: ("wound",)}),),
             ),
@@ -78,7 +79,7 @@ def test_large_objects_are_no_background():
     lesion = np.hypot((rows - 30) / 30, (columns - 40) / 40) < 1.2
     band = (columns > 5) & (columns < 75)
     whole = np.ones((60, 80), bool)
-    assert found(stats_of([lesion, *discs(3)])) == [] and found(stats_of([band] * 1)) == [("marks background", "wound")]
+    assert found(stats_of([lesion, *discs(3)])) == [] and found(stats_of([band])) == []
     assert found(stats_of([whole, *discs(3)])) == [("full mask", "train/0")]
 
 
@@ -86,7 +87,14 @@ def test_the_share_of_each_class():
     masks = [np.arange(100).reshape(10, 10) < count for count in (0, 10, 20, 60)]
     shapes = coverage.by_class(record for image in stats_of(masks) for record in image.records)
     table = coverage.table(shapes)
-    assert [list(column.cells) for column in table.columns] == [["wound"], ["4"], ["1"], ["10.0%"], ["20.0%"], ["60.0%"]]
+    assert [list(column.cells) for column in table.columns] == [
+        ["wound"],
+        ["4"],
+        ["1"],
+        ["10.0%"],
+        ["20.0%"],
+        ["60.0%"],
+    ]
 
 
 def test_objects_that_no_pixel_of_the_models_size_hits_vanish():
@@ -96,7 +104,7 @@ def test_objects_that_no_pixel_of_the_models_size_hits_vanish():
     shown[500:504, 500:504] = True
     stats = stats_of([mask, shown, np.zeros((1000, 1000), bool)])
     assert found(stats) == [("empty mask", "train/2"), ("vanishes", "train/0")]
-    assert [image.records[0].resized_pixels for image in stats][0] == 0 < stats[1].records[0].resized_pixels
+    assert stats[0].records[0].resized_pixels == 0 < stats[1].records[0].resized_pixels
     lost = [record for image in stats for record in image.records if record.vanishes]
     assert "1 record" in (line := coverage.vanishing(lost)) and "352x352" in line and "'0'" in line
     small_map = stats_of([np.eye(8, dtype=bool)])
@@ -133,7 +141,7 @@ def wound(seed: int, size: tuple[int, int], contrast: float) -> tuple[np.ndarray
 @pytest.mark.parametrize("suffix", ["JPEG", "PNG"])
 def test_masks_of_the_stored_photo_are_told_from_masks_of_the_upright_one(tag, suffix):
     for seed, size in enumerate([(96, 96), (160, 160), *([(96, 128), (400, 300)] if tag < 5 else [])]):
-        image, mask = wound(seed, size, 70)
+        image, mask = wound(seed, size, 100)
         data = photographed(image, tag, suffix)
         assert orientation.is_turned(data)
         assert not orientation.fits_unturned(data, image, [mask])
@@ -152,11 +160,11 @@ def test_without_an_orientation_or_an_object_nothing_is_said():
     assert not orientation.fits_unturned(photographed(oblong, 6), oblong, [outline])
 
 
-@pytest.mark.parametrize("contrast", [0, 10, 30])
+@pytest.mark.parametrize("contrast", [0, 30])
 def test_false_alarms_are_rare_where_objects_are_faint(contrast):
-    wounds = [wound(seed, (96, 128), contrast) for seed in range(100)]
+    wounds = [wound(seed, (96, 128), contrast) for seed in range(50)]
     alarms = sum(orientation.fits_unturned(photographed(image, 3), image, [mask]) for image, mask in wounds)
-    assert alarms <= 3
+    assert alarms <= 1
     assert contrast < 30 or not alarms
 
 
