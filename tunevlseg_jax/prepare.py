@@ -243,7 +243,7 @@ def prepare_folder(options: Folder, console: Console) -> None:
         console.print(line, soft_wrap=True)
     if healthy := survey.without_records:
         console.print(
-            f"note: {len(healthy)} of {survey.images} images, such as {healthy[0]!r}, show none of the classes and "
+            f"note: {len(healthy)} of {len(survey.names)} images, such as {healthy[0]!r}, show none of the classes and "
             "have no record" + "; --negatives keep gives them empty masks" * (options.encoding != "binary"),
             soft_wrap=True,
         )

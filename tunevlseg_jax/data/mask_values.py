@@ -1,6 +1,7 @@
 """Values of binary masks: which of them are the object, and whether a set's files agree on it."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,8 +47,8 @@ class SeenEncodings:
         for label, encodings in self.files.items():
             if len(encodings) > 1:
                 listed = "; ".join(
-                    f"{' and '.join(('0', *encoding))} in {len(names)} file{'s'[: len(names) - 1]}, such as {min(names)}"
-                    for encoding, names in sorted(encodings.items(), key=lambda item: -len(item[1]))
+                    f"{' and '.join(('0', *values))} in {_files(names)}"
+                    for values, names in sorted(encodings.items(), key=lambda item: -len(item[1]))
                 )
                 return (
                     f"warning: the masks of {label!r} differ in their values: {listed}. In each file the larger or "
@@ -55,6 +56,10 @@ class SeenEncodings:
                     "are classes, give --encoding palette or colour with --classes"
                 )
         return None
+
+
+def _files(names: Sequence[str]) -> str:
+    return f"{len(names)} file{'s' * (len(names) > 1)}, such as {min(names)}"
 
 
 def encoding(opened: Image.Image, stored: np.ndarray, lossless: bool) -> Encoding | None:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from tunevlseg_jax.data.audit import orientation
 from tunevlseg_jax.data.audit.map_stats import MODEL_SIZE, RecordStats, counts, record_stats
+from tunevlseg_jax.data.audit.orientation import Vote
 from tunevlseg_jax.data.prepared import Example
 
 Shapes = Mapping[str, Sequence[RecordStats]]
@@ -54,15 +55,15 @@ class Survey:
     Attributes:
       stats: the statistics of the records.
       without_records: the images that have none.
-      unturned: the images whose masks fit the photo better as it is stored than as its EXIF orientation turns it.
-      images: the number of images.
+      names: the images.
+      votes: for each image, whether its masks fit it as its EXIF orientation turns it.
     """
 
     def __init__(self):
         self.stats: list[RecordStats] = []
         self.without_records: list[str] = []
-        self.unturned: list[str] = []
-        self.images = 0
+        self.names: list[str] = []
+        self.votes: list[Vote | None] = []
 
     def watch(self, splits: Mapping[str, Iterable[Example]]) -> dict[str, Iterator[Example]]:
         """The same splits, whose examples are counted when they are read."""
@@ -75,14 +76,14 @@ class Survey:
 
     def _add(self, name: str, example: Example) -> None:
         maps = example.maps()
-        self.images += 1
+        self.names.append(name)
+        self.votes.append(None)
         self.stats += record_stats(example.records, maps, counts(maps))
         if not example.records:
             self.without_records.append(name)
         if orientation.is_turned(example.image):
             masks = [maps[record.mask] == record.value for record in example.records]
-            if orientation.fits_unturned(example.image, example.rgb(), masks):
-                self.unturned.append(name)
+            self.votes[-1] = orientation.vote(example.image, example.rgb(), masks)
 
     def warnings(self, *, invertible: bool) -> Iterator[str]:
         """A line for each kind of mask that is likely wrong; `invertible` if the command has --invert."""
@@ -95,10 +96,10 @@ class Survey:
                 f"{_records(len(odd))}, such as {odd[0].record.id!r}, {_verb(len(odd), 'mark')} everything but what "
                 "looks like the object"
             )
-        if self.unturned:
+        if unturned := orientation.unturned(self.votes):
             yield (
-                f"the masks of {len(self.unturned)} of {self.images} images, such as {self.unturned[0]!r}, fit the "
-                "photo as it is stored, not as its EXIF orientation turns it; turn these masks, or remove the "
+                f"the masks of {len(unturned)} of {len(self.names)} images, such as {self.names[unturned[0]]!r}, fit "
+                "the photo as it is stored, not as its EXIF orientation turns it; turn these masks, or remove the "
                 "orientation from the photos"
             )
         if lost := [one for one in self.stats if one.vanishes]:

@@ -25,7 +25,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tunevlseg_jax.data.audit import coverage, duplicates
+from tunevlseg_jax.data.audit import coverage, duplicates, orientation
 from tunevlseg_jax.data.audit.duplicates import Pair
 from tunevlseg_jax.data.audit.image_stats import ImageStats
 from tunevlseg_jax.data.audit.map_stats import RecordStats
@@ -69,6 +69,10 @@ def findings(stats: Sequence[ImageStats]) -> list[Finding]:
         for image, values in zip(stats, unexpected(stats), strict=True)
         if values
     ]
+    results += [
+        Finding("mask not turned", str(image), "its masks fit the photo as it is stored, without its EXIF orientation")
+        for image in not_turned(stats)
+    ]
     results += _pairs("copies", duplicates.same_content(stats), stats)
     results += _pairs("near copies", duplicates.near_copies(stats), stats)
     results += [Finding("group across", *pair) for pair in _across(duplicates.same_group(stats), stats)]
@@ -82,6 +86,11 @@ def unexpected(stats: Sequence[ImageStats]) -> list[frozenset[int]]:
     """The values of each image's label maps that no record of the set uses."""
     known = {0, VOID} | {record.record.value for image in stats for record in image.records}
     return [image.values - known for image in stats]
+
+
+def not_turned(stats: Sequence[ImageStats]) -> list[ImageStats]:
+    """The images whose masks fit the photo as it is stored, not as its EXIF orientation turns it."""
+    return [stats[number] for number in orientation.unturned([image.vote for image in stats])]
 
 
 def reveals_answer(stats: RecordStats) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.audit import map_stats, orientation
 from tunevlseg_jax.data.audit.map_stats import RecordStats
+from tunevlseg_jax.data.audit.orientation import Vote
 from tunevlseg_jax.data.images import resize
 from tunevlseg_jax.data.prepared import Example
 from tunevlseg_jax.runtime.errors import UserError
@@ -33,6 +34,7 @@ class ImageStats:
       records: the statistics of its records.
       values: values in the label maps.
       faults: (kind, details) of each fault of its files.
+      vote: whether its masks fit the photo as its EXIF orientation turns it.
     """
 
     split: str
@@ -45,6 +47,7 @@ class ImageStats:
     records: tuple[RecordStats, ...]
     values: frozenset[int]
     faults: tuple[tuple[str, str], ...]
+    vote: Vote | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -73,10 +76,10 @@ def image_stats(split: str, index: int, example: Example) -> ImageStats:
     for array in maps:
         if image is not None and array.shape != image.shape[:2]:
             faults.append(("another size", f"{array.shape} against {image.shape[:2]}"))
+    vote = None
     if image is not None and orientation.is_turned(example.image):
         masks = [maps[record.mask] == record.value for record in example.records if record.mask < len(maps)]
-        if orientation.fits_unturned(example.image, image, masks):
-            faults.append(("mask not turned", "its masks fit the photo as it is stored, without its EXIF orientation"))
+        vote = orientation.vote(example.image, image, masks)
     return ImageStats(
         split,
         index,
@@ -88,6 +91,7 @@ def image_stats(split: str, index: int, example: Example) -> ImageStats:
         records,
         frozenset(int(value) for count in counts for value in np.flatnonzero(count[0])),
         tuple(faults),
+        vote,
     )
 
 

@@ -6,6 +6,7 @@ large there, and smaller wherever else the mask is shifted to; the average over 
 
 import io
 from collections.abc import Sequence
+from enum import Enum
 
 import cv2
 import numpy as np
@@ -24,7 +25,9 @@ TIMES = 2.0
 OF_PEAK = 0.9
 """It must fit nearly as well as after any shift of up to an eighth of the side."""
 OF_SHIFTS = 0.99
-"""And better than after this share of all shifts. Of masks that fit nowhere, fewer than one in a hundred does all."""
+"""And better than after this share of all shifts."""
+CHANCE = 0.06
+"""Largest share of masks without an edge in the image that do all this by chance."""
 
 
 def is_turned(encoded: bytes) -> bool:
@@ -32,8 +35,19 @@ def is_turned(encoded: bytes) -> bool:
     return _turn(encoded) is not None
 
 
-def fits_unturned(encoded: bytes, image: np.ndarray, masks: Sequence[np.ndarray]) -> bool:
-    """Whether masks fit a photo much better as its file stores it than as its EXIF orientation turns it.
+class Vote(Enum):
+    """What a photo with an EXIF orientation says of its masks.
+
+    TURNED: they fit as the orientation turns the photo. STORED: they fit as the file stores it. UNCLEAR: neither.
+    """
+
+    TURNED = "turned"
+    STORED = "stored"
+    UNCLEAR = "unclear"
+
+
+def vote(encoded: bytes, image: np.ndarray, masks: Sequence[np.ndarray]) -> Vote | None:
+    """How masks fit a photo; None if it has no orientation, or one that can't be mistaken.
 
     Args:
       encoded: the image file.
@@ -43,17 +57,31 @@ def fits_unturned(encoded: bytes, image: np.ndarray, masks: Sequence[np.ndarray]
     turn = _turn(encoded)
     shown = [mask for mask in masks if mask.any() and not mask.all()]
     if turn is None or not shown or any(mask.shape != image.shape[:2] for mask in shown):
-        return False
+        return None
     turned = [np.asarray(Image.fromarray(mask).transpose(turn)) for mask in shown]
     if turned[0].shape != shown[0].shape:  # a quarter turn of a photo that isn't square
-        return False
+        return None
     gradient = _gradient(_resized(image))
     steepness = np.linalg.norm(gradient, axis=0, keepdims=True)
     gradient *= np.minimum(1, np.percentile(steepness, STEEP) / (steepness + 1e-6))
     as_is, drawn = (sum(_fit(gradient, _resized(mask.astype(np.uint8))) for mask in group) for group in (shown, turned))
-    here = _near(drawn, 1).max()
-    is_peak = here >= OF_PEAK * _near(drawn, SIDE // 8).max()
-    return bool(here > TIMES * _near(as_is, 1).max() and is_peak and (drawn < here).mean() >= OF_SHIFTS)
+    if _fits_better(drawn, as_is):
+        return Vote.STORED
+    return Vote.TURNED if _fits_better(as_is, drawn) else Vote.UNCLEAR
+
+
+def unturned(votes: Sequence[Vote | None]) -> list[int]:
+    """The images whose masks fit the photo as it is stored, unless there are no more such than chance explains."""
+    stored = [number for number, one in enumerate(votes) if one is Vote.STORED]
+    by_chance = CHANCE * sum(one is Vote.UNCLEAR for one in votes)
+    return stored if len(stored) > by_chance + 2 * by_chance**0.5 else []
+
+
+def _fits_better(fit: np.ndarray, other: np.ndarray) -> bool:
+    """Whether a mask fits clearly where it is, and better than the other, given the fits after each shift."""
+    here = _near(fit, 1).max()
+    is_peak = here >= OF_PEAK * _near(fit, SIDE // 8).max()
+    return bool(here > TIMES * _near(other, 1).max() and is_peak and (fit < here).mean() >= OF_SHIFTS)
 
 
 def _turn(encoded: bytes) -> Image.Transpose | None:
