@@ -1,6 +1,7 @@
 """Prepares and audits data sets: `python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip --output data`."""
 
 import inspect
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -202,7 +203,10 @@ def prepare_public(options: Public, console: Console) -> None:
         splits = chosen.splits(SourceFiles(options.source, unpacked), options.annotations, options.seed)
         return Contents(survey.watch(splits), chosen.about, chosen.homepage, chosen.licence, chosen.test_is_val)
 
-    written = build(options.output, options.set, contents)
+    try:
+        written = build(options.output, options.set, contents)
+    except UserError as error:
+        raise _without_folder_options(error) from error
     sizes = chosen.sizes._asdict()
     if chosen.test_is_val:
         del sizes["test"]
@@ -210,6 +214,15 @@ def prepare_public(options: Public, console: Console) -> None:
     _print_survey(survey, console, invertible=False)
     if chosen.test_is_val:
         console.print("test is val, as in the paper: the masks of the set's own test split aren't public")
+
+
+def _without_folder_options(error: UserError) -> UserError:
+    """The error without advice of options that only `folder` takes; official files need none."""
+    message, _, advice = str(error).rpartition("; ")
+    own = {f"--{name}".replace("_", "-") for name in Folder.__annotations__.keys() - Public.__annotations__.keys()}
+    if not message or not own & set(re.findall(r"--[a-z-]+", advice)):
+        return error
+    return UserError(f"{message}; the official files aren't so: take this one from the download again", error.code)
 
 
 def prepare_folder(options: Folder, console: Console) -> None:
@@ -239,14 +252,10 @@ def prepare_folder(options: Folder, console: Console) -> None:
     written = build(options.output, options.name, contents)
     _report(written, options.output / options.name, console, {})
     _print_survey(survey, console, invertible=options.encoding == "binary" and not options.invert)
-    if (line := seen.disagreement()) is not None:
-        console.print(line, soft_wrap=True)
-    if healthy := survey.without_records:
-        console.print(
-            f"note: {len(healthy)} of {len(survey.names)} images, such as {healthy[0]!r}, show none of the classes and "
-            "have no record" + "; --negatives keep gives them empty masks" * (options.encoding != "binary"),
-            soft_wrap=True,
-        )
+    _print_values(options, survey, seen, console)
+    for split in ("train", "val"):
+        if split not in written:
+            console.print(f"note: there is no {split} split. {prepared.WAYS_OUT[split]}", soft_wrap=True)
 
 
 def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> tuple[str, list[Item]]:
@@ -421,6 +430,16 @@ def _print_survey(survey: Survey, console: Console, *, invertible: bool) -> None
     console.print(coverage.table(coverage.by_class(survey.stats)))
     for line in survey.warnings(invertible=invertible):
         console.print(f"warning: {line}", soft_wrap=True)
+
+
+def _print_values(options: Folder, survey: Survey, seen: SeenEncodings, console: Console) -> None:
+    """Prints whether the masks' values differ between files, and how many images have no record."""
+    if (line := seen.disagreement()) is not None:
+        console.print(line, soft_wrap=True)
+    if healthy := survey.without_records:
+        remedy = "; --negatives keep gives them empty masks" * (options.encoding != "binary")
+        count = f"{len(healthy)} of {len(survey.names)} images, such as {healthy[0]!r}, show"
+        console.print(f"note: {count} none of the classes and have no record{remedy}", soft_wrap=True)
 
 
 def _report(written: Mapping[str, Written], folder: Path, console: Console, paper: Mapping[str, int]) -> None:
