@@ -116,6 +116,7 @@ class Run:
         *,
         resolution: Resolution = "model",
         ask_absent: bool = False,
+        threshold: float = 0.5,
         output: str | Path | None = None,
     ) -> dict[str, Any]:
         """Scores a split, as the command evaluate does.
@@ -125,6 +126,7 @@ class Run:
           split: train, val or test.
           resolution: "model" scores at the model's input size; "original" resizes the logits to each mask's size.
           ask_absent: whether to ask for every class of the split in every image.
+          threshold: probability above which a pixel is marked, between 0 and 1.
           output: folder for the files that the command writes; None writes none.
 
         Returns:
@@ -134,7 +136,10 @@ class Run:
           UserError: there is no such data set or split, or a prompt is too long.
         """
         with _quiet():
-            return self.evaluation(data, split, resolution=resolution, ask_absent=ask_absent, output=output).scores
+            result = self.evaluation(
+                data, split, resolution=resolution, ask_absent=ask_absent, threshold=threshold, output=output
+            )
+        return result.scores
 
     def evaluation(
         self,
@@ -143,9 +148,11 @@ class Run:
         *,
         resolution: Resolution = "model",
         ask_absent: bool = False,
+        threshold: float = 0.5,
         output: str | Path | None = None,
     ) -> EvaluationResult:
         """As `evaluate`, with the scores of each class, and with a bar on a terminal."""
+        check_threshold(threshold)
         with self._data(data) as chosen:
             chosen = dataclasses.replace(chosen, shots=None)
             return evaluate_run.evaluate(
@@ -157,6 +164,7 @@ class Run:
                 folder=None if output is None else Path(output),
                 resolution=resolution,
                 ask_absent=ask_absent,
+                threshold=threshold,
             )
 
     @property

@@ -17,6 +17,8 @@ from tunevlseg_jax.training.split import Split
 
 FOLDER = "evaluations"
 """In a run's folder."""
+THRESHOLD = 0.5
+"""Probability above which a pixel is marked, unless another is asked for."""
 Resolution = Literal["model", "original"]
 
 
@@ -46,6 +48,7 @@ def evaluate(
     folder: Path | None,
     resolution: Resolution = "model",
     ask_absent: bool = False,
+    threshold: float = THRESHOLD,
 ) -> EvaluationResult:
     """Scores a run, and writes the files if there is a folder for them.
 
@@ -58,18 +61,19 @@ def evaluate(
       folder: of the files; None writes none.
       resolution: "model" scores at the model's input size; "original" resizes the logits to the size of each mask.
       ask_absent: whether every image is asked for every class.
+      threshold: probability above which a pixel is marked.
     """
     records = split.records
     true_masks = targets.stored(records)
     if resolution == "original":
         true_masks = registry.originals(data, records.split, complete=ask_absent)
     scored = (inference.score_every_class if ask_absent else inference.score_records)(
-        experiment, learnt, split, true_masks
+        experiment, learnt, split, true_masks, math.log(threshold / (1 - threshold))
     )
     name = f"{data.name.replace('/', '_')}_{records.split}_{resolution}"
     name += f"_{data.protocol}" * (data.protocol != "paper")
     name += f"_prompt{data.prompt_index}" * (data.prompt_index != experiment.config.data.prompt_index)
-    name += "_every_class" * ask_absent
+    name += "_every_class" * ask_absent + f"_threshold{threshold:g}" * (threshold != THRESHOLD)
     size = _sizes(scored.sizes)
     rows = _by_class(records.classes, scored)
     scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows)
@@ -80,7 +84,7 @@ def evaluate(
         details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
         details |= {"split": records.split, "resolution": resolution, "every_class": ask_absent, "size": size}
         details |= {"data_sha256": records.fingerprint(), "samples_sha256": sha256(samples)}
-        details |= {"threshold": 0.5, "empty_masks": record_scores.POLICIES}
+        details |= {"threshold": float(threshold), "empty_masks": record_scores.POLICIES}
         write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
     return EvaluationResult(name, size, scores, rows)
 
