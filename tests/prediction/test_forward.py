@@ -6,11 +6,10 @@ import pytest
 import small
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_array_equal
 
 from tunevlseg_jax.prediction import forward
 from tunevlseg_jax.prediction.forward import Predictor, Question
-from tunevlseg_jax.training import step
 
 quick_compilation = small.quick_compilation
 
@@ -95,21 +94,3 @@ def test_the_label_map_is_the_argmax_above_the_threshold():
     for least in (-10.0, 0.0, 0.7):
         expected = np.where(large.max(axis=0) > least, large.argmax(axis=0) + 1, 0)
         assert_array_equal(forward.best_label(logits, (19, 23), least), expected)
-
-
-def test_a_batch_gives_the_answers_of_single_images(monkeypatch):
-    """With the model of the tests, and its steps not compiled."""
-    monkeypatch.setattr(step, "logits_step", step.logits_step.__wrapped__)
-    experiment = small.build(small.config())
-    predictor = Predictor(experiment, experiment.trainable)
-    rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (50 + n, 60, 3)).astype(np.uint8) for n in range(3)]
-    phrases = ("seven", "two", "a long name")
-    together = [
-        answer.logits
-        for answer in predictor.logits((Question(n, one, range(3)) for n, one in enumerate(images)), phrases)
-    ]
-    for one, logits in zip(images, together, strict=True):
-        for index, phrase in enumerate(phrases):
-            (alone,) = predictor.logits([Question(0, one, [0])], [phrase])
-            assert_allclose(alone.logits[0], logits[index], atol=2e-4)
