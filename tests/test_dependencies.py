@@ -17,6 +17,7 @@ IMPORT_NAMES = {
     "pillow": "PIL",
     "pillow-heif": "pillow_heif",
     "pytest-xdist": "xdist",
+    "pyyaml": "yaml",
     "scikit-learn": "sklearn",
     "tensorflow-datasets": "tensorflow_datasets",
 }

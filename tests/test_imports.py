@@ -45,7 +45,7 @@ ROOMS = (
     ("runtime", "prompts"),
     ("models", "learners", "data"),
     ("pretrained", "network", "data.builders", "data.audit", "data.feeding"),
-    ("config",),
+    ("config", "data.builders.annotations"),
     ("cli", "training"),
     ("benchmarks", "runs", "evaluation", "prediction"),
     ("search",),

@@ -1,6 +1,7 @@
 """Prepares and audits data sets: `python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip --output data`."""
 
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +16,14 @@ from tunevlseg_jax.data import prepared
 from tunevlseg_jax.data.audit import clean, report
 from tunevlseg_jax.data.audit import findings as audit
 from tunevlseg_jax.data.audit.image_stats import ImageStats, image_stats
-from tunevlseg_jax.data.builders import manifest, matching, medvlsm, tables, user_files
+from tunevlseg_jax.data.builders import layouts, manifest, matching, medvlsm, tables, user_files
+from tunevlseg_jax.data.builders.annotations import formats
+from tunevlseg_jax.data.builders.annotations.formats import Format
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.seeded_splits import assign_splits
-from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Instances, binary, coded
+from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Instances, SplitChoice, binary, coded
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.settings import Protocol
@@ -41,7 +44,9 @@ one folder per class, masks/polyp/a.png: ... --masks "masks/{class}/{name}"
 
 colour-coded masks: ... --encoding colour --classes classes.csv
 
-a list of images, masks and prompts: ... --manifest list.csv"""
+a list of images, masks and prompts: ... --manifest list.csv
+
+exports of COCO, LabelMe, CVAT, Label Studio, YOLO, Pascal VOC, Supervisely: recognised, without options"""
 CHECK = f"""Audits a prepared set; exits with 1 if there are errors.
 
 {inspect.cleandoc(audit.__doc__ or "").partition(chr(10))[2].strip()}"""
@@ -77,12 +82,15 @@ class Folder:
       source: folders, zip or tar files; a folder's zip and tar files count as if unpacked. Files with the same path in
         several sources must be equal.
       output: the data folder; the set is written to OUTPUT/NAME.
+      format: the annotation format to read, if the source has several; by default it is recognised. "dsb" is a folder
+        for each image with the masks of its objects, a/images/a.png and a/masks/*.png.
       images: pattern of the image files, starting at any folder. {name} is common to an image and its masks, {group} is
         the patient or video, {split} a folder such as train, * matches anything. Without a suffix it matches BMP, JPEG,
         PNG, TIFF and WebP files.
       masks: pattern of the mask files; {class} is the class if each class has its own masks. If neither pattern is
-        given, the layout is detected: medvlsm's (anns/*.json), a class tree (annotations/{split}/{class}/{name}), or
-        images/ and masks/.
+        given, the layout is detected: medvlsm's (anns/*.json), an annotation format (see --format), a class tree
+        (annotations/{split}/{class}/{name}), images/ and masks/, or the folders and names by which most images have a
+        mask.
       encoding: "binary" masks have two values, "palette" masks a value or palette index per class, "colour" masks a
         colour per class.
       prompt: prompt for binary masks without {class}; several are phrasings of the same prompt.
@@ -91,6 +99,8 @@ class Folder:
         background.
       manifest: CSV or JSON with the columns image, mask, prompt, and optionally split, class and group; paths are
         relative to the source, masks are binary.
+      splits: "source" takes the splits that a manifest's column, {split}, annotation files or the names of folders
+        tell, such as train/images, images/valid and imagesTr; "random" draws them all.
       fractions: fractions of train, val and test, if the images have no splits; groups stay together. With
         --test-is-val the fraction of test goes to train and val.
       seed: seed of the random split.
@@ -103,12 +113,14 @@ class Folder:
     name: str
     source: tuple[Path, ...]
     output: Path = Path("data")
+    format: Format | None = None
     images: str | None = None
     masks: str | None = None
     encoding: Encoding = "binary"
     prompt: tuple[str, ...] = ()
     classes: Path | None = None
     manifest: Path | None = None
+    splits: SplitChoice = "source"
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     seed: int = 0
     threshold: int | None = None
@@ -141,6 +153,9 @@ def main() -> None:
         "check": Check(tyro.MISSING),
     }
     descriptions = {name: public.about for name, public in PUBLIC.items()} | {"folder": FOLDER, "check": CHECK}
+    if (asked := next(iter(sys.argv[1:]), "")) in formats.TITLES:
+        message = f"{PROGRAM} folder reads {asked} annotations: folder --name NAME --source DIR [--format {asked}]"
+        raise UserError(message, "unknown-subcommand")
     options = cli.subcommand(defaults, descriptions, PROGRAM, __doc__ or "")
     match options:
         case Folder():
@@ -203,15 +218,21 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
       UserError: as in `prepare_folder`.
     """
     load = partial(binary, threshold=options.threshold)
+    if (annotated := _annotated(options, source)) is not None:
+        return annotated
     if options.manifest is not None:
-        return f"{options.manifest}", _items(options, manifest.find(options.manifest, source), source, load)
-    images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
+        about, files = manifest.find(options.manifest, source)
+        return _items(options, about, files, source, load)
+    images, masks = options.images or layouts.PLAIN[0], options.masks or layouts.PLAIN[1]
     if options.images is None and options.masks is None:
         if (subfolder := medvlsm.folder(source)) is not None:
             _check_unset(options, f"{subfolder}anns/train.json")
-            return f"medvlsm's, {subfolder or '.'}", list(medvlsm.items(source, subfolder, options.threshold))
+            about = f"medvlsm's, {subfolder or '.'}\nsplits: as anns/*.json list them"
+            return about, list(medvlsm.items(source, subfolder, options.threshold))
         if any(source.find(matching.pattern(matching.CLASS_TREE[1]))):
             images, masks = matching.CLASS_TREE
+        elif not all(any(source.find(matching.pattern(text))) for text in layouts.PLAIN):
+            images, masks, _ = layouts.best(source) or (images, masks, 0)
     if options.prompt and "{class}" in masks:
         raise UserError(f"--prompt is one for all classes of {masks!r}; use --classes", "options-conflict")
     classes = None if options.classes is None else tables.classes(options.classes)
@@ -221,14 +242,62 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
         load = partial(coded, encoding=options.encoding, classes=classes)
     elif "{class}" not in masks and not options.prompt:
         raise UserError("binary masks need --prompt, or --masks with {class}", "missing-option")
-    files = matching.find(source, images, masks, options.prompt, classes)
-    return f"{images} and {masks}", _items(options, files, source, load)
+    try:
+        use_splits = options.splits == "source"
+        found = matching.find(source, images, masks, options.prompt, classes, use_splits=use_splits)
+    except UserError as error:
+        raise _with_formats(error, source) from error
+    return _items(options, "\n".join([f"{images} and {masks}", *found.notes]), found.files, source, load)
 
 
-def _items(options: Folder, files: Sequence[ImageFiles], source: SourceFiles, load: user_files.Load) -> list[Item]:
+def _annotated(options: Folder, source: SourceFiles) -> tuple[str, list[Item]] | None:
+    """As `folder_items`, if the source or the manifest is of an annotation tool, and no pattern says otherwise."""
+    if options.images or options.masks or (options.format is None and medvlsm.folder(source) is not None):
+        return None
+    if options.manifest is not None:
+        found = formats.file(options.manifest, source)
+        if found is None:
+            return None
+        format, content = found
+    else:
+        present = formats.found(source)
+        plain = [text for text in (matching.CLASS_TREE[1], "masks/{name}") if any(source.find(matching.pattern(text)))]
+        if options.format is None and plain and "dsb" not in present:
+            if there := [name for name in present if name != formats.BROKEN]:
+                raise UserError(
+                    f"{source} has masks in {plain[0]} and annotations of {', '.join(there)}; give --masks "
+                    f"{plain[0]!r} or --format {there[0]}",
+                    "ambiguous-format",
+                )
+            return None
+        format = formats.choose(present, options.format, source)
+        if format is None:
+            return None
+        content = present[format]
+    if options.encoding != "binary" and format != "voc":
+        raise UserError(f"{format} annotations have no label maps; leave --encoding out", "options-conflict")
+    classes = None if options.classes is None else tables.classes(options.classes)
+    about, files, load = formats.read(format, content, source, options.prompt, classes)
+    return _items(options, about, files, source, load or partial(binary, threshold=options.threshold))
+
+
+def _with_formats(error: UserError, source: SourceFiles) -> UserError:
+    """The error about patterns that don't fit, with the annotation formats that the source has."""
+    there = [name for name in formats.found(source) if name != formats.BROKEN]
+    if not there or error.code not in ("mask-missing", "no-images"):
+        return error
+    hint = f"{source} has annotations of {', '.join(there)}: leave --images and --masks out to read them"
+    return UserError(f"{error}; {hint}", error.code)
+
+
+def _items(
+    options: Folder, about: str, files: Sequence[ImageFiles], source: SourceFiles, load: user_files.Load
+) -> tuple[str, list[Item]]:
+    """The layout with a line on the splits, and the items of its images."""
     if options.instances == "refuse":
         user_files.check_instances(files)
-    return user_files.items(files, source, load)
+    splits, files = user_files.with_splits(files, options.splits)
+    return f"{about}\nsplits: {splits}", user_files.items(files, source, load)
 
 
 def _check(options: Folder) -> None:
@@ -236,6 +305,8 @@ def _check(options: Folder) -> None:
         raise UserError(
             f"--fractions must be at least 0, train's above 0, and sum to 1, got {options.fractions}", "out-of-range"
         )
+    if options.format and (options.images or options.masks or options.manifest):
+        raise UserError("with --format, leave --images, --masks and --manifest out", "options-conflict")
     if options.manifest and (options.images or options.masks or options.classes or options.encoding != "binary"):
         raise UserError("with --manifest, leave --images, --masks, --classes and --encoding out", "options-conflict")
     if options.manifest and options.prompt:
@@ -250,7 +321,7 @@ def _check(options: Folder) -> None:
 
 def _check_unset(options: Folder, annotations: str) -> None:
     """Raises a UserError for an option that medvlsm's annotations determine."""
-    determined = "encoding", "prompt", "classes", "fractions"
+    determined = "encoding", "prompt", "classes", "splits", "fractions"
     if given := [f"--{name}" for name in determined if getattr(options, name) != getattr(Folder, name)]:
         raise UserError(
             f"{annotations} has the prompts and splits of binary masks; leave {', '.join(given)} out, "
@@ -274,6 +345,8 @@ def check(options: Check, console: Console) -> None:
     if options.protocol == "clean":
         splits = clean.splits(stats)
         write_json(folder / CLEAN_FILE, splits)
+        for split in (split for split, images in splits.items() if not images):
+            console.print(f"warning: the clean protocol leaves no image in {split}", style="yellow", soft_wrap=True)
         stats = clean.stats_of(splits, stats)
     findings = audit.findings(stats)
     console.print(report.table(f"{options.name}, {options.protocol} protocol", stats, findings))

@@ -84,6 +84,7 @@ class Example:
       image: JPEG or PNG.
       masks: label maps, single-channel PNG of the image's size.
       records: the image's records.
+      left_out: classes of records that the clean protocol leaves out; not stored.
     """
 
     id: str
@@ -91,6 +92,7 @@ class Example:
     image: bytes
     masks: tuple[bytes, ...]
     records: tuple[Record, ...]
+    left_out: tuple[str, ...] = ()
 
     def rgb(self) -> np.ndarray:
         """(height, width, 3) uint8 image, upright.
@@ -161,7 +163,8 @@ class Prepared:
         selected = self._selected[number]
         example = decode(self._sources[selected.split][selected.stored_index])
         records = tuple(record for record in example.records if record.id in selected.records)
-        return dataclasses.replace(example, records=records)
+        left_out = tuple(record.label for record in example.records if record.id not in selected.records)
+        return dataclasses.replace(example, records=records, left_out=left_out)
 
 
 def load(root: Path, name: str, split: str, protocol: Protocol = "paper") -> Prepared:
@@ -303,7 +306,8 @@ def _stored(folder: Path) -> dict[str, Any]:
         builder: Any = tfds.builder_from_directory(folder)
         return {
             split: builder.as_data_source(split, decoders={"image": encoded, "masks": encoded})
-            for split in builder.info.splits
+            for split, info in builder.info.splits.items()
+            if info.num_examples
         }
     except Exception as error:  # TFDS raises various errors for files that it hasn't written
         raise UserError(f"can't read the prepared set in {folder}: {error}", "unreadable") from error

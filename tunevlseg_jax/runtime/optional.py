@@ -18,6 +18,34 @@ def import_torch(user: str) -> Any:
     return torch
 
 
+def import_pycocotools(user: str) -> Any:
+    """pycocotools's functions on masks, for the work named by `user`.
+
+    Raises:
+      UserError: pycocotools isn't installed.
+    """
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise UserError(
+            f'{user} needs pycocotools: pip install "tunevlseg_jax[annotations]"', "needs-package"
+        ) from error
+    return mask
+
+
+def import_yaml(user: str) -> Any:
+    """PyYAML, for the file named by `user`.
+
+    Raises:
+      UserError: PyYAML isn't installed.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise UserError(f'{user} needs PyYAML: pip install "tunevlseg_jax[annotations]"', "needs-package") from error
+    return yaml
+
+
 def import_heif(user: str) -> Any:
     """pillow-heif, for the file named by `user`.
 

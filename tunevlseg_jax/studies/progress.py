@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
+from tunevlseg_jax.config import ADDED
 from tunevlseg_jax.runs.card import CARD_FILE
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
@@ -35,7 +36,7 @@ class StudyProgress:
         self.folder = folder
         identity = study.identity()
         if (folder / STUDY_FILE).exists():
-            details = schema.difference(read_object(folder / STUDY_FILE), identity)
+            details = schema.difference(read_object(folder / STUDY_FILE), identity, added=ADDED)
             if details:
                 raise UserError(f"{folder} holds another study ({details}); choose another --folder", "other-config")
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -49,6 +50,10 @@ class StudyProgress:
         """Whether a cell is finished, and its runs are still there."""
         entry = self.cells.get(str(cell.folder))
         return entry is not None and all((self.folder / run / CARD_FILE).exists() for run in entry["runs"])
+
+    def runs(self, cell: GridCell) -> list[Path]:
+        """The folders of the runs that represent a finished cell; none of one that isn't finished."""
+        return [self.folder / run for run in self.cells[str(cell.folder)]["runs"]] if self.has(cell) else []
 
     def add(self, cell: GridCell, runs: Sequence[Path], seconds: float) -> None:
         """Adds a finished cell: the runs that represent it, and the seconds that it took."""
@@ -93,6 +98,10 @@ class StudyDisplay:
     def notify(self, message: str) -> None:
         """Shows the present activity below the table."""
         self.message = message
+
+    def note(self, line: str) -> None:
+        """Prints a line that stays."""
+        self.console.print(line, soft_wrap=True)
 
     def trial_ended(self, trial: FrozenTrial) -> None:
         """Does nothing: `update` counts the trials that have ended."""

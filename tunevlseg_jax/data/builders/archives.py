@@ -62,6 +62,10 @@ class SourceFiles:
     def __contains__(self, name: str) -> bool:
         return composed(name) in self._readers
 
+    def add(self, name: str, reader: Reader) -> None:
+        """Adds a file that lies in another one, such as an image in its annotation file; `names` doesn't list it."""
+        self._readers[composed(name)] = [reader]
+
     def find(self, pattern: str) -> Iterator[tuple[str, re.Match[str]]]:
         """The files whose path matches a regular expression from the start of one of its parts to the end.
 

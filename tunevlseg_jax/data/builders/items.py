@@ -53,10 +53,13 @@ def read(split: str, items: Sequence[Item]) -> Iterator[Example]:
 
 
 class BinaryMask(NamedTuple):
-    """A binary mask of an image, (height, width) bool, its name in error messages, and fields of its `Record`."""
+    """A binary mask of an image, its name in error messages, and fields of its `Record`.
+
+    `pixels` is (height, width) bool, or draws such an array given the image's (height, width).
+    """
 
     name: str
-    pixels: np.ndarray
+    pixels: np.ndarray | Callable[[tuple[int, int]], np.ndarray]
     id: str
     label: str
     prompts: Mapping[int, tuple[str, ...]]
@@ -72,9 +75,10 @@ def binary_masks(source: SourceFiles, image: str, masks: Iterable[BinaryMask]) -
     maps: dict[str, np.ndarray] = {}
     records: dict[str, Record] = {}
     for mask in masks:
-        mask_files.check_size(mask.pixels, size, mask.name, image)
+        pixels = mask.pixels(size) if callable(mask.pixels) else mask.pixels
+        mask_files.check_size(pixels, size, mask.name, image)
         records.setdefault(mask.id, Record(mask.id, mask.label, len(records), 1, mask.prompts))
-        maps[mask.id] = maps[mask.id] | mask.pixels if mask.id in maps else mask.pixels
+        maps[mask.id] = maps[mask.id] | pixels if mask.id in maps else pixels
     return Content(
         encoded, tuple(encode_png(pixels.astype(np.uint8)) for pixels in maps.values()), tuple(records.values())
     )

@@ -48,12 +48,12 @@ def _decode(data: bytes, name: str) -> np.ndarray:
     allowed = (*range(len(NAMES) + 1), VOID)
     labels, _ = mask_files.values(data, name)
     if labels.ndim == 3:
-        labels = mask_files.by_colour(data, name, {_colour(value): value for value in allowed})
+        labels = mask_files.by_colour(data, name, {colour(value): value for value in allowed})
     mask_files.check_values(labels, allowed, name)
     return labels
 
 
-def _colour(value: int) -> Colour:
+def colour(value: int) -> Colour:
     """VOC's colour of a value: its bits go to red, green and blue in turn, filling each from its highest bit."""
     channels = [0, 0, 0]
     for bit in range(8):

@@ -1,0 +1,1 @@
+"""Annotation tools' files: one format a file, each read as `ImageFiles`."""
