@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tunevlseg_jax import cli
-from tunevlseg_jax.data import prepared
+from tunevlseg_jax.data import prepared, preprocessing, windows
 from tunevlseg_jax.data.audit import clean, report
 from tunevlseg_jax.data.audit import findings as audit
 from tunevlseg_jax.data.audit.image_stats import ImageStats, image_stats
@@ -26,6 +26,7 @@ from tunevlseg_jax.data.builders.seeded_splits import assign_splits
 from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Instances, SplitChoice, binary, coded
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
+from tunevlseg_jax.data.preprocessing import Preprocessing
 from tunevlseg_jax.data.settings import Protocol
 from tunevlseg_jax.runtime import progress_bar
 from tunevlseg_jax.runtime.errors import UserError
@@ -107,6 +108,10 @@ class Folder:
       threshold: grey value above which a binary mask's pixel belongs to the object. None: the larger of two values, the
         brighter of a palette's two colours, or in lossy files such as JPEG and in medvlsm's layout, the upper half.
       test_is_val: make no test split and evaluate on val.
+      window: for images of more than 8 bits, LOW HIGH (the values that become black and white), or "percentile" (of
+        each image the percentiles 0.5 and 99.5). None: one window for the whole set, the range of the fewest of 8, 10,
+        12, 14 and 16 bits that hold all values; of floating-point images 0 to 1 or else the range of all values. The
+        set keeps the window, and `predict` uses it. Images of 8 bits stay as they are.
       instances: several masks of one class in an image: "join" makes one mask of them, "refuse" is an error.
     """
 
@@ -125,6 +130,7 @@ class Folder:
     seed: int = 0
     threshold: int | None = None
     test_is_val: bool = False
+    window: tuple[str, ...] = ()
     instances: Instances = "join"
 
 
@@ -194,6 +200,7 @@ def prepare_folder(options: Folder, console: Console) -> None:
       UserError: options contradict each other, a file is missing or broken, or the output isn't writable.
     """
     _check(options)
+    window = windows.parse(options.window)
     shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
     if options.test_is_val:
         shares["test"] = 0
@@ -205,7 +212,8 @@ def prepare_folder(options: Folder, console: Console) -> None:
         if options.test_is_val and ("test" in splits or "val" not in splits):
             present = ", ".join(splits) or "neither"
             raise UserError(f"--test-is-val needs a val and no test split, got {present}", "options-conflict")
-        return Contents(splits, "the user's own data", test_is_val=options.test_is_val)
+        how = Preprocessing(window)
+        return Contents(splits, "the user's own data", test_is_val=options.test_is_val, preprocessing=how)
 
     written = build(options.output, options.name, contents)
     _report(written, options.output / options.name, console, {})
@@ -367,6 +375,8 @@ def _report(written: Mapping[str, Written], folder: Path, console: Console, pape
         expected = (f"{paper[split]}",) if split in paper else ()
         table.add_row(split, *map(str, counts[split]), *expected)
     console.print(table)
+    if (window := preprocessing.read(folder / prepared.VERSION).window) is not None:
+        console.print(f"values of images of more than 8 bits: {windows.described(window)} (--window)", soft_wrap=True)
     if different := [split for split, count in paper.items() if count != counts[split].records]:
         console.print(f"note: {', '.join(different)} differ from {PAPER}", soft_wrap=True)
 

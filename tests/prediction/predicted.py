@@ -11,6 +11,7 @@ from fake_predictor import FakePredictor
 from PIL import Image
 
 from tunevlseg_jax import predict
+from tunevlseg_jax.data.preprocessing import AS_THEY_ARE
 from tunevlseg_jax.prediction import table
 
 
@@ -43,7 +44,7 @@ def predictor(monkeypatch, tmp_path) -> FakePredictor:
     fake = FakePredictor()
 
     class Run:
-        predictor = fake
+        predictor, preprocessing = fake, AS_THEY_ARE
 
     monkeypatch.setattr(predict, "load_run", lambda folder, checkpoint: Run())
     monkeypatch.chdir(tmp_path)

@@ -41,6 +41,8 @@ class Records:
       prompts: the distinct prompts, each a tuple of one phrasing or more.
       names: a name for each image, unique within the split.
       ids: a name for each record, unique within the split.
+      spacing: (image, 2) float64, millimetres between the centres of neighbouring rows and columns of `images`, NaN
+        where unknown; None if all are.
       shown: (image, class) bool, the classes that an image shows, whether or not a record asks for them; None if it
         shows those of its records.
       complete: (class,) bool, whether an image without the class in `shown` is known not to show it; None for no class.
@@ -61,6 +63,7 @@ class Records:
     prompts: tuple[tuple[str, ...], ...]
     names: tuple[str, ...]
     ids: tuple[str, ...]
+    spacing: np.ndarray | None = None
     shown: np.ndarray | None = None
     complete: np.ndarray | None = None
     negatives: Negatives | None = None
@@ -115,6 +118,7 @@ class Records:
             maps=self.maps[maps],
             image=image.astype(np.int32),
             names=tuple(self.names[row] for row in images),
+            spacing=None if self.spacing is None else self.spacing[images],
             shown=None if self.shown is None else self.shown[images],
             negatives=None if self.negatives is None else self.negatives.take(images),
             map=map_.astype(np.int32),

@@ -6,6 +6,7 @@ from pathlib import Path
 from tunevlseg_jax.data import prepared, resized_cache, scenes, targets
 from tunevlseg_jax.data.absent_things import with_negatives
 from tunevlseg_jax.data.prepared import Prepared
+from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing, read
 from tunevlseg_jax.data.records import Records, resized
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.data.targets import Target
@@ -58,6 +59,15 @@ def count(data: Data, split: str) -> int:
     if data.name in SCENES:
         return getattr(data.scenes, split) * (data.scenes.prompts_per_image if split == "train" else 1)
     return sum(len(example.records) for example in _prepared(data, split))
+
+
+def preprocessing(data: Data) -> Preprocessing:
+    """How the files of a data set were read.
+
+    Raises:
+      UserError: the data set doesn't exist.
+    """
+    return AS_THEY_ARE if data.name in SCENES else read(_folder(data))
 
 
 def splits(data: Data) -> tuple[str, ...]:
