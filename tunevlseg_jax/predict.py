@@ -159,9 +159,8 @@ def _print_notes(console: Console, session: Session) -> None:
     if session.kept:
         lines.append(f"masks that were there already and were kept: {session.kept}")
     if session.changed:
-        lines.append(
-            f"masks that were written anew, because their images have changed or files were missing: {session.changed}"
-        )
+        reason = "their images or windows have changed, or files were missing"
+        lines.append(f"masks that were written anew, because {reason}: {session.changed}")
     for line in (*lines, *_reasons(session.left_out)):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
 
