@@ -279,7 +279,7 @@ def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> t
             return about, list(medvlsm.items(source, subfolder, rule, seen))
         if any(source.find(matching.pattern(matching.CLASS_TREE[1]))):
             images, masks = matching.CLASS_TREE
-        elif not all(any(source.find(matching.pattern(text))) for text in layouts.PLAIN):
+        elif not matching.names(source, images) & matching.names(source, masks):
             images, masks, _ = layouts.best(source) or (images, masks, 0)
     if options.prompt and "{class}" in masks:
         raise UserError(f"--prompt is one for all classes of {masks!r}; use --classes", "options-conflict")
