@@ -25,6 +25,8 @@ from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.seeded_splits import assign_splits
 from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Instances, SplitChoice, binary, coded
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
+from tunevlseg_jax.data.medical import volume_sets
+from tunevlseg_jax.data.medical.volume_sets import Volumes
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.preprocessing import Preprocessing
 from tunevlseg_jax.data.settings import Protocol
@@ -48,6 +50,11 @@ colour-coded masks: ... --encoding colour --classes classes.csv
 a list of images, masks and prompts: ... --manifest list.csv
 
 exports of COCO, LabelMe, CVAT, Label Studio, YOLO, Pascal VOC, Supervisely: recognised, without options"""
+VOLUMES = """Slices of NIfTI, NRRD and MetaImage volumes.
+
+imagesTr/a_0000.nii.gz and labelsTr/a.nii.gz: volumes --name livers --source DIR --classes classes.csv
+
+the data page on medical files, docs/medical.md, says more."""
 CHECK = f"""Audits a prepared set; exits with 1 if there are errors.
 
 {inspect.cleandoc(audit.__doc__ or "").partition(chr(10))[2].strip()}"""
@@ -156,9 +163,14 @@ def main() -> None:
     """Prepares a set, or audits one."""
     defaults = {name: Public(name, tyro.MISSING) for name in PUBLIC} | {
         "folder": Folder(tyro.MISSING, tyro.MISSING),
+        "volumes": Volumes(tyro.MISSING, tyro.MISSING),
         "check": Check(tyro.MISSING),
     }
-    descriptions = {name: public.about for name, public in PUBLIC.items()} | {"folder": FOLDER, "check": CHECK}
+    descriptions = {name: public.about for name, public in PUBLIC.items()} | {
+        "folder": FOLDER,
+        "volumes": VOLUMES,
+        "check": CHECK,
+    }
     if (asked := next(iter(sys.argv[1:]), "")) in formats.TITLES:
         message = f"{PROGRAM} folder reads {asked} annotations: folder --name NAME --source DIR [--format {asked}]"
         raise UserError(message, "unknown-subcommand")
@@ -166,6 +178,8 @@ def main() -> None:
     match options:
         case Folder():
             prepare_folder(options, Console())
+        case Volumes():
+            prepare_slices(options, Console())
         case Public():
             prepare_public(options, Console())
         case Check():
@@ -214,6 +228,26 @@ def prepare_folder(options: Folder, console: Console) -> None:
             raise UserError(f"--test-is-val needs a val and no test split, got {present}", "options-conflict")
         how = Preprocessing(window)
         return Contents(splits, "the user's own data", test_is_val=options.test_is_val, preprocessing=how)
+
+    written = build(options.output, options.name, contents)
+    _report(written, options.output / options.name, console, {})
+
+
+def prepare_slices(options: Volumes, console: Console) -> None:
+    """Writes a set of the slices of medical files.
+
+    Raises:
+      UserError: as in `prepare_folder`.
+    """
+    window = windows.parse(options.window) or "percentile"
+    shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
+    _check_fractions(options.fractions)
+
+    def contents(unpacked: Path) -> Contents:
+        lines, items = volume_sets.items(options, SourceFiles(options.source, unpacked), unpacked / "volumes", window)
+        console.print(lines, soft_wrap=True, markup=False)
+        how = Preprocessing(window, options.axis)
+        return Contents(assign_splits(items, shares, options.seed), "the user's own data", preprocessing=how)
 
     written = build(options.output, options.name, contents)
     _report(written, options.output / options.name, console, {})
@@ -308,11 +342,15 @@ def _items(
     return f"{about}\nsplits: {splits}", user_files.items(files, source, load)
 
 
-def _check(options: Folder) -> None:
-    if min(options.fractions) < 0 or abs(sum(options.fractions) - 1) > 1e-6 or not options.fractions[0]:
+def _check_fractions(fractions: tuple[float, float, float]) -> None:
+    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or not fractions[0]:
         raise UserError(
-            f"--fractions must be at least 0, train's above 0, and sum to 1, got {options.fractions}", "out-of-range"
+            f"--fractions must be at least 0, train's above 0, and sum to 1, got {fractions}", "out-of-range"
         )
+
+
+def _check(options: Folder) -> None:
+    _check_fractions(options.fractions)
     if options.format and (options.images or options.masks or options.manifest):
         raise UserError("with --format, leave --images, --masks and --manifest out", "options-conflict")
     if options.manifest and (options.images or options.masks or options.classes or options.encoding != "binary"):
