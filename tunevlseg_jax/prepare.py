@@ -25,7 +25,8 @@ from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.seeded_splits import assign_splits
 from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Instances, SplitChoice, binary, coded
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
-from tunevlseg_jax.data.medical import volume_sets
+from tunevlseg_jax.data.medical import dicom_sets, volume_sets
+from tunevlseg_jax.data.medical.dicom_sets import Dicom
 from tunevlseg_jax.data.medical.volume_sets import Volumes
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.preprocessing import Preprocessing
@@ -54,7 +55,10 @@ VOLUMES = """Slices of NIfTI, NRRD and MetaImage volumes.
 
 imagesTr/a_0000.nii.gz and labelsTr/a.nii.gz: volumes --name livers --source DIR --classes classes.csv
 
-the data page on medical files, docs/medical.md, says more."""
+one value in the label volumes: volumes --name livers --source DIR --prompt liver"""
+DICOM = """Slices of DICOM series with the masks of SEG and RT-STRUCT files.
+
+series and mask files in any folders: dicom --name livers --source DIR --classes classes.csv"""
 CHECK = f"""Audits a prepared set; exits with 1 if there are errors.
 
 {inspect.cleandoc(audit.__doc__ or "").partition(chr(10))[2].strip()}"""
@@ -164,11 +168,13 @@ def main() -> None:
     defaults = {name: Public(name, tyro.MISSING) for name in PUBLIC} | {
         "folder": Folder(tyro.MISSING, tyro.MISSING),
         "volumes": Volumes(tyro.MISSING, tyro.MISSING),
+        "dicom": Dicom(tyro.MISSING, tyro.MISSING),
         "check": Check(tyro.MISSING),
     }
     descriptions = {name: public.about for name, public in PUBLIC.items()} | {
         "folder": FOLDER,
         "volumes": VOLUMES,
+        "dicom": DICOM,
         "check": CHECK,
     }
     if (asked := next(iter(sys.argv[1:]), "")) in formats.TITLES:
@@ -178,7 +184,7 @@ def main() -> None:
     match options:
         case Folder():
             prepare_folder(options, Console())
-        case Volumes():
+        case Volumes() | Dicom():
             prepare_slices(options, Console())
         case Public():
             prepare_public(options, Console())
@@ -233,18 +239,23 @@ def prepare_folder(options: Folder, console: Console) -> None:
     _report(written, options.output / options.name, console, {})
 
 
-def prepare_slices(options: Volumes, console: Console) -> None:
+def prepare_slices(options: Volumes | Dicom, console: Console) -> None:
     """Writes a set of the slices of medical files.
 
     Raises:
       UserError: as in `prepare_folder`.
     """
-    window = windows.parse(options.window) or "percentile"
+    is_dicom = isinstance(options, Dicom)
+    window = windows.parse(options.window, dicom=is_dicom) or ("dicom" if is_dicom else "percentile")
     shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
     _check_fractions(options.fractions)
 
     def contents(unpacked: Path) -> Contents:
-        lines, items = volume_sets.items(options, SourceFiles(options.source, unpacked), unpacked / "volumes", window)
+        source = SourceFiles(options.source, unpacked)
+        if isinstance(options, Dicom):
+            lines, items = dicom_sets.items(options, source, window)
+        else:
+            lines, items = volume_sets.items(options, source, unpacked / "volumes", window)
         console.print(lines, soft_wrap=True, markup=False)
         how = Preprocessing(window, options.axis)
         return Contents(assign_splits(items, shares, options.seed), "the user's own data", preprocessing=how)

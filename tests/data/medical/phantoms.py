@@ -10,9 +10,7 @@ SPACING = (0.75, 1.25, 2.5)
 """Millimetres along the phantom's axes to the right, front and head."""
 SIZE = (16, 20, 12)
 ORIENTATIONS = tuple(
-    "".join(names)
-    for order in itertools.permutations(("RL", "AP", "SI"))
-    for names in itertools.product(*order)
+    "".join(names) for order in itertools.permutations(("RL", "AP", "SI")) for names in itertools.product(*order)
 )
 """All 48 orders and directions of a volume's axes."""
 

@@ -66,7 +66,11 @@ def test_labels_that_lie_elsewhere_are_refused(tmp_path):
     moved = nibabel.Nifti1Image(labels, nibabel.load(tmp_path / "image.nii.gz").affine + np.diag([0.1, 0, 0, 0]))
     for name, change, says in (
         ("spacing", lambda affine: affine @ np.diag([1.1, 1, 1, 1]), "mask-geometry: labels has the spacing 0.825"),
-        ("origin", lambda affine: affine + np.eye(4)[[3]].T @ np.zeros((1, 4)) + np.eye(4, k=3) * 3, "mask-geometry: origin"),
+        (
+            "origin",
+            lambda affine: affine + np.eye(4)[[3]].T @ np.zeros((1, 4)) + np.eye(4, k=3) * 3,
+            "mask-geometry: origin",
+        ),
     ):
         changed = nibabel.Nifti1Image(labels, change(nibabel.load(tmp_path / "image.nii.gz").affine))
         nibabel.save(changed, tmp_path / f"{name}.nii.gz")

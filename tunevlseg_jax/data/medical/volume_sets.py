@@ -13,7 +13,7 @@ from tunevlseg_jax.data.builders import matching, tables, user_files
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.tables import Classes
-from tunevlseg_jax.data.builders.user_files import ImageFiles
+from tunevlseg_jax.data.builders.user_files import ImageFiles, SplitChoice
 from tunevlseg_jax.data.mask_files import distinct
 from tunevlseg_jax.data.medical import labels, volume_files
 from tunevlseg_jax.data.medical.labels import Labels, Loader, SliceChoice, Structure
@@ -49,6 +49,7 @@ class Volumes:
         class has a record with an empty mask for each.
       window: LOW HIGH, the values that become black and white, or "percentile" (the default): of each volume the
         percentiles 0.5 and 99.5. The set keeps it, and `predict` uses it. Volumes of 8 bits stay as they are.
+      splits: "source" takes the splits that {split} or folders tell, "random" draws all by --fractions.
       fractions: fractions of train, val and test, if the source tells no splits; the slices of a group, or else of a
         volume, stay together.
       seed: seed of the random split.
@@ -64,6 +65,7 @@ class Volumes:
     axis: Axis = DEFAULT_AXIS
     slices: SliceChoice = "object"
     window: tuple[str, ...] = ()
+    splits: SplitChoice = "source"
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     seed: int = 0
     output: Path = Path("data")
@@ -77,7 +79,7 @@ def items(options: Volumes, source: SourceFiles, folder: Path, window: Window) -
     """
     images, masks = _patterns(options, source)
     classes = None if options.classes is None else tables.classes(options.classes)
-    line, files = user_files.with_splits(_matched(source, images, masks, options.prompt, classes), "source")
+    line, files = user_files.with_splits(_matched(source, images, masks, options.prompt, classes), options.splits)
     train = ("train",) if any(one.split == "val" for one in files) else ("train", "val")
     allowed = {"": SPLITS, "train": train, "val": ("val",), "test": ("test",)}
     found: list[Item] = []
