@@ -16,7 +16,7 @@ ORIENTATIONS = tuple(
 
 
 def phantom(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(right, front, head) int16 values and their uint8 labels: a box, and a smaller one at its right, front and top."""
+    """(right, front, head) int16 values and their uint8 labels: a box, and a smaller one right, front and top of it."""
     rng = np.random.default_rng(seed)
     values = rng.integers(-200, 200, SIZE).astype(np.int16)
     labels = np.zeros(SIZE, np.uint8)

@@ -1,8 +1,8 @@
 """DICOM files by series and patient, under names that say nothing about the patient.
 
-Names of folders and files, and the tags that identify a patient, may hold the patient's name. So none of them is kept:
-a series is called after a hash of its SeriesInstanceUID, a patient after a hash of his first study's, and messages count
-files in the order of their names.
+Names of folders and files, and the tags that identify a patient, may hold the patient's name. So none of them is
+kept: a series is called after a hash of its SeriesInstanceUID, a patient after a hash of a study's UID, and messages
+count files in the order of their names.
 """
 
 import hashlib

@@ -29,7 +29,7 @@ def of_series(files: Sequence[DicomFile], series: Sequence[Series]) -> dict[str,
         owners = named or near
         if not owners:
             raise UserError(
-                f"the mask file {place(file.number)} belongs to a series that the source lacks; add it, or leave it out",
+                f"the mask file {place(file.number)} belongs to a series that the source lacks; add the series",
                 "image-missing",
             )
         for one in owners:

@@ -73,6 +73,7 @@ def read(series: Series) -> Scan:
         middle.window,
         inverted,
         spaced=middle.spacing is not None,
+        placed=normal is not None,
         sources=sources if len(set(sources)) == len(sources) else (),
     )
 

@@ -79,10 +79,11 @@ def items(options: Dicom, source: SourceFiles, window: Window) -> tuple[str, lis
         marked = _labels(masks[one.name], scan.image, options.prompt, classes, one)
         if not marked.structures:
             continue
-        chosen = labels.chosen_slices(marked, options.axis, options.slices)
-        read = partial(_read, one, masks[one.name], options, classes, window)
+        axis: Axis = options.axis if scan.placed else "axial"
+        chosen = labels.chosen_slices(marked, axis, options.slices)
+        read = partial(_read, one, masks[one.name], options.prompt, axis, classes, window)
         count = len(marked.structures)
-        found += labels.items(one.name, one.patient, SPLITS, Loader(read, options.axis), chosen, options.axis, count)
+        found += labels.items(one.name, one.patient, SPLITS, Loader(read, axis), chosen, axis, count)
     if not found:
         raise UserError("no slice shows a structure; --slices all takes all, --classes names others", "no-images")
     left_out = f"; {len(series) - len(masks)} without masks left out" if len(series) > len(masks) else ""
@@ -93,11 +94,16 @@ def items(options: Dicom, source: SourceFiles, window: Window) -> tuple[str, lis
 
 
 def _read(
-    series: Series, masks: Sequence[DicomFile], options: Dicom, classes: Classes | None, window: Window
+    series: Series,
+    masks: Sequence[DicomFile],
+    prompt: tuple[str, ...],
+    axis: Axis,
+    classes: Classes | None,
+    window: Window,
 ) -> tuple[Planes, tuple[float, float] | None, Labels]:
     scan = dicom_series.read(series)
-    marked = _labels(masks, scan.image, options.prompt, classes, series)
-    return scan.planes(options.axis, window), scan.spacing(options.axis), marked
+    marked = _labels(masks, scan.image, prompt, classes, series)
+    return scan.planes(axis, window), scan.spacing(axis), marked
 
 
 def _labels(

@@ -24,6 +24,7 @@ class Scan:
       window: the file's own window, if it has one.
       inverted: whether small values are bright, as in DICOM's MONOCHROME1.
       spaced: whether its spacing is known.
+      placed: whether its direction in the body is known; the slices of others are those of the file.
       flat: whether it was an image of two dimensions.
       sources: DICOM's identifiers (SOPInstanceUID) of its slices, in the order of the image's third axis.
     """
@@ -32,6 +33,7 @@ class Scan:
     window: tuple[float, float] | None = None
     inverted: bool = False
     spaced: bool = True
+    placed: bool = True
     flat: bool = False
     sources: tuple[str, ...] = ()
 
