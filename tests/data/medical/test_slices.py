@@ -63,21 +63,15 @@ def test_labels_that_lie_elsewhere_are_refused(tmp_path):
     values, labels = phantoms.phantom()
     phantoms.write_nifti(tmp_path / "image.nii.gz", values)
     image = volume_files.read(tmp_path / "image.nii.gz", "image").image
-    moved = nibabel.Nifti1Image(labels, nibabel.load(tmp_path / "image.nii.gz").affine + np.diag([0.1, 0, 0, 0]))
     for name, change, says in (
         ("spacing", lambda affine: affine @ np.diag([1.1, 1, 1, 1]), "mask-geometry: labels has the spacing 0.825"),
-        (
-            "origin",
-            lambda affine: affine + np.eye(4)[[3]].T @ np.zeros((1, 4)) + np.eye(4, k=3) * 3,
-            "mask-geometry: origin",
-        ),
+        ("origin", lambda affine: affine + np.eye(4, k=3) * 3, "mask-geometry: origin"),
     ):
         changed = nibabel.Nifti1Image(labels, change(nibabel.load(tmp_path / "image.nii.gz").affine))
         nibabel.save(changed, tmp_path / f"{name}.nii.gz")
         marked = volume_files.read(tmp_path / f"{name}.nii.gz", name).image
         with mistakes.raises(says):
             volume_files.check_geometry(marked, image, "labels", "image")
-    assert moved.shape == labels.shape
     with mistakes.raises("mask-size: labels is 16x20x5"):
         phantoms.write_nifti(tmp_path / "short.nii.gz", labels[:, :, :5])
         short = volume_files.read(tmp_path / "short.nii.gz", "short").image
