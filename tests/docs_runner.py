@@ -247,7 +247,7 @@ def medical(folder: Path) -> None:
         for file, path in zip(series, sorted((folder / "lungs" / f"{number}").iterdir(), reverse=True), strict=True):
             file.PatientID = f"{number}"
             file.save_as(path, enforce_file_format=True)
-        dicoms.write_seg(folder / "lungs" / f"{number}" / "seg", series, {"tumour": labels.transpose(2, 1, 0) > 0})
+        dicoms.write_seg(at / "seg", series, {"tumour": labels.transpose(2, 1, 0) > 0})
     (folder / "series").symlink_to(folder / "lungs" / "0")
     (folder / "scan.nii.gz").symlink_to(folder / "livers" / "images" / "0.nii.gz")
 

@@ -31,6 +31,12 @@ def table_of(folder: Path) -> Table:
     return Table(folder / TABLE_FILE, COLUMNS, ("mask",))
 
 
+def files_of(folder: Path) -> set[Path]:
+    """The resolved paths of the masks of volumes that earlier calls wrote into a folder."""
+    rows = table_of(folder).rows.values()
+    return {(folder / row[name]).resolve() for row in rows for name in ("mask", "seg") if row[name]}
+
+
 def predict(
     inputs: Sequence[ScanInput],
     settings: Settings,

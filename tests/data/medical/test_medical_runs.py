@@ -79,7 +79,7 @@ def test_inputs_are_found_among_other_files(run, tmp_path):
     write("dicom")
     Path("source/a.png").write_bytes(b"x")
     given, others = inputs.find(["source"], recursive=True)
-    assert len(given) == 10 and others == ["source"]
+    assert len(given) == 15 and others == ["source"]
     assert {one.suffix for one in given} == {".nii.gz"}
     given, others = inputs.find(["source/images", "source/a.png", "-"], recursive=False)
     assert [one.name for one in given] == [f"case{number}" for number in range(5)] and others == ["source/a.png", "-"]

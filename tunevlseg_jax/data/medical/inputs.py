@@ -1,7 +1,7 @@
 """Medical files among the files and folders that `predict` is given."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,10 +32,11 @@ class ScanInput:
     series: Series | None = None
 
 
-def find(given: Sequence[str], *, recursive: bool) -> tuple[list[ScanInput], list[str]]:
+def find(given: Sequence[str], *, recursive: bool, ours: Collection[Path] = ()) -> tuple[list[ScanInput], list[str]]:
     """The medical files among what is given, and the files, folders and patterns that hold other ones.
 
-    A folder's DICOM files are sorted into series. A folder of medical files alone isn't among the others.
+    A folder's DICOM files are sorted into series. A folder of medical files alone isn't among the others. `ours` are the
+    resolved paths of earlier masks, which are left out of folders.
 
     Raises:
       UserError: a DICOM file is broken, or a package for it isn't installed.
@@ -50,7 +51,7 @@ def find(given: Sequence[str], *, recursive: bool) -> tuple[list[ScanInput], lis
         if not path.is_dir():
             others.append(name)
             continue
-        inside = {file: _kind(file) for file in _files(path, recursive)}
+        inside = {file: _kind(file) for file in _files(path, recursive) if file.resolve() not in ours}
         volumes += [file for file, kind in inside.items() if kind == "volume"]
         dicoms += [file for file, kind in inside.items() if kind == "dicom"]
         if not any(inside.values()) or not all(inside.values()):
