@@ -95,7 +95,7 @@ HELP = (
     ("tunevlseg_jax.sweep", "replay"),
     ("tunevlseg_jax.benchmark", "--config", "configs/clipseg_vpt.py"),
     ("tunevlseg_jax.study",),
-    *(("tunevlseg_jax.prepare", what) for what in ("kvasir", "folder", "check")),
+    *(("tunevlseg_jax.prepare", what) for what in ("kvasir", "folder", "volumes", "dicom", "check")),
     *((f"tunevlseg_jax.{name}",) for name in ("evaluate", "predict", "report", "study", "benchmarks.loading")),
     *((f"conversion.{name}",) for name in ("clipseg", "cris", "run", "tunevlseg")),
 )
@@ -241,10 +241,9 @@ def medical(folder: Path) -> None:
         for place, stored in (("livers", labels), ("knees", (labels > 0).astype(np.uint8))):
             phantoms.write_nifti(folder / place / "images" / f"{number}.nii.gz", values)
             phantoms.write_nifti(folder / place / "labels" / f"{number}.nii.gz", stored)
-        series = dicoms.write_series(
-            folder / "lungs" / f"{number}", (values.transpose(2, 1, 0) + 1024).astype(np.uint16)
-        )
-        for file, path in zip(series, sorted((folder / "lungs" / f"{number}").iterdir(), reverse=True), strict=True):
+        at, stored = folder / "lungs" / f"{number}", (values.transpose(2, 1, 0) + 1024).astype(np.uint16)
+        series = dicoms.write_series(at, stored)
+        for file, path in zip(series, sorted(at.iterdir(), reverse=True), strict=True):
             file.PatientID = f"{number}"
             file.save_as(path, enforce_file_format=True)
         dicoms.write_seg(at / "seg", series, {"tumour": labels.transpose(2, 1, 0) > 0})

@@ -35,8 +35,8 @@ class ScanInput:
 def find(given: Sequence[str], *, recursive: bool, ours: Collection[Path] = ()) -> tuple[list[ScanInput], list[str]]:
     """The medical files among what is given, and the files, folders and patterns that hold other ones.
 
-    A folder's DICOM files are sorted into series. A folder of medical files alone isn't among the others. `ours` are the
-    resolved paths of earlier masks, which are left out of folders.
+    A folder's DICOM files are sorted into series. A folder of medical files alone isn't among the others. `ours` are
+    the resolved paths of earlier masks, which are left out of folders.
 
     Raises:
       UserError: a DICOM file is broken, or a package for it isn't installed.
