@@ -18,7 +18,6 @@ from tunevlseg_jax.prediction.names import Names, Owner, Question, image_key
 from tunevlseg_jax.prediction.planning import Settings
 from tunevlseg_jax.prediction.table import ABOUT, Row, Table
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import atomic_file
 
 TABLE_FILE = "volumes.csv"
 """The table of the masks of volumes in a folder."""
@@ -75,8 +74,7 @@ def predict(
             row = _row(one, question, name, scan, mask, used, window, seg)
             table.add([row])  # before the mask: each mask is listed
             restored = slices.volume(mask, scan.image, used)
-            with atomic_file(settings.output / row["mask"]) as temporary:
-                volume_files.write(temporary, restored, flat=scan.flat)
+            volume_files.write(settings.output / row["mask"], restored, flat=scan.flat)
             if row["seg"] and one.series is not None:
                 write_seg(settings.output / row["seg"], one.series, scan, restored, question.prompt)
             yield row

@@ -10,6 +10,7 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.medical import slices
 from tunevlseg_jax.data.medical.scan import Scan
 from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import atomic_file
 from tunevlseg_jax.runtime.optional import import_simpleitk
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -76,8 +77,16 @@ def read_source(source: SourceFiles, name: str, folder: Path) -> Scan:
 
 
 def write(path: Path, image: Any, *, flat: bool = False) -> None:
-    """Writes an image of three dimensions, or its only slice if `flat`, compressed."""
-    import_simpleitk(str(path)).WriteImage(image[:, :, 0] if flat else image, str(path), useCompression=True)
+    """Writes an image of three dimensions, or its only slice if `flat`, compressed and atomically."""
+    with atomic_file(path) as temporary:
+        whole = temporary.with_name(f"{temporary.name}{suffix(path.name)}")  # SimpleITK goes by the whole suffix
+        try:
+            import_simpleitk(str(path)).WriteImage(image[:, :, 0] if flat else image, str(whole), useCompression=True)
+            whole.replace(temporary)
+        except RuntimeError as error:
+            raise UserError(f"can't write {path}: is the disk full?", "unwritable") from error
+        finally:
+            whole.unlink(missing_ok=True)
 
 
 def check_geometry(labels: Any, image: Any, labels_name: str, image_name: str) -> Any:
