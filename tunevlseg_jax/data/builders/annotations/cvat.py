@@ -62,9 +62,11 @@ def _draw(shape: Element, where: str) -> Draw:
     if shape.tag in NO_AREA:
         raise UserError(f"{where} has no area; remove it, or draw a polygon", "no-area")
     if shape.tag == "mask":
-        left, top, width, height = (round(value) for value in _floats(shape, ("left", "top", "width", "height"), where))
-        counts = _text(shape, "rle", where).split(",")
-        return shapes.pasted(where, shapes.runs(where, counts, (height, width), by_rows=True), (left, top))
+        origin = shapes.place(_floats(shape, ("left", "top"), where), where)
+        size = _whole(shape, "height", where), _whole(shape, "width", where)
+        return shapes.pasted(
+            where, shapes.runs(where, _text(shape, "rle", where).split(","), size, by_rows=True), origin
+        )
     if shape.tag == "polygon":
         points = [pair.split(",") for pair in _text(shape, "points", where).split(";")]
         return shapes.polygons(where, [shapes.ring(points, where)])

@@ -38,7 +38,7 @@ def read(documents: list[Document], names: ImageNames) -> Iterator[ImageFiles]:
 
 def _image(file: str, content: Mapping[str, Any], names: ImageNames) -> str:
     """The image in the source, to which an image that lies in the annotation file is added if need be."""
-    given = content.get("imagePath") or PurePosixPath(file).with_suffix(".jpg").name
+    given = field(content, "imagePath", str, file)
     if given in names or not content.get("imageData"):
         return names.find(given, file, file)
     name = str(PurePosixPath(file).with_name(PurePosixPath(given.replace("\\", "/")).name))
@@ -69,5 +69,4 @@ def _draw(shape: Mapping[str, Any], where: str) -> Draw:
         data = base64.b64decode(field(shape, "mask", str, where), validate=True)
     except binascii.Error as error:
         raise UserError(f"{where} has a mask that can't be decoded: {error}", "undecodable") from error
-    left, top = corners.min(0).round().astype(int).tolist()
-    return shapes.pasted(where, mask_files.binary(data, where), (left, top))
+    return shapes.pasted(where, mask_files.binary(data, where), shapes.place(corners.min(0), where))
