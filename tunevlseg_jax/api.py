@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config, Model
 from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt, for_each, records, to_rgb
+from tunevlseg_jax.data.registry import SCENES
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.evaluation import evaluate_run
 from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult, Resolution
@@ -22,7 +24,7 @@ from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.prediction import forward
 from tunevlseg_jax.prediction.forward import Predictor, Question
 from tunevlseg_jax.prediction.frames import read_first
-from tunevlseg_jax.runs import trainer
+from tunevlseg_jax.runs import provenance, trainer
 from tunevlseg_jax.runs.card import CARD_FILE
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runs.run_folder import CONFIG_FILE, DATA_FOLDER
@@ -130,11 +132,17 @@ class Run:
         Returns:
           The scores of the split by name, such as "dice" and "iou".
 
+        Warns:
+          UserWarning: the data set has changed since the run was trained on it, or its images trained the run.
+
         Raises:
           UserError: there is no such data set or split, or a prompt is too long.
         """
         with _quiet():
-            return self.evaluation(data, split, resolution=resolution, ask_absent=ask_absent, output=output).scores
+            result = self.evaluation(data, split, resolution=resolution, ask_absent=ask_absent, output=output)
+        for line in provenance.lines(self.folder, split, result.marks):
+            warnings.warn(line, stacklevel=2)
+        return result.scores
 
     def evaluation(
         self,
@@ -148,15 +156,21 @@ class Run:
         """As `evaluate`, with the scores of each class, and with a bar on a terminal."""
         with self._data(data) as chosen:
             chosen = dataclasses.replace(chosen, shots=None)
+            scored = self._experiment.split(split, chosen, complete=ask_absent)
+            marks = {}
+            if self.folder is not None:
+                comparable = not isinstance(data, ArrayDataset) and not (ask_absent and chosen.name in SCENES)
+                marks = provenance.marks(self.folder, self.data, chosen, scored.records, comparable=comparable)
             return evaluate_run.evaluate(
                 self._experiment,
                 self._learnt,
-                self._experiment.split(split, chosen, complete=ask_absent),
+                scored,
                 chosen,
                 run=str(self.folder or self.config.model.checkpoint),
                 folder=None if output is None else Path(output),
                 resolution=resolution,
                 ask_absent=ask_absent,
+                marks=marks,
             )
 
     @property
@@ -208,7 +222,10 @@ def load_run(folder: str | Path, *, checkpoint: str | None = None) -> Run:
       UserError: a file is missing or broken, or the base model isn't the one of the training.
     """
     experiment, learnt = restore(Path(folder), checkpoint)
-    return Run(experiment, learnt, read_object(Path(folder) / CARD_FILE).get("scores") or {}, Path(folder))
+    scores = read_object(Path(folder) / CARD_FILE).get("scores") or {}
+    if not isinstance(scores, dict):
+        raise UserError(f"{Path(folder) / CARD_FILE}: scores must be an object, got {scores!r}", "bad-card")
+    return Run(experiment, learnt, scores, Path(folder))
 
 
 def load_model(checkpoint: str | Path) -> Run:
@@ -230,6 +247,7 @@ def train(
     records: ArrayDataset | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     verbose: bool = False,
+    force_data: bool = False,
 ) -> Run:
     """Trains a run in `config.workdir`, and continues one that an earlier call began there.
 
@@ -240,15 +258,17 @@ def train(
       on_epoch: called after each epoch with a line of metrics.jsonl: "epoch", "train" and "val" with "loss" and "dice",
         "learning_rate", "seconds" and "images_per_second".
       verbose: whether to print as the command train does.
+      force_data: whether to continue although the data set has changed since, which the run's card then says.
 
     Raises:
-      UserError: the configuration or the records are invalid, or the loss became infinite or NaN.
+      UserError: the configuration or the records are invalid, the data set of the run has changed, another process
+        trains in the folder, or the loss became infinite or NaN.
     """
     config = _checked(config)
     if records is not None:
         config = _with_records(config, records, Path(config.workdir), Path(config.workdir) / CONFIG_FILE)
     with contextlib.nullcontext() if verbose else _quiet():
-        trainer.train(config, Console(quiet=not verbose), on_epoch)
+        trainer.train(config, Console(quiet=not verbose), on_epoch, force_data=force_data)
     return load_run(config.workdir)
 
 

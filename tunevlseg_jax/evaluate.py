@@ -13,6 +13,7 @@ from tunevlseg_jax import cli
 from tunevlseg_jax.api import load_run
 from tunevlseg_jax.data.settings import Data, Protocol
 from tunevlseg_jax.evaluation.evaluate_run import FOLDER, Resolution
+from tunevlseg_jax.runs import provenance
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def main() -> None:
     caption = f"At {result.size} pixels ({options.resolution}), threshold 0.5. {NOTES}"
     console.print(_table(title, caption, result.scores, result.rows))
     _print_notes(console, result.scores)
+    for line in provenance.lines(Path(options.run), options.split, result.marks):
+        console.print(f"warning: {line}; the scores are marked", soft_wrap=True, style="yellow")
     console.print(
         f"scores: {folder / result.name}.json, of each class: {result.name}_classes.csv, "
         f"of each record: {result.name}.csv",

@@ -217,7 +217,8 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
     if (annotated := _annotated(options, source)) is not None:
         return annotated
     if options.manifest is not None:
-        return f"{options.manifest}", _items(options, manifest.find(options.manifest, source), source, load)
+        layout, files = manifest.find(options.manifest, source)
+        return layout, _items(options, files, source, load)
     images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
     if options.images is None and options.masks is None:
         if (subfolder := medvlsm.folder(source)) is not None:
@@ -332,6 +333,8 @@ def check(options: Check, console: Console) -> None:
     if options.protocol == "clean":
         splits = clean.splits(stats)
         write_json(folder / CLEAN_FILE, splits)
+        for split in (split for split, images in splits.items() if not images):
+            console.print(f"warning: the clean protocol leaves no image in {split}", style="yellow", soft_wrap=True)
         stats = clean.stats_of(splits, stats)
     findings = audit.findings(stats)
     console.print(report.table(f"{options.name}, {options.protocol} protocol", stats, findings))

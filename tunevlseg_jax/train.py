@@ -25,10 +25,12 @@ class Options:
     Attributes:
       config: the run's configuration.
       cluster: how several processes find each other.
+      force_data: whether to go on with a run although its data set has changed since; the card then says so.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
+    force_data: bool = False
 
 
 def main() -> None:
@@ -38,7 +40,8 @@ def main() -> None:
     multihost.join(options.cluster)
     command = shlex.join([*PROGRAM.split(), *sys.argv[1:]])
     with signals.with_hint(GOES_ON):
-        train(options.config, Console(quiet=not multihost.is_primary()), command=command)
+        console = Console(quiet=not multihost.is_primary())
+        train(options.config, console, command=command, force_data=options.force_data)
 
 
 cli.make_callable(__name__, api.train)

@@ -251,7 +251,7 @@ def test_mistakes_in_manifests_name_the_row(rows, says, monkeypatch, capsys, sou
             "class,colour\npolyp,#ff0000\nvoid,#808080\n",
             r"unknown-class: masks/a\.png .*\(0, 0, 255\)",
         ),
-        ("name,colour\npolyp,#ff0000\n", r"missing-column: classes\.csv.*'class'"),
+        ("name,colour\npolyp,#ff0000\n", r"unknown-column: classes\.csv.*'name'.*'class'"),
         ("class,colour\npolyp,#ff000\n", r"class-value: row 2 of .*classes\.csv .*'#ff000'"),
         ("class,colour\npolyp,#ff0000\ntool,255 0 0\n", r"rows-disagree: row 3 of.*\(255, 0, 0\)"),
         ("class,colour\nvoid,#808080\n", r"class-count: classes\.csv"),

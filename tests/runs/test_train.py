@@ -70,7 +70,7 @@ def finished(quick_compilation) -> Path:
 def test_run_folder(finished):
     assert {path.name for path in finished.iterdir()} == {
         *("config.json", "metrics.jsonl", "tensorboard", "checkpoints", "prompts.safetensors", "card.json"),
-        "results.json",
+        *("results.json", "fingerprints.json"),
     }
     assert {path.name for path in (finished / "checkpoints").iterdir()} == {"6", "9"}  # the last two
     assert read(finished / "config.json")["learner"]["class"] == "VPT"

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from rich.console import Console
 
 from tunevlseg_jax.config import Train
+from tunevlseg_jax.runs.provenance import Provenance
 from tunevlseg_jax.runs.run_folder import RunFolder
 from tunevlseg_jax.runs.trainer import train
 from tunevlseg_jax.runtime import sharding
@@ -80,7 +81,7 @@ def test_each_device_keeps_an_eighth_of_the_matrices(eight):
 
 def test_a_run_may_go_on_with_its_weights_shared_out(tmp_path):
     for shard in (False, True):
-        RunFolder(small.config(tmp_path / "run", train=Train(shard_frozen=shard)))
+        RunFolder(small.config(tmp_path / "run", train=Train(shard_frozen=shard)), Provenance({"name": "scenes/photo"}))
 
 
 @pytest.mark.slow

@@ -303,7 +303,8 @@ def _stored(folder: Path) -> dict[str, Any]:
         builder: Any = tfds.builder_from_directory(folder)
         return {
             split: builder.as_data_source(split, decoders={"image": encoded, "masks": encoded})
-            for split in builder.info.splits
+            for split, info in builder.info.splits.items()
+            if info.num_examples
         }
     except Exception as error:  # TFDS raises various errors for files that it hasn't written
         raise UserError(f"can't read the prepared set in {folder}: {error}", "unreadable") from error

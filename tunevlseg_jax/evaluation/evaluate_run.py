@@ -1,6 +1,8 @@
 """Evaluates a run on a split: scores of the whole split, of each class and of each record."""
 
+import contextlib
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +13,8 @@ from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.evaluation import inference, record_scores
 from tunevlseg_jax.evaluation.inference import Scored
 from tunevlseg_jax.models.parameters import FlatParams
-from tunevlseg_jax.runtime.files import sha256, write_csv, write_json
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import read_object, sha256, write_csv, write_json
 from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.split import Split
 
@@ -28,12 +31,14 @@ class EvaluationResult(NamedTuple):
       size: height and width of the scored masks, or the smallest and the largest.
       scores: of the set.
       rows: of each class.
+      marks: what a reader of the scores needs to know about the data, as `runs.provenance.marks` gives it.
     """
 
     name: str
     size: str
     scores: dict[str, Any]
     rows: list[dict[str, Any]]
+    marks: Mapping[str, Any] = {}
 
 
 def evaluate(
@@ -46,8 +51,12 @@ def evaluate(
     folder: Path | None,
     resolution: Resolution = "model",
     ask_absent: bool = False,
+    marks: Mapping[str, Any] | None = None,
 ) -> EvaluationResult:
     """Scores a run, and writes the files if there is a folder for them.
+
+    An evaluation replaces an earlier one of the same scores alone: where the file of its usual name is of another run,
+    of other records or of other settings, the name gets a suffix.
 
     Args:
       experiment: the run's experiment.
@@ -58,6 +67,7 @@ def evaluate(
       folder: of the files; None writes none.
       resolution: "model" scores at the model's input size; "original" resizes the logits to the size of each mask.
       ask_absent: whether every image is asked for every class.
+      marks: of the scores, for the reader; see `EvaluationResult`.
     """
     records = split.records
     true_masks = targets.stored(records)
@@ -74,15 +84,38 @@ def evaluate(
     rows = _by_class(records.classes, scored)
     scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows)
     if folder is not None:
+        details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
+        details |= {"split": records.split, "resolution": resolution, "every_class": ask_absent, "size": size}
+        details |= {"data_sha256": records.fingerprint(), "threshold": 0.5}
+        name = stored_name(folder, name, details, apart=bool(marks and marks.get("data_changed")))
         samples = folder / f"{name}.csv"
         write_csv(samples, [dataclasses.asdict(sample) for sample in scored.samples])
         write_csv(folder / f"{name}_classes.csv", rows)
-        details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
-        details |= {"split": records.split, "resolution": resolution, "every_class": ask_absent, "size": size}
-        details |= {"data_sha256": records.fingerprint(), "samples_sha256": sha256(samples)}
-        details |= {"threshold": 0.5, "empty_masks": record_scores.POLICIES}
+        details |= {"samples_sha256": sha256(samples), "root": data.root, "empty_masks": record_scores.POLICIES}
+        details |= marks or {}
         write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
-    return EvaluationResult(name, size, scores, rows)
+    return EvaluationResult(name, size, scores, rows, marks or {})
+
+
+def stored_name(folder: Path, name: str, identity: Mapping[str, Any], *, apart: bool = False) -> str:
+    """The name of an evaluation's files: `name`, with a suffix where that is another evaluation's.
+
+    Args:
+      folder: of the files.
+      name: the usual name.
+      identity: what is scored, and how, as in the JSON. The run counts in a folder that isn't the run's own.
+      apart: whether the usual name must stay free, since it is that of the run's own data.
+    """
+    fields = set(identity) - {"size"}
+    if folder.resolve().parent == Path(identity["run"]).resolve():
+        fields.remove("run")
+    stored: dict[str, Any] = {}
+    with contextlib.suppress(UserError):
+        stored = read_object(folder / f"{name}.json")
+    if apart or any(stored.get(field, identity[field]) != identity[field] for field in fields):
+        digest = hashlib.sha256(repr(sorted((field, identity[field]) for field in fields)).encode()).hexdigest()
+        return f"{name}_{digest[:8]}"
+    return name
 
 
 def _by_class(names: Sequence[str], scored: Scored) -> list[dict[str, Any]]:

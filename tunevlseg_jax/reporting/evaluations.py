@@ -32,6 +32,8 @@ class StoredEvaluation:
       data_sha256: fingerprint of the records.
       records: how many there are.
       scores: dice, iou, sample_iou, hd95_both_nonempty and so on; see `record_scores.POLICIES`.
+      data_changed: whether the data set of this name had changed since training, None where that couldn't be seen.
+      trained_on: how many of the images trained the run; None where that is unknown.
       samples: the CSV with a row for each record, with the fields of `record_scores.Sample`.
     """
 
@@ -43,6 +45,8 @@ class StoredEvaluation:
     data_sha256: str
     records: int
     scores: Mapping[str, Any]
+    data_changed: bool | None
+    trained_on: int | None
     samples: Path
 
     @property

@@ -156,6 +156,7 @@ def _run(path: Path, searched: Callable[[Path], SearchResult]) -> tuple[Run, lis
     for file in sorted((path / EVALUATIONS).glob("*.json")):
         try:
             evaluation = evaluations.read(file)
+            _check_data(evaluation)
             _check_weights(evaluation, card)
         except UserError as error:
             skipped.append(_skipped(file, error))
@@ -208,6 +209,15 @@ def _is_own(evaluation: StoredEvaluation, card: Mapping[str, Any]) -> bool:
     """Whether an evaluation is of the test records in a run's card."""
     data = card["data"]
     return evaluation.is_plain_test and (evaluation.data, evaluation.data_sha256) == (data["name"], data.get("test"))
+
+
+def _check_data(evaluation: StoredEvaluation) -> None:
+    """Raises a UserError if an evaluation is of the run's data set, but not as it was in training."""
+    if evaluation.data_changed:
+        seen = evaluation.trained_on
+        details = f", and {seen} of its images trained the run" if seen else ""
+        message = f"the {evaluation.split} split of {evaluation.data} had changed since training{details}"
+        raise UserError(message, "data-changed")
 
 
 def _check_weights(evaluation: StoredEvaluation, card: Mapping[str, Any]) -> None:

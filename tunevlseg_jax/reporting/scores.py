@@ -98,6 +98,9 @@ def _notes(rows: Sequence[Row], used: Sequence[Cell]) -> list[str]:
         otherwise = {run.search.chosen_by for run in cell.runs if run.search is not None} - {"validation Dice"}
         if otherwise:
             notes.append(f"{headings.place(cell.key)}: of its study's trials the one chosen by {', '.join(otherwise)}.")
+        if changed := [str(run.folder) for run in cell.runs if run.card.get("earlier_data")]:
+            went_on = f"its data changed while it trained, and it went on ({', '.join(changed)})"
+            notes.append(f"{headings.place(cell.key)}: {went_on}.")
         if untested := [str(run.folder) for run in cell.runs if tested(run) is None]:
             count = f"{len(untested)} of the {len(cell.runs)} runs that represent it have"
             notes.append(f"{headings.place(cell.key)}: {count} no test score ({', '.join(untested)}).")

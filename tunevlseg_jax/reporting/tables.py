@@ -108,6 +108,8 @@ def cross(cells: Cells) -> Table | None:
                 fitting = [each for each in stored if each.data_sha256 == records[key.model, name]]
                 if len(fitting) < len(stored):
                     notes.append(f"{headings.place(key)}: an evaluation on {name} is of other records, and left out.")
+                if seen := max((each.trained_on or 0 for each in fitting), default=0):
+                    notes.append(f"{headings.place(key)}: {seen} images of {name} that it is tested on trained it.")
                 if 0 < len(fitting) < (runs := len(cells.by_key[key].runs)):
                     notes.append(f"{headings.place(key)}: {len(fitting)} of its {runs} runs tested on {name}.")
                 entry = Entry.of_score(summary([each.scores["dice"] for each in fitting]))

@@ -104,8 +104,13 @@ def _read(manager: ocp.CheckpointManager, folder: Path, like: Any) -> Any:
     try:
         return manager.restore(latest, args=ocp.args.StandardRestore(like))
     except Exception as error:  # as in `save`
-        reason = f"can't read checkpoint {folder / str(latest)}: {_first_line(error)}"
-        raise UserError(f"{reason}; delete {folder} to train from the start", "unreadable") from error
+        before = [step for step in manager.all_steps() if latest is not None and step < latest]
+        remedy = f"delete {folder} to train from the start"
+        if before:
+            remedy = f"delete {folder / str(latest)} to go on from the one before, after step {max(before)}"
+        raise UserError(
+            f"can't read checkpoint {folder / str(latest)}: {_first_line(error)}; {remedy}", "unreadable"
+        ) from error
 
 
 def _check_room(folder: Path, size: int) -> None:

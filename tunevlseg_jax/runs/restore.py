@@ -4,7 +4,9 @@ import dataclasses
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 
+from tunevlseg_jax import config as configuration
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.runs.card import LEARNT_FILE, load_learnt
 from tunevlseg_jax.runtime.errors import UserError
@@ -22,6 +24,7 @@ def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, Fl
       UserError: a file is missing or broken, or the base model is not the one that the prompts were learnt for.
     """
     config, learnt, data = load_learnt(folder)
+    configuration.check(config)
     if checkpoint is not None:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, checkpoint=checkpoint))
     experiment = build_experiment(config, trains=False)
@@ -36,4 +39,6 @@ def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, Fl
         ours, theirs = experiment.trainable.get(name), learnt.get(name)
         if ours is None or theirs is None or ours.shape != theirs.shape:
             raise UserError(f"{folder / LEARNT_FILE} doesn't fit its card: {name} differs or is missing", "bad-learnt")
+        if not np.isfinite(theirs).all():
+            raise UserError(f"{folder / LEARNT_FILE}: {name} has values that aren't finite; train again", "bad-learnt")
     return experiment, {name: jnp.asarray(array) for name, array in learnt.items()}

@@ -1,51 +1,66 @@
 """The folder of a run: its configuration, its metrics, and its learnt tensors with their card."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tunevlseg_jax.config import Config
+from tunevlseg_jax.runs import provenance
 from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, METRICS_FILE, NON_IDENTITY_FIELDS, make_card, save_learnt
 from tunevlseg_jax.runs.checkpoint import Checkpoints
+from tunevlseg_jax.runs.provenance import Provenance
 from tunevlseg_jax.runs.tensorboard import TensorBoardWriter
-from tunevlseg_jax.runtime import multihost, schema
+from tunevlseg_jax.runtime import locks, multihost, schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error, atomic_file, atomic_files, read_json, write_json
 from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.loop import Epoch
-from tunevlseg_jax.training.split import Split
 
 DATA_FOLDER = "data"
 """Folder in a run folder for records given as arrays; it may exist before the run begins."""
+LOCK_FILE = "train.lock"
+"""The lock of the process that trains in a run folder."""
 
 
 class RunFolder:
     """The folder of a run in training; only the first of several processes reads and writes it."""
 
-    def __init__(self, config: Config):
-        """Creates the folder, or opens it to resume the run.
+    def __init__(self, config: Config, data: Provenance, *, force_data: bool = False):
+        """Creates the folder, or opens it to resume the run; `lock` must be held.
+
+        Args:
+          config: of the run.
+          data: that it trains on.
+          force_data: whether it may go on with data that has changed.
 
         Raises:
-          UserError: it belongs to a run of another configuration, or can't be written to.
+          UserError: it belongs to a run of another configuration or on other data, or can't be written to.
         """
-        self.path = Path(config.workdir)
+        self.path, self.data = Path(config.workdir), data
         if multihost.is_primary():
             open_folder(config)
+            self.data = provenance.check(self.path, data, force=force_data)
+            provenance.write(self.path, self.data)
         self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.board: TensorBoardWriter | None = None
 
     def begin_logs(self, epochs: int) -> None:
-        """Begins the logs after `epochs`, and drops the lines of later epochs, which will be trained again."""
+        """Begins the logs after `epochs`, and drops the lines of later epochs, which will be trained again.
+
+        Raises:
+          UserError: the lines of the epochs before aren't all there.
+        """
         if not multihost.is_primary():
             return
         path = self.path / METRICS_FILE
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if path.exists() or epochs:
+            lines = _logged(path, epochs)
             with atomic_file(path) as temporary:
-                temporary.write_text("".join(lines[:epochs]), encoding="utf-8")
+                temporary.write_text("".join(lines), encoding="utf-8")
         self.board = TensorBoardWriter(self.path / "tensorboard", epochs)
 
     def log(self, epoch: Epoch) -> None:
@@ -71,21 +86,31 @@ class RunFolder:
             file.write(json.dumps(metrics_line(epoch, 0)) + "\n")
 
 
+@contextlib.contextmanager
+def lock(config: Config, note: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    """Lets one process at a time train in a run folder; `note` is that of `locks.owned`.
+
+    Raises:
+      UserError: another process trains there, or `open_folder` would fail.
+    """
+    if not multihost.is_primary():
+        yield
+        return
+    _check_folder(config)
+    with locks.owned(Path(config.workdir) / LOCK_FILE, f"trains in {config.workdir}", note):
+        yield
+
+
 def open_folder(config: Config) -> None:
     """Creates the folder of a run, with its configuration, unless it exists.
 
     Raises:
       UserError: it belongs to a run of another configuration, or can't be written to.
     """
-    path = Path(config.workdir)
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file, not a run folder", "not-a-folder")
-    if (path / CONFIG_FILE).exists():
-        _check_same(config, path / CONFIG_FILE)
-    elif path.exists() and any(entry.name != DATA_FOLDER for entry in path.iterdir()):
-        raise UserError(f"{path} is neither empty nor a run folder; choose another --workdir", "other-folder")
-    else:
-        write_json(path / CONFIG_FILE, schema.to_json(config))
+    _check_folder(config)
+    path = Path(config.workdir) / CONFIG_FILE
+    if not path.exists():
+        write_json(path, schema.to_json(config))
 
 
 def metrics_line(epoch: Epoch, trial: int) -> dict[str, Any]:
@@ -98,11 +123,6 @@ def metrics_line(epoch: Epoch, trial: int) -> dict[str, Any]:
         "seconds": round(epoch.seconds, 3),
         "images_per_second": round(epoch.images / epoch.seconds, 2),
     }
-
-
-def data_fingerprints(name: str, splits: Mapping[str, Split]) -> dict[str, str]:
-    """The name of a data set as `name`, and the fingerprint of the records of each split by the split's name."""
-    return {"name": name} | {split_name: split.records.fingerprint() for split_name, split in splits.items()}
 
 
 def run_card(
@@ -119,7 +139,7 @@ def run_card(
     Args:
       experiment: the model.
       config: of the run.
-      data: see `data_fingerprints`.
+      data: see `provenance.data_fingerprints`.
       epochs: how many epochs were trained.
       best_epoch: the number of the epoch whose parameters are kept, from 1; 0 if there is none.
       scores: by row ("zero-shot", "tuned"), split and metric.
@@ -142,9 +162,36 @@ def save_trial(
         save_learnt(temporary, learnt, card)
 
 
+def _check_folder(config: Config) -> None:
+    """Raises a UserError unless the run's folder is its own, empty or not there."""
+    path = Path(config.workdir)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, not a run folder", "not-a-folder")
+    if (path / CONFIG_FILE).exists():
+        _check_same(config, path / CONFIG_FILE)
+    elif path.exists() and any(entry.name not in (DATA_FOLDER, LOCK_FILE) for entry in path.iterdir()):
+        raise UserError(f"{path} is neither empty nor a run folder; choose another --workdir", "other-folder")
+
+
 def _check_same(config: Config, path: Path) -> None:
     """Raises a UserError if the folder's configuration differs in fields that change results."""
     before = schema.to_json(schema.from_json(Config, read_json(path), str(path)))
     details = schema.difference(before, schema.to_json(config), but=NON_IDENTITY_FIELDS)
     if details:
         raise UserError(f"{path.parent} holds another run ({details}); choose another --workdir", "other-config")
+
+
+def _logged(path: Path, epochs: int) -> list[str]:
+    """The lines of so many epochs."""
+    content = path.read_bytes() if path.exists() else b""
+    lines = content.decode(errors="replace").splitlines(keepends=True)[:epochs]
+    for number in range(1, epochs + 1):
+        with contextlib.suppress(ValueError, TypeError, KeyError, IndexError):
+            if json.loads(lines[number - 1])["epoch"] == number and lines[number - 1].endswith("\n"):
+                continue
+        raise UserError(
+            f"line {number} of {path} must be of epoch {number}, but isn't: the file was cut off or changed; restore "
+            f"it, or train in another --workdir",
+            "bad-metrics",
+        )
+    return lines

@@ -4,7 +4,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,7 +17,8 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.runs.card import save_learnt, stored_command
-from tunevlseg_jax.runs.run_folder import RunFolder, data_fingerprints, metrics_line, run_card
+from tunevlseg_jax.runs.provenance import of_splits
+from tunevlseg_jax.runs.run_folder import RunFolder, lock, metrics_line, run_card
 from tunevlseg_jax.runs.scores import SplitScores, score_splits, scored_splits
 from tunevlseg_jax.runtime import multihost, sharding
 from tunevlseg_jax.runtime.errors import EverywhereError
@@ -39,6 +39,8 @@ def train(
     console: Console,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     command: str | None = None,
+    *,
+    force_data: bool = False,
 ) -> Results:
     """Trains one run in its folder, or resumes an earlier call.
 
@@ -47,17 +49,33 @@ def train(
       console: to print on.
       on_epoch: called after each epoch with its line of metrics.jsonl.
       command: the command line that asked for the run, for its card; None where there was none.
+      force_data: whether to resume although the data has changed, which the card then says.
 
     Raises:
-      UserError: the configuration is invalid, or a loss is not finite.
+      UserError: the configuration is invalid, the data of the run has changed, another process trains in the folder,
+        or a loss is not finite.
     """
+    with contextlib.ExitStack() as held:
+        return _train_alone(config, console, on_epoch, command, force_data, held)
+
+
+def _train_alone(
+    config: Config,
+    console: Console,
+    on_epoch: Callable[[dict[str, Any]], None] | None,
+    command: str | None,
+    force_data: bool,
+    held: contextlib.ExitStack,
+) -> Results:
+    """As `train`; `held` keeps the folder's lock."""
     mesh = sharding.mesh()
     with multihost.sync_errors():
         experiment = build_experiment(config).on_mesh(mesh)
         cache = experiment.feature_cache(mesh)
         splits = experiment.splits(cache)
         setup = experiment.train_setup(splits, cache)
-        folder = RunFolder(config)
+        held.enter_context(lock(config, console.print))
+        folder = RunFolder(config, of_splits(config.data.name, splits), force_data=force_data)
     _introduce(experiment, setup, console)
     with Interruptions(mesh) as interruptions:
         last = _train(experiment, setup, folder, interruptions.check, console, on_epoch)
@@ -71,7 +89,7 @@ def train(
             for row, model in models.items()
         }
     if multihost.is_primary():
-        _save(experiment, folder.path, last, splits, results, command or stored_command(folder.path))
+        _save(experiment, folder, last, results, command or stored_command(folder.path))
     console.print(_table(config, experiment, splits, results))
     console.print(f"run folder: {folder.path}", soft_wrap=True)
     return results
@@ -204,17 +222,17 @@ def _zero_shot(experiment: Experiment, mesh: Mesh) -> tuple[Network, FlatParams,
 
 def _save(
     experiment: Experiment,
-    path: Path,
+    folder: RunFolder,
     last: LoopState,
-    splits: Mapping[str, Split],
     results: Results,
     command: str | None,
 ) -> None:
     learnt = {path: np.asarray(array)[0] for path, array in last.best.items()}
-    data = data_fingerprints(experiment.config.data.name, splits)
+    data, earlier = folder.data.data, folder.data.earlier
     epochs, best_epoch = int(last.epoch[0]), int(last.progress.best_epoch[0])
     card = run_card(experiment, experiment.config, data, epochs=epochs, best_epoch=best_epoch, scores=results)
-    save_learnt(path, learnt, card if command is None else card | {"command": command})
+    card |= {"earlier_data": list(earlier)} if earlier else {}
+    save_learnt(folder.path, learnt, card if command is None else card | {"command": command})
 
 
 def _table(config: Config, experiment: Experiment, splits: Mapping[str, Split], results: Results) -> Table:

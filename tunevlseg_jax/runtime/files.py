@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tunevlseg_jax.runtime import flock
 from tunevlseg_jax.runtime.errors import UserError
 
 
@@ -90,13 +90,18 @@ def atomic_dir(folder: Path) -> Iterator[Path]:
     folder = folder.resolve()
     temporary, old = (folder.parent / f".{folder.name}.{name}" for name in ("incomplete", "old"))
     with as_user_error(folder), contextlib.ExitStack() as stack:
+        was_there = temporary.exists()
         temporary.mkdir(parents=True, exist_ok=True)
         handle = os.open(temporary, os.O_RDONLY)
         stack.callback(os.close, handle)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock.lock(handle, temporary, wait=False)
         except BlockingIOError:
             raise UserError(f"{folder} is being written by another process; wait for it", "folder-in-use") from None
+        except UserError:  # the file system has no locks: the temporary folder itself is the lock
+            if was_there:
+                message = f"{temporary} is another process's, or was left by one that was killed; delete it then"
+                raise UserError(message, "folder-in-use") from None
         try:
             for path in temporary.iterdir():
                 shutil.rmtree(path)
@@ -139,8 +144,13 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"there is no {path}", "no-such-file") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"can't read {path}: {error}", "unreadable") from error
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error.strerror or error}", "unreadable") from error
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise UserError(
+            f"can't read {path}: {reason}; restore it from a copy or write it again", "unreadable"
+        ) from error
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -76,6 +76,9 @@ class ProgressListener(Protocol):
     def notify(self, message: str) -> None:
         """Receives a few words on the present activity."""
 
+    def note(self, line: str) -> None:
+        """Receives a line that the user has to read."""
+
     def trial_ended(self, trial: FrozenTrial) -> None:
         """Receives a trial that has come to its end, with its scores as attributes."""
 

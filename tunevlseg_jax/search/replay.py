@@ -15,7 +15,7 @@ import tyro
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.runs.card import CARD_FILE, LEARNT_FILE, METRICS_FILE, TIMING_FIELDS, load_learnt
-from tunevlseg_jax.runs.run_folder import open_folder
+from tunevlseg_jax.runs.run_folder import lock, open_folder
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import memory_fit
@@ -96,15 +96,16 @@ def train_again(folder: Path, again: Path, notify: Callable[[str], None]) -> boo
             raise UserError(f"the {name} records of {config.data.name} have changed since {folder}", "data-changed")
     if memory_fit.usable_bytes(setup) < memory_fit.bytes_needed(experiment, setup, slot_info.trials):
         raise UserError(f"{slot_info.trials} trials of {folder} don't fit in memory; give --as-train", "device-memory")
-    open_folder(dataclasses.replace(config, workdir=str(again)))
-    slots = Slots(experiment, setup, slot_info.trials)
-    slots.put(0, config, slot_info.slot)
-    for epoch in range(1, epochs + 1):
-        notify(f"epoch {epoch} of {epochs}")
-        slots.train_epoch(lambda step, sums: None)
-    slots.save(again, slot_info.slot, card["data"])
-    ours, theirs = ((path / LEARNT_FILE).read_bytes() for path in (again, folder))
-    return ours == theirs and _curve(again) == _curve(folder)
+    with lock(run := dataclasses.replace(config, workdir=str(again))):
+        open_folder(run)
+        slots = Slots(experiment, setup, slot_info.trials)
+        slots.put(0, config, slot_info.slot)
+        for epoch in range(1, epochs + 1):
+            notify(f"epoch {epoch} of {epochs}")
+            slots.train_epoch(lambda step, sums: None)
+        slots.save(again, slot_info.slot, card["data"])
+        ours, theirs = ((path / LEARNT_FILE).read_bytes() for path in (again, folder))
+        return ours == theirs and _curve(again) == _curve(folder)
 
 
 def _slot_info(folder: Path, card: Mapping[str, Any]) -> SlotInfo:

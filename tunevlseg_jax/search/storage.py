@@ -3,29 +3,31 @@
 import contextlib
 import datetime
 import json
+import re
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.pruners import BasePruner
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from tunevlseg_jax.runtime import locks
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import as_user_error
 from tunevlseg_jax.runtime.schema import current_name, difference
+from tunevlseg_jax.search.journal import WORKER, open_journal
 from tunevlseg_jax.search.sampler import START_UP, Sampler
 
 JOURNAL = "journal.log"
-WORKER, ENDED = "worker", "ended"
-"""Attributes of a trial: its worker, and how it ended where it failed."""
+ENDED = "ended"
+"""Attribute of a trial: how it ended where it failed."""
+RECORDS = ("records.train", "records.val", "records.test")
+"""The parts of a study's identity that are its data's fingerprints."""
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 120
 """Seconds between a worker's heartbeats in a database, and seconds without one until its trials are reassigned."""
@@ -49,6 +51,7 @@ class StudyStorage:
         sampler: Sampler,
         direction: Literal["maximize", "minimize"],
         pruner: BasePruner,
+        note: Callable[[str], None] = lambda line: None,
     ):
         """Creates the study, or opens it to continue.
 
@@ -60,14 +63,16 @@ class StudyStorage:
           sampler: of the parameters.
           direction: "maximize" or "minimize".
           pruner: of trials that go badly.
+          note: receives a line where a damaged journal was mended.
 
         Raises:
           UserError: the storage can't be used, or holds a study of this name with another identity.
         """
         self.folder, self.sampler, self.direction = folder, sampler, direction
         self.worker = uuid.uuid4().hex
-        with self._locked(), _as_one_line(url or str(folder / JOURNAL)):
-            self.storage = _journal(folder / JOURNAL) if url is None else _database(url)
+        self.where = re.sub("://([^:/@]*):[^@]*@", r"://\1:***@", url or str(folder / JOURNAL))
+        with self._locked(), self._as_one_line():
+            self.storage = open_journal(folder / JOURNAL, note) if url is None else _database(url)
             self.study = optuna.create_study(
                 storage=self.storage,
                 study_name=name,
@@ -96,7 +101,7 @@ class StudyStorage:
 
     def trials(self) -> list[FrozenTrial]:
         """The trials that count, by number: all but those that a lost heartbeat closed and those beyond the limit."""
-        with _as_one_line():
+        with self._as_one_line():
             trials = self.study.get_trials(deepcopy=False)
         return [trial for trial in trials if trial.state != TrialState.FAIL or ENDED in trial.user_attrs]
 
@@ -112,7 +117,7 @@ class StudyStorage:
 
     def assign(self, limit: int) -> optuna.Trial | None:
         """The next trial, or None where `limit` trials have begun already."""
-        with self._locked(), _as_one_line():
+        with self._locked(), self._as_one_line():
             if sum(trial.state != TrialState.WAITING for trial in self.trials()) >= limit:
                 return None
             trial = self.study.ask(self.sampler.space)
@@ -134,7 +139,7 @@ class StudyStorage:
 
     def requeue(self) -> None:
         """Queues the trials of dead workers, for any worker to take over."""
-        with self._locked(), _as_one_line():
+        with self._locked(), self._as_one_line():
             if self.database is not None:
                 optuna.storages.fail_stale_trials(self.study)
             for trial in self.trials():
@@ -146,19 +151,19 @@ class StudyStorage:
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Stores a trial's objective after an epoch, for pruning and for the dashboard."""
-        with _as_one_line():
+        with self._as_one_line():
             self.storage.set_trial_intermediate_value(self._id(number), epoch, value)
 
     def should_prune(self, number: int, epoch: int) -> bool:
         """Whether to prune a trial; never in epochs that it had trained before it was taken over."""
-        with _as_one_line():
+        with self._as_one_line():
             trial = self.study.get_trials(deepcopy=False)[number]
             return trial.last_step == epoch and bool(self.study.pruner.prune(self.study, trial))
 
     def finish(self, number: int, state: TrialState, value: float | None, attributes: Mapping[str, Any]) -> FrozenTrial:
         """Closes a trial, whose files must have been written."""
         trial = self.assigned.pop(number)
-        with _as_one_line():
+        with self._as_one_line():
             for name, item in attributes.items():
                 trial.set_user_attr(name, item)
             if state == TrialState.FAIL:  # and not for lack of a heartbeat
@@ -188,9 +193,34 @@ class StudyStorage:
         if before is None:
             self.study.set_user_attr("identity", json.dumps(identity))
             return
-        details = difference(json.loads(before), identity)
-        if details:
+        stored = json.loads(before)
+        if difference(stored, identity, but=RECORDS):
+            details = difference(stored, identity)
             raise UserError(f"study {name!r} differs ({details}); choose another --study", "other-config")
+        if details := difference(stored, identity):
+            changed = " and ".join(name.partition(".")[2] for name in RECORDS if f"{name} was" in details)
+            raise UserError(
+                f"the {changed} records of study {name!r} have changed since it began, and trials on different data "
+                "can't be compared; choose another --study, or prepare the set as it was",
+                "data-changed",
+            )
+
+    @contextlib.contextmanager
+    def _as_one_line(self) -> Iterator[None]:
+        """Turns a storage's errors into one line, and silences Optuna's warnings of experimental features."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                warnings.filterwarnings("ignore", "Heartbeat of storage")
+                yield
+        except json.JSONDecodeError as error:
+            message = f"{self.where} was damaged while the study ran; the same command mends it and goes on"
+            raise UserError(message, "bad-storage") from error
+        except (OptunaError, SQLAlchemyError, ImportError, OSError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"can't use the storage {self.where}: {reason}", "bad-storage") from error
 
     def _locked(self) -> contextlib.AbstractContextManager[None]:
         """Lets one worker of this folder at a time ask for trials."""
@@ -209,30 +239,6 @@ def current_params(trial: FrozenTrial | optuna.Trial) -> dict[str, Any]:
     return {current_name(name): value for name, value in trial.params.items()}
 
 
-class _Lock:
-    """The journal's lock; Optuna's own outlives a killed holder by half a minute."""
-
-    def __init__(self, path: Path):
-        self.path, self.held = path, contextlib.ExitStack()
-
-    def acquire(self) -> bool:
-        self.held.enter_context(locks.locked(self.path))
-        return True
-
-    def release(self) -> None:
-        self.held.close()
-
-
-def _journal(path: Path) -> BaseStorage:
-    """The journal in a study's folder, without the partial last line that a killed writer leaves."""
-    lock = path.with_suffix(".lock")
-    with locks.locked(lock), as_user_error(path), path.open("a+b") as file:
-        file.seek(0)
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=_Lock(lock)))  # pyright: ignore[reportArgumentType]
-
-
 def _database(url: str) -> BaseStorage:
     """A database of any kind that SQLAlchemy supports."""
     return RDBStorage(
@@ -241,17 +247,3 @@ def _database(url: str) -> BaseStorage:
         grace_period=GRACE_SECONDS,
         heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
     )
-
-
-@contextlib.contextmanager
-def _as_one_line(where: str = "") -> Iterator[None]:
-    """Turns a storage's errors into one line, and silences Optuna's warnings of experimental features."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            warnings.filterwarnings("ignore", "Heartbeat of storage")
-            yield
-    except (OptunaError, SQLAlchemyError, ImportError, OSError) as error:
-        raise UserError(f"can't use the storage {where}: {str(error).splitlines()[0]}", "bad-storage") from error

@@ -36,6 +36,10 @@ class SweepDisplay:
         """Shows the present activity below the table."""
         self.message = message
 
+    def note(self, line: str) -> None:
+        """Prints a line that stays."""
+        self.console.print(line, soft_wrap=True)
+
     def update(self, name: str, storage: StudyStorage) -> None:
         """Updates the counts of a study's trials."""
         states, best = Counter(trial.state for trial in storage.trials()), storage.best()

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners.space import Distribution, Space
 from tunevlseg_jax.runs.card import NON_IDENTITY_FIELDS
-from tunevlseg_jax.runs.run_folder import data_fingerprints
+from tunevlseg_jax.runs.provenance import data_fingerprints
 from tunevlseg_jax.runtime import schema, sharding
 from tunevlseg_jax.search import memory_fit, trial_config
 from tunevlseg_jax.search.options import PRUNERS, ProgressListener, Search
@@ -85,6 +85,7 @@ class Worker:
             Sampler(self.space, options.sampler_seed),
             "maximize" if options.objective == "dice" else "minimize",
             PRUNERS[options.pruner](),
+            listener.note,
         )
         self.pending: dict[int, Config] = {}
         self.compiled: dict[Config, set[int]] = {}

@@ -50,6 +50,10 @@ class StudyProgress:
         entry = self.cells.get(str(cell.folder))
         return entry is not None and all((self.folder / run / CARD_FILE).exists() for run in entry["runs"])
 
+    def runs(self, cell: GridCell) -> list[Path]:
+        """The folders of the runs that represent a finished cell; none of one that isn't finished."""
+        return [self.folder / run for run in self.cells[str(cell.folder)]["runs"]] if self.has(cell) else []
+
     def add(self, cell: GridCell, runs: Sequence[Path], seconds: float) -> None:
         """Adds a finished cell: the runs that represent it, and the seconds that it took."""
         names = [str(run.relative_to(self.folder)) for run in runs]
@@ -93,6 +97,10 @@ class StudyDisplay:
     def notify(self, message: str) -> None:
         """Shows the present activity below the table."""
         self.message = message
+
+    def note(self, line: str) -> None:
+        """Prints a line that stays."""
+        self.console.print(line, soft_wrap=True)
 
     def trial_ended(self, trial: FrozenTrial) -> None:
         """Does nothing: `update` counts the trials that have ended."""

@@ -15,17 +15,18 @@ from tunevlseg_jax.evaluation import evaluate_run
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.pretrained.load import find_checkpoint
 from tunevlseg_jax.runs.card import CARD_FILE, load_learnt
+from tunevlseg_jax.runs.provenance import data_fingerprints
 from tunevlseg_jax.runs.restore import restore
-from tunevlseg_jax.runs.run_folder import data_fingerprints, run_card, save_trial
+from tunevlseg_jax.runs.run_folder import run_card, save_trial
 from tunevlseg_jax.runs.scores import score_splits
 from tunevlseg_jax.runs.trainer import train
 from tunevlseg_jax.runtime import locks, sharding
-from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_json
 from tunevlseg_jax.search import repeats, slots, trial_config
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.sampler import Sampler
 from tunevlseg_jax.search.worker import Worker, search_space
+from tunevlseg_jax.studies import stored_data
 from tunevlseg_jax.studies.grid import Ablation, GridCell, Study
 from tunevlseg_jax.studies.progress import StudyDisplay, StudyProgress
 from tunevlseg_jax.training.experiment import Experiment
@@ -36,18 +37,16 @@ def open_progress(study: Study) -> Iterator[StudyProgress]:
     """Opens the list of a study's finished cells for one process at a time.
 
     Raises:
-      UserError: a model or a data set is missing, the folder holds another study, or another process works on it.
+      UserError: a model or a data set is missing, the folder holds another study, another process works on it, or a
+        data set has changed since cells were trained on it.
     """
     for combination in study.combinations:
         find_checkpoint(combination.config.model.checkpoint)
     for cell in study.cells():
         registry.splits(cell.config.data)
     progress = StudyProgress(Path(study.folder), study)
-    try:
-        lock = locks.hold(progress.folder / "study.lock")
-    except BlockingIOError:
-        raise UserError(f"another process works on {progress.folder}", "folder-in-use") from None
-    with lock:
+    with locks.owned(progress.folder / "study.lock", f"works on {progress.folder}"):
+        stored_data.check(study, progress)
         yield progress
 
 

@@ -9,6 +9,7 @@ from tunevlseg_jax.data.audit import duplicates
 from tunevlseg_jax.data.audit.findings import repeats, reveals_answer, unexpected
 from tunevlseg_jax.data.audit.image_stats import ImageStats
 from tunevlseg_jax.data.prepared import SPLITS
+from tunevlseg_jax.runtime.errors import UserError
 
 Splits = dict[str, list[dict[str, Any]]]
 
@@ -21,9 +22,18 @@ def splits(stats: Sequence[ImageStats]) -> Splits:
     images, that has room for them and the largest share of its prepared size left. Of equal files, the file in test
     stays, or else the file in val. Broken images, repeated records and records whose prompt reveals the answer are left
     out.
+
+    Raises:
+      UserError: no image is left.
     """
     kept = _kept(stats)
     usable = [image for image in stats if kept[image.key]]
+    if not usable:
+        raise UserError(
+            f"the clean protocol leaves out all {len(stats)} images of the set, as unreadable, without records or "
+            "telling the answer; --protocol paper lists the findings",
+            "no-images",
+        )
     pairs = [
         *duplicates.same_content(usable),
         *duplicates.near_copies(usable),

@@ -1,5 +1,6 @@
 """Writes prepared sets, atomically."""
 
+import itertools
 import re
 import shutil
 import sys
@@ -98,11 +99,15 @@ def _write_splits(folder: Path, name: str, contents: Contents) -> dict[str, Writ
             yield encode(example)
 
     for split, examples in contents.splits.items():
+        first = next(examples := iter(examples), None)
+        if first is None:  # TFDS can't read a split without examples
+            continue
+        examples = itertools.chain([first], examples)
         writer.initialize_splits([split])
         # The writer iterates over its examples only once, so a generator is as good as the list that it asks for.
         writer.add_examples({split: encoded(split, examples)})  # pyright: ignore[reportArgumentType]
         writer.close_splits([split])
-    return {split: Written(info.splits[split].num_examples, records[split]) for split in contents.splits}
+    return {split: Written(info.splits[split].num_examples, records[split]) for split in info.splits}
 
 
 def _check_replaceable(folder: Path) -> None:
