@@ -13,7 +13,8 @@ from rich.table import Table
 from tunevlseg_jax import cli
 from tunevlseg_jax.api import check_prompts, check_threshold, load_run
 from tunevlseg_jax.data.builders.arrays import check_prompt
-from tunevlseg_jax.prediction import folder, planning, table, walk
+from tunevlseg_jax.prediction import coco, folder, planning, table, walk
+from tunevlseg_jax.prediction.coco import CocoFile
 from tunevlseg_jax.prediction.overlay import OverlayVideos
 from tunevlseg_jax.prediction.planning import Settings
 from tunevlseg_jax.prediction.session import Session
@@ -42,6 +43,7 @@ class Options:
       frames: of a GIF, a video or a TIFF of several pages: "first", or "all".
       probabilities: also writes the probability of each pixel: "png" (the default) as a PNG of 16 bits, in which 65535
         is 1; "npy" as float32.
+      format: also writes all masks as one COCO JSON file for annotation tools: "coco" (with the extra `annotations`).
       spacing: height and width of a pixel in millimetres, or one number for both, for areas in mm². Medical files say
         it themselves.
       checkpoint: the base model's new place, if it has moved since training.
@@ -55,6 +57,7 @@ class Options:
     recursive: bool = False
     frames: Literal["first", "all"] = "first"
     probabilities: tuple[Literal["png", "npy"], ...] | None = None
+    format: tuple[Literal["coco"], ...] = ()
     spacing: tuple[float, ...] = ()
     checkpoint: str | None = None
 
@@ -69,6 +72,7 @@ def main() -> None:
         ours = {(output / row["mask"]).resolve() for row in masks.rows.values()}
         ours |= {(output / row["labels"]).resolve() for row in maps.rows.values()}
         found, left_out = walk.find(options.image, recursive=options.recursive, output=output, ours=ours)
+        files = [CocoFile(output)] if "coco" in options.format else []
         run = load_run(options.run, checkpoint=options.checkpoint)
         run.predictor.check(prompts)
         settings = Settings(
@@ -83,7 +87,7 @@ def main() -> None:
         )
         plans = planning.plan(found, settings, masks, maps)
         with OverlayVideos(output) as videos:
-            exports = [videos] if options.frames == "all" else []
+            exports = [*files, *([videos] if options.frames == "all" else [])]
             session = Session(run.predictor, settings, masks, maps, exports, left_out)
             console = Console()
             rows = session.run(track(plans, "segmenting", console=console, transient=True))
@@ -145,6 +149,8 @@ def _print_notes(console: Console, session: Session) -> None:
     """Says what was written, kept, replaced and left out."""
     output, masks = session.settings.output, session.masks
     lines = [f"masks and overlays: {output}, listed in {masks.path}"] if masks.rows else []
+    if (output / coco.FILE).exists():
+        lines.append(f"COCO JSON: {output / coco.FILE}")
     if session.settings.label_question is not None and session.maps.rows:
         lines.append(f"label maps: {output}, their values in {session.maps.path}")
     if session.kept:
