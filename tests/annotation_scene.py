@@ -65,8 +65,9 @@ def read(
     chosen = formats.choose(present, format, source)
     assert chosen is not None, f"no format is recognised in {source}"
     annotated = formats.read(chosen, present[chosen], source, prompt, classes)
+    _, files = user_files.with_splits(annotated.files, "source")
     load = annotated.load or partial(user_files.binary, threshold=None)
-    return annotated, {item.key: item for item in user_files.items(annotated.files, source, load)}
+    return annotated, {item.key: item for item in user_files.items(files, source, load)}
 
 
 def masks(item: Item) -> Masks:

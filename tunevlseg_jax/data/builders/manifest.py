@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from tunevlseg_jax.data.builders import table_rows
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.matching import SPLIT_NAMES
+from tunevlseg_jax.data.builders.folder_splits import SPLIT_NAMES
 from tunevlseg_jax.data.builders.table_rows import Row
 from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask
 from tunevlseg_jax.runtime.errors import UserError, nearest

@@ -23,7 +23,6 @@ from tunevlseg_jax.data.builders.annotations.image_names import ImageNames
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.tables import BACKGROUND, Classes
 from tunevlseg_jax.data.builders.user_files import ImageFiles, Load
-from tunevlseg_jax.data.prepared import SPLITS
 from tunevlseg_jax.runtime.errors import UserError, nearest
 
 Format = Literal["coco", "labelme", "cvat", "labelstudio", "yolo", "voc", "supervisely", "dsb"]
@@ -133,7 +132,7 @@ def read(format: str, content: Any, source: SourceFiles, prompt: Sequence[str], 
     kept = [_asked(image, prompts) for image in files if image.masks]
     shown = f"{', '.join(labels[:5])}{', …' if len(labels) > 5 else ''}"
     notes = f"{len(kept)} images with {shown}{_left_out(healthy, 'an object')}{_left_out(left_out, 'annotations')}"
-    return Annotated(f"{TITLES[format]} (recognised): {notes}{_told(kept)}", kept)
+    return Annotated(f"{TITLES[format]} (recognised): {notes}", kept)
 
 
 def _files(format: str, content: Any, source: SourceFiles, prompt: Sequence[str]) -> tuple[list[ImageFiles], list[str]]:
@@ -175,13 +174,7 @@ def _label_maps(content: voc.Documents, source: SourceFiles, classes: Classes | 
         classes = dataclasses.replace(own, named=named)
     load = partial(user_files.coded, encoding=encoding, classes=classes)
     about = f"{TITLES['voc']} (recognised): {len(files)} images{_left_out(left_out, 'a mask or a place in a list')}"
-    return Annotated(about + _told(files), _named(files), load)
-
-
-def _told(files: Sequence[ImageFiles]) -> str:
-    """The end of a sentence that names the splits of the files."""
-    splits = [split for split in SPLITS if any(image.split == split for image in files)]
-    return f"; splits as the files or folders say: {', '.join(splits)}" if splits else ""
+    return Annotated(about, _named(files), load)
 
 
 def _left_out(names: Sequence[str], lacking: str) -> str:

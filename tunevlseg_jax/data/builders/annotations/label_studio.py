@@ -9,7 +9,7 @@ import numpy as np
 
 from tunevlseg_jax.data.builders.annotations import rle_pack, shapes
 from tunevlseg_jax.data.builders.annotations.documents import Document, field, objects, whole
-from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, group_of, split_of
+from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, group_of
 from tunevlseg_jax.data.builders.user_files import Draw, ImageFiles, Mask, Size
 from tunevlseg_jax.runtime.errors import UserError
 
@@ -41,7 +41,7 @@ def read(documents: list[Document], names: ImageNames) -> tuple[list[ImageFiles]
                 continue
             masks = [mask for at, region in regions for mask in _masks(region, at)]
             name = _image(task, names, file, where)
-            files.append(ImageFiles(name, name, tuple(masks), group_of(name), split_of(name)))
+            files.append(ImageFiles(name, name, tuple(masks), group_of(name)))
     return files, left_out
 
 

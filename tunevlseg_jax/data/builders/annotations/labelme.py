@@ -12,14 +12,14 @@ from typing import Any
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders.annotations import shapes
 from tunevlseg_jax.data.builders.annotations.documents import Document, field, whole
-from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, group_of, split_of
+from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, group_of
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.user_files import Draw, ImageFiles
 from tunevlseg_jax.runtime.errors import UserError
 
 
 def read(documents: list[Document], names: ImageNames) -> Iterator[ImageFiles]:
-    """The images of LabelMe files; the folders tell the splits, as in train/a.json.
+    """The images of LabelMe files.
 
     Raises:
       UserError: a shape is broken or has no area, or the image is neither in the source nor in the file.
@@ -33,7 +33,7 @@ def read(documents: list[Document], names: ImageNames) -> Iterator[ImageFiles]:
             where = f"shape {number} of {file}"
             masks.append(shapes.mask(where, field(shape, "label", str, where), _draw(shape, where), size))
         image = _image(file, content, names)
-        yield ImageFiles(image, image, tuple(masks), group_of(image), split_of(file.rpartition("/")[0]))
+        yield ImageFiles(image, image, tuple(masks), group_of(image))
 
 
 def _image(file: str, content: Mapping[str, Any], names: ImageNames) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders.annotations import shapes
 from tunevlseg_jax.data.builders.annotations.documents import Document, field, objects, whole
-from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, group_of, split_of
+from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, group_of
+from tunevlseg_jax.data.builders.folder_splits import split_of
 from tunevlseg_jax.data.builders.user_files import Draw, ImageFiles
 from tunevlseg_jax.runtime.errors import UserError
 
 
 def read(documents: list[Document], names: ImageNames) -> Iterator[ImageFiles]:
-    """The images of a project; a tag train, val or test tells the split, else the folders.
+    """The images of a project; a tag train, val or test tells the split.
 
     Raises:
       UserError: an object is broken or has no area, or the image isn't in the source.
@@ -30,7 +31,7 @@ def read(documents: list[Document], names: ImageNames) -> Iterator[ImageFiles]:
         folder, _, name = file.rpartition("/")
         image = names.find(name.removesuffix(".json"), f"{folder.rpartition('/')[0]}/img/", file)
         tags = [split_of(str(tag.get("name", ""))) for tag in objects(content.get("tags") or [], f"the tags of {file}")]
-        split = next(filter(None, tags), split_of(folder))
+        split = next(filter(None, tags), "")
         yield ImageFiles(image, image, tuple(masks), group_of(image), split)
 
 
