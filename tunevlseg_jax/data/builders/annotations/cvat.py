@@ -6,9 +6,10 @@ from xml.etree.ElementTree import Element
 
 from tunevlseg_jax.data.builders.annotations import shapes
 from tunevlseg_jax.data.builders.annotations.documents import whole
-from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, file_splits, group_of
+from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, file_splits
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.folder_splits import split_of
+from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.user_files import Draw, ImageFiles, Mask, Size
 from tunevlseg_jax.runtime.errors import UserError
 

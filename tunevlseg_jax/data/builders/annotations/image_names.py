@@ -1,6 +1,5 @@
 """Finds the images that annotation files name, whatever folder or computer they were annotated in."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import PurePosixPath
@@ -13,7 +12,6 @@ from tunevlseg_jax.runtime.errors import UserError
 
 FOLDERS = ("images", "img", "jpegimages", "data")
 """Folders that tools keep images in; others of the same name may be masks."""
-ROBOFLOW = re.compile(r"(.+)_(?:jpe?g|png|bmp|tiff?|webp)\.rf\.[^.]+")
 
 
 def file_splits(files: Iterable[str]) -> dict[str, str]:
@@ -29,12 +27,6 @@ def file_splits(files: Iterable[str]) -> dict[str, str]:
 def _split_in(path: str) -> str:
     parts = PurePosixPath(path).with_suffix("").parts[::-1]
     return next(filter(None, (folder_splits.split_of(part, strict=False) for part in parts)), "")
-
-
-def group_of(image: str) -> str:
-    """The image that a Roboflow export made an augmented copy of, or ""; copies of one image stay together."""
-    match = ROBOFLOW.fullmatch(PurePosixPath(image).stem)
-    return match[1] if match else ""
 
 
 class ImageNames:
