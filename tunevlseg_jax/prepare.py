@@ -126,8 +126,8 @@ class Folder:
       instances: several masks of one class in an image: "join" makes one mask of them, "refuse" is an error.
       invert: whether the object is the smaller, darker or lower of a binary mask's values, such as black on white.
       ignore_value: values of binary and palette masks whose pixels belong neither to an object nor to the background.
-      negatives: images that show none of the classes of palette or colour masks: "drop" gives them no record, "keep"
-        an empty mask of every class.
+      negatives: images that show none of the classes of palette or colour masks, or that are annotated without an
+        object: "drop" gives them no record, "keep" an empty mask of every class.
     """
 
     name: str
@@ -268,6 +268,10 @@ def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> t
     load = partial(binary, rule=rule, seen=seen)
     if (annotated := _annotated(options, source, load)) is not None:
         return annotated
+    if options.encoding == "binary" and options.negatives != "drop":
+        raise UserError(
+            "--negatives keep needs --encoding palette or colour; empty binary masks stay", "options-conflict"
+        )
     if options.manifest is not None:
         about, files = manifest.find(options.manifest, source)
         return _items(options, about, files, source, load)
@@ -325,10 +329,8 @@ def _annotated(options: Folder, source: SourceFiles, binary_load: user_files.Loa
     if options.encoding != "binary" and format != "voc":
         raise UserError(f"{format} annotations have no label maps; leave --encoding out", "options-conflict")
     classes = None if options.classes is None else tables.classes(options.classes)
-    about, files, load = formats.read(format, content, source, options.prompt, classes)
-    given = [
-        name for name in ("invert", "ignore_value", "negatives") if getattr(options, name) != getattr(Folder, name)
-    ]
+    about, files, load = formats.read(format, content, source, options.prompt, classes, options.negatives)
+    given = [name for name in ("invert", "ignore_value") if getattr(options, name) != getattr(Folder, name)]
     if given and (load is not None or any(mask.draw for image in files for mask in image.masks)):
         option = f"--{given[0].replace('_', '-')}"
         raise UserError(f"{format} annotations have no masks to read by {option}; leave it out", "options-conflict")
@@ -376,10 +378,6 @@ def _check(options: Folder) -> None:
         )
     if options.encoding == "colour" and options.ignore_value:
         raise UserError("--ignore-value needs values, got --encoding colour; give void a colour", "options-conflict")
-    if options.encoding == "binary" and options.negatives != "drop":
-        raise UserError(
-            "--negatives keep needs --encoding palette or colour; empty binary masks stay", "options-conflict"
-        )
     if wrong := [value for value in options.ignore_value if not 0 <= value <= 65535]:
         raise UserError(f"--ignore-value must be from 0 to 65535, got {wrong[0]}", "out-of-range")
     if not all(prompt.strip() for prompt in options.prompt):
