@@ -196,6 +196,7 @@ def test_a_killed_process_ends_the_others_in_one_line(one, tmp_path, killed):
     since = time.monotonic()
     status, _, err, _ = ended(members[1 - killed])
     assert time.monotonic() - since < 60
+    assert small.finish(members[killed])[0] == -9
     assert status == 1 and err.count("\n") == 1, err
     mistakes.check_line(err, "lost-process: the same commands go on")
     first, second = (ended(process) for process in start_two(path))
