@@ -118,6 +118,11 @@ def object_map(
     """
     opened, lossless = _upright(data, name)
     stored = _stored(opened, name)
+    if rule.ignored and not lossless:
+        raise UserError(
+            f"mask {name} is compressed with loss, so that its values aren't exact; --ignore-value needs PNG or TIFF",
+            "options-conflict",
+        )
     void = _void(stored, rule.ignored)
     array = _without(stored, void)
     levels = distinct(array if array.ndim == 2 else _packed(array))
