@@ -174,7 +174,9 @@ def _raise_failures(failures: Sequence[UserError]) -> None:
         raise failures[0]
     if failures:
         first = failures[0]
-        raise UserError(f"{len(failures)} files can't be read: {'; '.join(map(str, failures))}", "unreadable") from first
+        raise UserError(
+            f"{len(failures)} files can't be read: {'; '.join(map(str, failures))}", "unreadable"
+        ) from first
 
 
 if __name__ == "__main__":
