@@ -14,16 +14,19 @@ from rich.console import Console
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config, Model
+from tunevlseg_jax.data import preprocessing
 from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt, for_each, records, to_rgb
+from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing
 from tunevlseg_jax.data.registry import SCENES
 from tunevlseg_jax.data.settings import Data
+from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.evaluation import evaluate_run
 from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult, Resolution
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.prediction import forward
 from tunevlseg_jax.prediction.forward import Predictor, Question
-from tunevlseg_jax.prediction.frames import read_first
+from tunevlseg_jax.prediction.frames import first_values
 from tunevlseg_jax.runs import provenance, trainer
 from tunevlseg_jax.runs.card import CARD_FILE
 from tunevlseg_jax.runs.restore import restore
@@ -47,11 +50,20 @@ class Run:
       config: its configuration.
       scores: from its card, by row ("zero-shot", "tuned"), split and metric; empty for a model.
       folder: the run's folder; None for a model.
+      preprocessing: how the files of its training set were read.
       predictor: its forward passes, for more images than fit into memory.
     """
 
-    def __init__(self, experiment: Experiment, learnt: FlatParams, scores: Mapping[str, Any], folder: Path | None):
+    def __init__(
+        self,
+        experiment: Experiment,
+        learnt: FlatParams,
+        scores: Mapping[str, Any],
+        folder: Path | None,
+        preprocessing: Preprocessing,
+    ):
         self.config, self.scores, self.folder = experiment.config, dict(scores), folder
+        self.preprocessing = preprocessing
         self._experiment, self._learnt = experiment, learnt
         self.predictor = Predictor(experiment, learnt)
 
@@ -59,16 +71,25 @@ class Run:
         place = self.config.model.checkpoint if self.folder is None else self.folder
         return f"<Run: {type(self.config.learner).__name__} in {place}>"
 
-    def predict(self, image: Image | Sequence[Image], prompt: str | Sequence[str], *, threshold: float = 0.5) -> Any:
+    def predict(
+        self,
+        image: Image | Sequence[Image],
+        prompt: str | Sequence[str],
+        *,
+        threshold: float = 0.5,
+        window: Window | None = None,
+    ) -> Any:
         """Segments what a prompt names.
 
         Args:
-          image: a (height, width), (height, width, 3) or (height, width, 4) uint8 array, or the path of a file, whose
+          image: a (height, width), (height, width, 3) or (height, width, 4) array, or the path of a file, whose
             first frame is taken. Several images are a list, in which sizes may differ, or a (image, height, width, 3)
             array.
           prompt: the name of the object, such as "polyp". For several images: one for all, or one for each. For one
             image: one, or a list of them.
           threshold: probability above which a pixel belongs to the mask, between 0 and 1.
+          window: (low, high), the values that become 0 and 255, or "percentile", of images of more than 8 bits. None
+            for that of the training set; where it had none, for that of `windows.default` for all images of this call.
 
         Returns:
           A (height, width) bool mask at the image's size; a list of masks for several images or prompts.
@@ -78,23 +99,33 @@ class Run:
         """
         check_threshold(threshold)
         least = forward.logit(threshold)
-        return self._answer(image, prompt, lambda logits, size: forward.enlarge(logits, size) > least)
+        return self._answer(image, prompt, lambda logits, size: forward.enlarge(logits, size) > least, window)
 
-    def probabilities(self, image: Image | Sequence[Image], prompt: str | Sequence[str]) -> Any:
+    def probabilities(
+        self, image: Image | Sequence[Image], prompt: str | Sequence[str], *, window: Window | None = None
+    ) -> Any:
         """The probability that each pixel belongs to what a prompt names; arguments and errors as in `predict`.
 
         Returns:
           (height, width) float32 from 0 to 1 at the image's size; a list of them for several images or prompts.
         """
-        return self._answer(image, prompt, lambda logits, size: forward.sigmoid(forward.enlarge(logits, size)))
+        return self._answer(image, prompt, lambda logits, size: forward.sigmoid(forward.enlarge(logits, size)), window)
 
-    def label_map(self, image: Image | Sequence[Image], prompts: Sequence[str], *, threshold: float = 0.5) -> Any:
+    def label_map(
+        self,
+        image: Image | Sequence[Image],
+        prompts: Sequence[str],
+        *,
+        threshold: float = 0.5,
+        window: Window | None = None,
+    ) -> Any:
         """Asks for several objects at once, of which each pixel belongs to the likeliest.
 
         Args:
           image: as in `predict`.
           prompts: the names of the objects, at most 255; every image is asked for all of them.
           threshold: probability above which a pixel belongs to an object, between 0 and 1.
+          window: as in `predict`.
 
         Returns:
           (height, width) uint8 at the image's size: n where the n-th prompt is the likeliest, counted from 1, and 0
@@ -105,7 +136,7 @@ class Run:
         """
         check_threshold(threshold)
         check_prompts(prompts)
-        least, (images, is_list) = forward.logit(threshold), _images(image)
+        least, (images, is_list) = forward.logit(threshold), _images(image, window or self.preprocessing.window)
         questions = (Question(one.shape[:2], one, range(len(prompts))) for one in images)
         answers = self.predictor.logits(questions, prompts)
         maps = [forward.best_label(logits, size, least) for size, logits in answers if logits is not None]
@@ -155,7 +186,7 @@ class Run:
     ) -> EvaluationResult:
         """As `evaluate`, with the scores of each class, and with a bar on a terminal."""
         with self._data(data) as chosen:
-            chosen = dataclasses.replace(chosen, shots=None)
+            chosen = chosen.for_scoring()
             scored = self._experiment.split(split, chosen, complete=ask_absent)
             marks = {}
             if self.folder is not None:
@@ -193,9 +224,15 @@ class Run:
             arrays.write(data, Path(folder))
             yield dataclasses.replace(arrays.settings(self.config.data, Path(folder)), cache=folder)
 
-    def _answer(self, image: Any, prompt: str | Sequence[str], answer: Callable[[np.ndarray, Any], np.ndarray]) -> Any:
+    def _answer(
+        self,
+        image: Any,
+        prompt: str | Sequence[str],
+        answer: Callable[[np.ndarray, Any], np.ndarray],
+        window: Window | None,
+    ) -> Any:
         """One answer for each image or prompt, from its logits at the model's size and the image's size."""
-        images, is_list = _images(image)
+        images, is_list = _images(image, window or self.preprocessing.window)
         if not is_list and not isinstance(prompt, str):
             phrases = check_prompts(prompt)
             questions = [Question(images[0].shape[:2], images[0], range(len(phrases)))]
@@ -222,10 +259,12 @@ def load_run(folder: str | Path, *, checkpoint: str | None = None) -> Run:
       UserError: a file is missing or broken, or the base model isn't the one of the training.
     """
     experiment, learnt = restore(Path(folder), checkpoint)
-    scores = read_object(Path(folder) / CARD_FILE).get("scores") or {}
+    path = Path(folder) / CARD_FILE
+    card = read_object(path)
+    scores = card.get("scores") or {}
     if not isinstance(scores, dict):
-        raise UserError(f"{Path(folder) / CARD_FILE}: scores must be an object, got {scores!r}", "bad-card")
-    return Run(experiment, learnt, scores, Path(folder))
+        raise UserError(f"{path}: scores must be an object, got {scores!r}", "bad-card")
+    return Run(experiment, learnt, scores, Path(folder), preprocessing.of_card(card, str(path)))
 
 
 def load_model(checkpoint: str | Path) -> Run:
@@ -238,7 +277,7 @@ def load_model(checkpoint: str | Path) -> Run:
       UserError: there is no such model.
     """
     experiment = build_experiment(Config(model=Model(checkpoint=str(checkpoint))), trains=False)
-    return Run(experiment, experiment.trainable, {}, None)
+    return Run(experiment, experiment.trainable, {}, None, AS_THEY_ARE)
 
 
 def train(
@@ -355,16 +394,17 @@ def check_prompts(prompts: Any) -> tuple[str, ...]:
     return prompts
 
 
-def _images(image: Any) -> tuple[list[np.ndarray], bool]:
-    """The (height, width, 3) uint8 images that are given, and whether they are several."""
+def _images(image: Any, window: Window | None) -> tuple[list[np.ndarray], bool]:
+    """The (height, width, 3) uint8 images that are given, and whether they are several.
+
+    Those of more than 8 bits are scaled by the window, or by one for all of them.
+    """
     is_list = isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4)
     inputs = list(image) if is_list else [image]
-    return [_load(item, f"image {index}" if is_list else "the image") for index, item in enumerate(inputs)], is_list
-
-
-def _load(image: Any, name: str) -> np.ndarray:
-    """(height, width, 3) uint8 of an array or a file."""
-    return read_first(Path(image)) if isinstance(image, str | Path) else to_rgb(image, name)
+    arrays_ = [first_values(Path(item)) if isinstance(item, str | Path) else item for item in inputs]
+    window = arrays.array_window(arrays_, window)
+    names = [f"image {index}" if is_list else "the image" for index in range(len(inputs))]
+    return [to_rgb(array, name, window) for array, name in zip(arrays_, names, strict=True)], is_list
 
 
 @contextlib.contextmanager

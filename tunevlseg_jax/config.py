@@ -150,6 +150,10 @@ class Config:
         return self.train.tune == "prompts" and "vision" not in self.learner.changes and self.train.cache_features
 
 
+ADDED = schema.added_defaults(Config)
+"""The defaults of fields that files of earlier versions lack."""
+
+
 def load(path: str) -> Config:
     """The `config` that a Python file defines, or that a run's config.json holds; raises as `defined` does."""
     if path.endswith(".json"):
@@ -201,6 +205,7 @@ RULES: tuple[tuple[str, Callable[[float], bool], Sequence[str]], ...] = (
     ("above 0 and finite", lambda value: 0 < value < inf, ("optim.learning_rate",)),
     ("above 0 and at most 1", lambda value: 0 < value <= 1, ("optim.plateau_factor",)),
     ("from 0 to 1", lambda value: 0 <= value <= 1, ("data.scenes.absent_fraction",)),
+    ("at least 0 and below 1", lambda value: 0 <= value < 1, ("data.negatives",)),
     ("from 0 to 2^32 - 1", lambda value: 0 <= value < 2**32, ("train.seed", "train.order_seed")),
 )
 """What a number must be, whether one is, and the fields."""
@@ -215,6 +220,8 @@ def check(config: Config) -> None:
                 raise UserError(f"{name} must be {allowed}, got {value}", "out-of-range")
     if config.train.augmented_views is not None and not config.train.augment:
         raise UserError("train.augmented_views needs train.augment, got False", "options-conflict")
+    if config.data.negative_words and not config.data.negatives:
+        raise UserError("data.negative_words needs data.negatives above 0, such as 0.2, got 0", "options-conflict")
 
 
 def _line(error: BaseException, path: str) -> int:

@@ -92,6 +92,9 @@ COLUMNS = {
     "iou": "IoU\nof set",
     "sample_iou": "IoU",
     "hd95_both_nonempty": "HD95\npx",
+    "assd_px": "ASSD\npx",
+    "hd95_mm": "HD95\nmm",
+    "assd_mm": "ASSD\nmm",
     "surface_dice_2px": "sDice\n2 px",
     "multi_class_iou": "multi\nIoU",
     "false_positive_rate": "false\npos.",
@@ -99,7 +102,7 @@ COLUMNS = {
 """Headers of the table's columns."""
 NOTES = (
     "Dice, IoU, surface Dice: means over n records, 1 where both masks are empty. IoU of set: one ratio over all "
-    "pixels. HD95: mean over the records where neither mask is empty."
+    "pixels. HD95, ASSD (average symmetric surface distance): means over the records where neither mask is empty."
 )
 """How the columns are computed."""
 
@@ -113,7 +116,7 @@ def _table(title: str, caption: str, scores: Mapping[str, Any], rows: Sequence[M
         table.add_column(COLUMNS[name], justify="right")
     everything = {"class": "all", "multi_class_iou": scores.get("miou")} | dict(scores)
     for row in (*(rows if len(rows) > 1 else ()), everything):
-        cells = (row[name] for name in names)
+        cells = (row.get(name) for name in names)
         table.add_row(row["class"], str(row["records"]), *map(_shown, cells))
     return table
 

@@ -12,8 +12,10 @@ from rich.table import Table
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.api import check_prompts, check_threshold, load_run
+from tunevlseg_jax.data import windows
 from tunevlseg_jax.data.builders.arrays import check_prompt
 from tunevlseg_jax.prediction import folder, planning, table, walk
+from tunevlseg_jax.prediction.frames import common_window
 from tunevlseg_jax.prediction.overlay import OverlayVideos
 from tunevlseg_jax.prediction.planning import Settings
 from tunevlseg_jax.prediction.session import Session
@@ -45,6 +47,9 @@ class Options:
       spacing: height and width of a pixel in millimetres, or one number for both, for areas in mm². Medical files say
         it themselves.
       checkpoint: the base model's new place, if it has moved since training.
+      window: for images of more than 8 bits, LOW HIGH (the values that become black and white), or "percentile" (of
+        each image). None: the window of the run's data set; where it had none, one for all images given, the range of
+        the fewest of 8, 10, 12, 14 and 16 bits that hold their values.
     """
 
     run: str
@@ -57,12 +62,14 @@ class Options:
     probabilities: tuple[Literal["png", "npy"], ...] | None = None
     spacing: tuple[float, ...] = ()
     checkpoint: str | None = None
+    window: tuple[str, ...] = ()
 
 
 def main() -> None:
     """Writes `NAME_mask.png`, at the image's size, and `NAME_overlay.png` for each image, and a table of them."""
     options = cli.options(Options, "python -m tunevlseg_jax.predict", __doc__ or "")
     prompts, spacing = _checked(options)
+    window = windows.parse(options.window)
     output = Path(options.output)
     with folder.held(output):
         masks, maps = table.masks_of(output), table.label_maps_of(output)
@@ -71,6 +78,7 @@ def main() -> None:
         found, left_out = walk.find(options.image, recursive=options.recursive, output=output, ours=ours)
         run = load_run(options.run, checkpoint=options.checkpoint)
         run.predictor.check(prompts)
+        window = window or run.preprocessing.window or common_window(one.path for one in found)
         settings = Settings(
             prompts=prompts,
             threshold=options.threshold,
@@ -80,6 +88,7 @@ def main() -> None:
             frames=options.frames,
             probabilities=_formats(options.probabilities),
             spacing=spacing,
+            window=window,
         )
         plans = planning.plan(found, settings, masks, maps)
         with OverlayVideos(output) as videos:
@@ -147,6 +156,8 @@ def _print_notes(console: Console, session: Session) -> None:
     lines = [f"masks and overlays: {output}, listed in {masks.path}"] if masks.rows else []
     if session.settings.label_question is not None and session.maps.rows:
         lines.append(f"label maps: {output}, their values in {session.maps.path}")
+    if session.settings.window is not None:
+        lines.append(f"values of images of more than 8 bits: {windows.described(session.settings.window)} (--window)")
     if session.kept:
         lines.append(f"masks that were there already and were kept: {session.kept}")
     if session.changed:

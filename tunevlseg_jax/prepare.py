@@ -12,20 +12,21 @@ from rich.console import Console
 from rich.table import Table
 
 from tunevlseg_jax import cli
-from tunevlseg_jax.data import prepared
+from tunevlseg_jax.data import prepared, preprocessing, windows
 from tunevlseg_jax.data.audit import clean, report
 from tunevlseg_jax.data.audit import findings as audit
 from tunevlseg_jax.data.audit.image_stats import ImageStats, image_stats
-from tunevlseg_jax.data.builders import manifest, matching, medvlsm, tables, user_files
+from tunevlseg_jax.data.builders import layouts, manifest, matching, medvlsm, tables, user_files
 from tunevlseg_jax.data.builders.annotations import formats
 from tunevlseg_jax.data.builders.annotations.formats import Format
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.seeded_splits import assign_splits
-from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Instances, binary, coded
+from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Instances, SplitChoice, binary, coded
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
+from tunevlseg_jax.data.preprocessing import Preprocessing
 from tunevlseg_jax.data.settings import Protocol
 from tunevlseg_jax.runtime import progress_bar
 from tunevlseg_jax.runtime.errors import UserError
@@ -89,7 +90,8 @@ class Folder:
         PNG, TIFF and WebP files.
       masks: pattern of the mask files; {class} is the class if each class has its own masks. If neither pattern is
         given, the layout is detected: medvlsm's (anns/*.json), an annotation format (see --format), a class tree
-        (annotations/{split}/{class}/{name}), or images/ and masks/.
+        (annotations/{split}/{class}/{name}), images/ and masks/, or the folders and names by which most images have a
+        mask.
       encoding: "binary" masks have two values, "palette" masks a value or palette index per class, "colour" masks a
         colour per class.
       prompt: prompt for binary masks without {class}; several are phrasings of the same prompt.
@@ -98,12 +100,18 @@ class Folder:
         background.
       manifest: CSV or JSON with the columns image, mask, prompt, and optionally split, class and group; paths are
         relative to the source, masks are binary.
+      splits: "source" takes the splits that a manifest's column, {split}, annotation files or the names of folders
+        tell, such as train/images, images/valid and imagesTr; "random" draws them all.
       fractions: fractions of train, val and test, if the images have no splits; groups stay together. With
         --test-is-val the fraction of test goes to train and val.
       seed: seed of the random split.
       threshold: grey value above which a binary mask's pixel belongs to the object. None: the larger of two values, the
         brighter of a palette's two colours, or in lossy files such as JPEG and in medvlsm's layout, the upper half.
       test_is_val: make no test split and evaluate on val.
+      window: for images of more than 8 bits, LOW HIGH (the values that become black and white), or "percentile" (of
+        each image the percentiles 0.5 and 99.5). None: one window for the whole set, the range of the fewest of 8, 10,
+        12, 14 and 16 bits that hold all values; of floating-point images 0 to 1 or else the range of all values. The
+        set keeps the window, and `predict` uses it. Images of 8 bits stay as they are.
       instances: several masks of one class in an image: "join" makes one mask of them, "refuse" is an error.
     """
 
@@ -117,10 +125,12 @@ class Folder:
     prompt: tuple[str, ...] = ()
     classes: Path | None = None
     manifest: Path | None = None
+    splits: SplitChoice = "source"
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     seed: int = 0
     threshold: int | None = None
     test_is_val: bool = False
+    window: tuple[str, ...] = ()
     instances: Instances = "join"
 
 
@@ -190,6 +200,7 @@ def prepare_folder(options: Folder, console: Console) -> None:
       UserError: options contradict each other, a file is missing or broken, or the output isn't writable.
     """
     _check(options)
+    window = windows.parse(options.window)
     shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
     if options.test_is_val:
         shares["test"] = 0
@@ -201,7 +212,8 @@ def prepare_folder(options: Folder, console: Console) -> None:
         if options.test_is_val and ("test" in splits or "val" not in splits):
             present = ", ".join(splits) or "neither"
             raise UserError(f"--test-is-val needs a val and no test split, got {present}", "options-conflict")
-        return Contents(splits, "the user's own data", test_is_val=options.test_is_val)
+        how = Preprocessing(window)
+        return Contents(splits, "the user's own data", test_is_val=options.test_is_val, preprocessing=how)
 
     written = build(options.output, options.name, contents)
     _report(written, options.output / options.name, console, {})
@@ -217,14 +229,18 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
     if (annotated := _annotated(options, source)) is not None:
         return annotated
     if options.manifest is not None:
-        return f"{options.manifest}", _items(options, manifest.find(options.manifest, source), source, load)
-    images, masks = options.images or "images/{name}", options.masks or "masks/{name}"
+        about, files = manifest.find(options.manifest, source)
+        return _items(options, about, files, source, load)
+    images, masks = options.images or layouts.PLAIN[0], options.masks or layouts.PLAIN[1]
     if options.images is None and options.masks is None:
         if (subfolder := medvlsm.folder(source)) is not None:
             _check_unset(options, f"{subfolder}anns/train.json")
-            return f"medvlsm's, {subfolder or '.'}", list(medvlsm.items(source, subfolder, options.threshold))
+            about = f"medvlsm's, {subfolder or '.'}\nsplits: as anns/*.json list them"
+            return about, list(medvlsm.items(source, subfolder, options.threshold))
         if any(source.find(matching.pattern(matching.CLASS_TREE[1]))):
             images, masks = matching.CLASS_TREE
+        elif not all(any(source.find(matching.pattern(text))) for text in layouts.PLAIN):
+            images, masks, _ = layouts.best(source) or (images, masks, 0)
     if options.prompt and "{class}" in masks:
         raise UserError(f"--prompt is one for all classes of {masks!r}; use --classes", "options-conflict")
     classes = None if options.classes is None else tables.classes(options.classes)
@@ -235,10 +251,11 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
     elif "{class}" not in masks and not options.prompt:
         raise UserError("binary masks need --prompt, or --masks with {class}", "missing-option")
     try:
-        files = matching.find(source, images, masks, options.prompt, classes)
+        use_splits = options.splits == "source"
+        found = matching.find(source, images, masks, options.prompt, classes, use_splits=use_splits)
     except UserError as error:
         raise _with_formats(error, source) from error
-    return f"{images} and {masks}", _items(options, files, source, load)
+    return _items(options, "\n".join([f"{images} and {masks}", *found.notes]), found.files, source, load)
 
 
 def _annotated(options: Folder, source: SourceFiles) -> tuple[str, list[Item]] | None:
@@ -269,7 +286,7 @@ def _annotated(options: Folder, source: SourceFiles) -> tuple[str, list[Item]] |
         raise UserError(f"{format} annotations have no label maps; leave --encoding out", "options-conflict")
     classes = None if options.classes is None else tables.classes(options.classes)
     about, files, load = formats.read(format, content, source, options.prompt, classes)
-    return about, _items(options, files, source, load or partial(binary, threshold=options.threshold))
+    return _items(options, about, files, source, load or partial(binary, threshold=options.threshold))
 
 
 def _with_formats(error: UserError, source: SourceFiles) -> UserError:
@@ -281,10 +298,14 @@ def _with_formats(error: UserError, source: SourceFiles) -> UserError:
     return UserError(f"{error}; {hint}", error.code)
 
 
-def _items(options: Folder, files: Sequence[ImageFiles], source: SourceFiles, load: user_files.Load) -> list[Item]:
+def _items(
+    options: Folder, about: str, files: Sequence[ImageFiles], source: SourceFiles, load: user_files.Load
+) -> tuple[str, list[Item]]:
+    """The layout with a line on the splits, and the items of its images."""
     if options.instances == "refuse":
         user_files.check_instances(files)
-    return user_files.items(files, source, load)
+    splits, files = user_files.with_splits(files, options.splits)
+    return f"{about}\nsplits: {splits}", user_files.items(files, source, load)
 
 
 def _check(options: Folder) -> None:
@@ -308,7 +329,7 @@ def _check(options: Folder) -> None:
 
 def _check_unset(options: Folder, annotations: str) -> None:
     """Raises a UserError for an option that medvlsm's annotations determine."""
-    determined = "encoding", "prompt", "classes", "fractions"
+    determined = "encoding", "prompt", "classes", "splits", "fractions"
     if given := [f"--{name}" for name in determined if getattr(options, name) != getattr(Folder, name)]:
         raise UserError(
             f"{annotations} has the prompts and splits of binary masks; leave {', '.join(given)} out, "
@@ -354,6 +375,8 @@ def _report(written: Mapping[str, Written], folder: Path, console: Console, pape
         expected = (f"{paper[split]}",) if split in paper else ()
         table.add_row(split, *map(str, counts[split]), *expected)
     console.print(table)
+    if (window := preprocessing.read(folder / prepared.VERSION).window) is not None:
+        console.print(f"values of images of more than 8 bits: {windows.described(window)} (--window)", soft_wrap=True)
     if different := [split for split, count in paper.items() if count != counts[split].records]:
         console.print(f"note: {', '.join(different)} differ from {PAPER}", soft_wrap=True)
 

@@ -228,7 +228,7 @@ def predicted(row: dict, sample: int, run, monkeypatch) -> np.ndarray:
         features = [x[sample : sample + 1] for x in test_golden_cris.golden_features()]
         stand_in = lambda self, images: tuple(x.repeat(len(images), axis=0) for x in features)  # noqa: E731
         monkeypatch.setattr(ModifiedResNet, "__call__", stand_in)
-    monkeypatch.setattr(session.frames, "open_file", lambda path, data: Opened(path, lambda: iter([image])))
+    monkeypatch.setattr(session.frames, "open_file", lambda path, *_: Opened(path, lambda: iter([image])))
     monkeypatch.setattr(session, "overlay", lambda image, mask: np.zeros((1, 1, 3), np.uint8))
     monkeypatch.setattr(Experiment, "token_table", lambda self, phrases: table)
     Path("photo.png").touch()

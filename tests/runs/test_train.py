@@ -388,17 +388,19 @@ def test_sixteen_bits_are_the_eight_that_matter(images):
     assert_array_equal(read_rgb(images / "grey.png")[..., 0], read_rgb(images / "sixteen.png")[..., 2])
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_twelve_bits_in_sixteen_are_refused(tmp_path, suffix):
-    """But neither black nor dark images of 8 bits are."""
-    path = tmp_path / f"image{suffix}"
-    for highest in (4095, 1):
-        path.write_bytes(cv2.imencode(suffix, np.full((8, 8), highest, np.uint16))[1].tobytes())
-        with mistakes.raises(rf"almost-black: image\{suffix} .*16 .*{highest}"):
-            read_rgb(path)
-    for shade in (np.uint16(0), np.uint8(5), np.uint16(4369)):
-        path.write_bytes(cv2.imencode(suffix, np.full((8, 8), shade))[1].tobytes())
-        assert (read_rgb(path) == shade // (257 if shade > 5 else 1)).all()
+def test_deep_images_take_the_window_of_the_run(finished, images, tmp_path, monkeypatch, capsys):
+    """Else one for all of them: 12 bits in 16 give the mask of the 8-bit image."""
+    grey = read_rgb(images / "grey.png")[..., 0]
+    small_path, deep_path = tmp_path / "eight.png", tmp_path / "deep.png"
+    small_path.write_bytes(cv2.imencode(".png", grey)[1].tobytes())
+    deep_path.write_bytes(cv2.imencode(".png", grey.astype(np.uint16) * 16)[1].tobytes())
+    options = "--run", finished, "--prompt", "seven", "--threshold", "0.02", "--image", small_path, deep_path
+    for name, window in (("none", ()), ("given", ("--window", 0, 4080))):
+        small.run(monkeypatch, predict.main, *options, "--output", tmp_path / name, *window)
+        shown = f"0 to {4080 if window else 4095} become 0 to 255 (--window)"
+        assert shown in " ".join(capsys.readouterr().out.split())
+        eight, deep = (read_rgb(tmp_path / name / f"{image}_mask.png") > 0 for image in ("eight", "deep"))
+        assert eight.any() and (eight != deep).mean() < 0.02
 
 
 def test_pages_of_a_tiff_are_refused_but_reduced_copies_are_not(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from conversion.tiny.sizes import clipseg_sizes, train_tokenizer
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax import learners
-from tunevlseg_jax.config import Config, Model, Optim, Train
+from tunevlseg_jax.config import ADDED, Config, Model, Optim, Train
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, Projector, SharedAttention
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
@@ -155,3 +155,14 @@ def test_a_field_that_an_earlier_version_named_otherwise():
         assert schema.current_name(name) == name
     with mistakes.raises("unknown-field: VPT.*'init_phrase'"):
         schema.from_json(Config, changed("learner", schema.to_json(VPT()) | {"words": "a photo"}), "a test")
+
+
+def test_fields_that_an_earlier_version_lacks_differ_only_from_their_defaults():
+    """Nested as well, as in the combinations of a study."""
+    assert ADDED["data.negatives"] == 0.0 and ADDED["train.recompute"] == "nothing"
+    now = schema.flat(schema.to_json(Config()))
+    before = {name: value for name, value in now.items() if name not in ADDED}
+    assert schema.difference({"study": before}, {"study": now}, added=ADDED) == ""
+    changed = now | {"data.negatives": 0.2}
+    assert schema.difference(before, changed, added=ADDED) == "data.negatives was 0.0 and is now 0.2"
+    assert "train.recompute was None" in schema.difference(before, now)

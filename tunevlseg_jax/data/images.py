@@ -1,14 +1,17 @@
 """Reading and writing image files."""
 
+import contextlib
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import ImageSequence, TiffImagePlugin
 
-from tunevlseg_jax.data import tiff
+from tunevlseg_jax.data import tiff, windows
+from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_file
 
@@ -16,28 +19,77 @@ from tunevlseg_jax.runtime.files import atomic_file
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-DEEP = 4096
-"""16-bit images whose values all lie below this are taken for exports of 10 or 12 bits."""
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""The first bytes of TIFF and BigTIFF files."""
 
 
-def read_rgb(path: Path) -> np.ndarray:
+def read_rgb(path: Path, window: Window | None = None) -> np.ndarray:
     """(height, width, 3) uint8, RGB, turned upright as its EXIF says; grey is repeated, alpha dropped.
+
+    Args:
+      path: the file.
+      window: of an image of more than 8 bits; None for that of `windows.default`. Others are taken as they are.
 
     Raises:
       UserError: the file can't be read, or as in `decode_rgb`.
     """
+    values = read_values(path)
+    if values.dtype == np.uint8:
+        return values
+    return windows.scaled(values, window or windows.default(windows.value_range(values)))
+
+
+def read_values(path: Path) -> np.ndarray:
+    """(height, width, 3) as `read_rgb`, but an image of more than 8 bits has the type and values of the file."""
+    data = tiff.corrected(read_bytes(path))
+    return decode_deep(data, path) if is_deep(data) else decode_rgb(data, path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content.
+
+    Raises:
+      UserError: it can't be read.
+    """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror or error}", "unreadable") from error
-    return decode_rgb(data, path)
+
+
+def is_deep(data: bytes) -> bool:
+    """Whether an encoded image has more than 8 bits a sample, or signed or floating-point samples; by its header."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return data[24:25] == b"\x10"
+    tags = _tiff_tags(data)
+    return max(tags.get(tiff.BITS, (1,)), default=1) > 8 or max(tags.get(tiff.SAMPLE_FORMAT, (1,)), default=1) in (2, 3)
+
+
+def decode_deep(data: bytes, name: Path | str) -> np.ndarray:
+    """(height, width, 3) values of an image that `is_deep`, with the type of the file; otherwise as `decode_rgb`.
+
+    Raises:
+      UserError: it can't be decoded, or is a TIFF of several pages.
+    """
+    values = None
+    for how in (cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, cv2.IMREAD_UNCHANGED):  # the first takes fewer types
+        with contextlib.suppress(cv2.error):
+            values = cv2.imdecode(np.frombuffer(data, np.uint8), how) if values is None else values
+    if values is None:
+        raise UserError(f"can't decode {name}: it is not an image, or a broken one", "undecodable")
+    check_pages(data, name)
+    if values.ndim == 2 or values.shape[2] < 3:
+        return np.repeat(values.reshape(*values.shape[:2], -1)[..., :1], 3, axis=2)
+    return np.ascontiguousarray(values[..., 2::-1])  # BGR or BGRA
 
 
 def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
     """(height, width, 3) uint8 of an encoded image, as `read_rgb`; `name` is for error messages.
 
+    Of 16 bits the upper 8 are kept, for prepared sets of earlier versions; new sets hold 8 bits.
+
     Raises:
-      UserError: it isn't an image, is a TIFF of several pages, or has 16 bits of which only the lowest 12 are used.
+      UserError: it isn't an image, or is a TIFF of several pages.
     """
     data = tiff.corrected(data)
     try:
@@ -47,16 +99,12 @@ def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
     if image is None:
         raise UserError(f"can't decode {name}: it is not an image, or a broken one", "undecodable")
     check_pages(data, name)
-    if image.max() <= DEEP >> 8:  # may be 12 bits in 16, of which OpenCV keeps the upper 8
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-        if stored is not None and stored.dtype == np.uint16 and 0 < (highest := int(stored.max())) < DEEP:
-            raise UserError(f"{name} has 16 bits but no value above {highest}; window it to 8 bits", "almost-black")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def check_pages(data: bytes, name: Path | str) -> None:
     """Raises a UserError for a TIFF of several pages, of which only the first would be used."""
-    if data[:4] not in (b"II*\0", b"MM\0*"):
+    if data[:4] not in TIFF:
         return
     pages = 0
     try:
@@ -66,6 +114,19 @@ def check_pages(data: bytes, name: Path | str) -> None:
         pass  # a later page is broken; the first has been decoded
     if pages > 1:
         raise UserError(f"{name} must hold one image, got {pages} pages; save one image per file", "several-pages")
+
+
+def _tiff_tags(data: bytes) -> dict[int, Any]:
+    """BitsPerSample and SampleFormat of a TIFF's first page."""
+    if data[:4] not in TIFF:
+        return {}
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8])
+        (file := io.BytesIO(data)).seek(tags.next)
+        tags.load(file)
+        return {tag: tags[tag] for tag in (tiff.BITS, tiff.SAMPLE_FORMAT) if tag in tags}
+    except (OSError, SyntaxError, TypeError, ValueError, KeyError, struct.error):
+        return {}  # broken, as decoding will say
 
 
 def encode_png(image: np.ndarray) -> bytes:

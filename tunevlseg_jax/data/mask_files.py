@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from tunevlseg_jax.data import tiff
-from tunevlseg_jax.data.images import check_pages, decode_rgb, encode_png
+from tunevlseg_jax.data.images import TIFF, check_pages, decode_deep, decode_rgb, encode_png, is_deep
 from tunevlseg_jax.runtime.errors import UserError
 
 Image.MAX_IMAGE_PIXELS = None  # whole-slide images are large, and no attack
@@ -47,12 +47,18 @@ def whole(data: bytes, name: str) -> Image.Image:
 
 
 def image(data: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
-    """An image as prepared sets hold it (JPEG and PNG as they are, others as PNG), and its upright (height, width).
+    """An image as `Example` holds it, and its upright (height, width): JPEG and PNG as they are, others as PNG.
+
+    An image of more than 8 bits stays as it is; `data/builders/writer.py` scales it by the window of the whole set.
 
     Raises:
       UserError: it isn't an image, or it is broken or truncated.
     """
     data = tiff.corrected(data)
+    if is_deep(data):
+        if data[:4] not in TIFF:  # Pillow knows few types of TIFF
+            whole(data, name)
+        return data, decode_deep(data, name).shape[:2]
     opened = whole(data, name)
     pixels = decode_rgb(data, name)  # decoded as in training; other libraries may read the orientation differently
     return data if opened.format in KEPT else encode_png(pixels), pixels.shape[:2]

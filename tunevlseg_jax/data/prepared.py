@@ -6,7 +6,8 @@ store nested sequences without TensorFlow, so prompts are a separate sequence an
 
   id        the image's name, unique in the split
   group     patient or video sequence, "" where unknown
-  image     the original file if it is JPEG or PNG, else PNG
+  image     the original file if it is JPEG or PNG of 8 bits, else PNG
+  spacing   millimetres between the centres of neighbouring rows, and of columns; empty where unknown
   masks     label maps: single-channel PNG of the image's size
   records   id (unique in the split), label (the class), mask and value (a pixel belongs to the record where map number
             `mask` is `value`)
@@ -16,7 +17,8 @@ Mutually exclusive classes share one map, in which VOID pixels are neither a cla
 overlap have one map each, of 0 and 1. `level` is the index of medvlsm's prompts p0 ... p9, from no words to
 detailed descriptions; sets with one kind of prompt have only level 1.
 
-The file aliases.json in the same folder names splits that are copies of another: {"test": "val"} if the paper tests on
+The file preprocessing.json in the same folder has the window that scaled images of more than 8 bits, and the axis of
+volumes. The file aliases.json names splits that are copies of another: {"test": "val"} if the paper tests on
 val. The file clean.json holds the "clean" protocol: for each split its examples, by stored split and index, and their
 records: {"train": [{"split": "train", "index": 0, "id": "...", "records": ["..."]}, ...], ...}.
 """
@@ -84,6 +86,8 @@ class Example:
       image: JPEG or PNG.
       masks: label maps, single-channel PNG of the image's size.
       records: the image's records.
+      spacing: millimetres between the centres of neighbouring rows, and of columns; None where unknown.
+      left_out: classes of records that the clean protocol leaves out; not stored.
     """
 
     id: str
@@ -91,6 +95,8 @@ class Example:
     image: bytes
     masks: tuple[bytes, ...]
     records: tuple[Record, ...]
+    spacing: tuple[float, float] | None = None
+    left_out: tuple[str, ...] = ()
 
     def rgb(self) -> np.ndarray:
         """(height, width, 3) uint8 image, upright.
@@ -168,7 +174,8 @@ class Prepared:
         selected = self._selected[number]
         example = decode(self._sources[selected.split][selected.stored_index])
         records = tuple(record for record in example.records if record.id in selected.records)
-        return dataclasses.replace(example, records=records)
+        left_out = tuple(record.label for record in example.records if record.id not in selected.records)
+        return dataclasses.replace(example, records=records, left_out=left_out)
 
 
 def load(root: Path, name: str, split: str, protocol: Protocol = "paper") -> Prepared:
@@ -246,6 +253,7 @@ def features() -> Any:
             "group": text,
             "image": image(shape=(None, None, None)),
             "masks": tfds.features.Sequence(image(shape=(None, None, 1))),
+            "spacing": tfds.features.Sequence(np.float64),
             "records": tfds.features.Sequence({"id": text, "label": text, "mask": np.int32, "value": np.int32}),
             "prompts": tfds.features.Sequence({"record": np.int32, "level": np.int32, "text": text}),
         }
@@ -259,6 +267,7 @@ def encode(example: Example) -> dict[str, Any]:
         "group": example.group,
         "image": example.image,
         "masks": list(example.masks),
+        "spacing": list(example.spacing or ()),
         "records": [
             {"id": record.id, "label": record.label, "mask": record.mask, "value": record.value}
             for record in example.records
@@ -279,6 +288,7 @@ def decode(stored: Mapping[str, Any]) -> Example:
     for number, level, text in zip(prompts["record"], prompts["level"], prompts["text"], strict=True):
         phrasings = levels[int(number)]
         phrasings[int(level)] = (*phrasings.get(int(level), ()), text.decode())
+    spacing = tuple(map(float, stored.get("spacing", ())))  # sets of earlier versions have none
     return Example(
         id=stored["id"].decode(),
         group=stored["group"].decode(),
@@ -290,6 +300,7 @@ def decode(stored: Mapping[str, Any]) -> Example:
                 records["id"], records["label"], records["mask"], records["value"], levels, strict=True
             )
         ),
+        spacing=(spacing[0], spacing[1]) if spacing else None,
     )
 
 

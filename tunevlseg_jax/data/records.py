@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from tunevlseg_jax.data.images import resize
+from tunevlseg_jax.data.negatives import Negatives
 
 WHOLE = 255
 """Value of `bits` for a record whose map is a class map."""
@@ -40,6 +41,12 @@ class Records:
       prompts: the distinct prompts, each a tuple of one phrasing or more.
       names: a name for each image, unique within the split.
       ids: a name for each record, unique within the split.
+      spacing: (image, 2) float64, millimetres between the centres of neighbouring rows and columns of `images`, NaN
+        where unknown; None if all are.
+      shown: (image, class) bool, the classes that an image shows, whether or not a record asks for them; None if it
+        shows those of its records.
+      complete: (class,) bool, whether an image without the class in `shown` is known not to show it; None for no class.
+      negatives: the absent things that training may ask for; None for none.
     """
 
     name: str
@@ -56,6 +63,10 @@ class Records:
     prompts: tuple[tuple[str, ...], ...]
     names: tuple[str, ...]
     ids: tuple[str, ...]
+    spacing: np.ndarray | None = None
+    shown: np.ndarray | None = None
+    complete: np.ndarray | None = None
+    negatives: Negatives | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,8 +82,9 @@ class Records:
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """Every phrasing of every prompt, prompt by prompt."""
-        return tuple(phrase for phrasings in self.prompts for phrase in phrasings)
+        """Every phrasing of every prompt, prompt by prompt, and then the words for absent things."""
+        words = self.negatives.words if self.negatives is not None else ()
+        return (*(phrase for phrasings in self.prompts for phrase in phrasings), *words)
 
     @property
     def prompts_per_image(self) -> int:
@@ -88,6 +100,12 @@ class Records:
         arrays = {name: getattr(self, name)[rows] for name in ("image", "map", "bits", "value", "label", "prompt")}
         return dataclasses.replace(self, **arrays, ids=tuple(self.ids[row] for row in rows))
 
+    def without_masks(self, rows: np.ndarray) -> "Records":
+        """The same records, of which those in these rows have empty masks."""
+        bits, value = self.bits.copy(), self.value.copy()
+        bits[rows], value[rows] = 0, 1  # no pixel & 0 is 1
+        return dataclasses.replace(self, bits=bits, value=value)
+
     def compact(self) -> "Records":
         """The same records without unused images and maps."""
         images, image = np.unique(self.image, return_inverse=True)
@@ -100,6 +118,9 @@ class Records:
             maps=self.maps[maps],
             image=image.astype(np.int32),
             names=tuple(self.names[row] for row in images),
+            spacing=None if self.spacing is None else self.spacing[images],
+            shown=None if self.shown is None else self.shown[images],
+            negatives=None if self.negatives is None else self.negatives.take(images),
             map=map_.astype(np.int32),
         )
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tunevlseg_jax.data import prepared, resized_cache, scenes, targets
+from tunevlseg_jax.data.absent_things import with_negatives
 from tunevlseg_jax.data.prepared import Prepared
+from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing, read
 from tunevlseg_jax.data.records import Records, resized
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.data.targets import Target
@@ -14,7 +16,9 @@ SCENES = tuple(f"scenes/{domain}" for domain in scenes.DOMAINS)
 
 
 def load(data: Data, split: str, size: tuple[int, int], *, complete: bool = False) -> Records:
-    """A split of a data set at (height, width); `data.shots` limits the training records per class.
+    """A split of a data set at (height, width).
+
+    In training, `data.shots` limits the records per class, and `data.negatives` adds questions for absent things.
 
     Args:
       data: settings of the data set.
@@ -23,13 +27,16 @@ def load(data: Data, split: str, size: tuple[int, int], *, complete: bool = Fals
       complete: whether `scenes` has a record for every class of each image instead of `scenes.prompts_per_image`.
 
     Raises:
-      UserError: the data set or split doesn't exist, or the split has no records.
+      UserError: the data set or split doesn't exist, the split has no records, or there are no negatives.
     """
     if data.name in SCENES:
         records = resized(_scenes(data, split, complete), size)
     else:
         records = resized_cache.load(_prepared(data, split), size, data.cache, data.prompt_index)
-    return records.few_shot(data.shots, data.shots_seed) if data.shots and split == "train" else records
+    if split != "train":
+        return records
+    records = records.few_shot(data.shots, data.shots_seed) if data.shots else records
+    return with_negatives(records, data) if data.negatives else records
 
 
 def originals(data: Data, split: str, *, complete: bool = False) -> Iterator[Target]:
@@ -52,6 +59,15 @@ def count(data: Data, split: str) -> int:
     if data.name in SCENES:
         return getattr(data.scenes, split) * (data.scenes.prompts_per_image if split == "train" else 1)
     return sum(len(example.records) for example in _prepared(data, split))
+
+
+def preprocessing(data: Data) -> Preprocessing:
+    """How the files of a data set were read.
+
+    Raises:
+      UserError: the data set doesn't exist.
+    """
+    return AS_THEY_ARE if data.name in SCENES else read(_folder(data))
 
 
 def splits(data: Data) -> tuple[str, ...]:

@@ -1,11 +1,12 @@
 """Prepared splits resized to the model's size, cached on disk and memory-mapped."""
 
+import dataclasses
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import grain
@@ -18,7 +19,7 @@ from tunevlseg_jax.runtime import cache, progress_bar
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_files, read_object, write_json
 
-FORMAT = 1
+FORMAT = 2
 """Version of the cache files' format, part of their key."""
 IMAGES_FILE, MAPS_FILE, RECORDS_FILE = "images.npy", "maps.npy", "records.json"
 
@@ -58,7 +59,7 @@ def _key(split: Prepared) -> str:
 
 def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
     """Writes the three files, image by image."""
-    names, records = [], []
+    names, spacings, records, left_out = [], [], [], []
     with (folder / IMAGES_FILE).open("wb") as images_file, (folder / MAPS_FILE).open("wb") as maps_file:
         images, maps = _Rows(images_file, (*size, 3)), _Maps(_Rows(maps_file, size))
         for example, image, planes in _resized(split, size):
@@ -68,12 +69,15 @@ def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
                 value = record.value if bits == WHOLE else bits
                 records.append([record.id, record.label, len(names), row, bits, value, dict(record.prompts)])
             images.add(image)
+            left_out += [[len(names), label] for label in example.left_out]
             names.append(example.id)
+            spacings.append(example.spacing)
         images.close()
         maps.rows.close()
     if not records:
         raise UserError(f"{split.name} has no records in its split {split.split!r}", "empty-split")
-    write_json(folder / RECORDS_FILE, {"images": names, "records": records})
+    stored = {"images": names, "spacing": spacings, "records": records, "left_out": left_out}
+    write_json(folder / RECORDS_FILE, stored)
 
 
 def _resized(split: Prepared, size: tuple[int, int]) -> Iterator[tuple[Example, np.ndarray, list[np.ndarray]]]:
@@ -81,7 +85,11 @@ def _resized(split: Prepared, size: tuple[int, int]) -> Iterator[tuple[Example, 
 
     def load_resized(index: int) -> tuple[Example, np.ndarray, list[np.ndarray]]:
         example = split[index]
-        image = resize(example.rgb(), size, cv2.INTER_CUBIC)
+        image = example.rgb()
+        if example.spacing is not None:
+            spacing = _rescaled(example.spacing, image.shape[:2], size)
+            example = dataclasses.replace(example, spacing=spacing)
+        image = resize(image, size, cv2.INTER_CUBIC)
         return example, image, [resize(plane, size, cv2.INTER_NEAREST) for plane in example.maps()]
 
     threads = os.cpu_count() or 1
@@ -89,6 +97,11 @@ def _resized(split: Prepared, size: tuple[int, int]) -> Iterator[tuple[Example, 
     examples = grain.MapDataset.range(len(split)).map(load_resized).to_iter_dataset(ahead)
     title = f"{split.name}, {split.split}: resizing to {size[0]}x{size[1]}"
     return iter(progress_bar.track(examples, title, len(split)))
+
+
+def _rescaled(spacing: tuple[float, float], before: Sequence[int], after: tuple[int, int]) -> tuple[float, float]:
+    """The spacing of an image's rows and columns after resizing it from one (height, width) to another."""
+    return spacing[0] * before[0] / after[0], spacing[1] * before[1] / after[1]
 
 
 def _is_binary(example: Example, number: int, plane: np.ndarray) -> bool:
@@ -152,22 +165,52 @@ def _read(split: Prepared, entry: Path, level: int) -> Records:
     classes = sorted(set(labels))
     phrasings_of = [_phrasings(split, id, phrasings, level) for id, phrasings in zip(ids, prompts, strict=True)]
     distinct = {phrasings: row for row, phrasings in enumerate(dict.fromkeys(phrasings_of))}
+    label = np.searchsorted(np.asarray(classes), np.asarray(labels)).astype(np.int32)
+    bits, value, map_ = np.asarray(bits, np.uint8), np.asarray(value, np.uint8), np.asarray(map_, np.int32)
     return Records(
         name=split.name,
         split=split.split,
         images=images,
         maps=maps,
         image=np.asarray(image, np.int32),
-        map=np.asarray(map_, np.int32),
-        bits=np.asarray(bits, np.uint8),
-        value=np.asarray(value, np.uint8),
-        label=np.searchsorted(np.asarray(classes), np.asarray(labels)).astype(np.int32),
+        map=map_,
+        bits=bits,
+        value=value,
+        label=label,
         prompt=np.asarray([distinct[phrasings] for phrasings in phrasings_of], np.int32),
         classes=tuple(classes),
         prompts=tuple(distinct),
         names=tuple(stored["images"]),
         ids=ids,
+        spacing=_spacing(stored.get("spacing", ())),
+        shown=_shown(len(stored["images"]), classes, [*zip(image, labels, strict=True), *stored["left_out"]]),
+        complete=_complete(len(classes), map_, bits, value, label),
     )
+
+
+def _shown(images: int, classes: Sequence[str], pairs: Iterable[Sequence[Any]]) -> np.ndarray:
+    """(image, class) bool of pairs of an image's row and the name of a class that it shows."""
+    shown = np.zeros((images, len(classes)), bool)
+    for row, name in pairs:
+        if name in classes:
+            shown[row, classes.index(name)] = True
+    return shown
+
+
+def _complete(classes: int, map_: np.ndarray, bits: np.ndarray, value: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """(class,) bool, whether the class is one of a class map, which says for every pixel what it shows.
+
+    Of a binary mask nobody knows whether other images without such a mask were searched for the class.
+    """
+    class_maps = map_[(bits == WHOLE) & (value > 1)]  # a binary mask with void pixels has the value 1
+    return np.isin(np.arange(classes), label[np.isin(map_, class_maps) & (bits == WHOLE)])
+
+
+def _spacing(stored: Sequence[Sequence[float] | None]) -> np.ndarray | None:
+    """(image, 2) float64 as in `Records`, of the values in a cache file, which may be of an earlier version."""
+    if not any(stored):
+        return None
+    return np.asarray([(np.nan, np.nan) if spacing is None else spacing for spacing in stored], np.float64)
 
 
 def _phrasings(split: Prepared, id: str, prompts: Mapping[str, Sequence[str]], level: int) -> tuple[str, ...]:

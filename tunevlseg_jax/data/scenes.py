@@ -113,9 +113,11 @@ def load(
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     masks = np.empty((count, prompts_per_image, SIZE, SIZE), bool)
     prompt = np.empty((count, prompts_per_image), np.int32)
+    shown = np.zeros((count, len(CLASSES)), bool)
     for index in range(count):
         rng = _generator(seed, split, index, 0)
         scene = _scene(rng, split)
+        shown[index, scene.labels] = True
         prompt[index] = _draw_classes(rng, scene.labels, absent_fraction, prompts_per_image)
         masks[index] = [(scene.alphas[scene.labels == label] > 0.5).any(axis=0) for label in prompt[index]]
         pixels = _RENDERERS[domain](scene, _generator(seed, split, index, 1 + DOMAINS.index(domain)))
@@ -136,6 +138,8 @@ def load(
             for index in range(count)
             for label in prompt[index]
         ),
+        shown=shown,
+        complete=np.ones(len(CLASSES), bool),
     )
 
 

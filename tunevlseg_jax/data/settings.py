@@ -1,7 +1,10 @@
 """Settings of the data set."""
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from tunevlseg_jax.runtime import schema
 
 Protocol = Literal["paper", "clean"]
 
@@ -43,6 +46,11 @@ class Data:
       prompt_index: kind of prompts, if the set has several: 1 is the class name, higher numbers have more words.
       shots: number of training records per class; None uses all. A larger draw contains every smaller one.
       shots_seed: seed of that draw.
+      negatives: share of each training batch, at least 0 and below 1, that asks for something that isn't in the image,
+        with an empty mask: another class of the set, or one of `negative_words`. 0 asks for nothing absent.
+      negative_words: names of things that no image of the set shows, such as "kidney" for a set of polyps.
+      complete: whether an image has masks of all its classes, so that a class without a mask is absent; False asks only
+        for `negative_words`. None finds out where it can: sets of class maps and `scenes` are complete.
       cache: folder that stores prepared sets at the model's size; None uses the user's cache folder.
       full_stop: whether prompts end with a full stop.
       truncate: whether prompts that are too long are cut instead of being an error.
@@ -58,9 +66,16 @@ class Data:
     prompt_index: int = 1
     shots: int | None = None
     shots_seed: int = 0
+    negatives: float = schema.added(0.0)
+    negative_words: tuple[str, ...] = schema.added(())
+    complete: bool | None = schema.added(None)
     cache: str | None = None
     full_stop: bool = True
     truncate: bool = False
     placement: Placement = "auto"
     workers: int = 1
     scenes: Scenes = field(default_factory=Scenes)
+
+    def for_scoring(self, **changes: Any) -> "Data":
+        """These settings with some changes, and without those that only change training: few shots and negatives."""
+        return dataclasses.replace(self, shots=None, negatives=0.0, negative_words=(), **changes)

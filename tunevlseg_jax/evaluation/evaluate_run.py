@@ -91,7 +91,8 @@ def evaluate(
         samples = folder / f"{name}.csv"
         write_csv(samples, [dataclasses.asdict(sample) for sample in scored.samples])
         write_csv(folder / f"{name}_classes.csv", rows)
-        details |= {"samples_sha256": sha256(samples), "root": data.root, "empty_masks": record_scores.POLICIES}
+        details |= {"samples_sha256": sha256(samples), "root": data.root}
+        details |= {"empty_masks": record_scores.POLICIES | record_scores.DISTANCES}
         details |= marks or {}
         write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
     return EvaluationResult(name, size, scores, rows, marks or {})

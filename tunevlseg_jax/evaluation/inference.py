@@ -85,4 +85,12 @@ def _at(logits: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 def _score(records: Records, row: int, predicted: np.ndarray, mask: np.ndarray) -> Sample:
     label, prompt = records.classes[records.label[row]], records.prompts[records.prompt[row]][0]
-    return record_scores.score(records.ids[row], label, prompt, predicted, mask)
+    return record_scores.score(records.ids[row], label, prompt, predicted, mask, _spacing(records, row, mask.shape))
+
+
+def _spacing(records: Records, row: int, size: tuple[int, ...]) -> tuple[float, float] | None:
+    """The spacing of a record's rows and columns at (height, width); None if it is unknown."""
+    if records.spacing is None or np.isnan(spacing := records.spacing[records.image[row]]).any():
+        return None
+    height, width = records.images.shape[1:3]
+    return float(spacing[0]) * height / size[0], float(spacing[1]) * width / size[1]

@@ -16,6 +16,12 @@ POLICIES = {
     "surface_dice_2px": "mean over records; 1 where both masks are empty, 0 where one is",
 }
 """How each score is averaged, and how it counts empty masks."""
+DISTANCES = {
+    "assd_px": "average symmetric surface distance in pixels; mean as of hd95_both_nonempty",
+    "hd95_mm": "hd95_both_nonempty in millimetres; mean over those of its records whose spacing is known",
+    "assd_mm": "assd_px in millimetres, likewise",
+}
+"""Likewise, of scores that evaluations of earlier versions lack, and those in millimetres without a known spacing."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,11 @@ class Sample:
       union: pixels.
       target: pixels of the true mask.
       predicted: pixels of the predicted mask.
+      assd_px: average symmetric surface distance in pixels; None unless both masks have pixels.
+      hd95_mm: as `hd95_both_nonempty` but in millimetres; None as well if the spacing is unknown.
+      assd_mm: likewise.
+      row_spacing_mm: millimetres between the centres of neighbouring rows of the scored masks; None if unknown.
+      column_spacing_mm: likewise of columns.
     """
 
     id: str
@@ -47,17 +58,42 @@ class Sample:
     union: int
     target: int
     predicted: int
+    assd_px: float | None = None
+    hd95_mm: float | None = None
+    assd_mm: float | None = None
+    row_spacing_mm: float | None = None
+    column_spacing_mm: float | None = None
 
 
-def score(id: str, label: str, prompt: str, predicted: np.ndarray, target: np.ndarray) -> Sample:
-    """Scores a predicted mask, (height, width) bool, against the true one."""
+def score(
+    id: str,
+    label: str,
+    prompt: str,
+    predicted: np.ndarray,
+    target: np.ndarray,
+    spacing: tuple[float, float] | None = None,
+) -> Sample:
+    """Scores a predicted mask, (height, width) bool, against the true one.
+
+    Args:
+      id: of the record.
+      label: its class.
+      prompt: its phrase.
+      predicted: the predicted mask.
+      target: the true mask.
+      spacing: millimetres between the centres of neighbouring rows, and of columns; None if unknown.
+    """
     intersection, union = int((predicted & target).sum()), int((predicted | target).sum())
     sizes = int(target.sum()), int(predicted.sum())
+    hd95, surface_dice, assd, in_mm = None, float(not any(sizes)), None, (None, None)
     if all(sizes):
         outlines = surface.distances(predicted, target)
         hd95, surface_dice = surface.hd95(*outlines), surface.surface_dice(*outlines)
-    else:
-        hd95, surface_dice = None, float(not any(sizes))
+        assd = surface.assd(*outlines)
+        if spacing is not None:
+            outlines = surface.distances(predicted, target, spacing)
+            in_mm = surface.hd95(*outlines), surface.assd(*outlines)
+    row_spacing, column_spacing = spacing or (None, None)
     return Sample(
         id=id,
         label=label,
@@ -70,24 +106,44 @@ def score(id: str, label: str, prompt: str, predicted: np.ndarray, target: np.nd
         union=union,
         target=sizes[0],
         predicted=sizes[1],
+        assd_px=assd,
+        hd95_mm=in_mm[0],
+        assd_mm=in_mm[1],
+        row_spacing_mm=row_spacing,
+        column_spacing_mm=column_spacing,
     )
 
 
 def summary(samples: Sequence[Sample]) -> dict[str, Any]:
-    """The scores that POLICIES explains, over at least one record, and the number of empty masks."""
+    """The scores that POLICIES and DISTANCES explain, over at least one record, and the number of empty masks.
+
+    Those in millimetres are there if the spacing of any record is known.
+    """
     union = sum(sample.union for sample in samples)
-    distances = [sample.hd95_both_nonempty for sample in samples if sample.hd95_both_nonempty is not None]
+    undefined = sum(sample.hd95_both_nonempty is None for sample in samples)
+    known = [sample for sample in samples if sample.row_spacing_mm is not None]
+    in_mm: dict[str, Any] = {}
+    if known:
+        in_mm = {name: _mean_of(name, known) for name in ("hd95_mm", "assd_mm")}
+        in_mm["spacing_unknown"] = len(samples) - len(known)
     return {
         "dice": float(np.mean([sample.dice for sample in samples])),
         "iou": sum(sample.intersection for sample in samples) / union if union else 1.0,
         "sample_iou": float(np.mean([sample.iou for sample in samples])),
-        "hd95_both_nonempty": float(np.mean(distances)) if distances else None,
+        "hd95_both_nonempty": _mean_of("hd95_both_nonempty", samples),
         "surface_dice_2px": float(np.mean([sample.surface_dice_2px for sample in samples])),
         "records": len(samples),
         "empty_targets": sum(sample.target == 0 for sample in samples),
         "empty_predictions": sum(sample.predicted == 0 for sample in samples),
-        "hd95_undefined": len(samples) - len(distances),
-    }
+        "hd95_undefined": undefined,
+        "assd_px": _mean_of("assd_px", samples),
+    } | in_mm
+
+
+def _mean_of(name: str, samples: Sequence[Sample]) -> float | None:
+    """The mean of a distance over the records that have it."""
+    distances = [distance for sample in samples if (distance := getattr(sample, name)) is not None]
+    return float(np.mean(distances)) if distances else None
 
 
 class Classes:

@@ -1,8 +1,10 @@
 """The one place where an input file becomes frames: uint8 RGB images, with the size of a pixel where it is known."""
 
+import contextlib
+import hashlib
 import io
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,7 +13,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
-from tunevlseg_jax.data.images import SUFFIXES, decode_rgb
+from tunevlseg_jax.data import tiff, windows
+from tunevlseg_jax.data.images import SUFFIXES, decode_deep, decode_rgb, is_deep, read_bytes
+from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.optional import import_heif
 
@@ -80,8 +84,13 @@ class Opened:
         return self.rate is not None
 
 
-def open_file(path: Path, data: bytes | None = None) -> Opened:
-    """Opens an image, an animation or a video; `data` are the file's bytes if they were read already.
+def open_file(path: Path, data: bytes | None = None, window: Window | None = None) -> Opened:
+    """Opens an image, an animation or a video.
+
+    Args:
+      path: of the file.
+      data: its bytes if they were read already.
+      window: of an image of more than 8 bits; None for that of `windows.default`.
 
     Raises:
       UserError: the file can't be read, isn't an image or a video, or needs a package that isn't installed.
@@ -91,6 +100,8 @@ def open_file(path: Path, data: bytes | None = None) -> Opened:
     data = read_bytes(path) if data is None else data
     if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif", b"msf"):
         import_heif(str(path)).register_heif_opener()
+    elif is_deep(corrected := tiff.corrected(data)):
+        return Opened(path, lambda: iter([_scaled(decode_deep(corrected, path), window)]))
     elif (count := _pages(data)) == 1 and path.suffix.lower() not in ANIMATED:
         return Opened(path, lambda: iter([decode_rgb(data, path)]))
     else:
@@ -103,17 +114,37 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEOS
 
 
-def read_first(path: Path) -> np.ndarray:
-    """(height, width, 3) uint8 of a file's only or first frame; raises as `open_file` does."""
+def first_values(path: Path) -> np.ndarray:
+    """(height, width, 3) of a file's only or first frame: uint8, or the values of an image of more than 8 bits.
+
+    Raises:
+      UserError: as in `open_file`.
+    """
+    if not is_video(path) and is_deep(data := tiff.corrected(read_bytes(path))):
+        return decode_deep(data, path)
     return next(open_file(path).frames("first")).image
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file's bytes; raises a UserError if it can't be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"can't read {path}: {error.strerror or error}", "unreadable") from error
+def digest(data: bytes, window: Window | None) -> str:
+    """The SHA-256 of an image file, and for images of more than 8 bits of the window that scales them."""
+    content = hashlib.sha256(data)
+    if is_deep(tiff.corrected(data)):
+        content.update(repr(window).encode())
+    return content.hexdigest()
+
+
+def common_window(paths: Iterable[Path]) -> Window | None:
+    """The default window of all images of more than 8 bits among the files; None without any."""
+    ranges = []
+    for path in paths:
+        if path.is_file() and not is_video(path) and is_deep(data := tiff.corrected(read_bytes(path))):
+            with contextlib.suppress(UserError):  # a broken file is reported when its turn comes
+                ranges.append(windows.value_range(decode_deep(data, path)))
+    return windows.default(windows.joined(ranges)) if ranges else None
+
+
+def _scaled(values: np.ndarray, window: Window | None) -> np.ndarray:
+    return windows.scaled(values, window or windows.default(windows.value_range(values)))
 
 
 def _pages(data: bytes) -> int:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tunevlseg_jax.data.images import read_bytes
+from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.prediction import names
-from tunevlseg_jax.prediction.frames import Take, read_bytes
+from tunevlseg_jax.prediction.frames import Take
 from tunevlseg_jax.prediction.names import Names, Owner, Question
 from tunevlseg_jax.prediction.table import Table
 from tunevlseg_jax.prediction.walk import STDIN, Found
@@ -32,6 +34,7 @@ class Settings:
       frames: of files with several: "first" or "all".
       probabilities: the formats in which to write probabilities: "png", "npy".
       spacing: height and width of a pixel in millimetres, for files that don't say it.
+      window: of images of more than 8 bits.
     """
 
     prompts: tuple[str, ...]
@@ -42,6 +45,7 @@ class Settings:
     frames: Take = "first"
     probabilities: tuple[str, ...] = ()
     spacing: tuple[float, float] | None = None
+    window: Window | None = None
 
     def question(self, prompt: str) -> Question:
         """What a mask of this call answers."""

@@ -1,6 +1,5 @@
 """One call of predict: asks the model for the masks that aren't there yet, and writes them."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from tunevlseg_jax.data.images import write_png
+from tunevlseg_jax.data.images import read_bytes, write_png
 from tunevlseg_jax.prediction import forward, frames
 from tunevlseg_jax.prediction.exports import Export, Prediction
 from tunevlseg_jax.prediction.forward import Predictor, logit
@@ -85,9 +84,9 @@ class Session:
             with as_user_error(path):
                 digest = sha256(path)
         else:
-            data = frames.read_bytes(path) if data is None else data
-            digest = hashlib.sha256(data).hexdigest()
-        opened = frames.open_file(path, data)
+            data = read_bytes(path) if data is None else data
+            digest = frames.digest(data, self.settings.window)
+        opened = frames.open_file(path, data, self.settings.window)
         if take == "first" and opened.count > 1:
             self.left_out.append(LeftOut(path, f"frames 2 to {opened.count}: --frames all takes them"))
         if not self.exports and not opened.has_numbers(take) and self._is_done(plan, None, digest):

@@ -1,6 +1,5 @@
 """Predictions of chosen runs on chosen test records, for the figure of examples and for the page's browser."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -110,7 +109,7 @@ def predict(runs: Mapping[Predictor, tuple[Run, StoredEvaluation]], count: int) 
 def _predict(run: Run, evaluation: StoredEvaluation, ids: Sequence[str]) -> tuple[Records, dict[str, np.ndarray]]:
     """The records of these ids at the model's size, and the mask that a run predicts for each."""
     experiment, learnt = restore(run.folder)
-    data = dataclasses.replace(run.config.data, name=evaluation.data, protocol=evaluation.protocol, shots=None)
+    data = run.config.data.for_scoring(name=evaluation.data, protocol=evaluation.protocol)
     everything = registry.load(data, evaluation.split, experiment.image_size)
     if everything.fingerprint() != evaluation.data_sha256:
         raise UserError(f"{evaluation.data} has changed since {run.folder} was evaluated on it", "data-changed")

@@ -52,7 +52,7 @@ def card(folder: Path, settings: Config) -> dict[str, Any]:
     data, protocol, scores = (details.get(name) for name in ("data", "protocol", "scores"))
     if not (isinstance(data, dict) and isinstance(protocol, dict) and isinstance(scores, dict)):
         raise UserError(f"its {CARD_FILE} must be a run's, but lacks 'data', 'protocol' or 'scores'", "bad-card")
-    if schema.difference(details.get("config"), schema.to_json(settings), but=NON_IDENTITY_FIELDS):
+    if schema.difference(details.get("config"), schema.to_json(settings), NON_IDENTITY_FIELDS, config.ADDED):
         raise UserError(f"{CARD_FILE} and {CONFIG_FILE} are of different configurations", "bad-card")
     if not is_sha256(details.get("model_sha256")):
         raise UserError(f"{CARD_FILE} lacks the hash of the base model", "bad-card")

@@ -150,7 +150,7 @@ def lines(folder: Path | None, split: str, marks: Mapping[str, Any]) -> list[str
 
 def _identity(data: Data) -> dict[str, Any]:
     """The settings that decide what the records are."""
-    fields = schema.flat(schema.to_json(dataclasses.replace(data, shots=None)), "data")
+    fields = schema.flat(schema.to_json(data.for_scoring()), "data")
     return {name: value for name, value in fields.items() if name not in NON_IDENTITY_FIELDS}
 
 

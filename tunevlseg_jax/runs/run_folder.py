@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from tunevlseg_jax.config import Config
+from tunevlseg_jax.data import registry
+from tunevlseg_jax.data.preprocessing import CARD_KEY
 from tunevlseg_jax.runs import provenance
 from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, METRICS_FILE, NON_IDENTITY_FIELDS, make_card, save_learnt
 from tunevlseg_jax.runs.checkpoint import Checkpoints
@@ -160,6 +162,7 @@ def run_card(
       scores: by row ("zero-shot", "tuned"), split and metric.
     """
     card = make_card(config, experiment.pretrained.sha256, experiment.image_size, data)
+    card |= {CARD_KEY: schema.to_json(registry.preprocessing(config.data))}
     return card | {"epochs": epochs, "best_epoch": best_epoch, "scores": scores}
 
 

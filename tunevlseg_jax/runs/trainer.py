@@ -98,12 +98,14 @@ def _train_alone(
 
 def _introduce(experiment: Experiment, setup: TrainSetup, console: Console) -> None:
     config = experiment.config
+    negatives = config.data.negatives
     trainable = sum(array.size for array in experiment.trainable.values())
     frozen = sum(array.size for array in experiment.frozen.values())
     device = jax.devices()[0]
     console.print(
         f"{type(config.learner).__name__} on {config.model.checkpoint} for {config.data.name}: "
-        f"{trainable:,} parameters train, {frozen:,} are frozen; {len(setup.train.records)} training records; "
+        f"{trainable:,} parameters train, {frozen:,} are frozen; {len(setup.train.records)} training records"
+        f"{f', {negatives:.0%} of a batch ask for something absent' if negatives else ''}; "
         f"{setup.mesh.size} {device.platform} device{'s' if setup.mesh.size > 1 else ''}"
         f"{f' in {jax.process_count()} processes' if multihost.is_multiprocess() else ''}, "
         f"{experiment.network.dtype.name}",

@@ -5,6 +5,7 @@ import dataclasses
 import re
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tunevlseg_jax.runtime.errors import UserError, nearest
@@ -63,9 +64,33 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
     return {name: leaf for key, item in value.items() for name, leaf in flat(item, f"{path}.{key}".lstrip(".")).items()}
 
 
-def difference(before: Any, now: Any, but: tuple[str, ...] = ()) -> str:
-    """How two JSON objects differ, such as "optim.learning_rate was 0.1 and is now 0.2"; "" if they are equal."""
+def added_defaults(cls: type, path: str = "") -> dict[str, Any]:
+    """The defaults of the `added` fields of a dataclass and of those in it, as JSON, by their dotted names."""
+    defaults = {}
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        name = f"{path}.{field.name}".lstrip(".")
+        if ADDED in field.metadata:
+            defaults[name] = to_json(field.default)
+        hint = hints[field.name]
+        for option in typing.get_args(hint) if _is_union(hint) else (hint,):
+            if isinstance(option, type) and dataclasses.is_dataclass(option):
+                defaults |= added_defaults(option, name)
+    return defaults
+
+
+def difference(before: Any, now: Any, but: tuple[str, ...] = (), added: Mapping[str, Any] | None = None) -> str:
+    """How two JSON objects differ, such as "optim.learning_rate was 0.1 and is now 0.2"; "" if they are equal.
+
+    Args:
+      before: one object.
+      now: the other.
+      but: names of fields that may differ.
+      added: see `added_defaults`; `before` may be of a version without these fields.
+    """
     old, new = flat(before), flat(now)
+    for field, default in (added or {}).items():
+        old = {name: default for name in new if f".{name}".endswith(f".{field}")} | old
     changed = [name for name in sorted({*old, *new}) if name not in but and old.get(name) != new.get(name)]
     return ", ".join(f"{name} was {old.get(name)} and is now {new.get(name)}" for name in changed)
 

@@ -17,6 +17,7 @@ from optuna.pruners import BasePruner
 from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
+from tunevlseg_jax.config import ADDED
 from tunevlseg_jax.runtime import locks
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.schema import current_name, difference
@@ -194,10 +195,10 @@ class StudyStorage:
             self.study.set_user_attr("identity", json.dumps(identity))
             return
         stored = json.loads(before)
-        if difference(stored, identity, but=RECORDS):
-            details = difference(stored, identity)
+        if difference(stored, identity, RECORDS, ADDED):
+            details = difference(stored, identity, added=ADDED)
             raise UserError(f"study {name!r} differs ({details}); choose another --study", "other-config")
-        if details := difference(stored, identity):
+        if details := difference(stored, identity, added=ADDED):
             changed = " and ".join(name.partition(".")[2] for name in RECORDS if f"{name} was" in details)
             raise UserError(
                 f"the {changed} records of study {name!r} have changed since it began, and trials on different data "

@@ -158,7 +158,7 @@ class Study:
     def tested(self, cell: GridCell) -> list[Data]:
         """The data sets that a cell's runs are evaluated on, first the cell's."""
         others = {name: None for group in self.across if cell.data in group for name in group if name != cell.data}
-        return [dataclasses.replace(cell.config.data, name=name, shots=None) for name in (cell.data, *others)]
+        return [cell.config.data.for_scoring(name=name) for name in (cell.data, *others)]
 
     def identity(self) -> dict[str, Any]:
         """The settings that determine its results, as JSON."""

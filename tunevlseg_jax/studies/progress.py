@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
+from tunevlseg_jax.config import ADDED
 from tunevlseg_jax.runs.card import CARD_FILE
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
@@ -35,7 +36,7 @@ class StudyProgress:
         self.folder = folder
         identity = study.identity()
         if (folder / STUDY_FILE).exists():
-            details = schema.difference(read_object(folder / STUDY_FILE), identity)
+            details = schema.difference(read_object(folder / STUDY_FILE), identity, added=ADDED)
             if details:
                 raise UserError(f"{folder} holds another study ({details}); choose another --folder", "other-config")
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -18,11 +18,12 @@ from tunevlseg_jax.runtime.errors import UserError
 
 
 class Content(NamedTuple):
-    """An encoded image, its label maps and its records, as in `Example`."""
+    """An encoded image, its label maps, its records and its spacing, as in `Example`."""
 
     image: bytes
     masks: tuple[bytes, ...]
     records: tuple[Record, ...]
+    spacing: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

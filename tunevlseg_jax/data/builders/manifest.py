@@ -1,26 +1,29 @@
 """Images and masks that a manifest lists, one mask a row."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from tunevlseg_jax.data.builders import tables
+from tunevlseg_jax.data.builders import table_rows
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.builders.matching import SPLIT_NAMES
-from tunevlseg_jax.data.builders.tables import Row
+from tunevlseg_jax.data.builders.folder_splits import SPLIT_NAMES
+from tunevlseg_jax.data.builders.table_rows import Row
 from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask
 from tunevlseg_jax.runtime.errors import UserError, nearest
 
-COLUMNS = ("image", "mask", "prompt")
+COLUMNS, OPTIONAL = ("image", "mask", "prompt"), ("split", "class", "group")
 
 
-def find(path: Path, source: SourceFiles) -> list[ImageFiles]:
-    """The images of a manifest: image, mask and prompt, and if given split, class and group.
+def find(path: Path, source: SourceFiles) -> tuple[str, list[ImageFiles]]:
+    """The manifest's name, with its encoding if that isn't UTF-8, and its images.
 
     Raises:
-      UserError: as in `tables.rows`; a file isn't in the source, a mask is listed twice, or an image's its rows have
+      UserError: as in `table_rows.read`; a file isn't in the source, a mask is listed twice, or an image's rows have
         different splits or groups, or different prompts for one class. The message names the row.
     """
     images: dict[str, ImageFiles] = {}
-    for row in tables.rows(path, COLUMNS):
+    table = table_rows.read(path, COLUMNS, OPTIONAL)
+    for row in table.rows:
         image, mask = _file(row, "image", source), _file(row, "mask", source)
         prompts = row.phrasings("prompt")
         if not prompts:
@@ -40,17 +43,46 @@ def find(path: Path, source: SourceFiles) -> list[ImageFiles]:
                     "rows-disagree",
                 )
         images[image] = ImageFiles(image, image, (*files.masks, Mask(mask, label, prompts)), group, split)
-    return list(images.values())
+    name = str(path) if table.encoding == "UTF-8" else f"{path}, read as {table.encoding}"
+    return name, list(images.values())
 
 
 def _file(row: Row, column: str, source: SourceFiles) -> str:
-    name = row.text(column).replace("\\", "/")
-    if name.startswith("/") or ".." in PurePosixPath(name).parts or ":" in PurePosixPath(name).parts[0]:
-        raise UserError(f"{row.where} names the {column} {name!r}, which is outside the source", "outside-source")
-    name = "/".join(part for part in PurePosixPath(name).parts)
+    """The file that a row names, by its path in the source."""
+    given = row.text(column)
+    name = _below(given, source)
+    parts = PurePosixPath(name).parts
+    where = f"{row.where} names the {column} {given!r}"
+    if name.startswith("/") or ".." in parts or ":" in name.partition("/")[0]:
+        raise UserError(f"{where}, which is outside the source{_hint(parts, source)}", "outside-source")
+    name = "/".join(parts)
     if name not in source:
-        raise UserError(f"{row.where} names the {column} {name!r}, which {source} lacks", "no-such-file")
+        raise UserError(f"{where}, which {source} lacks{_hint(parts, source)}", "no-such-file")
     return name
+
+
+def _below(name: str, source: SourceFiles) -> str:
+    """A path with "/" between its parts, and below the source if it is the absolute path of a file there."""
+    if Path(name).is_absolute():
+        for root in source.paths:
+            for place, file in ((root.absolute(), Path(name)), (root.resolve(), Path(name).resolve())):
+                if file.is_relative_to(place):
+                    return file.relative_to(place).as_posix()
+    return name.replace("\\", "/")
+
+
+def _hint(parts: Sequence[str], source: SourceFiles) -> str:
+    """The end of a message about a file that the source lacks: the file that is probably meant."""
+    for begin in range(1, len(parts)):
+        if (tail := "/".join(parts[begin:])) in source:
+            return f"; paths are relative to --source: write {tail!r}"
+    stem = _stem("/".join(parts))
+    other = next((name for name in source.names if stem and f"/{_stem(name)}".endswith(f"/{stem}")), None)
+    return "; paths are relative to --source" if other is None else f"; did you mean {other!r}?"
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"\.[^./]*$", "", name).lower()
 
 
 def _split(row: Row) -> str:

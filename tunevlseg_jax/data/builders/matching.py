@@ -1,8 +1,11 @@
 """Images and masks matched by their names."""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from tunevlseg_jax.data.builders import folder_splits, layouts
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.tables import Classes
 from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask
@@ -10,15 +13,6 @@ from tunevlseg_jax.data.images import SUFFIXES
 from tunevlseg_jax.runtime.errors import UserError, nearest
 
 FIELDS = ("name", "group", "split", "class")
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 SUFFIX = rf"\.(?:{'|'.join(suffix[1:] for suffix in SUFFIXES)})"
 CLASS_TREE = ("images/{split}/{name}", "annotations/{split}/{class}/{name}")
 """Patterns of a tree with a folder per class, the usual layout of ADE20K's masks in open-vocabulary segmentation."""
@@ -50,10 +44,25 @@ def pattern(text: str) -> str:
     return regex if re.search(rf"{SUFFIX}$", text, re.IGNORECASE) else regex + SUFFIX
 
 
+class Matched(NamedTuple):
+    """The images with their masks, and lines on the image files that were left out."""
+
+    files: list[ImageFiles]
+    notes: list[str]
+
+
 def find(
-    source: SourceFiles, images: str, masks: str, prompt: tuple[str, ...], classes: Classes | None
-) -> list[ImageFiles]:
-    """The images and their masks.
+    source: SourceFiles,
+    images: str,
+    masks: str,
+    prompt: tuple[str, ...],
+    classes: Classes | None,
+    *,
+    use_splits: bool = True,
+) -> Matched:
+    """The images and their masks. Folders that tell splits count as {split}, wherever they are in the path.
+
+    Images of a val or test split without any mask are left out.
 
     Args:
       source: the files.
@@ -61,44 +70,110 @@ def find(
       masks: pattern of the mask files, with {name} and optionally {class} and the others.
       prompt: phrasings for masks without {class}; the first is the class's name.
       classes: prompts by the name in {class}; None uses the name as the prompt.
+      use_splits: whether splits that aren't clear are errors.
 
     Raises:
       UserError: an image has no mask, two masks differ only in the suffix, a mask has no image, or a split
         or class is unknown.
     """
     by_mask = dict(_matches(source, masks))
-    image_fields = {name: fields for name, fields in _matches(source, images) if name not in by_mask}
-    if not image_fields:
-        raise UserError(f"{source} has no image that fits the pattern {images!r} ({', '.join(SUFFIXES)})", "no-images")
-    shared = [field for field in FIELDS if f"{{{field}}}" in images and f"{{{field}}}" in masks]
-    masks_of: dict[tuple[str, ...], list[tuple[str, str]]] = {}
-    stems: dict[str, str] = {}
+    by_image = {name: fields for name, fields in _matches(source, images) if name not in by_mask}
+    if not by_image:
+        raise layouts.no_images(source, images)
+    mask_splits = _splits(by_mask, masks, use_splits=False)
+    image_splits = _splits(by_image, images, use_splits=use_splits)
+    shared = [field for field in ("name", "group", "class") if f"{{{field}}}" in images and f"{{{field}}}" in masks]
+
+    def key(path: str, fields: Mapping[str, str], splits: Mapping[str, str]) -> tuple[str, ...]:
+        return (*(fields[field] for field in shared), splits[path] if image_splits and mask_splits else "")
+
+    masks_of: dict[tuple[str, ...], list[str]] = {}
     for mask, fields in by_mask.items():
-        stem = mask.rpartition(".")[0]
-        if stem in stems:
-            raise UserError(f"two masks differ only in their suffix: {stems[stem]} and {mask}", "duplicate-mask")
-        stems[stem] = mask
-        masks_of.setdefault(tuple(fields[field] for field in shared), []).append((mask, fields.get("class", "")))
+        masks_of.setdefault(key(mask, fields, mask_splits), []).append(mask)
+    _check_masks(masks_of, by_mask, masks)
     files: dict[tuple[str, ...], ImageFiles] = {}
-    for image, fields in image_fields.items():
-        key = tuple(fields[field] for field in shared)
-        if key in files:
-            raise UserError(f"two images have the same name: {files[key].image} and {image}", "duplicate-image")
-        if key not in masks_of:
-            hint = _as_mask(image, masks)
-            raise UserError(f"{image} has no mask in {source} that fits the pattern {masks!r}{hint}", "mask-missing")
-        group, split = fields.get("group", ""), _split(fields["split"], image) if "split" in fields else ""
-        labelled = [_mask(mask, label, prompt, classes) for mask, label in masks_of[key]]
+    without: list[tuple[str, str]] = []
+    for image, fields in by_image.items():
+        place, split = key(image, fields, image_splits), image_splits.get(image, "")
+        if place in files:
+            raise UserError(
+                f"two images have the same name: {files[place].image} and {image}; if their folders tell them apart, "
+                "give --images and --masks with {group}",
+                "duplicate-image",
+            )
+        if place not in masks_of:
+            without.append((image, split))
+            continue
+        if not image_splits and mask_splits:
+            split = mask_splits[masks_of[place][0]]
+        labelled = [_mask(mask, by_mask[mask].get("class", ""), prompt, classes) for mask in masks_of[place]]
+        group = fields.get("group", "")
         name = f"{group}/{fields['name']}" if group else fields["name"]
-        files[key] = ImageFiles(name, image, tuple(labelled), group, split)
-    if orphans := [mask for key, found in masks_of.items() if key not in files for mask, _ in found]:
+        files[place] = ImageFiles(name, image, tuple(labelled), group, split)
+    notes = _without_masks(without, files.values(), source, masks) + _left_out(source, {*by_image, *by_mask})
+    if orphans := [mask for place, found in masks_of.items() if place not in files for mask in found]:
         raise UserError(f"{len(orphans)} masks have no image ({', '.join(SUFFIXES)}): {orphans[0]}", "image-missing")
-    return list(files.values())
+    return Matched(list(files.values()), notes)
 
 
 def _matches(source: SourceFiles, text: str) -> Iterator[tuple[str, dict[str, str]]]:
     for name, match in source.find(pattern(text)):
         yield name, match.groupdict()
+
+
+def _splits(found: Mapping[str, Mapping[str, str]], text: str, *, use_splits: bool) -> dict[str, str]:
+    """The split of each file, by {split} or by the names of its folders; {} if none is told."""
+    if "{split}" in text:
+        return {path: _split(fields["split"], path) for path, fields in found.items()}
+    try:
+        return folder_splits.told({path: [*fields.values()] for path, fields in found.items()})
+    except UserError:
+        if use_splits:
+            raise
+        return {}
+
+
+def _check_masks(masks_of: Mapping[tuple[str, ...], Sequence[str]], fields: Mapping[str, Any], text: str) -> None:
+    """Raises a UserError if two masks of one image and class differ in the suffix or in folders outside the pattern."""
+    depth = text.count("/") + 1
+    for masks in masks_of.values():
+        stems: dict[str, str] = {}
+        places: dict[str, str] = {}
+        for mask in masks:
+            stem = mask.rpartition(".")[0]
+            if stem in stems:
+                raise UserError(f"two masks differ only in their suffix: {stems[stem]} and {mask}", "duplicate-mask")
+            stems[stem] = mask
+            first = places.setdefault(fields[mask].get("class", ""), mask)
+            if first.split("/")[:-depth] != mask.split("/")[:-depth]:
+                raise UserError(
+                    f"one image has masks in two places: {first} and {mask}; give --images and --masks with {{group}} "
+                    "where their folders differ",
+                    "duplicate-mask",
+                )
+
+
+def _without_masks(
+    without: Sequence[tuple[str, str]], files: Iterable[ImageFiles], source: SourceFiles, masks: str
+) -> list[str]:
+    """A line on each split of images to predict on, which has no masks at all.
+
+    Raises:
+      UserError: an image of another split has no mask.
+    """
+    labelled = {image.split for image in files}
+    for image, split in without:
+        if split in ("", "train") or split in labelled or not labelled:
+            hint = _as_mask(image, masks)
+            raise UserError(f"{image} has no mask in {source} that fits the pattern {masks!r}{hint}", "mask-missing")
+    counts = Counter(split for _, split in without)
+    return [f"left out: {count} images of {split}, which has no masks" for split, count in counts.items()]
+
+
+def _left_out(source: SourceFiles, matched: Collection[str]) -> list[str]:
+    """A line on the image files that fit neither pattern, if there are any."""
+    others = [name for name in source.names if name.lower().endswith(SUFFIXES) and name not in matched]
+    return [f"left out: {len(others)} image files that fit neither pattern, such as {others[0]}"] if others else []
 
 
 def _mask(file: str, label: str, prompt: tuple[str, ...], classes: Classes | None) -> Mask:
@@ -121,6 +196,7 @@ def _as_mask(image: str, masks: str) -> str:
 
 
 def _split(name: str, image: str) -> str:
-    if name.lower() not in SPLIT_NAMES:
-        raise UserError(f"{image} is of the split {name!r}{nearest(name, SPLIT_NAMES)}", "unknown-split")
-    return SPLIT_NAMES[name.lower()]
+    split = folder_splits.NNUNET.get(name.lower()) or folder_splits.split_of(name)
+    if not split:
+        raise UserError(f"{image} is of the split {name!r}{nearest(name, folder_splits.SPLIT_NAMES)}", "unknown-split")
+    return split

@@ -1,13 +1,15 @@
 """The user's own images and masks, as a data set."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.builders import folder_splits
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import BinaryMask, Content, Item, binary_masks, class_map
 from tunevlseg_jax.data.builders.tables import Classes
@@ -23,6 +25,8 @@ Size = tuple[int, int]
 """Height and width."""
 Draw = Callable[[Size], np.ndarray]
 """(height, width) bool of a shape in an image of a size."""
+
+DRAWN = "drawn by --fractions and --seed"
 
 
 class Mask(NamedTuple):
@@ -56,8 +60,35 @@ class ImageFiles:
     split: str = ""
 
 
+SplitChoice = Literal["source", "random"]
+"""Whether the source's splits are taken, or all are drawn."""
 Load = Callable[[SourceFiles, ImageFiles], Content]
 """Reads an image and its masks."""
+
+
+def with_splits(files: Sequence[ImageFiles], choice: SplitChoice) -> tuple[str, list[ImageFiles]]:
+    """A line on the splits, and the images with the splits that `choice` gives them.
+
+    Images without any split get the one that the names of their folders tell.
+
+    Raises:
+      UserError: as in `folder_splits.told`.
+    """
+    if choice == "random":
+        times = Counter(image.id for image in files)
+        images = [
+            replace(image, split="", id=f"{image.split}/{image.id}" if times[image.id] > 1 else image.id)
+            for image in files
+        ]
+        return DRAWN, images
+    told = {} if any(image.split for image in files) else folder_splits.told({one.image: [one.group] for one in files})
+    images = [replace(image, split=told.get(image.image, image.split)) for image in files]
+    names = [split for split in SPLITS if split in {image.split for image in images}]
+    if not names:
+        return f"{DRAWN}; the source tells none", images
+    val = "; val is drawn from train" if "val" not in names and "train" in names else ""
+    lacking = "".join(f"; it has no {split}" for split in ("train", "test") if split not in names)
+    return f"{', '.join(names)}, as the source says{val}{lacking} (--splits random draws all)", images
 
 
 def items(files: Sequence[ImageFiles], source: SourceFiles, load: Load) -> list[Item]:

@@ -1,5 +1,6 @@
 """Writes prepared sets, atomically."""
 
+import dataclasses
 import itertools
 import re
 import shutil
@@ -12,7 +13,10 @@ from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
-from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Example, encode, features
+from tunevlseg_jax.data import preprocessing, windows
+from tunevlseg_jax.data.images import decode_deep, encode_png, is_deep
+from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Example, Prepared, encode, features
+from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_dir, write_json
 
@@ -28,6 +32,7 @@ class Contents:
       homepage: its web page, if it has one.
       licence: its licence, if it is known.
       test_is_val: whether test is val, as in the paper where the test masks aren't public.
+      preprocessing: how the source is read. Without a window, images of more than 8 bits get one for the whole set.
     """
 
     splits: Mapping[str, Iterable[Example]]
@@ -35,6 +40,7 @@ class Contents:
     homepage: str | None = None
     licence: str | None = None
     test_is_val: bool = False
+    preprocessing: Preprocessing = AS_THEY_ARE
 
 
 class Written(NamedTuple):
@@ -44,9 +50,15 @@ class Written(NamedTuple):
     records: int
 
 
-def write(root: Path, name: str, splits: Mapping[str, Iterable[Example]], about: str) -> Path:
+def write(
+    root: Path,
+    name: str,
+    splits: Mapping[str, Iterable[Example]],
+    about: str,
+    preprocessing: Preprocessing = AS_THEY_ARE,
+) -> Path:
     """Writes a set of these examples, as `build` does, and returns its folder, DIR/NAME/VERSION."""
-    build(root, name, lambda _: Contents(splits, about))
+    build(root, name, lambda _: Contents(splits, about, preprocessing=preprocessing))
     return root / name / VERSION
 
 
@@ -71,17 +83,49 @@ def build(root: Path, name: str, open_contents: Callable[[Path], Contents]) -> d
     with atomic_dir(root / name) as temporary:
         unpacked, folder = temporary / "unpacked", temporary / VERSION
         contents = open_contents(unpacked)
-        folder.mkdir()
-        written = _write_splits(folder, name, contents)
+        written = _write_scaled(folder, name, contents)
         if not any(split.images for split in written.values()):
             raise UserError(f"the set {name} would be empty: no split has an image", "no-images")
-        write_json(folder / ALIASES_FILE, {"test": "val"} if contents.test_is_val else {})
         shutil.rmtree(unpacked, ignore_errors=True)
     return written
 
 
-def _write_splits(folder: Path, name: str, contents: Contents) -> dict[str, Written]:
+def _write_scaled(folder: Path, name: str, contents: Contents) -> dict[str, Written]:
+    """Writes each split with images of 8 bits, and how they were scaled.
+
+    The window of deep images without a given one is known only when all have been read. They are written as they are
+    first, and once more with their window.
+    """
+    ranges: list[windows.Range] = []
+
+    def scaled(example: Example, window: windows.Window | None) -> Example:
+        if not is_deep(example.image):
+            return example
+        values = decode_deep(example.image, f"image {example.id!r}")
+        if window is None:
+            ranges.append(windows.value_range(values))
+            return example
+        return dataclasses.replace(example, image=encode_png(windows.scaled(values, window)))
+
+    how = contents.preprocessing
+    written = _write_splits(folder, name, contents, lambda example: scaled(example, how.window))
+    if ranges:
+        how = dataclasses.replace(how, window=windows.default(windows.joined(ranges)))
+        unscaled = folder.rename(folder.with_name("unscaled"))
+        stored = {split: Prepared(unscaled, split) for split, count in written.items() if count.images}
+        again = dataclasses.replace(contents, splits=stored)
+        written = _write_splits(folder, name, again, lambda example: scaled(example, how.window))
+        shutil.rmtree(unscaled)
+    preprocessing.write(folder, how)
+    return written
+
+
+def _write_splits(
+    folder: Path, name: str, contents: Contents, finish: Callable[[Example], Example]
+) -> dict[str, Written]:
     """Writes each split to one file, example by example and in order, and TFDS's metadata."""
+    folder.mkdir()
+    write_json(folder / ALIASES_FILE, {"test": "val"} if contents.test_is_val else {})
     info = tfds.core.DatasetInfo(
         builder=tfds.core.DatasetIdentity(name, tfds.core.Version(VERSION), str(folder), __name__),
         description=contents.about,
@@ -96,7 +140,7 @@ def _write_splits(folder: Path, name: str, contents: Contents) -> dict[str, Writ
     def encoded(split: str, examples: Iterable[Example]) -> Iterator[dict[str, Any]]:
         for example in examples:
             records[split] += len(example.records)
-            yield encode(example)
+            yield encode(finish(example))
 
     for split, examples in contents.splits.items():
         first = next(examples := iter(examples), None)

@@ -8,21 +8,23 @@ import numpy as np
 from jax import Array
 
 from tunevlseg_jax.data.feeding.batch import Rows
+from tunevlseg_jax.data.feeding.negative_rows import ask_for_absent
 from tunevlseg_jax.data.records import Records
 
 
 def training(records: Records, batch_size: int, padded: int, seed: int, epoch: int) -> list[Rows]:
     """The batches of one epoch: every record once, with one of its phrasings drawn at random.
 
-    If every image has the same number of records, an image's records stay together, and the vision tower encodes the
-    image once for all of them.
+    With negatives, some of the records ask for something that their image doesn't show, and have an empty mask. If
+    every image has the same number of records, an image's records stay together, and the vision tower encodes the image
+    once for all of them.
 
     Args:
       records: the training split.
       batch_size: records in a batch; the last one may hold fewer.
       padded: rows in a batch, `batch_size` or more; rows without a record have weight 0.
       seed: of the run.
-      epoch: from 1; order and phrasings depend only on this and `seed`.
+      epoch: from 1; order and phrasings depend only on this and `seed`, negatives also on `batch_size`.
     """
     rows_per_image = _rows_per_image(records, batch_size, padded)
     order = grain.MapDataset.range(len(records) // rows_per_image).shuffle(seed=_mix(seed, epoch))
@@ -30,8 +32,12 @@ def training(records: Records, batch_size: int, padded: int, seed: int, epoch: i
     rows = (groups[:, None] * rows_per_image + np.arange(rows_per_image)).reshape(-1)
     draw = np.random.default_rng([seed, epoch])
     phrasings = np.asarray([len(prompt) for prompt in records.prompts])
-    chosen = draw.integers(0, phrasings[records.prompt])
-    return _batches(records, rows, _first_phrase(records) + chosen, batch_size, padded)
+    phrase = _first_phrase(records) + draw.integers(0, phrasings[records.prompt])
+    if records.negatives is not None:
+        asking, phrase_of_absent = ask_for_absent(records, rows, batch_size, seed, epoch)
+        phrase[asking] = phrase_of_absent
+        records = records.without_masks(asking)
+    return _batches(records, rows, phrase, batch_size, padded)
 
 
 def evaluation(records: Records, batch_size: int, padded: int) -> list[Rows]:

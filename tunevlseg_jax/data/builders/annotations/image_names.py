@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from tunevlseg_jax.data.builders.archives import SourceFiles, composed
-from tunevlseg_jax.data.builders.matching import SPLIT_NAMES
+from tunevlseg_jax.data.builders.folder_splits import SPLIT_NAMES
 from tunevlseg_jax.data.images import SUFFIXES
 from tunevlseg_jax.runtime.errors import UserError
 

@@ -1,0 +1,195 @@
+"""Tests of splits that the names of folders tell, and of layouts that are found."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import mistakes
+import pytest
+
+from tunevlseg_jax.data.builders import folder_splits, layouts, matching, user_files
+from tunevlseg_jax.data.builders.archives import SourceFiles
+from tunevlseg_jax.data.builders.matching import Matched
+
+
+def sources(root: Path, names: Iterable[str]) -> SourceFiles:
+    """A source of empty files."""
+    for name in names:
+        path = root / "source" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return SourceFiles([root / "source"], root / "unpacked")
+
+
+def split_names(found: Matched) -> dict[str, str]:
+    """The split of each image by its name and its masks' names."""
+    return {" ".join([image.image, *(mask.file for mask in image.masks)]): image.split for image in found.files}
+
+
+@pytest.mark.parametrize(
+    ("folder", "split"),
+    [
+        ("train", "train"),
+        ("Training", "train"),
+        ("VALID", "val"),
+        ("dev", "val"),
+        ("imagesTr", "train"),
+        ("labelsTs", "test"),
+        ("TrainDataset", "train"),
+        ("test_set", "test"),
+        ("trainset", "train"),
+        ("val2017", "val"),
+        ("images-test", "test"),
+        ("testing_masks", "test"),
+        ("Tr", ""),
+        ("images", ""),
+        ("latest", ""),
+        ("stress_test_ward", ""),
+        ("trains", ""),
+        ("train_val", ""),
+        ("train_test_split", ""),
+    ],
+)
+def test_names_of_folders(folder, split):
+    assert folder_splits.split_of(folder) == split
+
+
+def test_other_words_count_only_where_train_is_told_apart():
+    isic = ["ISIC_Part1_Training_Data/a.jpg", "ISIC_Part1_Test_Data/b.jpg"]
+    assert folder_splits.told(dict.fromkeys(isic, ())) == dict(zip(isic, ("train", "test"), strict=True))
+    blood = ["blood_test_2021/a.jpg", "blood_test_2022/b.jpg"]
+    assert folder_splits.told(dict.fromkeys(blood, ())) == {}
+
+
+def test_folders_above_all_images_and_classes_tell_nothing():
+    paths = ["test/train/a.png", "test/val/b.png"]
+    assert folder_splits.told(dict.fromkeys(paths, ())) == {paths[0]: "train", paths[1]: "val"}
+    assert folder_splits.told({"a/train/x.png": ["train"], "a/bus/x.png": ["bus"]}) == {}
+    assert folder_splits.told({"train/x.png": ()}) == {"train/x.png": "train"}
+    assert folder_splits.told({}) == {}
+
+
+LAYOUTS = {
+    "a folder for each split": ("{}/images/{}.jpg", "{}/masks/{}.png"),
+    "splits below": ("images/{}/{}.jpg", "masks/{}/{}.png"),
+    "below, labels": ("set/images/{}/{}.jpg", "set/labels/{}/{}.png"),
+    "joined words": ("{}_images/{}.jpg", "{}_masks/{}.png"),
+    "joined words, reversed": ("img-{}/{}.jpg", "gt-{}/{}.png"),
+    "masks beside images": ("{}/{}.jpg", "{}/{}_mask.png"),
+    "masks with an end": ("x/{}/image/{}.jpg", "x/{}/mask/{}_segmentation.png"),
+    "data sets": ("{}Dataset/images/{}.jpg", "{}Dataset/masks/{}.png"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("words", [("train", "val", "test"), ("Training", "Validation", "Testing"), ("train", "valid")])
+def test_every_layout_keeps_its_splits(tmp_path, layout, words):
+    """Each split has images of the same names as the others."""
+    image, mask = LAYOUTS[layout]
+    source = sources(
+        tmp_path, [text.format(word, name) for text in (image, mask) for word in words for name in ("1", "b 2")]
+    )
+    patterns = layouts.best(source)
+    assert patterns is not None and patterns.pairs == 2 * len(words)
+    found = matching.find(source, patterns.images, patterns.masks, ("x",), None)
+    expected = {
+        f"{image.format(word, name)} {mask.format(word, name)}": split
+        for word, split in zip(words, ("train", "val", "test"), strict=False)
+        for name in ("1", "b 2")
+    }
+    assert split_names(found) == expected and not found.notes
+
+
+def test_patterns_without_split_keep_splits(tmp_path):
+    names = [f"{kind}/{split}/{kind}/a.png" for kind in ("images", "masks") for split in ("train", "Test")]
+    found = matching.find(sources(tmp_path, names), "images/{name}", "masks/{name}", ("x",), None)
+    assert split_names(found) == {
+        "images/Test/images/a.png masks/Test/masks/a.png": "test",
+        "images/train/images/a.png masks/train/masks/a.png": "train",
+    }
+
+
+def test_splits_of_one_side_are_the_pairs(tmp_path):
+    """Of images alone, and of masks alone."""
+    source = sources(tmp_path / "a", ["images/train/a.png", "images/test/b.png", "masks/a.png", "masks/b.png"])
+    found = matching.find(source, "images/*/{name}", "masks/{name}", ("x",), None)
+    assert [image.split for image in found.files] == ["test", "train"]
+    source = sources(tmp_path / "b", ["masks/train/a.png", "masks/test/b.png", "images/a.png", "images/b.png"])
+    found = matching.find(source, "images/{name}", "masks/{split}/{name}", ("x",), None)
+    assert [image.split for image in found.files] == ["train", "test"]
+
+
+def test_nnunet(tmp_path):
+    """The first channel is the image; images to predict on have no labels."""
+    names = ["imagesTr/a_0000.png", "imagesTr/a_0001.png", "labelsTr/a.png", "imagesTs/b_0000.png"]
+    source = sources(tmp_path, names)
+    layout = layouts.best(source)
+    assert layout == ("images{split}/{name}_0000", "labels{split}/{name}", 1)
+    found = matching.find(source, layout.images, layout.masks, ("x",), None)
+    assert split_names(found) == {"imagesTr/a_0000.png labelsTr/a.png": "train"}
+    assert found.notes == [
+        "left out: 1 images of test, which has no masks",
+        "left out: 1 image files that fit neither pattern, such as imagesTr/a_0001.png",
+    ]
+    told, images = user_files.with_splits(found.files, "source")
+    assert told.startswith("train, as the source says; val is drawn from train; it has no test")
+    assert user_files.items(images, source, lambda *_: pytest.fail("read"))[0].splits == ("train", "val")
+    sources(tmp_path, ["labelsTs/b.png"])
+    source = SourceFiles([tmp_path / "source"], tmp_path)
+    found = matching.find(source, layout.images, layout.masks, ("x",), None)
+    assert [image.split for image in found.files] == ["train", "test"]
+
+
+def test_random_splits_are_asked_for(tmp_path):
+    """Also where the splits aren't clear, and images of two splits have the same name."""
+    names = [
+        f"{place}{kind}/{name}.png" for kind in ("images", "masks") for place, name in (("train/", "a"), ("", "b"))
+    ]
+    source = sources(tmp_path / "a", names)
+    found = matching.find(source, *layouts.PLAIN, ("x",), None, use_splits=False)
+    told, images = user_files.with_splits(found.files, "random")
+    assert told == "drawn by --fractions and --seed" and {image.split for image in images} == {""}
+    source = sources(
+        tmp_path / "b", [f"{split}/{kind}/a.png" for kind in ("images", "masks") for split in ("train", "val")]
+    )
+    found = matching.find(source, *layouts.PLAIN, ("x",), None, use_splits=False)
+    _, images = user_files.with_splits(found.files, "random")
+    assert [image.id for image in images] == ["train/a", "val/a"]
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (
+            ["train/images/a.png", "images/b.png"],
+            "split-missing: train/images/a.png .*train.* images/b.png in none.*random",
+        ),
+        (["train/val/images/a.png", "x/images/b.png"], "split-unclear: train/val/images/a.png .*train and val.*random"),
+        (["train/images/a.png", "train/images/b.png", "train/masks/a.png"], "mask-missing: train/images/b.png"),
+        (["p1/images/a.png", "p2/images/a.png", "p1/masks/a.png"], r"duplicate-image: p1/.*p2/.*\{group\}"),
+        (["images/a.png", "p1/masks/a.png", "p2/masks/a.png"], r"duplicate-mask: p1/masks/a.png and p2/.*\{group\}"),
+        (["test/images/a.png", "val/images/b.png"], "mask-missing: test/images/a.png"),
+    ],
+)
+def test_what_is_unclear_is_refused(tmp_path, names, says):
+    names += [name.replace("images", "masks") for name in names] if "split" in says else []
+    with mistakes.raises(says):
+        matching.find(sources(tmp_path, names), *layouts.PLAIN, ("x",), None)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["notes.txt", "a/b.txt"], r"no-images: it has 2 \.txt in \. \(1\), a \(1\); images are \.bmp"),
+        (
+            ["img/a.png", "img/b.png", "GT/a.png", "GT/b.png"],
+            r'no-images: 4 \.png in GT \(2\), img \(2\); --images "img/\{name\}" --masks "GT/\{name\}" fits 2 images',
+        ),
+        (
+            ["p1/a.jpg", "p1/a_mask.png"],
+            r'no-images: 1 .jpg, 1 .png in p1 \(2\); --images "p1/\{name\}" --masks "p1/\{name\}_mask" fits 1 images',
+        ),
+    ],
+)
+def test_no_image_says_what_is_there(tmp_path, names, says):
+    with mistakes.raises(says):
+        matching.find(sources(tmp_path, names), *layouts.PLAIN, ("x",), None)

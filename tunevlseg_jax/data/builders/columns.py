@@ -1,0 +1,76 @@
+"""Names of a table's columns: known in any case, and unknown ones refused with the nearest name."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from tunevlseg_jax.runtime.errors import UserError, nearest
+
+SPELLINGS = {"color": "colour", "pixel_value": "value"}
+"""Other names that are read; the second is Roboflow's."""
+MEANINGS = {
+    "image": (
+        "img",
+        "images",
+        "file",
+        "filename",
+        "file_name",
+        "path",
+        "image_path",
+        "image_file",
+        "img_name",
+        "photo",
+    ),
+    "mask": ("masks", "mask_path", "mask_file", "mask_name", "annotation", "segmentation", "ground_truth", "gt", "seg"),
+    "prompt": ("prompts", "text", "phrase", "phrases", "caption", "sentence", "expression", "description", "query"),
+    "split": ("subset", "set", "partition", "phase", "fold", "dataset", "usage", "splits"),
+    "class": ("label", "labels", "category", "classes", "class_name", "name", "object", "structure"),
+    "group": ("patient", "patient_id", "case", "case_id", "subject", "subject_id", "video", "sequence", "study", "id"),
+    "value": ("index", "id", "number", "grey", "gray", "label_id", "class_id", "pixel"),
+    "colour": ("rgb", "hex", "r", "g", "b", "red", "green", "blue", "color_hex"),
+}
+"""Other names for the known columns. They are proposed and not read, since they often hold something else."""
+
+
+def known(names: Sequence[str], columns: Iterable[str], where: str) -> list[str]:
+    """The columns of these names, "" for a name that is blank or that a spreadsheet or pandas gives to an unnamed one.
+
+    Args:
+      names: as the file writes them; case, blanks and hyphens don't matter.
+      columns: the known columns.
+      where: the file, for error messages.
+
+    Raises:
+      UserError: a name is unknown or there twice.
+    """
+    columns = tuple(columns)
+    found: list[str] = []
+    for name in names:
+        column = _plain(name)
+        column = SPELLINGS.get(column, column)
+        if column and column not in columns:
+            raise UserError(
+                f"{where} has the column {name.strip()!r}{_proposal(column, columns)} (rename it or leave it out)",
+                "unknown-column",
+            )
+        if column and column in found:
+            raise UserError(f"{where} has the column {column!r} twice; leave one out", "repeated-column")
+        found.append(column)
+    return found
+
+
+def count(names: Iterable[str], columns: Iterable[str]) -> int:
+    """How many of these names are known."""
+    return len({SPELLINGS.get(_plain(name), _plain(name)) for name in names} & set(columns))
+
+
+def _plain(name: str) -> str:
+    plain = re.sub(r"[\s_-]+", "_", name.strip().strip("\ufeff").lower())
+    return "" if re.fullmatch(r"unnamed:_\d+", plain) else plain
+
+
+def _proposal(name: str, columns: Sequence[str]) -> str:
+    """The end of the message: the column that the name means or resembles."""
+    for column, names in MEANINGS.items():
+        if column in columns and name in names:
+            return nearest(column, [column])
+    return nearest(name, columns)
