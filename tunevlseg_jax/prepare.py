@@ -178,6 +178,7 @@ def prepare_public(options: Public, console: Console) -> None:
     Raises:
       UserError: the source is incomplete or broken, or the output isn't writable.
     """
+    _check_seed(options.seed)
     chosen = PUBLIC[options.set]
 
     def contents(unpacked: Path) -> Contents:
@@ -308,8 +309,16 @@ def _items(
     return f"{about}\nsplits: {splits}", user_files.items(files, source, load)
 
 
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise UserError(f"--seed must be at least 0, got {seed}", "out-of-range")
+
+
 def _check(options: Folder) -> None:
-    if min(options.fractions) < 0 or abs(sum(options.fractions) - 1) > 1e-6 or not options.fractions[0]:
+    _check_seed(options.seed)
+    if options.threshold is not None and options.threshold < 0:
+        raise UserError(f"--threshold must be a grey value, at least 0, got {options.threshold}", "out-of-range")
+    if not (min(options.fractions) >= 0 and abs(sum(options.fractions) - 1) <= 1e-6 and options.fractions[0]):
         raise UserError(
             f"--fractions must be at least 0, train's above 0, and sum to 1, got {options.fractions}", "out-of-range"
         )
