@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from conversion.cris_tensors import cris_rules
+from tunevlseg_jax.models import AnyModelConfig
 from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.clip import TextConfig
 from tunevlseg_jax.models.cris import CRISConfig
@@ -46,7 +47,7 @@ def weights() -> dict[str, np.ndarray]:
     return random_weights(sizes())
 
 
-def random_weights(config: CRISConfig) -> dict[str, np.ndarray]:
+def random_weights(config: AnyModelConfig) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(7)
     weights = {}
     for path, shape in sorted(weight_shapes(config).items()):

@@ -83,6 +83,28 @@ def test_several_images_give_a_list(run):
     assert run.predict([], "seven") == []
 
 
+def test_several_prompts_for_one_image(run):
+    """Each mask is that of its prompt alone, and the label map takes the likeliest."""
+    image, prompts = picture(), ["seven", "two", "three"]
+    chances = run.probabilities(image, prompts)
+    for chance, prompt in zip(chances, prompts, strict=True):
+        assert_allclose(chance, run.probabilities(image, prompt), atol=1e-5)
+    least = float(np.quantile(np.stack(chances).max(axis=0), 0.4))
+    labels = run.label_map(image, prompts, threshold=least)
+    best = np.stack(chances)
+    clear = np.abs(np.sort(best, axis=0)[-1] - np.sort(best, axis=0)[-2]) > 1e-4
+    clear &= np.abs(best.max(axis=0) - least) > 1e-4
+    expected = np.where(best.max(axis=0) > least, best.argmax(axis=0) + 1, 0)
+    assert labels.dtype == np.uint8 and clear.mean() > 0.9
+    assert_array_equal(labels[clear], expected[clear])
+    masks = run.predict(image, prompts, threshold=least)
+    assert len(masks) == 3 and all((labels[mask] > 0).all() for mask in masks)
+    (again, other) = run.label_map([image, picture(30, 20, 1)], prompts, threshold=least)
+    assert (again == labels).mean() > 0.99 and other.shape == (30, 20)
+    with mistakes.raises("out-of-range: 255 prompts, got 0"):
+        run.label_map(image, [])
+
+
 def test_a_threshold_cuts_the_probabilities(run):
     image = picture(100, 80)
     for threshold in (0.1, 0.5, 0.9):
@@ -113,16 +135,18 @@ def test_scores_are_those_of_the_command(run, tmp_path, monkeypatch, capsys):
     assert run.evaluate(other, "val")["records"] == 5
 
 
-def test_probabilities_are_those_that_evaluation_scores(run, tmp_path):
+@pytest.mark.parametrize(("threshold", "name"), [(0.5, "original"), (0.2, "original_threshold0.2")])
+def test_probabilities_are_those_that_evaluation_scores(run, tmp_path, threshold, name):
     images, masks = blobs()
     data = tv.records(images, masks, "blob", split="test")
-    scores = run.evaluate(data, resolution="original", output=tmp_path)
-    with (tmp_path / "records_test_original.csv").open(newline="", encoding="utf-8") as file:
+    scores = run.evaluate(data, resolution="original", threshold=threshold, output=tmp_path)
+    assert json.loads((tmp_path / f"records_test_{name}.json").read_text())["threshold"] == threshold
+    with (tmp_path / f"records_test_{name}.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert scores["records"] == len(rows) == len(images)
     for row, chance, mask in zip(rows, run.probabilities(images, "blob"), masks, strict=True):
-        assert float(row["intersection"]) == pytest.approx(((chance > 0.5) & (mask > 0)).sum(), abs=2)
-        assert float(row["union"]) == pytest.approx(((chance > 0.5) | (mask > 0)).sum(), abs=2)
+        assert float(row["intersection"]) == pytest.approx(((chance > threshold) & (mask > 0)).sum(), abs=2)
+        assert float(row["union"]) == pytest.approx(((chance > threshold) | (mask > 0)).sum(), abs=2)
 
 
 def test_a_model_as_it_is():

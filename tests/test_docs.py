@@ -104,7 +104,8 @@ def test_named_files_options_and_fields_exist(page):
             assert pages.exists(code, page), f"{page}: {code}"
         for option in re.findall(r"(?<![\w-])--[a-z][\w.-]*", code):
             assert option in known_options() or code.startswith("pip "), f"{page}: {option}"
-        if re.fullmatch(r"(model|learner|data|optim|train)\.[a-z_.]+", code) and code != "model.safetensors":
+        is_file = code in ("model.safetensors", "train.lock")
+        if re.fullmatch(r"(model|learner|data|optim|train)\.[a-z_.]+", code) and not is_file:
             option = f"--{code.replace('_', '-')}"
             assert any(name == option or name.startswith(f"{option}.") for name in known_options()), f"{page}: {code}"
 

@@ -149,6 +149,7 @@ class Run:
         *,
         resolution: Resolution = "model",
         ask_absent: bool = False,
+        threshold: float = 0.5,
         output: str | Path | None = None,
     ) -> dict[str, Any]:
         """Scores a split, as the command evaluate does.
@@ -158,6 +159,7 @@ class Run:
           split: train, val or test.
           resolution: "model" scores at the model's input size; "original" resizes the logits to each mask's size.
           ask_absent: whether to ask for every class of the split in every image.
+          threshold: probability above which a pixel is marked, between 0 and 1.
           output: folder for the files that the command writes; None writes none.
 
         Returns:
@@ -170,7 +172,9 @@ class Run:
           UserError: there is no such data set or split, or a prompt is too long.
         """
         with _quiet():
-            result = self.evaluation(data, split, resolution=resolution, ask_absent=ask_absent, output=output)
+            result = self.evaluation(
+                data, split, resolution=resolution, ask_absent=ask_absent, threshold=threshold, output=output
+            )
         for line in provenance.lines(self.folder, split, result.marks):
             warnings.warn(line, stacklevel=2)
         return result.scores
@@ -182,9 +186,11 @@ class Run:
         *,
         resolution: Resolution = "model",
         ask_absent: bool = False,
+        threshold: float = 0.5,
         output: str | Path | None = None,
     ) -> EvaluationResult:
         """As `evaluate`, with the scores of each class, and with a bar on a terminal."""
+        check_threshold(threshold)
         with self._data(data) as chosen:
             chosen = chosen.for_scoring()
             scored = self._experiment.split(split, chosen, complete=ask_absent)
@@ -201,6 +207,7 @@ class Run:
                 folder=None if output is None else Path(output),
                 resolution=resolution,
                 ask_absent=ask_absent,
+                threshold=threshold,
                 marks=marks,
             )
 

@@ -155,7 +155,8 @@ def _parse(cls: Any, arguments: list[str], program: str, description: str, defau
         message = _one_line(stderr.getvalue())
         for argument in arguments:
             if argument.partition("=")[0] in multihost.OPTIONS and "nrecognized" in message:
-                raise UserError(f"{argument.partition('=')[0]} is for train, not {program}", "one-process") from None
+                option = argument.partition("=")[0]
+                raise UserError(f"{option} is for train and benchmark, not {program}", "one-process") from None
         raise UserError(message, "invalid-option") from None
 
 

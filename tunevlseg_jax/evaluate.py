@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tunevlseg_jax import cli
-from tunevlseg_jax.api import load_run
+from tunevlseg_jax.api import check_threshold, load_run
 from tunevlseg_jax.data.settings import Data, Protocol
 from tunevlseg_jax.evaluation.evaluate_run import FOLDER, Resolution
 from tunevlseg_jax.runs import provenance
@@ -50,7 +50,10 @@ class Options:
       split: train, val or test.
       resolution: "model" scores at the model's input size; "original" resizes the logits to each mask's size.
       ask_absent: whether to ask for every class of the split in every image, absent classes included. This adds
-        multi-class IoU, where each pixel goes to the likeliest class over 0.5, and the rate of false positives.
+        multi-class IoU, where each pixel goes to the likeliest class over the threshold, and the rate of false
+        positives.
+      threshold: probability above which a pixel is marked. The files of another threshold than 0.5 have it in their
+        name, and a report leaves them out.
       checkpoint: the base model's new place, if it has moved since training.
       output: folder for the scores; None for `evaluations` in the run's folder.
     """
@@ -60,6 +63,7 @@ class Options:
     split: str = "test"
     resolution: Resolution = "model"
     ask_absent: bool = False
+    threshold: float = 0.5
     checkpoint: str | None = None
     output: str | None = None
 
@@ -67,15 +71,21 @@ class Options:
 def main() -> None:
     """Scores a run, prints a table, and writes the scores of the set, of each class and of each record."""
     options = cli.options(Options, "python -m tunevlseg_jax.evaluate", __doc__ or "")
+    check_threshold(options.threshold, "--threshold")
     run = load_run(options.run, checkpoint=options.checkpoint)
     data = options.data.over(run.data)
     folder = Path(options.output) if options.output else Path(options.run) / FOLDER
     result = run.evaluation(
-        data, options.split, resolution=options.resolution, ask_absent=options.ask_absent, output=folder
+        data,
+        options.split,
+        resolution=options.resolution,
+        ask_absent=options.ask_absent,
+        threshold=options.threshold,
+        output=folder,
     )
     console = Console()
     title = f"{options.run} on {data.name}, {options.split} ({result.scores['records']} records)"
-    caption = f"At {result.size} pixels ({options.resolution}), threshold 0.5. {NOTES}"
+    caption = f"At {result.size} pixels ({options.resolution}), threshold {options.threshold:g}. {NOTES}"
     console.print(_table(title, caption, result.scores, result.rows))
     _print_notes(console, result.scores)
     for line in provenance.lines(Path(options.run), options.split, result.marks):

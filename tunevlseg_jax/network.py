@@ -13,10 +13,11 @@ from jax import Array
 from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.models import Model as FlaxModel
 from tunevlseg_jax.models import ModelConfig
-from tunevlseg_jax.models.build import fill_module
+from tunevlseg_jax.models.build import fill_module, kernels
 from tunevlseg_jax.models.clip import Recompute
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
 from tunevlseg_jax.models.parameters import FlatParams, flatten, module_parameters, nested, subtree
+from tunevlseg_jax.models.products import TRANSPOSED
 from tunevlseg_jax.models.upsampler import Upsampler, Upsampling
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 
@@ -31,7 +32,9 @@ class Network:
       config: sizes of the model.
       learner: computes the prompts from its parameters.
       upsampling: use of the learnable upsampler.
-      dtype: type in which the model computes; learner, upsampler, softmax, norms and loss stay in float32.
+      dtype: type of the model's kernels, of the operands of their products, and of cached features; learner, upsampler,
+        softmax, norms and loss stay in float32.
+      activation_dtype: type of the products' results, of what the model computes from them, and of its other weights.
       recompute: activations of a vision transformer to rematerialise in the backward pass, see `VisionTower`.
     """
 
@@ -39,6 +42,7 @@ class Network:
     learner: Learner
     upsampling: Upsampling = "none"
     dtype: np.dtype = FLOAT32
+    activation_dtype: np.dtype = FLOAT32
     recompute: Recompute = "nothing"
 
     def logits(
@@ -74,7 +78,7 @@ class Network:
 
         prompts = self.learner.prompts(learner_params, depth, dropout=dropout, key=key)
         features = images if isinstance(images, ImageFeatures) else self._vision(model, images, prompts)
-        features = features.repeat(len(phrase) // len(features))
+        features = features.repeat(len(phrase) // len(features)).astype(self.activation_dtype)
         prompts = self.learner.condition(learner_params, prompts, features.pooled)
         if "condition" in self.learner.changes:
             text_features = model.text(cast(Array, token_table)[phrase], prompts)
@@ -98,11 +102,19 @@ class Network:
         return self._model(params).text(token_table, Prompts())
 
     def _model(self, params: FlatParams) -> FlaxModel:
-        weights = {path: array.astype(self.dtype) for path, array in subtree(params, "model").items()}
-        return fill_module(self.config.build, weights)
+        return fill_module(self.config.build, self.cast(subtree(params, "model")))
 
     def _vision(self, model: FlaxModel, images: Array, prompts: Prompts) -> ImageFeatures:
-        return model.vision(normalize(images, self.config).astype(self.dtype), prompts, self.recompute)
+        images = normalize(images, self.config).astype(self.activation_dtype)
+        return model.vision(images, prompts, self.recompute).astype(self.dtype)
+
+    def cast(self, weights: Mapping[str, Array | np.ndarray]) -> FlatParams:
+        """Weights of the model in the types of its computations."""
+        matrices, types = kernels(self.config), {True: self.dtype, False: self.activation_dtype}
+        return {
+            path: jnp.asarray(array, types[path in matrices or path.endswith(TRANSPOSED)])
+            for path, array in weights.items()
+        }
 
     def init(self, key: Array, model: Mapping[str, Array | np.ndarray], spec: ModelSpec) -> FlatParams:
         """Every parameter: those of `model`, and fresh ones for learner and upsampler.

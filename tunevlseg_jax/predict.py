@@ -73,8 +73,7 @@ def main() -> None:
     output = Path(options.output)
     with folder.held(output):
         masks, maps = table.masks_of(output), table.label_maps_of(output)
-        ours = {(output / row["mask"]).resolve() for row in masks.rows.values()}
-        ours |= {(output / row["labels"]).resolve() for row in maps.rows.values()}
+        ours = planning.files_of(output, masks, maps)
         found, left_out = walk.find(options.image, recursive=options.recursive, output=output, ours=ours)
         run = load_run(options.run, checkpoint=options.checkpoint)
         run.predictor.check(prompts)
@@ -113,11 +112,10 @@ def _checked(options: Options) -> tuple[tuple[str, ...], tuple[float, float] | N
         check_prompt(prompt, "--prompt")
     check_threshold(options.threshold, "--threshold")
     prompts = check_prompts(dict.fromkeys(options.prompt))
-    if not options.spacing:
-        return prompts, None
-    if len(options.spacing) > 2 or not all(0 < size < float("inf") for size in options.spacing):
-        raise UserError(f"--spacing takes one or two numbers above 0, got {options.spacing}", "out-of-range")
-    return prompts, (options.spacing[0], options.spacing[-1])
+    sizes = list(options.spacing)
+    if len(sizes) > 2 or not all(0 < size < float("inf") for size in sizes):
+        raise UserError(f"--spacing takes one or two numbers above 0, got {sizes}", "out-of-range")
+    return prompts, (sizes[0], sizes[-1]) if sizes else None
 
 
 def _formats(given: Sequence[str] | None) -> tuple[str, ...]:
@@ -161,9 +159,8 @@ def _print_notes(console: Console, session: Session) -> None:
     if session.kept:
         lines.append(f"masks that were there already and were kept: {session.kept}")
     if session.changed:
-        lines.append(
-            f"masks that were written anew, because their images have changed or files were missing: {session.changed}"
-        )
+        reason = "their images or windows have changed, or files were missing"
+        lines.append(f"masks that were written anew, because {reason}: {session.changed}")
     for line in (*lines, *_reasons(session.left_out)):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
 
@@ -184,10 +181,8 @@ def _raise_failures(failures: Sequence[UserError]) -> None:
     if len(failures) == 1:
         raise failures[0]
     if failures:
-        first = failures[0]
-        raise UserError(
-            f"{len(failures)} files can't be read: {'; '.join(map(str, failures))}", "unreadable"
-        ) from first
+        reasons = "; ".join(map(str, failures))
+        raise UserError(f"{len(failures)} files can't be read: {reasons}", "unreadable") from failures[0]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Prepares and audits data sets: `python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip --output data`."""
 
 import inspect
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -185,13 +186,25 @@ def prepare_public(options: Public, console: Console) -> None:
         splits = chosen.splits(SourceFiles(options.source, unpacked), options.annotations, options.seed)
         return Contents(splits, chosen.about, chosen.homepage, chosen.licence, chosen.test_is_val)
 
-    written = build(options.output, options.set, contents)
+    try:
+        written = build(options.output, options.set, contents)
+    except UserError as error:
+        raise _without_folder_options(error) from error
     sizes = chosen.sizes._asdict()
     if chosen.test_is_val:
         del sizes["test"]
     _report(written, options.output / options.set, console, sizes)
     if chosen.test_is_val:
         console.print("test is val, as in the paper: the masks of the set's own test split aren't public")
+
+
+def _without_folder_options(error: UserError) -> UserError:
+    """The error without advice of options that only `folder` takes; official files need none."""
+    message, _, advice = str(error).rpartition("; ")
+    own = {f"--{name}".replace("_", "-") for name in Folder.__annotations__.keys() - Public.__annotations__.keys()}
+    if not message or not own & set(re.findall(r"--[a-z-]+", advice)):
+        return error
+    return UserError(f"{message}; the official files aren't so: take this one from the download again", error.code)
 
 
 def prepare_folder(options: Folder, console: Console) -> None:
@@ -218,6 +231,9 @@ def prepare_folder(options: Folder, console: Console) -> None:
 
     written = build(options.output, options.name, contents)
     _report(written, options.output / options.name, console, {})
+    for split in ("train", "val"):
+        if split not in written:
+            console.print(f"note: there is no {split} split. {prepared.WAYS_OUT[split]}", soft_wrap=True)
 
 
 def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:

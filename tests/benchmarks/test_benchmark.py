@@ -1,6 +1,7 @@
 """What a benchmark counts, and what a step may cost at most."""
 
 import json
+import socket
 from pathlib import Path
 
 import mistakes
@@ -9,7 +10,7 @@ import small
 from rich.console import Console
 
 from tunevlseg_jax import benchmark
-from tunevlseg_jax.benchmarks import hlo, programs, tpu_plan
+from tunevlseg_jax.benchmarks import hlo, programs, rate_table, tpu_plan
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
 from tunevlseg_jax.learners.contract import Learner
@@ -117,11 +118,12 @@ def test_a_table_and_its_numbers(tmp_path, monkeypatch, capsys):
     peaks = list(rows[0]["peak_bytes"].values())
     assert peaks[0] > 0 and peaks == sorted(peaks)
     out = capsys.readouterr().out
-    assert "ceiling" in out and f"peak memory of this process: {peaks[0] / 2**30:.2f} GiB" in out
+    assert "ceiling" in out and f"peak memory of the fullest device or process: {peaks[0] / 2**30:.2f} GiB" in out
     # Numbers that are cut short are no numbers; this is what a terminal of 80 columns shows.
-    large = [row | {"seconds": 123.456, "flops": 1.2e15, "of_peer": 2.65} for row in rows]
-    large = [row | {"of_peer_least": 2.391, "of_peer_most": 12.9, "temporary_bytes": 10**10} for row in large]
-    Console(width=80).print(benchmark._table(large, [4.9]))
+    peer = {"seconds": 4.9, "ratio": 2.65, "least": 2.391, "most": 12.9}
+    large = [row | {"seconds": 123.456, "flops": 1.2e15, "temporary_bytes": 10**10} for row in rows]
+    large = [row | {"peer_float32": peer, "peer_autocast": peer} for row in large]
+    Console(width=80).print(rate_table.table(large), rate_table.peer_table(large))
     assert "…" not in capsys.readouterr().out
 
 
@@ -154,3 +156,84 @@ def test_plans_for_slices(tmp_path):
 def test_a_slice_that_there_is_not():
     with mistakes.raises("unknown-topology: v5e:4x4, .*'v5z:4x4'"):
         tpu_plan.plan(small.build(small.config()), "v5z:4x4", 4)
+
+
+def plan_row(**changes) -> dict:
+    row = {"program": "training", "model": "vit", "learner": "VPT", "tune": "prompts", "device": "v5e:2x2", "chips": 4}
+    return row | {"batch": 8, "bound": {"compute": 0.02, "memory": 0.03}, "binding": "memory"} | changes
+
+
+def measured_row(**changes) -> dict:
+    row = {
+        "program": "training",
+        "model": "vit",
+        "learner": "VPT",
+        "tune": "prompts",
+        "device": "TPU v5e",
+        "devices": 4,
+    }
+    return row | {"batch": 32, "seconds": 0.045} | changes
+
+
+def compared(tmp_path, monkeypatch, plan, measured) -> list[dict]:
+    files = [tmp_path / "plan.json", tmp_path / "measured.json"]
+    for path, rows in zip(files, (plan, measured), strict=True):
+        path.write_text(json.dumps(rows))
+    output = tmp_path / "both.json"
+    small.run(monkeypatch, benchmark.main, "compare", *files, "--output", output)
+    return json.loads(output.read_text())
+
+
+def test_a_plan_beside_a_measurement(tmp_path, monkeypatch, capsys):
+    """Rows agree in model, learner, chips and records a chip; the measured step took 1.5 of the bound."""
+    others = [measured_row(learner="CoOp"), measured_row(program="evaluation"), measured_row(batch=64)]
+    (row,) = compared(tmp_path, monkeypatch, [plan_row(), plan_row(chips=8)], [measured_row(), *others])
+    assert row["of_bound"] == pytest.approx(1.5) and row["bound_by"] == "memory" and row["batch a chip"] == 8
+    assert "1.50" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("plan", "measured", "line"),
+    [
+        ([measured_row()], [measured_row()], r"not-plan: plan\.json.*--topology"),
+        ([plan_row()], [measured_row(devices=8)], r"nothing-in-common: .*vit.*4, 8\).*vit.*8, 4\)"),
+        ([plan_row()], [], "nothing-in-common: .*no training step"),
+        ([plan_row()], {"program": 1}, r"not-rates: measured\.json"),
+        ([{"program": "training", "bound": {}}], [], "not-rates: .*model"),
+    ],
+)
+def test_files_that_can_not_be_compared(tmp_path, monkeypatch, capsys, plan, measured, line):
+    with pytest.raises(SystemExit):
+        compared(tmp_path, monkeypatch, plan, measured)
+    mistakes.check_line(capsys.readouterr().err, line)
+
+
+@pytest.mark.slow
+def test_two_processes_and_scaling(tmp_path):
+    """Two processes of two devices: one prints and writes, and the numbers speak of all devices and of both hosts."""
+    config = small.write_config(tmp_path / "config.py", small.config())
+    output = tmp_path / "numbers.json"
+    script = "from tunevlseg_jax import benchmark, cli\nfrom tunevlseg_jax.benchmarks import programs\n"
+    script += "programs.CEILING_SIDE = 256\ncli.run(benchmark.main)"
+    options = "--config", config, "--repeats", 2, "--train.batch-size", 8, "--scaling", "--output", output
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        where = f"localhost:{probe.getsockname()[1]}"
+    flags = "--xla_force_host_platform_device_count=2"
+    members = [
+        small.start(
+            *("-c", script, *options, "--processes", 2, "--coordinator", where, "--process", number), XLA_FLAGS=flags
+        )
+        for number in range(2)
+    ]
+    (status, out, _), (other, nothing, _) = (small.finish(member, 400) for member in members)
+    assert (status, other) == (0, 0) and "4 x cpu in 2 processes" in out
+    assert not [line for line in nothing.splitlines() if not line.startswith("[Gloo]")]
+    rows = {row["program"]: row for row in json.loads(output.read_text())}
+    training = rows["training"]
+    assert training["devices"] == 4 and training["hosts"] == len(training["ceiling_by_host"]) == 2
+    assert training["seconds"] == max(training["seconds_by_host"]) and training["stall_seconds"] >= 0
+    assert 0 < training["collective_seconds"] < training["slowest"] * 2
+    assert [rows[f"training on {number}"]["batch"] for number in (1, 2, 4)] == [2, 4, 8]
+    assert rows["training on 1"]["efficiency"] == 1
+    assert rows["training on 4"]["images_per_second"] == pytest.approx(8 / rows["training on 4"]["seconds"])

@@ -47,6 +47,24 @@ def test_suffix_patterns_groups_and_splits_in_names(run, tmp_path):
     assert not groups[0] & groups[1] and examples["test/p0/L"].group == "p0"
 
 
+def test_options_given_twice_are_joined_and_splits_of_folders_are_said(run, source, capsys):
+    """Train and test folders in two sources, and two phrasings."""
+    other = source.parent / "other" / "Test"
+    other.mkdir(parents=True)
+    for kind in ("images", "masks"):
+        (source / "train").mkdir(exist_ok=True)
+        (source / kind).rename(source / "train" / kind)
+        (other / kind).mkdir()
+        for path in (source / "train" / kind).glob("c.*"):
+            path.rename(other / kind / path.name)
+    examples = run("--source", other.parent, "--prompt", "wound", "--prompt", "sore", "--fractions", 1, 0, 0)
+    assert list(examples) == ["train/Köln", "train/a b", "train/d.e", "test/c"]
+    assert examples["test/c"].records[0].prompts == {1: ("wound", "sore")}
+    out = capsys.readouterr().out
+    assert "splits: train, test, as the source says; val is drawn from train" in out
+    assert "note: there is no val split. Training needs val: prepare the set again with --fractions 0.8 0.2 0" in out
+
+
 def test_a_folder_for_each_class(run, tmp_path):
     """An image has a record for each class that it has a mask of; the folder's name is the prompt."""
     rng = np.random.default_rng(0)

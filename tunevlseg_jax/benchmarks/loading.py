@@ -3,22 +3,28 @@
 import dataclasses
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.data import scenes
-from tunevlseg_jax.data.feeding.batch import gather
+from tunevlseg_jax.data.feeding.batch import Source, gather
 from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.data.records import Records, resized
 from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.training.experiment import Experiment
+
+STALL_STEPS = 2
+"""Steps of the epoch in which the wait for batches is measured."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,29 @@ def images_per_second(feed: Feed, batch_size: int, epochs: int, *, augment: bool
 
 
 _batch_of = jax.jit(gather)
+
+
+def stall(step: Callable[[Source], Any], experiment: Experiment, mesh: Mesh, batch_size: int, seconds: float) -> float:
+    """Seconds that a training step waits for its batch, which is gathered from images in memory and sent.
+
+    Args:
+      step: trains on a batch.
+      experiment: of the step.
+      mesh: the devices.
+      batch_size: records in a batch.
+      seconds: of the step on a batch that is on the devices already.
+    """
+    config = experiment.config
+    records = resized(scenes.load("photo", "train", STALL_STEPS * batch_size), experiment.image_size)
+    feed = Feed(records, mesh, "streaming", config.data.workers)
+    taken = 0.0
+    for epoch in (1, 2):  # the first warms up
+        started = time.perf_counter()
+        for source in feed.training(batch_size, 0, epoch, augment=config.train.augments_each_step):
+            result = step(source)
+        jax.block_until_ready(result)
+        taken = time.perf_counter() - started
+    return max(0.0, taken / STALL_STEPS - seconds)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
-"""The benchmark's peer: CLIPSeg of transformers, with the same sizes, images and precision."""
+"""The benchmark's peer: CLIPSeg of transformers, with the same sizes and images."""
 
 import contextlib
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ from tunevlseg_jax.pretrained.clipseg_config import config_to_huggingface
 from tunevlseg_jax.runtime.optional import import_torch
 
 
-def forward(config: CLIPSegConfig, images: np.ndarray, tokens: np.ndarray, *, half: bool) -> Callable[[], Any]:
-    """A function that runs the peer's forward pass once, with random weights.
+def forwards(config: CLIPSegConfig, images: np.ndarray, tokens: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """Functions that run the peer's forward pass once with random weights, by precision: "float32" and "autocast".
+
+    Autocast computes in float16 on a GPU and in bfloat16 on a CPU.
 
     Args:
       config: sizes.
       images: (batch, height, width, 3) uint8, RGB.
       tokens: (1, length) int32; the peer encodes them for every image.
-      half: whether to compute in float16 where torch's autocast does, on a GPU; on a CPU in bfloat16.
     """
     torch = import_torch("--peer transformers")
     with warnings.catch_warnings(action="ignore"):  # about options of its own configuration
@@ -34,13 +36,16 @@ def forward(config: CLIPSegConfig, images: np.ndarray, tokens: np.ndarray, *, ha
     pixels = (images / 255 - np.asarray(config.mean)) / np.asarray(config.std)
     pixels = torch.tensor(pixels.transpose(0, 3, 1, 2), dtype=torch.float32, device=device)
     ids = torch.tensor(np.repeat(tokens, len(images), axis=0), device=device)
-    precision = torch.autocast(device, torch.float16 if device == "cuda" else torch.bfloat16)
+    half = torch.float16 if device == "cuda" else torch.bfloat16
 
-    def run() -> Any:
-        with torch.inference_mode(), precision if half else contextlib.nullcontext():
+    def run(precision: Callable[[], Any]) -> Any:
+        with torch.inference_mode(), precision():
             logits = model(input_ids=ids, pixel_values=pixels).logits
         if device == "cuda":
             torch.cuda.synchronize()
         return logits
 
-    return run
+    return {
+        "float32": partial(run, contextlib.nullcontext),
+        "autocast": partial(run, partial(torch.autocast, device, half)),
+    }

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tunevlseg_jax.data.feeding.batch import Batch, Rows, Source, gather
+from tunevlseg_jax.network import Network
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment
@@ -31,6 +32,7 @@ class Program:
       flops: operations of one run, counted in the program that an accelerator's compiler would get.
       compilation: seconds of tracing and compiling.
       temporary: bytes that it needs besides its arguments and results.
+      step: runs it on another batch, for a training step on images; None otherwise.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Program:
     flops: float
     compilation: float
     temporary: int
+    step: Callable[[Source], Any] | None = None
 
 
 def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
@@ -59,12 +62,12 @@ def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> list[Progra
         stepping, timings = _compiled(step.train_step, *arguments, network=experiment.network, schedule=Schedule(0, 0))
         state = arguments[0]
 
-        def run() -> Any:
+        def run(source: Source = source) -> Any:
             nonlocal state  # the step gives its state's buffers away
             state, sums = stepping(state, frozen, source, table)
             return sums
 
-        return Program(name, run, size * trials, *timings)
+        return Program(name, run, size * trials, *timings, run if name == "training" else None)
 
     def evaluate(name: str, batch: Batch) -> Program:
         trainable, hyper = sharding.replicate(experiment.for_trials(1), mesh)
@@ -143,10 +146,10 @@ def timed(runs: list[Callable[[], Any]], repeats: int) -> list[list[float]]:
     return seconds
 
 
-def ceiling(dtype: np.dtype) -> tuple[Callable[[], Any], float]:
-    """A matrix product in this type on one device, and its number of operations; measures the highest rate."""
-    matrix = jnp.ones((CEILING_SIDE, CEILING_SIDE), dtype)
-    product = jax.jit(lambda a, b: a @ b)
+def ceiling(network: Network) -> tuple[Callable[[], Any], float]:
+    """A matrix product in a network's types on one device, and its number of operations: the highest rate."""
+    matrix = jnp.ones((CEILING_SIDE, CEILING_SIDE), network.dtype)
+    product = jax.jit(lambda a, b: jnp.matmul(a, b, preferred_element_type=network.activation_dtype))
     return lambda: product(matrix, matrix), 2.0 * CEILING_SIDE**3
 
 

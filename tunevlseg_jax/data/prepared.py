@@ -45,6 +45,14 @@ VOID = 255
 """Value in a label map of pixels that are neither a class nor background."""
 LEVEL = 1
 """The prompt level of sets with one kind of prompt, and of the paper's runs."""
+WAYS_OUT = {
+    "train": "Prepare the set again with images for train; a set without train can be scored but not trained on",
+    "val": "Training needs val: prepare the set again with --fractions 0.8 0.2 0, which needs two images (or groups), "
+    "or with a folder, or rows of a manifest, for val",
+    "test": "Prepare the set again with --fractions 0.8 0.1 0.1, which needs three images (or groups), or score val: "
+    "prepare --test-is-val makes it the test split",
+}
+"""What to do if a set lacks a split."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +159,10 @@ class Prepared:
         self._selected = _selected(folder, stored_split) if protocol == "clean" else None
         sources = {stored_split} if self._selected is None else {selected.split for selected in self._selected}
         if missing := sorted(sources - stored.keys()):
-            raise UserError(f"{folder} has no split {missing[0]!r}{nearest(missing[0], stored)}", "unknown-split")
+            hint = nearest(missing[0], stored)
+            if missing[0] in SPLITS:
+                hint = f"; there are {', '.join(sorted(stored))}. {WAYS_OUT[missing[0]]}"
+            raise UserError(f"{folder} has no split {missing[0]!r}{hint}", "unknown-split")
         self._stored_split, self._sources = stored_split, {name: stored[name] for name in sources}
         for selected in self._selected or ():
             if not 0 <= selected.stored_index < len(stored[selected.split]):

@@ -75,7 +75,11 @@ def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
         images.close()
         maps.rows.close()
     if not records:
-        raise UserError(f"{split.name} has no records in its split {split.split!r}", "empty-split")
+        raise UserError(
+            f"{split.name} has images but no records in its split {split.split!r}: none has a mask of a class; prepare "
+            "the set again with such images there, or with another --seed or --fractions",
+            "empty-split",
+        )
     stored = {"images": names, "spacing": spacings, "records": records, "left_out": left_out}
     write_json(folder / RECORDS_FILE, stored)
 

@@ -20,6 +20,8 @@ from tunevlseg_jax.training.split import Split
 
 FOLDER = "evaluations"
 """In a run's folder."""
+THRESHOLD = 0.5
+"""Probability above which a pixel is marked, unless another is asked for."""
 Resolution = Literal["model", "original"]
 
 
@@ -51,6 +53,7 @@ def evaluate(
     folder: Path | None,
     resolution: Resolution = "model",
     ask_absent: bool = False,
+    threshold: float = THRESHOLD,
     marks: Mapping[str, Any] | None = None,
 ) -> EvaluationResult:
     """Scores a run, and writes the files if there is a folder for them.
@@ -67,6 +70,7 @@ def evaluate(
       folder: of the files; None writes none.
       resolution: "model" scores at the model's input size; "original" resizes the logits to the size of each mask.
       ask_absent: whether every image is asked for every class.
+      threshold: probability above which a pixel is marked.
       marks: of the scores, for the reader; see `EvaluationResult`.
     """
     records = split.records
@@ -74,19 +78,19 @@ def evaluate(
     if resolution == "original":
         true_masks = registry.originals(data, records.split, complete=ask_absent)
     scored = (inference.score_every_class if ask_absent else inference.score_records)(
-        experiment, learnt, split, true_masks
+        experiment, learnt, split, true_masks, math.log(threshold / (1 - threshold))
     )
     name = f"{data.name.replace('/', '_')}_{records.split}_{resolution}"
     name += f"_{data.protocol}" * (data.protocol != "paper")
     name += f"_prompt{data.prompt_index}" * (data.prompt_index != experiment.config.data.prompt_index)
-    name += "_every_class" * ask_absent
+    name += "_every_class" * ask_absent + f"_threshold{threshold:g}" * (threshold != THRESHOLD)
     size = _sizes(scored.sizes)
     rows = _by_class(records.classes, scored)
     scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows)
     if folder is not None:
         details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
         details |= {"split": records.split, "resolution": resolution, "every_class": ask_absent, "size": size}
-        details |= {"data_sha256": records.fingerprint(), "threshold": 0.5}
+        details |= {"data_sha256": records.fingerprint(), "threshold": float(threshold)}
         name = stored_name(folder, name, details, apart=bool(marks and marks.get("data_changed")))
         samples = folder / f"{name}.csv"
         write_csv(samples, [dataclasses.asdict(sample) for sample in scored.samples])

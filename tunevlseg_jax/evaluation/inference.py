@@ -29,7 +29,9 @@ class Scored(NamedTuple):
     classes: Classes | None
 
 
-def score_records(experiment: Experiment, learnt: FlatParams, split: Split, true_masks: Iterator[Target]) -> Scored:
+def score_records(
+    experiment: Experiment, learnt: FlatParams, split: Split, true_masks: Iterator[Target], least: float = 0.0
+) -> Scored:
     """Scores every record with its own prompt.
 
     Args:
@@ -37,17 +39,20 @@ def score_records(experiment: Experiment, learnt: FlatParams, split: Split, true
       learnt: its learnt tensors.
       split: the split to score.
       true_masks: of its images, at the size at which to score; logits are resized to it.
+      least: the logit above which a pixel is marked.
     """
     records, scored, sizes = split.records, [], set()
     logits = logits_of(experiment, learnt, split, experiment.config.train.batch_size)
     for rows, target in zip(progress_bar.track(targets.rows_by_image(records), "scoring"), true_masks, strict=True):
         sizes.add(target.void.shape)
         for row, mask in zip(rows, target.masks, strict=True):
-            scored.append(_score(records, row, _at(next(logits), mask.shape) > 0, mask))
+            scored.append(_score(records, row, _at(next(logits), mask.shape) > least, mask))
     return Scored(scored, sizes, None)
 
 
-def score_every_class(experiment: Experiment, learnt: FlatParams, split: Split, true_masks: Iterator[Target]) -> Scored:
+def score_every_class(
+    experiment: Experiment, learnt: FlatParams, split: Split, true_masks: Iterator[Target], least: float = 0.0
+) -> Scored:
     """Scores every image asked for every class, with one pass of the vision tower; arguments as in `score_records`."""
     records, asked = split.records, split.records.asking_every_class()
     number, scored, sizes, classes = len(records.classes), [], set(), Classes(len(records.classes))
@@ -63,8 +68,8 @@ def score_every_class(experiment: Experiment, learnt: FlatParams, split: Split, 
             masks[records.label[row]] |= mask
         answers = np.stack([_at(next(logits), size) for _ in range(number)])
         for label in range(number):
-            scored.append(_score(asked, image * number + label, answers[label] > 0, masks[label]))
-        classes.add(answers, masks, target.void)
+            scored.append(_score(asked, image * number + label, answers[label] > least, masks[label]))
+        classes.add(answers - np.float32(least), masks, target.void)
     return Scored(scored, sizes, classes)
 
 

@@ -149,7 +149,7 @@ def _mean_of(name: str, samples: Sequence[Sample]) -> float | None:
 class Classes:
     """Scores of all classes together: each pixel belongs to one class, or to the background.
 
-    A pixel goes to the class with the highest probability where that is over 0.5, and to the background elsewhere. Void
+    A pixel goes to the class with the highest logit where that is over 0, and to the background elsewhere. Void
     pixels count nowhere.
     """
 
@@ -158,7 +158,13 @@ class Classes:
         self.overlapping = False
 
     def add(self, logits: np.ndarray, masks: np.ndarray, void: np.ndarray) -> None:
-        """One image: (class, height, width) logits and true masks, and (height, width) void pixels."""
+        """One image.
+
+        Args:
+          logits: (class, height, width), less the logit of the threshold.
+          masks: (class, height, width) bool, the true masks.
+          void: (height, width) bool, pixels that count nowhere.
+        """
         background = len(logits)
         predicted = np.where(logits.max(axis=0) > 0, logits.argmax(axis=0), background)
         true = np.where(masks.any(axis=0), masks.argmax(axis=0), background)

@@ -1,15 +1,17 @@
 """Flax modules filled with parameters, and the shapes and random values of parameters."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.models import AnyModelConfig, CRISConfig, ModelConfig
 from tunevlseg_jax.models.parameters import FlatParams, module_parameters
+from tunevlseg_jax.models.products import KERNEL, TRANSPOSED, Product
 
 M = TypeVar("M")
 
@@ -44,4 +46,36 @@ def fill_module(build: Callable[[nnx.Rngs], M], flat: FlatParams) -> M:
     """The Flax module that `build` returns, with the parameters of `flat`."""
     graph, state = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
     filled = {path: leaf.replace(flat["/".join(map(str, path))]) for path, leaf in nnx.to_flat_state(state)}
-    return nnx.merge(graph, nnx.from_flat_state(filled))
+    module = nnx.merge(graph, nnx.from_flat_state(filled))
+    for path, layer in _products(cast(nnx.Module, module)):
+        layer.transposed = flat.get(f"{path}/{TRANSPOSED}")
+    return module
+
+
+@cache
+def kernels(config: ModelConfig) -> Mapping[str, int]:
+    """The path of each kernel of a model, and its `Product.summed`."""
+    module = cast(nnx.Module, nnx.eval_shape(lambda: config.build(nnx.Rngs(0))))
+    return {f"{path}/{KERNEL}": layer.summed for path, layer in _products(module)}
+
+
+def transposed_copies(config: ModelConfig, weights: FlatParams, stages: Iterable[str]) -> FlatParams:
+    """The transposed copies of a model's kernels, each beside its kernel; see `Product`.
+
+    Args:
+      config: of the model.
+      weights: of the model, or only some of them.
+      stages: starts of the paths, such as "decoder", to make copies for.
+    """
+    copies = {}
+    for path, summed in kernels(config).items():
+        if path in weights and path.startswith(tuple(f"{stage}/" for stage in stages)):
+            rows = math.prod(weights[path].shape[:summed])
+            copies[f"{path.removesuffix(KERNEL)}{TRANSPOSED}"] = weights[path].reshape(rows, -1).T
+    return copies
+
+
+def _products(module: nnx.Module) -> Iterator[tuple[str, Product]]:
+    for path, layer in nnx.iter_modules(module):
+        if isinstance(layer, Product):
+            yield "/".join(map(str, path)), layer

@@ -11,6 +11,7 @@ from jax import Array
 
 from tunevlseg_jax.models.features import TextFeatures
 from tunevlseg_jax.models.layers import Block, LayerNorm, quick_gelu
+from tunevlseg_jax.models.products import Linear
 from tunevlseg_jax.models.resize import resize_positions
 from tunevlseg_jax.prompts import Prompts, inject, insert
 
@@ -61,7 +62,7 @@ class TextTower(nnx.Module):
             Block(config.width, config.heads, config.hidden, quick_gelu, rngs) for _ in range(config.blocks)
         )
         self.final_norm = LayerNorm(config.width)
-        self.projection = nnx.Linear(config.width, embedding_width, use_bias=False, rngs=rngs)
+        self.projection = Linear(config.width, embedding_width, use_bias=False, rngs=rngs)
 
     def __call__(self, tokens: Array, prompts: Prompts) -> TextFeatures:
         """Encodes phrases.
@@ -107,13 +108,13 @@ class VisionTower(nnx.Module):
         positions = (config.image_size // config.patch) ** 2 + 1
         self.class_embedding = nnx.Param(normal(rngs.params(), (config.width,)))
         self.position_embedding = nnx.Param(normal(rngs.params(), (positions, config.width)))
-        self.patch_embedding = nnx.Linear(3 * config.patch**2, config.width, use_bias=False, rngs=rngs)
+        self.patch_embedding = Linear(3 * config.patch**2, config.width, use_bias=False, rngs=rngs)
         self.pre_norm = LayerNorm(config.width)
         self.blocks = nnx.List(
             Block(config.width, config.heads, config.hidden, quick_gelu, rngs) for _ in range(config.blocks)
         )
         self.post_norm = LayerNorm(config.width)
-        self.projection = nnx.Linear(config.width, embedding_width, use_bias=False, rngs=rngs)
+        self.projection = Linear(config.width, embedding_width, use_bias=False, rngs=rngs)
 
     def __call__(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> tuple[list[Array], Array]:
         """Encodes images.

@@ -12,6 +12,7 @@ from jax import Array
 from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, Recompute, TextConfig, TextTower, VisionConfig, VisionTower
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.layers import Block
+from tunevlseg_jax.models.products import Conv, Linear, Product
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 
@@ -113,9 +114,9 @@ class Decoder(nnx.Module):
     def __init__(self, config: CLIPSegConfig, rngs: nnx.Rngs):
         width = config.decoder_width
         self.conditional_layer = config.conditional_layer
-        self.film_scale = nnx.Linear(config.embedding_width, width, rngs=rngs)
-        self.film_shift = nnx.Linear(config.embedding_width, width, rngs=rngs)
-        self.reduces = nnx.List(nnx.Linear(config.vision.width, width, rngs=rngs) for _ in config.taps)
+        self.film_scale = Linear(config.embedding_width, width, rngs=rngs)
+        self.film_shift = Linear(config.embedding_width, width, rngs=rngs)
+        self.reduces = nnx.List(Linear(config.vision.width, width, rngs=rngs) for _ in config.taps)
         self.blocks = nnx.List(
             Block(width, config.decoder_heads, config.decoder_hidden, jax.nn.relu, rngs, norm="after")
             for _ in config.taps
@@ -166,7 +167,7 @@ class ComplexUpsampling(nnx.Module):
     def __init__(self, width: int, patch: int, rngs: nnx.Rngs):
         if (patch // 4) ** 2 != patch:
             raise ValueError(f"the complex upsampling is made for a patch of 16, not {patch}")
-        self.convolution = nnx.Conv(width, width, (3, 3), padding="SAME", rngs=rngs)
+        self.convolution = Conv(width, width, 3, rngs=rngs)
         self.unfold1 = Unfold(width, width // 2, patch // 4, rngs)
         self.unfold2 = Unfold(width // 2, 1, patch // 4, rngs)
 
@@ -176,18 +177,17 @@ class ComplexUpsampling(nnx.Module):
         return self.unfold2(jax.nn.relu(self.unfold1(x)))
 
 
-class Unfold(nnx.Module):
+class Unfold(Product):
     """A transposed convolution whose stride is its size: each cell becomes a separate square."""
 
     def __init__(self, width: int, channels: int, size: int, rngs: nnx.Rngs):
-        normal = nnx.initializers.normal(width**-0.5)
-        self.kernel = nnx.Param(normal(rngs.params(), (width, size, size, channels)))
+        super().__init__((width, size, size, channels), rngs, nnx.initializers.normal(width**-0.5))
         self.bias = nnx.Param(jnp.zeros(channels))
 
     def __call__(self, x: Array) -> Array:
         """From (batch, rows, columns, width) to (batch, rows * size, columns * size, channels)."""
         batch, rows, columns, _ = x.shape
         _, size, _, channels = self.kernel.shape
-        squares = jnp.einsum("brcw,wijo->bricjo", x, self.kernel[...])
+        squares = self.multiply(x).reshape(batch, rows, columns, size, size, channels).transpose(0, 1, 3, 2, 4, 5)
         full = squares.reshape(batch, rows * size, columns * size, channels)
         return full + self.bias[...].reshape(1, 1, 1, channels)

@@ -14,6 +14,7 @@ from jax import Array
 from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, Recompute, TextConfig, TextTower
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.layers import Attention, LayerNorm
+from tunevlseg_jax.models.products import Conv, Linear
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.models.resnet import STRIDE, BatchNorm, ConvNorm, ModifiedResNet, ResNetConfig, average_pool, fold
 from tunevlseg_jax.prompts import ModelSpec, Prompts
@@ -179,7 +180,7 @@ class Neck(nnx.Module):
     def __init__(self, config: CRISConfig, rngs: nnx.Rngs):
         low, middle, high = config.neck_widths
         c3, c4, c5 = config.vision.width * 8, config.vision.width * 16, config.vision.embedding_width
-        self.sentence = nnx.Linear(c5, high, use_bias=False, rngs=rngs)
+        self.sentence = Linear(c5, high, use_bias=False, rngs=rngs)
         self.sentence_norm = BatchNorm(high)
         self.enter5 = ConvNorm(c5, high, 1, rngs)
         self.joint_norm = BatchNorm(high)
@@ -226,9 +227,9 @@ class DecoderLayer(nnx.Module):
         self.cross_attention = Attention(width, heads, rngs)
         self.cross_norm = LayerNorm(width)
         self.norm3 = LayerNorm(width)
-        self.up = nnx.Linear(width, hidden, rngs=rngs)
+        self.up = Linear(width, hidden, rngs=rngs)
         self.hidden_norm = LayerNorm(hidden)
-        self.down = nnx.Linear(hidden, width, rngs=rngs)
+        self.down = Linear(hidden, width, rngs=rngs)
 
     def __call__(self, x: Array, places: Array, keys: Array, words: Array, mask: Array) -> Array:
         """One layer.
@@ -256,8 +257,8 @@ class Projector(nnx.Module):
         width = config.feature_width
         self.conv1 = ConvNorm(width, width, 3, rngs)
         self.conv2 = ConvNorm(width, width // 2, 3, rngs)
-        self.conv3 = nnx.Conv(width // 2, width // 2, (1, 1), rngs=rngs)
-        self.sentence = nnx.Linear(config.vision.embedding_width, width // 2 * PROJECTOR_SIZE**2 + 1, rngs=rngs)
+        self.conv3 = Conv(width // 2, width // 2, 1, rngs=rngs)
+        self.sentence = Linear(config.vision.embedding_width, width // 2 * PROJECTOR_SIZE**2 + 1, rngs=rngs)
 
     def __call__(self, features: Array, sentence: Array) -> Array:
         """From (batch, rows, columns, width) and (batch, embedding width) to (batch, 4 * rows, 4 * columns)."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 
@@ -27,6 +28,10 @@ class ImageFeatures:
     def __len__(self) -> int:
         """The number of images."""
         return self.pooled.shape[0]
+
+    def astype(self, dtype: np.dtype) -> "ImageFeatures":
+        """The same features in another type."""
+        return jax.tree.map(lambda array: array.astype(dtype), self)
 
     def repeat(self, times: int) -> "ImageFeatures":
         """Each image `times` times in a row, for as many phrases."""

@@ -9,6 +9,7 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.models.attention import attention
+from tunevlseg_jax.models.products import Linear
 
 Activation = Callable[[Array], Array]
 EPSILON = 1e-5
@@ -40,8 +41,8 @@ class Attention(nnx.Module):
 
     def __init__(self, width: int, heads: int, rngs: nnx.Rngs, out_width: int | None = None):
         self.heads = heads
-        self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
-        self.out = nnx.Linear(width, out_width or width, rngs=rngs)
+        self.qkv = Linear(width, 3 * width, rngs=rngs)
+        self.out = Linear(width, out_width or width, rngs=rngs)
 
     def __call__(self, query: Array, inputs: tuple[Array, Array] | None = None, mask: Array | None = None) -> Array:
         """Attends to a sequence.
@@ -55,13 +56,7 @@ class Attention(nnx.Module):
         Returns:
           (batch, queries, out width).
         """
-        if inputs is None:
-            projected = jnp.split(self.qkv(query), 3, axis=-1)
-        else:
-            assert self.qkv.bias is not None
-            kernels = jnp.split(self.qkv.kernel[...], 3, axis=1)
-            biases = jnp.split(self.qkv.bias[...].reshape(1, 1, -1), 3, axis=-1)
-            projected = [x @ kernel + bias for x, kernel, bias in zip((query, *inputs), kernels, biases, strict=True)]
+        projected = jnp.split(self.qkv(query), 3, axis=-1) if inputs is None else self.qkv.parts((query, *inputs))
         query, key, value = (x.reshape(*x.shape[:2], self.heads, -1) for x in projected)
         mixed = attention(query, key, value, mask)
         return self.out(mixed.reshape(*mixed.shape[:2], -1))
@@ -72,8 +67,8 @@ class Mlp(nnx.Module):
 
     def __init__(self, width: int, hidden: int, activation: Activation, rngs: nnx.Rngs):
         self.activation = activation
-        self.up = nnx.Linear(width, hidden, rngs=rngs)
-        self.down = nnx.Linear(hidden, width, rngs=rngs)
+        self.up = Linear(width, hidden, rngs=rngs)
+        self.down = Linear(hidden, width, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         return self.down(self.activation(self.up(x)))

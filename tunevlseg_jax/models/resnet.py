@@ -11,6 +11,7 @@ from jax import Array
 from jax import numpy as jnp
 
 from tunevlseg_jax.models.layers import Attention
+from tunevlseg_jax.models.products import Conv
 from tunevlseg_jax.models.resize import resize_positions
 
 HEAD_WIDTH = 64
@@ -147,10 +148,7 @@ class ConvNorm(nnx.Module):
     """A convolution that keeps the grid (or halves it, stride 2) and a BatchNorm, which is part of it if `folded`."""
 
     def __init__(self, source: int, target: int, size: int, rngs: nnx.Rngs, *, stride: int = 1, folded: bool = False):
-        border = (size // 2, size // 2)
-        self.conv = nnx.Conv(
-            source, target, (size, size), strides=stride, padding=(border, border), use_bias=folded, rngs=rngs
-        )
+        self.conv = Conv(source, target, size, stride=stride, use_bias=folded, rngs=rngs)
         self.norm = None if folded else BatchNorm(target)
 
     def __call__(self, x: Array) -> Array:

@@ -8,6 +8,7 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.models.features import Decoded
+from tunevlseg_jax.models.products import Linear
 from tunevlseg_jax.models.resize import resize_matrix
 
 Upsampling = Literal["none", "blend", "add"]
@@ -26,7 +27,7 @@ class Upsampler(nnx.Module):
 
     def __init__(self, width: int, rngs: nnx.Rngs, mixed: int | None = None):
         """Fresh weights; if `mixed` is given, a 1x1 convolution without bias first maps `width` channels to so many."""
-        self.mix = None if mixed is None else nnx.Linear(width, mixed, use_bias=False, rngs=rngs)
+        self.mix = None if mixed is None else Linear(width, mixed, use_bias=False, rngs=rngs)
         width = mixed or width
         bound = (width * SIZE**2) ** -0.5
         uniform = nnx.initializers.uniform(2 * bound)

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import struct
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ KNOWN = (*SUFFIXES, *ANIMATED, *HEIC, *VIDEOS)
 """The endings of files that are read from a folder."""
 MANY = ("GIF", "HEIF", "PNG", "TIFF", "WEBP")
 """The formats whose further images are frames; those of others, such as MPO, are previews."""
+Image.MAX_IMAGE_PIXELS = None  # whole-slide images are large, and no attack
 BROKEN = (OSError, SyntaxError, TypeError, ValueError, KeyError, struct.error, Image.DecompressionBombError)
 """What Pillow raises for broken files."""
 Take = Literal["first", "all"]
@@ -148,12 +150,17 @@ def _scaled(values: np.ndarray, window: Window | None) -> np.ndarray:
 
 
 def _pages(data: bytes) -> int:
-    """The number of an image file's frames; 1 for a file that Pillow doesn't read."""
+    """The number of an image file's frames, one more where it is cut off; 1 for a file that Pillow doesn't read."""
+    pages = 0
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return sum(map(_is_page, ImageSequence.Iterator(image))) if image.format in MANY else 1
+        with _quiet(), Image.open(io.BytesIO(data)) as image:
+            if image.format not in MANY:
+                return 1
+            for page in ImageSequence.Iterator(image):
+                pages += _is_page(page)
+            return pages + (image.format == "GIF" and not data.rstrip(b"\0").endswith(b";"))
     except BROKEN:
-        return 1
+        return pages + 1
 
 
 def _is_page(page: Image.Image) -> bool:
@@ -164,12 +171,31 @@ def _is_page(page: Image.Image) -> bool:
 def _of_pillow(data: bytes, path: Path) -> Iterator[np.ndarray]:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            for page in filter(_is_page, ImageSequence.Iterator(image)):
-                if page.mode[0] in "IF":  # Pillow would cut off whatever is above 255
-                    raise UserError(f"{path} has pages of more than 8 bits; save one image per file", "several-pages")
-                yield np.asarray(ImageOps.exif_transpose(page).convert("RGB"))
+            pages = filter(_is_page, ImageSequence.Iterator(image))
+            while (page := _next_rgb(pages, path)) is not None:
+                yield page
     except BROKEN as error:
-        raise UserError(f"can't decode {path}: it is not an image, or a broken one", "undecodable") from error
+        raise error if isinstance(error, UserError) else _broken(path) from error
+
+
+def _next_rgb(pages: Iterator[Image.Image], path: Path) -> np.ndarray | None:
+    """The next page, upright; None after the last."""
+    with _quiet():
+        page = next(pages, None)
+        if page is None:
+            return None
+        if page.mode[0] in "IF":  # Pillow would cut off whatever is above 255
+            raise UserError(f"{path} has pages of more than 8 bits; save one image per file", "several-pages")
+        return np.asarray(ImageOps.exif_transpose(page).convert("RGB"))
+
+
+def _quiet() -> warnings.catch_warnings:
+    """A block without Pillow's warnings about broken metadata, such as that of a file that ends early."""
+    return warnings.catch_warnings(action="ignore")
+
+
+def _broken(path: Path) -> UserError:
+    return UserError(f"can't decode {path}: it is not an image, or a broken one", "undecodable")
 
 
 def _open_video(path: Path) -> Opened:

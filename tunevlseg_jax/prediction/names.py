@@ -56,17 +56,17 @@ class Owner(NamedTuple):
 class Names:
     """The names of a folder's masks."""
 
-    def __init__(self, owners: Mapping[str, Owner], exists: Callable[[str], bool]):
+    def __init__(self, owners: Mapping[str, Owner], check: Callable[[str], None]):
         """
         Args:
           owners: of the names that are taken.
-          exists: raises a UserError if a file of another program has this name.
+          check: raises a UserError if a file of another program has this name.
         """
         self._owners = {_same_file(name): owner for name, owner in owners.items()}
         self._known: dict[str, list[tuple[Question, str]]] = {}
         for name, owner in owners.items():
             self._known.setdefault(owner.image, []).append((owner.question, name))
-        self._check = exists
+        self._check = check
 
     def of(self, image: str, bases: Sequence[str], question: Question, *, tagged: bool) -> str:
         """The name of a mask: that of the same earlier mask, or a new one.
@@ -87,6 +87,7 @@ class Names:
         return name
 
     def _candidates(self, image: str, bases: Sequence[str], question: Question, tagged: bool) -> Iterator[str]:
+        base = bases[0]
         for base in bases:
             name = f"{base}_{_slug(question.prompt)}" if tagged else base
             yield name

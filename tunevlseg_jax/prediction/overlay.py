@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from types import TracebackType
 
 import cv2
 import numpy as np
@@ -64,7 +65,9 @@ class OverlayVideos:
     def __enter__(self) -> "OverlayVideos":
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """After an error, no half video is left."""
         self._writers.clear()
-        self._files.__exit__(*raised)
+        self._files.__exit__(kind, error, trace)

@@ -93,6 +93,15 @@ def plan(found: Sequence[Found], settings: Settings, masks: Table, maps: Table) 
     return plans
 
 
+def files_of(output: Path, masks: Table, maps: Table) -> set[Path]:
+    """The resolved paths of all files that earlier calls may have written."""
+    names = {row["mask"].removesuffix(MASK) for row in masks.rows.values()}
+    names |= {Path(row["mask"]).parent.as_posix() for row in masks.rows.values() if row["frame"]}  # of overlay videos
+    files = {f"{name}{part}" for name in names for part in PARTS} | {row["labels"] for row in maps.rows.values()}
+    folder = output.resolve()
+    return {folder / file for file in files}
+
+
 def read_passing(path: Path) -> bytes:
     """The bytes of standard input or of a pipe.
 

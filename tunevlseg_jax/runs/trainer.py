@@ -15,6 +15,7 @@ from rich.table import Table
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.models.parameters import FlatParams
+from tunevlseg_jax.models.products import TRANSPOSED
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.runs.card import save_learnt, stored_command
 from tunevlseg_jax.runs.provenance import of_splits
@@ -100,7 +101,7 @@ def _introduce(experiment: Experiment, setup: TrainSetup, console: Console) -> N
     config = experiment.config
     negatives = config.data.negatives
     trainable = sum(array.size for array in experiment.trainable.values())
-    frozen = sum(array.size for array in experiment.frozen.values())
+    frozen = sum(array.size for path, array in experiment.frozen.items() if not path.endswith(TRANSPOSED))
     device = jax.devices()[0]
     console.print(
         f"{type(config.learner).__name__} on {config.model.checkpoint} for {config.data.name}: "

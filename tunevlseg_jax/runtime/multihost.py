@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
@@ -135,6 +135,16 @@ def broadcast_from_primary(tree: Any) -> Any:
         for leaf, end in zip(leaves, ends.tolist(), strict=True)
     ]
     return jax.tree.unflatten(structure, arrays)
+
+
+def gather_numbers(numbers: Sequence[float]) -> np.ndarray:
+    """(process, number) float64: the numbers of every process, as many in each; all processes must call this."""
+    array = np.asarray(numbers, np.float64)
+    if not is_multiprocess():
+        return array[None]
+    # As bytes, because JAX would round them to float32.
+    sent = np.frombuffer(array.tobytes(), np.uint8)
+    return np.asarray(multihost_utils.process_allgather(sent)).view(np.float64)
 
 
 def exit_process(status: int, *, alone: bool) -> NoReturn:

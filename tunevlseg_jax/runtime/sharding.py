@@ -22,11 +22,11 @@ trial is done once."""
 _BATCH = PartitionSpec((DATA, TRIAL))
 
 
-def mesh(trials: int = 1) -> Mesh:
-    """A mesh of all devices with the axes `trial`, at most `trials` long, and `data`."""
-    count = jax.device_count()
-    length = max(number for number in range(1, min(trials, count) + 1) if count % number == 0)
-    return Mesh(np.asarray(jax.devices()).reshape(length, -1), (TRIAL, DATA))
+def mesh(trials: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh of all devices, or of the given ones, with the axes `trial`, at most `trials` long, and `data`."""
+    devices = jax.devices() if devices is None else devices
+    length = max(number for number in range(1, min(trials, len(devices)) + 1) if len(devices) % number == 0)
+    return Mesh(np.asarray(devices).reshape(length, -1), (TRIAL, DATA))
 
 
 def num_programs(trials: int, devices: Mesh) -> int:

@@ -17,9 +17,9 @@ from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.models import ModelConfig
-from tunevlseg_jax.models.build import random_model, with_prompt_offset
+from tunevlseg_jax.models.build import random_model, transposed_copies, with_prompt_offset
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
-from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, split
+from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, flatten, split, subtree
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
@@ -98,7 +98,8 @@ class Experiment:
           UserError: the learner doesn't fit the model.
         """
         network = dataclasses.replace(self.network, learner=config.learner.static_part(), upsampling=config.upsampling)
-        return dataclasses.replace(self, config=config, network=network, trainable=self.init_params(config))
+        frozen, trainable = with_copies(network, self.frozen), self.init_params(config)
+        return dataclasses.replace(self, config=config, network=network, frozen=frozen, trainable=trainable)
 
     def zero_shot(self) -> tuple[Network, FlatParams]:
         """The network and the parameters of the model without a learner."""
@@ -186,31 +187,34 @@ class Experiment:
         return jnp.asarray(self.pretrained.tokenizer.table(phrases, longest, truncate=data.truncate))
 
 
-def build_experiment(config: Config, *, trains: bool = True) -> Experiment:
+def build_experiment(config: Config, *, trains: bool = True, platform: str | None = None) -> Experiment:
     """The experiment of a configuration, with the model that it names.
 
     Args:
       config: of the experiment.
-      trains: whether an experiment without trainable parameters is an error.
+      trains: whether the experiment will train; one without trainable parameters is then an error.
+      platform: of the devices, such as "tpu"; None for this process's.
 
     Raises:
       UserError: the model can't be loaded, the learner doesn't fit it, or there is nothing to train.
     """
     model = load_pretrained(config.model.checkpoint, weights=not config.model.fresh)
-    return assemble_experiment(config, model, trains=trains)
+    return assemble_experiment(config, model, trains=trains, platform=platform)
 
 
-def assemble_experiment(config: Config, model: Pretrained, *, trains: bool = True) -> Experiment:
+def assemble_experiment(
+    config: Config, model: Pretrained, *, trains: bool = True, platform: str | None = None
+) -> Experiment:
     """As `build_experiment`, with a loaded model."""
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
     weights = random_model(model.config, model_key) if config.model.fresh else model.weights
     image_size = model_image_size(config.model, model.config)
-    dtype = compute_type(config.train.precision)
+    types = compute_types(config.train.precision, platform or jax.default_backend())
     try:
         sizes = with_prompt_offset(model.config, config.model.prompt_offset)
         if config.train.tune != "all":
             sizes, weights = sizes.for_frozen_encoder(weights)
-        network = Network(sizes, config.learner, config.upsampling, dtype, config.train.recompute)
+        network = Network(sizes, config.learner, config.upsampling, *types, config.train.recompute)
         spec = sizes.spec(lambda phrase: jnp.asarray(weights[sizes.token_embedding])[model.tokenizer.words(phrase)])
         params = network.init(learner_key, weights, spec)
         trainable, frozen = split(params, config.train.tune)
@@ -220,15 +224,32 @@ def assemble_experiment(config: Config, model: Pretrained, *, trains: bool = Tru
     if trains and not trainable:
         details = f"a learner without parameters, no upsampler, and train.tune is {config.train.tune!r}"
         raise UserError(f"nothing to train: {details}", "nothing-to-train")
+    cast = flatten(network.cast(subtree(frozen, "model")), "model")
     return Experiment(
         config=config,
         pretrained=model,
         spec=spec,
         network=dataclasses.replace(network, learner=config.learner.static_part()),
         trainable={path: jnp.asarray(array, jnp.float32) for path, array in trainable.items()},
-        frozen={path: jnp.asarray(array, dtype) for path, array in frozen.items()},
+        frozen=with_copies(network, cast) if trains else cast,
         image_size=image_size,
     )
+
+
+def with_copies(network: Network, frozen: FlatParams) -> FlatParams:
+    """Frozen weights with the transposed copies that a learner's gradient needs, see `Product`.
+
+    Only a CPU's bfloat16 products need any. The gradient passes through the decoder, and through the stages that the
+    learner changes.
+    """
+    changes = network.learner.changes
+    if network.dtype == network.activation_dtype or not changes:
+        return frozen
+    stages = ["decoder"]
+    stages += ["text_tower"] if changes & {"text", "condition"} else []
+    stages += ["vision_tower"] if "vision" in changes else []
+    copies = transposed_copies(network.config, subtree(frozen, "model"), stages)
+    return flatten(copies, "model") | frozen
 
 
 def model_image_size(model: Model, sizes: ModelConfig) -> tuple[int, int]:
@@ -239,8 +260,12 @@ def model_image_size(model: Model, sizes: ModelConfig) -> tuple[int, int]:
     return size
 
 
-def compute_type(precision: Precision) -> np.dtype:
-    """The type of a model's computations; "auto" is float32 on a CPU and bfloat16 elsewhere."""
-    if precision == "auto":
-        precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return np.dtype(jnp.float32 if precision == "float32" else jnp.bfloat16)
+def compute_types(precision: Precision, platform: str) -> tuple[np.dtype, np.dtype]:
+    """The types of a model's kernels and of its activations, see `Network`.
+
+    "auto" is float32 on a CPU and bfloat16 elsewhere. On a CPU only the products are in bfloat16.
+    """
+    full, half = np.dtype(jnp.float32), np.dtype(jnp.bfloat16)
+    if precision == "float32" or (precision == "auto" and platform == "cpu"):
+        return full, full
+    return half, full if platform == "cpu" else half

@@ -156,6 +156,15 @@ def test_random_splits_are_asked_for(tmp_path):
     assert [image.id for image in images] == ["train/a", "val/a"]
 
 
+def test_copies_of_roboflow_are_a_group(tmp_path):
+    names = [f"train/{name}_jpg.rf.{copy}{end}" for name in "ab" for copy in "12" for end in (".jpg", "_mask.png")]
+    found = matching.find(sources(tmp_path, names), "{name}", "{name}_mask", ("x",), None)
+    _, images = user_files.with_splits(found.files, "source")
+    assert [(image.id, image.group, image.split) for image in images] == [
+        (f"{name}_jpg.rf.{copy}", name, "train") for name in "ab" for copy in "12"
+    ]
+
+
 @pytest.mark.parametrize(
     ("names", "says"),
     [

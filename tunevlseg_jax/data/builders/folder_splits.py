@@ -93,8 +93,8 @@ def _of_path(path: str, others: Collection[str], part: slice, strict: bool) -> s
     splits = {split_of(name, strict=strict) for name in parents} - {""}
     if len(splits) > 1:
         raise UserError(
-            f"{path} lies in folders of two splits, {' and '.join(sorted(splits))}; give --images and --masks with "
-            "{split} in the place that counts, or --splits random",
+            f"{path} lies in folders of two splits, {' and '.join(sorted(splits))}; say which counts by {{split}} in "
+            "the patterns or by a manifest's column split, or give --splits random",
             "split-unclear",
         )
     return splits.pop() if splits else ""

@@ -12,6 +12,7 @@ from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders import folder_splits
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import BinaryMask, Content, Item, binary_masks, class_map
+from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.tables import Classes
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS
 from tunevlseg_jax.runtime.errors import UserError
@@ -69,11 +70,14 @@ Load = Callable[[SourceFiles, ImageFiles], Content]
 def with_splits(files: Sequence[ImageFiles], choice: SplitChoice) -> tuple[str, list[ImageFiles]]:
     """A line on the splits, and the images with the splits that `choice` gives them.
 
-    Images without any split get the one that the names of their folders tell.
+    Images without any split get the one that the names of their folders tell. Roboflow's augmented copies of an image
+    are a group, unless the source names groups.
 
     Raises:
       UserError: as in `folder_splits.told`.
     """
+    if not any(image.group for image in files):
+        files = [replace(image, group=group_of(image.image)) for image in files]
     if choice == "random":
         times = Counter(image.id for image in files)
         images = [

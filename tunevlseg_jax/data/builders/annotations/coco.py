@@ -8,7 +8,8 @@ import numpy as np
 
 from tunevlseg_jax.data.builders.annotations import shapes
 from tunevlseg_jax.data.builders.annotations.documents import Document, field, whole
-from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, group_of, split_of
+from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, split_of
+from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.user_files import Draw, ImageFiles, Mask, Size
 from tunevlseg_jax.runtime.errors import UserError
 

@@ -2,7 +2,6 @@
 
 import re
 from collections import defaultdict
-from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from tunevlseg_jax.data.builders.archives import SourceFiles, composed
@@ -12,7 +11,6 @@ from tunevlseg_jax.runtime.errors import UserError
 
 FOLDERS = ("images", "img", "jpegimages", "data")
 """Folders that tools keep images in; others of the same name may be masks."""
-ROBOFLOW = re.compile(r"(.+)_(?:jpe?g|png|bmp|tiff?|webp)\.rf\.[^.]+")
 
 
 def split_of(path: str) -> str:
@@ -22,12 +20,6 @@ def split_of(path: str) -> str:
         if words:
             return words[-1]
     return ""
-
-
-def group_of(image: str) -> str:
-    """The image that a Roboflow export made an augmented copy of, or ""; copies of one image stay together."""
-    match = ROBOFLOW.fullmatch(PurePosixPath(image).stem)
-    return match[1] if match else ""
 
 
 class ImageNames:

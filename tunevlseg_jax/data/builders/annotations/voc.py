@@ -6,9 +6,9 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from tunevlseg_jax.data.builders import voc2012
-from tunevlseg_jax.data.builders.annotations.image_names import group_of
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.folder_splits import SPLIT_NAMES
+from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.tables import BACKGROUND, VOID_NAME, Class, Classes
 from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Mask
 from tunevlseg_jax.data.images import SUFFIXES

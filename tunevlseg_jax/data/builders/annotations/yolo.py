@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tunevlseg_jax.data.builders.annotations import shapes
-from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, group_of, split_of
+from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, split_of
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.matching import SUFFIX
+from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask, Size
 from tunevlseg_jax.data.images import SUFFIXES
 from tunevlseg_jax.data.prepared import SPLITS

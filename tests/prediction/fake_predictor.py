@@ -1,0 +1,32 @@
+"""A stand-in for a model: each prompt marks the pixels of one colour channel, so that masks are known."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from tunevlseg_jax.prediction.forward import Answer, Question
+
+CHANNELS = {"red": 0, "green": 1, "blue": 2}
+
+
+class FakePredictor:
+    """Logits from -4 to 4 of a channel from 0 to 255, at the image's own size.
+
+    Attributes:
+      asked: the number of images that were asked for.
+    """
+
+    fingerprint = "f" * 64
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def check(self, phrases: Sequence[str]) -> None:
+        """No prompt is too long."""
+
+    def logits(self, questions: Iterable[Question], phrases: Sequence[str]) -> Iterator[Answer]:
+        for question in questions:
+            self.asked += bool(question.phrases)
+            channels = [question.image[..., CHANNELS[phrases[index]]] for index in question.phrases]
+            logits = np.stack(channels).astype(np.float32) * (8 / 255) - 4 if channels else None
+            yield Answer(question.key, logits)

@@ -1,0 +1,103 @@
+"""Tables of the measured programs, no wider than a terminal of 80 columns."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from tunevlseg_jax.benchmarks import programs
+
+Row = dict[str, Any]
+
+
+def show(rows: Sequence[Row], repeats: int, console: Console) -> None:
+    """Prints the rows of `measure.measure`, a table for each learner, and how the numbers were taken."""
+    for learner, group in itertools.groupby(rows, key=lambda row: row["learner"]):
+        of_learner = list(group)
+        first = of_learner[0]
+        hosts = f" in {first['hosts']} processes" if first["hosts"] > 1 else ""
+        about = f"{first['devices']} x {first['device']}{hosts}, {first['precision']}, batch {first['batch']}"
+        trains = f"{first['trainable_bytes'] / 2**10:,.0f} KiB"
+        console.print(f"[bold]{learner}[/bold], trains {trains}: {about}; medians of {repeats}", soft_wrap=True)
+        console.print(table(of_learner), "")
+        if any(key.startswith("peer_") for key in first):
+            console.print(peer_table(of_learner), "")
+        for row in of_learner:
+            console.print(*_waits(row), sep="", end="", soft_wrap=True)
+    _legend(rows[0], console)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """One learner's programs."""
+    shown = _table(["", "step\ns", "images/s", "of the\nceiling", "GFLOP", "MiB", "compile\ns"])
+    for row in rows:
+        cells = [
+            row["program"],
+            f"{row['seconds']:.3g}\n{row['fastest']:.3g}-{row['slowest']:.3g}",
+            f"{row['images_per_second']:.1f}",
+            f"{row['share_of_ceiling']:.0%}",
+            f"{row['flops'] / 1e9:,.0f}",
+            f"{row['temporary_bytes'] / 2**20:,.0f}",
+            f"{row['compilation_seconds']:.1f}",
+        ]
+        shown.add_row(*cells)
+    return shown
+
+
+def peer_table(rows: Sequence[Row]) -> Table:
+    """One learner's programs as ratios to the peer's forward pass in each precision, with their spread."""
+    peers = {key: value for key, value in rows[0].items() if key.startswith("peer_")}
+    names = [f"{key.removeprefix('peer_')}\n{peer['seconds']:.3g} s" for key, peer in peers.items()]
+    shown = _table(["of the peer's\nforward pass", *names])
+    for row in rows:
+        ratios = [row[key] for key in peers]
+        spreads = (f"{ratio['ratio']:.2f} ({ratio['least']:.2f}-{ratio['most']:.2f})" for ratio in ratios)
+        shown.add_row(row["program"], *spreads)
+    return shown
+
+
+def scaling_table(rows: Sequence[Row]) -> Table:
+    """The rows of `measure.scaling`."""
+    shown = _table(["devices", "batch", "step\ns", "images/s", "images/s\na device", "efficiency"])
+    for row in rows:
+        each = f"{row['images_per_second_per_device']:.1f}"
+        numbers = f"{row['seconds']:.3g}", f"{row['images_per_second']:.1f}", each, f"{row['efficiency']:.0%}"
+        shown.add_row(str(row["devices"]), str(row["batch"]), *numbers)
+    return shown
+
+
+def _table(columns: Sequence[str]) -> Table:
+    shown = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)
+    for number, column in enumerate(columns):
+        shown.add_column(column, justify="right" if number else "left", no_wrap=True)
+    return shown
+
+
+def _waits(row: Row) -> list[str]:
+    """Lines on a program's time beside its operations, if there are any."""
+    lines = []
+    if row.get("collective_seconds"):
+        share = row["collective_seconds"] / row["seconds"]
+        lines.append(f"{row['program']}: {row['collective_seconds']:.3g} s of a step in collectives ({share:.0%})\n")
+    if "stall_seconds" in row:
+        lines.append(f"{row['program']}: a step waits {row['stall_seconds']:.3g} s for its batch\n")
+    return lines
+
+
+def _legend(row: Row, console: Console) -> None:
+    console.print("GFLOP: counted in the program before compilation; MiB: beside its arguments")
+    by_host, side = row["ceiling_by_host"], programs.CEILING_SIDE
+    rate = f"{min(by_host) / 1e9:,.0f} GFLOP/s a device"
+    console.print(f"ceiling: a {side}² matrix product in the same run, {rate}", soft_wrap=True)
+    if len(by_host) > 1:
+        slow, fast = (by_host.index(pick(by_host)) for pick in (min, max))
+        console.print(
+            f"slowest host: process {slow}, {by_host[slow] / 1e9:,.0f} GFLOP/s; "
+            f"fastest: process {fast}, {by_host[fast] / 1e9:,.0f} GFLOP/s",
+            soft_wrap=True,
+        )
+    sizes = ", ".join(f"{size / 2**30:.2f} GiB {when}" for when, size in row["peak_bytes"].items())
+    console.print(f"peak memory of the fullest device or process: {sizes}", soft_wrap=True)
