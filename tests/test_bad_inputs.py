@@ -22,7 +22,7 @@ Content = str | bytes | Callable[[str], str] | None
 CONFIG = "from tunevlseg_jax.config import *\nfrom tunevlseg_jax.learners import *\n"
 STUDY = (
     f"{CONFIG}from tunevlseg_jax.studies.grid import *\n"
-    "study = Study(folder='s', data=({}), combinations=(Combination(config=Config()),))\n"
+    "study = Study(folder='s', data=('scenes/photo',), combinations=(Combination(config=Config()),))\n"
 )
 CARD, CLEAN = "runs/coop/card.json", "data/sevens/1.0.0/clean.json"
 
@@ -128,18 +128,18 @@ CASES: dict[str, list[tuple[str, dict[str, Content], str]]] = {
     ],
     "study": [
         ("--config s.py", {"s.py": f"{CONFIG}config = Config()"}, "variable-missing: study = Study"),
-        ("--config s.py --rates r.json", {"s.py": STUDY.format("'scenes/photo',")}, "options-conflict: --plan"),
+        ("--config s.py --rates r.json", {"s.py": STUDY}, "options-conflict: --plan"),
         (
             "--config s.py --plan --rates r.json",
-            {"s.py": STUDY.format("'scenes/photo',")},
+            {"s.py": STUDY},
             "not-rates: there is no r.json",
         ),
         (
             "--config s.py --plan --rates r.json",
-            {"s.py": STUDY.format("'scenes/photo',"), "r.json": '{"a": [1]}'},
+            {"s.py": STUDY, "r.json": '{"a": [1]}'},
             "not-rates: r.json",
         ),
-        ("--config s.py --folder image.png", {"s.py": STUDY.format("'scenes/photo',")}, "other-folder: --folder"),
+        ("--config s.py --folder image.png", {"s.py": STUDY}, "other-folder: --folder"),
     ],
     "report": [
         ("--runs nowhere", {}, "not-a-folder: nowhere"),

@@ -263,7 +263,5 @@ def test_public_sets_get_no_advice_of_options_that_they_lack(monkeypatch, capsys
     for path in source.glob("masks/*"):
         save(path.with_suffix(".jpg"), np.full((40, 16), 90, np.uint8))
         path.unlink()
-    says = (
-        r"almost-black: masks/.*\.jpg has no value above 127, so no object; the official files aren't so: .* again"
-    )
+    says = r"almost-black: masks/.*\.jpg has no value above 127, so no object; the official files aren't so: .* again"
     assert_fails(monkeypatch, capsys, says, "kvasir", "--source", source, "--output", tmp_path / "data")
