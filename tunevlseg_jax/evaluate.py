@@ -88,6 +88,13 @@ def main() -> None:
     caption = f"At {result.size} pixels ({options.resolution}), threshold {options.threshold:g}. {NOTES}"
     console.print(_table(title, caption, result.scores, result.rows))
     _print_notes(console, result.scores)
+    if lost := result.vanished:
+        count = f"{len(lost)} record{'s' * (len(lost) > 1)}"
+        console.print(
+            f"warning: the objects of {count}, such as {lost[0]!r}, vanish at the model's size"
+            + ", where their masks count as empty; --resolution original scores them" * (options.resolution == "model"),
+            soft_wrap=True,
+        )
     for line in provenance.lines(Path(options.run), options.split, result.marks):
         console.print(f"warning: {line}; the scores are marked", soft_wrap=True, style="yellow")
     console.print(

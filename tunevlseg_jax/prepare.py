@@ -14,8 +14,9 @@ from rich.table import Table
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.data import prepared, preprocessing, windows
-from tunevlseg_jax.data.audit import clean, report
+from tunevlseg_jax.data.audit import clean, coverage, report
 from tunevlseg_jax.data.audit import findings as audit
+from tunevlseg_jax.data.audit.coverage import Survey
 from tunevlseg_jax.data.audit.image_stats import ImageStats, image_stats
 from tunevlseg_jax.data.builders import layouts, manifest, matching, medvlsm, tables, user_files
 from tunevlseg_jax.data.builders.annotations import formats
@@ -24,8 +25,17 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.seeded_splits import assign_splits
-from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Instances, SplitChoice, binary, coded
+from tunevlseg_jax.data.builders.user_files import (
+    Encoding,
+    ImageFiles,
+    Instances,
+    Negatives,
+    SplitChoice,
+    binary,
+    coded,
+)
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
+from tunevlseg_jax.data.mask_values import BinaryRule, SeenEncodings
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.preprocessing import Preprocessing
 from tunevlseg_jax.data.settings import Protocol
@@ -114,6 +124,10 @@ class Folder:
         12, 14 and 16 bits that hold all values; of floating-point images 0 to 1 or else the range of all values. The
         set keeps the window, and `predict` uses it. Images of 8 bits stay as they are.
       instances: several masks of one class in an image: "join" makes one mask of them, "refuse" is an error.
+      invert: whether the object is the smaller, darker or lower of a binary mask's values, such as black on white.
+      ignore_value: values of binary and palette masks whose pixels belong neither to an object nor to the background.
+      negatives: images that show none of the classes of palette or colour masks: "drop" gives them no record, "keep"
+        an empty mask of every class.
     """
 
     name: str
@@ -133,6 +147,9 @@ class Folder:
     test_is_val: bool = False
     window: tuple[str, ...] = ()
     instances: Instances = "join"
+    invert: bool = False
+    ignore_value: tuple[int, ...] = ()
+    negatives: Negatives = "drop"
 
 
 @dataclass(frozen=True)
@@ -181,10 +198,11 @@ def prepare_public(options: Public, console: Console) -> None:
     """
     _check_seed(options.seed)
     chosen = PUBLIC[options.set]
+    survey = Survey()
 
     def contents(unpacked: Path) -> Contents:
         splits = chosen.splits(SourceFiles(options.source, unpacked), options.annotations, options.seed)
-        return Contents(splits, chosen.about, chosen.homepage, chosen.licence, chosen.test_is_val)
+        return Contents(survey.watch(splits), chosen.about, chosen.homepage, chosen.licence, chosen.test_is_val)
 
     try:
         written = build(options.output, options.set, contents)
@@ -194,6 +212,7 @@ def prepare_public(options: Public, console: Console) -> None:
     if chosen.test_is_val:
         del sizes["test"]
     _report(written, options.output / options.set, console, sizes)
+    _print_survey(survey, console, invertible=False)
     if chosen.test_is_val:
         console.print("test is val, as in the paper: the masks of the set's own test split aren't public")
 
@@ -218,32 +237,37 @@ def prepare_folder(options: Folder, console: Console) -> None:
     shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
     if options.test_is_val:
         shares["test"] = 0
+    survey, seen = Survey(), SeenEncodings()
 
     def contents(unpacked: Path) -> Contents:
-        layout, items = folder_items(options, SourceFiles(options.source, unpacked))
+        layout, items = folder_items(options, SourceFiles(options.source, unpacked), seen)
         console.print(f"layout: {layout}", soft_wrap=True)
         splits = assign_splits(items, shares, options.seed)
         if options.test_is_val and ("test" in splits or "val" not in splits):
             present = ", ".join(splits) or "neither"
             raise UserError(f"--test-is-val needs a val and no test split, got {present}", "options-conflict")
         how = Preprocessing(window)
-        return Contents(splits, "the user's own data", test_is_val=options.test_is_val, preprocessing=how)
+        watched = survey.watch(splits)
+        return Contents(watched, "the user's own data", test_is_val=options.test_is_val, preprocessing=how)
 
     written = build(options.output, options.name, contents)
     _report(written, options.output / options.name, console, {})
+    _print_survey(survey, console, invertible=options.encoding == "binary" and not options.invert)
+    _print_values(options, survey, seen, console)
     for split in ("train", "val"):
         if split not in written:
             console.print(f"note: there is no {split} split. {prepared.WAYS_OUT[split]}", soft_wrap=True)
 
 
-def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]:
-    """The name of the source's layout, and its images.
+def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> tuple[str, list[Item]]:
+    """The name of the source's layout, and its images; `seen` notes the values of binary masks when they're read.
 
     Raises:
       UserError: as in `prepare_folder`.
     """
-    load = partial(binary, threshold=options.threshold)
-    if (annotated := _annotated(options, source)) is not None:
+    rule = BinaryRule(options.threshold, options.invert, options.ignore_value)
+    load = partial(binary, rule=rule, seen=seen)
+    if (annotated := _annotated(options, source, load)) is not None:
         return annotated
     if options.manifest is not None:
         about, files = manifest.find(options.manifest, source)
@@ -253,10 +277,10 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
         if (subfolder := medvlsm.folder(source)) is not None:
             _check_unset(options, f"{subfolder}anns/train.json")
             about = f"medvlsm's, {subfolder or '.'}\nsplits: as anns/*.json list them"
-            return about, list(medvlsm.items(source, subfolder, options.threshold))
+            return about, list(medvlsm.items(source, subfolder, rule, seen))
         if any(source.find(matching.pattern(matching.CLASS_TREE[1]))):
             images, masks = matching.CLASS_TREE
-        elif not all(any(source.find(matching.pattern(text))) for text in layouts.PLAIN):
+        elif not matching.names(source, images) & matching.names(source, masks):
             images, masks, _ = layouts.best(source) or (images, masks, 0)
     if options.prompt and "{class}" in masks:
         raise UserError(f"--prompt is one for all classes of {masks!r}; use --classes", "options-conflict")
@@ -264,7 +288,7 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
     if options.encoding != "binary":
         if classes is None or "{class}" in masks:
             raise UserError(f"{options.encoding} masks need --classes, and no {{class}} in --masks", "missing-option")
-        load = partial(coded, encoding=options.encoding, classes=classes)
+        load = partial(coded, encoding=options.encoding, classes=classes, rule=rule, negatives=options.negatives)
     elif "{class}" not in masks and not options.prompt:
         raise UserError("binary masks need --prompt, or --masks with {class}", "missing-option")
     try:
@@ -275,7 +299,7 @@ def folder_items(options: Folder, source: SourceFiles) -> tuple[str, list[Item]]
     return _items(options, "\n".join([f"{images} and {masks}", *found.notes]), found.files, source, load)
 
 
-def _annotated(options: Folder, source: SourceFiles) -> tuple[str, list[Item]] | None:
+def _annotated(options: Folder, source: SourceFiles, binary_load: user_files.Load) -> tuple[str, list[Item]] | None:
     """As `folder_items`, if the source or the manifest is of an annotation tool, and no pattern says otherwise."""
     if options.images or options.masks or (options.format is None and medvlsm.folder(source) is not None):
         return None
@@ -303,7 +327,13 @@ def _annotated(options: Folder, source: SourceFiles) -> tuple[str, list[Item]] |
         raise UserError(f"{format} annotations have no label maps; leave --encoding out", "options-conflict")
     classes = None if options.classes is None else tables.classes(options.classes)
     about, files, load = formats.read(format, content, source, options.prompt, classes)
-    return _items(options, about, files, source, load or partial(binary, threshold=options.threshold))
+    given = [
+        name for name in ("invert", "ignore_value", "negatives") if getattr(options, name) != getattr(Folder, name)
+    ]
+    if given and (load is not None or any(mask.draw for image in files for mask in image.masks)):
+        option = f"--{given[0].replace('_', '-')}"
+        raise UserError(f"{format} annotations have no masks to read by {option}; leave it out", "options-conflict")
+    return _items(options, about, files, source, load or binary_load)
 
 
 def _with_formats(error: UserError, source: SourceFiles) -> UserError:
@@ -348,6 +378,19 @@ def _check(options: Folder) -> None:
         raise UserError("--classes has the prompt of each class; leave --prompt out", "options-conflict")
     if options.encoding != "binary" and options.threshold is not None:
         raise UserError(f"--threshold needs binary masks, got --encoding {options.encoding}", "options-conflict")
+    if options.encoding != "binary" and options.invert:
+        raise UserError(
+            f"--invert needs binary masks, got --encoding {options.encoding}; --classes says what each value is",
+            "options-conflict",
+        )
+    if options.encoding == "colour" and options.ignore_value:
+        raise UserError("--ignore-value needs values, got --encoding colour; give void a colour", "options-conflict")
+    if options.encoding == "binary" and options.negatives != "drop":
+        raise UserError(
+            "--negatives keep needs --encoding palette or colour; empty binary masks stay", "options-conflict"
+        )
+    if wrong := [value for value in options.ignore_value if not 0 <= value <= 65535]:
+        raise UserError(f"--ignore-value must be from 0 to 65535, got {wrong[0]}", "out-of-range")
     if not all(prompt.strip() for prompt in options.prompt):
         raise UserError("--prompt is empty; it must name the object in the masks", "empty-prompt")
 
@@ -382,12 +425,30 @@ def check(options: Check, console: Console) -> None:
             console.print(f"warning: the clean protocol leaves no image in {split}", style="yellow", soft_wrap=True)
         stats = clean.stats_of(splits, stats)
     findings = audit.findings(stats)
+    console.print(coverage.table(coverage.by_class(record for image in stats for record in image.records)))
     console.print(report.table(f"{options.name}, {options.protocol} protocol", stats, findings))
     if options.findings is not None:
         report.write(options.findings, findings)
         console.print(f"all findings: {options.findings}", soft_wrap=True)
     if any(audit.KINDS[finding.kind] == "error" for finding in findings):
         raise SystemExit(FAULTY)
+
+
+def _print_survey(survey: Survey, console: Console, *, invertible: bool) -> None:
+    """Prints the coverage of each class, and what looks wrong."""
+    console.print(coverage.table(coverage.by_class(survey.stats)))
+    for line in survey.warnings(invertible=invertible):
+        console.print(f"warning: {line}", soft_wrap=True)
+
+
+def _print_values(options: Folder, survey: Survey, seen: SeenEncodings, console: Console) -> None:
+    """Prints whether the masks' values differ between files, and how many images have no record."""
+    if (line := seen.disagreement()) is not None:
+        console.print(line, soft_wrap=True)
+    if healthy := survey.without_records:
+        remedy = "; --negatives keep gives them empty masks" * (options.encoding != "binary")
+        count = f"{len(healthy)} of {len(survey.names)} images, such as {healthy[0]!r}, show"
+        console.print(f"note: {count} none of the classes and have no record{remedy}", soft_wrap=True)
 
 
 def _report(written: Mapping[str, Written], folder: Path, console: Console, paper: Mapping[str, int]) -> None:

@@ -10,6 +10,11 @@ from PIL import Image
 
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.images import decode_rgb
+from tunevlseg_jax.data.mask_values import BinaryRule
+
+
+def object_map(data: bytes, name: str) -> np.ndarray:
+    return mask_files.object_map(data, name, BinaryRule())
 
 
 @pytest.mark.parametrize("value", [1, 2, 15, 100, 128, 255, 4095, 65535])
@@ -19,7 +24,7 @@ def test_of_two_values_the_larger_is_the_object(value):
     for low in (0, value - 1):
         file = io.BytesIO()
         Image.fromarray(np.where(mask, value, low).astype(np.uint8 if value < 256 else np.uint16)).save(file, "PNG")
-        for decode in (mask_files.binary, mask_files.two_valued):
+        for decode in (mask_files.binary, object_map):
             np.testing.assert_array_equal(decode(file.getvalue(), "mask"), mask)
 
 
@@ -69,7 +74,7 @@ def test_of_a_palettes_two_colours_the_brighter_is_the_object(palette, used, mar
     file = io.BytesIO()
     drawn.save(file, "PNG")
     np.testing.assert_array_equal(mask_files.values(file.getvalue(), "mask")[0], indices)
-    for decode in (mask_files.binary, mask_files.two_valued):
+    for decode in (mask_files.binary, object_map):
         np.testing.assert_array_equal(decode(file.getvalue(), "mask"), indices == marked)
 
 

@@ -65,6 +65,14 @@ def test_options_given_twice_are_joined_and_splits_of_folders_are_said(run, sour
     assert "note: there is no val split. Training needs val: prepare the set again with --fractions 0.8 0.2 0" in out
 
 
+def test_masks_with_an_end_in_their_names(run, source, capsys):
+    """In images/ and masks/, whose names don't match."""
+    for path in source.glob("masks/*"):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    assert len(run("--prompt", "wound")) == 4
+    assert "layout: images/{name} and masks/{name}_mask\n" in capsys.readouterr().out
+
+
 def test_a_folder_for_each_class(run, tmp_path):
     """An image has a record for each class that it has a mask of; the folder's name is the prompt."""
     rng = np.random.default_rng(0)

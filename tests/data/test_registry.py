@@ -172,6 +172,18 @@ def test_scenes_tell_all_that_they_show():
     assert sum(target.masks.any(axis=(1, 2)).sum() for target in own) > 4
 
 
+def test_objects_that_are_lost_at_the_models_size(tmp_path):
+    """One pixel that no row of the smaller map takes, an object that stays, and a mask that is empty anyway."""
+    masks = np.zeros((3, 100, 100), np.uint8)
+    masks[0, 1, 1] = masks[1, 20:60, 20:60] = 1
+    records = tuple(Record(f"{number}", f"class {number}", number, 1, {1: ("x",)}) for number in range(3))
+    image = encode_png(np.zeros((100, 100, 3), np.uint8))
+    write(tmp_path, "tiny", {"test": [Example("a", "", image, tuple(map(encode_png, masks)), records)]}, "a test")
+    data = Data(name="tiny", root=str(tmp_path), cache=str(tmp_path / "cache"))
+    assert registry.vanished(data, registry.load(data, "test", SIZE)) == ("0",)
+    assert registry.vanished(data, registry.load(data, "test", (100, 100))) == ()
+
+
 def test_void_is_known_at_both_sizes(data):
     stored, own = (
         list(masks) for masks in (targets.stored(registry.load(data, "val", SIZE)), registry.originals(data, "val"))

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.images import decode_rgb
+from tunevlseg_jax.data.mask_values import BinaryRule
 
 WHITE_IS_ZERO, BLACK_IS_ZERO = 0, 1
 
@@ -82,7 +83,7 @@ def test_where_white_is_zero_a_mask_and_an_image_are_what_they_look_like(order, 
     np.testing.assert_array_equal(decode_rgb(stored, "a.tif"), decode_rgb(same, "a.tif"))
     mask = grey > most // 2
     drawn = tiff(np.where(mask, 0, most).astype(dtype), WHITE_IS_ZERO, order)
-    np.testing.assert_array_equal(mask_files.two_valued(drawn, "a.tif"), mask)
+    np.testing.assert_array_equal(mask_files.object_map(drawn, "a.tif", BinaryRule()), mask)
     encoded, size = mask_files.image(stored, "a.tif")
     assert encoded[:4] == b"\x89PNG" and size == (5, 7)
     np.testing.assert_array_equal(decode_rgb(encoded, "a.png"), decode_rgb(same, "a.tif"))

@@ -10,6 +10,8 @@ from PIL import ExifTags, Image
 
 from tunevlseg_jax.data import tiff
 from tunevlseg_jax.data.images import TIFF, check_pages, decode_deep, decode_rgb, encode_png, is_deep
+from tunevlseg_jax.data.mask_values import BinaryRule, SeenEncodings, distinct, encoding
+from tunevlseg_jax.data.prepared import VOID
 from tunevlseg_jax.runtime.errors import UserError
 
 Image.MAX_IMAGE_PIXELS = None  # whole-slide images are large, and no attack
@@ -89,12 +91,63 @@ def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
       UserError: as in `values`, or it is unclear which pixels are the object.
     """
     opened, lossless = _upright(data, name)
-    array = _stored(opened, name)
+    return _object(opened, _stored(opened, name), lossless, name, threshold)
+
+
+def object_map(
+    data: bytes,
+    name: str,
+    rule: BinaryRule,
+    *,
+    label: str = "",
+    seen: SeenEncodings | None = None,
+    many_values: bool = False,
+) -> np.ndarray:
+    """(height, width) uint8 of a binary mask: 1 is the object, VOID an ignored pixel.
+
+    Args:
+      data: the file's content.
+      name: the file's name.
+      rule: which values are the object.
+      label: the mask's class.
+      seen: where the file's values are noted.
+      many_values: whether a lossless file may have more than two values without a threshold.
+
+    Raises:
+      UserError: as in `binary`, or there are more values.
+    """
+    opened, lossless = _upright(data, name)
+    stored = _stored(opened, name)
+    void = _void(stored, rule.ignored)
+    array = _without(stored, void)
+    levels = distinct(array if array.ndim == 2 else _packed(array))
+    if not many_values and rule.threshold is None and lossless and len(levels) > 2:
+        listed = f": {', '.join(map(str, levels.tolist()))}" if array.ndim == 2 and len(levels) < 10 else ""
+        raise UserError(
+            f"mask {name} has {len(levels)} {'values' if array.ndim == 2 else 'colours'}{listed}, and isn't binary; "
+            "give --encoding with --classes, --threshold, or --ignore-value",
+            "mask-not-binary",
+        )
+    if seen is not None:
+        seen.add(label, encoding(opened, array, lossless), name)
+    pixels = _object(opened, array, lossless, name, rule.threshold, void) != rule.inverted
+    return pixels.astype(np.uint8) if void is None else np.where(void, np.uint8(VOID), pixels.astype(np.uint8))
+
+
+def _object(
+    opened: Image.Image,
+    array: np.ndarray,
+    lossless: bool,
+    name: str,
+    threshold: int | None,
+    void: np.ndarray | None = None,
+) -> np.ndarray:
+    """(height, width) bool of the object among a file's stored values, as in `binary`."""
     if opened.mode == "P" and threshold is None and len(distinct(array)) <= 2:
         coloured = opened.convert("RGBA")
-        bright = np.asarray(coloured)[..., :3].max(-1)
+        bright = _without(np.asarray(coloured)[..., :3].max(-1), void)
         if len(distinct(bright)) == len(distinct(array)):  # else only the indices differ
-            array = _stored(coloured, name)
+            array = _without(_stored(coloured, name), void)
     if array.ndim == 3:
         colours, array = array, array.max(-1)
         if array.min() == array.max() and (colours != colours[0, 0]).any():
@@ -117,6 +170,26 @@ def binary(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
             "almost-black",
         )
     return array > middle
+
+
+def _void(stored: np.ndarray, ignored: Sequence[int]) -> np.ndarray | None:
+    """(height, width) bool of the pixels whose value, or whose shade of grey, is ignored; None if none can be."""
+    if not ignored:
+        return None
+    if stored.ndim == 2:
+        return np.isin(stored, ignored)
+    return np.isin(stored[..., 0], ignored) & (stored == stored[..., :1]).all(-1)
+
+
+def _without(array: np.ndarray, void: np.ndarray | None) -> np.ndarray:
+    """The values with those of ignored pixels replaced by the darkest of the others, or 0 if there are no others."""
+    if void is None or not void.any():
+        return array
+    others = array[~void]
+    brightness = others if others.ndim == 1 else others.max(-1)
+    replaced = array.copy()
+    replaced[void] = others[brightness.argmin()] if len(others) else 0
+    return replaced
 
 
 def by_colour(data: bytes, name: str, table: Mapping[Colour, int], *, nearest: bool | None = None) -> np.ndarray:
@@ -150,14 +223,19 @@ def _upright(data: bytes, name: str) -> tuple[Image.Image, bool]:
     """A mask file, decoded and turned as OpenCV turns images, and whether it is lossless."""
     opened = whole(data, name)
     lossless = opened.format not in LOSSY or data[12:16] == b"VP8L"  # a WebP may be lossless
+    turn = turn_of(opened)
+    return opened if turn is None else opened.transpose(turn), lossless
+
+
+def turn_of(opened: Image.Image) -> Image.Transpose | None:
+    """The operation that turns an opened image upright, by its EXIF orientation; None if it is upright."""
     exif = Image.Exif()
     try:
         with warnings.catch_warnings(action="ignore"):  # of blocks that end too soon
             exif.load(opened.info.get("exif", b""))  # not getexif, which looks into XMP as well
-            turn = TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
+            return TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, struct.error):  # a broken block is ignored
-        turn = None
-    return opened if turn is None else opened.transpose(turn), lossless
+        return None
 
 
 def _stored(opened: Image.Image, name: str) -> np.ndarray:
@@ -198,41 +276,20 @@ def whole_numbers(array: np.ndarray, name: str) -> np.ndarray:
     return array.astype(np.int32)
 
 
-def distinct(array: np.ndarray) -> np.ndarray:
-    """The distinct values, sorted, of an array of whole numbers from 0 to 2^24; faster than np.unique."""
-    present = np.zeros(int(array.max(initial=0)) + 1, bool)
-    present[array] = True
-    return np.flatnonzero(present)
-
-
 def _packed(colours: np.ndarray) -> np.ndarray:
     """(height, width) int32 of (height, width, 3) uint8: one number for each colour."""
     red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
     return red << 16 | green << 8 | blue
 
 
-def two_valued(data: bytes, name: str, threshold: int | None = None) -> np.ndarray:
-    """(height, width) bool as `binary`, but a lossless file without a threshold may have at most two values.
-
-    Raises:
-      UserError: as in `values`, or there are more values.
-    """
-    array, lossless = values(data, name)
-    levels = distinct(array if array.ndim == 2 else _packed(array))
-    if threshold is None and lossless and len(levels) > 2:
-        raise UserError(
-            f"mask {name} has {len(levels)} {'values' if array.ndim == 2 else 'colours'} and isn't binary; "
-            "give --encoding with --classes, or --threshold",
-            "mask-not-binary",
-        )
-    return binary(data, name, threshold)
-
-
 def check_size(mask: np.ndarray, size: tuple[int, int], name: str, image_name: str) -> None:
     """Raises a UserError if a mask's size differs from its image's."""
     if mask.shape[:2] != size:
         height, width = mask.shape[:2]
-        raise UserError(f"mask {name} is {width}x{height}, its image {image_name} {size[1]}x{size[0]}", "mask-size")
+        message = f"mask {name} is {width}x{height}, its image {image_name} {size[1]}x{size[0]}"
+        if mask.shape[:2] == size[::-1]:
+            message += "; a photo is turned as its EXIF says, and its mask must be turned as well"
+        raise UserError(message, "mask-size")
 
 
 def check_values(mask: np.ndarray, allowed: Sequence[int], name: str) -> None:

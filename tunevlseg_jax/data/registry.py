@@ -50,6 +50,23 @@ def originals(data: Data, split: str, *, complete: bool = False) -> Iterator[Tar
     return targets.original(_prepared(data, split))
 
 
+def vanished(data: Data, records: Records) -> tuple[str, ...]:
+    """The ids of the records whose mask is empty at the records' size, though it isn't at the image's own size.
+
+    Raises:
+      UserError: as in `load`.
+    """
+    empty = {records.ids[row] for row in range(len(records)) if not records.mask(row).any()}
+    if not empty or data.name in SCENES:
+        return ()
+    lost = []
+    for example in _prepared(data, records.split):
+        asked = [record for record in example.records if record.id in empty]
+        maps = example.maps() if asked else ()
+        lost += [record.id for record in asked if (maps[record.mask] == record.value).any()]
+    return tuple(lost)
+
+
 def count(data: Data, split: str) -> int:
     """The number of records in a split, ignoring `data.shots`; no image is read.
 

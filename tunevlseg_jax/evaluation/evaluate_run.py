@@ -34,6 +34,7 @@ class EvaluationResult(NamedTuple):
       scores: of the set.
       rows: of each class.
       marks: what a reader of the scores needs to know about the data, as `runs.provenance.marks` gives it.
+      vanished: ids of the records whose object is lost at the model's size.
     """
 
     name: str
@@ -41,6 +42,7 @@ class EvaluationResult(NamedTuple):
     scores: dict[str, Any]
     rows: list[dict[str, Any]]
     marks: Mapping[str, Any] = {}
+    vanished: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -87,6 +89,7 @@ def evaluate(
     size = _sizes(scored.sizes)
     rows = _by_class(records.classes, scored)
     scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows)
+    vanished = registry.vanished(data, records)
     if folder is not None:
         details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
         details |= {"split": records.split, "resolution": resolution, "every_class": ask_absent, "size": size}
@@ -95,11 +98,11 @@ def evaluate(
         samples = folder / f"{name}.csv"
         write_csv(samples, [dataclasses.asdict(sample) for sample in scored.samples])
         write_csv(folder / f"{name}_classes.csv", rows)
-        details |= {"samples_sha256": sha256(samples), "root": data.root}
+        details |= {"samples_sha256": sha256(samples), "root": data.root, "vanished": len(vanished)}
         details |= {"empty_masks": record_scores.POLICIES | record_scores.DISTANCES}
         details |= marks or {}
         write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
-    return EvaluationResult(name, size, scores, rows, marks or {})
+    return EvaluationResult(name, size, scores, rows, marks or {}, vanished)
 
 
 def stored_name(folder: Path, name: str, identity: Mapping[str, Any], *, apart: bool = False) -> str:

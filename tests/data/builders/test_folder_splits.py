@@ -76,6 +76,8 @@ LAYOUTS = {
     "joined words, reversed": ("img-{}/{}.jpg", "gt-{}/{}.png"),
     "masks beside images": ("{}/{}.jpg", "{}/{}_mask.png"),
     "masks with an end": ("x/{}/image/{}.jpg", "x/{}/mask/{}_segmentation.png"),
+    "CamVid": ("{}/{}.png", "{}_labels/{}_L.png"),
+    "ground truth": ("{}/Original/{}.tif", "{}/Ground Truth/{}.tif"),
     "data sets": ("{}Dataset/images/{}.jpg", "{}Dataset/masks/{}.png"),
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunevlseg_jax.data.audit import duplicates
-from tunevlseg_jax.data.audit.findings import repeats, reveals_answer, unexpected
+from tunevlseg_jax.data.audit.findings import not_turned, repeats, reveals_answer, unexpected
 from tunevlseg_jax.data.audit.image_stats import ImageStats
 from tunevlseg_jax.data.prepared import SPLITS
 from tunevlseg_jax.runtime.errors import UserError
@@ -75,6 +75,7 @@ def _kept(stats: Sequence[ImageStats]) -> dict[tuple[str, int], list[str]]:
     used: set[tuple[Any, ...]] = set()
     kept = {}
     broken = {image.key for image, values in zip(stats, unexpected(stats), strict=True) if values or image.faults}
+    broken |= {image.key for image in not_turned(stats)}
     for image in sorted(stats, key=lambda image: -SPLITS.index(image.split)):
         repeated = set(repeats(image))
         kept[image.key] = []

@@ -5,6 +5,7 @@ An error makes scores wrong: an unusable file, or a test image that is in train 
   error    unreadable          an image or label map can't be decoded
   error    another size        a label map isn't as large as its image
   error    unexpected values   a label map has values that no record of the set asks for
+  error    mask not turned     masks fit a photo as it is stored better than as its EXIF orientation turns it
   error    copies across       the same file in two splits
   error    group across        images of one patient or video sequence in two splits
   error    frames across       neighbouring video frames in two splits, by their numbers and appearance (without groups)
@@ -15,6 +16,8 @@ An error makes scores wrong: an unusable file, or a test image that is in train 
   warning  repeated record     the same mask of an image with the same prompt twice
   warning  empty mask          nothing of what a record asks for is in the image
   warning  full mask           the whole image is what a record asks for
+  warning  marks background    masks mark the image and its border around what looks like the object
+  warning  vanishes            nothing of an object is left when it is resized to the model's 352x352 pixels
   warning  denies the mask     a prompt such as "no polyp" for a mask that isn't empty
 """
 
@@ -22,15 +25,17 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tunevlseg_jax.data.audit import duplicates
+from tunevlseg_jax.data.audit import coverage, duplicates, orientation
 from tunevlseg_jax.data.audit.duplicates import Pair
-from tunevlseg_jax.data.audit.image_stats import ImageStats, RecordStats
+from tunevlseg_jax.data.audit.image_stats import ImageStats
+from tunevlseg_jax.data.audit.map_stats import RecordStats
 from tunevlseg_jax.data.prepared import LEVEL, VOID
 
 KINDS = {
     "unreadable": "error",
     "another size": "error",
     "unexpected values": "error",
+    "mask not turned": "error",
     "copies across": "error",
     "group across": "error",
     "frames across": "error",
@@ -41,6 +46,8 @@ KINDS = {
     "repeated record": "warning",
     "empty mask": "warning",
     "full mask": "warning",
+    "marks background": "warning",
+    "vanishes": "warning",
     "denies the mask": "warning",
 }
 NEGATION = re.compile(r"\b(no|not|none|without|absent|absence|free of|negative for)\b", re.IGNORECASE)
@@ -62,11 +69,16 @@ def findings(stats: Sequence[ImageStats]) -> list[Finding]:
         for image, values in zip(stats, unexpected(stats), strict=True)
         if values
     ]
+    results += [
+        Finding("mask not turned", str(image), "its masks fit the photo as it is stored, without its EXIF orientation")
+        for image in not_turned(stats)
+    ]
     results += _pairs("copies", duplicates.same_content(stats), stats)
     results += _pairs("near copies", duplicates.near_copies(stats), stats)
     results += [Finding("group across", *pair) for pair in _across(duplicates.same_group(stats), stats)]
     results += [Finding("frames across", *pair) for pair in _across(duplicates.neighbours(stats), stats)]
     results += [finding for image in stats for finding in _records(image)]
+    results += _background(stats)
     return sorted(results, key=lambda finding: list(KINDS).index(finding.kind))
 
 
@@ -74,6 +86,11 @@ def unexpected(stats: Sequence[ImageStats]) -> list[frozenset[int]]:
     """The values of each image's label maps that no record of the set uses."""
     known = {0, VOID} | {record.record.value for image in stats for record in image.records}
     return [image.values - known for image in stats]
+
+
+def not_turned(stats: Sequence[ImageStats]) -> list[ImageStats]:
+    """The images whose masks fit the photo as it is stored, not as its EXIF orientation turns it."""
+    return [stats[number] for number in orientation.unturned([image.vote for image in stats])]
 
 
 def reveals_answer(stats: RecordStats) -> bool:
@@ -118,6 +135,20 @@ def _records(image: ImageStats) -> Iterator[Finding]:
             yield Finding("empty mask", str(image), details)
         elif stats.pixels == stats.map_pixels:
             yield Finding("full mask", str(image), details)
+        if stats.vanishes:
+            yield Finding("vanishes", str(image), f"{stats.record.id}: {stats.pixels} pixels of {stats.map_pixels}")
+
+
+def _background(stats: Sequence[ImageStats]) -> Iterator[Finding]:
+    """The classes whose masks are likely inverted, and such masks of other classes."""
+    shapes = coverage.by_class(record for image in stats for record in image.records)
+    whole = dict(coverage.inverted(shapes))
+    yield from (Finding("marks background", label, details) for label, details in whole.items())
+    for image in stats:
+        for record in image.records:
+            if record.like_background and record.record.label not in whole:
+                details = f"{record.record.id}: {record.coverage:.1%} of the image and its border"
+                yield Finding("marks background", str(image), details)
 
 
 def _denies(stats: RecordStats) -> bool:

@@ -7,22 +7,16 @@ import cv2
 import numpy as np
 
 from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.audit import map_stats, orientation
+from tunevlseg_jax.data.audit.map_stats import RecordStats
+from tunevlseg_jax.data.audit.orientation import Vote
 from tunevlseg_jax.data.images import resize
-from tunevlseg_jax.data.prepared import Example, Record
+from tunevlseg_jax.data.prepared import Example
 from tunevlseg_jax.runtime.errors import UserError
 
 THUMBNAIL = 32
 HASH = 16
 """Side of the difference hash: 256 bits."""
-
-
-@dataclass(frozen=True)
-class RecordStats:
-    """A record, the number of its pixels, and the number of pixels in its map."""
-
-    record: Record
-    pixels: int
-    map_pixels: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +34,7 @@ class ImageStats:
       records: the statistics of its records.
       values: values in the label maps.
       faults: (kind, details) of each fault of its files.
+      vote: whether its masks fit the photo as its EXIF orientation turns it.
     """
 
     split: str
@@ -52,6 +47,7 @@ class ImageStats:
     records: tuple[RecordStats, ...]
     values: frozenset[int]
     faults: tuple[tuple[str, str], ...]
+    vote: Vote | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -75,10 +71,15 @@ def image_stats(split: str, index: int, example: Example) -> ImageStats:
         maps = example.maps()
     except UserError as error:
         faults.append(("unreadable", str(error)))
-    counts = [np.bincount(array.reshape(-1), minlength=256) for array in maps]
+    counts = map_stats.counts(maps)
+    records = map_stats.record_stats(example.records, maps, counts)
     for array in maps:
         if image is not None and array.shape != image.shape[:2]:
             faults.append(("another size", f"{array.shape} against {image.shape[:2]}"))
+    vote = None
+    if image is not None and orientation.is_turned(example.image):
+        masks = [maps[record.mask] == record.value for record in example.records if record.mask < len(maps)]
+        vote = orientation.vote(example.image, image, masks)
     return ImageStats(
         split,
         index,
@@ -87,14 +88,10 @@ def image_stats(split: str, index: int, example: Example) -> ImageStats:
         hashlib.sha256(example.image).hexdigest(),
         None if image is None else resize(image, (THUMBNAIL, THUMBNAIL), cv2.INTER_AREA),
         np.zeros(HASH * HASH // 64, np.uint64) if image is None else difference_hash(image),
-        tuple(
-            RecordStats(record, int(counts[record.mask][record.value]), maps[record.mask].size)
-            if record.mask < len(maps)
-            else RecordStats(record, 0, 0)
-            for record in example.records
-        ),
-        frozenset(int(value) for count in counts for value in np.flatnonzero(count)),
+        records,
+        frozenset(int(value) for count in counts for value in np.flatnonzero(count[0])),
         tuple(faults),
+        vote,
     )
 
 

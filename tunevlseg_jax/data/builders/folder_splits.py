@@ -22,9 +22,9 @@ NNUNET = {"tr": "train", "ts": "test"}
 IMAGE_WORDS = ("images", "image", "imgs", "img", "photos", "frames", "inputs", "jpegimages")
 MASK_WORDS = (
     *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentations", "segmentation"),
-    *("groundtruth", "gts", "gt", "targets", "segmentationclass"),
+    *("groundtruth", "truth", "gts", "gt", "targets", "ann", "anns", "annot", "annots"),
 )
-OTHER_WORDS = ("data", "dataset", "datasets", "set", "sets", "split", "splits", "ground", "truth", "folder", "input")
+OTHER_WORDS = ("data", "dataset", "datasets", "set", "sets", "split", "splits", "ground", "folder", "input")
 
 
 def split_of(folder: str, *, strict: bool = True) -> str:

@@ -56,7 +56,8 @@ def read(split: str, items: Sequence[Item]) -> Iterator[Example]:
 class BinaryMask(NamedTuple):
     """A binary mask of an image, its name in error messages, and fields of its `Record`.
 
-    `pixels` is (height, width) bool, or draws such an array given the image's (height, width).
+    `pixels` is (height, width) bool, or uint8 of 0, 1 and VOID, or draws such an array given the image's (height,
+    width).
     """
 
     name: str
@@ -79,10 +80,15 @@ def binary_masks(source: SourceFiles, image: str, masks: Iterable[BinaryMask]) -
         pixels = mask.pixels(size) if callable(mask.pixels) else mask.pixels
         mask_files.check_size(pixels, size, mask.name, image)
         records.setdefault(mask.id, Record(mask.id, mask.label, len(records), 1, mask.prompts))
-        maps[mask.id] = maps[mask.id] | pixels if mask.id in maps else pixels
+        maps[mask.id] = _joined(maps[mask.id], pixels) if mask.id in maps else pixels
     return Content(
         encoded, tuple(encode_png(pixels.astype(np.uint8)) for pixels in maps.values()), tuple(records.values())
     )
+
+
+def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(height, width) uint8 of two maps of the same class: the object in either, else ignored in either."""
+    return np.where((first == 1) | (second == 1), 1, np.maximum(first, second)).astype(np.uint8)
 
 
 def class_map(
@@ -92,8 +98,11 @@ def class_map(
     mask: str,
     decode: Callable[[bytes, str], np.ndarray],
     classes: Iterable[Class],
+    empty_records: bool = False,
 ) -> Content:
     """An image file with one map of mutually exclusive classes, and a record for each of `classes` in it.
+
+    If it has none and `empty_records` is true, it has a record of every class, with an empty mask.
 
     `decode` takes a mask file's content and name, and returns a (height, width) uint8 label map of class numbers.
 
@@ -103,7 +112,10 @@ def class_map(
     encoded, size = mask_files.image(source.read(image), image)
     labels = decode(source.read(mask), mask)
     mask_files.check_size(labels, size, mask, image)
+    classes = tuple(classes)
     present = set(mask_files.distinct(labels).tolist())
+    if empty_records and not any(cls.number in present for cls in classes):
+        present = {cls.number for cls in classes}
     records = tuple(
         Record(f"{cls.label}/{key}", cls.label, 0, cls.number, {LEVEL: cls.prompts})
         for cls in classes

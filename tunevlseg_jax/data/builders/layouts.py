@@ -13,7 +13,19 @@ from tunevlseg_jax.data.images import SUFFIXES
 from tunevlseg_jax.runtime.errors import UserError
 
 PLAIN = ("images/{name}", "masks/{name}")
-MASK_ENDS = ("_mask", "_masks", "_segmentation", "_seg", "_label", "_labels", "_gt", "_groundtruth", "-mask", ".mask")
+MASK_ENDS = (
+    "_mask",
+    "_masks",
+    "_segmentation",
+    "_seg",
+    "_label",
+    "_labels",
+    "_gt",
+    "_groundtruth",
+    "-mask",
+    ".mask",
+    "_L",
+)
 IMAGE_ENDS = ("_0000", "_image", "_img")
 """Ends of images' names; the first is nnU-Net's first channel."""
 MOST_FOLDERS = 40

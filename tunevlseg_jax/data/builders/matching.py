@@ -116,6 +116,11 @@ def find(
     return Matched(list(files.values()), notes)
 
 
+def names(source: SourceFiles, text: str) -> set[str]:
+    """The names that a pattern finds."""
+    return {fields["name"] for _, fields in _matches(source, text)}
+
+
 def _matches(source: SourceFiles, text: str) -> Iterator[tuple[str, dict[str, str]]]:
     for name, match in source.find(pattern(text)):
         yield name, match.groupdict()

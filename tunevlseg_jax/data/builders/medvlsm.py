@@ -8,6 +8,7 @@ from tunevlseg_jax.data.builders import annotation_files
 from tunevlseg_jax.data.builders.annotation_files import Annotation
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import BinaryMask, Content, Item, binary_masks
+from tunevlseg_jax.data.mask_values import BinaryRule, SeenEncodings
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS
 from tunevlseg_jax.runtime.errors import UserError
 
@@ -27,8 +28,8 @@ def folder(source: SourceFiles) -> str | None:
     return folders[0] if folders else None
 
 
-def items(source: SourceFiles, folder: str, threshold: int | None) -> Iterator[Item]:
-    """The images that the annotations name, each in its split; masks are thresholded as in `mask_files.binary`.
+def items(source: SourceFiles, folder: str, rule: BinaryRule, seen: SeenEncodings) -> Iterator[Item]:
+    """The images that the annotations name, each in its split; the values of their masks are noted in `seen`.
 
     Raises:
       UserError: an annotation is broken, or names a file that the source lacks.
@@ -40,7 +41,7 @@ def items(source: SourceFiles, folder: str, threshold: int | None) -> Iterator[I
         for key, rows in annotation_files.by_image(annotation_files.parse(source.read(name), name)).items():
             image = _place(source, folder, "images", split, rows[0].image, name)
             masks = tuple(_place(source, folder, "masks", split, row.mask, name) for row in rows)
-            load = partial(_load, source, image, masks, rows, threshold)
+            load = partial(_load, source, image, masks, rows, rule, seen)
             yield Item(key, load, splits=(split,), records=len(rows))
 
 
@@ -52,11 +53,17 @@ def _place(source: SourceFiles, folder: str, kind: str, split: str, file: str, w
 
 
 def _load(
-    source: SourceFiles, image: str, masks: Sequence[str], rows: Sequence[Annotation], threshold: int | None
+    source: SourceFiles,
+    image: str,
+    masks: Sequence[str],
+    rows: Sequence[Annotation],
+    rule: BinaryRule,
+    seen: SeenEncodings,
 ) -> Content:
     def binary_masks_of_rows() -> Iterator[BinaryMask]:
         for mask, (id, row) in zip(masks, annotation_files.unique_ids(rows), strict=True):
             label = row.prompts[LEVEL][0] if LEVEL in row.prompts else ""
-            yield BinaryMask(mask, mask_files.binary(source.read(mask), mask, threshold), id, label, row.prompts)
+            pixels = mask_files.object_map(source.read(mask), mask, rule, label=label, seen=seen, many_values=True)
+            yield BinaryMask(mask, pixels, id, label, row.prompts)
 
     return binary_masks(source, image, binary_masks_of_rows())

@@ -14,12 +14,15 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import BinaryMask, Content, Item, binary_masks, class_map
 from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.tables import Classes
-from tunevlseg_jax.data.prepared import LEVEL, SPLITS
+from tunevlseg_jax.data.mask_values import BinaryRule, SeenEncodings
+from tunevlseg_jax.data.prepared import LEVEL, SPLITS, VOID
 from tunevlseg_jax.runtime.errors import UserError
 
 Encoding = Literal["binary", "palette", "colour"]
 Instances = Literal["join", "refuse"]
 """What becomes of several masks of one class in an image."""
+Negatives = Literal["drop", "keep"]
+"""Whether an image with none of the classes has an empty mask of each."""
 
 
 Size = tuple[int, int]
@@ -135,8 +138,8 @@ def _classes(image: ImageFiles) -> int:
     return max(1, len({mask.label for mask in image.masks}))
 
 
-def binary(source: SourceFiles, files: ImageFiles, threshold: int | None) -> Content:
-    """An image with one binary map for each class of its masks.
+def binary(source: SourceFiles, files: ImageFiles, rule: BinaryRule, seen: SeenEncodings) -> Content:
+    """An image with one binary map for each class of its masks, whose values are noted in `seen`.
 
     Raises:
       UserError: a file is broken, isn't binary, or has another size than its image.
@@ -144,14 +147,18 @@ def binary(source: SourceFiles, files: ImageFiles, threshold: int | None) -> Con
 
     def masks() -> Iterator[BinaryMask]:
         for file, label, prompts, draw in files.masks:
-            pixels = draw or mask_files.two_valued(source.read(file), file, threshold)
+            pixels = draw or mask_files.object_map(source.read(file), file, rule, label=label, seen=seen)
             yield BinaryMask(file, pixels, f"{label}/{files.id}", label, {LEVEL: prompts})
 
     return binary_masks(source, files.image, masks())
 
 
-def coded(source: SourceFiles, files: ImageFiles, encoding: Encoding, classes: Classes) -> Content:
-    """An image with one label map, and a record for each class in it.
+def coded(
+    source: SourceFiles, files: ImageFiles, encoding: Encoding, classes: Classes, rule: BinaryRule, negatives: Negatives
+) -> Content:
+    """An image with one label map, and a record for each class in it, or for every class if `negatives` are kept.
+
+    Of `rule`, the ignored values of palette masks count.
 
     Raises:
       UserError: a file is broken or has another size than its image, or the map has a value or colour without a class.
@@ -159,11 +166,13 @@ def coded(source: SourceFiles, files: ImageFiles, encoding: Encoding, classes: C
     if encoding == "colour":
         decode = partial(mask_files.by_colour, table={(0, 0, 0): 0} | dict(classes.colours))
     else:
-        decode = partial(_by_value, numbers={0: 0} | dict(classes.values))
+        if wrong := [value for value in rule.ignored if classes.values.get(value, VOID) != VOID]:
+            raise UserError(f"--ignore-value {wrong[0]} is the value of a class in --classes", "options-conflict")
+        decode = partial(_by_value, numbers={0: 0} | dict(classes.values) | dict.fromkeys(rule.ignored, VOID))
     mask, *others = files.masks
     if others:
         raise UserError(f"{files.image} has two label maps: {mask.file} and {others[0].file}", "duplicate-mask")
-    return class_map(source, files.id, files.image, mask.file, decode, classes.named.values())
+    return class_map(source, files.id, files.image, mask.file, decode, classes.named.values(), negatives == "keep")
 
 
 def _by_value(data: bytes, name: str, numbers: Mapping[int, int]) -> np.ndarray:
