@@ -11,7 +11,7 @@ import numpy as np
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.preprocessing import CARD_KEY
-from tunevlseg_jax.runs import provenance
+from tunevlseg_jax.runs import history, provenance
 from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, METRICS_FILE, NON_IDENTITY_FIELDS, make_card, save_learnt
 from tunevlseg_jax.runs.checkpoint import Checkpoints
 from tunevlseg_jax.runs.provenance import Provenance
@@ -47,6 +47,7 @@ class RunFolder:
             open_folder(config)
             self.data = provenance.check(self.path, data, force=force_data)
             provenance.write(self.path, self.data)
+            history.grow(self.path / CONFIG_FILE, config)
         self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.board: TensorBoardWriter | None = None
 
@@ -182,10 +183,12 @@ def save_trial(
 
 def _check_same(config: Config, path: Path) -> None:
     """Raises a UserError if the folder's configuration differs in fields that change results."""
-    before = schema.to_json(schema.from_json(Config, read_json(path), str(path)))
-    details = schema.difference(before, schema.to_json(config), but=NON_IDENTITY_FIELDS)
-    if details:
+    before = schema.from_json(Config, read_json(path), str(path))
+    stored, now = schema.to_json(before), schema.to_json(config)
+    if schema.difference(stored, now, but=(*NON_IDENTITY_FIELDS, "train.epochs")):
+        details = schema.difference(stored, now, but=NON_IDENTITY_FIELDS)
         raise UserError(f"{path.parent} holds another run ({details}); choose another --workdir", "other-config")
+    history.check_epochs(before, config)
 
 
 def _logged(path: Path, epochs: int) -> list[str]:
