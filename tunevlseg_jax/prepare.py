@@ -36,6 +36,9 @@ from tunevlseg_jax.data.builders.user_files import (
 )
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
 from tunevlseg_jax.data.mask_values import BinaryRule, SeenEncodings
+from tunevlseg_jax.data.medical import dicom_sets, volume_sets
+from tunevlseg_jax.data.medical.dicom_sets import Dicom
+from tunevlseg_jax.data.medical.volume_sets import Volumes
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.preprocessing import Preprocessing
 from tunevlseg_jax.data.settings import Protocol
@@ -59,6 +62,14 @@ colour-coded masks: ... --encoding colour --classes classes.csv
 a list of images, masks and prompts: ... --manifest list.csv
 
 exports of COCO, LabelMe, CVAT, Label Studio, YOLO, Pascal VOC, Supervisely: recognised, without options"""
+VOLUMES = """Slices of NIfTI, NRRD and MetaImage volumes.
+
+imagesTr/a_0000.nii.gz and labelsTr/a.nii.gz: volumes --name livers --source DIR --classes classes.csv
+
+one value in the label volumes: volumes --name livers --source DIR --prompt liver"""
+DICOM = """Slices of DICOM series with the masks of SEG and RT-STRUCT files.
+
+series and mask files in any folders: dicom --name livers --source DIR --classes classes.csv"""
 CHECK = f"""Audits a prepared set; exits with 1 if there are errors.
 
 {inspect.cleandoc(audit.__doc__ or "").partition(chr(10))[2].strip()}"""
@@ -174,9 +185,16 @@ def main() -> None:
     """Prepares a set, or audits one."""
     defaults = {name: Public(name, tyro.MISSING) for name in PUBLIC} | {
         "folder": Folder(tyro.MISSING, tyro.MISSING),
+        "volumes": Volumes(tyro.MISSING, tyro.MISSING),
+        "dicom": Dicom(tyro.MISSING, tyro.MISSING),
         "check": Check(tyro.MISSING),
     }
-    descriptions = {name: public.about for name, public in PUBLIC.items()} | {"folder": FOLDER, "check": CHECK}
+    descriptions = {name: public.about for name, public in PUBLIC.items()} | {
+        "folder": FOLDER,
+        "volumes": VOLUMES,
+        "dicom": DICOM,
+        "check": CHECK,
+    }
     if (asked := next(iter(sys.argv[1:]), "")) in formats.TITLES:
         message = f"{PROGRAM} folder reads {asked} annotations: folder --name NAME --source DIR [--format {asked}]"
         raise UserError(message, "unknown-subcommand")
@@ -184,6 +202,8 @@ def main() -> None:
     match options:
         case Folder():
             prepare_folder(options, Console())
+        case Volumes() | Dicom():
+            prepare_slices(options, Console())
         case Public():
             prepare_public(options, Console())
         case Check():
@@ -257,6 +277,34 @@ def prepare_folder(options: Folder, console: Console) -> None:
     for split in ("train", "val"):
         if split not in written:
             console.print(f"note: there is no {split} split. {prepared.WAYS_OUT[split]}", soft_wrap=True)
+
+
+def prepare_slices(options: Volumes | Dicom, console: Console) -> None:
+    """Writes a set of the slices of medical files.
+
+    Raises:
+      UserError: as in `prepare_folder`.
+    """
+    is_dicom = isinstance(options, Dicom)
+    window = windows.parse(options.window, dicom=is_dicom) or ("dicom" if is_dicom else "percentile")
+    shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
+    _check_seed(options.seed)
+    _check_fractions(options.fractions)
+    if options.threshold is not None and options.threshold < 0:
+        raise UserError(f"--threshold must be a grey value, at least 0, got {options.threshold}", "out-of-range")
+
+    def contents(unpacked: Path) -> Contents:
+        source = SourceFiles(options.source, unpacked)
+        if isinstance(options, Dicom):
+            lines, items = dicom_sets.items(options, source, window)
+        else:
+            lines, items = volume_sets.items(options, source, unpacked / "volumes", window)
+        console.print(lines, soft_wrap=True, markup=False)
+        how = Preprocessing(window, options.axis)
+        return Contents(assign_splits(items, shares, options.seed), "the user's own data", preprocessing=how)
+
+    written = build(options.output, options.name, contents)
+    _report(written, options.output / options.name, console, {})
 
 
 def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> tuple[str, list[Item]]:
@@ -360,14 +408,15 @@ def _check_seed(seed: int) -> None:
         raise UserError(f"--seed must be at least 0, got {seed}", "out-of-range")
 
 
-def _check(options: Folder) -> None:
-    _check_seed(options.seed)
-    if options.threshold is not None and options.threshold < 0:
-        raise UserError(f"--threshold must be a grey value, at least 0, got {options.threshold}", "out-of-range")
-    if not (min(options.fractions) >= 0 and abs(sum(options.fractions) - 1) <= 1e-6 and options.fractions[0]):
+def _check_fractions(fractions: tuple[float, float, float]) -> None:
+    if not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6 and fractions[0]):
         raise UserError(
-            f"--fractions must be at least 0, train's above 0, and sum to 1, got {options.fractions}", "out-of-range"
+            f"--fractions must be at least 0, train's above 0, and sum to 1, got {fractions}", "out-of-range"
         )
+
+
+def _check(options: Folder) -> None:
+    _check_fractions(options.fractions)
     if options.format and (options.images or options.masks or options.manifest):
         raise UserError("with --format, leave --images, --masks and --manifest out", "options-conflict")
     if options.manifest and (options.images or options.masks or options.classes or options.encoding != "binary"):
