@@ -290,8 +290,6 @@ def prepare_slices(options: Volumes | Dicom, console: Console) -> None:
     shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
     _check_seed(options.seed)
     _check_fractions(options.fractions)
-    if options.threshold is not None and options.threshold < 0:
-        raise UserError(f"--threshold must be a grey value, at least 0, got {options.threshold}", "out-of-range")
 
     def contents(unpacked: Path) -> Contents:
         source = SourceFiles(options.source, unpacked)
@@ -416,7 +414,10 @@ def _check_fractions(fractions: tuple[float, float, float]) -> None:
 
 
 def _check(options: Folder) -> None:
+    _check_seed(options.seed)
     _check_fractions(options.fractions)
+    if options.threshold is not None and options.threshold < 0:
+        raise UserError(f"--threshold must be a grey value, at least 0, got {options.threshold}", "out-of-range")
     if options.format and (options.images or options.masks or options.manifest):
         raise UserError("with --format, leave --images, --masks and --manifest out", "options-conflict")
     if options.manifest and (options.images or options.masks or options.classes or options.encoding != "binary"):
