@@ -161,6 +161,8 @@ def _object(
                 "mask-unclear",
             )
     if threshold is not None:
+        if array.dtype != bool and threshold >= (largest := np.iinfo(array.dtype).max):
+            raise UserError(f"mask {name} has no value above {largest}; --threshold is {threshold}", "out-of-range")
         return array > threshold
     levels = distinct(array)
     if lossless and len(levels) <= 2:
