@@ -216,6 +216,7 @@ def prepare_public(options: Public, console: Console) -> None:
     Raises:
       UserError: the source is incomplete or broken, or the output isn't writable.
     """
+    _check_seed(options.seed)
     chosen = PUBLIC[options.set]
     survey = Survey()
 
@@ -287,6 +288,7 @@ def prepare_slices(options: Volumes | Dicom, console: Console) -> None:
     is_dicom = isinstance(options, Dicom)
     window = windows.parse(options.window, dicom=is_dicom) or ("dicom" if is_dicom else "percentile")
     shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
+    _check_seed(options.seed)
     _check_fractions(options.fractions)
 
     def contents(unpacked: Path) -> Contents:
@@ -401,15 +403,23 @@ def _items(
     return f"{about}\nsplits: {splits}", user_files.items(files, source, load)
 
 
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise UserError(f"--seed must be at least 0, got {seed}", "out-of-range")
+
+
 def _check_fractions(fractions: tuple[float, float, float]) -> None:
-    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or not fractions[0]:
+    if not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6 and fractions[0]):
         raise UserError(
             f"--fractions must be at least 0, train's above 0, and sum to 1, got {fractions}", "out-of-range"
         )
 
 
 def _check(options: Folder) -> None:
+    _check_seed(options.seed)
     _check_fractions(options.fractions)
+    if options.threshold is not None and options.threshold < 0:
+        raise UserError(f"--threshold must be a grey value, at least 0, got {options.threshold}", "out-of-range")
     if options.format and (options.images or options.masks or options.manifest):
         raise UserError("with --format, leave --images, --masks and --manifest out", "options-conflict")
     if options.manifest and (options.images or options.masks or options.classes or options.encoding != "binary"):
