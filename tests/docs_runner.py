@@ -17,9 +17,11 @@ from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
+import dicoms
 import fake_downloads
 import numpy as np
 import pages
+import phantoms
 import pytest
 import small
 import small_cris
@@ -93,7 +95,7 @@ HELP = (
     ("tunevlseg_jax.sweep", "replay"),
     ("tunevlseg_jax.benchmark", "--config", "configs/clipseg_vpt.py"),
     ("tunevlseg_jax.study",),
-    *(("tunevlseg_jax.prepare", what) for what in ("kvasir", "folder", "check")),
+    *(("tunevlseg_jax.prepare", what) for what in ("kvasir", "folder", "volumes", "dicom", "check")),
     *((f"tunevlseg_jax.{name}",) for name in ("evaluate", "predict", "report", "study", "benchmarks.loading")),
     *((f"conversion.{name}",) for name in ("clipseg", "cris", "run", "tunevlseg")),
 )
@@ -232,8 +234,26 @@ def cris() -> dict[str, torch.Tensor]:
     return {f"module.{name}": torch.tensor(tensor) for name, tensor in theirs.items()}
 
 
+def medical(folder: Path) -> None:
+    """Volumes and DICOM series with their masks."""
+    for number in range(4):
+        values, labels = phantoms.phantom(number)
+        for place, stored in (("livers", labels), ("knees", (labels > 0).astype(np.uint8))):
+            phantoms.write_nifti(folder / place / "images" / f"{number}.nii.gz", values)
+            phantoms.write_nifti(folder / place / "labels" / f"{number}.nii.gz", stored)
+        at, stored = folder / "lungs" / f"{number}", (values.transpose(2, 1, 0) + 1024).astype(np.uint16)
+        series = dicoms.write_series(at, stored)
+        for file, path in zip(series, sorted(at.iterdir(), reverse=True), strict=True):
+            file.PatientID = f"{number}"
+            file.save_as(path, enforce_file_format=True)
+        dicoms.write_seg(at / "seg", series, {"tumour": labels.transpose(2, 1, 0) > 0})
+    (folder / "series").symlink_to(folder / "lungs" / "0")
+    (folder / "scan.nii.gz").symlink_to(folder / "livers" / "images" / "0.nii.gz")
+
+
 def provide(folder: Path) -> None:
     """Creates the models and data that the pages name and don't create."""
+    medical(folder)
     (folder / "configs").symlink_to(small.ROOT / "configs")
     model, source = clipseg(), {"made by": "tests"}
     clipseg_folder.save(folder / "CIDAS" / "clipseg-rd64", model, source)

@@ -344,7 +344,7 @@ def voc2012_set(root: Path, rng: np.random.Generator) -> Meant:
     """Palette masks with void outlines, images without a mask, one of them a grey copy."""
     meant = Meant()
     folder = root / "VOCdevkit" / "VOC2012"
-    palette = [channel for value in range(256) for channel in voc2012._colour(value)]
+    palette = [channel for value in range(256) for channel in voc2012.colour(value)]
     lists: dict[str, list[str]] = {"train": [], "val": []}
     for number in range(6):
         key, split = f"2007_{number:06d}", "val" if number > 3 else "train"

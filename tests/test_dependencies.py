@@ -25,6 +25,7 @@ IMPORT_NAMES = {
 NEVER_IMPORTED = {
     "importlib_resources": "tensorflow_datasets imports it without declaring it",
     "selenium": "the tests of the report's page import it where it is installed",
+    "python-gdcm": "pydicom decodes lossless JPEG by it",
     "psycopg": "SQLAlchemy imports it for a PostgreSQL address",
     "xdist": "a plugin of pytest",
     "ipykernel": "nbclient starts it as the kernel of a notebook",

@@ -257,7 +257,7 @@ def test_an_unfinished_study_goes_on(monkeypatch):
 
 
 def test_a_prepared_set_trains(monkeypatch):
-    asked = ["--data.name", "sevens", *FEW, *WORDS, "--train.epochs", 1, "--workdir", "again"]
+    asked = ["--data.name", "sevens", *FEW[:2], *FEW[4:], *WORDS, "--train.epochs", 1, "--workdir", "again"]
     small.run(monkeypatch, train.main, *COOP, "models/small", *asked)
     before = FIXTURES / "runs" / "sevens"
     assert_same(read(Path("again/results.json")), read(before / "results.json"))

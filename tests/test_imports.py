@@ -45,7 +45,7 @@ ROOMS = (
     ("runtime", "prompts"),
     ("models", "learners", "data"),
     ("pretrained", "network", "data.builders", "data.audit", "data.feeding"),
-    ("config", "data.builders.annotations"),
+    ("config", "data.builders.annotations", "data.medical"),
     ("cli", "training"),
     ("benchmarks", "runs", "evaluation", "prediction"),
     ("search",),

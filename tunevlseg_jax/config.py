@@ -63,6 +63,11 @@ class Optim:
     plateau_factor: float = 0.2
     plateau_patience: int = 5
 
+    @property
+    def open_ended(self) -> bool:
+        """Whether the rate of an epoch is the same whatever the number of epochs, so that a run may grow."""
+        return not self.cosine
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
@@ -70,7 +75,7 @@ class Train:
 
     Attributes:
       tune: the trained part: "prompts" (learner and upsampler), or for fine-tuning baselines "decoder" or "all".
-      epochs: largest number of epochs.
+      epochs: largest number of epochs. A run may go on to more of them, unless `optim.cosine` ends its schedule.
       batch_size: records per step.
       augment: whether to augment training images as in the paper: a small affine map with probability 0.2, a change
         of brightness and contrast with probability 0.2.
@@ -92,6 +97,8 @@ class Train:
       precision: type of the model's computations; "auto" is float32 on a CPU and bfloat16 on a GPU or TPU. On a CPU
         "bfloat16" is the type of products only, and everything else is float32; it pays on processors that multiply
         bfloat16 themselves (AVX512-BF16, AMX), and costs time on others.
+      start_from: folder of a run whose prompts this run starts with, on the same base model and with a learner of the
+        same shapes; None for fresh prompts.
     """
 
     tune: Tune = "prompts"
@@ -108,6 +115,7 @@ class Train:
     patience: int = 12
     min_delta: float = 1e-4
     precision: Precision = "auto"
+    start_from: str | None = schema.added(None)
 
     @property
     def seed_of_order(self) -> int:
@@ -179,7 +187,7 @@ def defined(path: str, name: str, cls: type[T], *parts: type) -> T:
     path = _find(path, f"{name} = {cls.__name__}(")
     try:
         value = runpy.run_path(path).get(name)
-    except Exception as error:  # whatever a user's file may raise
+    except (Exception, SystemExit) as error:  # whatever a user's file may raise
         raise UserError(f"{path}:{_line(error, path)} {_explain(error, (cls, *parts))}", "config-fails") from error
     if not isinstance(value, cls):
         raise UserError(f"{path} doesn't define `{name} = {cls.__name__}(...)`", "variable-missing")
@@ -222,11 +230,25 @@ def check(config: Config) -> None:
                 raise UserError(f"{name} must be {allowed}, got {value}", "out-of-range")
     if config.train.augmented_views is not None and not config.train.augment:
         raise UserError("train.augmented_views needs train.augment, got False", "options-conflict")
+    if config.train.start_from is not None and Path(config.train.start_from) == Path(config.workdir):
+        raise UserError(
+            f"train.start_from is the run's own folder, {config.workdir}; leave it out, and the run goes on",
+            "options-conflict",
+        )
     if config.data.negative_words and not config.data.negatives:
         raise UserError("data.negative_words needs data.negatives above 0, such as 0.2, got 0", "options-conflict")
 
 
-def _line(error: Exception, path: str) -> int:
+def check_fresh(config: Config, what: str) -> None:
+    """Raises a UserError if a configuration of several runs starts from another run."""
+    if config.train.start_from is not None:
+        raise UserError(
+            f"train.start_from is for train alone, got {config.train.start_from}; {what} begins with fresh prompts",
+            "options-conflict",
+        )
+
+
+def _line(error: BaseException, path: str) -> int:
     """The last line of the user's file that the error passed through."""
     traceback, line = error.__traceback__, 0
     while traceback is not None:
@@ -236,7 +258,7 @@ def _line(error: Exception, path: str) -> int:
     return getattr(error, "lineno", None) or line
 
 
-def _explain(error: Exception, others: Sequence[type]) -> str:
+def _explain(error: BaseException, others: Sequence[type]) -> str:
     """An exception as one line, with the nearest field where one was misspelt."""
     message = str(error).splitlines()[0] if str(error) else type(error).__name__
     marker = ".__init__() got an unexpected keyword argument "

@@ -11,10 +11,14 @@ from rich.progress import track
 from rich.table import Table
 
 from tunevlseg_jax import cli
-from tunevlseg_jax.api import check_prompts, check_threshold, load_run
+from tunevlseg_jax.api import Run, check_prompts, check_threshold, load_run
 from tunevlseg_jax.data import windows
 from tunevlseg_jax.data.builders.arrays import check_prompt
-from tunevlseg_jax.prediction import folder, planning, table, walk
+from tunevlseg_jax.data.medical import inputs
+from tunevlseg_jax.data.medical.inputs import ScanInput
+from tunevlseg_jax.data.windows import Window
+from tunevlseg_jax.prediction import coco, folder, planning, table, volumes, walk
+from tunevlseg_jax.prediction.coco import CocoFile
 from tunevlseg_jax.prediction.frames import common_window
 from tunevlseg_jax.prediction.overlay import OverlayVideos
 from tunevlseg_jax.prediction.planning import Settings
@@ -44,9 +48,11 @@ class Options:
       frames: of a GIF, a video or a TIFF of several pages: "first", or "all".
       probabilities: also writes the probability of each pixel: "png" (the default) as a PNG of 16 bits, in which 65535
         is 1; "npy" as float32.
+      format: also writes all masks as one COCO JSON file for annotation tools: "coco" (with the extra `annotations`).
       spacing: height and width of a pixel in millimetres, or one number for both, for areas in mm². Medical files say
         it themselves.
       checkpoint: the base model's new place, if it has moved since training.
+      dicom_seg: also writes the masks of DICOM series as DICOM SEG files, which repeat the patient's tags.
       window: for images of more than 8 bits, LOW HIGH (the values that become black and white), or "percentile" (of
         each image). None: the window of the run's data set; where it had none, one for all images given, the range of
         the fewest of 8, 10, 12, 14 and 16 bits that hold their values.
@@ -60,24 +66,32 @@ class Options:
     recursive: bool = False
     frames: Literal["first", "all"] = "first"
     probabilities: tuple[Literal["png", "npy"], ...] | None = None
+    format: tuple[Literal["coco"], ...] = ()
     spacing: tuple[float, ...] = ()
     checkpoint: str | None = None
     window: tuple[str, ...] = ()
+    dicom_seg: bool = False
 
 
 def main() -> None:
     """Writes `NAME_mask.png`, at the image's size, and `NAME_overlay.png` for each image, and a table of them."""
     options = cli.options(Options, "python -m tunevlseg_jax.predict", __doc__ or "")
     prompts, spacing = _checked(options)
-    window = windows.parse(options.window)
+    window = windows.parse(options.window, dicom=True)
     output = Path(options.output)
     with folder.held(output):
         masks, maps = table.masks_of(output), table.label_maps_of(output)
         ours = planning.files_of(output, masks, maps)
-        found, left_out = walk.find(options.image, recursive=options.recursive, output=output, ours=ours)
+        scans, others = inputs.find(options.image, recursive=options.recursive, ours=volumes.files_of(output))
+        given = others if scans else options.image
+        found, left_out = [], []
+        if given or not scans:
+            found, left_out = walk.find(given, recursive=options.recursive, output=output, ours=ours)
+        files = _coco_files(options, output, scans)
         run = load_run(options.run, checkpoint=options.checkpoint)
         run.predictor.check(prompts)
-        window = window or run.preprocessing.window or common_window(one.path for one in found)
+        scan_window = window or run.preprocessing.window
+        window = scan_window or common_window(one.path for one in found)
         settings = Settings(
             prompts=prompts,
             threshold=options.threshold,
@@ -89,15 +103,36 @@ def main() -> None:
             spacing=spacing,
             window=window,
         )
+        _predict_scans(scans, settings, run, scan_window, seg=options.dicom_seg)
+        if not found:
+            return
         plans = planning.plan(found, settings, masks, maps)
         with OverlayVideos(output) as videos:
-            exports = [videos] if options.frames == "all" else []
+            exports = [*files, *([videos] if options.frames == "all" else [])]
             session = Session(run.predictor, settings, masks, maps, exports, left_out)
             console = Console()
             rows = session.run(track(plans, "segmenting", console=console, transient=True))
             _report(console, settings, len(found), rows)
         _print_notes(console, session)
     _raise_failures(session.failures)
+
+
+def _predict_scans(
+    scans: Sequence[ScanInput], settings: Settings, run: Run, window: Window | None, *, seg: bool
+) -> None:
+    """Predicts volumes and DICOM series, slice by slice, and says so."""
+    if not scans:
+        return
+    console = Console()
+    axis = run.preprocessing.axis
+    for row in volumes.predict(scans, settings, run.predictor, axis, window, seg=seg):
+        shown = f"window {row['window']}" if row["window"] else "8 bits as they are"
+        console.print(f"{volumes.described(row)} ({shown}): {row['mask']}", soft_wrap=True, markup=False)
+    console.print(
+        f"volumes are predicted slice by slice; masks with the geometry of their volumes: {settings.output}, "
+        f"listed in {settings.output / volumes.TABLE_FILE}",
+        soft_wrap=True,
+    )
 
 
 def _checked(options: Options) -> tuple[tuple[str, ...], tuple[float, float] | None]:
@@ -116,6 +151,19 @@ def _checked(options: Options) -> tuple[tuple[str, ...], tuple[float, float] | N
     if len(sizes) > 2 or not all(0 < size < float("inf") for size in sizes):
         raise UserError(f"--spacing takes one or two numbers above 0, got {sizes}", "out-of-range")
     return prompts, (sizes[0], sizes[-1]) if sizes else None
+
+
+def _coco_files(options: Options, output: Path, scans: Sequence[ScanInput]) -> list[CocoFile]:
+    """The COCO file, if it is asked for.
+
+    Raises:
+      UserError: as in `CocoFile`, or there are volumes, whose masks are volumes.
+    """
+    if "coco" not in options.format:
+        return []
+    if scans:
+        raise UserError("--format coco is for images; leave it out for series and volumes", "options-conflict")
+    return [CocoFile(output)]
 
 
 def _formats(given: Sequence[str] | None) -> tuple[str, ...]:
@@ -152,6 +200,8 @@ def _print_notes(console: Console, session: Session) -> None:
     """Says what was written, kept, replaced and left out."""
     output, masks = session.settings.output, session.masks
     lines = [f"masks and overlays: {output}, listed in {masks.path}"] if masks.rows else []
+    if (output / coco.FILE).exists():
+        lines.append(f"COCO JSON: {output / coco.FILE}")
     if session.settings.label_question is not None and session.maps.rows:
         lines.append(f"label maps: {output}, their values in {session.maps.path}")
     if session.settings.window is not None:

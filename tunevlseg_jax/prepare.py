@@ -36,6 +36,9 @@ from tunevlseg_jax.data.builders.user_files import (
 )
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
 from tunevlseg_jax.data.mask_values import BinaryRule, SeenEncodings
+from tunevlseg_jax.data.medical import dicom_sets, volume_sets
+from tunevlseg_jax.data.medical.dicom_sets import Dicom
+from tunevlseg_jax.data.medical.volume_sets import Volumes
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.preprocessing import Preprocessing
 from tunevlseg_jax.data.settings import Protocol
@@ -59,6 +62,14 @@ colour-coded masks: ... --encoding colour --classes classes.csv
 a list of images, masks and prompts: ... --manifest list.csv
 
 exports of COCO, LabelMe, CVAT, Label Studio, YOLO, Pascal VOC, Supervisely: recognised, without options"""
+VOLUMES = """Slices of NIfTI, NRRD and MetaImage volumes.
+
+imagesTr/a_0000.nii.gz and labelsTr/a.nii.gz: volumes --name livers --source DIR --classes classes.csv
+
+one value in the label volumes: volumes --name livers --source DIR --prompt liver"""
+DICOM = """Slices of DICOM series with the masks of SEG and RT-STRUCT files.
+
+series and mask files in any folders: dicom --name livers --source DIR --classes classes.csv"""
 CHECK = f"""Audits a prepared set; exits with 1 if there are errors.
 
 {inspect.cleandoc(audit.__doc__ or "").partition(chr(10))[2].strip()}"""
@@ -126,8 +137,8 @@ class Folder:
       instances: several masks of one class in an image: "join" makes one mask of them, "refuse" is an error.
       invert: whether the object is the smaller, darker or lower of a binary mask's values, such as black on white.
       ignore_value: values of binary and palette masks whose pixels belong neither to an object nor to the background.
-      negatives: images that show none of the classes of palette or colour masks: "drop" gives them no record, "keep"
-        an empty mask of every class.
+      negatives: images that show none of the classes of palette or colour masks, or that are annotated without an
+        object: "drop" gives them no record, "keep" an empty mask of every class.
     """
 
     name: str
@@ -174,9 +185,16 @@ def main() -> None:
     """Prepares a set, or audits one."""
     defaults = {name: Public(name, tyro.MISSING) for name in PUBLIC} | {
         "folder": Folder(tyro.MISSING, tyro.MISSING),
+        "volumes": Volumes(tyro.MISSING, tyro.MISSING),
+        "dicom": Dicom(tyro.MISSING, tyro.MISSING),
         "check": Check(tyro.MISSING),
     }
-    descriptions = {name: public.about for name, public in PUBLIC.items()} | {"folder": FOLDER, "check": CHECK}
+    descriptions = {name: public.about for name, public in PUBLIC.items()} | {
+        "folder": FOLDER,
+        "volumes": VOLUMES,
+        "dicom": DICOM,
+        "check": CHECK,
+    }
     if (asked := next(iter(sys.argv[1:]), "")) in formats.TITLES:
         message = f"{PROGRAM} folder reads {asked} annotations: folder --name NAME --source DIR [--format {asked}]"
         raise UserError(message, "unknown-subcommand")
@@ -184,6 +202,8 @@ def main() -> None:
     match options:
         case Folder():
             prepare_folder(options, Console())
+        case Volumes() | Dicom():
+            prepare_slices(options, Console())
         case Public():
             prepare_public(options, Console())
         case Check():
@@ -196,6 +216,7 @@ def prepare_public(options: Public, console: Console) -> None:
     Raises:
       UserError: the source is incomplete or broken, or the output isn't writable.
     """
+    _check_seed(options.seed)
     chosen = PUBLIC[options.set]
     survey = Survey()
 
@@ -258,6 +279,32 @@ def prepare_folder(options: Folder, console: Console) -> None:
             console.print(f"note: there is no {split} split. {prepared.WAYS_OUT[split]}", soft_wrap=True)
 
 
+def prepare_slices(options: Volumes | Dicom, console: Console) -> None:
+    """Writes a set of the slices of medical files.
+
+    Raises:
+      UserError: as in `prepare_folder`.
+    """
+    is_dicom = isinstance(options, Dicom)
+    window = windows.parse(options.window, dicom=is_dicom) or ("dicom" if is_dicom else "percentile")
+    shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
+    _check_seed(options.seed)
+    _check_fractions(options.fractions)
+
+    def contents(unpacked: Path) -> Contents:
+        source = SourceFiles(options.source, unpacked)
+        if isinstance(options, Dicom):
+            lines, items = dicom_sets.items(options, source, window)
+        else:
+            lines, items = volume_sets.items(options, source, unpacked / "volumes", window)
+        console.print(lines, soft_wrap=True, markup=False)
+        how = Preprocessing(window, options.axis)
+        return Contents(assign_splits(items, shares, options.seed), "the user's own data", preprocessing=how)
+
+    written = build(options.output, options.name, contents)
+    _report(written, options.output / options.name, console, {})
+
+
 def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> tuple[str, list[Item]]:
     """The name of the source's layout, and its images; `seen` notes the values of binary masks when they're read.
 
@@ -268,6 +315,10 @@ def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> t
     load = partial(binary, rule=rule, seen=seen)
     if (annotated := _annotated(options, source, load)) is not None:
         return annotated
+    if options.encoding == "binary" and options.negatives != "drop":
+        raise UserError(
+            "--negatives keep needs --encoding palette or colour; empty binary masks stay", "options-conflict"
+        )
     if options.manifest is not None:
         about, files = manifest.find(options.manifest, source)
         return _items(options, about, files, source, load)
@@ -325,10 +376,8 @@ def _annotated(options: Folder, source: SourceFiles, binary_load: user_files.Loa
     if options.encoding != "binary" and format != "voc":
         raise UserError(f"{format} annotations have no label maps; leave --encoding out", "options-conflict")
     classes = None if options.classes is None else tables.classes(options.classes)
-    about, files, load = formats.read(format, content, source, options.prompt, classes)
-    given = [
-        name for name in ("invert", "ignore_value", "negatives") if getattr(options, name) != getattr(Folder, name)
-    ]
+    about, files, load = formats.read(format, content, source, options.prompt, classes, options.negatives)
+    given = [name for name in ("invert", "ignore_value") if getattr(options, name) != getattr(Folder, name)]
     if given and (load is not None or any(mask.draw for image in files for mask in image.masks)):
         option = f"--{given[0].replace('_', '-')}"
         raise UserError(f"{format} annotations have no masks to read by {option}; leave it out", "options-conflict")
@@ -354,11 +403,23 @@ def _items(
     return f"{about}\nsplits: {splits}", user_files.items(files, source, load)
 
 
-def _check(options: Folder) -> None:
-    if min(options.fractions) < 0 or abs(sum(options.fractions) - 1) > 1e-6 or not options.fractions[0]:
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise UserError(f"--seed must be at least 0, got {seed}", "out-of-range")
+
+
+def _check_fractions(fractions: tuple[float, float, float]) -> None:
+    if not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6 and fractions[0]):
         raise UserError(
-            f"--fractions must be at least 0, train's above 0, and sum to 1, got {options.fractions}", "out-of-range"
+            f"--fractions must be at least 0, train's above 0, and sum to 1, got {fractions}", "out-of-range"
         )
+
+
+def _check(options: Folder) -> None:
+    _check_seed(options.seed)
+    _check_fractions(options.fractions)
+    if options.threshold is not None and options.threshold < 0:
+        raise UserError(f"--threshold must be a grey value, at least 0, got {options.threshold}", "out-of-range")
     if options.format and (options.images or options.masks or options.manifest):
         raise UserError("with --format, leave --images, --masks and --manifest out", "options-conflict")
     if options.manifest and (options.images or options.masks or options.classes or options.encoding != "binary"):
@@ -376,10 +437,6 @@ def _check(options: Folder) -> None:
         )
     if options.encoding == "colour" and options.ignore_value:
         raise UserError("--ignore-value needs values, got --encoding colour; give void a colour", "options-conflict")
-    if options.encoding == "binary" and options.negatives != "drop":
-        raise UserError(
-            "--negatives keep needs --encoding palette or colour; empty binary masks stay", "options-conflict"
-        )
     if wrong := [value for value in options.ignore_value if not 0 <= value <= 65535]:
         raise UserError(f"--ignore-value must be from 0 to 65535, got {wrong[0]}", "out-of-range")
     if not all(prompt.strip() for prompt in options.prompt):

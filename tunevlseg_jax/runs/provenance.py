@@ -107,6 +107,12 @@ def check(folder: Path, now: Provenance, *, force: bool) -> Provenance:
     return before.followed_by(now)
 
 
+def after(run: Provenance, start: Provenance | None) -> Provenance:
+    """The provenance of a run that begins with another run's prompts: that run's training images trained it as well."""
+    images = {*(run.images or ()), *((start.images if start else None) or ())}
+    return dataclasses.replace(run, images=tuple(sorted(images)))
+
+
 def marks(folder: Path, trained: Data, data: Data, records: Records, *, comparable: bool = True) -> dict[str, Any]:
     """What a reader of a score needs to know about a run's data and the scored data.
 

@@ -11,7 +11,7 @@ import numpy as np
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.preprocessing import CARD_KEY
-from tunevlseg_jax.runs import provenance
+from tunevlseg_jax.runs import history, provenance
 from tunevlseg_jax.runs.card import CARD_FILE, CONFIG_FILE, METRICS_FILE, NON_IDENTITY_FIELDS, make_card, save_learnt
 from tunevlseg_jax.runs.checkpoint import Checkpoints
 from tunevlseg_jax.runs.provenance import Provenance
@@ -47,6 +47,7 @@ class RunFolder:
             open_folder(config)
             self.data = provenance.check(self.path, data, force=force_data)
             provenance.write(self.path, self.data)
+            history.grow(self.path / CONFIG_FILE, config)
         self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.board: TensorBoardWriter | None = None
 
@@ -88,6 +89,21 @@ class RunFolder:
             file.write(json.dumps(metrics_line(epoch, 0)) + "\n")
 
 
+def check_folder(config: Config) -> None:
+    """Raises a UserError unless the run's folder is its own, empty or not there; in process 0 alone."""
+    if not multihost.is_primary():
+        return
+    path = Path(config.workdir)
+    with as_user_error(path):  # as of a name that is too long
+        path.exists()
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, not a run folder", "not-a-folder")
+    if (path / CONFIG_FILE).exists():
+        _check_same(config, path / CONFIG_FILE)
+    elif path.exists() and any(entry.name not in (DATA_FOLDER, LOCK_FILE) for entry in path.iterdir()):
+        raise UserError(f"{path} is neither empty nor a run folder; choose another --workdir", "other-folder")
+
+
 @contextlib.contextmanager
 def lock(config: Config, note: Callable[[str], None] = lambda line: None) -> Iterator[None]:
     """Lets one process at a time train in a run folder; `note` is that of `locks.owned`.
@@ -95,10 +111,10 @@ def lock(config: Config, note: Callable[[str], None] = lambda line: None) -> Ite
     Raises:
       UserError: another process trains there, or `open_folder` would fail.
     """
+    check_folder(config)
     if not multihost.is_primary():
         yield
         return
-    _check_folder(config)
     with locks.owned(Path(config.workdir) / LOCK_FILE, f"trains in {config.workdir}", note):
         yield
 
@@ -109,7 +125,7 @@ def open_folder(config: Config) -> None:
     Raises:
       UserError: it belongs to a run of another configuration, or can't be written to.
     """
-    _check_folder(config)
+    check_folder(config)
     path = Path(config.workdir) / CONFIG_FILE
     if not path.exists():
         write_json(path, schema.to_json(config))
@@ -165,23 +181,14 @@ def save_trial(
         save_learnt(temporary, learnt, card)
 
 
-def _check_folder(config: Config) -> None:
-    """Raises a UserError unless the run's folder is its own, empty or not there."""
-    path = Path(config.workdir)
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file, not a run folder", "not-a-folder")
-    if (path / CONFIG_FILE).exists():
-        _check_same(config, path / CONFIG_FILE)
-    elif path.exists() and any(entry.name not in (DATA_FOLDER, LOCK_FILE) for entry in path.iterdir()):
-        raise UserError(f"{path} is neither empty nor a run folder; choose another --workdir", "other-folder")
-
-
 def _check_same(config: Config, path: Path) -> None:
     """Raises a UserError if the folder's configuration differs in fields that change results."""
-    before = schema.to_json(schema.from_json(Config, read_json(path), str(path)))
-    details = schema.difference(before, schema.to_json(config), but=NON_IDENTITY_FIELDS)
-    if details:
+    before = schema.from_json(Config, read_json(path), str(path))
+    stored, now = schema.to_json(before), schema.to_json(config)
+    if schema.difference(stored, now, but=(*NON_IDENTITY_FIELDS, "train.epochs")):
+        details = schema.difference(stored, now, but=NON_IDENTITY_FIELDS)
         raise UserError(f"{path.parent} holds another run ({details}); choose another --workdir", "other-config")
+    history.check_epochs(before, config)
 
 
 def _logged(path: Path, epochs: int) -> list[str]:

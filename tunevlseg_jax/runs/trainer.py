@@ -17,10 +17,12 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.models.products import TRANSPOSED
 from tunevlseg_jax.network import Network
+from tunevlseg_jax.runs import history
 from tunevlseg_jax.runs.card import save_learnt, stored_command
 from tunevlseg_jax.runs.provenance import of_splits
-from tunevlseg_jax.runs.run_folder import RunFolder, lock, metrics_line, run_card
+from tunevlseg_jax.runs.run_folder import RunFolder, check_folder, lock, metrics_line, run_card
 from tunevlseg_jax.runs.scores import SplitScores, score_splits, scored_splits
+from tunevlseg_jax.runs.start import first_params
 from tunevlseg_jax.runtime import multihost, sharding
 from tunevlseg_jax.runtime.errors import EverywhereError
 from tunevlseg_jax.runtime.signals import Interrupted, Interruptions
@@ -71,6 +73,7 @@ def _train_alone(
     """As `train`; `held` keeps the folder's lock."""
     mesh = sharding.mesh()
     with multihost.sync_errors():
+        check_folder(config)  # also later, when it is locked: to load a model and data takes time
         experiment = build_experiment(config).on_mesh(mesh)
         cache = experiment.feature_cache(mesh)
         splits = experiment.splits(cache)
@@ -130,11 +133,13 @@ def _train(
     on_epoch: Callable[[dict[str, Any]], None] | None,
 ) -> LoopState:
     """The training loop with its progress bar, logs and checkpoints."""
-    start = loop.begin(jax.tree.map(lambda array: array[None], experiment.trainable), experiment.hyper(), setup.mesh)
-    last = folder.checkpoints.restore(start)
+    first = {name: array[None] for name, array in first_params(experiment, folder).items()}
+    last = folder.checkpoints.restore(loop.begin(first, experiment.hyper(), setup.mesh))
     done = _steps_done(setup, last)
     if done:
         console.print(f"going on after {_position(last)}")
+    if last.progress.stopped.all() and last.epoch[0] < setup.config.train.epochs:
+        console.print(f"it stopped early, {setup.config.train.patience} epochs after its lowest validation loss")
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -234,7 +239,7 @@ def _save(
     data, earlier = folder.data.data, folder.data.earlier
     epochs, best_epoch = int(last.epoch[0]), int(last.progress.best_epoch[0])
     card = run_card(experiment, experiment.config, data, epochs=epochs, best_epoch=best_epoch, scores=results)
-    card |= {"earlier_data": list(earlier)} if earlier else {}
+    card |= ({"earlier_data": list(earlier)} if earlier else {}) | history.read(folder.path).for_card()
     save_learnt(folder.path, learnt, card if command is None else card | {"command": command})
 
 

@@ -57,3 +57,43 @@ def import_heif(user: str) -> Any:
     except ImportError as error:
         raise UserError(f"{user} needs pillow-heif: install the extra `heic`", "needs-package") from error
     return pillow_heif
+
+
+def import_simpleitk(user: str) -> Any:
+    """SimpleITK, without the warnings that it prints, for the file named by `user`.
+
+    Raises:
+      UserError: SimpleITK isn't installed.
+    """
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise UserError(f'{user} needs SimpleITK: pip install "tunevlseg_jax[medical]"', "needs-package") from error
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    return SimpleITK
+
+
+def import_pydicom(user: str) -> Any:
+    """pydicom, for the file or option named by `user`.
+
+    Raises:
+      UserError: pydicom isn't installed.
+    """
+    try:
+        import pydicom
+    except ImportError as error:
+        raise UserError(f'{user} needs pydicom: pip install "tunevlseg_jax[medical]"', "needs-package") from error
+    return pydicom
+
+
+def import_highdicom(user: str) -> Any:
+    """highdicom, for the file or option named by `user`.
+
+    Raises:
+      UserError: highdicom isn't installed.
+    """
+    try:
+        import highdicom
+    except ImportError as error:
+        raise UserError(f'{user} needs highdicom: pip install "tunevlseg_jax[medical]"', "needs-package") from error
+    return highdicom

@@ -70,6 +70,7 @@ def check(options: Options) -> None:
     if not options.study or Path(options.study).is_absolute() or ".." in Path(options.study).parts:
         raise UserError(f"study must be a folder's name in {options.folder}, got {options.study!r}", "invalid-name")
     configuration.check(options.config)
+    configuration.check_fresh(options.config, "each trial of a sweep")
     if options.seeds > 1 and options.config.model.fresh:
         raise UserError(f"seeds must be 1 with model.fresh, got {options.seeds}", "options-conflict")
 

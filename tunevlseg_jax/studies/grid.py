@@ -179,6 +179,7 @@ class Study:
             if folders[cell.folder] > 1:
                 raise UserError(f"the study has {cell.name} twice", "duplicate-name")
             configuration.check(cell.config)
+            configuration.check_fresh(cell.config, "each run of a study")
         for name in {name for group in self.across for name in group} - set(self.data):
             raise UserError(f"across names {name}, which is not among the study's data sets", "no-such-data-set")
         for ablation in self.ablations:

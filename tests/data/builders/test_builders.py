@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fake_downloads
 import mistakes
+import nibabel
 import numpy as np
 import pytest
 import small
@@ -271,3 +272,22 @@ def test_killed_command_leaves_no_set_that_loads(tmp_path):
     assert small.finish(small.start(*command))[0] == 0
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["kvasir"]
     assert sum(len(prepared.load(tmp_path / "data", "kvasir", split)) for split in prepared.SPLITS) == 300
+
+
+@pytest.mark.parametrize(
+    ("suffix", "value", "says"),
+    [
+        ("_gt", 1.5, "wrong-type: patient0002_4CH_ES_gt.*whole numbers, got 1.5"),
+        ("_gt", np.nan, "wrong-type: patient0002_4CH_ES_gt.*got nan"),
+        ("_gt", 7, "unknown-class: patient0002_4CH_ES_gt.*the value 7"),
+        ("", 300, "out-of-range: patient0002_4CH_ES.*from 0 to 255, got 300 to 300"),
+        ("", -1, "out-of-range: patient0002_4CH_ES.*from 0 to 255"),
+        ("", np.nan, "out-of-range: patient0002_4CH_ES.*from 0 to 255, got nan"),
+    ],
+)
+def test_camus_files_of_other_numbers_are_refused(suffix, value, says, tmp_path):
+    fake_downloads.camus(tmp_path / "source", np.random.default_rng(0))
+    path = next((tmp_path / "source").rglob(f"patient0002_4CH_ES{suffix}.nii.gz"))
+    nibabel.save(nibabel.Nifti1Image(np.full((6, 10), value, np.float32), np.eye(4)), path)
+    with mistakes.raises(says):
+        make("camus", tmp_path / "source", tmp_path / "data")

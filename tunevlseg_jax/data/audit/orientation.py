@@ -64,7 +64,8 @@ def vote(encoded: bytes, image: np.ndarray, masks: Sequence[np.ndarray]) -> Vote
     gradient = _gradient(_resized(image))
     steepness = np.linalg.norm(gradient, axis=0, keepdims=True)
     gradient *= np.minimum(1, np.percentile(steepness, STEEP) / (steepness + 1e-6))
-    as_is, drawn = (sum(_fit(gradient, _resized(mask.astype(np.uint8))) for mask in group) for group in (shown, turned))
+    fits = [np.sum([_fit(gradient, _resized(mask.astype(np.uint8))) for mask in group], 0) for group in (shown, turned)]
+    as_is, drawn = fits
     if _fits_better(drawn, as_is):
         return Vote.STORED
     return Vote.TURNED if _fits_better(as_is, drawn) else Vote.UNCLEAR

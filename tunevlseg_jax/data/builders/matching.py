@@ -18,8 +18,10 @@ CLASS_TREE = ("images/{split}/{name}", "annotations/{split}/{class}/{name}")
 """Patterns of a tree with a folder per class, the usual layout of ADE20K's masks in open-vocabulary segmentation."""
 
 
-def pattern(text: str) -> str:
+def pattern(text: str, suffix: str = SUFFIX) -> str:
     """The regular expression of a pattern such as "masks/{class}/{name}_mask"; "*" matches anything but "/".
+
+    A pattern that doesn't end in one has any suffix that the regular expression `suffix` matches.
 
     Raises:
       UserError: the pattern has an unknown field, or no {name}.
@@ -41,7 +43,7 @@ def pattern(text: str) -> str:
             seen.add(field)
         else:
             regex += re.escape(part)
-    return regex if re.search(rf"{SUFFIX}$", text, re.IGNORECASE) else regex + SUFFIX
+    return regex if re.search(rf"{suffix}$", text, re.IGNORECASE) else regex + suffix
 
 
 class Matched(NamedTuple):
@@ -106,7 +108,7 @@ def find(
             continue
         if not image_splits and mask_splits:
             split = mask_splits[masks_of[place][0]]
-        labelled = [_mask(mask, by_mask[mask].get("class", ""), prompt, classes) for mask in masks_of[place]]
+        labelled = [mask_of(mask, by_mask[mask].get("class", ""), prompt, classes) for mask in masks_of[place]]
         group = fields.get("group", "")
         name = f"{group}/{fields['name']}" if group else fields["name"]
         files[place] = ImageFiles(name, image, tuple(labelled), group, split)
@@ -129,7 +131,7 @@ def _matches(source: SourceFiles, text: str) -> Iterator[tuple[str, dict[str, st
 def _splits(found: Mapping[str, Mapping[str, str]], text: str, *, use_splits: bool) -> dict[str, str]:
     """The split of each file, by {split} or by the names of its folders; {} if none is told."""
     if "{split}" in text:
-        return {path: _split(fields["split"], path) for path, fields in found.items()}
+        return {path: split_named(fields["split"], path) for path, fields in found.items()}
     try:
         return folder_splits.told({path: [*fields.values()] for path, fields in found.items()})
     except UserError:
@@ -181,7 +183,7 @@ def _left_out(source: SourceFiles, matched: Collection[str]) -> list[str]:
     return [f"left out: {len(others)} image files that fit neither pattern, such as {others[0]}"] if others else []
 
 
-def _mask(file: str, label: str, prompt: tuple[str, ...], classes: Classes | None) -> Mask:
+def mask_of(file: str, label: str, prompt: tuple[str, ...], classes: Classes | None) -> Mask:
     """A mask with its class and prompts, by the name in {class}."""
     if not label:
         return Mask(file, prompt[0] if prompt else "", prompt)
@@ -200,7 +202,8 @@ def _as_mask(image: str, masks: str) -> str:
     return ""
 
 
-def _split(name: str, image: str) -> str:
+def split_named(name: str, image: str) -> str:
+    """The split of a folder that {split} matches; `image` is a file there, for the error of an unknown name."""
     split = folder_splits.NNUNET.get(name.lower()) or folder_splits.split_of(name)
     if not split:
         raise UserError(f"{image} is of the split {name!r}{nearest(name, folder_splits.SPLIT_NAMES)}", "unknown-split")

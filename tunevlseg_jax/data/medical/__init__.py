@@ -1,0 +1,1 @@
+"""Medical volumes and DICOM series: reading them, cutting them into slices, and putting masks back."""

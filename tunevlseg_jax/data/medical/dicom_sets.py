@@ -1,0 +1,140 @@
+"""Data sets of the slices of DICOM series with the masks of SEG files and RT structure sets."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tunevlseg_jax.data.builders import tables
+from tunevlseg_jax.data.builders.archives import SourceFiles
+from tunevlseg_jax.data.builders.items import Item
+from tunevlseg_jax.data.builders.tables import Classes
+from tunevlseg_jax.data.medical import dicom_files, dicom_masks, dicom_series, labels
+from tunevlseg_jax.data.medical.dicom_files import DicomFile, Series
+from tunevlseg_jax.data.medical.labels import Labels, Loader, SliceChoice, Structure
+from tunevlseg_jax.data.medical.scan import DEFAULT_AXIS, Planes
+from tunevlseg_jax.data.prepared import SPLITS
+from tunevlseg_jax.data.preprocessing import Axis
+from tunevlseg_jax.data.windows import Window
+from tunevlseg_jax.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Dicom:
+    """Slices of DICOM series with the masks of DICOM SEG and RT-STRUCT files.
+
+    Attributes:
+      name: name of the set: letters, digits and underscores, a letter first.
+      source: folders, zip or tar files with the images and the mask files, under any names. No name of a file or
+        folder and no tag about the patient comes into the set.
+      prompt: prompt for the only structure; several are phrasings of the same prompt. Without it and --classes, the
+        structures' names are the prompts.
+      classes: CSV or JSON with the columns class (a structure's name) and optionally prompt; other structures are left
+        out.
+      axis: slices of the body. Radiographs and ultrasound are taken frame by frame.
+      slices: "object" for slices that show any structure, "all", or a number n for every n-th slice.
+      window: LOW HIGH, the values (such as Hounsfield units) that become black and white, "dicom" (the default): the
+        series' own window, or else percentiles; or "percentile": of each series the percentiles 0.5 and 99.5.
+      fractions: fractions of train, val and test; the slices of a patient stay together.
+      seed: seed of the random split.
+      output: the data folder; the set is written to OUTPUT/NAME.
+    """
+
+    name: str
+    source: tuple[Path, ...]
+    prompt: tuple[str, ...] = ()
+    classes: Path | None = None
+    axis: Axis = DEFAULT_AXIS
+    slices: SliceChoice = "object"
+    window: tuple[str, ...] = ()
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    seed: int = 0
+    output: Path = Path("data")
+
+
+def items(options: Dicom, source: SourceFiles, window: Window) -> tuple[str, list[Item]]:
+    """Lines on what was found, and the slices of the series that have masks.
+
+    Raises:
+      UserError: options contradict each other, or there are no series with masks, or a file is broken.
+    """
+    labels.check_slices(options.slices)
+    if options.classes and options.prompt:
+        raise UserError("--classes has the prompt of each class; leave --prompt out", "options-conflict")
+    classes = None if options.classes is None else tables.classes(options.classes)
+    files = dicom_files.find(partial(source.read, name) for name in source.names)
+    series = dicom_files.image_series(files)
+    if not series:
+        raise UserError("the source has no DICOM images", "no-images")
+    masks = dicom_masks.of_series([file for file in files if dicom_files.is_mask(file)], series)
+    if not masks:
+        raise UserError("the source has no DICOM SEG or RT-STRUCT file, so no masks", "mask-missing")
+    found: list[Item] = []
+    for one in series:
+        if one.name not in masks:
+            continue
+        scan = dicom_series.read(one)
+        marked = _labels(masks[one.name], scan.image, options.prompt, classes, one)
+        if not marked.structures:
+            continue
+        axis: Axis = options.axis if scan.placed else "axial"
+        chosen = labels.chosen_slices(marked, axis, options.slices)
+        read = partial(_read, one, masks[one.name], options.prompt, axis, classes, window)
+        count = len(marked.structures)
+        found += labels.items(one.name, one.patient, SPLITS, Loader(read, axis), chosen, axis, count)
+    if not found:
+        raise UserError("no slice shows a structure; --slices all takes all, --classes names others", "no-images")
+    left_out = f"; {len(series) - len(masks)} without masks left out" if len(series) > len(masks) else ""
+    patients = len({one.patient for one in series if one.name in masks})
+    others = len(source.names) - len(files)
+    skipped = f"\nleft out: {others} files that aren't DICOM" if others else ""
+    return f"series: {len(masks)} of {patients} patients{left_out}{skipped}", found
+
+
+def _read(
+    series: Series,
+    masks: Sequence[DicomFile],
+    prompt: tuple[str, ...],
+    axis: Axis,
+    classes: Classes | None,
+    window: Window,
+) -> tuple[Planes, tuple[float, float] | None, Labels]:
+    scan = dicom_series.read(series)
+    marked = _labels(masks, scan.image, prompt, classes, series)
+    return scan.planes(axis, window), scan.spacing(axis), marked
+
+
+def _labels(
+    masks: Sequence[DicomFile], image: Any, prompt: tuple[str, ...], classes: Classes | None, series: Series
+) -> Labels:
+    """The structures of a series, each with a binary map; masks of one name are joined."""
+    joined: dict[str, Any] = {}
+    for file in masks:
+        for name, mask in dicom_masks.read(file, image):
+            if classes is None or name in classes.named:
+                joined[name] = (joined[name] | mask) if name in joined else mask
+    if prompt and len(joined) > 1:
+        named = ", ".join(sorted(joined))
+        raise UserError(f"{series.name} has the structures {named}; name the ones to take in --classes", "class-count")
+    structures = []
+    for number, name in enumerate(joined):
+        _check_label(name, series)
+        label = prompt[0] if prompt else name
+        prompts = prompt or (classes.named[name].prompts if classes else (name,))
+        structures.append(Structure(label, prompts, number, 1))
+    return Labels(tuple(joined.values()), tuple(structures))
+
+
+def _check_label(label: str, series: Series) -> None:
+    """Raises a UserError if a structure has no name, or the patient's name or number in it."""
+    if not label.strip():
+        raise UserError(f"a structure of {series.name} has no name; give --prompt", "empty-prompt")
+    told = " ".join(series.tag(name) for name in ("PatientName", "PatientID", "OtherPatientNames"))
+    parts = {part.lower() for part in re.split(r"[\W_]+", told) if len(part) > 2}
+    if parts & {part.lower() for part in re.split(r"[\W_]+", label)}:
+        raise UserError(
+            f"a structure of {series.name} has the patient's name or number in its own name; rename it",
+            "patient-named",
+        )
