@@ -15,6 +15,7 @@ from tunevlseg_jax.data.builders.annotations import formats
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.tables import Classes
+from tunevlseg_jax.data.mask_values import BinaryRule, SeenEncodings
 
 FIXTURES = small.ROOT / "tests" / "fixtures" / "annotations"
 SIZE = HEIGHT, WIDTH = 60, 80
@@ -57,16 +58,21 @@ def brushes(number: int) -> Masks:
 
 
 def read(
-    *paths: Path, format: formats.Format | None = None, prompt: Sequence[str] = (), classes: Classes | None = None
+    *paths: Path,
+    format: formats.Format | None = None,
+    prompt: Sequence[str] = (),
+    classes: Classes | None = None,
+    negatives: user_files.Negatives = "drop",
 ) -> tuple[formats.Annotated, dict[str, Item]]:
     """What a source's annotation format gives, and its items by name."""
     source = SourceFiles(paths, Path("unpacked"))
     present = formats.found(source)
     chosen = formats.choose(present, format, source)
     assert chosen is not None, f"no format is recognised in {source}"
-    annotated = formats.read(chosen, present[chosen], source, prompt, classes)
-    load = annotated.load or partial(user_files.binary, threshold=None)
-    return annotated, {item.key: item for item in user_files.items(annotated.files, source, load)}
+    annotated = formats.read(chosen, present[chosen], source, prompt, classes, negatives)
+    _, files = user_files.with_splits(annotated.files, "source")
+    load = annotated.load or partial(user_files.binary, rule=BinaryRule(), seen=SeenEncodings())
+    return annotated, {item.key: item for item in user_files.items(files, source, load)}
 
 
 def masks(item: Item) -> Masks:

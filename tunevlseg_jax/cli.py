@@ -15,7 +15,7 @@ import tyro
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runtime import cache, memory, multihost, repeated_options, schema, signals
+from tunevlseg_jax.runtime import cache, memory, multihost, repeated_options, schema, signals, supervisor
 from tunevlseg_jax.runtime.errors import EverywhereError, UserError, nearest
 
 T = TypeVar("T")
@@ -48,9 +48,12 @@ def run(command: Callable[[], None]) -> None:
         word = "terminated" if number == signal.SIGTERM else "interrupted"
         _print_error(f"{word}: {stop}" if str(stop) else word, alone=alone)
         multihost.exit_process(128 + number, alone=alone)
-    except Exception:
+    except Exception as error:
         if multihost.is_multiprocess():  # the others wait for this process, so it must not wait for them
-            traceback.print_exc()
+            if supervisor.is_loss(str(error)):
+                _print_error(f"error: {supervisor.loss().line}", alone=True)
+            else:
+                traceback.print_exc()
             multihost.exit_process(1, alone=True)
         raise
 

@@ -187,7 +187,7 @@ def defined(path: str, name: str, cls: type[T], *parts: type) -> T:
     path = _find(path, f"{name} = {cls.__name__}(")
     try:
         value = runpy.run_path(path).get(name)
-    except Exception as error:  # whatever a user's file may raise
+    except (Exception, SystemExit) as error:  # whatever a user's file may raise
         raise UserError(f"{path}:{_line(error, path)} {_explain(error, (cls, *parts))}", "config-fails") from error
     if not isinstance(value, cls):
         raise UserError(f"{path} doesn't define `{name} = {cls.__name__}(...)`", "variable-missing")
@@ -248,7 +248,7 @@ def check_fresh(config: Config, what: str) -> None:
         )
 
 
-def _line(error: Exception, path: str) -> int:
+def _line(error: BaseException, path: str) -> int:
     """The last line of the user's file that the error passed through."""
     traceback, line = error.__traceback__, 0
     while traceback is not None:
@@ -258,7 +258,7 @@ def _line(error: Exception, path: str) -> int:
     return getattr(error, "lineno", None) or line
 
 
-def _explain(error: Exception, others: Sequence[type]) -> str:
+def _explain(error: BaseException, others: Sequence[type]) -> str:
     """An exception as one line, with the nearest field where one was misspelt."""
     message = str(error).splitlines()[0] if str(error) else type(error).__name__
     marker = ".__init__() got an unexpected keyword argument "

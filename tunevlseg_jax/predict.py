@@ -17,7 +17,8 @@ from tunevlseg_jax.data.builders.arrays import check_prompt
 from tunevlseg_jax.data.medical import inputs
 from tunevlseg_jax.data.medical.inputs import ScanInput
 from tunevlseg_jax.data.windows import Window
-from tunevlseg_jax.prediction import folder, planning, table, volumes, walk
+from tunevlseg_jax.prediction import coco, folder, planning, table, volumes, walk
+from tunevlseg_jax.prediction.coco import CocoFile
 from tunevlseg_jax.prediction.frames import common_window
 from tunevlseg_jax.prediction.overlay import OverlayVideos
 from tunevlseg_jax.prediction.planning import Settings
@@ -47,6 +48,7 @@ class Options:
       frames: of a GIF, a video or a TIFF of several pages: "first", or "all".
       probabilities: also writes the probability of each pixel: "png" (the default) as a PNG of 16 bits, in which 65535
         is 1; "npy" as float32.
+      format: also writes all masks as one COCO JSON file for annotation tools: "coco" (with the extra `annotations`).
       spacing: height and width of a pixel in millimetres, or one number for both, for areas in mm². Medical files say
         it themselves.
       checkpoint: the base model's new place, if it has moved since training.
@@ -64,6 +66,7 @@ class Options:
     recursive: bool = False
     frames: Literal["first", "all"] = "first"
     probabilities: tuple[Literal["png", "npy"], ...] | None = None
+    format: tuple[Literal["coco"], ...] = ()
     spacing: tuple[float, ...] = ()
     checkpoint: str | None = None
     window: tuple[str, ...] = ()
@@ -84,6 +87,7 @@ def main() -> None:
         found, left_out = [], []
         if given or not scans:
             found, left_out = walk.find(given, recursive=options.recursive, output=output, ours=ours)
+        files = _coco_files(options, output, scans)
         run = load_run(options.run, checkpoint=options.checkpoint)
         run.predictor.check(prompts)
         scan_window = window or run.preprocessing.window
@@ -104,7 +108,7 @@ def main() -> None:
             return
         plans = planning.plan(found, settings, masks, maps)
         with OverlayVideos(output) as videos:
-            exports = [videos] if options.frames == "all" else []
+            exports = [*files, *([videos] if options.frames == "all" else [])]
             session = Session(run.predictor, settings, masks, maps, exports, left_out)
             console = Console()
             rows = session.run(track(plans, "segmenting", console=console, transient=True))
@@ -149,6 +153,19 @@ def _checked(options: Options) -> tuple[tuple[str, ...], tuple[float, float] | N
     return prompts, (sizes[0], sizes[-1]) if sizes else None
 
 
+def _coco_files(options: Options, output: Path, scans: Sequence[ScanInput]) -> list[CocoFile]:
+    """The COCO file, if it is asked for.
+
+    Raises:
+      UserError: as in `CocoFile`, or there are volumes, whose masks are volumes.
+    """
+    if "coco" not in options.format:
+        return []
+    if scans:
+        raise UserError("--format coco is for images; leave it out for series and volumes", "options-conflict")
+    return [CocoFile(output)]
+
+
 def _formats(given: Sequence[str] | None) -> tuple[str, ...]:
     """The formats of probabilities: none without the option, "png" for the option without a value."""
     return () if given is None else tuple(dict.fromkeys(given)) or ("png",)
@@ -183,6 +200,8 @@ def _print_notes(console: Console, session: Session) -> None:
     """Says what was written, kept, replaced and left out."""
     output, masks = session.settings.output, session.masks
     lines = [f"masks and overlays: {output}, listed in {masks.path}"] if masks.rows else []
+    if (output / coco.FILE).exists():
+        lines.append(f"COCO JSON: {output / coco.FILE}")
     if session.settings.label_question is not None and session.maps.rows:
         lines.append(f"label maps: {output}, their values in {session.maps.path}")
     if session.settings.window is not None:

@@ -137,8 +137,8 @@ class Folder:
       instances: several masks of one class in an image: "join" makes one mask of them, "refuse" is an error.
       invert: whether the object is the smaller, darker or lower of a binary mask's values, such as black on white.
       ignore_value: values of binary and palette masks whose pixels belong neither to an object nor to the background.
-      negatives: images that show none of the classes of palette or colour masks: "drop" gives them no record, "keep"
-        an empty mask of every class.
+      negatives: images that show none of the classes of palette or colour masks, or that are annotated without an
+        object: "drop" gives them no record, "keep" an empty mask of every class.
     """
 
     name: str
@@ -216,6 +216,7 @@ def prepare_public(options: Public, console: Console) -> None:
     Raises:
       UserError: the source is incomplete or broken, or the output isn't writable.
     """
+    _check_seed(options.seed)
     chosen = PUBLIC[options.set]
     survey = Survey()
 
@@ -287,6 +288,7 @@ def prepare_slices(options: Volumes | Dicom, console: Console) -> None:
     is_dicom = isinstance(options, Dicom)
     window = windows.parse(options.window, dicom=is_dicom) or ("dicom" if is_dicom else "percentile")
     shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
+    _check_seed(options.seed)
     _check_fractions(options.fractions)
 
     def contents(unpacked: Path) -> Contents:
@@ -313,6 +315,10 @@ def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> t
     load = partial(binary, rule=rule, seen=seen)
     if (annotated := _annotated(options, source, load)) is not None:
         return annotated
+    if options.encoding == "binary" and options.negatives != "drop":
+        raise UserError(
+            "--negatives keep needs --encoding palette or colour; empty binary masks stay", "options-conflict"
+        )
     if options.manifest is not None:
         about, files = manifest.find(options.manifest, source)
         return _items(options, about, files, source, load)
@@ -370,10 +376,8 @@ def _annotated(options: Folder, source: SourceFiles, binary_load: user_files.Loa
     if options.encoding != "binary" and format != "voc":
         raise UserError(f"{format} annotations have no label maps; leave --encoding out", "options-conflict")
     classes = None if options.classes is None else tables.classes(options.classes)
-    about, files, load = formats.read(format, content, source, options.prompt, classes)
-    given = [
-        name for name in ("invert", "ignore_value", "negatives") if getattr(options, name) != getattr(Folder, name)
-    ]
+    about, files, load = formats.read(format, content, source, options.prompt, classes, options.negatives)
+    given = [name for name in ("invert", "ignore_value") if getattr(options, name) != getattr(Folder, name)]
     if given and (load is not None or any(mask.draw for image in files for mask in image.masks)):
         option = f"--{given[0].replace('_', '-')}"
         raise UserError(f"{format} annotations have no masks to read by {option}; leave it out", "options-conflict")
@@ -399,15 +403,23 @@ def _items(
     return f"{about}\nsplits: {splits}", user_files.items(files, source, load)
 
 
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise UserError(f"--seed must be at least 0, got {seed}", "out-of-range")
+
+
 def _check_fractions(fractions: tuple[float, float, float]) -> None:
-    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or not fractions[0]:
+    if not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6 and fractions[0]):
         raise UserError(
             f"--fractions must be at least 0, train's above 0, and sum to 1, got {fractions}", "out-of-range"
         )
 
 
 def _check(options: Folder) -> None:
+    _check_seed(options.seed)
     _check_fractions(options.fractions)
+    if options.threshold is not None and options.threshold < 0:
+        raise UserError(f"--threshold must be a grey value, at least 0, got {options.threshold}", "out-of-range")
     if options.format and (options.images or options.masks or options.manifest):
         raise UserError("with --format, leave --images, --masks and --manifest out", "options-conflict")
     if options.manifest and (options.images or options.masks or options.classes or options.encoding != "binary"):
@@ -425,10 +437,6 @@ def _check(options: Folder) -> None:
         )
     if options.encoding == "colour" and options.ignore_value:
         raise UserError("--ignore-value needs values, got --encoding colour; give void a colour", "options-conflict")
-    if options.encoding == "binary" and options.negatives != "drop":
-        raise UserError(
-            "--negatives keep needs --encoding palette or colour; empty binary masks stay", "options-conflict"
-        )
     if wrong := [value for value in options.ignore_value if not 0 <= value <= 65535]:
         raise UserError(f"--ignore-value must be from 0 to 65535, got {wrong[0]}", "out-of-range")
     if not all(prompt.strip() for prompt in options.prompt):

@@ -109,6 +109,12 @@ def test_ignored_values_are_void_whatever_the_others_are(stored):
             mask_files.object_map(data, "a", BinaryRule())
 
 
+def test_values_of_a_lossy_file_cannot_be_ignored():
+    data = encoded(Image.fromarray(MASK * np.uint8(255)), "JPEG")
+    with mistakes.raises("options-conflict: a.jpg.*--ignore-value"):
+        mask_files.object_map(data, "a.jpg", BinaryRule(ignored=(255,)))
+
+
 def write(folder: Path, values: list[int], ground: int = 0) -> None:
     rng = np.random.default_rng(0)
     for number, value in enumerate(values):

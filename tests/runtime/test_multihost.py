@@ -5,6 +5,7 @@ import json
 import shutil
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ from tunevlseg_jax import evaluate, sweep, train
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.checkpoint import Checkpoints
+from tunevlseg_jax.runtime import supervisor
 
 quick_compilation = small.quick_compilation
 
@@ -182,6 +184,27 @@ def test_two_processes_give_what_one_gives(one, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_others_in_one_line(one, tmp_path, killed):
+    """Within a minute; the same commands go on from the checkpoint, as if nothing had been."""
+    path = small.write_config(tmp_path / "config.py", config(tmp_path / "run"))
+    members = start_two(path)
+    while not list((tmp_path / "run" / "checkpoints").glob("[0-9]*")):
+        assert all(member.poll() is None for member in members)
+        time.sleep(0.1)
+    members[killed].kill()
+    since = time.monotonic()
+    status, _, err, _ = ended(members[1 - killed])
+    assert time.monotonic() - since < 60
+    assert small.finish(members[killed])[0] == -9
+    assert status == 1 and err.count("\n") == 1, err
+    mistakes.check_line(err, "lost-process: the same commands go on")
+    first, second = (ended(process) for process in start_two(path))
+    assert (first[0], first[2], second[:3]) == (0, "", (0, "", ""))
+    check_same(tmp_path / "run", one)
+
+
+@pytest.mark.slow
 def test_a_checkpoint_of_eight_devices_goes_on_on_two_and_on_one(one, tmp_path):
     path = small.write_config(tmp_path / "config.py", config(tmp_path / "run"))
     status, _, err, record = ended(start(path, 8, stop=(2, 0)))
@@ -208,6 +231,7 @@ def test_a_checkpoint_of_eight_devices_goes_on_on_two_and_on_one(one, tmp_path):
 )
 def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, options, says):
     path = small.write_config(tmp_path / "config.py", config(tmp_path / "run"))
+    monkeypatch.setenv(supervisor.MEMBER, "")  # this process can't be run again
     # Without its first look whether the process has asked for devices already: this one has.
     monkeypatch.setattr(jax.distributed, "initialize", jax._src.distributed.global_state.initialize)
     with pytest.raises(SystemExit) as stop:

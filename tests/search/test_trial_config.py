@@ -136,6 +136,11 @@ def test_mistakes_are_one_line(override, says):
     assert "\n" not in str(error.value)
 
 
+def test_a_field_may_be_given_once():
+    with mistakes.raises("search-space: learner.depth is given twice"):
+        trial_config.space(MAPLE, experiment(), ["depth=1..2", "learner.depth=1..3"])
+
+
 def test_whole_numbers_have_ranges_where_the_paper_has_choices():
     """On either scale; trials of any width share the program of the widest."""
     overrides = ("depth=log:1..3", "hidden=4..8", "optim.warmup_steps=log:1..100")

@@ -118,6 +118,11 @@ def object_map(
     """
     opened, lossless = _upright(data, name)
     stored = _stored(opened, name)
+    if rule.ignored and not lossless:
+        raise UserError(
+            f"mask {name} is compressed with loss, so that its values aren't exact; --ignore-value needs PNG or TIFF",
+            "options-conflict",
+        )
     void = _void(stored, rule.ignored)
     array = _without(stored, void)
     levels = distinct(array if array.ndim == 2 else _packed(array))
@@ -156,6 +161,8 @@ def _object(
                 "mask-unclear",
             )
     if threshold is not None:
+        if array.dtype != bool and threshold >= (largest := np.iinfo(array.dtype).max):
+            raise UserError(f"mask {name} has no value above {largest}; --threshold is {threshold}", "out-of-range")
         return array > threshold
     levels = distinct(array)
     if lossless and len(levels) <= 2:

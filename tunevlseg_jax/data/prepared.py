@@ -164,6 +164,13 @@ class Prepared:
                 hint = f"; there are {', '.join(sorted(stored))}. {WAYS_OUT[missing[0]]}"
             raise UserError(f"{folder} has no split {missing[0]!r}{hint}", "unknown-split")
         self._stored_split, self._sources = stored_split, {name: stored[name] for name in sources}
+        for selected in self._selected or ():
+            if not 0 <= selected.stored_index < len(stored[selected.split]):
+                raise UserError(
+                    f"{folder / CLEAN_FILE} names image {selected.stored_index} of {len(stored[selected.split])} in "
+                    f"{selected.split}; prepare check {self.name} --protocol clean writes it again",
+                    "out-of-range",
+                )
 
     def __len__(self) -> int:
         return len(self._sources[self._stored_split]) if self._selected is None else len(self._selected)
@@ -229,7 +236,12 @@ def names(root: Path) -> tuple[str, ...]:
 
 def aliases(folder: Path) -> dict[str, str]:
     """The aliases of a set's splits: {"test": "val"} if test is val."""
-    return read_object(folder / ALIASES_FILE)
+    stored = read_object(folder / ALIASES_FILE)
+    if wrong := [name for name in stored.values() if not isinstance(name, str)]:
+        raise UserError(
+            f"{folder / ALIASES_FILE} must name splits, got {wrong[0]!r}; prepare the set again", "wrong-json"
+        )
+    return stored
 
 
 def stored_splits(folder: Path) -> tuple[str, ...]:
@@ -341,6 +353,13 @@ def _selected(folder: Path, split: str) -> list[SelectedExample]:
     if split not in splits:
         raise UserError(f"{path} has no split {split!r}{nearest(split, splits)}", "unknown-split")
     try:
-        return [SelectedExample(row["split"], row["index"], frozenset(row["records"])) for row in splits[split]]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} has a row in {split!r} without split, index or records", "missing-field") from error
+        rows = [SelectedExample(row["split"], row["index"], frozenset(row["records"])) for row in splits[split]]
+        if all(isinstance(row.split, str) and type(row.stored_index) is int for row in rows):
+            return rows
+    except (KeyError, TypeError):
+        pass
+    raise UserError(
+        f"{path} has a row in {split!r} without split, index or records; prepare check {folder.parent.name} --protocol "
+        "clean writes it again",
+        "missing-field",
+    )

@@ -89,6 +89,21 @@ class RunFolder:
             file.write(json.dumps(metrics_line(epoch, 0)) + "\n")
 
 
+def check_folder(config: Config) -> None:
+    """Raises a UserError unless the run's folder is its own, empty or not there; in process 0 alone."""
+    if not multihost.is_primary():
+        return
+    path = Path(config.workdir)
+    with as_user_error(path):  # as of a name that is too long
+        path.exists()
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, not a run folder", "not-a-folder")
+    if (path / CONFIG_FILE).exists():
+        _check_same(config, path / CONFIG_FILE)
+    elif path.exists() and any(entry.name not in (DATA_FOLDER, LOCK_FILE) for entry in path.iterdir()):
+        raise UserError(f"{path} is neither empty nor a run folder; choose another --workdir", "other-folder")
+
+
 @contextlib.contextmanager
 def lock(config: Config, note: Callable[[str], None] = lambda line: None) -> Iterator[None]:
     """Lets one process at a time train in a run folder; `note` is that of `locks.owned`.
@@ -96,10 +111,10 @@ def lock(config: Config, note: Callable[[str], None] = lambda line: None) -> Ite
     Raises:
       UserError: another process trains there, or `open_folder` would fail.
     """
+    check_folder(config)
     if not multihost.is_primary():
         yield
         return
-    _check_folder(config)
     with locks.owned(Path(config.workdir) / LOCK_FILE, f"trains in {config.workdir}", note):
         yield
 
@@ -110,7 +125,7 @@ def open_folder(config: Config) -> None:
     Raises:
       UserError: it belongs to a run of another configuration, or can't be written to.
     """
-    _check_folder(config)
+    check_folder(config)
     path = Path(config.workdir) / CONFIG_FILE
     if not path.exists():
         write_json(path, schema.to_json(config))
@@ -164,17 +179,6 @@ def save_trial(
         write_json(temporary / CONFIG_FILE, schema.to_json(config))
         (temporary / METRICS_FILE).write_text("".join(f"{json.dumps(line)}\n" for line in curve), encoding="utf-8")
         save_learnt(temporary, learnt, card)
-
-
-def _check_folder(config: Config) -> None:
-    """Raises a UserError unless the run's folder is its own, empty or not there."""
-    path = Path(config.workdir)
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file, not a run folder", "not-a-folder")
-    if (path / CONFIG_FILE).exists():
-        _check_same(config, path / CONFIG_FILE)
-    elif path.exists() and any(entry.name not in (DATA_FOLDER, LOCK_FILE) for entry in path.iterdir()):
-        raise UserError(f"{path} is neither empty nor a run folder; choose another --workdir", "other-folder")
 
 
 def _check_same(config: Config, path: Path) -> None:

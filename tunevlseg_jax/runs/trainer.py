@@ -20,7 +20,7 @@ from tunevlseg_jax.network import Network
 from tunevlseg_jax.runs import history
 from tunevlseg_jax.runs.card import save_learnt, stored_command
 from tunevlseg_jax.runs.provenance import of_splits
-from tunevlseg_jax.runs.run_folder import RunFolder, lock, metrics_line, run_card
+from tunevlseg_jax.runs.run_folder import RunFolder, check_folder, lock, metrics_line, run_card
 from tunevlseg_jax.runs.scores import SplitScores, score_splits, scored_splits
 from tunevlseg_jax.runs.start import first_params
 from tunevlseg_jax.runtime import multihost, sharding
@@ -73,6 +73,7 @@ def _train_alone(
     """As `train`; `held` keeps the folder's lock."""
     mesh = sharding.mesh()
     with multihost.sync_errors():
+        check_folder(config)  # also later, when it is locked: to load a model and data takes time
         experiment = build_experiment(config).on_mesh(mesh)
         cache = experiment.feature_cache(mesh)
         splits = experiment.splits(cache)

@@ -15,8 +15,11 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from tunevlseg_jax.runtime import supervisor
 from tunevlseg_jax.runtime.errors import EverywhereError, UserError
 
+HEARTBEAT_SECONDS = 30
+"""Time after which a process that can't be reached counts as lost."""
 MESSAGE_BYTES = 1024
 """Length to which an error message is cut when it is sent to the other processes."""
 
@@ -46,6 +49,8 @@ OPTIONS = tuple(f"--{name}" for name in Cluster.__dataclass_fields__)
 def join(cluster: Cluster) -> None:
     """Waits for the other processes, if there are any. Must run before anything else uses the devices.
 
+    One of several processes runs the command again in a child and ends with it, see `supervisor`.
+
     Raises:
       UserError: an option is missing or out of range, no cluster is found, or the processes can't connect.
     """
@@ -57,6 +62,9 @@ def join(cluster: Cluster) -> None:
         return
     if cluster.distributed == "off":
         _check(cluster, missing)
+    if supervisor.is_needed():
+        raise SystemExit(supervisor.supervise())
+    supervisor.end_with_parent()
     # JAX's preemption service would replace the signal handlers of `signals`.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -65,6 +73,7 @@ def join(cluster: Cluster) -> None:
             cluster.processes,
             cluster.process,
             cluster_detection_method=None if cluster.distributed == "auto" else "deactivate",
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except ValueError as error:  # no cluster environment gave the settings
         raise UserError(f"--distributed auto finds no cluster here: {error}", "no-cluster") from error

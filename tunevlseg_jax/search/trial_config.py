@@ -107,11 +107,15 @@ def largest(config: Config, overrides: Sequence[str], field: str) -> Any:
 def _overridden(usual: Space, config: Config, overrides: Sequence[str]) -> dict[str, Distribution]:
     """The usual distributions, with overrides in place of some and beside them."""
     searched, fields = dict(usual), variable(config)
+    given: set[str] = set()
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals or not name or not text:
             raise UserError(f"{override!r} must be NAME=LOW..HIGH, NAME=log:LOW..HIGH or NAME=A,B,C", "search-space")
         name = _field(name.replace("-", "_"), fields, type(config.learner).__name__)
+        if name in given:
+            raise UserError(f"the search space of {name} is given twice; give it once", "search-space")
+        given.add(name)
         try:
             searched[name] = _distribution(text, searched.get(name), fields[name])
         except ValueError as error:

@@ -92,3 +92,12 @@ def test_an_archive_is_read_as_its_folder(folder, tmp_path):
     annotated, items = read(FIXTURES / folder)
     about, from_archive = read(tmp_path / "export.zip")
     assert about.about == annotated.about and items.keys() == from_archive.keys() and zipped
+
+
+@pytest.mark.parametrize("folder", ["coco_masks", "cvat_polygons", "labelstudio", "yolo", "supervisely"])
+def test_images_without_an_object_are_kept_if_asked(folder):
+    about, items = read(FIXTURES / folder, negatives="keep")
+    assert "1 without an object have an empty mask of each class" in about.about and len(items) == 3
+    empty = masks(items["im2"])
+    assert {"wound", "vein"} <= empty.keys() and not any(pixels.any() for pixels in empty.values())
+    assert read(FIXTURES / folder)[1].keys() == {"im0", "im1"}

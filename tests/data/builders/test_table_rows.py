@@ -55,6 +55,7 @@ def test_encodings_separators_and_ends_of_lines(tmp_path, encoding, name, separa
     [
         written(header="Image,PROMPT, Split "),
         written() + ",,\n\n , ,\n",
+        "\n \n" + written(),
         "sep=;\n" + written(";"),
         '"sep=\t"\n' + written("\t"),
         written().replace("split\n", "split,,\n").replace("train\n", "train,,\n"),
@@ -102,6 +103,8 @@ def test_what_python_writes_is_read(tmp_path_factory, cells, separator):
         ("image,prompt,label\na,b,c\n", "unknown-column: 'label'; did you mean 'class'"),
         ("file_name,prompt\na,b\n", "unknown-column: 'file_name'; did you mean 'image'"),
         ("image,prompt,kg\na,b,c\n", "unknown-column: 'kg'; there are class, image, prompt, split .*leave it out"),
+        ("image,prompt,Class Label\na,b,c\n", "unknown-column: 'Class Label'; did you mean 'class'"),
+        ("img_path,text\na,b\n", "missing-column: 'image'; .*; rename 'img_path' to 'image'"),
         ("image,prompt,split,Split\na,b,c,d\n", "repeated-column: 'split' twice"),
         ("image,prompt,\na,b,train\n", r"unknown-column: column 3 of .*list\.csv .*'train'"),
         (",image,prompt\nx,a,b\n", r"unknown-column: column 1 of .*list\.csv .*'x'"),
@@ -130,6 +133,8 @@ def test_mistakes_in_tables(tmp_path, text, says):
             "unknown-column: object 1 of .*'subset'",
         ),
         ("list.json", '[{"image": "a", "Image": "b", "prompt": "c"}]', "repeated-column: object 1 of .*'image' twice"),
+        ("list.json", '[{"image": "a", "prompt": {"b": 1}}]', "wrong-json: object 1 of .*'b': 1.* as 'prompt'"),
+        ("list.json", '[{"image": true, "prompt": "b"}]', "wrong-json: object 1 of .*True as 'image'"),
         ("list.json", '{"image": "a"}', "wrong-json: list of JSON objects"),
         ("list.jsonl", '{"image": "a", "prompt": "b"}\n[]\n', "wrong-json: objects on a line each"),
         ("list.jsonl", '{"image": "a", "prompt": "b"}\n\n{"image": "a"}\n', "missing-column: line 3 of .*'prompt'"),
@@ -142,11 +147,20 @@ def test_mistakes_in_json(tmp_path, name, text, says):
         table_rows.read(tmp_path / name, REQUIRED, OPTIONAL)
 
 
+def test_patients_are_groups(tmp_path):
+    for column in ("patient_id", "PatientID", "Case No", "video"):
+        (tmp_path / "list.csv").write_text(f"image,mask,prompt,{column}\na,b,c,1\n")
+        with mistakes.raises(f"unknown-column: '{column}'; did you mean 'group'"):
+            table_rows.read(tmp_path / "list.csv", manifest.COLUMNS, manifest.OPTIONAL)
+
+
 def test_class_tables_of_other_tools(tmp_path):
     """Roboflow's header, and American spelling in capitals."""
     (tmp_path / "a.csv").write_text("Pixel Value, Class\n0, background\n1, wound\n2, scar\n")
     classes = tables.classes(tmp_path / "a.csv")
     assert classes.values == {0: 0, 1: 1, 2: 2} and list(classes.named) == ["wound", "scar"]
+    (tmp_path / "c.csv").write_text("class,value\nwound,1.0\n")
+    assert tables.classes(tmp_path / "c.csv").values == {1: 1}
     (tmp_path / "b.csv").write_text("Class;COLOR\nwound;255, 0, 0\n")
     assert tables.classes(tmp_path / "b.csv").colours == {(255, 0, 0): 1}
 

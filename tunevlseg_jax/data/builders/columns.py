@@ -68,9 +68,22 @@ def _plain(name: str) -> str:
     return "" if re.fullmatch(r"unnamed:_\d+", plain) else plain
 
 
+def renames(names: Iterable[str], column: str) -> str:
+    """The end of a message about a missing column: the name that probably means it, if one does."""
+    meant = [name for name in names if _means(_plain(name), column)]
+    return f"; rename {meant[0]!r} to {column!r}" if meant else ""
+
+
 def _proposal(name: str, columns: Sequence[str]) -> str:
     """The end of the message: the column that the name means or resembles."""
-    for column, names in MEANINGS.items():
-        if column in columns and name in names:
-            return nearest(column, [column])
-    return nearest(name, columns)
+    meant = [column for column in columns if name in MEANINGS[column]]
+    meant = meant or [column for column in columns if _means(name, column)]
+    return nearest(meant[0], meant[:1]) if meant else nearest(name, columns)
+
+
+def _means(name: str, column: str) -> bool:
+    """Whether a name, or a word that it begins with or holds, is another one for a column."""
+    return any(
+        other == name or other in name.split("_") or (len(other) > 3 and name.startswith(other))
+        for other in (column, *MEANINGS[column])
+    )

@@ -83,9 +83,11 @@ def read(path: Path, required: Sequence[str], optional: Sequence[str]) -> TableF
 def _csv(path: Path, text: str, required: Sequence[str], known: Sequence[str]) -> list[Row]:
     stream = io.StringIO(text, newline=None)  # \r and \r\n become \n
     header, begin = stream.readline(), 0
+    while header and not header.strip():
+        header, begin = stream.readline(), begin + 1
     stated = re.fullmatch(r'"?sep=(.)"?\s*', header, re.IGNORECASE)  # Excel's own first line
     if stated:
-        header, begin = stream.readline(), 1
+        header, begin = stream.readline(), begin + 1
     separators = stated[1] if stated else SEPARATORS
     separator = max(separators, key=lambda one: columns.count(next(csv.reader([header], delimiter=one), ()), known))
     lines = io.StringIO(header + stream.read())
@@ -115,7 +117,7 @@ def _header(path: Path, names: Sequence[str], required: Sequence[str], known: Se
     if not columns.count(written, known):
         raise UserError(
             f"{path} lacks the column {required[0]!r}; its first line must name columns ({', '.join(known)}), "
-            f"got {written}",
+            f"got {written}{columns.renames(written, required[0])}",
             "missing-column",
         )
     found = columns.known(written, known, str(path))
@@ -155,8 +157,18 @@ def _json(path: Path, text: str, known: Sequence[str]) -> list[Row]:
     rows = []
     for number, value in numbered:
         where = f"{'line' if lines else 'object'} {number} of {path}"
-        rows.append(Row(where, dict(zip(columns.known(list(value), known, where), value.values(), strict=True))))
+        cells = dict(zip(columns.known(list(value), known, where), value.values(), strict=True))
+        if wrong := [name for name, cell in cells.items() if not _is_cell(cell)]:
+            raise UserError(f"{where} has {cells[wrong[0]]!r} as {wrong[0]!r}; it must be a text", "wrong-json")
+        rows.append(Row(where, cells))
     return rows
+
+
+def _is_cell(value: Any) -> bool:
+    """Whether a JSON value is a text, a number or a list of them."""
+    if isinstance(value, list):
+        return all(isinstance(one, str | int | float) for one in value)
+    return value is None or (isinstance(value, str | int | float) and not isinstance(value, bool))
 
 
 def _is_blank(value: Any) -> bool:

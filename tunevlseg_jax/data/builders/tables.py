@@ -81,6 +81,7 @@ def _enter(table: dict[Any, int], key: Any, number: int, row: Row) -> None:
 
 
 def _value(text: str, row: Row) -> int:
+    text = re.sub(r"\.0+$", "", text)  # spreadsheets write 1.0
     if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
         raise UserError(f"{row.where} has the value {text!r}; it must be a whole number from 0 to 65535", "class-value")
     return int(text)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tunevlseg_jax.data.builders.annotations import shapes
 from tunevlseg_jax.data.builders.annotations.documents import Document, field, whole
-from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, split_of
+from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, file_splits
 from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.user_files import Draw, ImageFiles, Mask, Size
 from tunevlseg_jax.runtime.errors import UserError
@@ -37,11 +37,12 @@ def read(documents: list[Document], names: ImageNames) -> Iterator[ImageFiles]:
     Raises:
       UserError: an entry is broken, or names an image or category that isn't there; the message names it.
     """
+    splits = file_splits(document.name for document in documents)
     for document in documents:
-        yield from _images(document, names)
+        yield from _images(document, names, splits.get(document.name, ""))
 
 
-def _images(document: Document, names: ImageNames) -> Iterator[ImageFiles]:
+def _images(document: Document, names: ImageNames, split: str) -> Iterator[ImageFiles]:
     file, content = document
     images = _by_id(field(content, "images", list, file), "image", file)
     categories = _by_id(field(content, "categories", list, file), "category", file)
@@ -52,11 +53,10 @@ def _images(document: Document, names: ImageNames) -> Iterator[ImageFiles]:
         if image not in images:
             raise UserError(f"{where} is of image {image}, which the file lacks", "image-missing")
         masks[image].append(_mask(annotation, images[image], categories, where, f"image {image} of {file}"))
-    split = split_of(file)
     for id, image in images.items():
         where = f"image {id} of {file}"
         name = names.find(field(image, "file_name", str, where), file, where)
-        yield ImageFiles(name, name, tuple(masks[id]), group_of(name), split or split_of(name))
+        yield ImageFiles(name, name, tuple(masks[id]), group_of(name), split)
 
 
 def _by_id(entries: list[Any], kind: str, file: str) -> dict[Any, Mapping[str, Any]]:

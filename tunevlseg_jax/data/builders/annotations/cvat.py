@@ -6,8 +6,9 @@ from xml.etree.ElementTree import Element
 
 from tunevlseg_jax.data.builders.annotations import shapes
 from tunevlseg_jax.data.builders.annotations.documents import whole
-from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, split_of
+from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, file_splits
 from tunevlseg_jax.data.builders.archives import SourceFiles
+from tunevlseg_jax.data.builders.folder_splits import split_of
 from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.user_files import Draw, ImageFiles, Mask, Size
 from tunevlseg_jax.runtime.errors import UserError
@@ -35,11 +36,12 @@ def documents(source: SourceFiles) -> dict[str, Element]:
 
 
 def read(documents: dict[str, Element], names: ImageNames) -> Iterator[ImageFiles]:
-    """The images of CVAT's files; an image's subset tells the split, else the name of the file or folders.
+    """The images of CVAT's files; an image's subset tells the split, else the file's name.
 
     Raises:
       UserError: the file is of a video, or a shape is broken or has no area; the message names the image and label.
     """
+    splits = file_splits(documents)
     for file, root in documents.items():
         if root.find("track") is not None:
             raise UserError(f'{file} is of a video; export the task as "CVAT for images 1.1"', "wrong-xml")
@@ -48,7 +50,7 @@ def read(documents: dict[str, Element], names: ImageNames) -> Iterator[ImageFile
             given = _text(image, "name", where)
             name = names.find(given, file, where)
             size = _whole(image, "height", where), _whole(image, "width", where)
-            split = split_of(image.get("subset", "")) or split_of(file) or split_of(name)
+            split = split_of(image.get("subset", ""), strict=False) or splits.get(file, "")
             yield ImageFiles(name, name, tuple(_masks(image, size, f"{given} in {file}")), group_of(name), split)
 
 
@@ -63,9 +65,11 @@ def _draw(shape: Element, where: str) -> Draw:
     if shape.tag in NO_AREA:
         raise UserError(f"{where} has no area; remove it, or draw a polygon", "no-area")
     if shape.tag == "mask":
-        left, top, width, height = (round(value) for value in _floats(shape, ("left", "top", "width", "height"), where))
-        counts = _text(shape, "rle", where).split(",")
-        return shapes.pasted(where, shapes.runs(where, counts, (height, width), by_rows=True), (left, top))
+        origin = shapes.place(_floats(shape, ("left", "top"), where), where)
+        size = _whole(shape, "height", where), _whole(shape, "width", where)
+        return shapes.pasted(
+            where, shapes.runs(where, _text(shape, "rle", where).split(","), size, by_rows=True), origin
+        )
     if shape.tag == "polygon":
         points = [pair.split(",") for pair in _text(shape, "points", where).split(";")]
         return shapes.polygons(where, [shapes.ring(points, where)])

@@ -41,7 +41,7 @@ def _kind(content: Any) -> str:
     if isinstance(content, dict):
         if isinstance(content.get("images"), list) and content.keys() & {"annotations", "categories"}:
             return "coco"
-        if "shapes" in content and content.keys() & {"imagePath", "imageData"}:
+        if "shapes" in content and content.keys() & {"imagePath", "imageData", "imageHeight"}:
             return "labelme"
         if "objects" in content and "size" in content:
             return "supervisely"
@@ -66,6 +66,17 @@ def field(content: Any, name: str, kind: type | tuple[type, ...], where: str) ->
     return value
 
 
+def objects(values: Any, where: str) -> list[Mapping[str, Any]]:
+    """A list of JSON objects.
+
+    Raises:
+      UserError: it isn't.
+    """
+    if not isinstance(values, list) or not all(isinstance(value, Mapping) for value in values):
+        raise UserError(f"{where} must have a list of JSON objects, got {str(values)[:80]}", "wrong-json")
+    return values
+
+
 def whole(content: Any, name: str, where: str) -> int:
     """A field that must be a positive whole number, such as a height; 80.0 is one.
 
@@ -73,6 +84,6 @@ def whole(content: Any, name: str, where: str) -> int:
       UserError: it isn't.
     """
     value = field(content, name, (int, float), where)
-    if value != value or value != int(value) or value < 1:
+    if not 1 <= value < 2**31 or value != int(value):  # nor infinite, nor not a number
         raise UserError(f"{where} has the {name} {value}; it must be a whole number above 0", "out-of-range")
     return int(value)

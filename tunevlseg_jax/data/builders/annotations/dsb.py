@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from tunevlseg_jax.data.builders.annotations.image_names import split_of
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.matching import SUFFIX
 from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask
@@ -28,7 +27,6 @@ def read(documents: dict[str, list[str]], prompts: Sequence[str]) -> tuple[list[
             PurePosixPath(image).stem,
             image,
             tuple(Mask(mask, prompts[0], tuple(prompts)) for mask in masks),
-            split=split_of(image.rpartition("/images/")[0].rpartition("/")[0]),
         )
         for image, masks in documents.items()
         if masks

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from tunevlseg_jax.data.builders import user_files
 from tunevlseg_jax.data.builders.annotations import (
     coco,
@@ -22,8 +24,8 @@ from tunevlseg_jax.data.builders.annotations import (
 from tunevlseg_jax.data.builders.annotations.image_names import ImageNames
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.tables import BACKGROUND, Classes
-from tunevlseg_jax.data.builders.user_files import ImageFiles, Load
-from tunevlseg_jax.data.prepared import SPLITS
+from tunevlseg_jax.data.builders.user_files import ImageFiles, Load, Mask, Negatives
+from tunevlseg_jax.data.mask_values import BinaryRule
 from tunevlseg_jax.runtime.errors import UserError, nearest
 
 Format = Literal["coco", "labelme", "cvat", "labelstudio", "yolo", "voc", "supervisely", "dsb"]
@@ -115,14 +117,23 @@ def _within(path: Path, folder: Path) -> bool:
     return folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
 
 
-def read(format: str, content: Any, source: SourceFiles, prompt: Sequence[str], classes: Classes | None) -> Annotated:
+def read(
+    format: str,
+    content: Any,
+    source: SourceFiles,
+    prompt: Sequence[str],
+    classes: Classes | None,
+    negatives: Negatives = "drop",
+) -> Annotated:
     """The annotated images of a format, asked for by the names of their classes or as --prompt or --classes say.
+
+    Annotated images without an object are left out, or have an empty mask of every class if `negatives` are kept.
 
     Raises:
       UserError: an annotation is broken, an image is missing or annotated twice, or the prompts don't fit the classes.
     """
     if format == "voc":
-        return _label_maps(content, source, classes)
+        return _label_maps(content, source, classes, negatives)
     files, left_out = _files(format, content, source, prompt)
     files = _named([_without_background(image) for image in files])
     labels = sorted({mask.label for image in files for mask in image.masks})
@@ -130,10 +141,14 @@ def read(format: str, content: Any, source: SourceFiles, prompt: Sequence[str], 
         raise UserError(f"{source} has {TITLES[format]} annotations, but none has an object", "no-objects")
     prompts = _prompts(labels, prompt, classes)
     healthy = [image.image for image in files if not image.masks]
-    kept = [_asked(image, prompts) for image in files if image.masks]
+    kept = [_asked(image, prompts) for image in files if image.masks or negatives == "keep"]
     shown = f"{', '.join(labels[:5])}{', …' if len(labels) > 5 else ''}"
-    notes = f"{len(kept)} images with {shown}{_left_out(healthy, 'an object')}{_left_out(left_out, 'annotations')}"
-    return Annotated(f"{TITLES[format]} (recognised): {notes}{_told(kept)}", kept)
+    notes = f"{len(files) - len(healthy)} images with {shown}{_left_out(left_out, 'annotations')}"
+    if negatives == "keep":
+        notes += f"; {len(healthy)} without an object have an empty mask of each class" * bool(healthy)
+    else:
+        notes += _left_out(healthy, "an object") + " (--negatives keep gives them empty masks)" * bool(healthy)
+    return Annotated(f"{TITLES[format]} (recognised): {notes}", kept)
 
 
 def _files(format: str, content: Any, source: SourceFiles, prompt: Sequence[str]) -> tuple[list[ImageFiles], list[str]]:
@@ -163,7 +178,9 @@ def _files(format: str, content: Any, source: SourceFiles, prompt: Sequence[str]
             return label_studio.read(content, names)
 
 
-def _label_maps(content: voc.Documents, source: SourceFiles, classes: Classes | None) -> Annotated:
+def _label_maps(
+    content: voc.Documents, source: SourceFiles, classes: Classes | None, negatives: Negatives
+) -> Annotated:
     """Images with a label map each, by VOC's own table of classes or by --classes."""
     files, left_out = voc.read(content, source)
     if classes is not None and (classes.values or classes.colours):
@@ -173,15 +190,9 @@ def _label_maps(content: voc.Documents, source: SourceFiles, classes: Classes | 
         prompts = _prompts(sorted(own.named), (), classes)
         named = {label: dataclasses.replace(cls, prompts=prompts[label]) for label, cls in own.named.items()}
         classes = dataclasses.replace(own, named=named)
-    load = partial(user_files.coded, encoding=encoding, classes=classes)
+    load = partial(user_files.coded, encoding=encoding, classes=classes, rule=BinaryRule(), negatives=negatives)
     about = f"{TITLES['voc']} (recognised): {len(files)} images{_left_out(left_out, 'a mask or a place in a list')}"
-    return Annotated(about + _told(files), _named(files), load)
-
-
-def _told(files: Sequence[ImageFiles]) -> str:
-    """The end of a sentence that names the splits of the files."""
-    splits = [split for split in SPLITS if any(image.split == split for image in files)]
-    return f"; splits as the files or folders say: {', '.join(splits)}" if splits else ""
+    return Annotated(about, _named(files), load)
 
 
 def _left_out(names: Sequence[str], lacking: str) -> str:
@@ -227,5 +238,7 @@ def _prompts(labels: Sequence[str], prompt: Sequence[str], classes: Classes | No
 
 
 def _asked(image: ImageFiles, prompts: Mapping[str, tuple[str, ...]]) -> ImageFiles:
-    masks = (mask._replace(prompts=prompts[mask.label]) for mask in image.masks)
+    """The image with its prompts, and with an empty mask of every class if it has no object."""
+    healthy = [Mask(image.image, label, (label,), partial(np.zeros, dtype=bool)) for label in prompts]
+    masks = (mask._replace(prompts=prompts[mask.label]) for mask in image.masks or healthy)
     return dataclasses.replace(image, masks=tuple(masks))

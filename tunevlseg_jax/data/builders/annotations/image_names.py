@@ -1,11 +1,12 @@
 """Finds the images that annotation files name, whatever folder or computer they were annotated in."""
 
-import re
 from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from tunevlseg_jax.data.builders import folder_splits
 from tunevlseg_jax.data.builders.archives import SourceFiles, composed
-from tunevlseg_jax.data.builders.folder_splits import SPLIT_NAMES
 from tunevlseg_jax.data.images import SUFFIXES
 from tunevlseg_jax.runtime.errors import UserError
 
@@ -13,13 +14,19 @@ FOLDERS = ("images", "img", "jpegimages", "data")
 """Folders that tools keep images in; others of the same name may be masks."""
 
 
-def split_of(path: str) -> str:
-    """The split that a path tells: train, val or test by a word in the name of its file or folders, or ""."""
-    for part in reversed(path.split("/")):
-        words = [SPLIT_NAMES[word] for word in re.findall("[a-z]+", part.lower()) if word in SPLIT_NAMES]
-        if words:
-            return words[-1]
-    return ""
+def file_splits(files: Iterable[str]) -> dict[str, str]:
+    """The splits that the names of annotation files and their folders tell, as in instances_val2017.json; or {}.
+
+    Raises:
+      UserError: as in `folder_splits.told`.
+    """
+    folders = {str(PurePosixPath(file).with_suffix("")) + "/": file for file in files}
+    return {folders[folder]: split for folder, split in folder_splits.told(dict.fromkeys(folders, ())).items()}
+
+
+def _split_in(path: str) -> str:
+    parts = PurePosixPath(path).with_suffix("").parts[::-1]
+    return next(filter(None, (folder_splits.split_of(part, strict=False) for part in parts)), "")
 
 
 class ImageNames:
@@ -71,10 +78,10 @@ def _rank(name: str, parts: list[str], file: str) -> tuple[int, bool, int, bool]
     """How well a file fits: folders in common with the given path, the split, and folders shared with the file."""
     own, folder = name.split("/"), file.split("/")[:-1]
     tail = _common(own[::-1], parts[::-1])
-    split = split_of(file)
+    split = _split_in(file)
     return (
         tail,
-        bool(split) and split == split_of(name),
+        bool(split) and split == _split_in(name),
         _common(own, folder),
         FOLDERS.count("/".join(own[-2:-1]).lower()) > 0,
     )

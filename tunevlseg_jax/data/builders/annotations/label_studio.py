@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from tunevlseg_jax.data.builders.annotations import rle_pack, shapes
-from tunevlseg_jax.data.builders.annotations.documents import Document, field, whole
-from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, split_of
+from tunevlseg_jax.data.builders.annotations.documents import Document, field, objects, whole
+from tunevlseg_jax.data.builders.annotations.image_names import ImageNames
 from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.user_files import Draw, ImageFiles, Mask, Size
 from tunevlseg_jax.runtime.errors import UserError
 
 UPLOAD = re.compile(r"[0-9a-f]{8}-")
 """What Label Studio puts before the name of an uploaded file."""
+
+GEOMETRY = {"rle", "points", "x"}
+"""Fields of which a region has one; a choice or a text for the whole image has none."""
 
 
 def read(documents: list[Document], names: ImageNames) -> tuple[list[ImageFiles], list[str]]:
@@ -27,18 +30,19 @@ def read(documents: list[Document], names: ImageNames) -> tuple[list[ImageFiles]
     files: list[ImageFiles] = []
     left_out: list[str] = []
     for file, tasks in documents:
-        rows: dict[Any, str] = {}
+        seen: set[str] = set()
         for number, task in enumerate(tasks, 1):
             where = f"task {task.get('id', number)} of {file}"
-            if "annotation_id" in task and rows.setdefault(task.get("id", number), where) and number > len(rows):
+            if where in seen:  # in JSON-MIN an annotation has a row
                 raise UserError(f"{where} has several annotations; keep one", "several-annotations")
+            seen.add(where)
             regions = _regions(task, where)
             if regions is None:
                 left_out.append(where)
                 continue
             masks = [mask for at, region in regions for mask in _masks(region, at)]
             name = _image(task, names, file, where)
-            files.append(ImageFiles(name, name, tuple(masks), group_of(name), split_of(name)))
+            files.append(ImageFiles(name, name, tuple(masks), group_of(name)))
     return files, left_out
 
 
@@ -46,12 +50,10 @@ def _regions(task: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, A
     """The regions of a task, each with its place; None if it isn't annotated. JSON-MIN has them in one field a tag."""
     if "annotations" not in task and "completions" not in task:
         lists = [value for value in task.values() if isinstance(value, list)]
-        found = [
-            region for value in lists for region in value if isinstance(region, dict) and "original_width" in region
-        ]
+        found = [region for value in lists for region in value if isinstance(region, dict)]
     else:
-        annotations = task.get("annotations", task.get("completions"))
-        done = [one for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")]
+        annotations = objects(task.get("annotations", task.get("completions")), f"the annotations of {where}")
+        done = [one for one in annotations if not one.get("was_cancelled")]
         chosen = [one for one in done if one.get("ground_truth")] or done
         if len(chosen) > 1:
             raise UserError(
@@ -59,18 +61,22 @@ def _regions(task: Mapping[str, Any], where: str) -> list[tuple[str, dict[str, A
             )
         if not chosen:
             return None
-        results = field(chosen[0], "result", list, f"the annotation of {where}")
-        labels = {one.get("id"): one["value"] for one in results if one.get("type") == "labels" and "value" in one}
-        found = [
-            labels.get(one.get("id"), {})
-            | one["value"]
-            | {key: one[key] for key in one if key.startswith("original_")}
-            | {"image_rotation": one.get("image_rotation", 0)}
-            for one in results
-            if isinstance(one.get("value"), dict) and one.get("type") != "labels" and "original_width" in one
-        ]
-    regions = [region for region in found if "choices" not in region and "text" not in region]
+        found = _results(objects(chosen[0].get("result"), f"the annotation of {where}"))
+    regions = [region for region in found if region.keys() & GEOMETRY and not region.keys() & {"choices", "text"}]
     return [(f"region {number} of {where}", region) for number, region in enumerate(regions, 1)]
+
+
+def _results(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The regions of an annotation; a region's class may be a result of its own with the same id."""
+    shown = [one for one in results if isinstance(one.get("value"), dict)]
+    labels = {str(one.get("id")): one["value"] for one in shown if one.get("type") == "labels"}
+    return [
+        labels.get(str(one.get("id")), {})
+        | one["value"]
+        | {name: one.get(name) for name in ("original_width", "original_height", "image_rotation")}
+        for one in shown
+        if one.get("type") != "labels"
+    ]
 
 
 def _masks(region: Mapping[str, Any], where: str) -> Iterator[Mask]:
@@ -98,7 +104,8 @@ def _draw(region: Mapping[str, Any], size: Size, where: str) -> Draw:
     place = shapes.numbers([region.get("x"), region.get("y")], (2,), where) * percent
     extent = shapes.numbers([region[name] for name in kind], (2,), where) * percent
     corners = shapes.ellipse(place, extent) if kind[0] == "radiusX" else shapes.rectangle(*place, *(place + extent))
-    turned = shapes.rotated(corners, float(region.get("rotation") or 0), place)  # a rectangle by its first corner
+    degrees = shapes.numbers(region.get("rotation") or 0, (), where).item()
+    turned = shapes.rotated(corners, degrees, place)  # a rectangle by its first corner
     return shapes.polygons(where, [shapes.ring(turned, where)])
 
 

@@ -5,7 +5,6 @@ from functools import partial
 import numpy as np
 
 from tunevlseg_jax.data import mask_files
-from tunevlseg_jax.data.builders.annotations.image_names import split_of
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.matching import SUFFIX
 from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask, Size
@@ -46,7 +45,7 @@ def read(documents: dict[str, list[tuple[str, str, str]]], source: SourceFiles) 
                 "image-missing",
             )
         drawn = tuple(Mask(file, label, (label,), partial(_opaque, source, file)) for file, _, label in masks)
-        files.append(ImageFiles(images[task], images[task], drawn, split=split_of(images[task])))
+        files.append(ImageFiles(images[task], images[task], drawn))
     return files
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders.annotations import shapes
 from tunevlseg_jax.data.builders.annotations.documents import Document, field, whole
-from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, split_of
+from tunevlseg_jax.data.builders.annotations.image_names import ImageNames
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.user_files import Draw, ImageFiles
@@ -20,7 +20,7 @@ from tunevlseg_jax.runtime.errors import UserError
 
 
 def read(documents: list[Document], names: ImageNames) -> Iterator[ImageFiles]:
-    """The images of LabelMe files; the folders tell the splits, as in train/a.json.
+    """The images of LabelMe files.
 
     Raises:
       UserError: a shape is broken or has no area, or the image is neither in the source nor in the file.
@@ -34,12 +34,12 @@ def read(documents: list[Document], names: ImageNames) -> Iterator[ImageFiles]:
             where = f"shape {number} of {file}"
             masks.append(shapes.mask(where, field(shape, "label", str, where), _draw(shape, where), size))
         image = _image(file, content, names)
-        yield ImageFiles(image, image, tuple(masks), group_of(image), split_of(file.rpartition("/")[0]))
+        yield ImageFiles(image, image, tuple(masks), group_of(image))
 
 
 def _image(file: str, content: Mapping[str, Any], names: ImageNames) -> str:
     """The image in the source, to which an image that lies in the annotation file is added if need be."""
-    given = content.get("imagePath") or PurePosixPath(file).with_suffix(".jpg").name
+    given = field(content, "imagePath", str, file)
     if given in names or not content.get("imageData"):
         return names.find(given, file, file)
     name = str(PurePosixPath(file).with_name(PurePosixPath(given.replace("\\", "/")).name))
@@ -70,5 +70,4 @@ def _draw(shape: Mapping[str, Any], where: str) -> Draw:
         data = base64.b64decode(field(shape, "mask", str, where), validate=True)
     except binascii.Error as error:
         raise UserError(f"{where} has a mask that can't be decoded: {error}", "undecodable") from error
-    left, top = corners.min(0).round().astype(int).tolist()
-    return shapes.pasted(where, mask_files.binary(data, where), (left, top))
+    return shapes.pasted(where, mask_files.binary(data, where), shapes.place(corners.min(0), where))

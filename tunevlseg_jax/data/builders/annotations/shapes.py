@@ -83,6 +83,16 @@ def numbers(values: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     return array
 
 
+def place(values: Any, where: str) -> tuple[int, int]:
+    """(x, y) of a pixel.
+
+    Raises:
+      UserError: they aren't two numbers, or too large.
+    """
+    x, y = numbers(values, (2,), where).round().clip(-(2**31), 2**31).astype(int).tolist()
+    return x, y
+
+
 def rectangle(left: float, top: float, right: float, bottom: float) -> list[tuple[float, float]]:
     """The corners of a rectangle."""
     return [(left, top), (right, top), (right, bottom), (left, bottom)]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tunevlseg_jax.data.builders.annotations import shapes
-from tunevlseg_jax.data.builders.annotations.image_names import ImageNames, split_of
+from tunevlseg_jax.data.builders.annotations.image_names import ImageNames
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.matching import SUFFIX
 from tunevlseg_jax.data.builders.roboflow import group_of
@@ -93,7 +93,7 @@ def read(documents: Documents, source: SourceFiles, names: ImageNames) -> tuple[
                         "rows-disagree",
                     )
     if not documents.splits:
-        split_by_image = {name: split_of(name) for name, _ in source.find(rf"images/(?:[^/]+/)*[^/]+{SUFFIX}")}
+        split_by_image = {name: "" for name, _ in source.find(rf"images/(?:[^/]+/)*[^/]+{SUFFIX}")}
     labels = {image: _label_file(image) for image in split_by_image}
     left_out = [image for image in labels if labels[image] not in source and not documents.splits]
     files = [
