@@ -208,7 +208,7 @@ def _find(path: str, marker: str) -> str:
 
 RULES: tuple[tuple[str, Callable[[float], bool], Sequence[str]], ...] = (
     ("at least 0", lambda value: value >= 0, ("model.prompt_offset", "train.order_skip", "optim.warmup_steps")),
-    ("at least 0", lambda value: value >= 0, ("data.shots_seed", "data.workers", "data.scenes.seed")),
+    ("at least 0", lambda value: value >= 0, ("data.fold", "data.shots_seed", "data.workers", "data.scenes.seed")),
     ("at least 1", lambda value: value >= 1, ("train.epochs", "train.batch_size", "train.augmented_views")),
     ("at least 1", lambda value: value >= 1, ("train.patience", "optim.plateau_patience", "data.shots")),
     ("at least 0 and finite", lambda value: 0 <= value < inf, ("train.min_delta", "optim.weight_decay")),
@@ -230,6 +230,8 @@ def check(config: Config) -> None:
                 raise UserError(f"{name} must be {allowed}, got {value}", "out-of-range")
     if config.train.augmented_views is not None and not config.train.augment:
         raise UserError("train.augmented_views needs train.augment, got False", "options-conflict")
+    if config.data.fold is not None and (config.data.protocol == "clean" or config.data.name.startswith("scenes/")):
+        raise UserError("data.fold needs a prepared set with folds and data.protocol paper", "options-conflict")
     if config.train.start_from is not None and Path(config.train.start_from) == Path(config.workdir):
         raise UserError(
             f"train.start_from is the run's own folder, {config.workdir}; leave it out, and the run goes on",

@@ -127,6 +127,8 @@ class Folder:
       fractions: fractions of train, val and test, if the images have no splits; groups stay together. With
         --test-is-val the fraction of test goes to train and val.
       seed: seed of the random split.
+      folds: number of folds of the images of train and val, for cross-validation with data.fold; 0 for none. The test
+        split stays apart.
       threshold: grey value above which a binary mask's pixel belongs to the object. None: the larger of two values, the
         brighter of a palette's two colours, or in lossy files such as JPEG and in medvlsm's layout, the upper half.
       test_is_val: make no test split and evaluate on val.
@@ -154,6 +156,7 @@ class Folder:
     splits: SplitChoice = "source"
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     seed: int = 0
+    folds: int = 0
     threshold: int | None = None
     test_is_val: bool = False
     window: tuple[str, ...] = ()
@@ -262,13 +265,16 @@ def prepare_folder(options: Folder, console: Console) -> None:
     def contents(unpacked: Path) -> Contents:
         layout, items = folder_items(options, SourceFiles(options.source, unpacked), seen)
         console.print(f"layout: {layout}", soft_wrap=True)
+        if options.folds:  # the same test split whatever the order of the files
+            items = sorted(items, key=lambda item: item.key)
         splits = assign_splits(items, shares, options.seed)
         if options.test_is_val and ("test" in splits or "val" not in splits):
             present = ", ".join(splits) or "neither"
             raise UserError(f"--test-is-val needs a val and no test split, got {present}", "options-conflict")
         how = Preprocessing(window)
         watched = survey.watch(splits)
-        return Contents(watched, "the user's own data", test_is_val=options.test_is_val, preprocessing=how)
+        about, folds, seed = "the user's own data", options.folds, options.seed
+        return Contents(watched, about, None, None, options.test_is_val, folds, seed, how)
 
     written = build(options.output, options.name, contents)
     _report(written, options.output / options.name, console, {})
@@ -415,9 +421,17 @@ def _check_fractions(fractions: tuple[float, float, float]) -> None:
         )
 
 
+def _check_folds(options: Folder) -> None:
+    if options.folds < 0 or options.folds == 1:
+        raise UserError(f"--folds must be 0, or at least 2, got {options.folds}", "out-of-range")
+    if options.folds and options.test_is_val:
+        raise UserError("--folds keeps the test split apart; leave --test-is-val out", "options-conflict")
+
+
 def _check(options: Folder) -> None:
     _check_seed(options.seed)
     _check_fractions(options.fractions)
+    _check_folds(options)
     if options.threshold is not None and options.threshold < 0:
         raise UserError(f"--threshold must be a grey value, at least 0, got {options.threshold}", "out-of-range")
     if options.format and (options.images or options.masks or options.manifest):

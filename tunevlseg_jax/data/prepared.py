@@ -32,6 +32,7 @@ from typing import Any, NamedTuple, SupportsIndex
 import cv2
 import numpy as np
 
+from tunevlseg_jax.data import folds
 from tunevlseg_jax.data.images import decode_rgb
 from tunevlseg_jax.data.settings import Protocol
 from tunevlseg_jax.runtime.errors import UserError, nearest
@@ -134,7 +135,7 @@ class SelectedExample(NamedTuple):
 
     split: str
     stored_index: int
-    records: frozenset[str]
+    records: frozenset[str] | None
 
 
 class Prepared:
@@ -145,18 +146,22 @@ class Prepared:
       name: name of the set.
       split: train, val or test.
       protocol: "paper" is the set as prepared, "clean" the splits of clean.json.
+      fold: of train and val in a cross-validation; None for the splits as prepared.
     """
 
-    def __init__(self, folder: Path, split: str, protocol: Protocol = "paper"):
+    def __init__(self, folder: Path, split: str, protocol: Protocol = "paper", fold: int | None = None):
         """Opens a split; `load` finds the folder of a set.
 
         Raises:
-          UserError: there is no such split, or the set has no such protocol.
+          UserError: there is no such split, or the set has no such protocol or fold.
         """
+        self.fold = fold if split in folds.POOL else None
         self.folder, self.name, self.split, self.protocol = folder, folder.parent.name, split, protocol
         stored = _stored(folder)
         stored_split = aliases(folder).get(split, split)
         self._selected = _selected(folder, stored_split) if protocol == "clean" else None
+        if self.fold is not None:
+            self._selected = [SelectedExample(*place, None) for place in folds.select(folder, split, self.fold)]
         sources = {stored_split} if self._selected is None else {selected.split for selected in self._selected}
         if missing := sorted(sources - stored.keys()):
             hint = nearest(missing[0], stored)
@@ -184,6 +189,8 @@ class Prepared:
             return decode(self._sources[self._stored_split][number])
         selected = self._selected[number]
         example = decode(self._sources[selected.split][selected.stored_index])
+        if selected.records is None:
+            return example
         records = tuple(record for record in example.records if record.id in selected.records)
         left_out = tuple(record.label for record in example.records if record.id not in selected.records)
         return dataclasses.replace(example, records=records, left_out=left_out)

@@ -97,7 +97,7 @@ def splits(data: Data) -> tuple[str, ...]:
 
 
 def _prepared(data: Data, split: str) -> Prepared:
-    return Prepared(_folder(data), split, data.protocol)
+    return Prepared(_folder(data), split, data.protocol, data.fold)
 
 
 def _folder(data: Data) -> Path:

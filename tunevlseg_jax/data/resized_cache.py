@@ -40,7 +40,8 @@ def load(split: Prepared, size: tuple[int, int], folder: str | None, level: int)
     """
     root = Path(folder) if folder else cache.folder() / "data"
     height, width = size
-    entry = root / f"{split.name}-{split.split}-{split.protocol}-{height}x{width}-{_key(split)}"
+    part = split.split if split.fold is None else f"{split.split}{split.fold}"
+    entry = root / f"{split.name}-{part}-{split.protocol}-{height}x{width}-{_key(split)}"
     if not (entry / RECORDS_FILE).is_file():
         with atomic_files(entry, RECORDS_FILE) as temporary:
             _make(split, size, temporary)

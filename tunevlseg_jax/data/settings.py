@@ -43,6 +43,8 @@ class Data:
       name: name of a prepared set, or scenes/photo, scenes/ultrasound, scenes/endoscopy or scenes/xray.
       root: folder that holds the prepared sets.
       protocol: "paper" uses the set as prepared; "clean" the splits without leaks that `prepare check` writes.
+      fold: number of a fold, from 0, of a set that has folds: its images are val, those of the other folds train.
+        None uses the set's own train and val.
       prompt_index: kind of prompts, if the set has several: 1 is the class name, higher numbers have more words.
       shots: number of training records per class; None uses all. A larger draw contains every smaller one.
       shots_seed: seed of that draw.
@@ -63,6 +65,7 @@ class Data:
     name: str = "scenes/ultrasound"
     root: str = "data"
     protocol: Protocol = "paper"
+    fold: int | None = schema.added(None)
     prompt_index: int = 1
     shots: int | None = None
     shots_seed: int = 0

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
-from tunevlseg_jax.data import preprocessing, windows
+from tunevlseg_jax.data import folds, preprocessing, windows
 from tunevlseg_jax.data.images import decode_deep, encode_png, is_deep
-from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Example, Prepared, encode, features
+from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Example, Prepared, encode, features, stored_splits
 from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_dir, write_json
@@ -32,6 +32,8 @@ class Contents:
       homepage: its web page, if it has one.
       licence: its licence, if it is known.
       test_is_val: whether test is val, as in the paper where the test masks aren't public.
+      folds: number of folds for cross-validation; 0 for none.
+      seed: of the folds.
       preprocessing: how the source is read. Without a window, images of more than 8 bits get one for the whole set.
     """
 
@@ -40,6 +42,8 @@ class Contents:
     homepage: str | None = None
     licence: str | None = None
     test_is_val: bool = False
+    folds: int = 0
+    seed: int = 0
     preprocessing: Preprocessing = AS_THEY_ARE
 
 
@@ -86,8 +90,23 @@ def build(root: Path, name: str, open_contents: Callable[[Path], Contents]) -> d
         written = _write_scaled(folder, name, contents)
         if not any(split.images for split in written.values()):
             raise UserError(f"the set {name} would be empty: no split has an image", "no-images")
+        if contents.folds:
+            _write_folds(folder, contents)
         shutil.rmtree(unpacked, ignore_errors=True)
     return written
+
+
+def _write_folds(folder: Path, contents: Contents) -> None:
+    """Writes the folds of a set whose splits are written."""
+    pool = {split: Prepared(folder, split) for split in folds.POOL if split in stored_splits(folder)}
+    members = [
+        folds.Member(example.id, example.group, tuple(record.label for record in example.records))
+        for examples in pool.values()
+        for example in examples
+    ]
+    numbers = iter(folds.assign(members, contents.folds, contents.seed))
+    of_split = {split: list(itertools.islice(numbers, len(examples))) for split, examples in pool.items()}
+    write_json(folder / folds.FOLDS_FILE, {"folds": contents.folds, **of_split})
 
 
 def _write_scaled(folder: Path, name: str, contents: Contents) -> dict[str, Written]:
