@@ -87,6 +87,32 @@ def test_several_frames_in_a_file(tmp_path):
     np.testing.assert_array_equal(scan.planes("axial", None).values, frames - 1024.0)
 
 
+def test_colours_and_palettes(tmp_path):
+    """As of ultrasound, whose frames have no place in the body; they stay as they are."""
+    (file,) = dicoms.write_series(tmp_path, stored((1, 4, 6)))
+    (path,) = tmp_path.iterdir()
+    for name in ("ImagePositionPatient", "ImageOrientationPatient"):
+        delattr(file, name)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3)).astype(np.uint8)
+    file.SamplesPerPixel, file.PhotometricInterpretation, file.PlanarConfiguration = 3, "RGB", 0
+    file.BitsAllocated = file.BitsStored = 8
+    file.HighBit, file.NumberOfFrames, file.PixelData = 7, 3, frames.tobytes()
+    file.save_as(path, enforce_file_format=True)
+    scan = scan_of(tmp_path)
+    planes = scan.planes("axial", "dicom")
+    assert len(planes) == 3 and not scan.is_deep
+    np.testing.assert_array_equal(planes.rgb(1), frames[1])
+    del file.PlanarConfiguration
+    file.SamplesPerPixel, file.PhotometricInterpretation, file.NumberOfFrames = 1, "PALETTE COLOR", 1
+    for colour in ("Red", "Green", "Blue"):
+        setattr(file, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        table = np.arange(256, dtype=np.uint16) * 256
+        setattr(file, f"{colour}PaletteColorLookupTableData", table.tobytes())
+    file.PixelData = frames[0, ..., 0].tobytes()
+    file.save_as(path, enforce_file_format=True)
+    np.testing.assert_array_equal(scan_of(tmp_path).planes("axial", None).rgb(0)[..., 0], frames[0, ..., 0])
+
+
 def test_missing_and_slanted_slices_are_refused(tmp_path):
     dicoms.write_series(tmp_path / "a", stored())
     sorted((tmp_path / "a").iterdir())[2].unlink()

@@ -80,12 +80,13 @@ def read(series: Series) -> Scan:
 
 def _frames(dataset: Any) -> Iterator[Frame]:
     """The frames of a file, with the tags of each."""
-    pydicom = import_pydicom("DICOM")
-    from pydicom.pixels import pixel_array  # colours become RGB
+    from pydicom.pixels.processing import apply_color_lut
+    from pydicom.pixels.utils import pixel_array  # colours become RGB
 
     array = pixel_array(dataset)
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-        array = (pydicom.pixels.apply_color_lut(array, dataset) >> 8).astype(np.uint8)
+        array = apply_color_lut(array, dataset)
+        array = array if array.dtype == np.uint8 else (array >> 8).astype(np.uint8)
     colours = array.ndim > 2 and array.shape[-1] == 3 and int(dataset.get("SamplesPerPixel", 1)) == 3
     colours |= dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
     several = array.ndim == (4 if colours else 3)
@@ -121,7 +122,7 @@ def _tag(dataset: Any, groups: Sequence[Any], sequence: str, name: str) -> Any:
 def _rescaled(values: np.ndarray, dataset: Any, groups: Sequence[Any]) -> np.ndarray:
     """Values in the unit of the modality, such as Hounsfield units."""
     if dataset.get("ModalityLUTSequence"):
-        from pydicom.pixels import apply_modality_lut
+        from pydicom.pixels.processing import apply_modality_lut
 
         return apply_modality_lut(values, dataset).astype(np.float32)
     slope, intercept = (
