@@ -76,14 +76,16 @@ def stall(step: Callable[[Source], Any], experiment: Experiment, mesh: Mesh, bat
     config = experiment.config
     records = resized(scenes.load("photo", "train", STALL_STEPS * batch_size), experiment.image_size)
     feed = Feed(records, mesh, "streaming", config.data.workers)
-    taken = 0.0
-    for epoch in (1, 2):  # the first warms up
-        started = time.perf_counter()
-        for source in feed.training(batch_size, 0, epoch, augment=config.train.augments_each_step):
+
+    def epoch(number: int) -> float:
+        started, result = time.perf_counter(), None
+        for source in feed.training(batch_size, 0, number, augment=config.train.augments_each_step):
             result = step(source)
         jax.block_until_ready(result)
-        taken = time.perf_counter() - started
-    return max(0.0, taken / STALL_STEPS - seconds)
+        return time.perf_counter() - started
+
+    epoch(1)  # warms up
+    return max(0.0, epoch(2) / STALL_STEPS - seconds)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -174,7 +175,7 @@ def resized(records: Records, size: tuple[int, int], *, maps: bool = True) -> Re
     return records
 
 
-def packed(masks: np.ndarray) -> dict[str, np.ndarray]:
+def packed(masks: np.ndarray) -> dict[str, Any]:
     """`maps`, `map`, `bits` and `value` of (record, height, width) bool masks, eight to a map."""
     count = len(masks)
     maps = np.zeros((-(-count // 8), *masks.shape[1:]), np.uint8)

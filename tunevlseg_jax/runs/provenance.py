@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -168,7 +168,7 @@ def _images(records: Records) -> list[str]:
     ]
 
 
-def _is_data(value: Any) -> bool:
+def _is_data(value: Any) -> TypeGuard[Mapping[str, str]]:
     return isinstance(value, dict) and "train" in value and all(isinstance(item, str) for item in value.values())
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TextIO
+from collections.abc import Iterable
 
 from tunevlseg_jax.runtime.errors import UserError
 
@@ -81,7 +81,7 @@ def _wait_for_parent(descriptor: int) -> None:
     os._exit(STATUS)
 
 
-def _pass_on(stream: TextIO) -> list[str]:
+def _pass_on(stream: Iterable[str]) -> list[str]:
     """Prints the lines of a child's stderr as they come; returns those from the first line of JAX's log on."""
     held: list[str] = []
     for line in stream:

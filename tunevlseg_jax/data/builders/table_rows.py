@@ -150,12 +150,11 @@ def _json(path: Path, text: str, known: Sequence[str]) -> list[Row]:
             numbered = list(enumerate(values, 1)) if isinstance(values, list) else [(1, None)]
     except ValueError as error:
         raise UserError(f"can't read {path}: {error}", "unreadable") from error
-    if not all(isinstance(value, dict) for _, value in numbered):
-        raise UserError(
-            f"{path} must be {'objects on a line each' if lines else 'a list of JSON objects'}", "wrong-json"
-        )
     rows = []
     for number, value in numbered:
+        if not isinstance(value, dict):
+            shape = "objects on a line each" if lines else "a list of JSON objects"
+            raise UserError(f"{path} must be {shape}", "wrong-json")
         where = f"{'line' if lines else 'object'} {number} of {path}"
         cells = dict(zip(columns.known(list(value), known, where), value.values(), strict=True))
         if wrong := [name for name, cell in cells.items() if not _is_cell(cell)]:
