@@ -207,7 +207,7 @@ def changed(index: int, what: str, value) -> dict:
     ("given", "says"),
     [
         (changed(1, "images", np.zeros((4, 5, 2), np.uint8)), r"wrong-shape: image 1 .*\(4, 5, 2\)"),
-        (changed(2, "images", np.zeros((4, 5))), "wrong-type: image 2 .*uint8.*float64"),
+        (changed(2, "images", np.zeros((4, 5), complex)), "wrong-type: image 2 .*uint8.*complex128"),
         (changed(1, "masks", np.zeros((4, 5), bool)), r"mask-size: mask 1 .*\(4, 5\), .*\(41, 60\)"),
         (changed(0, "masks", np.full((40, 60), 7)), "mask-not-binary: mask 0 .*7"),
         (changed(0, "masks", np.zeros((40, 60))), "wrong-type: mask 0 .*float64"),
@@ -229,7 +229,7 @@ def test_mistakes_in_predicting(run, tmp_path):
     for image, prompt, threshold, says in (
         (picture(), " ", 0.5, "empty-prompt: ^prompt "),
         (picture(), "seven", 1, "out-of-range: ^threshold .*0 .*1, .* 1 "),
-        (picture().astype(float), "seven", 0.5, "wrong-type: the image .*float64"),
+        (picture().astype(complex), "seven", 0.5, "wrong-type: the image .*complex128"),
         ([picture(), picture()[..., :2]], "seven", 0.5, r"wrong-shape: image 1 .*\(40, 60, 2\)"),
         ([picture()], ["seven", "two"], 0.5, "counts-differ: 1 images.* 2 prompts"),
         (tmp_path / "no.png", "seven", 0.5, "unreadable: no.png"),

@@ -81,7 +81,8 @@ def test_each_device_keeps_an_eighth_of_the_matrices(eight):
 
 def test_a_run_may_go_on_with_its_weights_shared_out(tmp_path):
     for shard in (False, True):
-        RunFolder(small.config(tmp_path / "run", train=Train(shard_frozen=shard)), Provenance({"name": "scenes/photo"}))
+        data = Provenance({"name": "scenes/photo", "train": "0"})
+        RunFolder(small.config(tmp_path / "run", train=Train(shard_frozen=shard)), data)
 
 
 @pytest.mark.slow
