@@ -403,8 +403,7 @@ def test_in_processes_of_their_own(tmp_path, config_file):
     processes = {
         says: small.start("-m", f"tunevlseg_jax.{name}", *options) for says, (name, *options) in commands.items()
     }
-    for says, process in processes.items():
-        status, out, err = small.finish(process)
+    for says, (status, out, err) in {says: small.finish(process) for says, process in processes.items()}.items():
         assert status == 2 and not out.strip()
         one_line(err, says, (tmp_path / "run", tmp_path / "masks"))
 
