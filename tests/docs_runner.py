@@ -11,12 +11,14 @@ import dataclasses
 import importlib
 import importlib.util
 import io
+import json
 import shutil
 import time
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
+import cv2
 import dicoms
 import fake_downloads
 import numpy as np
@@ -251,6 +253,26 @@ def medical(folder: Path) -> None:
     (folder / "scan.nii.gz").symlink_to(folder / "livers" / "images" / "0.nii.gz")
 
 
+def annotations(folder: Path) -> None:
+    """A COCO export of the photographs, with two classes, as a file, a folder and an archive."""
+    names = sorted(path.name for path in (folder / "photos" / "images").iterdir())
+    height, width = cv2.imread(str(folder / "photos" / "images" / names[0])).shape[:2]
+    corners = [[1, 1, width // 2, 1, width // 2, height // 2, 1, height // 2]]
+    coco = {
+        "images": [{"id": n, "file_name": name, "height": height, "width": width} for n, name in enumerate(names)],
+        "categories": [{"id": 1, "name": "wound"}, {"id": 2, "name": "vein"}],
+        "annotations": [
+            {"id": 2 * n + kind, "image_id": n, "category_id": kind, "segmentation": corners, "iscrowd": 0}
+            for n in range(len(names))
+            for kind in (1, 2)
+        ],
+    }
+    (folder / "instances.json").write_text(json.dumps(coco), encoding="utf-8")
+    shutil.copytree(folder / "photos" / "images", folder / "export" / "images")
+    shutil.copy(folder / "instances.json", folder / "export" / "instances.json")
+    shutil.make_archive(str(folder / "export"), "zip", folder / "export")
+
+
 def provide(folder: Path) -> None:
     """Creates the models and data that the pages name and don't create."""
     medical(folder)
@@ -280,6 +302,7 @@ def provide(folder: Path) -> None:
         save(folder / "kidneys" / f"{name}.png", photo(rng))
         for side in ("left", "right"):
             save(folder / "kidneys" / f"{name}_{side}.png", blob(rng))
+    annotations(folder)
 
 
 DOWNLOADS = {
