@@ -1,8 +1,19 @@
 """Optional packages, which only some commands need and which an extra installs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tunevlseg_jax.runtime.errors import UserError
+
+
+@contextmanager
+def _needed(message: str) -> Iterator[None]:
+    """A block that imports a package; raises a UserError with this message if the package isn't installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(message, "needs-package") from error
 
 
 def import_torch(user: str) -> Any:
@@ -11,10 +22,8 @@ def import_torch(user: str) -> Any:
     Raises:
       UserError: PyTorch isn't installed.
     """
-    try:
+    with _needed(f"{user} needs torch: install the extra `convert`, or torch itself"):
         import torch
-    except ImportError as error:
-        raise UserError(f"{user} needs torch: install the extra `convert`, or torch itself", "needs-package") from error
     return torch
 
 
@@ -24,12 +33,8 @@ def import_pycocotools(user: str) -> Any:
     Raises:
       UserError: pycocotools isn't installed.
     """
-    try:
+    with _needed(f'{user} needs pycocotools: pip install "tunevlseg_jax[annotations]"'):
         from pycocotools import mask
-    except ImportError as error:
-        raise UserError(
-            f'{user} needs pycocotools: pip install "tunevlseg_jax[annotations]"', "needs-package"
-        ) from error
     return mask
 
 
@@ -39,10 +44,8 @@ def import_yaml(user: str) -> Any:
     Raises:
       UserError: PyYAML isn't installed.
     """
-    try:
+    with _needed(f'{user} needs PyYAML: pip install "tunevlseg_jax[annotations]"'):
         import yaml
-    except ImportError as error:
-        raise UserError(f'{user} needs PyYAML: pip install "tunevlseg_jax[annotations]"', "needs-package") from error
     return yaml
 
 
@@ -52,10 +55,8 @@ def import_heif(user: str) -> Any:
     Raises:
       UserError: pillow-heif isn't installed.
     """
-    try:
+    with _needed(f"{user} needs pillow-heif: install the extra `heic`"):
         import pillow_heif
-    except ImportError as error:
-        raise UserError(f"{user} needs pillow-heif: install the extra `heic`", "needs-package") from error
     return pillow_heif
 
 
@@ -65,10 +66,8 @@ def import_simpleitk(user: str) -> Any:
     Raises:
       UserError: SimpleITK isn't installed.
     """
-    try:
+    with _needed(f'{user} needs SimpleITK: pip install "tunevlseg_jax[medical]"'):
         import SimpleITK
-    except ImportError as error:
-        raise UserError(f'{user} needs SimpleITK: pip install "tunevlseg_jax[medical]"', "needs-package") from error
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     return SimpleITK
 
@@ -79,10 +78,8 @@ def import_pydicom(user: str) -> Any:
     Raises:
       UserError: pydicom isn't installed.
     """
-    try:
+    with _needed(f'{user} needs pydicom: pip install "tunevlseg_jax[medical]"'):
         import pydicom
-    except ImportError as error:
-        raise UserError(f'{user} needs pydicom: pip install "tunevlseg_jax[medical]"', "needs-package") from error
     return pydicom
 
 
@@ -92,8 +89,6 @@ def import_highdicom(user: str) -> Any:
     Raises:
       UserError: highdicom isn't installed.
     """
-    try:
+    with _needed(f'{user} needs highdicom: pip install "tunevlseg_jax[medical]"'):
         import highdicom
-    except ImportError as error:
-        raise UserError(f'{user} needs highdicom: pip install "tunevlseg_jax[medical]"', "needs-package") from error
     return highdicom

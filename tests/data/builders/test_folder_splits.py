@@ -55,17 +55,17 @@ def test_names_of_folders(folder, split):
 
 def test_other_words_count_only_where_train_is_told_apart():
     isic = ["ISIC_Part1_Training_Data/a.jpg", "ISIC_Part1_Test_Data/b.jpg"]
-    assert folder_splits.told(dict.fromkeys(isic, ())) == dict(zip(isic, ("train", "test"), strict=True))
+    assert folder_splits.of_files(dict.fromkeys(isic, ())) == dict(zip(isic, ("train", "test"), strict=True))
     blood = ["blood_test_2021/a.jpg", "blood_test_2022/b.jpg"]
-    assert folder_splits.told(dict.fromkeys(blood, ())) == {}
+    assert folder_splits.of_files(dict.fromkeys(blood, ())) == {}
 
 
 def test_folders_above_all_images_and_classes_tell_nothing():
     paths = ["test/train/a.png", "test/val/b.png"]
-    assert folder_splits.told(dict.fromkeys(paths, ())) == {paths[0]: "train", paths[1]: "val"}
-    assert folder_splits.told({"a/train/x.png": ["train"], "a/bus/x.png": ["bus"]}) == {}
-    assert folder_splits.told({"train/x.png": ()}) == {"train/x.png": "train"}
-    assert folder_splits.told({}) == {}
+    assert folder_splits.of_files(dict.fromkeys(paths, ())) == {paths[0]: "train", paths[1]: "val"}
+    assert folder_splits.of_files({"a/train/x.png": ["train"], "a/bus/x.png": ["bus"]}) == {}
+    assert folder_splits.of_files({"train/x.png": ()}) == {"train/x.png": "train"}
+    assert folder_splits.of_files({}) == {}
 
 
 LAYOUTS = {

@@ -49,7 +49,7 @@ def words_of(folder: str) -> list[str]:
     return re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", folder)
 
 
-def told(paths: Mapping[str, Collection[str]]) -> dict[str, str]:
+def of_files(paths: Mapping[str, Collection[str]]) -> dict[str, str]:
     """The split of each file, {} if their folders tell none.
 
     Folders above all of the files count only if those below tell nothing. A name with other words in it, such as

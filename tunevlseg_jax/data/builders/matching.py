@@ -133,7 +133,7 @@ def _splits(found: Mapping[str, Mapping[str, str]], text: str, *, use_splits: bo
     if "{split}" in text:
         return {path: split_named(fields["split"], path) for path, fields in found.items()}
     try:
-        return folder_splits.told({path: [*fields.values()] for path, fields in found.items()})
+        return folder_splits.of_files({path: [*fields.values()] for path, fields in found.items()})
     except UserError:
         if use_splits:
             raise

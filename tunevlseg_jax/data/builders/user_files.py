@@ -77,7 +77,7 @@ def with_splits(files: Sequence[ImageFiles], choice: SplitChoice) -> tuple[str, 
     are a group, unless the source names groups.
 
     Raises:
-      UserError: as in `folder_splits.told`.
+      UserError: as in `folder_splits.of_files`.
     """
     if not any(image.group for image in files):
         files = [replace(image, group=group_of(image.image)) for image in files]
@@ -88,7 +88,9 @@ def with_splits(files: Sequence[ImageFiles], choice: SplitChoice) -> tuple[str, 
             for image in files
         ]
         return DRAWN, images
-    told = {} if any(image.split for image in files) else folder_splits.told({one.image: [one.group] for one in files})
+    told = (
+        {} if any(image.split for image in files) else folder_splits.of_files({one.image: [one.group] for one in files})
+    )
     images = [replace(image, split=told.get(image.image, image.split)) for image in files]
     names = [split for split in SPLITS if split in {image.split for image in images}]
     if not names:

@@ -18,10 +18,10 @@ def file_splits(files: Iterable[str]) -> dict[str, str]:
     """The splits that the names of annotation files and their folders tell, as in instances_val2017.json; or {}.
 
     Raises:
-      UserError: as in `folder_splits.told`.
+      UserError: as in `folder_splits.of_files`.
     """
     folders = {str(PurePosixPath(file).with_suffix("")) + "/": file for file in files}
-    return {folders[folder]: split for folder, split in folder_splits.told(dict.fromkeys(folders, ())).items()}
+    return {folders[folder]: split for folder, split in folder_splits.of_files(dict.fromkeys(folders, ())).items()}
 
 
 def _split_in(path: str) -> str:
