@@ -180,6 +180,7 @@ def test_training_on_arrays(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "moved" / "evaluations" / "records_test_model.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_failed_start_leaves_the_folder_free(tmp_path):
     config = small.config(tmp_path / "run")
     with mistakes.raises("no-such-model: 'nowhere'"):
@@ -187,6 +188,7 @@ def test_a_failed_start_leaves_the_folder_free(tmp_path):
     tv.train(dataclasses.replace(config, train=tv.Train(epochs=1, batch_size=4)), records=dataset())
 
 
+@pytest.mark.slow
 def test_a_sweep_on_arrays(tmp_path, capsys):
     options = {"trials": 2, "parallel": 2, "space": ("learning_rate=1e-3..1e-2", "depth=2")}
     config = small.config(train=tv.Train(epochs=1, batch_size=4, augment=False))

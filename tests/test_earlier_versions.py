@@ -104,13 +104,13 @@ def assert_evaluates(monkeypatch, run: str, *options: object) -> None:
     ("run", "options"),
     [
         ("vpt", ()),
-        ("vpt", ("--data.name", "scenes/endoscopy")),
+        pytest.param("vpt", ("--data.name", "scenes/endoscopy"), marks=pytest.mark.slow),
         ("vpt", ("--data.name", "sevens", "--resolution", "original")),
         ("coop", ()),  # its card has a model.prompt_offset, of 1
-        ("cocoop", ()),  # of 0
+        pytest.param("cocoop", (), marks=pytest.mark.slow),  # of 0
         ("decoder", ()),  # on a converted model
         ("shared", ("--ask-absent",)),  # on a converted run, in float16
-        ("studies/coop/trials/001", ()),
+        pytest.param("studies/coop/trials/001", (), marks=pytest.mark.slow),
     ],
 )
 def test_a_run_has_the_same_scores(run, options, monkeypatch):
@@ -130,6 +130,7 @@ def test_a_run_predicts_the_same_mask(run, monkeypatch):
     assert (now != before).mean() <= PIXELS
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(monkeypatch, capsys):
     first = Path("stopped/metrics.jsonl").read_text(encoding="utf-8")
     asked = [*SCENES, *FEW, *CONTEXT, "--workdir", "stopped"]
@@ -173,6 +174,7 @@ def asked_for(folder: Path) -> int:
     return sum(json.loads(line)["op_code"] == 4 for line in lines)
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_with_one_trial_more(monkeypatch):
     folder, expected = Path("runs/studies/coop"), FIXTURES / "expected" / "more"
     before = contents(folder / "trials")
@@ -215,6 +217,7 @@ study = Study(
 """The file of the study, in which two names of a field are those of version 0.1.0."""
 
 
+@pytest.mark.slow
 def test_a_study_of_many_searches_has_nothing_left_to_run(monkeypatch, capsys):
     """It is the same study though a field that it searches and changes has another name, and its report is the same."""
     Path("study.py").write_text(STUDY, encoding="utf-8")
@@ -233,6 +236,7 @@ def test_a_study_of_many_searches_has_nothing_left_to_run(monkeypatch, capsys):
         assert_same(read(path), read(FIXTURES / path), path.name)
 
 
+@pytest.mark.slow
 def test_an_unfinished_study_goes_on(monkeypatch):
     """A cell that is missing is run again on the trials that are there, whose parameters have the earlier names."""
     Path("study.py").write_text(STUDY, encoding="utf-8")

@@ -228,6 +228,7 @@ def test_a_workdir_that_is_something_else(fails, tmp_path, config_file):
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_a_run_of_another_configuration(fails, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(small.finished(), folder)
@@ -391,6 +392,7 @@ def test_an_image_that_does_not_decode(fails, tmp_path, name):
     assert {path.name for path in output.iterdir()} == {"picture_mask.png", "picture_overlay.png", LIST_FILE}
 
 
+@pytest.mark.slow
 def test_in_processes_of_their_own(tmp_path, config_file):
     """As a user meets them: nothing but the line, whatever the libraries below would like to add."""
     (tmp_path / "broken.png").write_bytes(broken("half"))

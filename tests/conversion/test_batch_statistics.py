@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import small_cris
 from numpy.testing import assert_allclose
 
@@ -20,6 +21,7 @@ def logits(params: FlatParams, images: jax.Array, table: jax.Array, *, measured:
     return decoded.logits, module_parameters(model)
 
 
+@pytest.mark.slow
 def test_the_stored_statistics_are_those_of_the_input():
     """A mistake in a statistic, or a BatchNorm that is missed, would change the logits or leave it as it was."""
     images = jnp.asarray(np.random.default_rng(3).standard_normal((4, 64, 64, 3)).astype(np.float32))

@@ -246,6 +246,7 @@ def test_transformers_reads_the_converted_folder(built, tmp_path, convert):
         assert torch.equal(before(**inputs).logits, after(**inputs).logits)
 
 
+@pytest.mark.slow
 def test_verify_on_the_command_line(built, tmp_path):
     pytest.importorskip("torch")
     arguments = ["--checkpoint", str(built), "--output", str(tmp_path / "ours"), "--verify"]

@@ -233,6 +233,7 @@ def found_by(run: Path, example: Example, prompts: list[str]) -> np.ndarray:
     return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in np.asarray(logits)])
 
 
+@pytest.mark.slow
 def test_evaluating_with_other_prompts_stays_apart(run, monkeypatch):
     own, _, _ = scored(monkeypatch, run, "streets_test_model")
     other, rows, _ = scored(monkeypatch, run, "streets_test_model_prompt2", "--data.prompt-index", "2")

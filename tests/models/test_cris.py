@@ -100,6 +100,7 @@ def test_presets_have_the_sizes_of_clip():
         assert sum(learnt) == published
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing():
     x, short = images(1, 64, 64), tokens("a cat.")
     long = jnp.concatenate([short, jnp.repeat(short[:, -1:], 5, axis=1)], axis=1)
@@ -228,8 +229,10 @@ def test_vision_prompts_are_refused_by_name(learner, folder):
         model().vision(jnp.asarray(images(1, 32, 32)), Prompts(vision=jnp.zeros((1, 1, 2, 8))))
 
 
-@pytest.mark.parametrize("upsampling", ["none", "blend"])
-@pytest.mark.parametrize("learner", [CoOp(depth=2), CoCoOp(depth=3)], ids=["coop", "cocoop"])
+@pytest.mark.parametrize("upsampling", ["none", pytest.param("blend", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "learner", [CoOp(depth=2), pytest.param(CoCoOp(depth=3), marks=pytest.mark.slow)], ids=["coop", "cocoop"]
+)
 def test_training_step(learner, upsampling, folder):
     config = Config(
         model=Model(checkpoint=str(folder), prompt_offset=1),

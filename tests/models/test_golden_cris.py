@@ -95,6 +95,7 @@ def test_sizes_and_every_tensor_both_ways():
     chex.assert_trees_all_equal(back, theirs, strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folded", [False, True])
 def test_stages(folded):
     if folded and not WHOLE:

@@ -25,7 +25,7 @@ DICE = {"clipseg-tiny": 0.70, "cris-tiny": 0.82}
 """At least, on photographs."""
 
 
-@pytest.fixture(scope="module", params=sorted(PARAMETERS))
+@pytest.fixture(scope="module", params=["clipseg-tiny", pytest.param("cris-tiny", marks=pytest.mark.slow)])
 def experiment(request) -> Experiment:
     """An embedded model as it is; an upsampler, since something must be trainable."""
     model = Model(checkpoint=request.param)

@@ -147,6 +147,7 @@ def test_the_command_line_overrides_the_file_and_compiles_nothing_again(finished
         assert words in out
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_the_run(finished, tmp_path):
     settings = Train(epochs=9, batch_size=4, patience=2, min_delta=10.0)
     results = trainer.train(small.config(tmp_path / "run", train=settings), Console(quiet=True))

@@ -131,6 +131,7 @@ def check_start_up(storage: StudyStorage) -> None:
     assert [trial.params for trial in trials[:START_UP]] == storage.sampler.start_up[: len(trials)]
 
 
+@pytest.mark.slow
 def test_two_workers_never_train_one_trial_twice(tmp_path, url):
     workers = [start(tmp_path, url, wanted=20) for _ in range(2)]
     for worker in workers:
@@ -151,6 +152,7 @@ def numbers(storage: StudyStorage, state: TrialState) -> list[int]:
     return [trial.number for trial in storage.trials() if trial.state == state]
 
 
+@pytest.mark.slow
 def test_trials_of_a_killed_worker_are_taken_over(tmp_path):
     killed = []
     for _ in range(2):

@@ -90,6 +90,7 @@ def test_together_is_train_for_every_learner(tmp_path, learner, space):
         check_same_run(trial, alone, 1e-6)
 
 
+@pytest.mark.slow
 def test_the_counts_of_running_trials(tmp_path, monkeypatch):
     counted = []
 
@@ -102,6 +103,7 @@ def test_the_counts_of_running_trials(tmp_path, monkeypatch):
     assert {"RUNNING": 2} in counted and {"COMPLETE": 2, "RUNNING": 1} in counted and counted[-1] == {"COMPLETE": 3}
 
 
+@pytest.mark.slow
 def test_seeds_repeat_the_best_trial(tmp_path):
     config = small.config(learner=COOP, train=Train(epochs=1, batch_size=4))
     (summary,) = sweep.sweep(options(tmp_path, config, trials=1, seeds=2), QUIET)

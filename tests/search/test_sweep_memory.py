@@ -42,6 +42,7 @@ def prepare(config: Config) -> tuple[Experiment, TrainSetup]:
     return experiment, experiment.train_setup(experiment.splits(resources.cache), resources.cache, parallel=True)
 
 
+@pytest.mark.slow
 def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkeypatch):
     experiment, setup = prepare(small.config(learner=COOP))
     need = {size: memory_fit.bytes_needed(experiment, setup, size) for size in (1, 3)}
@@ -55,6 +56,7 @@ def test_parallel_beyond_memory_is_refused_and_auto_takes_fewer(tmp_path, monkey
         memory_fit.max_parallel_trials(experiment, setup, 3, automatic=True)
 
 
+@pytest.mark.slow
 def test_encoding_and_every_program_are_counted_in_memory(monkeypatch):
     experiment, setup = prepare(small.config(learner=COOP, train=Train(epochs=2, batch_size=4)))
     monkeypatch.setattr(sharding, "num_cores", lambda: 2)
@@ -108,6 +110,7 @@ def test_memory_is_counted_with_the_data_on_the_devices(monkeypatch):
     assert {split.records.compact().images.shape for split in (setup.train, setup.val)} <= set(held)
 
 
+@pytest.mark.slow
 def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
     """Whoever still holds the slots of another, and however often programs take turns."""
     config = small.config(learner=MaPLe(depth=1, num_context=2, init_phrase=None))

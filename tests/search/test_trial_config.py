@@ -216,7 +216,7 @@ def test_trials_that_differ_in_values_and_widths_share_a_program():
             {"projector": Projector("low_rank", (5,))},
         ),
         (SharedSeparate(width=7), {"width": 3}),
-        (SharedAttention(heads=4, hidden=9, dropout=0.4), {"hidden": 5}),
+        pytest.param(SharedAttention(heads=4, hidden=9, dropout=0.4), {"hidden": 5}, marks=pytest.mark.slow),
     ],
     ids=lambda value: type(value).__name__,
 )

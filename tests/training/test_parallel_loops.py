@@ -33,6 +33,7 @@ def test_each_reader_gets_the_whole_stream():
     assert taken == received[0] == received[1] == received[2] == list(range(1000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", [0, 1])
 def test_an_error_in_one_thread_ends_all_of_them(monkeypatch, failing):
     """They end at their next step, and the error is raised."""

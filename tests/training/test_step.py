@@ -75,7 +75,11 @@ def baseline(tune) -> Config:
     return small.config(learner=ZeroShot(), upsampling="none", train=Train(tune=tune))
 
 
-@pytest.mark.parametrize("config", [CONFIG, baseline("decoder"), baseline("all")], ids=["prompts", "decoder", "all"])
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, *(pytest.param(baseline(part), marks=pytest.mark.slow) for part in ("decoder", "all"))],
+    ids=["prompts", "decoder", "all"],
+)
 def test_training_changes_only_trainable_parameters(config):
     experiment = small.build(config)
     before = {path: np.array(array) for path, array in {**experiment.frozen, **experiment.trainable}.items()}
@@ -214,6 +218,7 @@ def test_seeds_differ_by_dropout_alone():
     assert_array_equal(dropped, again)
 
 
+@pytest.mark.slow
 def test_padding_changes_no_gradient():
     experiment = small.build(small.config())
     full = batches()[0]
@@ -227,6 +232,7 @@ def test_padding_changes_no_gradient():
         assert distance(padded[path], gradient) <= 1e-5, path
 
 
+@pytest.mark.slow
 def test_half_precision_is_for_frozen_parameters():
     full = small.build(small.config())
     experiment = small.build(small.config(train=Train(precision="bfloat16")))
@@ -241,6 +247,7 @@ def test_half_precision_is_for_frozen_parameters():
     assert_allclose(losses, expected, rtol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recompute", ["elementwise", "blocks"])
 def test_rematerialised_activations_change_nothing(recompute):
     """Neither the loss nor its gradient; the program has more operations."""

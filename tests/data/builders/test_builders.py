@@ -253,6 +253,7 @@ def test_real_annotations_give_the_counts_of_the_paper(name, tmp_path):
     assert counts == PUBLIC[name].sizes._asdict()
 
 
+@pytest.mark.slow
 def test_killed_command_leaves_no_set_that_loads(tmp_path):
     """The command is killed as soon as its files appear; given again, it makes the set."""
     rng = np.random.default_rng(0)

@@ -145,7 +145,15 @@ def test_every_learner_has_a_row():
 
 
 @pytest.mark.parametrize("cached", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("learner", PROMPTING, ids=lambda learner: type(learner).__name__)
+@pytest.mark.parametrize(
+    "learner",
+    [
+        # One learner of each way of changing the towers is quick.
+        pytest.param(learner, marks=() if isinstance(learner, CoOp | VPT | MaPLe) else pytest.mark.slow)
+        for learner in PROMPTING
+    ],
+    ids=lambda learner: type(learner).__name__,
+)
 def test_every_trainable_tensor_has_a_gradient(learner, cached):
     """With the splits of a run, whose features are cached if the configuration says so."""
     config = small.config(learner=learner, train=settings(cache_features=cached))

@@ -61,7 +61,7 @@ def check_same(ours: list[Source], theirs: list[Source]) -> None:
     "data",
     [
         DATA,
-        Data(name="scenes/photo", placement="resident", scenes=DATA.scenes),
+        pytest.param(Data(name="scenes/photo", placement="resident", scenes=DATA.scenes), marks=pytest.mark.slow),
         Data(name="scenes/endoscopy", scenes=DATA.scenes),
     ],
     ids=lambda data: f"{data.name}, {data.placement}",
@@ -147,6 +147,7 @@ def test_splits_and_views_are_loaded_once_until_they_are_evicted():
     assert cache.feed(DATA, "train", view=1, seed=SEED) is not view
 
 
+@pytest.mark.slow
 def test_later_trials_need_no_encoding(tmp_path, monkeypatch):
     """They are the same as with features of their own; the programs of a CPU share one encoding."""
     monkeypatch.setattr(sharding, "num_cores", lambda: 2)

@@ -52,6 +52,7 @@ def test_every_placement_gives_the_same_batches(records):
     assert [batch.images.shape[0] for batch in streamed] == [2, 2, 2]  # an image's records share it
 
 
+@pytest.mark.slow
 def test_resident_runs_have_the_losses_of_streamed_ones(tmp_path):
     """To the bit, and their scores too; with augmentation, phrasings to choose from and several prompts an image."""
     data = Data(name="scenes/photo", scenes=Scenes(train=4, val=5, test=6, prompts_per_image=2, varied=True))
