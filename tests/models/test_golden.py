@@ -45,13 +45,13 @@ for images that are this much brighter."""
 NUDGED = ("clipseg_simple/cocoop_lora_depth1.safetensors",)
 """The cases that need it: this one has an input of -1.4e-6, where float32 is off by as much."""
 
-
 SLOW = (
     "cocoop_depth3_upsampler",
     "coop_depth3_published",
     "maple_lora_unified_depth3_upsampler",
     "shared_attention_depth1",
 )
+"""Those in the repository that take long."""
 
 
 def cases(rows: Sequence[dict]) -> list:
