@@ -26,8 +26,8 @@ def test_shapes_and_types(domain):
 @pytest.mark.parametrize("domain", scenes.DOMAINS)
 def test_pixels_are_rounded_and_saturate(domain, monkeypatch):
     """A value that left [0, 1] ends at the nearest that a screen can show, and doesn't wrap round."""
-    rendered, render = [], scenes._RENDERERS[domain]
-    monkeypatch.setitem(scenes._RENDERERS, domain, lambda *a: rendered.append(render(*a)) or rendered[-1])
+    rendered, render = [], scenes.RENDERERS[domain]
+    monkeypatch.setitem(scenes.RENDERERS, domain, lambda *a: rendered.append(render(*a)) or rendered[-1])
     images = scenes.load(domain, "train", COUNT).images
     assert np.abs(images - 255.0 * np.clip(rendered, 0.0, 1.0)).max() <= 0.5 + 1e-4
     assert images.max() >= 200 and int(images.max()) - int(images.min()) >= 120
