@@ -108,8 +108,8 @@ class Folder:
       format: the annotation format to read, if the source has several; by default it is recognised. "dsb" is a folder
         for each image with the masks of its objects, a/images/a.png and a/masks/*.png.
       images: pattern of the image files, starting at any folder. {name} is common to an image and its masks, {group} is
-        the patient or video, {split} a folder such as train, * matches anything. Without a suffix it matches BMP, JPEG,
-        PNG, TIFF and WebP files.
+        the patient or video, {split} a folder such as train, * matches anything. Without a suffix it matches BMP, HEIC
+        (with the extra `heic`), JPEG, PNG, TIFF and WebP files.
       masks: pattern of the mask files; {class} is the class if each class has its own masks. If neither pattern is
         given, the layout is detected: medvlsm's (anns/*.json), an annotation format (see --format), a class tree
         (annotations/{split}/{class}/{name}), images/ and masks/, or the folders and names by which most images have a
