@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tunevlseg_jax import cli
-from tunevlseg_jax.data import prepared, preprocessing, windows
+from tunevlseg_jax.data import prepared, preprocessing, seen_encodings, windows
 from tunevlseg_jax.data.audit import clean, coverage, report
 from tunevlseg_jax.data.audit import findings as audit
 from tunevlseg_jax.data.audit.coverage import Survey
@@ -35,12 +35,13 @@ from tunevlseg_jax.data.builders.user_files import (
     coded,
 )
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
-from tunevlseg_jax.data.mask_values import BinaryRule, SeenEncodings
+from tunevlseg_jax.data.mask_values import BinaryRule
 from tunevlseg_jax.data.medical import dicom_sets, volume_sets
 from tunevlseg_jax.data.medical.dicom_sets import Dicom
 from tunevlseg_jax.data.medical.volume_sets import Volumes
 from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
 from tunevlseg_jax.data.preprocessing import Preprocessing
+from tunevlseg_jax.data.seen_encodings import SeenEncodings
 from tunevlseg_jax.data.settings import Protocol
 from tunevlseg_jax.runtime import progress_bar
 from tunevlseg_jax.runtime.errors import UserError
@@ -74,6 +75,10 @@ CHECK = f"""Audits a prepared set; exits with 1 if there are errors.
 
 {inspect.cleandoc(audit.__doc__ or "").partition(chr(10))[2].strip()}"""
 PAPER = "the paper's Table 1"
+MIXED = (
+    "In each file the larger or brighter value is taken as the object. If a value means neither, give --ignore-value; "
+    "if values are classes, give --encoding palette or colour with --classes"
+)
 
 
 @dataclass(frozen=True)
@@ -274,7 +279,7 @@ def prepare_folder(options: Folder, console: Console) -> None:
         how = Preprocessing(window)
         watched = survey.watch(splits)
         about, folds, seed = "the user's own data", options.folds, options.seed
-        return Contents(watched, about, None, None, options.test_is_val, folds, seed, how)
+        return Contents(watched, about, None, None, options.test_is_val, folds, seed, how, seen)
 
     written = build(options.output, options.name, contents)
     _report(written, options.output / options.name, console, {})
@@ -486,7 +491,7 @@ def check(options: Check, console: Console) -> None:
         for split in (split for split, images in splits.items() if not images):
             console.print(f"warning: the clean protocol leaves no image in {split}", style="yellow", soft_wrap=True)
         stats = clean.stats_of(splits, stats)
-    findings = audit.findings(stats)
+    findings = audit.findings(stats, seen_encodings.read(folder))
     console.print(coverage.table(coverage.by_class(record for image in stats for record in image.records)))
     console.print(report.table(f"{options.name}, {options.protocol} protocol", stats, findings))
     if options.findings is not None:
@@ -505,8 +510,8 @@ def _print_survey(survey: Survey, console: Console, *, invertible: bool) -> None
 
 def _print_values(options: Folder, survey: Survey, seen: SeenEncodings, console: Console) -> None:
     """Prints whether the masks' values differ between files, and how many images have no record."""
-    if (line := seen.disagreement()) is not None:
-        console.print(line, soft_wrap=True)
+    for label, values in seen.mixed().items():
+        console.print(f"warning: the masks of {label!r} differ in their values: {values}. {MIXED}", soft_wrap=True)
     if healthy := survey.without_records:
         remedy = "; --negatives keep gives them empty masks" * (options.encoding != "binary")
         count = f"{len(healthy)} of {len(survey.names)} images, such as {healthy[0]!r}, show"
