@@ -144,8 +144,9 @@ class Folder:
       instances: several masks of one class in an image: "join" makes one mask of them, "refuse" is an error.
       invert: whether the object is the smaller, darker or lower of a binary mask's values, such as black on white.
       ignore_value: values of binary and palette masks whose pixels belong neither to an object nor to the background.
-      negatives: images that show none of the classes of palette or colour masks, or that are annotated without an
-        object: "drop" gives them no record, "keep" an empty mask of every class.
+      negatives: "keep" gives an empty mask of every class to images that show none of the classes of palette or
+        colour masks, that are annotated without an object, or that have no mask file. With "drop" the first have no
+        record, the second are left out, and the third are an error. Empty binary masks stay either way.
     """
 
     name: str
@@ -326,12 +327,8 @@ def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> t
     load = partial(binary, rule=rule, seen=seen)
     if (annotated := _annotated(options, source, load)) is not None:
         return annotated
-    if options.encoding == "binary" and options.negatives != "drop":
-        raise UserError(
-            "--negatives keep needs --encoding palette or colour; empty binary masks stay", "options-conflict"
-        )
     if options.manifest is not None:
-        about, files = manifest.find(options.manifest, source)
+        about, files = manifest.find(options.manifest, source, options.negatives)
         return _items(options, about, files, source, load)
     images, masks = options.images or layouts.PLAIN[0], options.masks or layouts.PLAIN[1]
     if options.images is None and options.masks is None:
@@ -354,7 +351,10 @@ def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> t
         raise UserError("binary masks need --prompt, or --masks with {class}", "missing-option")
     try:
         use_splits = options.splits == "source"
-        found = matching.find(source, images, masks, options.prompt, classes, use_splits=use_splits)
+        negatives = options.negatives if options.encoding == "binary" else "drop"  # label maps hold theirs
+        found = matching.find(
+            source, images, masks, options.prompt, classes, use_splits=use_splits, negatives=negatives
+        )
     except UserError as error:
         raise _with_formats(error, source) from error
     return _items(options, "\n".join([f"{images} and {masks}", *found.notes]), found.files, source, load)
@@ -464,7 +464,7 @@ def _check(options: Folder) -> None:
 
 def _check_unset(options: Folder, annotations: str) -> None:
     """Raises a UserError for an option that medvlsm's annotations determine."""
-    determined = "encoding", "prompt", "classes", "splits", "fractions"
+    determined = "encoding", "prompt", "classes", "splits", "fractions", "negatives"
     if given := [f"--{name}" for name in determined if getattr(options, name) != getattr(Folder, name)]:
         raise UserError(
             f"{annotations} has the prompts and splits of binary masks; leave {', '.join(given)} out, "

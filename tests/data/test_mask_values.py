@@ -169,7 +169,6 @@ def test_an_option_that_has_no_effect_is_refused(monkeypatch, tmp_path, capsys):
         ("options-conflict: --invert", [*coded, "palette", "--invert"]),
         ("options-conflict: --ignore-value", [*coded, "colour", "--ignore-value", 3]),
         ("options-conflict: --ignore-value 2", [*coded, "palette", "--ignore-value", 2]),
-        ("options-conflict: --negatives", [*command, "--prompt", "x", "--negatives", "keep"]),
         ("out-of-range: --ignore-value.*-1", [*command, "--prompt", "x", "--ignore-value", -1]),
     ):
         assert_fails(monkeypatch, capsys, says, *arguments)

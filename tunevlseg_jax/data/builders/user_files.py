@@ -25,7 +25,6 @@ Instances = Literal["join", "refuse"]
 Negatives = Literal["drop", "keep"]
 """Whether an image with none of the classes has an empty mask of each."""
 
-
 Size = tuple[int, int]
 """Height and width."""
 Draw = Callable[[Size], np.ndarray]
@@ -117,6 +116,12 @@ def items(files: Sequence[ImageFiles], source: SourceFiles, load: Load) -> list[
         Item(image.id, partial(load, source, image), image.group, "", allowed[image.split], _classes(image))
         for image in files
     ]
+
+
+def healthy(image: ImageFiles, prompts: Mapping[str, tuple[str, ...]]) -> ImageFiles:
+    """The image with an empty mask of each class; `prompts` are the phrasings by class."""
+    empty = partial(np.zeros, dtype=bool)
+    return replace(image, masks=tuple(Mask(image.image, label, texts, empty) for label, texts in prompts.items()))
 
 
 def check_instances(files: Sequence[ImageFiles]) -> None:
