@@ -15,7 +15,8 @@ from tunevlseg_jax.data.builders.annotations import formats
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.tables import Classes
-from tunevlseg_jax.data.mask_values import BinaryRule, SeenEncodings
+from tunevlseg_jax.data.mask_values import BinaryRule
+from tunevlseg_jax.data.seen_encodings import SeenEncodings
 
 FIXTURES = small.ROOT / "tests" / "fixtures" / "annotations"
 SIZE = HEIGHT, WIDTH = 60, 80

@@ -47,7 +47,7 @@ ROOMS = (
     ("pretrained", "network", "data.builders", "data.audit", "data.feeding"),
     ("config", "data.builders.annotations", "data.medical"),
     ("cli", "training"),
-    ("benchmarks", "runs", "evaluation", "prediction"),
+    ("benchmarks", "runs", "evaluation", "prediction", "preparation"),
     ("search",),
     ("reporting",),
     ("reporting.figures", "studies"),

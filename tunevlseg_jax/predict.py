@@ -29,7 +29,7 @@ from tunevlseg_jax.runtime.errors import UserError
 SHOWN = 100
 """Masks in the printed table."""
 NAMED = 10
-"""Files that are named for each reason why they are left out."""
+"""Files that are named for each reason why they are left out, and files that can't be read."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def _print_notes(console: Console, session: Session) -> None:
         lines.append(f"masks that were there already and were kept: {session.kept}")
     if session.changed:
         reason = "their images or windows have changed, or files were missing"
-        lines.append(f"masks that were written anew, because {reason}: {session.changed}")
+        lines.append(f"masks that were written again, because {reason}: {session.changed}")
     for line in (*lines, *_reasons(session.left_out)):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
 
@@ -227,11 +227,12 @@ def _reasons(left_out: Sequence[LeftOut]) -> list[str]:
 
 
 def _raise_failures(failures: Sequence[UserError]) -> None:
-    """Raises a UserError if files couldn't be read."""
+    """Raises a UserError if files couldn't be read; it names the first of them."""
     if len(failures) == 1:
         raise failures[0]
     if failures:
-        reasons = "; ".join(map(str, failures))
+        reasons = "; ".join(map(str, failures[:NAMED]))
+        reasons += f"; and {len(failures) - NAMED} more" * (len(failures) > NAMED)
         raise UserError(f"{len(failures)} files can't be read: {reasons}", "unreadable") from failures[0]
 
 

@@ -6,13 +6,16 @@ from pathlib import Path
 import mistakes
 import numpy as np
 import pytest
+import small
 from fake_downloads import blob, photo, save
 from PIL import Image
 from user_folders import Run, assert_fails, masks_by_class, run
 
+from tunevlseg_jax import prepare
 from tunevlseg_jax.data import mask_files
-from tunevlseg_jax.data.mask_values import BinaryRule, SeenEncodings
+from tunevlseg_jax.data.mask_values import BinaryRule
 from tunevlseg_jax.data.prepared import VOID
+from tunevlseg_jax.data.seen_encodings import SeenEncodings
 
 run = run
 MASK = blob(np.random.default_rng(0))
@@ -60,12 +63,11 @@ def test_each_encoding_is_read_and_noted(kind):
             np.testing.assert_array_equal(
                 mask_files.object_map(file, name, BinaryRule(), label="tumor", seen=seen), MASK
             )
-        line = seen.disagreement()
         if kind == "255":
-            assert line is None
+            assert not seen.mixed()
         else:
-            assert line is not None and "\n" not in line
-            assert f"0 and {kind} in 1 file, such as a.png" in line and "0 and 255 in 1 file, such as b.png" in line
+            values = f"0 and {kind} in 1 file, such as a.png; 0 and 255 in 1 file, such as b.png"
+            assert seen.mixed() == {"tumor": values}
 
 
 def test_files_that_fit_any_encoding_are_not_noted():
@@ -77,9 +79,9 @@ def test_files_that_fit_any_encoding_are_not_noted():
     shades = encoded(Image.fromarray(np.where(MASK, 255, np.arange(32) % 3).astype(np.uint8)))
     mask_files.object_map(shades, "b", BinaryRule(threshold=127), label="tumor", seen=seen)
     mask_files.object_map(grey(1), "c", BinaryRule(), label="other", seen=seen)
-    assert seen.disagreement() is None
+    assert not seen.mixed()
     mask_files.object_map(grey(1), "d", BinaryRule(threshold=127), label="tumor", seen=seen)
-    assert "0 and 1 in 1 file, such as d" in (seen.disagreement() or "")
+    assert list(seen.mixed()) == ["tumor"] and "0 and 1 in 1 file, such as d" in seen.mixed()["tumor"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,13 +124,21 @@ def write(folder: Path, values: list[int], ground: int = 0) -> None:
         save(folder / "masks" / f"{number}.png", np.where(blob(rng), value, ground).astype(np.uint8))
 
 
-def test_the_command_says_that_values_differ_and_ignores_them_if_asked(run: Run, tmp_path, capsys):
+def test_the_command_says_that_values_differ_and_ignores_them_if_asked(run: Run, tmp_path, capsys, monkeypatch):
     write(tmp_path / "source", [1, 1, 255, 1])
     run("--prompt", "tumor")
     line = next(line for line in capsys.readouterr().out.splitlines() if "differ in their values" in line)
     assert "0 and 1 in 3 files, such as masks/0.png; 0 and 255 in 1 file, such as masks/2.png" in line
+    check = ["check", "mine", "--root", tmp_path / "data", "--findings", tmp_path / "findings.csv"]
+    small.run(monkeypatch, prepare.main, *check)
+    (found,) = [one for one in (tmp_path / "findings.csv").read_text().splitlines() if "mixed values" in one]
+    assert found == (
+        'warning,mixed values,tumor,"0 and 1 in 3 files, such as masks/0.png; 0 and 255 in 1 file, such as masks/2.png"'
+    )
     examples = run("--prompt", "tumor", "--ignore-value", 255)
+    small.run(monkeypatch, prepare.main, *check)
     assert "differ in their values" not in capsys.readouterr().out
+    assert "mixed values" not in (tmp_path / "findings.csv").read_text()
     maps = {example.id: example.maps()[0] for example in examples.values()}
     assert {key: sorted(np.unique(values)) for key, values in maps.items()} == {
         "0": [0, 1],
@@ -159,7 +169,6 @@ def test_an_option_that_has_no_effect_is_refused(monkeypatch, tmp_path, capsys):
         ("options-conflict: --invert", [*coded, "palette", "--invert"]),
         ("options-conflict: --ignore-value", [*coded, "colour", "--ignore-value", 3]),
         ("options-conflict: --ignore-value 2", [*coded, "palette", "--ignore-value", 2]),
-        ("options-conflict: --negatives", [*command, "--prompt", "x", "--negatives", "keep"]),
         ("out-of-range: --ignore-value.*-1", [*command, "--prompt", "x", "--ignore-value", -1]),
     ):
         assert_fails(monkeypatch, capsys, says, *arguments)

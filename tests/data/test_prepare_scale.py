@@ -5,37 +5,14 @@ import signal
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
+import large_files
 import pytest
 import small
+from large_files import write_source
 
 from tunevlseg_jax.data import prepared
 
-PEAK = """
-import resource, sys
-from tunevlseg_jax import cli, prepare
-try:
-    cli.run(prepare.main)
-finally:
-    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 if sys.platform == "darwin" else 1024))
-"""
-"""Runs prepare and prints the largest memory that it used, on Linux in MiB."""
 MEGAPIXELS = 12
-
-
-def write_source(folder: Path, count: int, size: tuple[int, int]) -> Path:
-    """Photographs of noise that doesn't compress well, with a mask each."""
-    rng = np.random.default_rng(0)
-    noise = cv2.resize(rng.integers(0, 256, (size[0] // 4, size[1] // 4, 3), np.uint8), size[::-1])
-    mask = np.zeros(size, np.uint8)
-    mask[: size[0] // 3, : size[1] // 2] = 255
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir(parents=True)
-    for number in range(count):
-        cv2.imwrite(str(folder / "images" / f"{number:04}.jpg"), np.roll(noise, 3 * number, 1))
-        cv2.imwrite(str(folder / "masks" / f"{number:04}.png"), np.roll(mask, number, 1))
-    return folder
 
 
 def arguments(source: Path, output: Path) -> tuple[object, ...]:
@@ -48,11 +25,8 @@ def test_memory_does_not_grow_with_the_number_of_photographs(tmp_path):
     peaks = []
     for count in (4, 16):
         source = write_source(tmp_path / f"{count}", count, (3000, 4000))
-        process = small.start("-c", PEAK, *arguments(source, tmp_path / f"data{count}"))
-        status, out, err = small.finish(process)
-        assert status == 0, err
-        peaks.append(int(out.split("peak ")[1]))
-    assert peaks[1] - peaks[0] < 2 * 3 * MEGAPIXELS, peaks
+        peaks.append(large_files.peak("tunevlseg_jax.prepare", *arguments(source, tmp_path / f"data{count}")))
+    assert peaks[1] - peaks[0] < 2 * 3 * MEGAPIXELS * 10**6, peaks
 
 
 @pytest.mark.slow

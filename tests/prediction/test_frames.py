@@ -123,6 +123,17 @@ def test_heic(run):
         agrees(mask(f"out/{name}_mask.png"), expected, exact=False)
 
 
+def test_a_heic_photo_is_turned_once(run):
+    """pillow-heif turns the pixels, and the EXIF orientation of the file doesn't turn them again."""
+    pillow_heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(np.rot90(squares(1)[0])).save("a.heic", quality=95, exif=exif.tobytes())
+    run("--image", "a.heic", "--prompt", "red", "--output", "out")
+    assert mask("out/a_mask.png").shape == (48, 64)
+    agrees(mask("out/a_mask.png"), squares(1)[0][..., 0] > 127, exact=False)
+
+
 def test_heic_without_its_package(run, monkeypatch):
     save("pics/a.png", RED)
     pillow_heif.register_heif_opener()

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import ImageSequence, TiffImagePlugin
 
-from tunevlseg_jax.data import tiff, windows
+from tunevlseg_jax.data import heic, tiff, windows
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_file
@@ -18,7 +18,7 @@ from tunevlseg_jax.runtime.files import atomic_file
 # OpenCV would also print its own message for a file that `read_rgb` reports.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """The first bytes of TIFF and BigTIFF files."""
 
@@ -89,9 +89,11 @@ def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
     Of 16 bits the upper 8 are kept, for prepared sets of earlier versions; new sets hold 8 bits.
 
     Raises:
-      UserError: it isn't an image, or is a TIFF of several pages.
+      UserError: it isn't an image, is a TIFF or HEIC file of several, or is HEIC without pillow-heif.
     """
     data = tiff.corrected(data)
+    if heic.is_heic(data):
+        return np.asarray(heic.opened(data, name).convert("RGB"))
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:  # more pixels than OpenCV takes

@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import ExifTags, Image
 
-from tunevlseg_jax.data import tiff
+from tunevlseg_jax.data import heic, tiff
 from tunevlseg_jax.data.images import TIFF, check_pages, decode_deep, decode_rgb, encode_png, is_deep
-from tunevlseg_jax.data.mask_values import BinaryRule, SeenEncodings, distinct, encoding
+from tunevlseg_jax.data.mask_values import BinaryRule, distinct, encoding
 from tunevlseg_jax.data.prepared import VOID
+from tunevlseg_jax.data.seen_encodings import SeenEncodings
 from tunevlseg_jax.runtime.errors import UserError
 
 Image.MAX_IMAGE_PIXELS = None  # whole-slide images are large, and no attack
 KEPT = ("JPEG", "MPO", "PNG")
-LOSSY = ("JPEG", "MPO", "WEBP")
+LOSSY = ("HEIF", "JPEG", "MPO", "WEBP")
 NOISE = 8
 """Largest value that compression leaves in the black areas of a lossy file."""
 TURNS = {
@@ -36,9 +37,11 @@ def whole(data: bytes, name: str) -> Image.Image:
     """An image that decodes completely; OpenCV accepts truncated files.
 
     Raises:
-      UserError: it isn't an image, or a broken one, or a TIFF of several pages.
+      UserError: it isn't an image, or a broken one, or as in `decode_rgb`.
     """
     data = tiff.corrected(data)
+    if heic.is_heic(data):
+        return heic.opened(data, name)
     try:
         opened = Image.open(io.BytesIO(data))
         opened.load()

@@ -1,8 +1,6 @@
-"""Values of binary masks: which of them are the object, and whether a set's files agree on it."""
+"""Values of binary masks: which of them are the object, and how a file writes it."""
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -25,41 +23,6 @@ class BinaryRule:
     threshold: int | None = None
     inverted: bool = False
     ignored: tuple[int, ...] = ()
-
-
-@dataclass
-class SeenEncodings:
-    """The encodings of the masks read so far, by class.
-
-    Attributes:
-      files: the files of each class and encoding, in their order.
-    """
-
-    files: dict[str, dict[Encoding, list[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
-
-    def add(self, label: str, encoding: Encoding | None, name: str) -> None:
-        """Adds a file's encoding; files without an object, and those that are cut at a threshold, fit any other."""
-        if encoding:
-            self.files[label][encoding].append(name)
-
-    def disagreement(self) -> str | None:
-        """A line on the files of a class whose values differ, if any do."""
-        for label, encodings in self.files.items():
-            if len(encodings) > 1:
-                listed = "; ".join(
-                    f"{' and '.join(('0', *values))} in {_files(names)}"
-                    for values, names in sorted(encodings.items(), key=lambda item: -len(item[1]))
-                )
-                return (
-                    f"warning: the masks of {label!r} differ in their values: {listed}. In each file the larger or "
-                    "brighter value is taken as the object. If a value means neither, give --ignore-value; if values "
-                    "are classes, give --encoding palette or colour with --classes"
-                )
-        return None
-
-
-def _files(names: Sequence[str]) -> str:
-    return f"{len(names)} file{'s' * (len(names) > 1)}, such as {min(names)}"
 
 
 def encoding(opened: Image.Image, stored: np.ndarray, lossless: bool) -> Encoding | None:

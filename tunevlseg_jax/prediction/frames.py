@@ -14,16 +14,15 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
-from tunevlseg_jax.data import tiff, windows
+from tunevlseg_jax.data import heic, tiff, windows
 from tunevlseg_jax.data.images import SUFFIXES, decode_deep, decode_rgb, is_deep, read_bytes
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.optional import import_heif
 
 ANIMATED = (".gif",)
-HEIC = (".heic", ".heif")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
-KNOWN = (*SUFFIXES, *ANIMATED, *HEIC, *VIDEOS)
+KNOWN = (*SUFFIXES, *ANIMATED, *VIDEOS)
 """The endings of files that are read from a folder."""
 MANY = ("GIF", "HEIF", "PNG", "TIFF", "WEBP")
 """The formats whose further images are frames; those of others, such as MPO, are previews."""
@@ -100,7 +99,7 @@ def open_file(path: Path, data: bytes | None = None, window: Window | None = Non
     if is_video(path):
         return _open_video(path)
     data = read_bytes(path) if data is None else data
-    if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif", b"msf"):
+    if heic.is_heic(data):
         import_heif(str(path)).register_heif_opener()
     elif is_deep(corrected := tiff.corrected(data)):
         return Opened(path, lambda: iter([_scaled(decode_deep(corrected, path), window)]))

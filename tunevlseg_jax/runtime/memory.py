@@ -1,8 +1,10 @@
 """Memory: peak use, and malloc settings that let training steps on the CPU reuse freed memory."""
 
 import ctypes
+import re
 import resource
 import sys
+from pathlib import Path
 
 import jax
 
@@ -26,12 +28,20 @@ def tune_malloc() -> None:
 
 
 def peak() -> int:
-    """Peak memory in bytes: of this process's fullest device, or of the process if devices use the host's memory.
-
-    A process's peak is its largest resident set, including code and libraries.
-    """
+    """Peak memory in bytes: of this process's fullest device, or of the process if devices use the host's memory."""
     stats = [device.memory_stats() for device in jax.local_devices()]
     if all(stats):
         return max(device["peak_bytes_in_use"] for device in stats if device)
+    return process_peak()
+
+
+def process_peak() -> int:
+    """The largest resident set of this process in bytes, including code and libraries.
+
+    Linux's /proc is asked first: there getrusage counts what the parent process held when it started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (match := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
+        return int(match[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

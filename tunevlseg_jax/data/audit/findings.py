@@ -17,12 +17,14 @@ An error makes scores wrong: an unusable file, or a test image that is in train 
   warning  empty mask          nothing of what a record asks for is in the image
   warning  full mask           the whole image is what a record asks for
   warning  marks background    masks mark the image and its border around what looks like the object
+  warning  mixed values        the mask files of a class differ in their values, such as 0 and 1 beside 0 and 255
   warning  vanishes            nothing of an object is left when it is resized to the model's 352x352 pixels
   warning  denies the mask     a prompt such as "no polyp" for a mask that isn't empty
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tunevlseg_jax.data.audit import coverage, duplicates, orientation
@@ -47,6 +49,7 @@ KINDS = {
     "empty mask": "warning",
     "full mask": "warning",
     "marks background": "warning",
+    "mixed values": "warning",
     "vanishes": "warning",
     "denies the mask": "warning",
 }
@@ -61,8 +64,8 @@ class Finding(NamedTuple):
     details: str
 
 
-def findings(stats: Sequence[ImageStats]) -> list[Finding]:
-    """All findings of a set, sorted by kind."""
+def findings(stats: Sequence[ImageStats], mixed: Mapping[str, str] = MappingProxyType({})) -> list[Finding]:
+    """All findings of a set, sorted by kind; `mixed` is as in `seen_encodings.read`."""
     results = [Finding(kind, str(image), details) for image in stats for kind, details in image.faults]
     results += [
         Finding("unexpected values", str(image), ", ".join(map(str, sorted(values))))
@@ -79,6 +82,7 @@ def findings(stats: Sequence[ImageStats]) -> list[Finding]:
     results += [Finding("frames across", *pair) for pair in _across(duplicates.neighbours(stats), stats)]
     results += [finding for image in stats for finding in _records(image)]
     results += _background(stats)
+    results += [Finding("mixed values", label, values) for label, values in mixed.items()]
     return sorted(results, key=lambda finding: list(KINDS).index(finding.kind))
 
 

@@ -2,20 +2,25 @@
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from tunevlseg_jax.data.builders import table_rows
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.folder_splits import SPLIT_NAMES
 from tunevlseg_jax.data.builders.table_rows import Row
-from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask
+from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask, Negatives
 from tunevlseg_jax.runtime.errors import UserError, nearest
 
 COLUMNS, OPTIONAL = ("image", "mask", "prompt"), ("split", "class", "group")
 
 
-def find(path: Path, source: SourceFiles) -> tuple[str, list[ImageFiles]]:
+def find(path: Path, source: SourceFiles, negatives: Negatives = "drop") -> tuple[str, list[ImageFiles]]:
     """The manifest's name, with its encoding if that isn't UTF-8, and its images.
+
+    A row without a mask is an error, or stands for an empty mask if `negatives` are kept.
 
     Raises:
       UserError: as in `table_rows.read`; a file isn't in the source, a mask is listed twice, or an image's rows have
@@ -24,7 +29,7 @@ def find(path: Path, source: SourceFiles) -> tuple[str, list[ImageFiles]]:
     images: dict[str, ImageFiles] = {}
     table = table_rows.read(path, COLUMNS, OPTIONAL)
     for row in table.rows:
-        image, mask = _file(row, "image", source), _file(row, "mask", source)
+        image, mask = _file(row, "image", source), _mask(row, source, negatives)
         prompts = row.phrasings("prompt")
         if not prompts:
             raise UserError(f"{row.where} has no prompt", "empty-prompt")
@@ -35,14 +40,16 @@ def find(path: Path, source: SourceFiles) -> tuple[str, list[ImageFiles]]:
             raise UserError(f"{row.where} has another split or group for {image} than an earlier row", "rows-disagree")
         for other in (other for other in files.masks if other.label == label):
             if other.file == mask:
-                raise UserError(f"{row.where} gives {image} the {label!r} mask {mask} again", "duplicate-mask")
+                again = f"mask {mask}" if mask else "empty mask"
+                raise UserError(f"{row.where} gives {image} the {label!r} {again} again", "duplicate-mask")
             if other.prompts != prompts:
                 raise UserError(
                     f"{row.where} gives the class {label!r} of {image} other prompts than an earlier row; masks of "
                     "one class are joined, so give each class a name of its own in the column class",
                     "rows-disagree",
                 )
-        images[image] = ImageFiles(image, image, (*files.masks, Mask(mask, label, prompts)), group, split)
+        own = Mask(mask, label, prompts, None if mask else partial(np.zeros, dtype=bool))
+        images[image] = ImageFiles(image, image, (*files.masks, own), group, split)
     name = str(path) if table.encoding == "UTF-8" else f"{path}, read as {table.encoding}"
     return name, list(images.values())
 
@@ -59,6 +66,17 @@ def _file(row: Row, column: str, source: SourceFiles) -> str:
     if name not in source:
         raise UserError(f"{where}, which {source} lacks{_hint(parts, source)}", "no-such-file")
     return name
+
+
+def _mask(row: Row, source: SourceFiles, negatives: Negatives) -> str:
+    """The mask file that a row names, or "" for an empty mask."""
+    if row.optional("mask"):
+        return _file(row, "mask", source)
+    if negatives == "keep":
+        return ""
+    raise UserError(
+        f"{row.where} has no value in the column 'mask'; --negatives keep takes it as an empty mask", "missing-column"
+    )
 
 
 def _below(name: str, source: SourceFiles) -> str:

@@ -2,13 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tunevlseg_jax.data.builders import folder_splits, layouts
+from tunevlseg_jax.data.builders import folder_splits, layouts, user_files
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.tables import Classes
-from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask
+from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask, Negatives
 from tunevlseg_jax.data.images import SUFFIXES
 from tunevlseg_jax.runtime.errors import UserError, nearest
 
@@ -61,10 +61,12 @@ def find(
     classes: Classes | None,
     *,
     use_splits: bool = True,
+    negatives: Negatives = "drop",
 ) -> Matched:
     """The images and their masks. Folders that tell splits count as {split}, wherever they are in the path.
 
-    Images of a val or test split without any mask are left out.
+    Images of a val or test split without any mask are left out. Other images without one are errors, or have an empty
+    mask of every class if `negatives` are kept.
 
     Args:
       source: the files.
@@ -73,10 +75,11 @@ def find(
       prompt: phrasings for masks without {class}; the first is the class's name.
       classes: prompts by the name in {class}; None uses the name as the prompt.
       use_splits: whether splits that aren't clear are errors.
+      negatives: what becomes of images without a mask.
 
     Raises:
-      UserError: an image has no mask, two masks differ only in the suffix, a mask has no image, or a split
-        or class is unknown.
+      UserError: an image has no mask and `negatives` are dropped, two masks differ only in the suffix, a mask has no
+        image, or a split or class is unknown.
     """
     by_mask = dict(_matches(source, masks))
     by_image = {name: fields for name, fields in _matches(source, images) if name not in by_mask}
@@ -94,7 +97,6 @@ def find(
         masks_of.setdefault(key(mask, fields, mask_splits), []).append(mask)
     _check_masks(masks_of, by_mask, masks)
     files: dict[tuple[str, ...], ImageFiles] = {}
-    without: list[tuple[str, str]] = []
     for image, fields in by_image.items():
         place, split = key(image, fields, image_splits), image_splits.get(image, "")
         if place in files:
@@ -103,19 +105,19 @@ def find(
                 "give --images and --masks with {group}",
                 "duplicate-image",
             )
-        if place not in masks_of:
-            without.append((image, split))
-            continue
-        if not image_splits and mask_splits:
-            split = mask_splits[masks_of[place][0]]
-        labelled = [mask_of(mask, by_mask[mask].get("class", ""), prompt, classes) for mask in masks_of[place]]
+        own = masks_of.get(place, [])
+        if own and not image_splits and mask_splits:
+            split = mask_splits[own[0]]
+        labelled = [mask_of(mask, by_mask[mask].get("class", ""), prompt, classes) for mask in own]
         group = fields.get("group", "")
         name = f"{group}/{fields['name']}" if group else fields["name"]
         files[place] = ImageFiles(name, image, tuple(labelled), group, split)
-    notes = _without_masks(without, files.values(), source, masks) + _left_out(source, {*by_image, *by_mask})
+    labels = None if classes is None else {label: one.prompts for label, one in classes.named.items()}
+    kept, notes = _without_masks(list(files.values()), labels, source, masks, negatives)
+    notes += _left_out(source, {*by_image, *by_mask})
     if orphans := [mask for place, found in masks_of.items() if place not in files for mask in found]:
         raise UserError(f"{len(orphans)} masks have no image ({', '.join(SUFFIXES)}): {orphans[0]}", "image-missing")
-    return Matched(list(files.values()), notes)
+    return Matched(kept, notes)
 
 
 def names(source: SourceFiles, text: str) -> set[str]:
@@ -161,20 +163,38 @@ def _check_masks(masks_of: Mapping[tuple[str, ...], Sequence[str]], fields: Mapp
 
 
 def _without_masks(
-    without: Sequence[tuple[str, str]], files: Iterable[ImageFiles], source: SourceFiles, masks: str
-) -> list[str]:
-    """A line on each split of images to predict on, which has no masks at all.
+    files: Sequence[ImageFiles],
+    labels: Mapping[str, tuple[str, ...]] | None,
+    source: SourceFiles,
+    masks: str,
+    negatives: Negatives,
+) -> tuple[list[ImageFiles], list[str]]:
+    """The images with masks and those that get empty ones, and lines on the images that had none.
+
+    A split without any mask holds images to predict on and is left out. `labels` are the classes of the empty masks
+    and their prompts; None for those of the masks that are there.
 
     Raises:
-      UserError: an image of another split has no mask.
+      UserError: an image of another split has no mask, and `negatives` are dropped.
     """
-    labelled = {image.split for image in files}
-    for image, split in without:
-        if split in ("", "train") or split in labelled or not labelled:
-            hint = _as_mask(image, masks)
-            raise UserError(f"{image} has no mask in {source} that fits the pattern {masks!r}{hint}", "mask-missing")
-    counts = Counter(split for _, split in without)
-    return [f"left out: {count} images of {split}, which has no masks" for split, count in counts.items()]
+    labelled = {image.split for image in files if image.masks}
+    unlabelled = {image.split for image in files} - labelled - {"", "train"} if labelled else set()
+    healthy = [image for image in files if not image.masks and image.split not in unlabelled]
+    if healthy and (negatives == "drop" or not labelled):
+        image = healthy[0].image
+        hint = _as_mask(image, masks)
+        if labelled and not hint:
+            hint = "; if it doesn't show the object, --negatives keep gives images without a mask an empty one"
+        raise UserError(f"{image} has no mask in {source} that fits the pattern {masks!r}{hint}", "mask-missing")
+    if labels is None:
+        labels = {mask.label: mask.prompts for image in files for mask in image.masks}
+    counts = Counter(image.split for image in files if image.split in unlabelled)
+    notes = [f"left out: {count} images of {split}, which has no masks" for split, count in counts.items()]
+    if negatives == "keep":
+        such = f", such as {healthy[0].image}" if healthy else ""
+        notes.append(f"{len(healthy)} of {len(files)} images have no mask and get an empty one of each class{such}")
+    kept = [image for image in files if image.split not in unlabelled]
+    return [image if image.masks else user_files.healthy(image, labels) for image in kept], notes
 
 
 def _left_out(source: SourceFiles, matched: Collection[str]) -> list[str]:

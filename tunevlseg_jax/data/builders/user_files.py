@@ -14,8 +14,9 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import BinaryMask, Content, Item, binary_masks, class_map
 from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.tables import Classes
-from tunevlseg_jax.data.mask_values import BinaryRule, SeenEncodings
+from tunevlseg_jax.data.mask_values import BinaryRule
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS, VOID
+from tunevlseg_jax.data.seen_encodings import SeenEncodings
 from tunevlseg_jax.runtime.errors import UserError
 
 Encoding = Literal["binary", "palette", "colour"]
@@ -23,7 +24,6 @@ Instances = Literal["join", "refuse"]
 """What becomes of several masks of one class in an image."""
 Negatives = Literal["drop", "keep"]
 """Whether an image with none of the classes has an empty mask of each."""
-
 
 Size = tuple[int, int]
 """Height and width."""
@@ -116,6 +116,12 @@ def items(files: Sequence[ImageFiles], source: SourceFiles, load: Load) -> list[
         Item(image.id, partial(load, source, image), image.group, "", allowed[image.split], _classes(image))
         for image in files
     ]
+
+
+def healthy(image: ImageFiles, prompts: Mapping[str, tuple[str, ...]]) -> ImageFiles:
+    """The image with an empty mask of each class; `prompts` are the phrasings by class."""
+    empty = partial(np.zeros, dtype=bool)
+    return replace(image, masks=tuple(Mask(image.image, label, texts, empty) for label, texts in prompts.items()))
 
 
 def check_instances(files: Sequence[ImageFiles]) -> None:

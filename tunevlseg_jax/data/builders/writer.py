@@ -7,16 +7,17 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
-from tunevlseg_jax.data import folds, preprocessing, windows
+from tunevlseg_jax.data import folds, preprocessing, seen_encodings, windows
 from tunevlseg_jax.data.images import decode_deep, encode_png, is_deep
 from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Example, Prepared, encode, features, stored_splits
 from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing
+from tunevlseg_jax.data.seen_encodings import SeenEncodings
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_dir, write_json
 
@@ -35,6 +36,7 @@ class Contents:
       folds: number of folds for cross-validation; 0 for none.
       seed: of the folds.
       preprocessing: how the source is read. Without a window, images of more than 8 bits get one for the whole set.
+      encodings: counts the values of the mask files as the examples are read.
     """
 
     splits: Mapping[str, Iterable[Example]]
@@ -45,6 +47,7 @@ class Contents:
     folds: int = 0
     seed: int = 0
     preprocessing: Preprocessing = AS_THEY_ARE
+    encodings: SeenEncodings = field(default_factory=SeenEncodings)
 
 
 class Written(NamedTuple):
@@ -92,6 +95,7 @@ def build(root: Path, name: str, open_contents: Callable[[Path], Contents]) -> d
             raise UserError(f"the set {name} would be empty: no split has an image", "no-images")
         if contents.folds:
             _write_folds(folder, contents)
+        seen_encodings.write(folder, contents.encodings.mixed())
         shutil.rmtree(unpacked, ignore_errors=True)
     return written
 

@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from tunevlseg_jax.data.builders import user_files
 from tunevlseg_jax.data.builders.annotations import (
     coco,
@@ -24,7 +22,7 @@ from tunevlseg_jax.data.builders.annotations import (
 from tunevlseg_jax.data.builders.annotations.image_names import ImageNames
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.tables import BACKGROUND, Classes
-from tunevlseg_jax.data.builders.user_files import ImageFiles, Load, Mask, Negatives
+from tunevlseg_jax.data.builders.user_files import ImageFiles, Load, Negatives
 from tunevlseg_jax.data.mask_values import BinaryRule
 from tunevlseg_jax.runtime.errors import UserError, nearest
 
@@ -239,6 +237,7 @@ def _prompts(labels: Sequence[str], prompt: Sequence[str], classes: Classes | No
 
 def _asked(image: ImageFiles, prompts: Mapping[str, tuple[str, ...]]) -> ImageFiles:
     """The image with its prompts, and with an empty mask of every class if it has no object."""
-    healthy = [Mask(image.image, label, (label,), partial(np.zeros, dtype=bool)) for label in prompts]
-    masks = (mask._replace(prompts=prompts[mask.label]) for mask in image.masks or healthy)
-    return dataclasses.replace(image, masks=tuple(masks))
+    if not image.masks:
+        return user_files.healthy(image, prompts)
+    masks = tuple(mask._replace(prompts=prompts[mask.label]) for mask in image.masks)
+    return dataclasses.replace(image, masks=masks)
