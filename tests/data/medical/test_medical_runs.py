@@ -100,8 +100,10 @@ def test_from_files_to_masks_with_the_same_geometry(run, tmp_path, command, caps
     assert card["preprocessing"] == {"class": "Preprocessing", "window": window, "axis": "axial"}
     run(evaluate.main, "--run", "run", "--resolution", "original")
     scores = json.loads(Path("run/evaluations/mine_test_original.json").read_text())["scores"]
-    assert scores["spacing_unknown"] == 0 and {"hd95_mm", "assd_mm"} <= scores.keys()
-    capsys.readouterr()
+    assert scores["spacing_unknown"] == 0 and {"hd95_mm", "assd_mm", "volume_hd95_mm"} <= scores.keys()
+    assert scores["volumes"] == 1 and 0 <= scores["volume_dice"] <= 1
+    printed = capsys.readouterr().out
+    assert "whole volumes, in three dimensions" in printed and "only the slices that the set holds" in printed
     sitk = import_simpleitk("a test")
     if command == "volumes":
         path = "source/images/case4.nii.gz"

@@ -13,8 +13,8 @@ from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.tables import Classes
 from tunevlseg_jax.data.medical import dicom_files, dicom_masks, dicom_series, labels
 from tunevlseg_jax.data.medical.dicom_files import DicomFile, Series
-from tunevlseg_jax.data.medical.labels import Labels, Loader, SliceChoice, Structure
-from tunevlseg_jax.data.medical.scan import DEFAULT_AXIS, Planes
+from tunevlseg_jax.data.medical.labels import Labels, SliceChoice, Structure, Volume
+from tunevlseg_jax.data.medical.scan import DEFAULT_AXIS
 from tunevlseg_jax.data.prepared import SPLITS
 from tunevlseg_jax.data.preprocessing import Axis
 from tunevlseg_jax.data.windows import Window
@@ -60,9 +60,7 @@ def items(options: Dicom, source: SourceFiles, window: Window) -> tuple[str, lis
     Raises:
       UserError: options contradict each other, or there are no series with masks, or a file is broken.
     """
-    labels.check_slices(options.slices)
-    if options.classes and options.prompt:
-        raise UserError("--classes has the prompt of each class; leave --prompt out", "options-conflict")
+    labels.check_options(options.prompt, options.classes, options.slices)
     classes = None if options.classes is None else tables.classes(options.classes)
     files = dicom_files.find(partial(source.read, name) for name in source.names)
     series = dicom_files.image_series(files)
@@ -75,15 +73,11 @@ def items(options: Dicom, source: SourceFiles, window: Window) -> tuple[str, lis
     for one in series:
         if one.name not in masks:
             continue
-        scan = dicom_series.read(one)
-        marked = _labels(masks[one.name], scan.image, options.prompt, classes, one)
-        if not marked.structures:
-            continue
-        axis: Axis = options.axis if scan.placed else "axial"
-        chosen = labels.chosen_slices(marked, axis, options.slices)
-        read = partial(_read, one, masks[one.name], options.prompt, axis, classes, window)
-        count = len(marked.structures)
-        found += labels.items(one.name, one.patient, SPLITS, Loader(read, axis), chosen, axis, count)
+        grid = dicom_series.grid(one)
+        marked = _labels(masks[one.name], grid.image, options.prompt, classes, one)
+        if marked.structures:
+            volume = Volume(one.name, one.patient, SPLITS, grid, marked, partial(dicom_series.read, one))
+            found += labels.items(volume, grid.axis(options.axis), options.slices, window)
     if not found:
         raise UserError("no slice shows a structure; --slices all takes all, --classes names others", "no-images")
     left_out = f"; {len(series) - len(masks)} without masks left out" if len(series) > len(masks) else ""
@@ -91,19 +85,6 @@ def items(options: Dicom, source: SourceFiles, window: Window) -> tuple[str, lis
     others = len(source.names) - len(files)
     skipped = f"\nleft out: {others} files that aren't DICOM" if others else ""
     return f"series: {len(masks)} of {patients} patients{left_out}{skipped}", found
-
-
-def _read(
-    series: Series,
-    masks: Sequence[DicomFile],
-    prompt: tuple[str, ...],
-    axis: Axis,
-    classes: Classes | None,
-    window: Window,
-) -> tuple[Planes, tuple[float, float] | None, Labels]:
-    scan = dicom_series.read(series)
-    marked = _labels(masks, scan.image, prompt, classes, series)
-    return scan.planes(axis, window), scan.spacing(axis), marked
 
 
 def _labels(

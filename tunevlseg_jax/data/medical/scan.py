@@ -77,6 +77,10 @@ class Scan:
         """Millimetres between the centres of the rows and columns of a slice; None if unknown."""
         return slices.spacing(self.image, axis)[1:] if self.spaced else None
 
+    def slice_spacing(self, axis: Axis) -> float | None:
+        """Millimetres between the centres of neighbouring slices; None if unknown."""
+        return slices.spacing(self.image, axis)[0] if self.spaced and self.placed else None
+
 
 @dataclass(frozen=True)
 class Planes:
