@@ -94,8 +94,7 @@ def evaluate(
     size = _sizes(scored.sizes)
     rows = _by_class(records.classes, scored)
     scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows)
-    if scored.volumes is not None:
-        scores |= volume_scores.summary(scored.volumes.samples)
+    scores |= _of_volumes(scored)
     vanished, note = registry.vanished(data, records), _volume_note(scored.volumes, data)
     if folder is not None:
         details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
@@ -108,7 +107,7 @@ def evaluate(
         details |= {"samples_sha256": sha256(samples), "root": data.root, "vanished": len(vanished)}
         details |= {"empty_masks": record_scores.POLICIES | record_scores.DISTANCES}
         if scored.volumes is not None and scored.volumes.samples:
-            write_csv(folder / f"{name}_volumes.csv", [dataclasses.asdict(one) for one in scored.volumes.samples])
+            volume_scores.write(folder / f"{name}_volumes.csv", scored.volumes.samples)
             details["empty_masks"] |= volume_scores.POLICIES
         details |= ({"volume_note": note} if note else {}) | dict(marks or {})
         write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
@@ -152,8 +151,7 @@ def _by_class(names: Sequence[str], scored: Scored) -> list[dict[str, Any]]:
         samples = [sample for sample in scored.samples if sample.label == name]
         if samples:
             row = {"class": name} | record_scores.summary(samples)
-            if scored.volumes is not None:
-                row |= volume_scores.summary([one for one in scored.volumes.samples if one.label == name])
+            row |= _of_volumes(scored, name)
             if scored.classes is not None:
                 row |= {"multi_class_iou": _number(scored.classes.iou[label])} | record_scores.absent_rates(samples)
             rows.append(row)
@@ -171,6 +169,13 @@ def _of_all_classes(scored: Scored, rows: Sequence[Mapping[str, Any]]) -> dict[s
         "miou_with_background": _mean(with_background),
         "classes_overlap": scored.classes.overlapping,
     } | record_scores.absent_rates(scored.samples)
+
+
+def _of_volumes(scored: Scored, label: str | None = None) -> dict[str, Any]:
+    """The scores of the volumes, of one class or of all; none where the images aren't slices."""
+    if scored.volumes is None:
+        return {}
+    return volume_scores.summary([one for one in scored.volumes.samples if label in (None, one.label)])
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -1,8 +1,10 @@
 """Scores of whole volumes in three dimensions, from the masks of their slices."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.data.volume_slice import VolumeSlice
 from tunevlseg_jax.evaluation import surface
+from tunevlseg_jax.runtime.files import write_csv
 
 POLICIES = {
     "volume_dice": "mean over volumes and classes of the Dice of all scored voxels of a volume; 1 where both masks are "
@@ -179,6 +182,11 @@ def summary(samples: Sequence[VolumeSample]) -> dict[str, Any]:
         "volume_assd_mm": _mean([sample.assd_mm for sample in samples if sample.assd_mm is not None]),
         "volumes": len({sample.volume for sample in samples}),
     }
+
+
+def write(path: Path, samples: Sequence[VolumeSample]) -> None:
+    """Writes a CSV file with a row for each volume and class, the fields of `VolumeSample`."""
+    write_csv(path, [dataclasses.asdict(sample) for sample in samples])
 
 
 def note(scores: VolumeScores) -> str:
