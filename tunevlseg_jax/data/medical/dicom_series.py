@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tunevlseg_jax.data.medical import compression
 from tunevlseg_jax.data.medical.dicom_files import Series, place
 from tunevlseg_jax.data.medical.scan import Scan
 from tunevlseg_jax.runtime.errors import UserError
@@ -53,6 +54,7 @@ def read(series: Series) -> Scan:
     for file in series.files:
         try:
             dataset = pydicom.dcmread(io.BytesIO(file.read()))
+            compression.check(dataset, f"the DICOM file {place(file.number)}, of {series.name},")
             inverted |= dataset.get("PhotometricInterpretation") == "MONOCHROME1"
             frames += _frames(dataset)
         except UserError:
