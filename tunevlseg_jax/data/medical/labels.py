@@ -145,11 +145,10 @@ class Loader:
         return Content(encode_png(self._planes.rgb(index)), masks, records, spacing, place)
 
 
-def recoded(image: Any, array: np.ndarray, numbers: Mapping[int, int], name: str) -> Any:
-    """A label volume with other numbers, as uint8.
+def recoded(array: np.ndarray, numbers: Mapping[int, int], name: str) -> np.ndarray:
+    """(z, y, x) uint8, a label volume with other numbers.
 
     Args:
-      image: gives the geometry.
       array: (z, y, x) whole numbers.
       numbers: the number of each value; 0 stays 0.
       name: of the file, for error messages.
@@ -165,7 +164,7 @@ def recoded(image: Any, array: np.ndarray, numbers: Mapping[int, int], name: str
     if new.min() < 0:
         unknown = int(array[new < 0].min())
         raise UserError(f"mask {name} has the value {unknown}; the classes have {sorted(numbers)}", "unknown-class")
-    return like(new.astype(np.uint8), image)
+    return new.astype(np.uint8)
 
 
 def like(array: np.ndarray, image: Any) -> Any:

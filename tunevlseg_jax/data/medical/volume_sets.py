@@ -158,7 +158,7 @@ def _labels(files: ImageFiles, source: SourceFiles, folder: Path, classes: Class
         marked = volume_files.check_geometry(stored, image, mask.file, files.image)
         values = volume_files.labels(marked, mask.file)
         if classes is not None and len(files.masks) == 1 and classes.values:
-            maps.append(labels.recoded(image, values, classes.values, mask.file))
+            maps.append(labels.like(labels.recoded(values, classes.values, mask.file), image))
             structures += [Structure(one.label, one.prompts, 0, one.number) for one in classes.named.values()]
             continue
         if len(levels := distinct(values[values > 0])) > 1:
