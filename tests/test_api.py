@@ -19,6 +19,7 @@ from tunevlseg_jax import config as configuration
 from tunevlseg_jax import evaluate, predict
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.runtime import schema
+from tunevlseg_jax.runtime.optional import import_simpleitk
 
 quick_compilation = small.quick_compilation
 UserError = tv.UserError
@@ -103,6 +104,40 @@ def test_several_prompts_for_one_image(run):
     assert (again == labels).mean() > 0.99 and other.shape == (30, 20)
     with mistakes.raises("out-of-range: 255 prompts, got 0"):
         run.label_map(image, [])
+
+
+def test_a_volume_is_predicted_slice_by_slice(run, tmp_path):
+    """As `predict` of its slices; the SimpleITK images have the geometry of the volume, which may be a file."""
+    sitk = import_simpleitk("a test")
+    slices = [picture(30, 40, number)[..., 0] for number in range(3)]
+    image = sitk.GetImageFromArray(np.stack(slices))
+    image.SetSpacing((0.5, 0.75, 3))
+    image.SetOrigin((1, -2, 3))
+    image.SetDirection((0.6, 0.8, 0, -0.8, 0.6, 0, 0, 0, 1))
+    chances = run.volume_probabilities(image, ["seven", "two"])
+    least = float(np.quantile(sitk.GetArrayFromImage(chances[0]), 0.5))
+    sitk.WriteImage(image, str(tmp_path / "a.nrrd"))
+    mask = run.predict_volume(tmp_path / "a.nrrd", "seven", threshold=least)
+    for answer in (mask, *chances):
+        for what in ("Size", "Spacing", "Origin", "Direction"):
+            assert_allclose(getattr(answer, f"Get{what}")(), getattr(image, f"Get{what}")(), atol=1e-6, rtol=0)
+    turned = sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
+    for chance, prompt in zip(chances, ("seven", "two"), strict=True):
+        expected = np.stack(run.probabilities(list(turned), prompt))
+        assert_allclose(sitk.GetArrayFromImage(sitk.DICOMOrient(chance, "LPS")), expected, atol=1e-5)
+    sure = np.abs(sitk.GetArrayFromImage(chances[0]) - least) > 1e-4
+    marked = sitk.GetArrayFromImage(mask)
+    assert mask.GetPixelID() == sitk.sitkUInt8 and sure.mean() > 0.9
+    assert_array_equal(marked[sure], (sitk.GetArrayFromImage(chances[0]) > least)[sure])
+    (sagittal,) = run.predict_volume(image, ["seven"], axis="sagittal")
+    assert sagittal.GetSize() == image.GetSize()
+    for options, says in (
+        ({"axis": "axal"}, "unknown-choice: axis must be axial, .*got 'axal'.*did you mean 'axial'"),
+        ({"window": (5, 5)}, "wrong-window: LOW below"),
+        ({"threshold": 1}, "out-of-range: threshold"),
+    ):
+        with mistakes.raises(says):
+            run.predict_volume(image, "seven", **options)
 
 
 def test_a_threshold_cuts_the_probabilities(run):

@@ -14,19 +14,21 @@ from rich.console import Console
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config, Model
-from tunevlseg_jax.data import preprocessing
+from tunevlseg_jax.data import preprocessing, windows
 from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt, for_each, records, to_rgb
-from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing
+from tunevlseg_jax.data.medical import inputs
+from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Axis, Preprocessing
 from tunevlseg_jax.data.registry import SCENES
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.evaluation import evaluate_run
 from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult, Resolution
 from tunevlseg_jax.models.parameters import FlatParams
-from tunevlseg_jax.prediction import forward
+from tunevlseg_jax.prediction import forward, volume_answers
 from tunevlseg_jax.prediction.forward import Predictor, Question
 from tunevlseg_jax.prediction.frames import first_values
+from tunevlseg_jax.prediction.volume_answers import VolumeAnswer
 from tunevlseg_jax.runs import provenance, trainer
 from tunevlseg_jax.runs.card import CARD_FILE
 from tunevlseg_jax.runs.restore import restore
@@ -142,6 +144,51 @@ class Run:
         maps = [forward.best_label(logits, size, least) for size, logits in answers if logits is not None]
         return maps if is_list else maps[0]
 
+    def predict_volume(
+        self,
+        volume: Any,
+        prompt: str | Sequence[str],
+        *,
+        threshold: float = 0.5,
+        window: Window | None = None,
+        axis: Axis | None = None,
+    ) -> Any:
+        """Segments what a prompt names in a volume, slice by slice.
+
+        Args:
+          volume: the path of a NIfTI, NRRD or MetaImage file, of a DICOM file or of a folder with one DICOM series or
+            volume; the paths of a series' files; or a SimpleITK image.
+          prompt: the name of the object; a list of them for several masks.
+          threshold: probability above which a voxel belongs to the mask, between 0 and 1.
+          window: (low, high), the values that become 0 and 255, "percentile", or "dicom" (the series' own). None for
+            that of the training set; where it had none, "dicom", and percentiles of files without a window.
+          axis: of the slices: "axial", "coronal" or "sagittal". None for that of the training set, or axial.
+
+        Returns:
+          A SimpleITK image of uint8 with exactly the volume's size, spacing, origin and direction: 1 in the object, 0
+          elsewhere. A list of them for several prompts.
+
+        Raises:
+          UserError: the volume, a prompt, the threshold, the window or the axis is invalid, or SimpleITK isn't
+            installed.
+        """
+        check_threshold(threshold)
+        answers = self._volume(volume, prompt, axis, window, threshold, probabilities=False)
+        masks = [answer.mask for answer in answers]
+        return masks[0] if isinstance(prompt, str) else masks
+
+    def volume_probabilities(
+        self, volume: Any, prompt: str | Sequence[str], *, window: Window | None = None, axis: Axis | None = None
+    ) -> Any:
+        """The probability that each voxel belongs to what a prompt names; arguments and errors as in `predict_volume`.
+
+        Returns:
+          A SimpleITK image of float32 from 0 to 1 with the volume's geometry; a list of them for several prompts.
+        """
+        answers = self._volume(volume, prompt, axis, window, 0.5, probabilities=True)
+        chances = [answer.probability for answer in answers]
+        return chances[0] if isinstance(prompt, str) else chances
+
     def evaluate(
         self,
         data: str | Data | ArrayDataset | None = None,
@@ -230,6 +277,30 @@ class Run:
         with tempfile.TemporaryDirectory() as folder:
             arrays.write(data, Path(folder))
             yield dataclasses.replace(arrays.settings(self.config.data, Path(folder)), cache=folder)
+
+    def _volume(
+        self,
+        volume: Any,
+        prompt: str | Sequence[str],
+        axis: Axis | None,
+        window: Window | None,
+        threshold: float,
+        *,
+        probabilities: bool,
+    ) -> Iterator[VolumeAnswer]:
+        """The answer of a volume to each prompt."""
+        prompts, window = check_prompts(prompt), windows.checked(window) or self.preprocessing.window
+        self.predictor.check(prompts)
+        scan = inputs.read_one(volume)
+        return volume_answers.ask(
+            scan,
+            prompts,
+            self.predictor,
+            axis=scan.axis(preprocessing.checked_axis(axis) or self.preprocessing.axis),
+            window=window,
+            threshold=threshold,
+            probabilities=probabilities,
+        )
 
     def _answer(
         self,

@@ -12,7 +12,8 @@ from rich.table import Table
 from tunevlseg_jax import cli
 from tunevlseg_jax.api import check_threshold, load_run
 from tunevlseg_jax.data.settings import Data, Protocol
-from tunevlseg_jax.evaluation.evaluate_run import FOLDER, Resolution
+from tunevlseg_jax.evaluation import volume_scores
+from tunevlseg_jax.evaluation.evaluate_run import FOLDER, EvaluationResult, Resolution
 from tunevlseg_jax.runs import provenance
 
 
@@ -88,6 +89,7 @@ def main() -> None:
     caption = f"At {result.size} pixels ({options.resolution}), threshold {options.threshold:g}. {NOTES}"
     console.print(_table(title, caption, result.scores, result.rows))
     _print_notes(console, result.scores)
+    _print_volumes(console, result)
     if lost := result.vanished:
         count = f"{len(lost)} record{'s' * (len(lost) > 1)}"
         console.print(
@@ -99,7 +101,8 @@ def main() -> None:
         console.print(f"warning: {line}; the scores are marked", soft_wrap=True, style="yellow")
     console.print(
         f"scores: {folder / result.name}.json, of each class: {result.name}_classes.csv, "
-        f"of each record: {result.name}.csv",
+        f"of each record: {result.name}.csv"
+        + (f", of each volume: {result.name}_volumes.csv" if result.volumes and result.volumes.samples else ""),
         soft_wrap=True,
     )
 
@@ -136,6 +139,21 @@ def _table(title: str, caption: str, scores: Mapping[str, Any], rows: Sequence[M
         cells = (row.get(name) for name in names)
         table.add_row(row["class"], str(row["records"]), *map(_shown, cells))
     return table
+
+
+def _print_volumes(console: Console, result: EvaluationResult) -> None:
+    """Prints the scores of whole volumes, and which slices they are over."""
+    if result.volumes is not None and result.volumes.samples:
+        table = Table(title="whole volumes, in three dimensions")
+        for header in ("", "volumes", "Dice", "HD95 mm", "ASSD mm"):
+            table.add_column(header, justify="right" if header else "left")
+        everything: dict[str, Any] = {"class": "all"} | result.scores
+        for row in (*(result.rows if len(result.rows) > 1 else ()), everything):
+            cells = (_shown(row[name]) for name in volume_scores.POLICIES)
+            table.add_row(row["class"], str(row["volumes"]), *cells)
+        console.print(table)
+    if result.volume_note:
+        console.print(f"note: {result.volume_note}", soft_wrap=True)
 
 
 def _shown(value: float | None) -> str:

@@ -19,7 +19,7 @@ from tunevlseg_jax.data.medical.inputs import ScanInput
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.prediction import coco, folder, planning, table, volumes, walk
 from tunevlseg_jax.prediction.coco import CocoFile
-from tunevlseg_jax.prediction.frames import common_window
+from tunevlseg_jax.prediction.frames import KNOWN, common_window
 from tunevlseg_jax.prediction.overlay import OverlayVideos
 from tunevlseg_jax.prediction.planning import Settings
 from tunevlseg_jax.prediction.session import Session
@@ -47,7 +47,7 @@ class Options:
       recursive: whether subfolders are walked; their masks come into subfolders of the same names.
       frames: of a GIF, a video or a TIFF of several pages: "first", or "all".
       probabilities: also writes the probability of each pixel: "png" (the default) as a PNG of 16 bits, in which 65535
-        is 1; "npy" as float32.
+        is 1; "npy" as float32. Those of a volume are a float32 volume of the mask's format, with either.
       format: also writes all masks as one COCO JSON file for annotation tools: "coco" (with the extra `annotations`).
       spacing: height and width of a pixel in millimetres, or one number for both, for areas in mm². Medical files say
         it themselves.
@@ -82,11 +82,12 @@ def main() -> None:
     with folder.held(output):
         masks, maps = table.masks_of(output), table.label_maps_of(output)
         ours = planning.files_of(output, masks, maps)
-        scans, others = inputs.find(options.image, recursive=options.recursive, ours=volumes.files_of(output))
-        given = others if scans else options.image
+        medical = inputs.find(options.image, recursive=options.recursive, ours=volumes.files_of(output), images=KNOWN)
+        scans, given = medical.scans, medical.others if medical.scans else options.image
         found, left_out = [], []
         if given or not scans:
             found, left_out = walk.find(given, recursive=options.recursive, output=output, ours=ours)
+            left_out = [one for one in left_out if inputs.kind_of(one.path) is None]
         files = _coco_files(options, output, scans)
         run = load_run(options.run, checkpoint=options.checkpoint)
         run.predictor.check(prompts)
@@ -103,7 +104,7 @@ def main() -> None:
             spacing=spacing,
             window=window,
         )
-        _predict_scans(scans, settings, run, scan_window, seg=options.dicom_seg)
+        _predict_scans(medical, settings, run, scan_window, seg=options.dicom_seg)
         if not found:
             return
         plans = planning.plan(found, settings, masks, maps)
@@ -117,22 +118,23 @@ def main() -> None:
     _raise_failures(session.failures)
 
 
-def _predict_scans(
-    scans: Sequence[ScanInput], settings: Settings, run: Run, window: Window | None, *, seg: bool
-) -> None:
+def _predict_scans(medical: inputs.Found, settings: Settings, run: Run, window: Window | None, *, seg: bool) -> None:
     """Predicts volumes and DICOM series, slice by slice, and says so."""
-    if not scans:
+    if not medical.scans:
         return
     console = Console()
     axis = run.preprocessing.axis
-    for row in volumes.predict(scans, settings, run.predictor, axis, window, seg=seg):
+    for row in volumes.predict(medical.scans, settings, run.predictor, axis, window, seg=seg):
         shown = f"window {row['window']}" if row["window"] else "8 bits as they are"
-        console.print(f"{volumes.described(row)} ({shown}): {row['mask']}", soft_wrap=True, markup=False)
+        files = ", ".join(row[name] for name in volumes.FILES if row[name])
+        console.print(f"{volumes.described(row)} ({shown}): {files}", soft_wrap=True, markup=False)
     console.print(
         f"volumes are predicted slice by slice; masks with the geometry of their volumes: {settings.output}, "
         f"listed in {settings.output / volumes.TABLE_FILE}",
         soft_wrap=True,
     )
+    if count := medical.left_out:
+        console.print(f"left out: {count} files beside them that are neither medical files nor images", soft_wrap=True)
 
 
 def _checked(options: Options) -> tuple[tuple[str, ...], tuple[float, float] | None]:

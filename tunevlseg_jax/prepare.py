@@ -54,7 +54,7 @@ VOLUMES = """Slices of NIfTI, NRRD and MetaImage volumes.
 imagesTr/a_0000.nii.gz and labelsTr/a.nii.gz: volumes --name livers --source DIR --classes classes.csv
 
 one value in the label volumes: volumes --name livers --source DIR --prompt liver"""
-DICOM = """Slices of DICOM series with the masks of SEG and RT-STRUCT files.
+DICOM = """Slices of DICOM series with the masks of SEG and RT-STRUCT files, or of label volumes.
 
 series and mask files in any folders: dicom --name livers --source DIR --classes classes.csv"""
 CHECK = f"""Audits a prepared set; exits with 1 if there are errors.
@@ -215,10 +215,11 @@ def prepare_slices(options: Volumes | Dicom, console: Console) -> None:
 
     def contents(unpacked: Path) -> Contents:
         source = SourceFiles(options.source, unpacked)
+        temporary = unpacked / "volumes"
         if isinstance(options, Dicom):
-            lines, items = dicom_sets.items(options, source, window)
+            lines, items = dicom_sets.items(options, source, temporary, window)
         else:
-            lines, items = volume_sets.items(options, source, unpacked / "volumes", window)
+            lines, items = volume_sets.items(options, source, temporary, window)
         console.print(lines, soft_wrap=True, markup=False)
         how = Preprocessing(window, options.axis)
         return Contents(assign_splits(items, shares, options.seed), "the user's own data", preprocessing=how)

@@ -8,6 +8,7 @@ store nested sequences without TensorFlow, so prompts are a separate sequence an
   group     patient or video sequence, "" where unknown
   image     the original file if it is JPEG or PNG of 8 bits, else PNG
   spacing   millimetres between the centres of neighbouring rows, and of columns; empty where unknown
+  slice     the place of a slice in its volume, as in `VolumeSlice`, a spacing of 0 is unknown; empty for other images
   masks     label maps: single-channel PNG of the image's size
   records   id (unique in the split), label (the class), mask and value (a pixel belongs to the record where map number
             `mask` is `value`)
@@ -35,6 +36,7 @@ import numpy as np
 from tunevlseg_jax.data import folds
 from tunevlseg_jax.data.images import decode_rgb
 from tunevlseg_jax.data.settings import Protocol
+from tunevlseg_jax.data.volume_slice import VolumeSlice
 from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.runtime.files import read_object
 
@@ -44,6 +46,8 @@ CLEAN_FILE = "clean.json"
 ALIASES_FILE = "aliases.json"
 VOID = 255
 """Value in a label map of pixels that are neither a class nor background."""
+SLICE = ("number", "step", "prepared", "total")
+"""The whole numbers of a `VolumeSlice`."""
 LEVEL = 1
 """The prompt level of sets with one kind of prompt, and of the paper's runs."""
 WAYS_OUT = {
@@ -96,6 +100,7 @@ class Example:
       masks: label maps, single-channel PNG of the image's size.
       records: the image's records.
       spacing: millimetres between the centres of neighbouring rows, and of columns; None where unknown.
+      slice: of a slice its place in its volume; None for other images, and in sets of earlier versions.
       left_out: classes of records that the clean protocol leaves out; not stored.
     """
 
@@ -105,6 +110,7 @@ class Example:
     masks: tuple[bytes, ...]
     records: tuple[Record, ...]
     spacing: tuple[float, float] | None = None
+    slice: VolumeSlice | None = None
     left_out: tuple[str, ...] = ()
 
     def rgb(self) -> np.ndarray:
@@ -272,6 +278,7 @@ def features() -> Any:
             "image": image(shape=(None, None, None)),
             "masks": tfds.features.Sequence(image(shape=(None, None, 1))),
             "spacing": tfds.features.Sequence(np.float64),
+            "slice": tfds.features.Sequence({"volume": text, "spacing": np.float64, **dict.fromkeys(SLICE, np.int32)}),
             "records": tfds.features.Sequence({"id": text, "label": text, "mask": np.int32, "value": np.int32}),
             "prompts": tfds.features.Sequence({"record": np.int32, "level": np.int32, "text": text}),
         }
@@ -280,12 +287,14 @@ def features() -> Any:
 
 def encode(example: Example) -> dict[str, Any]:
     """An example in the form that TFDS writes."""
+    place = example.slice
     return {
         "id": example.id,
         "group": example.group,
         "image": example.image,
         "masks": list(example.masks),
         "spacing": list(example.spacing or ()),
+        "slice": [] if place is None else [place._asdict() | {"spacing": place.spacing or 0.0}],
         "records": [
             {"id": record.id, "label": record.label, "mask": record.mask, "value": record.value}
             for record in example.records
@@ -319,7 +328,16 @@ def decode(stored: Mapping[str, Any]) -> Example:
             )
         ),
         spacing=(spacing[0], spacing[1]) if spacing else None,
+        slice=_slice(stored.get("slice", {"volume": ()})),  # likewise
     )
+
+
+def _slice(stored: Mapping[str, Any]) -> VolumeSlice | None:
+    """The place in the form that TFDS reads, a sequence of one or none."""
+    if not len(stored["volume"]):
+        return None
+    numbers = {name: int(stored[name][0]) for name in SLICE}
+    return VolumeSlice(stored["volume"][0].decode(), spacing=float(stored["spacing"][0]) or None, **numbers)
 
 
 class _Encoded:

@@ -1,5 +1,6 @@
 """How a prepared set's source files became its 8-bit images: kept in the set and in the card of each run on it."""
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any, Literal
 
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.runtime import schema
+from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.runtime.files import read_json, write_json
 
 PREPROCESSING_FILE = "preprocessing.json"
 """In the folder of a prepared set; sets of earlier versions lack it."""
 CARD_KEY = "preprocessing"
 Axis = Literal["axial", "coronal", "sagittal"]
+AXES: tuple[Axis, ...] = typing.get_args(Axis)
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,15 @@ class Preprocessing:
 
 AS_THEY_ARE = Preprocessing()
 """Images of 8 bits, read as they are."""
+
+
+def checked_axis(axis: Axis | None) -> Axis | None:
+    """The axis; raises a UserError if there is none of this name."""
+    if axis is not None and axis not in AXES:
+        raise UserError(
+            f"axis must be {', '.join(AXES)} or None, got {axis!r}{nearest(str(axis), AXES)}", "unknown-choice"
+        )
+    return axis
 
 
 def write(folder: Path, preprocessing: Preprocessing) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tunevlseg_jax.data.images import resize
 from tunevlseg_jax.data.negatives import Negatives
+from tunevlseg_jax.data.volume_slice import VolumeSlice
 
 WHOLE = 255
 """Value of `bits` for a record whose map is a class map."""
@@ -44,6 +45,7 @@ class Records:
       ids: a name for each record, unique within the split.
       spacing: (image, 2) float64, millimetres between the centres of neighbouring rows and columns of `images`, NaN
         where unknown; None if all are.
+      slices: the place of each image in its volume, None for images that aren't slices; None if none is.
       shown: (image, class) bool, the classes that an image shows, whether or not a record asks for them; None if it
         shows those of its records.
       complete: (class,) bool, whether an image without the class in `shown` is known not to show it; None for no class.
@@ -65,6 +67,7 @@ class Records:
     names: tuple[str, ...]
     ids: tuple[str, ...]
     spacing: np.ndarray | None = None
+    slices: tuple[VolumeSlice | None, ...] | None = None
     shown: np.ndarray | None = None
     complete: np.ndarray | None = None
     negatives: Negatives | None = None
@@ -120,6 +123,7 @@ class Records:
             image=image.astype(np.int32),
             names=tuple(self.names[row] for row in images),
             spacing=None if self.spacing is None else self.spacing[images],
+            slices=None if self.slices is None else tuple(self.slices[row] for row in images),
             shown=None if self.shown is None else self.shown[images],
             negatives=None if self.negatives is None else self.negatives.take(images),
             map=map_.astype(np.int32),

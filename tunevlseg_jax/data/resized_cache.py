@@ -15,6 +15,7 @@ import numpy as np
 from tunevlseg_jax.data.images import resize
 from tunevlseg_jax.data.prepared import CLEAN_FILE, Example, Prepared
 from tunevlseg_jax.data.records import WHOLE, Records
+from tunevlseg_jax.data.volume_slice import VolumeSlice
 from tunevlseg_jax.runtime import cache, progress_bar
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_files, read_object, write_json
@@ -60,7 +61,7 @@ def _key(split: Prepared) -> str:
 
 def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
     """Writes the three files, image by image."""
-    names, spacings, records, left_out = [], [], [], []
+    names, spacings, slices, records, left_out = [], [], [], [], []
     with (folder / IMAGES_FILE).open("wb") as images_file, (folder / MAPS_FILE).open("wb") as maps_file:
         images, maps = _Rows(images_file, (*size, 3)), _Maps(_Rows(maps_file, size))
         for example, image, planes in _resized(split, size):
@@ -73,6 +74,7 @@ def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
             left_out += [[len(names), label] for label in example.left_out]
             names.append(example.id)
             spacings.append(example.spacing)
+            slices.append(example.slice)
         images.close()
         maps.rows.close()
     if not records:
@@ -81,7 +83,7 @@ def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
             "the set again with such images there, or with another --seed or --fractions",
             "empty-split",
         )
-    stored = {"images": names, "spacing": spacings, "records": records, "left_out": left_out}
+    stored = {"images": names, "spacing": spacings, "slices": slices, "records": records, "left_out": left_out}
     write_json(folder / RECORDS_FILE, stored)
 
 
@@ -188,6 +190,7 @@ def _read(split: Prepared, entry: Path, level: int) -> Records:
         names=tuple(stored["images"]),
         ids=ids,
         spacing=_spacing(stored.get("spacing", ())),
+        slices=_slices(stored.get("slices", ())),
         shown=_shown(len(stored["images"]), classes, [*zip(image, labels, strict=True), *stored["left_out"]]),
         complete=_complete(len(classes), map_, bits, value, label),
     )
@@ -216,6 +219,11 @@ def _spacing(stored: Sequence[Sequence[float] | None]) -> np.ndarray | None:
     if not any(stored):
         return None
     return np.asarray([(np.nan, np.nan) if spacing is None else spacing for spacing in stored], np.float64)
+
+
+def _slices(stored: Sequence[Sequence[Any] | None]) -> tuple[VolumeSlice | None, ...] | None:
+    """The places of slices as in `Records`, of the values in a cache file, which may be of an earlier version."""
+    return tuple(None if place is None else VolumeSlice(*place) for place in stored) if any(stored) else None
 
 
 def _phrasings(split: Prepared, id: str, prompts: Mapping[str, Sequence[str]], level: int) -> tuple[str, ...]:

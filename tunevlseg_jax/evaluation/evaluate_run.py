@@ -10,8 +10,9 @@ from typing import Any, Literal, NamedTuple
 
 from tunevlseg_jax.data import registry, targets
 from tunevlseg_jax.data.settings import Data
-from tunevlseg_jax.evaluation import inference, record_scores
+from tunevlseg_jax.evaluation import inference, record_scores, volume_scores
 from tunevlseg_jax.evaluation.inference import Scored
+from tunevlseg_jax.evaluation.volume_scores import VolumeScores
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object, sha256, write_csv, write_json
@@ -35,6 +36,8 @@ class EvaluationResult(NamedTuple):
       rows: of each class.
       marks: what a reader of the scores needs to know about the data, as `runs.provenance.marks` gives it.
       vanished: ids of the records whose object is lost at the model's size.
+      volumes: scores of whole volumes; None if the images aren't slices, or their places are unknown.
+      volume_note: which slices the scores of volumes are over, or why there are none; "" without volumes.
     """
 
     name: str
@@ -43,6 +46,8 @@ class EvaluationResult(NamedTuple):
     rows: list[dict[str, Any]]
     marks: Mapping[str, Any] = {}
     vanished: tuple[str, ...] = ()
+    volumes: VolumeScores | None = None
+    volume_note: str = ""
 
 
 def evaluate(
@@ -89,7 +94,8 @@ def evaluate(
     size = _sizes(scored.sizes)
     rows = _by_class(records.classes, scored)
     scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows)
-    vanished = registry.vanished(data, records)
+    scores |= _of_volumes(scored)
+    vanished, note = registry.vanished(data, records), _volume_note(scored.volumes, data)
     if folder is not None:
         details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
         details |= {"split": records.split, "resolution": resolution, "every_class": ask_absent, "size": size}
@@ -100,9 +106,21 @@ def evaluate(
         write_csv(folder / f"{name}_classes.csv", rows)
         details |= {"samples_sha256": sha256(samples), "root": data.root, "vanished": len(vanished)}
         details |= {"empty_masks": record_scores.POLICIES | record_scores.DISTANCES}
-        details |= marks or {}
+        if scored.volumes is not None and scored.volumes.samples:
+            volume_scores.write(folder / f"{name}_volumes.csv", scored.volumes.samples)
+            details["empty_masks"] |= volume_scores.POLICIES
+        details |= ({"volume_note": note} if note else {}) | dict(marks or {})
         write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
-    return EvaluationResult(name, size, scores, rows, marks or {}, vanished)
+    return EvaluationResult(name, size, scores, rows, marks or {}, vanished, scored.volumes, note)
+
+
+def _volume_note(scores: VolumeScores | None, data: Data) -> str:
+    """Which slices the scores of volumes are over, or why a set of slices has none."""
+    if scores is not None:
+        return volume_scores.note(scores)
+    if registry.preprocessing(data).axis is None:
+        return ""
+    return "no scores of whole volumes: the set doesn't hold the places of its slices; prepare it again"
 
 
 def stored_name(folder: Path, name: str, identity: Mapping[str, Any], *, apart: bool = False) -> str:
@@ -133,6 +151,7 @@ def _by_class(names: Sequence[str], scored: Scored) -> list[dict[str, Any]]:
         samples = [sample for sample in scored.samples if sample.label == name]
         if samples:
             row = {"class": name} | record_scores.summary(samples)
+            row |= _of_volumes(scored, name)
             if scored.classes is not None:
                 row |= {"multi_class_iou": _number(scored.classes.iou[label])} | record_scores.absent_rates(samples)
             rows.append(row)
@@ -150,6 +169,13 @@ def _of_all_classes(scored: Scored, rows: Sequence[Mapping[str, Any]]) -> dict[s
         "miou_with_background": _mean(with_background),
         "classes_overlap": scored.classes.overlapping,
     } | record_scores.absent_rates(scored.samples)
+
+
+def _of_volumes(scored: Scored, label: str | None = None) -> dict[str, Any]:
+    """The scores of the volumes, of one class or of all; none where the images aren't slices."""
+    if scored.volumes is None:
+        return {}
+    return volume_scores.summary([one for one in scored.volumes.samples if label in (None, one.label)])
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -14,6 +14,7 @@ from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.data.targets import Target
 from tunevlseg_jax.evaluation import record_scores
 from tunevlseg_jax.evaluation.record_scores import Classes, Sample
+from tunevlseg_jax.evaluation.volume_scores import VolumeScorer, VolumeScores
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.runtime import progress_bar, sharding
 from tunevlseg_jax.training import step
@@ -22,11 +23,19 @@ from tunevlseg_jax.training.split import Split
 
 
 class Scored(NamedTuple):
-    """The scores of each record, the sizes (height, width) of the images, and the scores of all classes as a map."""
+    """The scores of a split.
+
+    Attributes:
+      samples: of each record.
+      sizes: (height, width) of the images.
+      classes: of all classes as a map; None where only the records' own prompts are asked.
+      volumes: of the volumes whose slices the images are; None for other images.
+    """
 
     samples: list[Sample]
     sizes: set[tuple[int, int]]
     classes: Classes | None
+    volumes: VolumeScores | None
 
 
 def score_records(
@@ -41,13 +50,17 @@ def score_records(
       true_masks: of its images, at the size at which to score; logits are resized to it.
       least: the logit above which a pixel is marked.
     """
-    records, scored, sizes = split.records, [], set()
+    records, scored, sizes, volumes = split.records, [], set(), VolumeScorer(split.records)
     logits = logits_of(experiment, learnt, split, experiment.config.train.batch_size)
-    for rows, target in zip(progress_bar.track(targets.rows_by_image(records), "scoring"), true_masks, strict=True):
+    images = progress_bar.track(targets.rows_by_image(records), "scoring")
+    for image, (rows, target) in enumerate(zip(images, true_masks, strict=True)):
         sizes.add(target.void.shape)
         for row, mask in zip(rows, target.masks, strict=True):
-            scored.append(_score(records, row, _at(next(logits), mask.shape) > least, mask))
-    return Scored(scored, sizes, None)
+            predicted = _at(next(logits), mask.shape) > least
+            scored.append(_score(records, row, predicted, mask))
+            volumes.add(image, scored[-1].label, predicted, mask, _spacing(records, row, mask.shape))
+        volumes.close(image)
+    return Scored(scored, sizes, None, volumes.scores)
 
 
 def score_every_class(
@@ -56,6 +69,7 @@ def score_every_class(
     """Scores every image asked for every class, with one pass of the vision tower; arguments as in `score_records`."""
     records, asked = split.records, split.records.asking_every_class()
     number, scored, sizes, classes = len(records.classes), [], set(), Classes(len(records.classes))
+    volumes = VolumeScorer(records)
     feed = dataclasses.replace(split.feed, records=asked)
     batch_size = number * max(1, experiment.config.train.batch_size // number)
     logits = logits_of(experiment, learnt, Split(feed, split.table), batch_size)
@@ -68,9 +82,12 @@ def score_every_class(
             masks[records.label[row]] |= mask
         answers = np.stack([_at(next(logits), size) for _ in range(number)])
         for label in range(number):
-            scored.append(_score(asked, image * number + label, answers[label] > least, masks[label]))
+            row, predicted = image * number + label, answers[label] > least
+            scored.append(_score(asked, row, predicted, masks[label]))
+            volumes.add(image, scored[-1].label, predicted, masks[label], _spacing(asked, row, size))
+        volumes.close(image)
         classes.add(answers - np.float32(least), masks, target.void)
-    return Scored(scored, sizes, classes)
+    return Scored(scored, sizes, classes, volumes.scores)
 
 
 def logits_of(experiment: Experiment, learnt: FlatParams, split: Split, batch_size: int) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Masks of volumes and DICOM series: predicted slice by slice, written with the geometry of the input."""
+"""Files of the masks and probabilities of volumes and DICOM series, with the geometry of the input, and their table."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,21 +8,23 @@ import numpy as np
 
 from tunevlseg_jax.data.medical import slices, volume_files
 from tunevlseg_jax.data.medical.inputs import ScanInput
-from tunevlseg_jax.data.medical.scan import DEFAULT_AXIS, Scan
+from tunevlseg_jax.data.medical.scan import Scan
 from tunevlseg_jax.data.medical.seg_files import write_seg
 from tunevlseg_jax.data.preprocessing import Axis
 from tunevlseg_jax.data.windows import Window
-from tunevlseg_jax.prediction import forward
+from tunevlseg_jax.prediction import volume_answers
 from tunevlseg_jax.prediction.forward import Predictor
 from tunevlseg_jax.prediction.names import Names, Owner, Question, image_key
 from tunevlseg_jax.prediction.planning import Settings
 from tunevlseg_jax.prediction.table import ABOUT, Row, Table
+from tunevlseg_jax.prediction.volume_answers import VolumeAnswer
 from tunevlseg_jax.runtime.errors import UserError
 
 TABLE_FILE = "volumes.csv"
 """The table of the masks of volumes in a folder."""
-COLUMNS = (*ABOUT, "mask", "axis", "window", "slices", "voxels", "marked", "volume_ml", "seg")
-END = "_mask"
+FILES = ("mask", "probability", "seg")
+COLUMNS = (*ABOUT, *FILES, "axis", "window", "slices", "voxels", "marked", "volume_ml")
+END, PROBABILITY_END = "_mask", "_probability"
 
 
 def table_of(folder: Path) -> Table:
@@ -31,9 +33,9 @@ def table_of(folder: Path) -> Table:
 
 
 def files_of(folder: Path) -> set[Path]:
-    """The resolved paths of the masks of volumes that earlier calls wrote into a folder."""
+    """The resolved paths of the masks and probabilities of volumes that earlier calls wrote into a folder."""
     rows = table_of(folder).rows.values()
-    return {(folder / row[name]).resolve() for row in rows for name in ("mask", "seg") if row[name]}
+    return {(folder / row[name]).resolve() for row in rows for name in FILES if row[name]}
 
 
 def predict(
@@ -45,7 +47,9 @@ def predict(
     *,
     seg: bool,
 ) -> Iterator[Row]:
-    """Predicts and writes a mask of each volume and prompt; yields their rows.
+    """Predicts and writes a mask of each volume and prompt, and yields their rows.
+
+    The probabilities and the SEG file that an earlier call wrote with a mask are written again.
 
     Args:
       inputs: the volumes.
@@ -67,50 +71,47 @@ def predict(
         several = len(questions) > 1
         bases = [one.name, f"{one.name}{one.suffix}"]
         own = [names.of(image, bases, question, tagged=several) for question in questions]
+        earlier = [table.rows.get((f"{name}{END}{one.suffix}",), {}) for name in own]
         scan = one.load()
-        used: Axis = (axis or DEFAULT_AXIS) if scan.placed else "axial"
-        masks = _masks(scan, used, window, settings, predictor)
-        for question, name, mask in zip(questions, own, masks, strict=True):
-            row = _row(one, question, name, scan, mask, used, window, seg)
+        answers = volume_answers.ask(
+            scan,
+            settings.prompts,
+            predictor,
+            axis=scan.axis(axis),
+            window=window,
+            threshold=settings.threshold,
+            probabilities=bool(settings.probabilities) or any(row.get("probability") for row in earlier),
+        )
+        for question, name, before, answer in zip(questions, own, earlier, answers, strict=True):
+            row = question._asdict() | _row(one, name, scan, answer, scan.axis(axis), window)
+            row["seg"] = f"{name}{END}.dcm" if one.series is not None and (seg or before.get("seg")) else None
             table.add([row])  # before the mask: each mask is listed
-            restored = slices.volume(mask, scan.image, used)
-            volume_files.write(settings.output / row["mask"], restored, flat=scan.flat)
+            volume_files.write(settings.output / row["mask"], answer.mask)
+            if answer.probability is not None:
+                volume_files.write(settings.output / row["probability"], answer.probability)
             if row["seg"] and one.series is not None:
-                write_seg(settings.output / row["seg"], one.series, scan, restored, question.prompt)
+                write_seg(settings.output / row["seg"], one.series, scan, answer.mask, question.prompt)
             yield row
     table.close()
 
 
-def _masks(scan: Scan, axis: Axis, window: Window | None, settings: Settings, predictor: Predictor) -> list[np.ndarray]:
-    """(slice, height, width) uint8 of 0 and 1 for each prompt."""
-    planes = scan.planes(axis, window)
-    size = planes.values.shape[1:3]
-    masks = [np.zeros((len(planes), *size), np.uint8) for _ in settings.prompts]
-    least, every = forward.logit(settings.threshold), range(len(settings.prompts))
-    asked = (forward.Question(index, planes.rgb(index), every) for index in range(len(planes)))
-    for index, logits in predictor.logits(asked, settings.prompts):
-        assert logits is not None, "every slice is asked for every prompt"
-        for mask, small in zip(masks, logits, strict=True):
-            mask[index] = forward.enlarge(small, size) > least
-    return masks
-
-
-def _row(
-    one: ScanInput, question: Question, name: str, scan: Scan, mask: np.ndarray, axis: str, window: Any, seg: bool
-) -> Row:
+def _row(one: ScanInput, name: str, scan: Scan, answer: VolumeAnswer, axis: Axis, window: Window | None) -> Row:
+    """The columns of a mask but its question and its DICOM SEG file."""
     low, high = scan.resolved(window)
     volume = float(np.prod(scan.image.GetSpacing())) / 1000
-    return question._asdict() | {
+    mask = slices.values(answer.mask)
+    voxels = int(np.count_nonzero(mask))
+    return {
         "image": one.place,
         "frame": None,
         "mask": f"{name}{END}{one.suffix}",
+        "probability": None if answer.probability is None else f"{name}{PROBABILITY_END}{one.suffix}",
         "axis": axis,
         "window": f"{low:.6g} {high:.6g}" if scan.is_deep else None,
-        "slices": len(mask),
-        "voxels": int(mask.sum()),
-        "marked": float(mask.mean()),
-        "volume_ml": int(mask.sum()) * volume if scan.spaced else None,
-        "seg": f"{name}{END}.dcm" if seg and one.series is not None else None,
+        "slices": slices.count(scan.image, axis),
+        "voxels": voxels,
+        "marked": voxels / mask.size,
+        "volume_ml": voxels * volume if scan.spaced else None,
     }
 
 
@@ -124,10 +125,10 @@ def _owners(rows: Any) -> dict[str, Owner]:
 
 
 def _check(folder: Path, name: str, suffixes: set[str]) -> None:
-    """Raises a UserError where a file that isn't in the table has the name of a mask."""
-    for suffix in sorted(suffixes):
-        if (folder / f"{name}{END}{suffix}").exists():
-            raise UserError(f"{folder} holds another {name}{END}{suffix}; choose another --output", "other-folder")
+    """Raises a UserError where a file that isn't in the table has the name of a mask's file."""
+    for file in (f"{name}{end}{suffix}" for suffix in sorted(suffixes) for end in (END, PROBABILITY_END)):
+        if (folder / file).exists():
+            raise UserError(f"{folder} holds another {file}; choose another --output", "other-folder")
 
 
 def described(row: Mapping[str, Any]) -> str:

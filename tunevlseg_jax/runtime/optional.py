@@ -1,10 +1,18 @@
 """Optional packages, which only some commands need and which an extra installs."""
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tunevlseg_jax.runtime.errors import UserError
+
+DECODERS = {
+    "gdcm": 'python-gdcm: pip install "tunevlseg_jax[medical]"',
+    "libjpeg": "pylibjpeg-libjpeg: pip install pylibjpeg pylibjpeg-libjpeg",
+    "openjpeg": "pylibjpeg-openjpeg: pip install pylibjpeg pylibjpeg-openjpeg",
+}
+"""Modules that pydicom decodes compressed pixels with, and how to install them; the last two are in no extra."""
 
 
 @contextmanager
@@ -92,3 +100,9 @@ def import_highdicom(user: str) -> Any:
     with _needed(f'{user} needs highdicom: pip install "tunevlseg_jax[medical]"'):
         import highdicom
     return highdicom
+
+
+def require_decoder(module: str, user: str) -> None:
+    """Raises a UserError unless the module is installed that pydicom decodes the pixels named by `user` with."""
+    with _needed(f"{user} needs {DECODERS[module]}"):
+        importlib.import_module(module)

@@ -191,7 +191,7 @@ def test_nothing_about_the_patient_is_kept(tmp_path, monkeypatch, capsys):
     options = "--name", "mine", "--source", tmp_path / "source", "--output", tmp_path / "data"
     small.run(monkeypatch, prepare.main, "dicom", *options, "--fractions", 0.5, 0, 0.5)
     out = capsys.readouterr()
-    assert "3 of 2 patients" in out.out and "1 files that aren't DICOM" in out.out
+    assert "3 of 2 patients" in out.out and "1 files that are neither DICOM" in out.out
     small.run(monkeypatch, prepare.main, "dicom", *options, "--slices", 2, "--window", -100, 100)
     capsys.readouterr()
     folder = prepared.find(tmp_path / "data", "mine")

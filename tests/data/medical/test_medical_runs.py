@@ -78,10 +78,13 @@ def test_inputs_are_found_among_other_files(run, tmp_path):
     write("volumes")
     write("dicom")
     Path("source/a.png").write_bytes(b"x")
-    given, others = inputs.find(["source"], recursive=True)
-    assert len(given) == 15 and others == ["source"]
+    Path("source/notes.txt").write_bytes(b"x")
+    given, others, left_out = inputs.find(["source"], recursive=True, images=[".png"])
+    assert len(given) == 15 and others == ["source"] and left_out == 0
     assert {one.suffix for one in given} == {".nii.gz"}
-    given, others = inputs.find(["source/images", "source/a.png", "-"], recursive=False)
+    Path("source/a.png").unlink()
+    assert inputs.find(["source"], recursive=True, images=[".png"])[1:] == ([], 1)
+    given, others, _ = inputs.find(["source/images", "source/a.png", "-"], recursive=False)
     assert [one.name for one in given] == [f"case{number}" for number in range(5)] and others == ["source/a.png", "-"]
 
 
@@ -97,8 +100,10 @@ def test_from_files_to_masks_with_the_same_geometry(run, tmp_path, command, caps
     assert card["preprocessing"] == {"class": "Preprocessing", "window": window, "axis": "axial"}
     run(evaluate.main, "--run", "run", "--resolution", "original")
     scores = json.loads(Path("run/evaluations/mine_test_original.json").read_text())["scores"]
-    assert scores["spacing_unknown"] == 0 and {"hd95_mm", "assd_mm"} <= scores.keys()
-    capsys.readouterr()
+    assert scores["spacing_unknown"] == 0 and {"hd95_mm", "assd_mm", "volume_hd95_mm"} <= scores.keys()
+    assert scores["volumes"] == 1 and 0 <= scores["volume_dice"] <= 1
+    printed = capsys.readouterr().out
+    assert "whole volumes, in three dimensions" in printed and "only the slices that the set holds" in printed
     sitk = import_simpleitk("a test")
     if command == "volumes":
         path = "source/images/case4.nii.gz"
@@ -107,7 +112,7 @@ def test_from_files_to_masks_with_the_same_geometry(run, tmp_path, command, caps
         )
         mask = check_geometry("out/case4_mask.nii.gz", sitk.ReadImage(path))
     else:
-        (one,), _ = inputs.find(["source/4"], recursive=False)
+        (one,) = inputs.find(["source/4"], recursive=False).scans
         asked = "--image", "source/4", "--prompt", "box", "--threshold", 0.01, "--output", "out", "--dicom-seg"
         run(predict.main, "--run", "run", *asked)
         mask = check_geometry(f"out/{one.name}_mask.nii.gz", one.load().image)

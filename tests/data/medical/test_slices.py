@@ -22,7 +22,8 @@ def expected(array: np.ndarray, axis: str) -> np.ndarray:
     }[axis]
 
 
-SPACINGS = {"axial": (1.25, 0.75), "coronal": (2.5, 0.75), "sagittal": (2.5, 1.25)}
+SPACINGS = {"axial": (2.5, 1.25, 0.75), "coronal": (1.25, 2.5, 0.75), "sagittal": (0.75, 2.5, 1.25)}
+"""Between slices, rows and columns."""
 
 
 @pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
@@ -37,6 +38,7 @@ def test_all_orientations_give_the_same_slices_and_masks_go_back(tmp_path, axis)
         planes = slices.planes(image, axis)
         np.testing.assert_array_equal(planes, expected(values, axis), orientation)
         assert slices.spacing(image, axis) == pytest.approx(SPACINGS[axis], rel=1e-6)
+        assert slices.count(image, axis) == len(planes)
         mask = (planes > 1000).astype(np.uint8)  # the second box
         volume_files.write(tmp_path / "mask.nii.gz", slices.volume(mask, image, axis))
         again, before = (sitk.ReadImage(str(tmp_path / name)) for name in ("mask.nii.gz", "image.nii.gz"))

@@ -13,17 +13,19 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.tables import Class
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
+from tunevlseg_jax.data.volume_slice import VolumeSlice
 from tunevlseg_jax.runtime import progress_bar
 from tunevlseg_jax.runtime.errors import UserError
 
 
 class Content(NamedTuple):
-    """An encoded image, its label maps, its records and its spacing, as in `Example`."""
+    """An encoded image, its label maps, its records, its spacing and its place in a volume, as in `Example`."""
 
     image: bytes
     masks: tuple[bytes, ...]
     records: tuple[Record, ...]
     spacing: tuple[float, float] | None = None
+    slice: VolumeSlice | None = None
 
 
 @dataclass(frozen=True)

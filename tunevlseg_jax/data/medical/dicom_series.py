@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tunevlseg_jax.data.medical import compression
 from tunevlseg_jax.data.medical.dicom_files import Series, place
 from tunevlseg_jax.data.medical.scan import Scan
 from tunevlseg_jax.runtime.errors import UserError
@@ -23,7 +24,7 @@ class Frame:
     """One slice.
 
     Attributes:
-      values: (height, width) or (height, width, 3), rescaled.
+      values: (height, width) or (height, width, 3), rescaled; zeros of (height, width) where only the place is read.
       position: of the first pixel's centre, in millimetres; None where unknown.
       direction: (6,) cosines of the rows and the columns; None where unknown.
       spacing: millimetres between rows, and between columns; None where unknown.
@@ -53,6 +54,7 @@ def read(series: Series) -> Scan:
     for file in series.files:
         try:
             dataset = pydicom.dcmread(io.BytesIO(file.read()))
+            compression.check(dataset, f"the DICOM file {place(file.number)}, of {series.name},")
             inverted |= dataset.get("PhotometricInterpretation") == "MONOCHROME1"
             frames += _frames(dataset)
         except UserError:
@@ -64,6 +66,25 @@ def read(series: Series) -> Scan:
                 f"{reason or 'it is broken or has no pixels'}",
                 "undecodable",
             ) from error
+    return _scan(frames, series, inverted)
+
+
+def grid(series: Series) -> Scan:
+    """As `read`, but from the tags alone: all values are 0."""
+    frames: list[Frame] = []
+    for file in series.files:
+        header = file.header
+        blank = np.broadcast_to(np.uint8(0), (int(header.get("NumberOfFrames") or 1), header.Rows, header.Columns))
+        try:
+            frames += _placed(header, blank, rescale=False)
+        except Exception as error:  # pydicom raises various errors for broken tags
+            raise UserError(
+                f"can't read the tags of the DICOM file {place(file.number)}, of {series.name}", "undecodable"
+            ) from error
+    return _scan(frames, series, inverted=False)
+
+
+def _scan(frames: Sequence[Frame], series: Series, inverted: bool) -> Scan:
     normal, frames = _sorted(frames)
     step = _step(frames, normal, series.name)
     middle = frames[len(frames) // 2]
@@ -90,11 +111,16 @@ def _frames(dataset: Any) -> Iterator[Frame]:
     colours = array.ndim > 2 and array.shape[-1] == 3 and int(dataset.get("SamplesPerPixel", 1)) == 3
     colours |= dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
     several = array.ndim == (4 if colours else 3)
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or [None] * (len(array) if several else 1)
+    return _placed(dataset, array if several else array[None], rescale=not colours)
+
+
+def _placed(dataset: Any, array: np.ndarray, *, rescale: bool) -> Iterator[Frame]:
+    """The frames of a file with these values, (frame, height, width[, 3])."""
+    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or [None] * len(array)
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
-    for values, own in zip(array if several else [array], per_frame, strict=True):
+    for values, own in zip(array, per_frame, strict=True):
         groups = [group for group in (own, shared) if group is not None]
-        values = values if colours else _rescaled(values, dataset, groups)
+        values = _rescaled(values, dataset, groups) if rescale else values
         position = _tag(dataset, groups, "PlanePositionSequence", "ImagePositionPatient")
         direction = _tag(dataset, groups, "PlaneOrientationSequence", "ImageOrientationPatient")
         thickness = _tag(dataset, groups, "PixelMeasuresSequence", "SpacingBetweenSlices")

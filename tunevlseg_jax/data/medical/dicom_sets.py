@@ -1,7 +1,7 @@
-"""Data sets of the slices of DICOM series with the masks of SEG files and RT structure sets."""
+"""Data sets of the slices of DICOM series with the masks of SEG files, RT structure sets and label volumes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,10 @@ from tunevlseg_jax.data.builders import tables
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.tables import Classes
-from tunevlseg_jax.data.medical import dicom_files, dicom_masks, dicom_series, labels
-from tunevlseg_jax.data.medical.dicom_files import DicomFile, Series
-from tunevlseg_jax.data.medical.labels import Labels, Loader, SliceChoice, Structure
-from tunevlseg_jax.data.medical.scan import DEFAULT_AXIS, Planes
+from tunevlseg_jax.data.medical import dicom_files, dicom_masks, dicom_series, label_volumes, labels
+from tunevlseg_jax.data.medical.dicom_files import Series
+from tunevlseg_jax.data.medical.labels import Labels, SliceChoice, Structure, Volume
+from tunevlseg_jax.data.medical.scan import DEFAULT_AXIS
 from tunevlseg_jax.data.prepared import SPLITS
 from tunevlseg_jax.data.preprocessing import Axis
 from tunevlseg_jax.data.windows import Window
@@ -23,16 +23,17 @@ from tunevlseg_jax.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Dicom:
-    """Slices of DICOM series with the masks of DICOM SEG and RT-STRUCT files.
+    """Slices of DICOM series with the masks of DICOM SEG and RT-STRUCT files, or of label volumes.
 
     Attributes:
       name: name of the set: letters, digits and underscores, a letter first.
       source: folders, zip or tar files with the images and the mask files, under any names. No name of a file or
-        folder and no tag about the patient comes into the set.
+        folder and no tag about the patient comes into the set. A NIfTI, NRRD or MetaImage label volume is called after
+        its series' SeriesInstanceUID or folder, or lies in that folder.
       prompt: prompt for the only structure; several are phrasings of the same prompt. Without it and --classes, the
         structures' names are the prompts.
-      classes: CSV or JSON with the columns class (a structure's name) and optionally prompt; other structures are left
-        out.
+      classes: CSV or JSON with the columns class (a structure's name), optionally prompt, and value for label volumes;
+        other structures are left out.
       axis: slices of the body. Radiographs and ultrasound are taken frame by frame.
       slices: "object" for slices that show any structure, "all", or a number n for every n-th slice.
       window: LOW HIGH, the values (such as Hounsfield units) that become black and white, "dicom" (the default): the
@@ -54,65 +55,58 @@ class Dicom:
     output: Path = Path("data")
 
 
-def items(options: Dicom, source: SourceFiles, window: Window) -> tuple[str, list[Item]]:
-    """Lines on what was found, and the slices of the series that have masks.
+MaskReader = Callable[[Any], Iterator[tuple[str, Any]]]
+"""Gives the name and the mask of each structure of a file, on the grid of an image."""
+
+
+def items(options: Dicom, source: SourceFiles, folder: Path, window: Window) -> tuple[str, list[Item]]:
+    """Lines on what was found, and the slices of the series that have masks; `folder` is for temporary files.
 
     Raises:
       UserError: options contradict each other, or there are no series with masks, or a file is broken.
     """
-    labels.check_slices(options.slices)
-    if options.classes and options.prompt:
-        raise UserError("--classes has the prompt of each class; leave --prompt out", "options-conflict")
+    labels.check_options(options.prompt, options.classes, options.slices)
     classes = None if options.classes is None else tables.classes(options.classes)
     files = dicom_files.find(partial(source.read, name) for name in source.names)
     series = dicom_files.image_series(files)
     if not series:
         raise UserError("the source has no DICOM images", "no-images")
-    masks = dicom_masks.of_series([file for file in files if dicom_files.is_mask(file)], series)
+    of_files = dicom_masks.of_series([file for file in files if dicom_files.is_mask(file)], series)
+    masks: dict[str, list[MaskReader]] = {
+        name: [partial(dicom_masks.read, file) for file in several] for name, several in of_files.items()
+    }
+    volumes = label_volumes.find(source)
+    for volume in volumes:
+        for one in label_volumes.owners(volume, series, source):
+            read = partial(label_volumes.read, volume, one, source, folder, classes, options.prompt)
+            masks.setdefault(one.name, []).append(read)
     if not masks:
-        raise UserError("the source has no DICOM SEG or RT-STRUCT file, so no masks", "mask-missing")
+        raise UserError("the source has no DICOM SEG or RT-STRUCT file and no label volume", "mask-missing")
     found: list[Item] = []
     for one in series:
         if one.name not in masks:
             continue
-        scan = dicom_series.read(one)
-        marked = _labels(masks[one.name], scan.image, options.prompt, classes, one)
-        if not marked.structures:
-            continue
-        axis: Axis = options.axis if scan.placed else "axial"
-        chosen = labels.chosen_slices(marked, axis, options.slices)
-        read = partial(_read, one, masks[one.name], options.prompt, axis, classes, window)
-        count = len(marked.structures)
-        found += labels.items(one.name, one.patient, SPLITS, Loader(read, axis), chosen, axis, count)
+        grid = dicom_series.grid(one)
+        marked = _labels(masks[one.name], grid.image, options.prompt, classes, one)
+        if marked.structures:
+            volume = Volume(one.name, one.patient, SPLITS, grid, marked, partial(dicom_series.read, one))
+            found += labels.items(volume, grid.axis(options.axis), options.slices, window)
     if not found:
         raise UserError("no slice shows a structure; --slices all takes all, --classes names others", "no-images")
     left_out = f"; {len(series) - len(masks)} without masks left out" if len(series) > len(masks) else ""
     patients = len({one.patient for one in series if one.name in masks})
-    others = len(source.names) - len(files)
-    skipped = f"\nleft out: {others} files that aren't DICOM" if others else ""
+    others = len(source.names) - len(files) - len(volumes)
+    skipped = f"\nleft out: {others} files that are neither DICOM nor label volumes" if others else ""
     return f"series: {len(masks)} of {patients} patients{left_out}{skipped}", found
 
 
-def _read(
-    series: Series,
-    masks: Sequence[DicomFile],
-    prompt: tuple[str, ...],
-    axis: Axis,
-    classes: Classes | None,
-    window: Window,
-) -> tuple[Planes, tuple[float, float] | None, Labels]:
-    scan = dicom_series.read(series)
-    marked = _labels(masks, scan.image, prompt, classes, series)
-    return scan.planes(axis, window), scan.spacing(axis), marked
-
-
 def _labels(
-    masks: Sequence[DicomFile], image: Any, prompt: tuple[str, ...], classes: Classes | None, series: Series
+    masks: Sequence[MaskReader], image: Any, prompt: tuple[str, ...], classes: Classes | None, series: Series
 ) -> Labels:
     """The structures of a series, each with a binary map; masks of one name are joined."""
     joined: dict[str, Any] = {}
-    for file in masks:
-        for name, mask in dicom_masks.read(file, image):
+    for read in masks:
+        for name, mask in read(image):
             if classes is None or name in classes.named:
                 joined[name] = (joined[name] | mask) if name in joined else mask
     if prompt and len(joined) > 1:

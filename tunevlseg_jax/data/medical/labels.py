@@ -1,8 +1,9 @@
 """The masks of a volume's slices, as records, and the choice of slices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,9 +11,11 @@ import numpy as np
 from tunevlseg_jax.data.builders.items import Content, Item
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.medical import slices
-from tunevlseg_jax.data.medical.scan import Planes
+from tunevlseg_jax.data.medical.scan import Planes, Scan
 from tunevlseg_jax.data.prepared import LEVEL, Record
 from tunevlseg_jax.data.preprocessing import Axis
+from tunevlseg_jax.data.volume_slice import VolumeSlice
+from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.optional import import_simpleitk
 
@@ -46,77 +49,106 @@ class Labels:
         return [slices.planes(image, axis) for image in self.maps]
 
 
-def check_slices(chosen: SliceChoice) -> None:
-    """Raises a UserError for a step between slices that is below 1."""
+class Volume(NamedTuple):
+    """A volume with its labels, whose values are read later.
+
+    Attributes:
+      name: unique in the set.
+      group: the patient.
+      splits: those that it may be in.
+      grid: its geometry; the values may be missing.
+      labels: in its geometry.
+      load: reads it.
+    """
+
+    name: str
+    group: str
+    splits: tuple[str, ...]
+    grid: Scan
+    labels: Labels
+    load: Callable[[], Scan]
+
+
+def check_options(prompt: Sequence[str], classes: Path | None, chosen: SliceChoice) -> None:
+    """Raises a UserError for both prompts and a table of classes, and for a step between slices that is below 1."""
+    if classes and prompt:
+        raise UserError("--classes has the prompt of each class; leave --prompt out", "options-conflict")
     if isinstance(chosen, int) and chosen < 1:
         raise UserError(f"--slices must be object, all, or a whole number from 1 on, got {chosen}", "out-of-range")
 
 
-def chosen_slices(labels: Labels, axis: Axis, chosen: SliceChoice) -> list[int]:
+def items(volume: Volume, axis: Axis, chosen: SliceChoice, window: Window) -> Iterator[Item]:
+    """The items of a volume's slices. Their masks are kept encoded, so that the labels are read once."""
+    maps, structures = volume.labels.planes(axis), volume.labels.structures
+    indices = _chosen(maps, structures, chosen)
+    loader = Loader(volume.load, axis, window)
+    for index in indices:
+        key = f"{volume.name}/{axis}_{index:04d}"
+        present = [one for one in structures if (maps[one.map][index] == one.value).any()]
+        records = tuple(
+            Record(f"{label}/{key}", label, map_, value, {LEVEL: prompts})
+            for label, prompts, map_, value in present or structures  # without an object, an empty record of each class
+        )
+        encoded = tuple(encode_png(np.ascontiguousarray(plane[index])) for plane in maps)
+        place = _place(volume, axis, index, chosen, len(indices))
+        load = partial(loader.content, index, encoded, records, volume.grid.spacing(axis), place)
+        yield Item(key, load, volume.group, "", volume.splits, max(1, len(structures)))
+
+
+def _chosen(maps: Sequence[np.ndarray], structures: Sequence[Structure], chosen: SliceChoice) -> list[int]:
     """The numbers of the slices to keep."""
-    planes = labels.planes(axis)
     if chosen != "object":
-        return list(range(0, len(planes[0]), 1 if chosen == "all" else chosen))
-    present = np.zeros(len(planes[0]), bool)
-    for structure in labels.structures:
-        present |= (planes[structure.map] == structure.value).any(axis=(1, 2))
+        return list(range(0, len(maps[0]), 1 if chosen == "all" else chosen))
+    present = np.zeros(len(maps[0]), bool)
+    for structure in structures:
+        present |= (maps[structure.map] == structure.value).any(axis=(1, 2))
     return np.flatnonzero(present).tolist()
 
 
-def items(
-    name: str, group: str, splits: tuple[str, ...], loaded: "Loader", chosen: Sequence[int], axis: Axis, records: int
-) -> list[Item]:
-    """The items of a volume's slices.
-
-    Args:
-      name: of the volume.
-      group: the patient.
-      splits: those that the volume may be in.
-      loaded: gives the volume.
-      chosen: numbers of the slices.
-      axis: of the slices.
-      records: number of classes.
-    """
-    keys = {index: f"{name}/{axis}_{index:04d}" for index in chosen}
-    return [Item(key, partial(loaded.content, index, key), group, "", splits, records) for index, key in keys.items()]
+def _place(volume: Volume, axis: Axis, index: int, chosen: SliceChoice, prepared: int) -> VolumeSlice | None:
+    """The place of a slice; None for single images, and for frames without a place in the body."""
+    total = slices.count(volume.grid.image, axis)
+    if total < 2 or not volume.grid.placed:
+        return None
+    step = chosen if isinstance(chosen, int) else 1
+    return VolumeSlice(volume.name, index, step, prepared, total, volume.grid.slice_spacing(axis))
 
 
 class Loader:
-    """Reads a volume and its labels when its first slice is asked for, and forgets the volume before.
+    """Reads a volume when its first slice is asked for, and forgets the volume before.
 
     The slices of a volume are asked for one after the other, since they stay together in their split.
     """
 
     latest: "Loader | None" = None
 
-    def __init__(self, read: Any, axis: Axis):
-        """`read` gives the planes of the image, their spacing and the labels."""
-        self._read, self._axis = read, axis
-        self._loaded: tuple[Planes, tuple[float, float] | None, Labels, list[np.ndarray]] | None = None
+    def __init__(self, load: Callable[[], Scan], axis: Axis, window: Window):
+        self._load = load
+        self._axis: Axis = axis
+        self._window: Window = window
+        self._planes: Planes | None = None
 
-    def content(self, index: int, key: str) -> Content:
-        """A slice with its maps and records. A slice without an object has an empty record of each class."""
-        if self._loaded is None:
+    def content(
+        self,
+        index: int,
+        masks: tuple[bytes, ...],
+        records: tuple[Record, ...],
+        spacing: tuple[float, float] | None,
+        place: VolumeSlice | None,
+    ) -> Content:
+        """A slice with its image."""
+        if self._planes is None:
             if Loader.latest is not None:
-                Loader.latest._loaded = None
+                Loader.latest._planes = None
             Loader.latest = self
-            planes, spacing, labels = self._read()
-            self._loaded = planes, spacing, labels, labels.planes(self._axis)
-        planes, spacing, labels, maps = self._loaded
-        present = [one for one in labels.structures if (maps[one.map][index] == one.value).any()]
-        records = tuple(
-            Record(f"{label}/{key}", label, map_, value, {LEVEL: prompts})
-            for label, prompts, map_, value in present or labels.structures
-        )
-        encoded = tuple(encode_png(np.ascontiguousarray(plane[index])) for plane in maps)
-        return Content(encode_png(planes.rgb(index)), encoded, records, spacing)
+            self._planes = self._load().planes(self._axis, self._window)
+        return Content(encode_png(self._planes.rgb(index)), masks, records, spacing, place)
 
 
-def recoded(image: Any, array: np.ndarray, numbers: Mapping[int, int], name: str) -> Any:
-    """A label volume with other numbers, as uint8.
+def recoded(array: np.ndarray, numbers: Mapping[int, int], name: str) -> np.ndarray:
+    """(z, y, x) uint8, a label volume with other numbers.
 
     Args:
-      image: gives the geometry.
       array: (z, y, x) whole numbers.
       numbers: the number of each value; 0 stays 0.
       name: of the file, for error messages.
@@ -132,7 +164,7 @@ def recoded(image: Any, array: np.ndarray, numbers: Mapping[int, int], name: str
     if new.min() < 0:
         unknown = int(array[new < 0].min())
         raise UserError(f"mask {name} has the value {unknown}; the classes have {sorted(numbers)}", "unknown-class")
-    return like(new.astype(np.uint8), image)
+    return new.astype(np.uint8)
 
 
 def like(array: np.ndarray, image: Any) -> Any:

@@ -60,13 +60,26 @@ class Scan:
             return self.window
         return self._percentiles
 
+    def axis(self, wanted: Axis | None) -> Axis:
+        """The axis of its slices: the wanted one, by default axial; the file's own without a place in the body."""
+        return (wanted or DEFAULT_AXIS) if self.placed else "axial"
+
+    def restored(self, array: np.ndarray, axis: Axis) -> Any:
+        """(slice, height, width) values as a SimpleITK image with exactly its geometry; of two dimensions if `flat`."""
+        image = slices.volume(array, self.image, axis)
+        return image[:, :, 0] if self.flat else image
+
     def planes(self, axis: Axis, window: Window | None) -> "Planes":
         """Its slices along an axis."""
         return Planes(slices.planes(self.image, axis), self.resolved(window), self)
 
     def spacing(self, axis: Axis) -> tuple[float, float] | None:
         """Millimetres between the centres of the rows and columns of a slice; None if unknown."""
-        return slices.spacing(self.image, axis) if self.spaced else None
+        return slices.spacing(self.image, axis)[1:] if self.spaced else None
+
+    def slice_spacing(self, axis: Axis) -> float | None:
+        """Millimetres between the centres of neighbouring slices; None if unknown."""
+        return slices.spacing(self.image, axis)[0] if self.spaced and self.placed else None
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,17 @@ def planes(image: Any, axis: Axis) -> np.ndarray:
     return array.transpose(*ORDER[axis], *range(3, array.ndim))
 
 
-def spacing(image: Any, axis: Axis) -> tuple[float, float]:
-    """Millimetres between the centres of neighbouring rows, and of columns, of a slice."""
-    sitk = import_simpleitk("a volume")
-    head, back, left = sitk.DICOMOrient(_empty(image), ORIENTATION).GetSpacing()[::-1]
-    _, row, column = ((head, back, left)[place] for place in ORDER[axis])
-    return row, column
+def count(image: Any, axis: Axis) -> int:
+    """The number of slices along an axis."""
+    oriented = import_simpleitk("a volume").DICOMOrient(_empty(image), ORIENTATION)
+    return oriented.GetSize()[::-1][ORDER[axis][0]]
+
+
+def spacing(image: Any, axis: Axis) -> tuple[float, float, float]:
+    """Millimetres between the centres of neighbouring slices, of rows of a slice, and of columns."""
+    oriented = import_simpleitk("a volume").DICOMOrient(_empty(image), ORIENTATION)
+    between, row, column = (oriented.GetSpacing()[::-1][place] for place in ORDER[axis])
+    return between, row, column
 
 
 def volume(array: np.ndarray, image: Any, axis: Axis) -> Any:

@@ -36,6 +36,18 @@ def read(path: Path, name: str) -> Scan:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise UserError(f"can't decode {name}: {_reason(error)}", "undecodable") from error
+    return checked(image, name)
+
+
+def checked(image: Any, name: str) -> Scan:
+    """A SimpleITK image as a volume.
+
+    Raises:
+      UserError: it isn't a SimpleITK image, or not of one volume.
+    """
+    sitk = import_simpleitk(name)
+    if not isinstance(image, sitk.Image):
+        raise UserError(f"{name} must be a path or a SimpleITK image, got a {type(image).__name__}", "wrong-type")
     size, flat = image.GetSize(), image.GetDimension() == 2
     if len(size) == 4 and size[3] == 1:
         image = image[..., 0]
@@ -76,12 +88,12 @@ def read_source(source: SourceFiles, name: str, folder: Path) -> Scan:
             file.unlink()
 
 
-def write(path: Path, image: Any, *, flat: bool = False) -> None:
-    """Writes an image of three dimensions, or its only slice if `flat`, compressed and atomically."""
+def write(path: Path, image: Any) -> None:
+    """Writes a SimpleITK image, compressed and atomically."""
     with atomic_file(path) as temporary:
         whole = temporary.with_name(f"{temporary.name}{suffix(path.name)}")  # SimpleITK goes by the whole suffix
         try:
-            import_simpleitk(str(path)).WriteImage(image[:, :, 0] if flat else image, str(whole), useCompression=True)
+            import_simpleitk(str(path)).WriteImage(image, str(whole), useCompression=True)
             whole.replace(temporary)
         except RuntimeError as error:
             raise UserError(f"can't write {path}: is the disk full?", "unwritable") from error

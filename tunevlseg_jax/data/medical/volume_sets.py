@@ -16,8 +16,8 @@ from tunevlseg_jax.data.builders.tables import Classes
 from tunevlseg_jax.data.builders.user_files import ImageFiles, SplitChoice
 from tunevlseg_jax.data.mask_files import distinct
 from tunevlseg_jax.data.medical import labels, volume_files
-from tunevlseg_jax.data.medical.labels import Labels, Loader, SliceChoice, Structure
-from tunevlseg_jax.data.medical.scan import DEFAULT_AXIS, Planes
+from tunevlseg_jax.data.medical.labels import Labels, SliceChoice, Structure, Volume
+from tunevlseg_jax.data.medical.scan import DEFAULT_AXIS
 from tunevlseg_jax.data.prepared import SPLITS
 from tunevlseg_jax.data.preprocessing import Axis
 from tunevlseg_jax.data.windows import Window
@@ -84,12 +84,11 @@ def items(options: Volumes, source: SourceFiles, folder: Path, window: Window) -
     allowed = {"": SPLITS, "train": train, "val": ("val",), "test": ("test",)}
     found: list[Item] = []
     for one in files:
-        image = volume_files.read_source(source, one.image, folder).image
-        marked = _labels(one, source, folder, classes, image)
-        chosen = labels.chosen_slices(marked, options.axis, options.slices)
-        loader = Loader(partial(_read, one, source, folder, classes, options.axis, window), options.axis)
-        group, count = one.group or one.id, max(1, len(marked.structures))
-        found += labels.items(one.id, group, allowed[one.split], loader, chosen, options.axis, count)
+        load = partial(volume_files.read_source, source, one.image, folder)
+        scan = load()
+        marked = _labels(one, source, folder, classes, scan.image)
+        volume = Volume(one.id, one.group or one.id, allowed[one.split], scan, marked, load)
+        found += labels.items(volume, options.axis, options.slices, window)
     if not found:
         raise UserError(f"no slice of {source} shows an object; --slices all takes all", "no-images")
     return f"layout: {images} and {masks}, {len(files)} volumes\nsplits: {line}", found
@@ -97,11 +96,9 @@ def items(options: Volumes, source: SourceFiles, folder: Path, window: Window) -
 
 def _patterns(options: Volumes, source: SourceFiles) -> tuple[str, str]:
     """The patterns of the volumes and the label volumes; raises a UserError if options contradict each other."""
-    labels.check_slices(options.slices)
+    labels.check_options(options.prompt, options.classes, options.slices)
     if (options.images is None) != (options.masks is None):
         raise UserError("--images and --masks go together: give both or none", "options-conflict")
-    if options.classes and options.prompt:
-        raise UserError("--classes has the prompt of each class; leave --prompt out", "options-conflict")
     fitting = (pair for pair in LAYOUTS if all(any(_find(source, text)) for text in pair))
     images, masks = next(fitting, LAYOUTS[-1])
     if options.images is not None and options.masks is not None:
@@ -153,13 +150,6 @@ def _matched(
     return list(found.values())
 
 
-def _read(
-    files: ImageFiles, source: SourceFiles, folder: Path, classes: Classes | None, axis: Axis, window: Window
-) -> tuple[Planes, tuple[float, float] | None, Labels]:
-    scan = volume_files.read_source(source, files.image, folder)
-    return scan.planes(axis, window), scan.spacing(axis), _labels(files, source, folder, classes, scan.image)
-
-
 def _labels(files: ImageFiles, source: SourceFiles, folder: Path, classes: Classes | None, image: Any) -> Labels:
     """The label maps of a volume on its grid: one of several classes, or a binary one for each class."""
     maps, structures = [], []
@@ -168,7 +158,7 @@ def _labels(files: ImageFiles, source: SourceFiles, folder: Path, classes: Class
         marked = volume_files.check_geometry(stored, image, mask.file, files.image)
         values = volume_files.labels(marked, mask.file)
         if classes is not None and len(files.masks) == 1 and classes.values:
-            maps.append(labels.recoded(image, values, classes.values, mask.file))
+            maps.append(labels.like(labels.recoded(values, classes.values, mask.file), image))
             structures += [Structure(one.label, one.prompts, 0, one.number) for one in classes.named.values()]
             continue
         if len(levels := distinct(values[values > 0])) > 1:
