@@ -87,6 +87,7 @@ def main() -> None:
     title = f"{options.run} on {data.name}, {options.split} ({result.scores['records']} records)"
     caption = f"At {result.size} pixels ({options.resolution}), threshold {options.threshold:g}. {NOTES}"
     console.print(_table(title, caption, result.scores, result.rows))
+    console.print(f"computed in {run.computed}", soft_wrap=True)
     _print_notes(console, result.scores)
     if lost := result.vanished:
         count = f"{len(lost)} record{'s' * (len(lost) > 1)}"
