@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported; set it to test another device
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")  # by which "auto" is float32 on every CPU
 
 import compilation
 import jax

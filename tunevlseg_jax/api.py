@@ -39,6 +39,7 @@ from tunevlseg_jax.runtime.files import read_object
 from tunevlseg_jax.search import run_sweep
 from tunevlseg_jax.search.replay import STUDIES
 from tunevlseg_jax.training.experiment import Experiment, build_experiment
+from tunevlseg_jax.training.precision import ComputeTypes
 
 __all__ = ["Run", "load_model", "load_run", "records", "sweep", "train"]
 
@@ -68,6 +69,11 @@ class Run:
         self.preprocessing = preprocessing
         self._experiment, self._learnt = experiment, learnt
         self.predictor = Predictor(experiment, learnt)
+
+    @property
+    def computed(self) -> ComputeTypes:
+        """The types of its computations, and why."""
+        return self._experiment.computed
 
     def __repr__(self) -> str:
         place = self.config.model.checkpoint if self.folder is None else self.folder

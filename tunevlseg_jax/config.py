@@ -94,9 +94,9 @@ class Train:
       order_skip: epochs of that order to leave out, for a trial that joined a sweep later.
       patience: epochs without a better validation loss after which training stops early.
       min_delta: decrease of the validation loss that counts as better.
-      precision: type of the model's computations; "auto" is float32 on a CPU and bfloat16 on a GPU or TPU. On a CPU
-        "bfloat16" is the type of products only, and everything else is float32; it pays on processors that multiply
-        bfloat16 themselves (AVX512-BF16, AMX), and costs time on others.
+      precision: type of the model's computations. "auto" is bfloat16 on a GPU or TPU. On a CPU it is bfloat16 where the
+        processor multiplies bfloat16 (AVX512-BF16, AMX) and a measured product is faster in it, else float32. On a CPU
+        only products are in bfloat16; everything else is float32.
       start_from: folder of a run whose prompts this run starts with, on the same base model and with a learner of the
         same shapes; None for fresh prompts.
     """

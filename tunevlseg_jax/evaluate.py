@@ -88,6 +88,7 @@ def main() -> None:
     title = f"{options.run} on {data.name}, {options.split} ({result.scores['records']} records)"
     caption = f"At {result.size} pixels ({options.resolution}), threshold {options.threshold:g}. {NOTES}"
     console.print(_table(title, caption, result.scores, result.rows))
+    console.print(f"computed in {run.computed}", soft_wrap=True)
     _print_notes(console, result.scores)
     _print_volumes(console, result)
     if lost := result.vanished:

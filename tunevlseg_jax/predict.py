@@ -91,6 +91,7 @@ def main() -> None:
         files = _coco_files(options, output, scans)
         run = load_run(options.run, checkpoint=options.checkpoint)
         run.predictor.check(prompts)
+        Console().print(f"computed in {run.computed}", soft_wrap=True)
         scan_window = window or run.preprocessing.window
         window = scan_window or common_window(one.path for one in found)
         settings = Settings(

@@ -26,7 +26,7 @@ from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import step
-from tunevlseg_jax.training.experiment import Experiment, assemble_experiment, compute_types, with_copies
+from tunevlseg_jax.training.experiment import Experiment, assemble_experiment, with_copies
 
 quick_compilation = small.quick_compilation
 HALF = Train(precision="bfloat16", augment=False)
@@ -88,14 +88,6 @@ def test_parts_of_a_linear_layer():
         layer.transposed = copy
         for number, (x, part) in enumerate(zip(inputs, layer.parts(tuple(inputs)), strict=True)):
             assert_allclose(part, layer(x)[..., 4 * number : 4 * number + 4], rtol=1e-6, atol=1e-6)
-
-
-def test_types_by_platform():
-    """On a CPU only kernels are bfloat16, since only their products are faster in it."""
-    full, half = np.dtype(jnp.float32), np.dtype(jnp.bfloat16)
-    assert compute_types("auto", "cpu") == compute_types("float32", "tpu") == (full, full)
-    assert compute_types("bfloat16", "cpu") == (half, full)
-    assert compute_types("auto", "gpu") == compute_types("bfloat16", "tpu") == (half, half)
 
 
 def experiment(model: str, learner: VPT | CoOp) -> Experiment:

@@ -105,6 +105,7 @@ def evaluate(
         write_csv(samples, [dataclasses.asdict(sample) for sample in scored.samples])
         write_csv(folder / f"{name}_classes.csv", rows)
         details |= {"samples_sha256": sha256(samples), "root": data.root, "vanished": len(vanished)}
+        details |= {"computed": experiment.computed.for_card()}
         details |= {"empty_masks": record_scores.POLICIES | record_scores.DISTANCES}
         if scored.volumes is not None and scored.volumes.samples:
             volume_scores.write(folder / f"{name}_volumes.csv", scored.volumes.samples)

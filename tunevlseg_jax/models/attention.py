@@ -29,6 +29,7 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
     query = query * query.shape[-1] ** -0.5
     if mask is not None:
         return _masked(query, key, value, mask)
+    # In mixed precision a CPU's products stay float32 here: rounding the weights costs a pass over all scores.
     for_cpu = _few_heads if key.shape[1] >= MAPPED_KEYS else _keys_first
     return lax.platform_dependent(query, key, value, cpu=for_cpu, default=_all_heads)
 

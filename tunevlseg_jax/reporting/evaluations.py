@@ -34,6 +34,7 @@ class StoredEvaluation:
       scores: dice, iou, sample_iou, hd95_both_nonempty and so on; see `record_scores.POLICIES`.
       data_changed: whether the data set of this name had changed since training, None where that couldn't be seen.
       trained_on: how many of the images trained the run; None where that is unknown.
+      computed: in which precision, and why; None in files of earlier versions.
       samples: the CSV with a row for each record, with the fields of `record_scores.Sample`.
     """
 
@@ -47,6 +48,7 @@ class StoredEvaluation:
     scores: Mapping[str, Any]
     data_changed: bool | None
     trained_on: int | None
+    computed: Mapping[str, Any] | None
     samples: Path
 
     @property

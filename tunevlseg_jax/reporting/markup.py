@@ -38,6 +38,7 @@ TEX = {
     MINUS: r"\ensuremath{-}",
     "±": r"\ensuremath{\pm}",
     "†": r"\textsuperscript{\dag}",
+    "‡": r"\textsuperscript{\ddag}",
     "\0": "{}",
 }
 PREAMBLE = r"""\documentclass{article}

@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from tunevlseg_jax.reporting import headings
+from tunevlseg_jax.reporting import headings, precision
 from tunevlseg_jax.reporting.cells import Cell, Cells, Key, RowKey, tested
-from tunevlseg_jax.reporting.table import Entry, Row, Table, mean
+from tunevlseg_jax.reporting.table import OTHER_PRECISION, Entry, Row, Table, mean
 
 METRICS = {
     "dice": ("Dice", "a mean over records, 1 where both masks are empty"),
@@ -17,13 +17,17 @@ CARD = "†"
 
 def line(cells: Cells, row: RowKey, data: Sequence[str], metric: str, labels: tuple[str, ...], ruled: bool) -> Row:
     """A combination's scores on every data set, and their mean."""
-    entries = [entry(cells.by_key.get(Key(*row, name)), metric) for name in data]
+    common = precision.usual(cells.ordered)
+    entries = [entry(cells.by_key.get(Key(*row, name)), metric, common) for name in data]
     return Row(labels, (*entries, mean(entries)), ruled)
 
 
-def entry(cell: Cell | None, metric: str) -> Entry:
-    """A cell's score."""
-    return Entry() if cell is None else Entry.of_score(cell.score(metric), CARD if cell.from_card else "")
+def entry(cell: Cell | None, metric: str, common: precision.Names) -> Entry:
+    """A cell's score; `common` is the precision that has no mark."""
+    if cell is None:
+        return Entry()
+    sign = CARD * cell.from_card + OTHER_PRECISION * (precision.of_cell(cell) != common)
+    return Entry.of_score(cell.score(metric), sign)
 
 
 def labels(row: RowKey) -> tuple[str, str]:
@@ -41,25 +45,27 @@ def table(
     data: Sequence[str],
     rows: Sequence[Row],
     used: Sequence[Cell],
+    common: precision.Names,
     legend: str,
     notes: Iterable[str] = (),
 ) -> Table:
     """A table of scores with its caption.
 
     `metric` is one of METRICS; `data` are the columns, before their mean where a row has one number more; `used` are
-    the cells of the numbers; the caption begins with `legend`, and `notes` come after those on the rows and cells.
+    the cells of the numbers; `common` is the precision of unmarked numbers; the caption begins with `legend`, and
+    `notes` come after those on the rows and cells.
     """
     means = ("mean",) if len(rows[0].entries) > len(data) else ()
     groups = headings.grouped(data)
     return Table(
         name=name,
         title=title,
-        caption=f"{legend} {_conditions(used, metric)}",
+        caption=" ".join(filter(None, (legend, _conditions(used, metric), precision.caption(common)))),
         head=head,
         columns=(*data, *means),
         rows=tuple(rows),
         groups=(*groups, *(("", 1) for _ in means)) if groups else (),
-        notes=tuple(dict.fromkeys((*_notes(rows, used), *notes))),
+        notes=tuple(dict.fromkeys((*_notes(rows, used, common), *notes))),
     )
 
 
@@ -84,7 +90,7 @@ def _conditions(used: Sequence[Cell], metric: str) -> str:
     )
 
 
-def _notes(rows: Sequence[Row], used: Sequence[Cell]) -> list[str]:
+def _notes(rows: Sequence[Row], used: Sequence[Cell], common: precision.Names) -> list[str]:
     """Notes on missing numbers and on numbers from elsewhere."""
     entries = [entry for row in rows for entry in row.entries]
     notes = []
@@ -92,8 +98,9 @@ def _notes(rows: Sequence[Row], used: Sequence[Cell]) -> list[str]:
         notes.append("A dash: no run, or none with a test score.")
     if any(entry.of for entry in entries):
         notes.append("In parentheses: a mean that lacks data sets, not to be compared with the others.")
-    if any(entry.sign == CARD for entry in entries):
+    if any(CARD in entry.sign for entry in entries):
         notes.append(f"{CARD}: from the card of a run without an evaluation of its test records.")
+    notes += filter(None, (precision.note(cell, common, OTHER_PRECISION) for cell in used))
     for cell in used:
         otherwise = {run.search.chosen_by for run in cell.runs if run.search is not None} - {"validation Dice"}
         if otherwise:

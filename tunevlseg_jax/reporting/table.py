@@ -9,6 +9,8 @@ from tunevlseg_jax.reporting.cells import Score
 
 Mark = Literal["", "best", "second"]
 MINUS = "\N{MINUS SIGN}"
+OTHER_PRECISION = "‡"
+"""Marks numbers of another precision than most, and numbers that are computed from one."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,16 @@ def mean(entries: Sequence[Entry]) -> Entry:
     if not values:
         return Entry()
     of = None if len(values) == len(entries) else (len(values), len(entries))
-    return Entry(sum(values) / len(values), of=of, signed=any(entry.signed for entry in entries))
+    signed = any(entry.signed for entry in entries)
+    return Entry(sum(values) / len(values), of=of, signed=signed, sign=_other_precision(*entries))
 
 
 def difference(first: Entry, second: Entry) -> Entry:
     """The first minus the second; missing where either is."""
     if first.value is None or second.value is None:
         return Entry()
-    return Entry(first.value - second.value, signed=True)
+    return Entry(first.value - second.value, signed=True, sign=_other_precision(first, second))
+
+
+def _other_precision(*entries: Entry) -> str:
+    return OTHER_PRECISION if any(OTHER_PRECISION in entry.sign for entry in entries) else ""

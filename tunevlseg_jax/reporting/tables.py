@@ -1,12 +1,13 @@
 """The tables: the paper's Tables 3, 4 and 5, and tests on other data sets."""
 
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
-from tunevlseg_jax.reporting import headings, scores
+from tunevlseg_jax.reporting import headings, precision, scores
 from tunevlseg_jax.reporting.cells import BASELINES, GAUSSIAN, NO_UPSAMPLER, Cell, Cells, Key, RowKey, summary
 from tunevlseg_jax.reporting.evaluations import StoredEvaluation
-from tunevlseg_jax.reporting.table import Entry, Row, Table, difference, marked, mean
+from tunevlseg_jax.reporting.table import OTHER_PRECISION, Entry, Row, Table, difference, marked, mean
 
 TITLES = {
     "table3": "Data sets and combinations (Table 3 of the paper)",
@@ -51,6 +52,7 @@ def results(cells: Cells, metric: str) -> Table:
         data=data,
         rows=marked(lines),
         used=_of(cells, rows),
+        common=precision.usual(cells.ordered),
         legend="Bold: the best of a column; underlined: the second.",
     )
 
@@ -79,6 +81,7 @@ def compared(cells: Cells, name: str, ablation: str) -> Table | None:
         data=data,
         rows=lines,
         used=used,
+        common=precision.usual(cells.ordered),
         legend="Difference: how many percentage points the first is above the second; its mean is over where both are.",
     )
 
@@ -95,7 +98,7 @@ def cross(cells: Cells) -> Table | None:
     data = headings.ordered({name for key, others in elsewhere.items() for name in (*others, key.data) if others})
     if not data:
         return None
-    records = _records(cells, elsewhere)
+    records, common = _records(cells, elsewhere), precision.usual(cells.ordered)
     lines, notes, used = [], [], []
     for row in cells.rows:
         trained = [key for name in data if (key := Key(*row, name)) in elsewhere]
@@ -113,7 +116,8 @@ def cross(cells: Cells) -> Table | None:
                 if 0 < len(fitting) < (runs := len(cells.by_key[key].runs)):
                     notes.append(f"{headings.place(key)}: {len(fitting)} of its {runs} runs tested on {name}.")
                 entry = Entry.of_score(summary([each.scores["dice"] for each in fitting]))
-                entries.append(scores.entry(cells.by_key[key], "dice") if name == key.data else entry)
+                entry = _marked(entry, cells.by_key[key], fitting, common)
+                entries.append(scores.entry(cells.by_key[key], "dice", common) if name == key.data else entry)
             lines.append(Row((*scores.labels(row), key.data), tuple(entries), ruled=bool(lines) and not number))
             used.append(cells.by_key[key])
     return scores.table(
@@ -124,9 +128,16 @@ def cross(cells: Cells) -> Table | None:
         data=data,
         rows=lines,
         used=used,
+        common=precision.usual(cells.ordered),
         legend="Columns: tested on.",
         notes=notes,
     )
+
+
+def _marked(entry: Entry, cell: Cell, evaluations: Sequence[StoredEvaluation], common: precision.Names) -> Entry:
+    """The mean of a cell's evaluations on another data set, marked where one is of another precision than most."""
+    apart = any(not precision.scored(each) <= common for each in evaluations) or precision.of_cell(cell) != common
+    return dataclasses.replace(entry, sign=OTHER_PRECISION if apart and entry.value is not None else "")
 
 
 def _of(cells: Cells, rows: Sequence[RowKey]) -> list[Cell]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tunevlseg_jax import __version__
-from tunevlseg_jax.config import Config
+from tunevlseg_jax.config import Config, Precision
 from tunevlseg_jax.pretrained.model import read_tensors, write_tensors
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
@@ -65,6 +65,19 @@ def make_card(
         },
         "data": dict(data),
     }
+
+
+def precision_of_card(card: Mapping[str, Any]) -> Precision | None:
+    """The precision that "auto" keeps on a CPU: that of the card, and float32 for a card of an earlier version.
+
+    None for a run of another device: then "auto" chooses for the CPU anew.
+    """
+    computed = card.get("computed")
+    if not isinstance(computed, dict):
+        return "float32"
+    if computed.get("platform") != "cpu":
+        return None
+    return "bfloat16" if computed.get("precision") == "bfloat16" else "float32"
 
 
 def _augmentation(config: Config) -> str:

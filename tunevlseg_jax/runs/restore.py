@@ -8,7 +8,7 @@ import numpy as np
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.models.parameters import FlatParams
-from tunevlseg_jax.runs.card import LEARNT_FILE, load_learnt
+from tunevlseg_jax.runs.card import LEARNT_FILE, load_learnt, precision_of_card
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training.experiment import Experiment, build_experiment
 
@@ -27,7 +27,7 @@ def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, Fl
     configuration.check(config)
     if checkpoint is not None:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, checkpoint=checkpoint))
-    experiment = build_experiment(config, trains=False)
+    experiment = build_experiment(config, trains=False, kept=precision_of_card(data))
     if experiment.pretrained.sha256 != data["model_sha256"]:
         raise UserError(
             f"{config.model.checkpoint} is not the model that {folder} was trained on: its weights have sha256 "

@@ -163,6 +163,7 @@ def run_card(
       scores: by row ("zero-shot", "tuned"), split and metric.
     """
     card = make_card(config, experiment.pretrained.sha256, experiment.image_size, data)
+    card |= {"computed": experiment.computed.for_card()}
     card |= {CARD_KEY: schema.to_json(registry.preprocessing(config.data))}
     return card | {"epochs": epochs, "best_epoch": best_epoch, "scores": scores}
 

@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tunevlseg_jax.config import Config
+from tunevlseg_jax.config import Config, Precision
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.models.products import TRANSPOSED
 from tunevlseg_jax.network import Network
@@ -74,12 +75,17 @@ def _train_alone(
     mesh = sharding.mesh()
     with multihost.sync_errors():
         check_folder(config)  # also later, when it is locked: to load a model and data takes time
-        experiment = build_experiment(config).on_mesh(mesh)
+        kept = history.kept_precision(Path(config.workdir)) if multihost.is_primary() else None
+    kept = _of_all_processes(kept)
+    with multihost.sync_errors():
+        experiment = build_experiment(config, kept=kept).on_mesh(mesh)
         cache = experiment.feature_cache(mesh)
         splits = experiment.splits(cache)
         setup = experiment.train_setup(splits, cache)
         held.enter_context(lock(config, console.print))
         folder = RunFolder(config, of_splits(config.data.name, splits), force_data=force_data)
+        if multihost.is_primary() and config.train.precision == "auto":
+            history.keep_precision(folder.path, experiment.computed)
     _introduce(experiment, setup, console)
     with Interruptions(mesh) as interruptions:
         last = _train(experiment, setup, folder, interruptions.check, console, on_epoch)
@@ -99,6 +105,12 @@ def _train_alone(
     return results
 
 
+def _of_all_processes(kept: Precision | None) -> Precision | None:
+    """The first process's precision, for it alone reads the run folder."""
+    choices: tuple[Precision | None, ...] = (None, "float32", "bfloat16")
+    return choices[int(multihost.broadcast_from_primary(np.int32(choices.index(kept))))]
+
+
 def _introduce(experiment: Experiment, setup: TrainSetup, console: Console) -> None:
     config = experiment.config
     negatives = config.data.negatives
@@ -111,7 +123,7 @@ def _introduce(experiment: Experiment, setup: TrainSetup, console: Console) -> N
         f"{f', {negatives:.0%} of a batch ask for something absent' if negatives else ''}; "
         f"{setup.mesh.size} {device.platform} device{'s' if setup.mesh.size > 1 else ''}"
         f"{f' in {jax.process_count()} processes' if multihost.is_multiprocess() else ''}, "
-        f"{experiment.network.dtype.name}",
+        f"computed in {experiment.computed}",
         soft_wrap=True,
     )
     depth, _ = config.learner.traced_values()

@@ -14,7 +14,7 @@ import tyro
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runs.card import CARD_FILE, LEARNT_FILE, METRICS_FILE, TIMING_FIELDS, load_learnt
+from tunevlseg_jax.runs.card import CARD_FILE, LEARNT_FILE, METRICS_FILE, TIMING_FIELDS, load_learnt, precision_of_card
 from tunevlseg_jax.runs.run_folder import lock, open_folder
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
@@ -85,7 +85,8 @@ def train_again(folder: Path, again: Path, notify: Callable[[str], None]) -> boo
     epochs = len(_curve(folder))
     program = dataclasses.replace(config, learner=slot_info.learner)
     # The same number of parts along the trial axis, or the greatest common divisor with the devices of now.
-    resources = Resources(program, math.gcd(slot_info.devices[0], jax.device_count()))
+    shared = math.gcd(slot_info.devices[0], jax.device_count())
+    resources = Resources(program, shared, kept=precision_of_card(card))
     experiment = resources.experiment(program)
     _check_room(experiment, config, folder)
     if experiment.pretrained.sha256 != card["model_sha256"]:

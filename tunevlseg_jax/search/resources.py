@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tunevlseg_jax.config import Config
+from tunevlseg_jax.config import Config, Precision
 from tunevlseg_jax.learners import ZeroShot
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training.experiment import Experiment, build_experiment
@@ -17,19 +17,21 @@ class Resources:
       cache: the splits, and the features of their images.
     """
 
-    def __init__(self, config: Config, trials: int = 1, scratch: float = 0.0):
+    def __init__(self, config: Config, trials: int = 1, scratch: float = 0.0, kept: Precision | None = None):
         """Loads the model.
 
         Args:
           config: names the model and its trained part; `experiment` takes other learners and data.
           trials: number of trials to train at once, for the trial axis of the mesh.
           scratch: GiB on the cache folder's disk for the features of augmented images.
+          kept: the precision of earlier trials on a CPU, see `precision.choose`.
 
         Raises:
           UserError: the model can't be had.
         """
         self.mesh = sharding.mesh(trials)
-        base = build_experiment(dataclasses.replace(config, learner=ZeroShot(), upsampling="none"), trains=False)
+        bare = dataclasses.replace(config, learner=ZeroShot(), upsampling="none")
+        base = build_experiment(bare, trains=False, kept=kept)
         self.base = base.on_mesh(self.mesh)
         self.cache = self.base.feature_cache(self.mesh, scratch * 2**30)
 

@@ -13,6 +13,7 @@ from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.learners import LEARNERS
+from tunevlseg_jax.runs import history
 from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.search import repeats, summary
 from tunevlseg_jax.search.options import Search
@@ -47,7 +48,9 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
     Raises:
       UserError: the search space is invalid, or a study of that name has another configuration.
     """
-    resources = Resources(options.config, options.at_once, options.scratch)
+    kept = history.precision_of_runs(Path(options.folder) / options.study)
+    resources = Resources(options.config, options.at_once, options.scratch, kept)
+    console.print(f"computed in {resources.base.computed}", soft_wrap=True)
     configs = studies(options, resources)
     table = SweepDisplay(console, list(configs), options.trials)
     summaries = []

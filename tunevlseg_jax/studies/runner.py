@@ -14,6 +14,7 @@ from tunevlseg_jax.data import registry
 from tunevlseg_jax.evaluation import evaluate_run
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.pretrained.load import find_checkpoint
+from tunevlseg_jax.runs import history
 from tunevlseg_jax.runs.card import CARD_FILE, load_learnt
 from tunevlseg_jax.runs.provenance import data_fingerprints
 from tunevlseg_jax.runs.restore import restore
@@ -179,7 +180,8 @@ class _Work:
         key = config.model, config.train
         if key not in self.models:
             self.display.notify(f"loading {config.model.checkpoint}")
-            self.models[key] = Resources(config, self.study.search.at_once, self.study.search.scratch)
+            search, kept = self.study.search, history.precision_of_runs(self.folder)
+            self.models[key] = Resources(config, search.at_once, search.scratch, kept)
         return self.models[key]
 
     @contextlib.contextmanager

@@ -7,7 +7,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
@@ -27,8 +26,9 @@ from tunevlseg_jax.pretrained.tokenizer import with_full_stop
 from tunevlseg_jax.prompts import ModelSpec
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.training import step
+from tunevlseg_jax.training import precision, step
 from tunevlseg_jax.training.loop import TrainSetup
+from tunevlseg_jax.training.precision import ComputeTypes
 from tunevlseg_jax.training.split import Split
 from tunevlseg_jax.training.step import Hyperparameters
 
@@ -45,6 +45,7 @@ class Experiment:
       trainable: initial parameters that train.
       frozen: the other parameters, in the type of the model's computations.
       image_size: (height, width) of the model's images.
+      computed: the types of the computations, and why.
     """
 
     config: Config
@@ -54,6 +55,7 @@ class Experiment:
     trainable: FlatParams
     frozen: FlatParams
     image_size: tuple[int, int]
+    computed: ComputeTypes
 
     def hyper(self) -> Hyperparameters:
         """The hyperparameters of this run, as one trial."""
@@ -187,34 +189,45 @@ class Experiment:
         return jnp.asarray(self.pretrained.tokenizer.table(phrases, longest, truncate=data.truncate))
 
 
-def build_experiment(config: Config, *, trains: bool = True, platform: str | None = None) -> Experiment:
+def build_experiment(
+    config: Config, *, trains: bool = True, platform: str | None = None, kept: Precision | None = None
+) -> Experiment:
     """The experiment of a configuration, with the model that it names.
 
     Args:
       config: of the experiment.
       trains: whether the experiment will train; one without trainable parameters is then an error.
       platform: of the devices, such as "tpu"; None for this process's.
+      kept: the precision in which the run began on a CPU, see `precision.choose`.
 
     Raises:
       UserError: the model can't be loaded, the learner doesn't fit it, or there is nothing to train.
     """
     model = load_pretrained(config.model.checkpoint, weights=not config.model.fresh)
-    return assemble_experiment(config, model, trains=trains, platform=platform)
+    return assemble_experiment(config, model, trains=trains, platform=platform, kept=kept)
 
 
 def assemble_experiment(
-    config: Config, model: Pretrained, *, trains: bool = True, platform: str | None = None
+    config: Config,
+    model: Pretrained,
+    *,
+    trains: bool = True,
+    platform: str | None = None,
+    kept: Precision | None = None,
 ) -> Experiment:
     """As `build_experiment`, with a loaded model."""
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
     weights = random_model(model.config, model_key) if config.model.fresh else model.weights
     image_size = model_image_size(config.model, model.config)
-    types = compute_types(config.train.precision, platform or jax.default_backend())
+    platform = platform or jax.default_backend()
+    types = precision.choose(config.train.precision, platform, model.config.text.width, kept)
     try:
         sizes = with_prompt_offset(model.config, config.model.prompt_offset)
         if config.train.tune != "all":
             sizes, weights = sizes.for_frozen_encoder(weights)
-        network = Network(sizes, config.learner, config.upsampling, *types, config.train.recompute)
+        network = Network(
+            sizes, config.learner, config.upsampling, types.kernels, types.activations, config.train.recompute
+        )
         spec = sizes.spec(lambda phrase: jnp.asarray(weights[sizes.token_embedding])[model.tokenizer.words(phrase)])
         params = network.init(learner_key, weights, spec)
         trainable, frozen = split(params, config.train.tune)
@@ -233,6 +246,7 @@ def assemble_experiment(
         trainable={path: jnp.asarray(array, jnp.float32) for path, array in trainable.items()},
         frozen=with_copies(network, cast) if trains else cast,
         image_size=image_size,
+        computed=types,
     )
 
 
@@ -258,14 +272,3 @@ def model_image_size(model: Model, sizes: ModelConfig) -> tuple[int, int]:
     if any(side % sizes.side_multiple or side <= 0 for side in size):
         raise UserError(f"model.image_size must be multiples of {sizes.side_multiple} pixels, got {size}", "image-size")
     return size
-
-
-def compute_types(precision: Precision, platform: str) -> tuple[np.dtype, np.dtype]:
-    """The types of a model's kernels and of its activations, see `Network`.
-
-    "auto" is float32 on a CPU and bfloat16 elsewhere. On a CPU only the products are in bfloat16.
-    """
-    full, half = np.dtype(jnp.float32), np.dtype(jnp.bfloat16)
-    if precision == "float32" or (precision == "auto" and platform == "cpu"):
-        return full, full
-    return half, full if platform == "cpu" else half
