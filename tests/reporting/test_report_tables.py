@@ -23,6 +23,7 @@ from tunevlseg_jax.reporting.table import Entry, Row, Table, marked, mean
 PHOTO, XRAY = "scenes/photo", "scenes/xray"
 USUAL = fake_runs.config()
 COOP = Key("clipseg-tiny", "CoOp", "", PHOTO)
+ZERO = "zero-shot"
 
 
 def write(folder: Path, config: Config, dice: float | None, val: float = 0.5, **more) -> Path:
@@ -76,6 +77,77 @@ def test_all_seeds_of_a_configuration_are_averaged(tmp_path):
     assert names(cell) == ["many0", "many1", "many2"]
     score = cell.score("dice")
     assert score == (pytest.approx(0.7), pytest.approx(statistics.stdev([0.5, 0.7, 0.9])), 3)
+
+
+def _vpt(fold: int, seed: int) -> Config:
+    return dataclasses.replace(on_fold(fold, seed), learner=VPT(depth=2, max_depth=3))
+
+
+def on_fold(fold: int | None, seed: int = 0, **changes) -> Config:
+    return dataclasses.replace(seeded(seed, **changes), data=Data(name="wounds", fold=fold))
+
+
+def write_fold(folder: Path, dice: float, config: Config, records: object = "", **more) -> Path:
+    """A run on a fold, with records of its own in train and val."""
+    sha = {split: fake_runs.sha256("wounds", split, config.data.fold, records) for split in ("train", "val")}
+    return write(folder, config, dice, data=sha | {"test": fake_runs.fingerprints("wounds")["test"]}, **more)
+
+
+def test_runs_on_the_folds_of_a_set_are_one_cell(tmp_path):
+    """Of mean and deviation over folds; the caption says how many, and which a cell lacks."""
+    for fold, dice in enumerate([0.5, 0.75, 1.0]):
+        write_fold(tmp_path / f"coop{fold}", dice, on_fold(fold))
+    for fold in (0, 2):
+        for seed in (0, 1):
+            write_fold(tmp_path / f"vpt{fold}{seed}", [0.25, 0.5, 0.75][fold + seed - (fold == 2)], _vpt(fold, seed))
+    zero = fake_runs.config(learner=ZeroShot(), upsampling="none", data=Data(name="wounds"))
+    write_fold(tmp_path / "zero", 0.25, zero)
+    found = chosen(tmp_path)
+    coop, vpt, zero_shot = (found.by_key[Key("clipseg-tiny", name, "", "wounds")] for name in ("CoOp", "VPT", ZERO))
+    assert names(coop) == ["coop0", "coop1", "coop2"] and coop.folds == (0, 1, 2)
+    assert (coop.spread, vpt.spread, zero_shot.spread) == ("folds", "folds and seeds", "")
+    assert coop.score("dice") == (pytest.approx(0.75), pytest.approx(0.25), 3)
+    expected = [0.25, 0.5, 0.5, 0.75]
+    assert vpt.score("dice") == (pytest.approx(0.5), pytest.approx(statistics.stdev(expected)), 4)
+    (table, *_), _ = tables.tables(found)
+    assert [row[2] for row in shown(table)] == ["25.00", "75.00 ± 25.00", "50.00 ± 20.41"]
+    assert table.caption.endswith(
+        "Seeds: 1 to 2. Folds of train and val, each with the same test split: 2 to 3; ± is the standard deviation "
+        "over the runs of all folds (CoOp), folds and seeds (VPT) (n - 1)."
+    )
+    assert "clipseg-tiny, VPT, wounds: no run on fold 1." in table.notes
+
+
+def test_runs_of_other_folds_are_left_out(tmp_path):
+    """Of the set's own train and val, and of a fold of this number of another division."""
+    for fold, dice in enumerate([0.5, 0.75, 1.0]):
+        write_fold(tmp_path / f"coop{fold}", dice, on_fold(fold))
+    write_fold(tmp_path / "own", 0.1, dataclasses.replace(on_fold(None), learner=VPT(depth=2, max_depth=3)))
+    write_fold(tmp_path / "again", 0.1, on_fold(1, optim=Optim(learning_rate=1e-5)), records="of ten folds")
+    write_fold(tmp_path / "coop1b", 0.1, on_fold(1))
+    found = cells.choose(runs.gather(tmp_path)[0])
+    assert names(found.by_key[Key("clipseg-tiny", "CoOp", "", "wounds")]) == ["coop0", "coop1", "coop2"]
+    reasons = {each.path.name: each.reason for each in found.left_out}
+    assert reasons.keys() == {"own", "again", "coop1b"}
+    assert reasons["own"] == (
+        "left out: its source of train and val is the set's own, and that of most cells of this data set folds"
+    )
+    assert "training records are others" in reasons["again"] and "configuration and seed" in reasons["coop1b"]
+
+
+def test_a_studys_repetitions_on_other_folds_do_not_vote(tmp_path):
+    study = fake_runs.study(tmp_path / "s", ["complete", "complete"], {"trial": 0})
+    write_fold(study / "trials" / "000", 0.5, on_fold(0), val=0.6)
+    write_fold(study / "folds" / "000-1-0", 0.7, on_fold(1), val=0.2)
+    write_fold(study / "trials" / "001", 0.9, on_fold(0, optim=Optim(learning_rate=1e-4)), val=0.55)
+    write_fold(study / "folds" / "001-1-0", 0.9, on_fold(1, optim=Optim(learning_rate=1e-4)), val=0.9)
+    for name, fold in (("0", 0), ("1-0", 1)):
+        write_fold(study / "ablations" / "plain" / name, 0.3, on_fold(fold, upsampling="none"))
+    write_fold(tmp_path / "alone", 0.1, on_fold(0, optim=Optim(learning_rate=1e-3 / 3)), val=0.58)
+    found = chosen(tmp_path)
+    assert names(found.by_key[Key("clipseg-tiny", "CoOp", "", "wounds")]) == ["000", "000-1-0"]
+    ablated = found.by_key[Key("clipseg-tiny", "CoOp", "no upsampler", "wounds")]
+    assert names(ablated) == ["0", "1-0"] and {run.role for run in ablated.runs} == {"ablation"}
 
 
 def test_a_sweeps_repetitions_do_not_vote(tmp_path):

@@ -360,6 +360,8 @@ SHARED = {
             )
         ),
         ({"search": Search(trials=0)}, "out-of-range: trials .*0"),
+        ({"folds": (1, 0, 1)}, "duplicate-name: a fold twice: 1, 0, 1"),
+        ({"folds": (0, 1)}, "options-conflict: data.fold needs a prepared set"),
         ({"search": Search(space=("projector.kind=mlp",))}, "unknown-field: 'projector.kind'"),
     ],
 )

@@ -96,6 +96,11 @@ def splits(data: Data) -> tuple[str, ...]:
     return scenes.SPLITS if data.name in SCENES else prepared.splits(_folder(data))
 
 
+def check_fold(data: Data) -> None:
+    """Raises a UserError if the data set doesn't exist, or doesn't have the fold that the settings name."""
+    _prepared(data, "train")
+
+
 def _prepared(data: Data, split: str) -> Prepared:
     return Prepared(_folder(data), split, data.protocol, data.fold)
 

@@ -49,7 +49,8 @@ class Data:
       shots: number of training records per class; None uses all. A larger draw contains every smaller one.
       shots_seed: seed of that draw.
       negatives: share of each training batch, at least 0 and below 1, that asks for something that isn't in the image,
-        with an empty mask: another class of the set, or one of `negative_words`. 0 asks for nothing absent.
+        with an empty mask: another class of the set, or one of `negative_words`. The loss of empty masks then teaches
+        to mark nothing. 0 asks for nothing absent.
       negative_words: names of things that no image of the set shows, such as "kidney" for a set of polyps.
       complete: whether an image has masks of all its classes, so that a class without a mask is absent; False asks only
         for `negative_words`. None finds out where it can: sets of class maps and `scenes` are complete.

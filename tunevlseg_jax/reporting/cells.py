@@ -2,20 +2,21 @@
 
 Three rules decide every number of the tables and figures:
 
-1. Only comparable runs are compared. The runs of a data set share protocol, shots and kind of prompts, and those of a
-   model on it also image size and the fingerprints of the records. Where runs differ in these, the condition that most
-   cells have is kept, and the other runs are listed as left out.
-2. Validation selects. A study is represented by its selected trial. Of a cell's configurations (seed and paths aside)
-   the one with the highest validation Dice of the best epoch, as a mean over its runs, represents the cell. The
-   repetitions of a sweep's best trial with other seeds don't count here: the trial was selected with a lucky seed, and
-   they would make it look worse than trials that weren't repeated.
-3. Every seed counts. A cell's scores are means over the seeds of that configuration, on the test split: from each run's
-   own evaluation at the model's size, or from its card where there is none.
+1. Only comparable runs are compared. The runs of a data set share protocol, shots, kind of prompts and whether train
+   and val are folds, and those of a model on it also image size and the fingerprints of the records, which for train
+   and val are a fold's. Where runs differ in these, the condition that most cells have is kept, and the other runs are
+   listed as left out.
+2. Validation selects. A study is represented by its selected trial. Of a cell's configurations (fold, seed and paths
+   aside) the one with the highest validation Dice of the best epoch, as a mean over its runs, represents the cell. The
+   repetitions of a sweep's best trial with other seeds and folds don't count here: the trial was selected with a lucky
+   seed, and they would make it look worse than trials that weren't repeated.
+3. Every fold and seed counts. A cell's scores are means over the runs of that configuration, on the test split: from
+   each run's own evaluation at the model's size, or from its card where there is none.
 """
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +36,7 @@ COMBINATIONS = (*BASELINES, *(learner.__name__ for learner in LEARNERS))
 NONE, GAUSSIAN, NO_UPSAMPLER = "", "Gaussian context", "no upsampler"
 """Ablations; several are joined with commas."""
 
-APART = (*NON_IDENTITY_FIELDS, "train.seed", "model.checkpoint")
+APART = (*NON_IDENTITY_FIELDS, "data.fold", "train.seed", "model.checkpoint")
 """Fields in which runs of one configuration may differ; the model is identified by its hash."""
 
 
@@ -82,7 +83,7 @@ class Cell:
 
     Attributes:
       key: its place.
-      runs: of one configuration, by seed.
+      runs: of one configuration, by fold and seed.
       configurations: the number of candidates.
       condition: see `condition`; all runs that are compared share it.
     """
@@ -96,6 +97,22 @@ class Cell:
         """A test score, such as "dice", "iou" or "hd95_both_nonempty"; None where no run has it."""
         scores = [score[metric] for score in map(tested, self.runs) if score is not None]
         return summary([score for score in scores if score is not None])
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The folds of its runs; () where train and val are the set's own, or nothing trains."""
+        trained = (run.config.data.fold for run in self.runs if not run.zero_shot)
+        return tuple(sorted({fold for fold in trained if fold is not None}))
+
+    @property
+    def seeds(self) -> int:
+        """The number of different seeds."""
+        return len({run.config.train.seed for run in self.runs})
+
+    @property
+    def spread(self) -> str:
+        """What the deviation of its scores is over: "folds", "seeds", "folds and seeds", or "" for one run."""
+        return " and ".join(["folds"] * (len(self.folds) > 1) + ["seeds"] * (self.seeds > 1))
 
     @property
     def from_card(self) -> bool:
@@ -142,7 +159,7 @@ def choose(runs: Iterable[Run]) -> Cells:
     """Sorts runs into cells, and picks those that represent each."""
     runs = list(runs)
     names = _model_names(runs)
-    searched = {run.study: ablation(run.config) for run in runs if run.role in ("trial", "seed")}
+    searched = {run.study: ablation(run.config) for run in runs if run.role in ("trial", "seed", "fold")}
     keys = {run.folder: _place(run, names[run.card["model_sha256"]], searched.get(run.study)) for run in runs}
     runs, left_out = _comparable(runs, keys)
     cells: dict[Key, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
@@ -155,8 +172,8 @@ def choose(runs: Iterable[Run]) -> Cells:
             compared += [(place, run) for run in members]
         selected = [members for members in configurations.values() if not all(run.passed_over for run in members)]
         best = max(selected or configurations.values(), key=_validation)
-        by_seed = sorted(best, key=lambda run: run.config.train.seed)
-        by_key[place] = Cell(place, tuple(by_seed), len(configurations), condition(by_seed[0]))
+        ordered = sorted(best, key=_repetition)
+        by_key[place] = Cell(place, tuple(ordered), len(configurations), condition(ordered[0]))
     return Cells(by_key, left_out, compared)
 
 
@@ -203,13 +220,17 @@ def condition(run: Run) -> dict[str, Hashable]:
     data, sha = run.config.data, run.card["data"]
     height, width = run.card["protocol"]["image_size"]
     details: dict[str, Hashable] = {"protocol": data.protocol, "kind of prompts": data.prompt_index}
-    details |= {} if run.zero_shot else {"shots": data.shots or "all"}
+    source = "the set's own" if data.fold is None else "folds"
+    details |= {} if run.zero_shot else {"shots": data.shots or "all", SOURCE: source}
     details |= {"image size": f"{height}x{width}", "test records": sha.get("test")}
-    return details | ({} if run.zero_shot else {"training records": sha["train"], "validation records": sha["val"]})
+    return details | ({} if run.zero_shot else dict(zip(TRAINED_ON, (sha["train"], sha["val"]), strict=True)))
 
 
-TERMS = ("protocol", "kind of prompts", "shots")
+SOURCE = "source of train and val"
+TERMS = ("protocol", "kind of prompts", "shots", SOURCE)
 """The parts of a condition that all models share on a data set."""
+TRAINED_ON = ("training records", "validation records")
+"""The parts of a condition that are another fold's on another fold."""
 
 
 def tested(run: Run) -> Mapping[str, Any] | None:
@@ -228,18 +249,28 @@ def summary(values: Sequence[float]) -> Score | None:
 
 
 def _comparable(runs: Sequence[Run], keys: Mapping[Path, Key]) -> tuple[list[Run], list[Skipped]]:
-    """The runs of the condition that most cells have, by data set and then by model, and the others."""
+    """The runs of the condition that most cells have, by data set, then by model and by fold, and the others."""
     kept, left_out = list(runs), []
-    for terms, group in ((TERMS, lambda key: key.data), (None, lambda key: (key.data, key.model))):
-        details = {run.folder: condition(run) for run in kept}
+
+    def by_fold(run: Run) -> tuple[str, str, int | None]:
+        key = keys[run.folder]
+        return key.data, key.model, run.config.data.fold
+
+    passes: tuple[tuple[Callable[[Run], Hashable], Callable[[str, Run], bool]], ...] = (
+        (lambda run: keys[run.folder].data, lambda name, run: name in TERMS),
+        (lambda run: by_fold(run)[:2], lambda name, run: name not in TRAINED_ON or run.config.data.fold is None),
+        (by_fold, lambda name, run: True),
+    )
+    for group, counts in passes:
+        details = {
+            run.folder: {name: value for name, value in condition(run).items() if counts(name, run)} for run in kept
+        }
         groups = defaultdict(list)
         for run in kept:
-            if terms is not None:
-                details[run.folder] = {name: details[run.folder][name] for name in terms if name in details[run.folder]}
-            groups[group(keys[run.folder])].append((keys[run.folder], tuple(details[run.folder].items())))
+            groups[group(run)].append((keys[run.folder], tuple(details[run.folder].items())))
         most_common = {place: _most_common(members) for place, members in groups.items()}
         for run in list(kept):
-            chosen = most_common[group(keys[run.folder])]
+            chosen = most_common[group(run)]
             differing = [name for name, value in details[run.folder].items() if chosen.get(name, value) != value]
             if differing:
                 kept.remove(run)
@@ -266,19 +297,25 @@ def _reason(name: str, details: Mapping[str, Hashable], chosen: Mapping[str, Has
 
 
 def _without_copies(members: list[Run]) -> list[Skipped]:
-    """Removes all runs but the first of each seed, and returns them; runs that their study selected come first."""
-    first: dict[int, Run] = {}
+    """Removes all runs but the first of each fold and seed, and returns them; selected trials come first."""
+    first: dict[tuple[int, int], Run] = {}
     for run in sorted(members, key=lambda run: run.passed_over):
-        first.setdefault(run.config.train.seed, run)
-    copies = [run for run in members if first[run.config.train.seed] is not run]
-    members[:] = [run for run in members if first[run.config.train.seed] is run]
+        first.setdefault(_repetition(run), run)
+    copies = [run for run in members if first[_repetition(run)] is not run]
+    members[:] = [run for run in members if first[_repetition(run)] is run]
     reason = "left out: of the same configuration and seed as"
-    return [Skipped(run.folder, f"{reason} {first[run.config.train.seed].folder}") for run in copies]
+    return [Skipped(run.folder, f"{reason} {first[_repetition(run)].folder}") for run in copies]
+
+
+def _repetition(run: Run) -> tuple[int, int]:
+    """A run's fold, -1 for none, and seed: what tells it apart from the others of its configuration."""
+    fold = run.config.data.fold
+    return -1 if fold is None else fold, run.config.train.seed
 
 
 def _validation(members: Sequence[Run]) -> float:
     """The validation Dice that a configuration is chosen by."""
-    voting = [run for run in members if run.role != "seed"] or members
+    voting = [run for run in members if run.role not in ("seed", "fold")] or members
     return statistics.fmean(run.validation for run in voting)
 
 

@@ -18,7 +18,7 @@ from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object
 from tunevlseg_jax.search import summary
 
-Role = Literal["run", "trial", "seed", "ablation"]
+Role = Literal["run", "trial", "seed", "fold", "ablation"]
 
 EVALUATIONS = "evaluations"
 PARTS = ("checkpoints", "tensorboard", EVALUATIONS)
@@ -50,7 +50,8 @@ class Run:
     Attributes:
       folder: of the run.
       role: by its folder: a study's trial (STUDY/trials/NNN), its best trial with another seed (STUDY/seeds/NNN-SEED),
-        an ablation of these (STUDY/ablations/NAME/SEED), or a run by itself.
+        or on another fold (STUDY/folds/NNN-FOLD-SEED), an ablation of these (STUDY/ablations/NAME/SEED, or FOLD-SEED),
+        or a run by itself.
       study: folder of the study that it belongs to.
       search: of that study.
       config: of the run.
@@ -80,7 +81,7 @@ class Run:
 
     @property
     def passed_over(self) -> bool:
-        """Whether this is a trial, or its repetition with another seed, and its study selected another trial."""
+        """Whether this is a trial, or its repetition with other seeds or folds, and its study selected another."""
         best = None if self.search is None or self.role == "ablation" else self.search.best
         return best is not None and best != int(self.folder.name.partition("-")[0])
 
@@ -171,7 +172,9 @@ def _place(path: Path) -> tuple[Role, Path | None]:
         return "trial", path.parent.parent
     if path.parent.name == "seeds" and re.fullmatch(r"\d{3,}-\d+", path.name):
         return "seed", path.parent.parent
-    if path.parent.parent.name == "ablations" and path.name.isdigit():
+    if path.parent.name == "folds" and re.fullmatch(r"\d{3,}-\d+-\d+", path.name):
+        return "fold", path.parent.parent
+    if path.parent.parent.name == "ablations" and re.fullmatch(r"(\d+-)?\d+", path.name):
         return "ablation", path.parent.parent.parent
     return "run", None
 

@@ -70,13 +70,12 @@ def table(
 
 
 def _conditions(used: Sequence[Cell], metric: str) -> str:
-    """Metric, size, threshold, records, protocol, selection and seeds."""
+    """Metric, size, threshold, records, protocol, selection, seeds and folds."""
     name, meaning = METRICS[metric]
     sizes = _listed((cell.key.model, cell.condition["image size"]) for cell in used)
     records = _listed((cell.key.data, cell.records or "of unknown number") for cell in used)
     protocols = _listed((cell.key.data, cell.condition["protocol"]) for cell in used)
     shots = _listed((cell.key.data, cell.condition["shots"]) for cell in used if "shots" in cell.condition)
-    seeds = sorted({len(cell.runs) for cell in used})
     configurations = sorted({cell.configurations for cell in used})
     return " ".join(
         (
@@ -85,9 +84,24 @@ def _conditions(used: Sequence[Cell], metric: str) -> str:
             f"Test records: {records}. Training records of each class: {shots or 'none'}. Protocol: {protocols}.",
             "A cell's configuration is the one with the highest validation Dice",
             f"({_span(configurations)} to choose from); test scores chose nothing.",
-            f"Seeds: {_span(seeds)}{'; ± is the standard deviation over them (n - 1)' if seeds[-1] > 1 else ''}.",
+            _repetitions(used),
         )
     )
+
+
+def _repetitions(used: Sequence[Cell]) -> str:
+    """The numbers of seeds and folds, and what the deviation is over."""
+    seeds, folds = ({*map(number, used)} for number in (lambda cell: cell.seeds, lambda cell: len(cell.folds)))
+    text = f"Seeds: {_span(sorted(seeds))}"
+    if folds - {0}:
+        text += f". Folds of train and val, each with the same test split: {_span(sorted(folds - {0}))}"
+    over = {cell.spread for cell in used if cell.spread}
+    if over == {"seeds"}:
+        text += "; ± is the standard deviation over them (n - 1)"
+    elif over:
+        spreads = _listed((headings.shown(cell.key.combination), cell.spread) for cell in used if cell.spread)
+        text += f"; ± is the standard deviation over the runs of all {spreads} (n - 1)"
+    return f"{text}."
 
 
 def _notes(rows: Sequence[Row], used: Sequence[Cell], common: precision.Names) -> list[str]:
@@ -108,6 +122,9 @@ def _notes(rows: Sequence[Row], used: Sequence[Cell], common: precision.Names) -
         if changed := [str(run.folder) for run in cell.runs if run.card.get("earlier_data")]:
             went_on = f"its data changed while it trained, and it went on ({', '.join(changed)})"
             notes.append(f"{headings.place(cell.key)}: {went_on}.")
+        others = {fold for other in used if other.key.data == cell.key.data for fold in other.folds}
+        if cell.folds and (lacking := sorted(others.difference(cell.folds))):
+            notes.append(f"{headings.place(cell.key)}: no run on fold {', '.join(map(str, lacking))}.")
         if untested := [str(run.folder) for run in cell.runs if tested(run) is None]:
             count = f"{len(untested)} of the {len(cell.runs)} runs that represent it have"
             notes.append(f"{headings.place(cell.key)}: {count} no test score ({', '.join(untested)}).")

@@ -19,7 +19,7 @@ class Entry:
 
     Attributes:
       value: in the table's unit as files have it, so 0..1 for Dice; None if missing.
-      std: over seeds; None where there is one.
+      std: over folds and seeds; None where there is one run.
       mark: whether it is the best or the second of its column.
       of: for a mean of incomplete columns, the number of columns with a value, and of all columns.
       signed: whether it is a difference.

@@ -51,7 +51,8 @@ def words(cells: Cells, number: int) -> tuple[Table | None, list[str]]:
         except UserError as error:
             unread[str(error)].append(run)
             continue
-        place = (*scores.labels(cell.key.row), cell.key.data, str(run.config.train.seed))
+        fold = "" if run.config.data.fold is None else f", fold {run.config.data.fold}"
+        place = (*scores.labels(cell.key.row), cell.key.data, f"{run.config.train.seed}{fold}")
         for vector, tokens in enumerate(near, 1):
             details = [text for token, distance in tokens for text in (token, f"{distance:.3f}")]
             rows.append(Row((*place, str(vector), *details), ruled=bool(rows) and vector == 1))

@@ -61,7 +61,13 @@ def bytes_needed(experiment: Experiment, setup: TrainSetup, size: int, parts: in
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=by_trial), state)
     source = next(setup.batches(order=1))
     training = step.train_step.lower(
-        state, setup.frozen, source, setup.train.table, network=experiment.network, schedule=setup.schedule
+        state,
+        setup.frozen,
+        source,
+        setup.train.table,
+        network=experiment.network,
+        schedule=setup.schedule,
+        negatives=setup.negatives,
     )
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state, state.trainable)))
     needed = parts * kept // setup.mesh.shape[sharding.TRIAL] + min(

@@ -20,7 +20,8 @@ from tunevlseg_jax.search.slots import Slots
 from tunevlseg_jax.search.worker import Worker
 from tunevlseg_jax.training.split import Split
 
-SEEDS = "seeds"
+SEEDS, FOLDS = "seeds", "folds"
+"""Folders of a study's best trial with other seeds, and on other folds."""
 
 
 def search(worker: Worker) -> dict[str, Any]:

@@ -91,11 +91,12 @@ class Ablation:
 
 @dataclass(frozen=True)
 class GridCell:
-    """One data set's runs of a combination, or of an ablation of it."""
+    """One data set's runs of a combination, or of an ablation of it, on each of these folds; () for no folds."""
 
     data: str
     combination: Combination
     ablation: Ablation | None = None
+    folds: tuple[int, ...] = ()
 
     @property
     def way(self) -> str:
@@ -115,9 +116,11 @@ class GridCell:
 
     @property
     def config(self) -> Config:
-        """The configuration of its runs, without the changes by a search or an ablation."""
-        config = self.combination.config
-        return dataclasses.replace(config, data=dataclasses.replace(config.data, name=self.data))
+        """The configuration of its runs, on the first fold, without the changes by a search or an ablation."""
+        data = dataclasses.replace(self.combination.config.data, name=self.data)
+        if self.folds:
+            data = dataclasses.replace(data, fold=self.folds[0])
+        return dataclasses.replace(self.combination.config, data=data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +134,9 @@ class Study:
       ablations: of the searches' best trials.
       search: options of the searches; the sampler's seed is for the first data set, and grows by one with each.
       across: groups of data sets; a run on one is evaluated on the group's others as well.
+      folds: numbers of the data sets' folds. Each combination is trained on each of them: the searches are on the
+        first, and their best trials are trained again on the others, as with other seeds. () for train and val as
+        prepared.
     """
 
     folder: str
@@ -139,6 +145,7 @@ class Study:
     ablations: tuple[Ablation, ...] = ()
     search: Search = field(default_factory=Search)
     across: tuple[tuple[str, ...], ...] = ()
+    folds: tuple[int, ...] = schema.added(())
 
     def cells(self) -> list[GridCell]:
         """All cells, in the order in which they are run: a search comes before its ablations."""
@@ -146,7 +153,7 @@ class Study:
         for data in self.data:
             for combination in self.combinations:
                 ablations = (ablation for ablation in self.ablations if ablation.applies(combination))
-                cells += [GridCell(data, combination, ablation) for ablation in (None, *ablations)]
+                cells += [GridCell(data, combination, ablation, self.folds) for ablation in (None, *ablations)]
         return cells
 
     def options(self, cell: GridCell) -> Search:
@@ -158,7 +165,8 @@ class Study:
     def tested(self, cell: GridCell) -> list[Data]:
         """The data sets that a cell's runs are evaluated on, first the cell's."""
         others = {name: None for group in self.across if cell.data in group for name in group if name != cell.data}
-        return [cell.config.data.for_scoring(name=name) for name in (cell.data, *others)]
+        elsewhere = (cell.config.data.for_scoring(name=name, fold=None) for name in others)
+        return [cell.config.data.for_scoring(), *elsewhere]
 
     def identity(self) -> dict[str, Any]:
         """The settings that determine its results, as JSON."""
@@ -174,6 +182,10 @@ class Study:
         self.search.check()
         if not self.data or not self.combinations:
             raise UserError("a study needs at least one data set and one combination", "empty-study")
+        if len({*self.folds}) < len(self.folds):
+            raise UserError(f"the study has a fold twice: {', '.join(map(str, self.folds))}", "duplicate-name")
+        if self.folds and any(combination.config.data.fold is not None for combination in self.combinations):
+            raise UserError("the study has folds, so that its combinations' data.fold must be None", "options-conflict")
         folders = Counter(cell.folder for cell in self.cells())
         for cell in self.cells():
             if folders[cell.folder] > 1:

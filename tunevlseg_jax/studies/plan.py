@@ -75,9 +75,9 @@ def _longest(study: Study, cell: GridCell) -> Config:
 
 def _runs(study: Study, cell: GridCell) -> int:
     """The number of trainings of a cell."""
-    trials, seeds = study.search.trials, study.search.seeds
-    runs = {"zero-shot": 0, "fine-tuned": 1, "searched": trials + seeds - 1}
-    return runs[cell.combination.kind] if cell.ablation is None else seeds
+    trials, repeated = study.search.trials, study.search.seeds * max(1, len(cell.folds))
+    runs = {"zero-shot": 0, "fine-tuned": max(1, len(cell.folds)), "searched": trials + repeated - 1}
+    return runs[cell.combination.kind] if cell.ablation is None else repeated
 
 
 def _training_records(data: Data, missing: dict[str, str]) -> int | None:

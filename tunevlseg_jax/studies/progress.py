@@ -36,7 +36,9 @@ class StudyProgress:
         self.folder = folder
         identity = study.identity()
         if (folder / STUDY_FILE).exists():
-            details = schema.difference(read_object(folder / STUDY_FILE), identity, added=ADDED)
+            details = schema.difference(
+                read_object(folder / STUDY_FILE), identity, added=ADDED | schema.added_defaults(Study)
+            )
             if details:
                 raise UserError(f"{folder} holds another study ({details}); choose another --folder", "other-config")
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -45,6 +45,8 @@ def open_progress(study: Study) -> Iterator[StudyProgress]:
         find_checkpoint(combination.config.model.checkpoint)
     for cell in study.cells():
         registry.splits(cell.config.data)
+        for fold in cell.folds:
+            registry.check_fold(dataclasses.replace(cell.config.data, fold=fold))
     progress = StudyProgress(Path(study.folder), study)
     with locks.owned(progress.folder / "study.lock", f"works on {progress.folder}"):
         stored_data.check(study, progress)
@@ -61,6 +63,11 @@ def run(study: Study, progress: StudyProgress, console: Console) -> None:
     with display.live:
         _Work(study, progress, display).run()
         display.end()
+
+
+def on_fold(config: Config, fold: int) -> Config:
+    """The configuration of the same run on another fold."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, fold=fold))
 
 
 class _Work:
@@ -116,16 +123,20 @@ class _Work:
     def _fine_tuned(self, cells: Sequence[GridCell]) -> None:
         """Trains a baseline, by `train`."""
         (cell,) = cells
+        folder = self.folder / cell.folder
+        folders = {folder / f"fold-{fold}": on_fold(cell.config, fold) for fold in cell.folds}
+        frozen = dataclasses.replace(cell.config, train=dataclasses.replace(cell.config.train, tune="prompts"))
         with self._recorded(cell) as runs:
-            folder = self.folder / cell.folder
-            config = dataclasses.replace(cell.config, workdir=str(folder))
-            if not (folder / CARD_FILE).exists():
-                self.display.notify("training")
-                train(config, Console(quiet=True))
-            experiment, learnt = restore(folder)
-            frozen = dataclasses.replace(config, train=dataclasses.replace(config.train, tune="prompts"))
-            self._evaluate(cell, self._resources(frozen), experiment, learnt, folder)
-            runs.append(folder)
+            for each, config in (folders or {folder: cell.config}).items():
+                self._train(each, config)
+                self._evaluate(cell, self._resources(frozen), *restore(each), each)
+                runs.append(each)
+
+    def _train(self, folder: Path, config: Config) -> None:
+        """Trains a run by `train`, unless it is finished."""
+        if not (folder / CARD_FILE).exists():
+            self.display.notify("training" if config.data.fold is None else f"training on fold {config.data.fold}")
+            train(dataclasses.replace(config, workdir=str(folder)), Console(quiet=True))
 
     def _searched(self, cells: Sequence[GridCell]) -> None:
         """Runs a search, and the ablations of its best trial."""
@@ -143,6 +154,7 @@ class _Work:
                         runs += self._ablate(worker, cell, cell.ablation)
                     elif (best := repeats.search(worker)["best"]) is not None:
                         runs += [Path(run["folder"]) for run in best["runs"]]
+                    runs += self._on_other_folds(cell, runs)
                     for run in runs:
                         self._evaluate_searched(cell, resources, worker, run)
 
@@ -159,6 +171,22 @@ class _Work:
         repeats.score(worker, runs)
         return list(runs)
 
+    def _on_other_folds(self, cell: GridCell, runs: Sequence[Path]) -> list[Path]:
+        """Trains the runs on the first fold again on each of the others."""
+        trained = []
+        for fold in cell.folds[1:]:
+            for run in runs:
+                config, _, _ = load_learnt(run)
+                seed = config.train.seed
+                if cell.ablation is None:
+                    best = run.name.partition("-")[0]
+                    folder = self.folder / cell.folder / repeats.FOLDS / f"{best}-{fold}-{seed}"
+                else:
+                    folder = self.folder / cell.folder / f"{fold}-{seed}"
+                self._train(folder, on_fold(config, fold))
+                trained.append(folder)
+        return trained
+
     def _evaluate_searched(self, cell: GridCell, resources: Resources, worker: Worker, run: Path) -> None:
         """As `_evaluate`, in the program of the search's trials, which serves them all."""
         config, learnt, _ = load_learnt(run)
@@ -173,6 +201,8 @@ class _Work:
         for data in self.study.tested(cell):
             self.display.notify(f"evaluating on {data.name}")
             part = "test" if "test" in registry.splits(data) else "val"
+            if part == "val" and data.fold is not None:  # the test split is the same for all folds
+                data = dataclasses.replace(data, fold=experiment.config.data.fold)
             split = experiment.split(part, data, cache=resources.cache)
             evaluate_run.evaluate(experiment, learnt, split, data, run=str(run), folder=run / evaluate_run.FOLDER)
 

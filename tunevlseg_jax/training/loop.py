@@ -114,6 +114,11 @@ class TrainSetup:
         total = self.steps_per_epoch * self.config.train.epochs
         return Schedule(self.config.optim.warmup_steps, total if self.config.optim.cosine else 0)
 
+    @property
+    def negatives(self) -> bool:
+        """Whether training asks for absent things, which changes the loss of empty masks."""
+        return self.config.data.negatives > 0
+
     def batches(self, order: int, skip: int = 0) -> Iterator[Source]:
         """The training batches of one epoch, except the first `skip`.
 
@@ -240,7 +245,13 @@ def _steps(
     for number, source in enumerate(batches, start=int(loop.steps) + 1):
         with DISPATCH:
             state, sums = step.train_step(
-                loop.state, setup.frozen, source, setup.train.table, network=setup.network, schedule=setup.schedule
+                loop.state,
+                setup.frozen,
+                source,
+                setup.train.table,
+                network=setup.network,
+                schedule=setup.schedule,
+                negatives=setup.negatives,
             )
         loop = loop._replace(state=state, steps=np.int32(number), sums=metrics.merge(loop.sums, sums))
         if previous is not None:

@@ -67,7 +67,7 @@ def init(trainable: FlatParams, hyper: Hyperparameters) -> TrainState:
     )
 
 
-@partial(jax.jit, static_argnames=("network", "schedule"), donate_argnames="state")
+@partial(jax.jit, static_argnames=("network", "schedule", "negatives"), donate_argnames="state")
 def train_step(
     state: TrainState,
     frozen: FlatParams,
@@ -76,6 +76,7 @@ def train_step(
     *,
     network: Network,
     schedule: Schedule,
+    negatives: bool = False,
 ) -> tuple[TrainState, Sums]:
     """One step of every trial on one batch.
 
@@ -86,6 +87,7 @@ def train_step(
       token_table: (phrases, length) int32, tokens; or their features, see `Network.logits`.
       network: the model and the learner.
       schedule: of the learning rate.
+      negatives: whether training asks for absent things, see `dice_ce`.
 
     Returns:
       The state after the step, and each trial's sums over the batch before the update.
@@ -94,7 +96,7 @@ def train_step(
 
     def loss_of(trainable: FlatParams, trial: TrainState) -> tuple[Array, Sums]:
         key = jax.random.fold_in(jax.random.key(trial.hyper.seed), trial.step)
-        scores = _scores(network, {**frozen, **trainable}, batch, token_table, trial.hyper, key)
+        scores = _scores(network, {**frozen, **trainable}, batch, token_table, trial.hyper, key, negatives)
         sums = metrics.total(scores, batch.weight)
         return sums.loss / sums.samples, sums
 
@@ -164,6 +166,7 @@ def _scores(
     token_table: Array | TextFeatures,
     hyper: Hyperparameters,
     key: Array | None,
+    negatives: bool = False,
 ) -> Scores:
     """Scores at the size of the masks; logits of another size are resized to it (bilinear)."""
     logits = network.logits(
@@ -172,4 +175,4 @@ def _scores(
     _, height, width = batch.masks.shape
     if logits.shape[1:] != (height, width):
         logits = resize_grid(logits[..., None], (height, width), "bilinear")[..., 0]
-    return metrics.score(dice_ce(logits, batch.masks), logits, batch.masks)
+    return metrics.score(dice_ce(logits, batch.masks, negatives=negatives), logits, batch.masks)

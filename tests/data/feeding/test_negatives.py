@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import mistakes
 import numpy as np
 import pytest
@@ -17,14 +19,18 @@ from tunevlseg_jax.data import prepared, registry
 from tunevlseg_jax.data.absent_things import with_negatives
 from tunevlseg_jax.data.builders.writer import write
 from tunevlseg_jax.data.feeding import batching
-from tunevlseg_jax.data.feeding.batch import Rows, gather
+from tunevlseg_jax.data.feeding.batch import Batch, Rows, gather
 from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import Example, Record
 from tunevlseg_jax.data.records import Records, packed
 from tunevlseg_jax.data.settings import Data, Scenes
+from tunevlseg_jax.learners import VPT
 from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.training import loop
 from tunevlseg_jax.training.losses import dice_ce
+from tunevlseg_jax.training.split import Split
+from tunevlseg_jax.training.step import Hyperparameters
 
 quick_compilation = small.quick_compilation
 
@@ -236,7 +242,56 @@ def test_class_maps_are_complete_and_separate_masks_are_if_the_user_says_so(bina
 
 
 def test_an_empty_mask_teaches_where_the_dice_loss_is_flat():
-    """The cross-entropy's gradient, 0.2 p / n of each pixel; the Dice term of an empty mask is 1 at any marking."""
-    logits = np.full((1, 8, 8), -1.0, np.float32)
-    slope = jax.grad(lambda values: dice_ce(values, np.zeros((1, 8, 8), bool)).sum())(logits)
-    np.testing.assert_allclose(slope, 0.2 / (1 + np.e) / 64, rtol=1e-3)
+    """The paper's loss leaves 0.2 p / n of each pixel, the cross-entropy's gradient; its Dice term is 1 at any marking.
+    With negatives it is m / (m + 5 %), m the marked share, as steep as the term of an object is."""
+    logits, targets = np.full((2, 8, 8), -1.0, np.float32), np.zeros((2, 8, 8), bool)
+    targets[1, 0, :3] = True
+    marked = 1 / (1 + np.e)
+
+    def slope(**options: bool) -> np.ndarray:
+        return np.asarray(jax.grad(lambda values: dice_ce(values, targets, **options).sum())(logits))
+
+    paper, ours = (dice_ce(logits, targets, negatives=negatives) for negatives in (False, True))
+    np.testing.assert_allclose(paper[0], 1 + 0.2 * np.log1p(1 / np.e), rtol=1e-4)
+    np.testing.assert_allclose(ours[0], marked / (marked + 0.05) + 0.2 * np.log1p(1 / np.e), rtol=1e-5)
+    np.testing.assert_allclose(ours[1], paper[1], rtol=1e-6)  # an object's mask
+    np.testing.assert_allclose(slope()[0], 0.2 * marked / 64, rtol=1e-3)
+    steep = 0.05 / (marked + 0.05) ** 2 * marked * (1 - marked) / 64
+    np.testing.assert_allclose(slope(negatives=True)[0], steep + 0.2 * marked / 64, rtol=1e-5)
+    np.testing.assert_allclose(slope(negatives=True)[1], slope()[1], rtol=1e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatNetwork:
+    """Gives every pixel the same logit."""
+
+    learner = VPT()
+
+    def logits(self, params, images, phrase, table, *, depth, dropout, key=None):
+        return jnp.broadcast_to(params["learner/context"], (len(phrase), *SIZE))
+
+
+def test_the_loss_of_empty_masks_changes_only_in_training_with_negatives():
+    """The loop's training loss is that of its batches; validation keeps the paper's for its empty masks."""
+    data = dataclasses.replace(DATA, scenes=dataclasses.replace(DATA.scenes, absent_fraction=0.5))
+    cache = FeatureCache(lambda images: images, SIZE, sharding.mesh(), 2.0**30)
+    train, val = (Split(cache.feed(data, split), jnp.zeros((1, 1))) for split in ("train", "val"))
+    network: Any = FlatNetwork()
+    still = Hyperparameters(*(jnp.zeros(1, kind) for kind in ("float32", "float32", "int32", "float32", "uint32")))
+    for share in (0.3, 0.0):
+        config = small.config(data=dataclasses.replace(data, negatives=share))
+        setup = loop.TrainSetup(config, network, {}, train, val, cache.mesh)
+        state = loop.begin({"learner/context": jnp.full((1, 1, 1, 1), -1.0)}, still, cache.mesh)
+        _, epoch = loop.train_epoch(setup, state, setup.batches(1), lambda *_: None)
+        assert isinstance(epoch, loop.Epoch)
+        batches = [gather(source) for source in setup.batches(1)]
+        assert epoch.train["loss"] == pytest.approx([mean_loss(batches, share > 0)], rel=1e-5)
+        batches = list(val.feed.evaluation(4))
+        assert epoch.val["loss"] == pytest.approx([mean_loss(batches, False)], rel=1e-5)
+    assert mean_loss(batches, False) > mean_loss(batches, True) + 0.01  # val has empty masks
+
+
+def mean_loss(batches: list[Batch], negatives: bool) -> float:
+    """The loss of the records of some batches where every logit is -1."""
+    masks = np.concatenate([np.asarray(batch.masks)[np.asarray(batch.weight) > 0] for batch in batches])
+    return float(dice_ce(jnp.full(masks.shape, -1.0), jnp.asarray(masks), negatives=negatives).mean())

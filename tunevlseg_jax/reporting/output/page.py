@@ -72,7 +72,7 @@ def _run(key: Key, run: Run) -> dict[str, Any]:
         "data": key.data,
         "model": key.model,
         "combination": ", ".join(filter(None, (shown(key.combination), key.ablation))),
-        "name": f"{run.role} {run.folder.name}",
+        "name": f"{run.role} {run.folder.name}" + ("" if (fold := run.config.data.fold) is None else f", fold {fold}"),
         "val": run.validation,
         "test": None if test is None else test["dice"],
         "folder": str(run.folder),

@@ -138,7 +138,8 @@ def _cell_rows(cells: Cells) -> list[dict[str, object]]:
             score = cell.score(metric)
             scores |= {metric: score and score.mean, f"{metric}_std": score and score.std}
         details = {"records": cell.records, "from": "card" if cell.from_card else "evaluations"}
-        details |= {"configurations": cell.configurations, "seeds": len(cell.runs)}
+        details |= {"configurations": cell.configurations, "seeds": cell.seeds}
+        details |= {"folds": len(cell.folds) or None, "std_over": cell.spread or None}
         details |= {"runs": " ".join(str(run.folder) for run in cell.runs)}
         rows.append(cell.key._asdict() | scores | details)
     return rows
