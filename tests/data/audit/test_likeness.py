@@ -1,5 +1,7 @@
 """Tests of images that show the same in another light, and of images that are alike by nature."""
 
+import dataclasses
+
 import cv2
 import fake_downloads
 import numpy as np
@@ -59,6 +61,25 @@ def alike(first: ImageStats, second: ImageStats) -> bool:
 
 def flipped(stats: list[ImageStats], pair: duplicates.Pair) -> int:
     return int(np.bitwise_count(stats[pair.first].bits ^ stats[pair.second].bits).sum())
+
+
+def test_many_frames_of_one_scene_are_few_pairs():
+    """Each frame is paired with the first of each split, so that pairs grow with the frames, not with their square."""
+    rng = np.random.default_rng(0)
+    scene = smooth(rng, (32, 48))
+    frames = stats_of([(scene.clip(3, 250) + rng.integers(-3, 4, scene.shape)).astype(np.uint8) for _ in range(60)])
+    splits = ("train", "val", "test")
+    frames = [dataclasses.replace(frame, split=splits[number % 3]) for number, frame in enumerate(frames)]
+    found = duplicates.near_copies(frames)
+    expected = {(first, second) for second in range(60) for first in range(min(second, 3))}
+    assert {(first, second) for first, second in found} == expected
+
+
+def test_a_pair_that_alone_connects_two_images_is_kept():
+    """Two shades of grey are too far apart to be copies; a shade between them is a copy of both."""
+    shades = stats_of([np.full((8, 8, 3), shade, np.uint8) for shade in (100, 116, 108, 109)])
+    assert duplicates.near_copies(shades) == [(0, 2), (0, 3), (1, 2)]
+    assert len(duplicates.components(4, duplicates.near_copies(shades))) == 1
 
 
 @pytest.mark.slow

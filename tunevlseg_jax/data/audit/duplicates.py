@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -52,9 +53,15 @@ def same_group(stats: Sequence[ImageStats]) -> list[Pair]:
 
 
 def near_copies(stats: Sequence[ImageStats]) -> list[Pair]:
-    """Images that look the same, or the same in another light, though their files differ."""
+    """Images that look the same, or the same in another light, though their files differ.
+
+    Of many, each with the first of every split, and with another where only that pair connects them: the `components`
+    are those of all pairs, and thousands of frames of one scene are thousands of pairs rather than millions.
+    """
     if not stats:
         return []
+    groups = DisjointSet(range(len(stats)))
+    known: set[tuple[str, int]] = set()
     least_details = likeness.common_details(stats)
     bits = np.stack([image.bits for image in stats])
     pairs = []
@@ -65,9 +72,13 @@ def near_copies(stats: Sequence[ImageStats]) -> list[Pair]:
             image, other = stats[first], stats[second]
             if first >= second or image.content == other.content:
                 continue
+            if (image.split, second) in known and groups.connected(first, second):
+                continue
             copy = flipped[row, column] <= FLIPPED and likeness.difference(image, other) < GREY_LEVELS
             if copy or likeness.same_shapes(image, other, least_details):
                 pairs.append(Pair(first, second))
+                known.add((image.split, second))
+                groups.merge(first, second)
     return pairs
 
 
