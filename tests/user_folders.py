@@ -13,7 +13,7 @@ from test_mistakes import one_line
 
 from tunevlseg_jax import prepare
 from tunevlseg_jax.data import prepared
-from tunevlseg_jax.data.prepared import VOID, Example
+from tunevlseg_jax.data.examples import VOID, Example
 
 Run = Callable[..., dict[str, Example]]
 COLOURS = "class,colour,prompt\npolyp,#ff0000,a polyp|a small polyp\ntool,0 0 255,\nvoid,#808080,\n"

@@ -20,10 +20,11 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.seeded_splits import assign_splits
 from tunevlseg_jax.data.builders.writer import Contents, build
+from tunevlseg_jax.data.examples import SPLITS
 from tunevlseg_jax.data.medical import dicom_sets, volume_sets
 from tunevlseg_jax.data.medical.dicom_sets import Dicom
 from tunevlseg_jax.data.medical.volume_sets import Volumes
-from tunevlseg_jax.data.prepared import CLEAN_FILE, SPLITS, Prepared
+from tunevlseg_jax.data.prepared import CLEAN_FILE, Prepared
 from tunevlseg_jax.data.preprocessing import Preprocessing
 from tunevlseg_jax.data.seen_encodings import SeenEncodings
 from tunevlseg_jax.data.settings import Protocol

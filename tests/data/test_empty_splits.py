@@ -10,8 +10,8 @@ from rich.console import Console
 from tunevlseg_jax import prepare
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.builders import writer
+from tunevlseg_jax.data.examples import LEVEL, Example, Record
 from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import LEVEL, Example, Record
 from tunevlseg_jax.data.settings import Data
 
 

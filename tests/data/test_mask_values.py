@@ -13,8 +13,8 @@ from user_folders import Run, assert_fails, masks_by_class, run
 
 from tunevlseg_jax import prepare
 from tunevlseg_jax.data import mask_files
+from tunevlseg_jax.data.examples import VOID
 from tunevlseg_jax.data.mask_values import BinaryRule
-from tunevlseg_jax.data.prepared import VOID
 from tunevlseg_jax.data.seen_encodings import SeenEncodings
 
 run = run

@@ -17,8 +17,8 @@ import tensorflow_datasets as tfds
 
 from tunevlseg_jax.data import prepared
 from tunevlseg_jax.data.builders.writer import Contents, build, write
+from tunevlseg_jax.data.examples import VOID, Example, Record
 from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import VOID, Example, Record
 from tunevlseg_jax.runtime.errors import UserError
 
 

@@ -16,8 +16,8 @@ from rich.console import Console
 from tunevlseg_jax import evaluate
 from tunevlseg_jax.data import prepared, registry, resized_cache, targets
 from tunevlseg_jax.data.builders.writer import write
+from tunevlseg_jax.data.examples import VOID, Example, Record
 from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import VOID, Example, Record
 from tunevlseg_jax.data.records import WHOLE
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.reporting import runs

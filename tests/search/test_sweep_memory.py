@@ -133,7 +133,7 @@ def test_one_program_at_a_time_holds_memory(tmp_path, monkeypatch):
     with contextlib.closing(Worker(asked, "s", tmp_path / "s", config, Resources(config), display)) as worker:
         for trial, number in zip((*trials, *trials), (7, 7, 5, 5), strict=True):
             kept.append(worker.slots(worker.program(trial), number))
-            assert kept[-1].size == 7 and of_seven() > 0  # compiled before: 5 would be compiled anew
+            assert kept[-1].size == 7 and of_seven() > 0  # compiled before: 5 would be compiled again
             assert worker.slots(worker.program(trial), 4) is kept[-1]
     assert held == [0] * 4
 

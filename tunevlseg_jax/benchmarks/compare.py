@@ -65,7 +65,7 @@ def _key(row: Row, chips: str, divisor: int) -> tuple[Any, ...]:
     try:
         return row["model"], row["learner"], row["tune"], row[chips], row["batch"] // divisor
     except (KeyError, TypeError) as error:
-        raise UserError(f"a row of a training step lacks {error}; write the file anew", "not-rates") from error
+        raise UserError(f"a row of a training step lacks {error}; write the file again", "not-rates") from error
 
 
 def _keys(rows: Sequence[Row]) -> list[tuple[Any, ...]]:

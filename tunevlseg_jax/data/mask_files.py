@@ -9,9 +9,9 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from tunevlseg_jax.data import heic, tiff
+from tunevlseg_jax.data.examples import VOID
 from tunevlseg_jax.data.images import TIFF, check_pages, decode_deep, decode_rgb, encode_png, is_deep
 from tunevlseg_jax.data.mask_values import BinaryRule, distinct, encoding
-from tunevlseg_jax.data.prepared import VOID
 from tunevlseg_jax.data.seen_encodings import SeenEncodings
 from tunevlseg_jax.runtime.errors import UserError
 

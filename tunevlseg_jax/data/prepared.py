@@ -1,55 +1,29 @@
-"""Prepared sets: their format on disk, and reading it; `data/builders/writer.py` writes it.
+"""Prepared sets: finding them, and reading them example by example; `data/builders/writer.py` writes them.
 
 A prepared set is a TFDS data set in array_record, DIR/NAME/VERSION, with those of the splits train, val and test that
-have records. It is written and read without TensorFlow. One example is one image with all its records. TFDS can't
-store nested sequences without TensorFlow, so prompts are a separate sequence and refer to their record:
-
-  id        the image's name, unique in the split
-  group     patient or video sequence, "" where unknown
-  image     the original file if it is JPEG or PNG of 8 bits, else PNG
-  spacing   millimetres between the centres of neighbouring rows, and of columns; empty where unknown
-  slice     the place of a slice in its volume, as in `VolumeSlice`, a spacing of 0 is unknown; empty for other images
-  masks     label maps: single-channel PNG of the image's size
-  records   id (unique in the split), label (the class), mask and value (a pixel belongs to the record where map number
-            `mask` is `value`)
-  prompts   record (its index), level, text
-
-Mutually exclusive classes share one map, in which VOID pixels are neither a class nor background. Masks that may
-overlap have one map each, of 0 and 1. `level` is the index of medvlsm's prompts p0 ... p9, from no words to
-detailed descriptions; sets with one kind of prompt have only level 1.
+have records; `data/example_format.py` has the form of an example.
 
 The file preprocessing.json in the same folder has the window that scaled images of more than 8 bits, and the axis of
-volumes. The file aliases.json names splits that are copies of another: {"test": "val"} if the paper tests on
-val. The file clean.json holds the "clean" protocol: for each split its examples, by stored split and index, and their
-records: {"train": [{"split": "train", "index": 0, "id": "...", "records": ["..."]}, ...], ...}.
+volumes. The file mixed_values.json lists the classes whose mask files differ in their values. The file aliases.json
+names splits that are copies of another: {"test": "val"} if the paper tests on val. The file clean.json holds the
+"clean" protocol: for each split its examples, by stored split and index, and their records:
+{"train": [{"split": "train", "index": 0, "id": "...", "records": ["..."]}, ...], ...}.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
-import cv2
-import numpy as np
-
-from tunevlseg_jax.data import folds
-from tunevlseg_jax.data.images import decode_rgb
+from tunevlseg_jax.data import example_format, folds
+from tunevlseg_jax.data.examples import SPLITS, Example
 from tunevlseg_jax.data.settings import Protocol
-from tunevlseg_jax.data.volume_slice import VolumeSlice
 from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.runtime.files import read_object
 
 VERSION = "1.0.0"
-SPLITS = ("train", "val", "test")
 CLEAN_FILE = "clean.json"
 ALIASES_FILE = "aliases.json"
-VOID = 255
-"""Value in a label map of pixels that are neither a class nor background."""
-SLICE = ("number", "step", "prepared", "total")
-"""The whole numbers of a `VolumeSlice`."""
-LEVEL = 1
-"""The prompt level of sets with one kind of prompt, and of the paper's runs."""
 WAYS_OUT = {
     "train": "Prepare the set again with images for train; a set without train can be scored but not trained on",
     "val": "Training needs val: prepare the set again with --fractions 0.8 0.2 0, which needs two images (or groups), "
@@ -58,82 +32,6 @@ WAYS_OUT = {
     "prepare --test-is-val makes it the test split",
 }
 """What to do if a set lacks a split."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One mask of an image and its prompts.
-
-    Attributes:
-      id: unique in the split.
-      label: name of the class.
-      mask: index of the label map.
-      value: value of the record's pixels in that map.
-      prompts: phrasings by level; training draws one at random, evaluation takes the first.
-    """
-
-    id: str
-    label: str
-    mask: int
-    value: int
-    prompts: Mapping[int, tuple[str, ...]]
-
-    def phrasings(self, level: int = LEVEL) -> tuple[str, ...]:
-        """The phrasings of one level.
-
-        Raises:
-          UserError: the record has none of that level.
-        """
-        if level not in self.prompts:
-            raise UserError(f"record {self.id!r} has prompts {sorted(self.prompts)}, got {level}", "prompt-index")
-        return self.prompts[level]
-
-
-@dataclass(frozen=True)
-class Example:
-    """One image and its records; images are encoded.
-
-    Attributes:
-      id: the image's name, unique in the split.
-      group: patient or video sequence, "" where unknown.
-      image: JPEG or PNG.
-      masks: label maps, single-channel PNG of the image's size.
-      records: the image's records.
-      spacing: millimetres between the centres of neighbouring rows, and of columns; None where unknown.
-      slice: of a slice its place in its volume; None for other images, and in sets of earlier versions.
-      left_out: classes of records that the clean protocol leaves out; not stored.
-    """
-
-    id: str
-    group: str
-    image: bytes
-    masks: tuple[bytes, ...]
-    records: tuple[Record, ...]
-    spacing: tuple[float, float] | None = None
-    slice: VolumeSlice | None = None
-    left_out: tuple[str, ...] = ()
-
-    def rgb(self) -> np.ndarray:
-        """(height, width, 3) uint8 image, upright.
-
-        Raises:
-          UserError: the image is broken.
-        """
-        return decode_rgb(self.image, f"image {self.id!r}")
-
-    def maps(self) -> tuple[np.ndarray, ...]:
-        """(height, width) uint8 label maps.
-
-        Raises:
-          UserError: a map is broken.
-        """
-        decoded = []
-        for data in self.masks:
-            array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-            if array is None or array.ndim != 2 or array.dtype != np.uint8:
-                raise UserError(f"a label map of image {self.id!r} is not a grey PNG of 8 bits", "undecodable")
-            decoded.append(array)
-        return tuple(decoded)
 
 
 class SelectedExample(NamedTuple):
@@ -163,7 +61,7 @@ class Prepared:
         """
         self.fold = fold if split in folds.POOL else None
         self.folder, self.name, self.split, self.protocol = folder, folder.parent.name, split, protocol
-        stored = _stored(folder)
+        stored = example_format.open_splits(folder)
         stored_split = aliases(folder).get(split, split)
         self._selected = _selected(folder, stored_split) if protocol == "clean" else None
         if self.fold is not None:
@@ -192,9 +90,9 @@ class Prepared:
     def __getitem__(self, index: SupportsIndex) -> Example:
         number = range(len(self))[index]
         if self._selected is None:
-            return decode(self._sources[self._stored_split][number])
+            return example_format.decode(self._sources[self._stored_split][number])
         selected = self._selected[number]
-        example = decode(self._sources[selected.split][selected.stored_index])
+        example = example_format.decode(self._sources[selected.split][selected.stored_index])
         if selected.records is None:
             return example
         records = tuple(record for record in example.records if record.id in selected.records)
@@ -263,110 +161,7 @@ def stored_splits(folder: Path) -> tuple[str, ...]:
     Raises:
       UserError: the set can't be read.
     """
-    return tuple(sorted(_stored(folder), key=SPLITS.index))
-
-
-def features() -> Any:
-    """The format as a TFDS FeaturesDict."""
-    import tensorflow_datasets as tfds
-
-    text, image = tfds.features.Text(), tfds.features.Image
-    return tfds.features.FeaturesDict(
-        {
-            "id": text,
-            "group": text,
-            "image": image(shape=(None, None, None)),
-            "masks": tfds.features.Sequence(image(shape=(None, None, 1))),
-            "spacing": tfds.features.Sequence(np.float64),
-            "slice": tfds.features.Sequence({"volume": text, "spacing": np.float64, **dict.fromkeys(SLICE, np.int32)}),
-            "records": tfds.features.Sequence({"id": text, "label": text, "mask": np.int32, "value": np.int32}),
-            "prompts": tfds.features.Sequence({"record": np.int32, "level": np.int32, "text": text}),
-        }
-    )
-
-
-def encode(example: Example) -> dict[str, Any]:
-    """An example in the form that TFDS writes."""
-    place = example.slice
-    return {
-        "id": example.id,
-        "group": example.group,
-        "image": example.image,
-        "masks": list(example.masks),
-        "spacing": list(example.spacing or ()),
-        "slice": [] if place is None else [place._asdict() | {"spacing": place.spacing or 0.0}],
-        "records": [
-            {"id": record.id, "label": record.label, "mask": record.mask, "value": record.value}
-            for record in example.records
-        ],
-        "prompts": [
-            {"record": number, "level": level, "text": text}
-            for number, record in enumerate(example.records)
-            for level, phrasings in sorted(record.prompts.items())
-            for text in phrasings
-        ],
-    }
-
-
-def decode(stored: Mapping[str, Any]) -> Example:
-    """The inverse of `encode`, from the form that TFDS reads."""
-    records, prompts = stored["records"], stored["prompts"]
-    levels: list[dict[int, tuple[str, ...]]] = [{} for _ in records["id"]]
-    for number, level, text in zip(prompts["record"], prompts["level"], prompts["text"], strict=True):
-        phrasings = levels[int(number)]
-        phrasings[int(level)] = (*phrasings.get(int(level), ()), text.decode())
-    spacing = tuple(map(float, stored.get("spacing", ())))  # sets of earlier versions have none
-    return Example(
-        id=stored["id"].decode(),
-        group=stored["group"].decode(),
-        image=stored["image"],
-        masks=tuple(stored["masks"]),
-        records=tuple(
-            Record(id.decode(), label.decode(), int(mask), int(value), phrasings)
-            for id, label, mask, value, phrasings in zip(
-                records["id"], records["label"], records["mask"], records["value"], levels, strict=True
-            )
-        ),
-        spacing=(spacing[0], spacing[1]) if spacing else None,
-        slice=_slice(stored.get("slice", {"volume": ()})),  # likewise
-    )
-
-
-def _slice(stored: Mapping[str, Any]) -> VolumeSlice | None:
-    """The place in the form that TFDS reads, a sequence of one or none."""
-    if not len(stored["volume"]):
-        return None
-    numbers = {name: int(stored[name][0]) for name in SLICE}
-    return VolumeSlice(stored["volume"][0].decode(), spacing=float(stored["spacing"][0]) or None, **numbers)
-
-
-class _Encoded:
-    """A TFDS decoder that leaves images encoded; TFDS's SkipDecoding doesn't work in a sequence."""
-
-    def setup(self, *, feature: Any) -> None:
-        """Called by TFDS first; does nothing."""
-
-    def decode_example_np(self, data: Any) -> Any:
-        """One image."""
-        return data
-
-    decode_batch_example_np = decode_example_np
-
-
-def _stored(folder: Path) -> dict[str, Any]:
-    """The stored splits by name, with encoded images."""
-    import tensorflow_datasets as tfds
-
-    encoded: Any = _Encoded()
-    try:
-        builder: Any = tfds.builder_from_directory(folder)
-        return {
-            split: builder.as_data_source(split, decoders={"image": encoded, "masks": encoded})
-            for split, info in builder.info.splits.items()
-            if info.num_examples
-        }
-    except Exception as error:  # TFDS raises various errors for files that it hasn't written
-        raise UserError(f"can't read the prepared set in {folder}: {error}", "unreadable") from error
+    return tuple(sorted(example_format.open_splits(folder), key=SPLITS.index))
 
 
 def _selected(folder: Path, split: str) -> list[SelectedExample]:

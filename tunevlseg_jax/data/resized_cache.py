@@ -12,8 +12,9 @@ import cv2
 import grain
 import numpy as np
 
+from tunevlseg_jax.data.examples import Example
 from tunevlseg_jax.data.images import resize
-from tunevlseg_jax.data.prepared import CLEAN_FILE, Example, Prepared
+from tunevlseg_jax.data.prepared import CLEAN_FILE, Prepared
 from tunevlseg_jax.data.records import WHOLE, Records
 from tunevlseg_jax.data.volume_slice import VolumeSlice
 from tunevlseg_jax.runtime import cache, progress_bar

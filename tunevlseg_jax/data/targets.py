@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tunevlseg_jax.data.prepared import VOID, Prepared
+from tunevlseg_jax.data.examples import VOID
+from tunevlseg_jax.data.prepared import Prepared
 from tunevlseg_jax.data.records import WHOLE, Records
 
 

@@ -15,8 +15,8 @@ from tunevlseg_jax.data import prepared
 from tunevlseg_jax.data.audit import duplicates
 from tunevlseg_jax.data.audit.image_stats import image_stats
 from tunevlseg_jax.data.builders.writer import write
+from tunevlseg_jax.data.examples import Example, Record
 from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import Example, Record
 
 SIZE = (48, 64)
 
@@ -66,7 +66,7 @@ def test_each_fault_is_found_where_it_is(monkeypatch, capsys, tmp_path):
             example("left", photo[6], group="patient 1"),
         ],
         "val": [
-            dataclasses.replace(example("encoded anew", photo[1]), image=jpeg),
+            dataclasses.replace(example("encoded again", photo[1]), image=jpeg),
             example("resized", photo[2]),
             dataclasses.replace(example("half", photo[7]), image=jpeg[:-300]),
             dataclasses.replace(example("large", photo[8]), masks=(encode_png(np.zeros((8, 8), np.uint8)),)),
@@ -90,7 +90,7 @@ def test_each_fault_is_found_where_it_is(monkeypatch, capsys, tmp_path):
         ("error", "copies across", "test/renamed"),
         ("error", "group across", "val/right"),
         ("error", "tells the answer", "test/healthy"),
-        ("warning", "near copies across", "val/encoded anew"),
+        ("warning", "near copies across", "val/encoded again"),
         ("warning", "near copies across", "test/smaller"),
         ("warning", "copies", "train/other"),
         ("warning", "repeated record", "train/twice"),
@@ -109,11 +109,11 @@ def test_each_fault_is_found_where_it_is(monkeypatch, capsys, tmp_path):
     kept = {split: {one.id for one in examples} for split, examples in clean.items()}
     assert set().union(*kept.values()) == {
         *("photo", "again", "twice", "nothing", "all", "left"),
-        *("encoded anew", "resized", "right"),
+        *("encoded again", "resized", "right"),
         *("renamed", "smaller", "denied"),
     }
     assert [len(one.records) for one in clean["train"] if one.id == "twice"] == [1]
-    for together in ({"photo", "encoded anew"}, {"resized", "smaller"}, {"left", "right"}):
+    for together in ({"photo", "encoded again"}, {"resized", "smaller"}, {"left", "right"}):
         assert any(together <= ids for ids in kept.values())
 
 

@@ -15,9 +15,9 @@ from tunevlseg_jax import prepare
 from tunevlseg_jax.data.audit import coverage, findings, map_stats, orientation
 from tunevlseg_jax.data.audit.image_stats import ImageStats, image_stats
 from tunevlseg_jax.data.audit.orientation import Vote, vote
+from tunevlseg_jax.data.examples import Example, Record
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.mask_files import TURNS
-from tunevlseg_jax.data.prepared import Example, Record
 
 run = run
 BACK = {6: 8, 8: 6}

@@ -14,8 +14,8 @@ from tunevlseg_jax.data.audit.image_stats import ImageStats, image_stats
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.writer import write
+from tunevlseg_jax.data.examples import Example
 from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import Example
 
 
 def stats_of(images: list[np.ndarray]) -> list[ImageStats]:

@@ -20,8 +20,8 @@ from tunevlseg_jax.data.builders import annotation_files
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.builders.writer import Contents, Written, build
+from tunevlseg_jax.data.examples import VOID
 from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import VOID
 
 
 def make(name: str, source: Path, root: Path, annotated: Path | None = None, seed: int = 0) -> dict[str, Written]:

@@ -132,8 +132,8 @@ def test_nnunet(tmp_path):
         "left out: 1 images of test, which has no masks",
         "left out: 1 image files that fit neither pattern, such as imagesTr/a_0001.png",
     ]
-    told, images = user_files.with_splits(found.files, "source")
-    assert told.startswith("train, as the source says; val is drawn from train; it has no test")
+    line, images = user_files.with_splits(found.files, "source")
+    assert line.startswith("train, as the source says; val is drawn from train; it has no test")
     assert user_files.items(images, source, lambda *_: pytest.fail("read"))[0].splits == ("train", "val")
     sources(tmp_path, ["labelsTs/b.png"])
     source = SourceFiles([tmp_path / "source"], tmp_path)
@@ -148,8 +148,8 @@ def test_random_splits_are_asked_for(tmp_path):
     ]
     source = sources(tmp_path / "a", names)
     found = matching.find(source, *layouts.PLAIN, ("x",), None, use_splits=False)
-    told, images = user_files.with_splits(found.files, "random")
-    assert told == "drawn by --fractions and --seed" and {image.split for image in images} == {""}
+    line, images = user_files.with_splits(found.files, "random")
+    assert line == "drawn by --fractions and --seed" and {image.split for image in images} == {""}
     source = sources(
         tmp_path / "b", [f"{split}/{kind}/a.png" for kind in ("images", "masks") for split in ("train", "val")]
     )

@@ -18,11 +18,11 @@ from tunevlseg_jax import config as configuration
 from tunevlseg_jax.data import prepared, registry
 from tunevlseg_jax.data.absent_things import with_negatives
 from tunevlseg_jax.data.builders.writer import write
+from tunevlseg_jax.data.examples import Example, Record
 from tunevlseg_jax.data.feeding import batching
 from tunevlseg_jax.data.feeding.batch import Batch, Rows, gather
 from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
 from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import Example, Record
 from tunevlseg_jax.data.records import Records, packed
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import VPT

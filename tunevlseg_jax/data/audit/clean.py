@@ -8,7 +8,7 @@ from typing import Any
 from tunevlseg_jax.data.audit import duplicates
 from tunevlseg_jax.data.audit.findings import not_turned, repeats, reveals_answer, unexpected
 from tunevlseg_jax.data.audit.image_stats import ImageStats
-from tunevlseg_jax.data.prepared import SPLITS
+from tunevlseg_jax.data.examples import SPLITS
 from tunevlseg_jax.runtime.errors import UserError
 
 Splits = dict[str, list[dict[str, Any]]]

@@ -9,7 +9,7 @@ from rich.table import Table
 from tunevlseg_jax.data.audit import orientation
 from tunevlseg_jax.data.audit.map_stats import MODEL_SIZE, RecordStats, counts, record_stats
 from tunevlseg_jax.data.audit.orientation import Vote
-from tunevlseg_jax.data.prepared import Example
+from tunevlseg_jax.data.examples import Example
 
 Shapes = Mapping[str, Sequence[RecordStats]]
 """The statistics of all records by class."""

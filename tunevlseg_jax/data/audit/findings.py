@@ -31,7 +31,7 @@ from tunevlseg_jax.data.audit import coverage, duplicates, orientation
 from tunevlseg_jax.data.audit.duplicates import Pair
 from tunevlseg_jax.data.audit.image_stats import ImageStats
 from tunevlseg_jax.data.audit.map_stats import RecordStats
-from tunevlseg_jax.data.prepared import LEVEL, VOID
+from tunevlseg_jax.data.examples import LEVEL, VOID
 
 KINDS = {
     "unreadable": "error",

@@ -10,8 +10,8 @@ from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.audit import map_stats, orientation
 from tunevlseg_jax.data.audit.map_stats import RecordStats
 from tunevlseg_jax.data.audit.orientation import Vote
+from tunevlseg_jax.data.examples import Example
 from tunevlseg_jax.data.images import resize
-from tunevlseg_jax.data.prepared import Example
 from tunevlseg_jax.runtime.errors import UserError
 
 THUMBNAIL = 32

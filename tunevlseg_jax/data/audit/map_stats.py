@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from tunevlseg_jax.data.examples import Record
 from tunevlseg_jax.data.images import resize
-from tunevlseg_jax.data.prepared import Record
 
 MODEL_SIZE = (352, 352)
 """Height and width of CLIPSeg's images, the smaller ones of the paper's two models."""

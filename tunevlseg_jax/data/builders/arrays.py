@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tunevlseg_jax.data import prepared, registry, windows
+from tunevlseg_jax.data.examples import LEVEL, SPLITS, Example, Record
 from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
 from tunevlseg_jax.data.preprocessing import Preprocessing
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.data.windows import Window

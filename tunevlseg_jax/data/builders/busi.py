@@ -16,8 +16,8 @@ from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Content, Item
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
+from tunevlseg_jax.data.examples import LEVEL, Record
 from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import LEVEL, Record
 from tunevlseg_jax.runtime.errors import UserError
 
 KIND = r"(benign|malignant|normal) \((\d+)\)"

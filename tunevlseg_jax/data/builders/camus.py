@@ -21,8 +21,8 @@ from tunevlseg_jax.data.builders.annotation_files import Annotation
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Content, Item
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
+from tunevlseg_jax.data.examples import LEVEL, SPLITS, Record
 from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Record
 from tunevlseg_jax.runtime.errors import UserError
 
 CLASSES = ("Left ventricular cavity", "Myocardium", "Left atrium cavity")

@@ -15,7 +15,7 @@ from tunevlseg_jax.data.builders import rle
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import BinaryMask, Content, Item, binary_masks
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
-from tunevlseg_jax.data.prepared import LEVEL
+from tunevlseg_jax.data.examples import LEVEL
 from tunevlseg_jax.runtime.errors import UserError
 
 RENAMED = {"Lung Opacity": "Airspace Opacity"}

@@ -16,7 +16,7 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item, class_map, paired_files
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.data.builders.tables import Class
-from tunevlseg_jax.data.prepared import VOID
+from tunevlseg_jax.data.examples import VOID
 
 NAMES = {
     7: "road",

@@ -4,7 +4,7 @@ import os.path
 import re
 from collections.abc import Collection, Mapping
 
-from tunevlseg_jax.data.prepared import SPLITS
+from tunevlseg_jax.data.examples import SPLITS
 from tunevlseg_jax.runtime.errors import UserError
 
 SPLIT_NAMES = {
@@ -37,11 +37,11 @@ def split_of(folder: str, *, strict: bool = True) -> str:
     words = [word.lower() for word in words_of(folder)]
     general = (*IMAGE_WORDS, *MASK_WORDS, *OTHER_WORDS)
     names = SPLIT_NAMES | (NNUNET if words and words[0] in (*IMAGE_WORDS, *MASK_WORDS) else {})
-    told = {names.get(word, names.get(word.removesuffix("set"), "")) for word in words} - {""}
-    if len(told) != 1:
+    named = {names.get(word, names.get(word.removesuffix("set"), "")) for word in words} - {""}
+    if len(named) != 1:
         return ""
     others = [word for word in words if word not in names and word.removesuffix("set") not in names]
-    return "" if strict and not set(others) <= set(general) else told.pop()
+    return "" if strict and not set(others) <= set(general) else named.pop()
 
 
 def words_of(folder: str) -> list[str]:

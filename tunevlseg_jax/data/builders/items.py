@@ -11,8 +11,8 @@ import numpy as np
 from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.tables import Class
+from tunevlseg_jax.data.examples import LEVEL, SPLITS, Example, Record
 from tunevlseg_jax.data.images import encode_png
-from tunevlseg_jax.data.prepared import LEVEL, SPLITS, Example, Record
 from tunevlseg_jax.data.volume_slice import VolumeSlice
 from tunevlseg_jax.runtime import progress_bar
 from tunevlseg_jax.runtime.errors import UserError

@@ -131,7 +131,7 @@ def _matches(source: SourceFiles, text: str) -> Iterator[tuple[str, dict[str, st
 
 
 def _splits(found: Mapping[str, Mapping[str, str]], text: str, *, use_splits: bool) -> dict[str, str]:
-    """The split of each file, by {split} or by the names of its folders; {} if none is told."""
+    """The split of each file, by {split} or by the names of its folders; {} if there is none."""
     if "{split}" in text:
         return {path: split_named(fields["split"], path) for path, fields in found.items()}
     try:

@@ -8,8 +8,8 @@ from tunevlseg_jax.data.builders import annotation_files
 from tunevlseg_jax.data.builders.annotation_files import Annotation
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import BinaryMask, Content, Item, binary_masks
+from tunevlseg_jax.data.examples import LEVEL, SPLITS
 from tunevlseg_jax.data.mask_values import BinaryRule
-from tunevlseg_jax.data.prepared import LEVEL, SPLITS
 from tunevlseg_jax.data.seen_encodings import SeenEncodings
 from tunevlseg_jax.runtime.errors import UserError
 

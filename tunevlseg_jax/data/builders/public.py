@@ -12,7 +12,7 @@ from tunevlseg_jax.data.builders.annotation_files import Annotation
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item, read
 from tunevlseg_jax.data.builders.seeded_splits import assign_splits
-from tunevlseg_jax.data.prepared import SPLITS, Example
+from tunevlseg_jax.data.examples import SPLITS, Example
 from tunevlseg_jax.runtime.errors import UserError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 import numpy as np
 
 from tunevlseg_jax.data.builders.items import Item, read
-from tunevlseg_jax.data.prepared import SPLITS, Example
+from tunevlseg_jax.data.examples import SPLITS, Example
 
 
 def assign_splits(items: Sequence[Item], shares: Mapping[str, float], seed: int) -> dict[str, Iterator[Example]]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from tunevlseg_jax.data.builders import table_rows
 from tunevlseg_jax.data.builders.table_rows import Row
+from tunevlseg_jax.data.examples import VOID
 from tunevlseg_jax.data.mask_files import Colour
-from tunevlseg_jax.data.prepared import VOID
 from tunevlseg_jax.runtime.errors import UserError
 
 BACKGROUND = "background"

@@ -14,8 +14,8 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import BinaryMask, Content, Item, binary_masks, class_map
 from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.tables import Classes
+from tunevlseg_jax.data.examples import LEVEL, SPLITS, VOID
 from tunevlseg_jax.data.mask_values import BinaryRule
-from tunevlseg_jax.data.prepared import LEVEL, SPLITS, VOID
 from tunevlseg_jax.data.seen_encodings import SeenEncodings
 from tunevlseg_jax.runtime.errors import UserError
 
@@ -88,10 +88,10 @@ def with_splits(files: Sequence[ImageFiles], choice: SplitChoice) -> tuple[str, 
             for image in files
         ]
         return DRAWN, images
-    told = (
+    of_folders = (
         {} if any(image.split for image in files) else folder_splits.of_files({one.image: [one.group] for one in files})
     )
-    images = [replace(image, split=told.get(image.image, image.split)) for image in files]
+    images = [replace(image, split=of_folders.get(image.image, image.split)) for image in files]
     names = [split for split in SPLITS if split in {image.split for image in images}]
     if not names:
         return f"{DRAWN}; the source tells none", images

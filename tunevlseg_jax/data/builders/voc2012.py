@@ -16,8 +16,8 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item, class_map
 from tunevlseg_jax.data.builders.public import PublicSet, Sizes
 from tunevlseg_jax.data.builders.tables import Class
+from tunevlseg_jax.data.examples import VOID
 from tunevlseg_jax.data.mask_files import Colour
-from tunevlseg_jax.data.prepared import VOID
 from tunevlseg_jax.runtime.errors import UserError
 
 NAMES = (

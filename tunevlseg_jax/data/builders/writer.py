@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import tensorflow_datasets as tfds
 
 from tunevlseg_jax.data import folds, preprocessing, seen_encodings, windows
+from tunevlseg_jax.data.example_format import encode, features
+from tunevlseg_jax.data.examples import Example
 from tunevlseg_jax.data.images import decode_deep, encode_png, is_deep
-from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Example, Prepared, encode, features, stored_splits
+from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Prepared, stored_splits
 from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing
 from tunevlseg_jax.data.seen_encodings import SeenEncodings
 from tunevlseg_jax.runtime.errors import UserError

@@ -11,11 +11,11 @@ from tunevlseg_jax.data.builders import tables
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.tables import Classes
+from tunevlseg_jax.data.examples import SPLITS
 from tunevlseg_jax.data.medical import dicom_files, dicom_masks, dicom_series, label_volumes, labels
 from tunevlseg_jax.data.medical.dicom_files import Series
 from tunevlseg_jax.data.medical.labels import Labels, SliceChoice, Structure, Volume
 from tunevlseg_jax.data.medical.scan import DEFAULT_AXIS
-from tunevlseg_jax.data.prepared import SPLITS
 from tunevlseg_jax.data.preprocessing import Axis
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.runtime.errors import UserError
@@ -125,8 +125,8 @@ def _check_label(label: str, series: Series) -> None:
     """Raises a UserError if a structure has no name, or the patient's name or number in it."""
     if not label.strip():
         raise UserError(f"a structure of {series.name} has no name; give --prompt", "empty-prompt")
-    told = " ".join(series.tag(name) for name in ("PatientName", "PatientID", "OtherPatientNames"))
-    parts = {part.lower() for part in re.split(r"[\W_]+", told) if len(part) > 2}
+    identity = " ".join(series.tag(name) for name in ("PatientName", "PatientID", "OtherPatientNames"))
+    parts = {part.lower() for part in re.split(r"[\W_]+", identity) if len(part) > 2}
     if parts & {part.lower() for part in re.split(r"[\W_]+", label)}:
         raise UserError(
             f"a structure of {series.name} has the patient's name or number in its own name; rename it",

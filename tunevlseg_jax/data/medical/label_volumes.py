@@ -12,10 +12,10 @@ import numpy as np
 
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.tables import Classes
+from tunevlseg_jax.data.examples import VOID
 from tunevlseg_jax.data.mask_files import distinct
 from tunevlseg_jax.data.medical import labels, volume_files
 from tunevlseg_jax.data.medical.dicom_files import Series, place
-from tunevlseg_jax.data.prepared import VOID
 from tunevlseg_jax.runtime.errors import UserError
 
 ENDING = re.compile(r"(?<=.)[-_. ]?(seg|segmentation|labels?|masks?)$", re.IGNORECASE)

@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from tunevlseg_jax.data.builders.items import Content, Item
+from tunevlseg_jax.data.examples import LEVEL, Record
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.medical import slices
 from tunevlseg_jax.data.medical.scan import Planes, Scan
-from tunevlseg_jax.data.prepared import LEVEL, Record
 from tunevlseg_jax.data.preprocessing import Axis
 from tunevlseg_jax.data.volume_slice import VolumeSlice
 from tunevlseg_jax.data.windows import Window

@@ -14,11 +14,11 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.tables import Classes
 from tunevlseg_jax.data.builders.user_files import ImageFiles, SplitChoice
+from tunevlseg_jax.data.examples import SPLITS
 from tunevlseg_jax.data.mask_files import distinct
 from tunevlseg_jax.data.medical import labels, volume_files
 from tunevlseg_jax.data.medical.labels import Labels, SliceChoice, Structure, Volume
 from tunevlseg_jax.data.medical.scan import DEFAULT_AXIS
-from tunevlseg_jax.data.prepared import SPLITS
 from tunevlseg_jax.data.preprocessing import Axis
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.runtime.errors import UserError

@@ -11,9 +11,9 @@ from tunevlseg_jax.data.builders.folder_splits import SPLIT_NAMES
 from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.tables import BACKGROUND, VOID_NAME, Class, Classes
 from tunevlseg_jax.data.builders.user_files import Encoding, ImageFiles, Mask
+from tunevlseg_jax.data.examples import VOID
 from tunevlseg_jax.data.images import SUFFIXES
 from tunevlseg_jax.data.mask_files import Colour
-from tunevlseg_jax.data.prepared import VOID
 from tunevlseg_jax.runtime.errors import UserError
 
 MASKS = r"(?P<root>(?:.*/)?)SegmentationClass(?:PNG)?/(?P<key>.+)\.png"

@@ -14,8 +14,8 @@ from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.matching import SUFFIX
 from tunevlseg_jax.data.builders.roboflow import group_of
 from tunevlseg_jax.data.builders.user_files import ImageFiles, Mask, Size
+from tunevlseg_jax.data.examples import SPLITS
 from tunevlseg_jax.data.images import SUFFIXES
-from tunevlseg_jax.data.prepared import SPLITS
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.optional import import_yaml
 
