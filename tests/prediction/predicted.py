@@ -13,6 +13,7 @@ from PIL import Image
 from tunevlseg_jax import predict
 from tunevlseg_jax.data.preprocessing import AS_THEY_ARE
 from tunevlseg_jax.prediction import table
+from tunevlseg_jax.training import precision
 
 
 def save(path: str, *corners: tuple[int, int, int], size: tuple[int, int] = (6, 8)) -> np.ndarray:
@@ -44,7 +45,7 @@ def predictor(monkeypatch, tmp_path) -> FakePredictor:
     fake = FakePredictor()
 
     class Run:
-        predictor, preprocessing = fake, AS_THEY_ARE
+        predictor, preprocessing, computed = fake, AS_THEY_ARE, precision.choose("float32", "cpu", 64)
 
     monkeypatch.setattr(predict, "load_run", lambda folder, checkpoint: Run())
     monkeypatch.chdir(tmp_path)

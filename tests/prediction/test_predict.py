@@ -33,7 +33,8 @@ def test_another_prompt_threshold_or_run_gets_a_mask_of_its_own(run):
     ]
     for _ in range(2):
         for prompt, threshold, folder, _ in asked:
-            run(*given, "--prompt", prompt, "--threshold", threshold, "--run", folder)
+            said = run(*given, "--prompt", prompt, "--threshold", threshold, "--run", folder)
+            assert "computed in float32 (as asked for)" in said
     assert [(row["prompt"], row["threshold"], row["mask"]) for row in rows()] == [
         (prompt, str(threshold), f"{name}_mask.png") for prompt, threshold, _, name in asked
     ]

@@ -38,6 +38,7 @@ def pays(monkeypatch):
         ("auto", "cpu", 64, None, (FULL, FULL), "auto: measured for 64"),
         ("auto", "cpu", 512, "float32", (FULL, FULL), "auto, as the run began"),
         ("auto", "cpu", 64, "bfloat16", (HALF, FULL), "auto, as the run began"),
+        ("auto", "cpu", 64, "float32", (FULL, FULL), "auto: measured for 64"),  # a card says the same again
     ],
 )
 def test_types(asked, platform, width, kept, types, reason):

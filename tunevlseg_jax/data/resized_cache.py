@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import cv2
-import grain
 import numpy as np
 
 from tunevlseg_jax.data.examples import Example
@@ -99,6 +98,8 @@ def _resized(split: Prepared, size: tuple[int, int]) -> Iterator[tuple[Example, 
             example = dataclasses.replace(example, spacing=spacing)
         image = resize(image, size, cv2.INTER_CUBIC)
         return example, image, [resize(plane, size, cv2.INTER_NEAREST) for plane in example.maps()]
+
+    import grain  # loads late, as in `feeding.batching`
 
     threads = os.cpu_count() or 1
     ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)

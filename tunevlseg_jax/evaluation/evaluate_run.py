@@ -93,8 +93,7 @@ def evaluate(
     name += "_every_class" * ask_absent + f"_threshold{threshold:g}" * (threshold != THRESHOLD)
     size = _sizes(scored.sizes)
     rows = _by_class(records.classes, scored)
-    scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows)
-    scores |= _of_volumes(scored)
+    scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows) | _of_volumes(scored)
     vanished, note = registry.vanished(data, records), _volume_note(scored.volumes, data)
     if folder is not None:
         details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}

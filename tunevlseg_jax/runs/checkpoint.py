@@ -5,16 +5,17 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax import Array
-from orbax.checkpoint.options import MultiprocessingOptions
 
 from tunevlseg_jax.runtime import multihost, sharding
 from tunevlseg_jax.runtime.errors import UserError
+
+if TYPE_CHECKING:  # Orbax loads late, since only training needs it
+    import orbax.checkpoint as ocp
 
 Tree = TypeVar("Tree")
 
@@ -48,6 +49,8 @@ class Checkpoints:
         Raises:
           UserError: the checkpoint can't be written, such as on a full disk.
         """
+        import orbax.checkpoint as ocp
+
         tree = sharding.gather_to_host(tree)
         if self.manager is None:
             return
@@ -82,7 +85,10 @@ class Checkpoints:
             self.manager.close()
 
 
-def _manager(folder: Path) -> ocp.CheckpointManager:
+def _manager(folder: Path) -> "ocp.CheckpointManager":
+    import orbax.checkpoint as ocp
+    from orbax.checkpoint.options import MultiprocessingOptions
+
     options = ocp.CheckpointManagerOptions(
         max_to_keep=2,
         todelete_subdir=REMOVED,
@@ -99,7 +105,9 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
         raise UserError(f"can't make {folder}: {error.strerror or error}", "unwritable") from error
 
 
-def _read(manager: ocp.CheckpointManager, folder: Path, like: Any) -> Any:
+def _read(manager: "ocp.CheckpointManager", folder: Path, like: Any) -> Any:
+    import orbax.checkpoint as ocp
+
     latest = manager.latest_step()
     try:
         return manager.restore(latest, args=ocp.args.StandardRestore(like))

@@ -53,11 +53,11 @@ def choose(asked: Precision, platform: str, width: int, kept: Precision | None =
         precision, reason = asked, "as asked for"
     elif platform != "cpu":
         precision, reason = "bfloat16", f"auto, on a {platform}"
-    elif kept is not None:
-        precision, reason = kept, "auto, as the run began"
     else:
         pays, reason = cpu_products.verdict(width)
         precision, reason = "bfloat16" if pays else "float32", f"auto: {reason}"
+        if kept not in (None, precision):
+            precision, reason = kept, "auto, as the run began"
     if precision == "float32":
         return ComputeTypes(FULL, FULL, platform, reason)
     return ComputeTypes(HALF, FULL if platform == "cpu" else HALF, platform, reason)

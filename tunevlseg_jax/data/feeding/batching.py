@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import cast
 
-import grain
 import numpy as np
 from jax import Array
 
@@ -26,6 +25,8 @@ def training(records: Records, batch_size: int, padded: int, seed: int, epoch: i
       seed: of the run.
       epoch: from 1; order and phrasings depend only on this and `seed`, negatives also on `batch_size`.
     """
+    import grain  # loads late: a command that only predicts needs none of it
+
     rows_per_image = _rows_per_image(records, batch_size, padded)
     order = grain.MapDataset.range(len(records) // rows_per_image).shuffle(seed=_mix(seed, epoch))
     groups = np.asarray([order[place] for place in range(len(order))])

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,6 +116,8 @@ class Feed:
         if self.resident and features is None:
             images, maps = self._on_devices
             return (Source(images, maps, sharding.shard_batch(rows, self.mesh)) for rows in batches)
+        import grain  # loads late, as in `batching`
+
         ahead = grain.ReadOptions(num_threads=self.workers, prefetch_buffer_size=2 * max(1, self.workers))
         numbers = grain.MapDataset.range(len(batches))
         if features is None:
