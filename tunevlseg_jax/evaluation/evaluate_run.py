@@ -89,9 +89,7 @@ def evaluate(
     scored = (inference.score_every_class if ask_absent else inference.score_records)(
         experiment, learnt, split, true_masks, math.log(threshold / (1 - threshold))
     )
-    name = f"{data.name.replace('/', '_')}_{records.split}_{resolution}"
-    name += f"_{data.protocol}" * (data.protocol != "paper")
-    name += f"_prompt{data.prompt_index}" * (data.prompt_index != experiment.config.data.prompt_index)
+    name = _usual_name(data, experiment.config.data, records.split, resolution)
     name += "_every_class" * ask_absent + f"_threshold{threshold:g}" * (threshold != THRESHOLD)
     size = _sizes(scored.sizes)
     rows = _by_class(records.classes, scored)
@@ -128,6 +126,13 @@ def _write(
     details = {**identity, "samples_sha256": sha256(samples), "empty_masks": policies, **about}
     write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
     return name
+
+
+def _usual_name(data: Data, own: Data, split: str, resolution: Resolution) -> str:
+    """The beginning of the name of an evaluation's files, given the scored data set and the run's own."""
+    name = f"{data.name.replace('/', '_')}_{split}_{resolution}"
+    name += f"_{data.protocol}" * (data.protocol != "paper")
+    return name + f"_prompt{data.prompt_index}" * (data.prompt_index != own.prompt_index)
 
 
 def _volume_note(scores: VolumeScores | None, data: Data) -> str:
