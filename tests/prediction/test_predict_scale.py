@@ -1,4 +1,4 @@
-"""Tests of predict on large and on many images: bounded memory, and nothing half written after a kill."""
+"""Tests of predict on many images: what it holds of each, and nothing half written after a kill."""
 
 import random
 import signal
@@ -42,28 +42,6 @@ def held(predictor, count: int) -> int:
 def test_an_image_that_is_done_is_a_row_of_a_table(predictor):
     held(predictor, 1)  # what the first call of each function keeps
     assert held(predictor, 130) - held(predictor, 30) < 100 * 6000
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_photographs(tmp_path):
-    """A batch of eight waits, and the one whose masks are written takes 30 bytes a pixel more."""
-    peaks = {}
-    for count, side in ((1, 200), (9, 2000), (18, 2000)):
-        source = large_files.write_source(tmp_path / f"{count}", count, (side, side)) / "images"
-        options = (
-            "--run",
-            small.finished(),
-            "--image",
-            source,
-            "--prompt",
-            "seven",
-            "--output",
-            tmp_path / f"o{count}",
-        )
-        peaks[count] = large_files.peak("tunevlseg_jax.predict", *options)
-    pixels = 2000**2
-    assert peaks[9] - peaks[1] < 8 * 3 * pixels + 30 * pixels, peaks
-    assert peaks[18] - peaks[9] < 2 * 3 * pixels, peaks
 
 
 @pytest.mark.slow
