@@ -1,4 +1,4 @@
-"""Tests of predict on large and on many images: bounded memory, and nothing half written after a kill."""
+"""Tests of predict on many images: what it holds of each, and nothing half written after a kill."""
 
 import random
 import signal
@@ -42,19 +42,6 @@ def held(predictor, count: int) -> int:
 def test_an_image_that_is_done_is_a_row_of_a_table(predictor):
     held(predictor, 1)  # what the first call of each function keeps
     assert held(predictor, 130) - held(predictor, 30) < 100 * 6000
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_photographs(tmp_path):
-    """Images wait for a batch within a bound, and one of 12 megapixels takes 30 bytes a pixel more."""
-    peaks = {}
-    for count, size in ((1, (300, 400)), (11, (3000, 4000)), (20, (3000, 4000))):
-        source = large_files.write_source(tmp_path / f"{count}", count, size) / "images"
-        options = ("--run", small.finished(), "--image", source, "--prompt", "seven", "--output", tmp_path / "out")
-        peaks[count] = large_files.peak("tunevlseg_jax.predict", *options, "--probabilities")
-    waiting = 3 * 2**26
-    assert peaks[11] - peaks[1] < waiting + 30 * 12e6, peaks
-    assert peaks[20] - peaks[11] < 3 * 12e6, peaks
 
 
 @pytest.mark.slow

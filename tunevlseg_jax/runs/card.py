@@ -84,7 +84,7 @@ def _augmentation(config: Config) -> str:
     if not config.train.augment:
         return "none"
     views = config.train.augmented_views
-    return "anew in each step" if views is None else f"{views} fixed views of each image, one an epoch in turn"
+    return "drawn in each step" if views is None else f"{views} fixed views of each image, one an epoch in turn"
 
 
 def load_learnt(folder: Path) -> tuple[Config, dict[str, np.ndarray], dict[str, Any]]:
