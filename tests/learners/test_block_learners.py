@@ -22,7 +22,10 @@ LEARNERS = {
     "shallow VLSMAdapter": VLSMAdapter(depth=ROWS, hidden=4, kind="shallow", towers="vision", sentence=False),
 }
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-each_learner = pytest.mark.parametrize("name", LEARNERS)
+QUICK = ("LoRA", "VLSMAdapter")
+each_learner = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in LEARNERS]
+)
 
 
 @cache

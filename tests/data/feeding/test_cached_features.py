@@ -152,7 +152,7 @@ def test_every_learner_has_a_row():
     "learner",
     [
         # One learner of each way of changing the towers is quick.
-        pytest.param(learner, marks=() if isinstance(learner, CoOp | VPT | MaPLe) else pytest.mark.slow)
+        pytest.param(learner, marks=() if isinstance(learner, CoOp | VPT | MaPLe | LoRA) else pytest.mark.slow)
         for learner in PROMPTING
     ],
     ids=lambda learner: type(learner).__name__,
