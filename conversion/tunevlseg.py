@@ -221,6 +221,9 @@ def export_run(options: Options) -> Iterator[str]:
     if output.exists():
         raise UserError(f"--output {output} exists; choose another name", "other-folder")
     experiment, learnt = restore(Path(options.checkpoint), options.model)
+    if not isinstance(experiment.config.learner, ContextLearner | ZeroShot):
+        name = type(experiment.config.learner).__name__
+        raise UserError(f"the published code has no {name}, which {options.checkpoint} trained", "wrong-learner")
     sizes = with_prompt_offset(experiment.pretrained.config, experiment.config.model.prompt_offset)
     network = dataclasses.replace(experiment.network, config=sizes, learner=experiment.config.learner)
     ours = {path: np.asarray(tensor) for path, tensor in learnt.items()}

@@ -92,7 +92,10 @@ ELSEWHERE = {
 """Commands that are parsed but not run here, with the reason and the test that runs them."""
 
 HELP = (
-    *(("tunevlseg_jax.train", "--config", f"configs/clipseg_{name}.py") for name in ("cocoop", "maple")),
+    *(
+        ("tunevlseg_jax.train", "--config", f"configs/clipseg_{name}.py")
+        for name in ("cocoop", "maple", "lora", "vlsm_adapter")
+    ),
     *(("tunevlseg_jax.train", "--config", f"configs/clipseg_shared_{name}.py") for name in ("attention", "separate")),
     ("tunevlseg_jax.sweep", "--config", "configs/clipseg_vpt.py"),
     ("tunevlseg_jax.sweep", "replay"),

@@ -147,7 +147,7 @@ def test_numbers_of_parameters_match_the_code():
 def counted(sizes: CLIPSegConfig | CRISConfig, learner) -> str:
     """The number of trainable parameters of a learner on a model, or of the upsampler if `learner` is None."""
     towers = sizes.spec(lambda words: jnp.zeros((len(words.split()), sizes.text.width)))
-    if learner is not None and "vision" in learner.changes and towers.vision_width is None:
+    if learner is not None and "vision" in learner().changes and towers.vision_width is None:
         return "-"
     network = Network(sizes, ZeroShot() if learner is None else learner(), "none" if learner else "blend")
     params = jax.eval_shape(lambda key: network.init(key, {}, towers), jax.random.key(0))

@@ -7,7 +7,17 @@ if TYPE_CHECKING:
     from tunevlseg_jax.api import Run, load_model, load_run, records, sweep, train
     from tunevlseg_jax.config import Config, Model, Optim, Train
     from tunevlseg_jax.data.settings import Data, Scenes
-    from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
+    from tunevlseg_jax.learners import (
+        VPT,
+        CoCoOp,
+        CoOp,
+        LoRA,
+        MaPLe,
+        SharedAttention,
+        SharedSeparate,
+        VLSMAdapter,
+        ZeroShot,
+    )
     from tunevlseg_jax.runtime.errors import UserError
 
 __version__ = "0.1.0"
@@ -18,6 +28,7 @@ __all__ = [
     "CoOp",
     "Config",
     "Data",
+    "LoRA",
     "MaPLe",
     "Model",
     "Optim",
@@ -27,6 +38,7 @@ __all__ = [
     "SharedSeparate",
     "Train",
     "UserError",
+    "VLSMAdapter",
     "ZeroShot",
     "load_model",
     "load_run",
@@ -39,7 +51,17 @@ _MODULES = {
     "api": ("Run", "load_model", "load_run", "records"),
     "config": ("Config", "Model", "Optim", "Train"),
     "data.settings": ("Data", "Scenes"),
-    "learners": ("VPT", "CoCoOp", "CoOp", "MaPLe", "SharedAttention", "SharedSeparate", "ZeroShot"),
+    "learners": (
+        "VPT",
+        "CoCoOp",
+        "CoOp",
+        "LoRA",
+        "MaPLe",
+        "SharedAttention",
+        "SharedSeparate",
+        "VLSMAdapter",
+        "ZeroShot",
+    ),
     "runtime.errors": ("UserError",),
 }
 _COMMANDS = ("sweep", "train")

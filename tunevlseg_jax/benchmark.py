@@ -156,7 +156,7 @@ def _experiments(options: Options, platform: str | None = None) -> list[Experime
     return [
         base.with_config(dataclasses.replace(config, learner=cls(depth=depth or 1)))
         for cls in LEARNERS
-        if vision or "vision" not in cls.changes
+        if vision or "vision" not in cls().changes
     ]
 
 

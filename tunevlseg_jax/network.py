@@ -14,6 +14,7 @@ from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.models import Model as FlaxModel
 from tunevlseg_jax.models import ModelConfig
 from tunevlseg_jax.models.build import fill_module, kernels
+from tunevlseg_jax.models.changes import bottleneck
 from tunevlseg_jax.models.clip import Recompute
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
 from tunevlseg_jax.models.parameters import FlatParams, flatten, module_parameters, nested, subtree
@@ -30,7 +31,7 @@ class Network:
 
     Attributes:
       config: sizes of the model.
-      learner: computes the prompts from its parameters.
+      learner: computes the prompts and other changes of the model from its parameters.
       upsampling: use of the learnable upsampler.
       dtype: type of the model's kernels, of the operands of their products, and of cached features; learner, upsampler,
         softmax, norms and loss stay in float32.
@@ -85,6 +86,7 @@ class Network:
         else:
             distinct = token_table if isinstance(token_table, TextFeatures) else model.text(token_table, prompts)
             text_features = jax.tree.map(lambda rows: rows[phrase], distinct)
+        text_features = text_features._replace(sentence=bottleneck(text_features.sentence, prompts.sentence))
         decoded = model.decode(features, text_features)
         decoded = decoded._replace(logits=decoded.logits.astype(jnp.float32))
 

@@ -1,6 +1,6 @@
-"""The contract between learners and models: prompts are arrays that a tower inserts before its blocks."""
+"""The contract between learners and models: prompts and other small changes are arrays that a tower takes in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,19 +8,93 @@ import jax.numpy as jnp
 from jax import Array
 
 
+class LowRank(NamedTuple):
+    """A path beside a frozen product: x @ W becomes x @ W + (x @ down) @ up; the sum W + down @ up is never formed.
+
+    Attributes:
+      down: (inputs, rank).
+      up: (rank, outputs), already scaled.
+    """
+
+    down: Array
+    up: Array
+
+
+class Bottleneck(NamedTuple):
+    """Two small layers around a residual: h becomes h + relu(relu(h @ down + down_bias) @ up + up_bias).
+
+    Attributes:
+      down: (width, hidden).
+      down_bias: (hidden,).
+      up: (hidden, width).
+      up_bias: (width,).
+    """
+
+    down: Array
+    down_bias: Array
+    up: Array
+    up_bias: Array
+
+
+class Dropout(NamedTuple):
+    """Dropout with a rate that is a value.
+
+    Attributes:
+      rate: float32 scalar.
+      key: of the random numbers.
+    """
+
+    rate: Array
+    key: Array
+
+
+class BlockChange(NamedTuple):
+    """The changes of one transformer block; a part without a value is left alone.
+
+    Attributes:
+      low_rank: paths beside the products "query", "key", "value", "out", "up" and "down".
+      dropout: of the inputs of the low-rank paths.
+      after_attention: applied to the attention's output, before its residual sum.
+      after_mlp: applied to the MLP's output, before its residual sum.
+      bias: differences of the biases of the products and of "norm1" and "norm2".
+      scale: differences of the scales of "norm1" and "norm2".
+    """
+
+    low_rank: Mapping[str, LowRank] = {}
+    dropout: Dropout | None = None
+    after_attention: Bottleneck | None = None
+    after_mlp: Bottleneck | None = None
+    bias: Mapping[str, Array] = {}
+    scale: Mapping[str, Array] = {}
+
+
+BlockChanges = Mapping[int, BlockChange]
+"""The changes of a tower by the number of the block, from 0; or from the last block that reaches the mask, which is -1.
+Depth is in their values: a learner gives zeros for the blocks beyond it."""
+
+
 class Prompts(NamedTuple):
-    """The prompts that a learner gives to a model.
+    """The prompts and the other changes that a learner gives to a model; None leaves a part alone.
 
     Attributes:
       text: (max_depth, 1 or batch, num_context, text width), or None to leave the text tower alone.
       vision: (max_depth, 1 or batch, num_context, vision width), or None to leave the vision tower alone.
       depth: int32 scalar in 1..max_depth: block k takes prompt k where k < depth and carries the tokens otherwise.
         A value, not a shape, so that another depth compiles nothing.
+      text_blocks: changes of the text tower's blocks.
+      vision_blocks: changes of the vision tower's blocks.
+      taps: changes of the vision tower's states before the decoder reads them, by the number of the tap from the
+        shallowest, 0.
+      sentence: change of the sentence vector, between the text tower and the decoder.
     """
 
     text: Array | None = None
     vision: Array | None = None
     depth: Array | int = 0
+    text_blocks: BlockChanges | None = None
+    vision_blocks: BlockChanges | None = None
+    taps: Mapping[int, Bottleneck] | None = None
+    sentence: Bottleneck | None = None
 
 
 @dataclass(frozen=True)
@@ -30,19 +104,27 @@ class ModelSpec:
     Attributes:
       text_width: width of the text tower's tokens.
       text_blocks: number of blocks in the text tower.
+      text_hidden: width of the hidden layer of the text blocks' MLPs.
       image_width: width of the pooled image vector.
       vision_width: width of the vision tower's tokens; None where the model takes no vision prompts.
       vision_blocks: number of blocks in the vision tower.
+      vision_hidden: width of the hidden layer of the vision blocks' MLPs.
       effective_vision_prompts: how many vision prompts, counted from the first, can reach the mask.
+      effective_vision_blocks: how many vision blocks, counted from the first, reach the mask.
+      taps: number of the vision tower's states that the decoder reads.
       embed_phrase: from a phrase to the embeddings of its tokens, (num_tokens, text width).
     """
 
     text_width: int
     text_blocks: int
+    text_hidden: int
     image_width: int
     vision_width: int | None
     vision_blocks: int
+    vision_hidden: int
     effective_vision_prompts: int
+    effective_vision_blocks: int
+    taps: int
     embed_phrase: Callable[[str], Array]
 
 

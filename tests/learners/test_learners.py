@@ -10,40 +10,16 @@ import numpy as np
 import pages
 import pytest
 import torch
+from learner_cases import BATCH, CONTEXT, IMAGE, ROWS, TEXT, TOWERS, VISION, Step, embed_phrase, init
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.learners.textual import TextContextLearner
-from tunevlseg_jax.models.build import weight_shapes
-from tunevlseg_jax.models.clip import TextConfig, VisionConfig
-from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.parameters import flatten
-from tunevlseg_jax.network import Network
-from tunevlseg_jax.prompts import ModelSpec, Prompts, inject, insert
+from tunevlseg_jax.prompts import Prompts, inject, insert
 
-TEXT, VISION, IMAGE, CONTEXT = 8, 12, 10, 4
-CONFIG = CLIPSegConfig(
-    text=TextConfig(width=TEXT, blocks=2, heads=2, hidden=12, vocabulary=32, context_length=16, end_token=31),
-    vision=VisionConfig(width=VISION, blocks=2, heads=2, hidden=16, patch=4, image_size=8),
-    embedding_width=IMAGE,
-    taps=(0, 1),
-    decoder_width=4,
-    decoder_heads=2,
-    decoder_hidden=6,
-)
-ROWS = 2
-BATCH = 2
-
-
-def embed_phrase(phrase: str) -> jax.Array:
-    """As many embeddings as the phrase has words, none of them a value that a Gaussian start could have."""
-    count = len(phrase.split())
-    return 1.0 + jnp.arange(count * TEXT).reshape(count, TEXT)
-
-
-TOWERS = CONFIG.spec(embed_phrase)
 LEARNERS = {
     "CoOp": CoOp(depth=ROWS),
     "CoCoOp": CoCoOp(depth=ROWS, projector=Projector(hidden=(8,)), normalize_image=True),
@@ -60,11 +36,6 @@ each_learner = pytest.mark.parametrize("name", LEARNERS)
 @cache
 def fresh(name: str) -> dict:
     return init(LEARNERS[name])
-
-
-def init(learner: ContextLearner, towers: ModelSpec = TOWERS) -> dict:
-    params = jax.jit(lambda key: learner.init(key, towers))(jax.random.key(0))
-    return jax.tree.map(np.asarray, params)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -141,43 +112,6 @@ def test_gaussian_context():
 
 
 # Depth as a value: one compiled program for every depth.
-
-
-class Step:
-    """A small CLIPSeg under a learner, compiled once: logits, and gradients of a loss, for any depth."""
-
-    def __init__(self, learner: ContextLearner):
-        self.traces = 0
-        net = Network(CONFIG, learner)
-        random = np.random.default_rng(0)
-        images = random.integers(0, 256, (BATCH, 8, 12, 3), np.uint8)
-        table = np.array([[30, 5, 6, 31], [30, 7, 31, 31]], np.int32)
-        self.frozen = {
-            f"model/{path}": random.normal(0, 0.3, shape).astype(np.float32)
-            for path, shape in weight_shapes(CONFIG).items()
-        }
-
-        def run(params, frozen, depth):
-            self.traces += 1
-
-            def loss_of(params):
-                logits = net.logits(
-                    frozen | flatten(params, "learner"),
-                    jnp.asarray(images),
-                    jnp.arange(BATCH),
-                    jnp.asarray(table),
-                    depth=depth,
-                    dropout=jnp.float32(0),
-                )
-                return jnp.square(logits).mean(), logits
-
-            gradients, logits = jax.grad(loss_of, has_aux=True)(params)
-            return logits, gradients
-
-        self._run = jax.jit(run)
-
-    def run(self, params: dict, depth: int) -> tuple[np.ndarray, dict]:
-        return jax.tree.map(np.asarray, self._run(params, self.frozen, np.int32(depth)))
 
 
 @cache

@@ -6,7 +6,18 @@ import mistakes
 import pytest
 import small
 
-from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate, ZeroShot
+from tunevlseg_jax.learners import (
+    VPT,
+    CoCoOp,
+    CoOp,
+    LoRA,
+    MaPLe,
+    Projector,
+    SharedAttention,
+    SharedSeparate,
+    VLSMAdapter,
+    ZeroShot,
+)
 from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.parameters import DECAY, RULES, decide, flatten, nested, split, subtree
@@ -23,6 +34,8 @@ LEARNERS = [
     CoOp(depth=3, init_phrase=None),
     VPT(depth=3),
     SharedAttention(depth=3, hidden=8),
+    LoRA(depth=3),
+    VLSMAdapter(depth=3),
     *(CoCoOp(depth=3, init_phrase=None, projector=projector) for projector in PROJECTORS),
     *(MaPLe(depth=3, init_phrase=None, projector=projector) for projector in PROJECTORS),
     *(SharedSeparate(depth=3, projector=projector) for projector in PROJECTORS),

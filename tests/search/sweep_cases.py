@@ -90,6 +90,8 @@ EVERY_LEARNER = pytest.mark.parametrize(
         ("maple", ("hidden=8,16", "kind=low_rank")),
         ("sharedseparate", ("width=8,16",)),
         ("sharedattention", ("heads=4", "hidden=32,48", "norm_first=true")),
+        ("lora", ("rank=2,4",)),
+        ("vlsmadapter", ("hidden=8,16",)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

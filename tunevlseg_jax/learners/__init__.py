@@ -1,14 +1,16 @@
-"""The ways to learn prompts, one class each; a new class joins `AnyLearner` and the end of `LEARNERS`."""
+"""The ways to adapt a model, one class each; a new class joins `AnyLearner` and the end of `LEARNERS`."""
 
+from tunevlseg_jax.learners.adapters import VLSMAdapter
 from tunevlseg_jax.learners.base import Projector
 from tunevlseg_jax.learners.contract import ZeroShot
+from tunevlseg_jax.learners.low_rank import LoRA
 from tunevlseg_jax.learners.multimodal import MaPLe, SharedAttention, SharedSeparate
 from tunevlseg_jax.learners.textual import CoCoOp, CoOp
 from tunevlseg_jax.learners.visual import VPT
 
-LEARNERS = (CoOp, CoCoOp, VPT, MaPLe, SharedSeparate, SharedAttention)
-"""The classes that learn prompts: the paper's six in its order, then others."""
-AnyLearner = ZeroShot | CoOp | CoCoOp | VPT | MaPLe | SharedSeparate | SharedAttention
+LEARNERS = (CoOp, CoCoOp, VPT, MaPLe, SharedSeparate, SharedAttention, LoRA, VLSMAdapter)
+"""The classes that learn: the paper's six in its order, then others."""
+AnyLearner = ZeroShot | CoOp | CoCoOp | VPT | MaPLe | SharedSeparate | SharedAttention | LoRA | VLSMAdapter
 
 __all__ = [
     "LEARNERS",
@@ -16,9 +18,11 @@ __all__ = [
     "AnyLearner",
     "CoCoOp",
     "CoOp",
+    "LoRA",
     "MaPLe",
     "Projector",
     "SharedAttention",
     "SharedSeparate",
+    "VLSMAdapter",
     "ZeroShot",
 ]

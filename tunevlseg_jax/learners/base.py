@@ -1,4 +1,4 @@
-"""The parts of learners: context vectors, and projectors from one space to another."""
+"""The parts of learners: depths, context vectors, and projectors from one space to another."""
 
 import dataclasses
 import itertools
@@ -26,30 +26,24 @@ def projector_space(*widths: int) -> Space:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContextLearner(Learner):
-    """A learner with context vectors for the first `depth` blocks of a tower.
+class DeepLearner(Learner):
+    """A learner that changes the first `depth` blocks of a tower, or as many of another kind of place.
 
     Attributes:
-      depth: number of blocks that get a prompt each, 1 or more.
-      max_depth: number of prompts with parameters, so that all depths up to it share one compiled program; None for
+      depth: number of blocks that change, 1 or more.
+      max_depth: number of blocks with parameters, so that all depths up to it share one compiled program; None for
         `depth`.
-      num_context: number of context tokens in a block.
     """
 
     space: ClassVar[Space] = {"depth": IntDistribution(1, 11)}
 
     depth: int = 9
     max_depth: int | None = None
-    num_context: int = 4
 
     @property
     def rows(self) -> int:
-        """Number of prompts with parameters, the length of every depth axis."""
+        """Number of blocks with parameters, the length of every depth axis."""
         return self.depth if self.max_depth is None else self.max_depth
-
-    @property
-    def text_tokens(self) -> int:
-        return self.num_context if "text" in self.changes else 0
 
     def static_part(self) -> Learner:
         return dataclasses.replace(self, depth=self.rows, max_depth=self.rows)
@@ -63,6 +57,32 @@ class ContextLearner(Learner):
             raise ValueError(f"learner.depth must be at least 1, got {self.depth}")
         if self.depth > self.rows:
             raise ValueError(f"learner.depth must be at most learner.max_depth, {self.max_depth}, got {self.depth}")
+
+    @property
+    def rows_field(self) -> str:
+        """The field that decides `rows`, for messages."""
+        return "depth" if self.max_depth is None else "max_depth"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextLearner(DeepLearner):
+    """A learner with context vectors for the first `depth` blocks of a tower.
+
+    Attributes:
+      depth: number of blocks that get a prompt each, 1 or more.
+      max_depth: number of prompts with parameters, so that all depths up to it share one compiled program; None for
+        `depth`.
+      num_context: number of context tokens in a block.
+    """
+
+    num_context: int = 4
+
+    @property
+    def text_tokens(self) -> int:
+        return self.num_context if "text" in self.changes else 0
+
+    def check(self, spec: ModelSpec) -> None:
+        super().check(spec)
         if self.num_context < 1:
             raise ValueError(f"learner.num_context must be at least 1, got {self.num_context}")
         if "vision" in self.changes and spec.vision_width is None:
@@ -70,9 +90,8 @@ class ContextLearner(Learner):
             raise ValueError(f"learner must be CoOp or CoCoOp, got {kind}: this model's vision tower takes no prompts")
         for tower, blocks in (("text", spec.text_blocks), ("vision", spec.vision_blocks)):
             if tower in self.changes and self.rows > blocks:
-                field = "depth" if self.max_depth is None else "max_depth"
                 raise ValueError(
-                    f"learner.{field} must be at most {blocks}, the {tower} tower's blocks, got {self.rows}"
+                    f"learner.{self.rows_field} must be at most {blocks}, the {tower} tower's blocks, got {self.rows}"
                 )
 
     def gaussian_context(self, key: Array, width: int) -> Array:

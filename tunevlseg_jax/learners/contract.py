@@ -1,4 +1,4 @@
-"""What a learner is: hyperparameters, and pure functions from parameters to prompts."""
+"""What a learner is: hyperparameters, and pure functions from parameters to prompts and other changes of a model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Set
@@ -14,25 +14,32 @@ from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 Params = dict[str, Any]
 """A learner's parameters: a nested dict of arrays."""
-Change = Literal["text", "vision", "condition"]
-"""A learner gives the text tower prompts; gives the vision tower prompts; or makes prompts for each image, from it."""
+Change = Literal["text", "vision", "condition", "sentence"]
+"""A learner changes the text tower; changes the vision tower; makes text prompts for each image, from it; or changes
+the sentence vector behind the text tower."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Learner(ABC):
-    """A way to learn prompts: hyperparameters as fields, and pure functions from parameters to `Prompts`.
+    """A way to adapt a frozen model: hyperparameters as fields, and pure functions from parameters to `Prompts`.
 
     No learner reads hidden states, so nothing here knows a model; see the paper's section 3.
     """
 
-    changes: ClassVar[frozenset[Change]] = frozenset()
-    """The changed parts of the model. Every cache of features relies on this alone, so a learner that names too little
-    would train on stale features; `check_changes` refuses it."""
     space: ClassVar[Space] = {}
     """The distributions of the fields that a search varies by default."""
     padded_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that are widths of hidden units. A wider learner with zero-padded parameters computes the same, and the
     zeros stay zero in training, so that trials of different widths share a program."""
+
+    @property
+    def changes(self) -> frozenset[Change]:
+        """The changed parts of the model.
+
+        Every cache of features relies on this alone, so a learner that names too little would train on stale features;
+        `check_changes` refuses it.
+        """
+        return frozenset()
 
     @abstractmethod
     def init(self, key: Array, spec: ModelSpec) -> Params:
@@ -44,10 +51,13 @@ class Learner(ABC):
 
     @abstractmethod
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
-        """The prompts that are the same for all images; `key` is None in evaluation, where nothing is dropped."""
+        """The prompts and other changes that are the same for all images.
 
-    def prompted_blocks(self, spec: ModelSpec) -> int:
-        """The number of blocks in the towers that this learner prompts; the smaller of two."""
+        `key` is None in evaluation, where nothing is dropped.
+        """
+
+    def largest_depth(self, spec: ModelSpec) -> int:
+        """The largest depth on a model: the blocks in the towers that this learner prompts, the smaller of two."""
         blocks = {"text": spec.text_blocks, "vision": spec.vision_blocks}
         return min(count for tower, count in blocks.items() if tower in self.changes)
 
@@ -73,14 +83,20 @@ class Learner(ABC):
         prompts = jax.eval_shape(
             lambda values: self.prompts(values, jnp.int32(1), dropout=jnp.float32(0), key=None), params
         )
-        changed = {name for name, value in (("text", prompts.text), ("vision", prompts.vision)) if value is not None}
+        changed = set[str]()
+        for name, values in (
+            ("text", (prompts.text, prompts.text_blocks)),
+            ("vision", (prompts.vision, prompts.vision_blocks, prompts.taps)),
+            ("sentence", (prompts.sentence,)),
+        ):
+            changed |= {name} if any(value is not None for value in values) else set()
         if type(self).condition is not Learner.condition:
             changed.add("condition")
         name = type(self).__name__
         if changed != self.changes:
             raise ValueError(f"{name}.changes is {_names(self.changes)}, but {name} changes {_names(changed)}")
         if params and not changed:
-            raise ValueError(f"{name} has parameters, but gives the model no prompts: training would change nothing")
+            raise ValueError(f"{name} has parameters, but changes nothing in the model: training would have no effect")
 
 
 def _names(changes: Set[str]) -> str:

@@ -34,11 +34,14 @@ class MaPLe(TextContextLearner):
       projector: from a text token to a vision token.
     """
 
-    changes: ClassVar[frozenset[Change]] = frozenset({"text", "vision"})
     space: ClassVar[Space] = {**TextContextLearner.space, **projector_space(32, 64, 96)}
     padded_fields: ClassVar[tuple[str, ...]] = ("projector.hidden",)
 
     projector: Projector = field(default_factory=Projector)
+
+    @property
+    def changes(self) -> frozenset[Change]:
+        return frozenset({"text", "vision"})
 
     def init(self, key: Array, spec: ModelSpec) -> Params:
         self.check(spec)
@@ -64,13 +67,15 @@ class SharedSeparate(ContextLearner):
       projector: from the shared space to a tower's tokens. The published code drops its norm.
     """
 
-    changes: ClassVar[frozenset[Change]] = frozenset({"text", "vision"})
-
     space: ClassVar[Space] = {**ContextLearner.space, "width": CategoricalDistribution((32, 64))}
     padded_fields: ClassVar[tuple[str, ...]] = ("width",)
 
     width: int = 32
     projector: Projector = field(default_factory=lambda: Projector(kind="linear"))
+
+    @property
+    def changes(self) -> frozenset[Change]:
+        return frozenset({"text", "vision"})
 
     def init(self, key: Array, spec: ModelSpec) -> Params:
         self.check(spec)
@@ -103,8 +108,6 @@ class SharedAttention(ContextLearner):
       attends_across_tokens: whether context tokens attend to one another; in the published code each attends to itself.
     """
 
-    changes: ClassVar[frozenset[Change]] = frozenset({"text", "vision"})
-
     space: ClassVar[Space] = {
         **ContextLearner.space,
         "heads": CategoricalDistribution((16, 20, 32)),
@@ -119,6 +122,10 @@ class SharedAttention(ContextLearner):
     dropout: float = 0.25
     norm_first: bool = True
     attends_across_tokens: bool = True
+
+    @property
+    def changes(self) -> frozenset[Change]:
+        return frozenset({"text", "vision"})
 
     def static_part(self) -> Learner:
         return dataclasses.replace(self, depth=self.rows, max_depth=self.rows, dropout=0.0)

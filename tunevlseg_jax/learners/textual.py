@@ -22,9 +22,11 @@ class TextContextLearner(ContextLearner):
         paper's Table 4). Deeper contexts always start Gaussian.
     """
 
-    changes: ClassVar[frozenset[Change]] = frozenset({"text"})
-
     init_phrase: str | None = "a photo of a"
+
+    @property
+    def changes(self) -> frozenset[Change]:
+        return frozenset({"text"})
 
     def text_context(self, key: Array, spec: ModelSpec) -> Array:
         """(rows, num_context, text width).
@@ -65,12 +67,15 @@ class CoCoOp(TextContextLearner):
       normalize_image: whether the image vector is brought to length 1 first.
     """
 
-    changes: ClassVar[frozenset[Change]] = frozenset({"text", "condition"})
     space: ClassVar[Space] = {**TextContextLearner.space, **projector_space(32, 64, 96, 128)}
     padded_fields: ClassVar[tuple[str, ...]] = ("projector.hidden",)
 
     projector: Projector = field(default_factory=Projector)
     normalize_image: bool = False
+
+    @property
+    def changes(self) -> frozenset[Change]:
+        return frozenset({"text", "condition"})
 
     def init(self, key: Array, spec: ModelSpec) -> Params:
         self.check(spec)

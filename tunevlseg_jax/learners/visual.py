@@ -1,7 +1,6 @@
 """Learners that prompt the vision tower: VPT."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jax import Array
 
@@ -14,7 +13,9 @@ from tunevlseg_jax.prompts import ModelSpec, Prompts
 class VPT(ContextLearner):
     """Visual Prompt Tuning: new learnt tokens behind the patches in each of the first blocks (Jia et al. 2022)."""
 
-    changes: ClassVar[frozenset[Change]] = frozenset({"vision"})
+    @property
+    def changes(self) -> frozenset[Change]:
+        return frozenset({"vision"})
 
     def init(self, key: Array, spec: ModelSpec) -> Params:
         self.check(spec)

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from tunevlseg_jax.models.changes import of_block
 from tunevlseg_jax.models.features import TextFeatures
 from tunevlseg_jax.models.layers import Block, LayerNorm, quick_gelu
 from tunevlseg_jax.models.products import Linear
 from tunevlseg_jax.models.resize import resize_positions
-from tunevlseg_jax.prompts import Prompts, inject, insert
+from tunevlseg_jax.prompts import BlockChange, Prompts, inject, insert
 
 Recompute = Literal["nothing", "elementwise", "blocks"]
 """Activations of a block to rematerialise in the backward pass."""
@@ -69,7 +70,8 @@ class TextTower(nnx.Module):
 
         Args:
           tokens: (batch, length) int32, start token first; padding follows the end token.
-          prompts: `prompts.text` is inserted after the start token, before the positions are added.
+          prompts: `prompts.text` is inserted after the start token, before the positions are added;
+            `prompts.text_blocks` changes the blocks.
 
         Returns:
           Features of length + num_context positions.
@@ -88,7 +90,7 @@ class TextTower(nnx.Module):
         for number, block in enumerate(self.blocks):
             if number > 0:
                 x = inject(x, prompts.text, prompts.depth, number, 1, offset=self.prompt_offset)
-            x = block(x, mask)
+            x = block(x, mask, of_block(prompts.text_blocks, number, len(self.blocks)))
         states = self.final_norm(x)
         return TextFeatures(states, self.projection(states[jnp.arange(x.shape[0]), end]), valid)
 
@@ -102,8 +104,10 @@ class TextTower(nnx.Module):
 class VisionTower(nnx.Module):
     """CLIP's vision transformer, for any image whose sides are multiples of the patch."""
 
-    def __init__(self, config: VisionConfig, embedding_width: int, rngs: nnx.Rngs):
+    def __init__(self, config: VisionConfig, embedding_width: int, rngs: nnx.Rngs, effective_blocks: int | None = None):
+        """Fresh weights; `effective_blocks` of the blocks reach the mask, by default all."""
         self.config = config
+        self.effective_blocks = effective_blocks or config.blocks
         normal = nnx.initializers.normal(0.02)
         positions = (config.image_size // config.patch) ** 2 + 1
         self.class_embedding = nnx.Param(normal(rngs.params(), (config.width,)))
@@ -121,7 +125,8 @@ class VisionTower(nnx.Module):
 
         Args:
           images: (batch, height, width, 3), normalised; each side a multiple of the patch.
-          prompts: `prompts.vision` is inserted after the patches, without positions, before the first norm.
+          prompts: `prompts.vision` is inserted after the patches, without positions, before the first norm;
+            `prompts.vision_blocks` changes the blocks.
           recompute: "elementwise" stores the products with weights for the backward pass, "blocks" only the input of
             each block.
 
@@ -148,16 +153,21 @@ class VisionTower(nnx.Module):
         x = self.pre_norm(insert(x, prompts.vision, end))
         states = []
         for number, block in enumerate(self.blocks):
+            change = of_block(prompts.vision_blocks, number, self.effective_blocks)
             # The decoder reads the state with the next prompt in it, as the next block does.
-            x = inject(_rematerialised(block, recompute)(x), prompts.vision, prompts.depth, number + 1, end)
+            x = inject(_rematerialised(block, change, recompute)(x), prompts.vision, prompts.depth, number + 1, end)
             states.append(x)
         return states, self.projection(self.post_norm(x[:, 0]))
 
 
-def _rematerialised(block: Block, recompute: Recompute) -> Callable[[Array], Array]:
-    """The block, with fewer activations stored for the backward pass."""
+def _rematerialised(block: Block, change: BlockChange, recompute: Recompute) -> Callable[[Array], Array]:
+    """The changed block, with fewer activations stored for the backward pass."""
+
+    def changed(x: Array) -> Array:
+        return block(x, change=change)
+
     if recompute == "nothing":
-        return block
+        return changed
     policies = jax.checkpoint_policies
     policy = policies.nothing_saveable if recompute == "blocks" else policies.dots_with_no_batch_dims_saveable
-    return jax.checkpoint(lambda x: block(x), policy=policy)
+    return jax.checkpoint(changed, policy=policy)

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from tunevlseg_jax.models.changes import bottleneck
 from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, Recompute, TextConfig, TextTower, VisionConfig, VisionTower
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.layers import Block
@@ -65,11 +66,15 @@ class CLIPSegConfig:
         return ModelSpec(
             text_width=self.text.width,
             text_blocks=self.text.blocks,
+            text_hidden=self.text.hidden,
             image_width=self.embedding_width,
             vision_width=self.vision.width,
             vision_blocks=self.vision.blocks,
+            vision_hidden=self.vision.hidden,
             # The last tap already has the next block's prompt in it.
             effective_vision_prompts=min(max(self.taps) + 2, self.vision.blocks),
+            effective_vision_blocks=max(self.taps) + 1,
+            taps=len(self.taps),
             embed_phrase=embed_phrase,
         )
 
@@ -86,7 +91,7 @@ class CLIPSeg(nnx.Module):
     def __init__(self, config: CLIPSegConfig, rngs: nnx.Rngs):
         self.config = config
         self.text_tower = TextTower(config.text, config.embedding_width, rngs)
-        self.vision_tower = VisionTower(config.vision, config.embedding_width, rngs)
+        self.vision_tower = VisionTower(config.vision, config.embedding_width, rngs, max(config.taps) + 1)
         self.decoder = Decoder(config, rngs)
         # CLIP's temperature is unused, and kept so that a conversion loses nothing.
         self.logit_scale = nnx.Param(jnp.full((), 2.6592))
@@ -98,7 +103,10 @@ class CLIPSeg(nnx.Module):
     def vision(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> ImageFeatures:
         """The tapped states in the decoder's width and the pooled image vector; see `VisionTower`."""
         states, pooled = self.vision_tower(images, prompts, recompute)
-        taps = self.decoder.reduce([states[tap] for tap in self.config.taps])
+        taken = [states[tap] for tap in self.config.taps]
+        for number, change in (prompts.taps or {}).items():
+            taken[number] = bottleneck(taken[number], change)
+        taps = self.decoder.reduce(taken)
         return ImageFeatures(taps, pooled, (images.shape[1], images.shape[2]))
 
     def decode(self, image_features: ImageFeatures, text_features: TextFeatures) -> Decoded:

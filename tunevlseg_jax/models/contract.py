@@ -23,11 +23,11 @@ class Model(Protocol):
 
         Args:
           images: (batch, height, width, 3), normalised; each side a multiple of `ModelConfig.side_multiple`.
-          prompts: of which `vision` enters the vision encoder.
+          prompts: of which `vision`, `vision_blocks` and `taps` change the vision encoder.
           recompute: activations to rematerialise in the backward pass.
 
         Raises:
-          ValueError: the sides don't fit, or there are vision prompts and the encoder takes none.
+          ValueError: the sides don't fit, or there are changes of vision that the encoder doesn't take.
         """
         ...
 
@@ -36,7 +36,7 @@ class Model(Protocol):
 
         Args:
           tokens: (batch, length) int32, start token first; padding follows the end token.
-          prompts: of which `text` enters behind the start token.
+          prompts: of which `text` enters behind the start token, and `text_blocks` changes the blocks.
 
         Raises:
           ValueError: tokens and prompts together are longer than the context.

@@ -80,10 +80,14 @@ class CRISConfig:
         return ModelSpec(
             text_width=self.text.width,
             text_blocks=self.text.blocks,
+            text_hidden=self.text.hidden,
             image_width=self.vision.embedding_width,
             vision_width=None,
             vision_blocks=0,
+            vision_hidden=0,
             effective_vision_prompts=0,
+            effective_vision_blocks=0,
+            taps=0,
             embed_phrase=embed_phrase,
         )
 
@@ -126,10 +130,10 @@ class CRIS(nnx.Module):
         `recompute` has no effect, since no learner's gradient passes through the encoder.
 
         Raises:
-          ValueError: there are vision prompts, which a ResNet doesn't take.
+          ValueError: there are vision prompts or changes of vision blocks, which a ResNet doesn't take.
         """
-        if prompts.vision is not None:
-            raise ValueError("CRIS has no vision transformer, and takes no vision prompts")
+        if any(part is not None for part in (prompts.vision, prompts.vision_blocks, prompts.taps)):
+            raise ValueError("CRIS has no vision transformer, and takes no vision prompts or changes of vision blocks")
         grids = self.vision_tower(images)
         pooled = grids[-1].mean(axis=(1, 2))
         return ImageFeatures(self.decoder.neck.enter(grids), pooled, (images.shape[1], images.shape[2]))

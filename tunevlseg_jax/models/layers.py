@@ -9,7 +9,9 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.models.attention import attention
+from tunevlseg_jax.models.changes import UNCHANGED, bottleneck, changed, dropped
 from tunevlseg_jax.models.products import Linear
+from tunevlseg_jax.prompts import BlockChange
 
 Activation = Callable[[Array], Array]
 EPSILON = 1e-5
@@ -28,12 +30,16 @@ class LayerNorm(nnx.Module):
         self.scale = nnx.Param(jnp.ones(width))
         self.bias = nnx.Param(jnp.zeros(width))
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, change: BlockChange = UNCHANGED, name: str = "") -> Array:
+        """(..., width); `change` may hold differences of the scale and the bias under the norm's `name`."""
         full = x.astype(jnp.float32)
         centred = full - full.mean(axis=-1, keepdims=True)
         normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + EPSILON)
         shape = (1,) * (x.ndim - 1) + (-1,)
-        return (normal * self.scale[...].reshape(shape) + self.bias[...].reshape(shape)).astype(x.dtype)
+        scale, bias = self.scale[...], self.bias[...]
+        scale = scale + change.scale[name] if name in change.scale else scale
+        bias = bias + change.bias[name] if name in change.bias else bias
+        return (normal * scale.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
 
 
 class Attention(nnx.Module):
@@ -44,7 +50,13 @@ class Attention(nnx.Module):
         self.qkv = Linear(width, 3 * width, rngs=rngs)
         self.out = Linear(width, out_width or width, rngs=rngs)
 
-    def __call__(self, query: Array, inputs: tuple[Array, Array] | None = None, mask: Array | None = None) -> Array:
+    def __call__(
+        self,
+        query: Array,
+        inputs: tuple[Array, Array] | None = None,
+        mask: Array | None = None,
+        change: BlockChange = UNCHANGED,
+    ) -> Array:
         """Attends to a sequence.
 
         Args:
@@ -52,14 +64,18 @@ class Attention(nnx.Module):
           inputs: of keys and of values, each (batch, keys, width); None for self-attention, where the three projections
             are one product.
           mask: as in `attention`.
+          change: of the block, for self-attention.
 
         Returns:
           (batch, queries, out width).
         """
         projected = jnp.split(self.qkv(query), 3, axis=-1) if inputs is None else self.qkv.parts((query, *inputs))
+        x = dropped(query, change, 0)
+        projected = (changed(y, x, change, name) for y, name in zip(projected, ("query", "key", "value"), strict=True))
         query, key, value = (x.reshape(*x.shape[:2], self.heads, -1) for x in projected)
         mixed = attention(query, key, value, mask)
-        return self.out(mixed.reshape(*mixed.shape[:2], -1))
+        mixed = mixed.reshape(*mixed.shape[:2], -1)
+        return changed(self.out(mixed), dropped(mixed, change, 1), change, "out")
 
 
 class Mlp(nnx.Module):
@@ -70,8 +86,9 @@ class Mlp(nnx.Module):
         self.up = Linear(width, hidden, rngs=rngs)
         self.down = Linear(hidden, width, rngs=rngs)
 
-    def __call__(self, x: Array) -> Array:
-        return self.down(self.activation(self.up(x)))
+    def __call__(self, x: Array, change: BlockChange = UNCHANGED) -> Array:
+        hidden = self.activation(changed(self.up(x), dropped(x, change, 2), change, "up"))
+        return changed(self.down(hidden), dropped(hidden, change, 3), change, "down")
 
 
 class Block(nnx.Module):
@@ -92,10 +109,16 @@ class Block(nnx.Module):
         self.norm2 = LayerNorm(width)
         self.mlp = Mlp(width, hidden, activation, rngs)
 
-    def __call__(self, x: Array, mask: Array | None = None) -> Array:
+    def __call__(self, x: Array, mask: Array | None = None, change: BlockChange = UNCHANGED) -> Array:
         """From (batch, length, width) to the same; `mask` as in `attention`."""
         if self.norm_first:
-            x = x + self.attention(self.norm1(x), mask=mask)
-            return x + self.mlp(self.norm2(x))
-        x = self.norm1(x + self.attention(x, mask=mask))
-        return self.norm2(x + self.mlp(x))
+            x = x + self._attend(self.norm1(x, change, "norm1"), mask, change)
+            return x + self._feed_forward(self.norm2(x, change, "norm2"), change)
+        x = self.norm1(x + self._attend(x, mask, change), change, "norm1")
+        return self.norm2(x + self._feed_forward(x, change), change, "norm2")
+
+    def _attend(self, x: Array, mask: Array | None, change: BlockChange) -> Array:
+        return bottleneck(self.attention(x, mask=mask, change=change), change.after_attention)
+
+    def _feed_forward(self, x: Array, change: BlockChange) -> Array:
+        return bottleneck(self.mlp(x, change), change.after_mlp)

@@ -44,7 +44,7 @@ def words(cells: Cells, number: int) -> tuple[Table | None, list[str]]:
     rows: list[Row] = []
     unread: dict[str, list[Run]] = defaultdict(list)
     load = cache(load_pretrained)
-    prompted = ((cell, run) for cell in cells.ordered for run in cell.runs if "text" in run.config.learner.changes)
+    prompted = ((cell, run) for cell in cells.ordered for run in cell.runs if run.config.learner.text_tokens)
     for cell, run in prompted:
         try:
             near = nearest(run, load(run.config.model.checkpoint), number)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tunevlseg_jax.config import Config, Precision
+from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.models.products import TRANSPOSED
 from tunevlseg_jax.network import Network
@@ -128,7 +129,7 @@ def _introduce(experiment: Experiment, setup: TrainSetup, console: Console) -> N
     )
     depth, _ = config.learner.traced_values()
     live = experiment.spec.effective_vision_prompts
-    if "vision" in config.learner.changes and depth > live:
+    if isinstance(config.learner, ContextLearner) and "vision" in config.learner.changes and depth > live:
         console.print(
             f"note: learner.depth is {depth}, but only the first {live} visual prompts reach the mask; "
             "the others change nothing",

@@ -90,7 +90,7 @@ def studies(options: Options, resources: Resources) -> dict[str, Config]:
     learners = [type(config.learner)]
     if options.learners == "all":
         vision = resources.base.spec.vision_width is not None
-        learners = [cls for cls in LEARNERS if vision or "vision" not in cls.changes]
+        learners = [cls for cls in LEARNERS if vision or "vision" not in cls().changes]
     elif options.learners is not None:
         names = [name.strip().replace("-", "").replace("_", "").lower() for name in options.learners.split(",")]
         for name in names:

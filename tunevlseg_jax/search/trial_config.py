@@ -230,7 +230,7 @@ def _fitting(name: str, config: Config, experiment: Experiment) -> Distribution:
     """The part of a field's usual distribution that fits the model: its depths, and the choices that it takes."""
     usual = config.learner.space[name]
     if name == "depth" and isinstance(usual, IntDistribution):
-        return IntDistribution(usual.low, min(usual.high, config.learner.prompted_blocks(experiment.spec)))
+        return IntDistribution(usual.low, min(usual.high, config.learner.largest_depth(experiment.spec)))
     if not isinstance(usual, CategoricalDistribution):
         return usual
     fitting = []

@@ -18,9 +18,11 @@ from tunevlseg_jax.learners import (
     VPT,
     CoCoOp,
     CoOp,
+    LoRA,
     MaPLe,
     SharedAttention,
     SharedSeparate,
+    VLSMAdapter,
     ZeroShot,
 )
 from tunevlseg_jax.models.features import TextFeatures
@@ -137,6 +139,7 @@ PROMPTING = [
     *(learner(depth=2, num_context=2, init_phrase=None) for learner in (CoOp, CoCoOp, MaPLe)),
     *(VPT(depth=2, num_context=2), SharedSeparate(depth=2, num_context=2)),
     SharedAttention(depth=2, num_context=2, heads=2, hidden=16),
+    *(LoRA(depth=2), VLSMAdapter(depth=2, hidden=8), VLSMAdapter(depth=2, kind="shallow", towers="vision")),
 ]
 
 
@@ -149,7 +152,7 @@ def test_every_learner_has_a_row():
     "learner",
     [
         # One learner of each way of changing the towers is quick.
-        pytest.param(learner, marks=() if isinstance(learner, CoOp | VPT | MaPLe) else pytest.mark.slow)
+        pytest.param(learner, marks=() if isinstance(learner, CoOp | VPT | MaPLe | LoRA) else pytest.mark.slow)
         for learner in PROMPTING
     ],
     ids=lambda learner: type(learner).__name__,
@@ -164,7 +167,9 @@ def test_every_trainable_tensor_has_a_gradient(learner, cached):
     assert (split.feed.encode_images is not None) == (cached and "vision" not in learner.changes)
     assert isinstance(split.table, TextFeatures) == ("text" not in learner.changes)
     setup = experiment.train_setup(splits, cache)
-    state = step.init(*experiment.for_trials(1))
+    trainable, hyper = experiment.for_trials(1)
+    # Not as they start: the gradient of LoRA's A is zero while B is.
+    state = step.init({path: array + 0.01 for path, array in trainable.items()}, hyper)
     state, _ = step.train_step(
         state,
         experiment.frozen,
@@ -181,7 +186,9 @@ def test_every_trainable_tensor_has_a_gradient(learner, cached):
 class Forgetful(VPT):
     """A learner that forgets to say that it changes the vision tower."""
 
-    changes = frozenset()
+    @property
+    def changes(self):
+        return frozenset()
 
 
 def test_a_learner_that_names_other_changes_than_it_makes_is_refused():

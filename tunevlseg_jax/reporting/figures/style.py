@@ -29,6 +29,8 @@ LOOKS: Mapping[str, tuple[str, str]] = {
     "MaPLe": ("#0072b2", "D"),
     "SharedSeparate": ("#56b4e9", "v"),
     "SharedAttention": ("#cc79a7", "P"),
+    "LoRA": ("#999933", "*"),
+    "VLSMAdapter": ("#882255", "<"),
     cells.ZERO_SHOT: ("#8f4bd1", "X"),
     cells.DECODER: ("#8c6d31", "h"),
     cells.MODEL: ("#c1121f", "p"),
@@ -36,7 +38,7 @@ LOOKS: Mapping[str, tuple[str, str]] = {
 """Colour and marker of each combination; of learners Okabe and Ito's, which colour-blind people can tell apart.
 
 None is grey, since masks are drawn in them over grey images."""
-SPARE = (("#999933", "*"), ("#882255", "<"), ("#44aa99", ">"))
+SPARE = (("#332288", "H"), ("#aa4466", "8"), ("#44aa99", ">"))
 """For combinations that a user has added."""
 TRUTH = "#f0e442"
 """The one of Okabe and Ito's colours that no learner has."""
