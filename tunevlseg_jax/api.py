@@ -33,7 +33,7 @@ from tunevlseg_jax.runs import provenance, trainer
 from tunevlseg_jax.runs.card import CARD_FILE
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runs.run_folder import CONFIG_FILE, DATA_FOLDER
-from tunevlseg_jax.runtime import schema
+from tunevlseg_jax.runtime import multihost, schema
 from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.runtime.files import read_object
 from tunevlseg_jax.search import run_sweep
@@ -246,11 +246,12 @@ class Run:
         check_threshold(threshold)
         with self._data(data) as chosen:
             chosen = chosen.for_scoring()
-            scored = self._experiment.split(split, chosen, complete=ask_absent)
             marks = {}
-            if self.folder is not None:
-                comparable = not isinstance(data, ArrayDataset) and not (ask_absent and chosen.name in SCENES)
-                marks = provenance.marks(self.folder, self.data, chosen, scored.records, comparable=comparable)
+            with multihost.sync_errors():
+                scored = self._experiment.split(split, chosen, complete=ask_absent)
+                if self.folder is not None:
+                    comparable = not isinstance(data, ArrayDataset) and not (ask_absent and chosen.name in SCENES)
+                    marks = provenance.marks(self.folder, self.data, chosen, scored.records, comparable=comparable)
             return evaluate_run.evaluate(
                 self._experiment,
                 self._learnt,

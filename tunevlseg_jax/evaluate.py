@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +16,8 @@ from tunevlseg_jax.data.settings import Data, Protocol
 from tunevlseg_jax.evaluation import volume_scores
 from tunevlseg_jax.evaluation.evaluate_run import FOLDER, EvaluationResult, Resolution
 from tunevlseg_jax.runs import provenance
+from tunevlseg_jax.runtime import multihost
+from tunevlseg_jax.runtime.multihost import Cluster
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Options:
         name, and a report leaves them out.
       checkpoint: the base model's new place, if it has moved since training.
       output: folder for the scores; None for `evaluations` in the run's folder.
+      cluster: how several processes find each other.
     """
 
     run: str
@@ -67,13 +71,16 @@ class Options:
     threshold: float = 0.5
     checkpoint: str | None = None
     output: str | None = None
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
 
 
 def main() -> None:
     """Scores a run, prints a table, and writes the scores of the set, of each class and of each record."""
     options = cli.options(Options, "python -m tunevlseg_jax.evaluate", __doc__ or "")
     check_threshold(options.threshold, "--threshold")
-    run = load_run(options.run, checkpoint=options.checkpoint)
+    multihost.join(options.cluster)
+    with multihost.sync_errors():
+        run = load_run(options.run, checkpoint=options.checkpoint)
     data = options.data.over(run.data)
     folder = Path(options.output) if options.output else Path(options.run) / FOLDER
     result = run.evaluation(
@@ -84,7 +91,7 @@ def main() -> None:
         threshold=options.threshold,
         output=folder,
     )
-    console = Console()
+    console = Console(quiet=not multihost.is_primary())
     title = f"{options.run} on {data.name}, {options.split} ({result.scores['records']} records)"
     caption = f"At {result.size} pixels ({options.resolution}), threshold {options.threshold:g}. {NOTES}"
     console.print(_table(title, caption, result.scores, result.rows))

@@ -1,6 +1,7 @@
 """Data sets by name."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tunevlseg_jax.data import prepared, resized_cache, scenes, targets
@@ -39,15 +40,23 @@ def load(data: Data, split: str, size: tuple[int, int], *, complete: bool = Fals
     return with_negatives(records, data) if data.negatives else records
 
 
-def originals(data: Data, split: str, *, complete: bool = False) -> Iterator[Target]:
-    """The masks of each image of a split at the image's own size; arguments as in `load`.
+def originals(
+    data: Data, split: str, *, complete: bool = False, wanted: Iterable[bool] = itertools.repeat(True)
+) -> Iterator[Target]:
+    """The masks of each image of a split at the image's own size.
+
+    Args:
+      data: as in `load`.
+      split: as in `load`.
+      complete: as in `load`.
+      wanted: for each image, whether its masks are; those of the others aren't decoded.
 
     Raises:
       UserError: as in `load`.
     """
     if data.name in SCENES:
-        return targets.stored(_scenes(data, split, complete))
-    return targets.original(_prepared(data, split))
+        return itertools.compress(targets.stored(_scenes(data, split, complete)), wanted)
+    return targets.original(itertools.compress(_prepared(data, split), wanted))
 
 
 def vanished(data: Data, records: Records) -> tuple[str, ...]:

@@ -1,12 +1,11 @@
 """Evaluation targets: the masks of each image, at the model's size or at the image's own size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from tunevlseg_jax.data.examples import VOID
-from tunevlseg_jax.data.prepared import Prepared
+from tunevlseg_jax.data.examples import VOID, Example
 from tunevlseg_jax.data.records import WHOLE, Records
 
 
@@ -37,9 +36,9 @@ def stored(records: Records) -> Iterator[Target]:
         yield _target(masks, maps, records.maps.shape[1:])
 
 
-def original(split: Prepared) -> Iterator[Target]:
+def original(examples: Iterable[Example]) -> Iterator[Target]:
     """Each image's masks at the image's own size."""
-    for example in split:
+    for example in examples:
         maps = example.maps()
         masks = [maps[record.mask] == record.value for record in example.records]
         yield _target(masks, maps, maps[0].shape if maps else example.rgb().shape[:2])

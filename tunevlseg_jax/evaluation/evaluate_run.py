@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from tunevlseg_jax.evaluation import inference, record_scores, volume_scores
 from tunevlseg_jax.evaluation.inference import Scored
 from tunevlseg_jax.evaluation.volume_scores import VolumeScores
 from tunevlseg_jax.models.parameters import FlatParams
+from tunevlseg_jax.runtime import exchange
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object, sha256, write_csv, write_json
 from tunevlseg_jax.training.experiment import Experiment
@@ -63,7 +65,7 @@ def evaluate(
     threshold: float = THRESHOLD,
     marks: Mapping[str, Any] | None = None,
 ) -> EvaluationResult:
-    """Scores a run, and writes the files if there is a folder for them.
+    """Scores a run, and writes the files if there is a folder for them; several processes score together.
 
     An evaluation replaces an earlier one of the same scores alone: where the file of its usual name is of another run,
     of other records or of other settings, the name gets a suffix.
@@ -80,10 +82,10 @@ def evaluate(
       threshold: probability above which a pixel is marked.
       marks: of the scores, for the reader; see `EvaluationResult`.
     """
-    records = split.records
-    true_masks = targets.stored(records)
+    records, ours = split.records, inference.own_images(split.records)
+    true_masks = itertools.compress(targets.stored(records), ours)
     if resolution == "original":
-        true_masks = registry.originals(data, records.split, complete=ask_absent)
+        true_masks = registry.originals(data, records.split, complete=ask_absent, wanted=ours)
     scored = (inference.score_every_class if ask_absent else inference.score_records)(
         experiment, learnt, split, true_masks, math.log(threshold / (1 - threshold))
     )
@@ -96,22 +98,36 @@ def evaluate(
     scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows) | _of_volumes(scored)
     vanished, note = registry.vanished(data, records), _volume_note(scored.volumes, data)
     if folder is not None:
-        details = {"run": run, "data": data.name, "protocol": data.protocol, "prompt_index": data.prompt_index}
-        details |= {"split": records.split, "resolution": resolution, "every_class": ask_absent, "size": size}
-        details |= {"data_sha256": records.fingerprint(), "threshold": float(threshold)}
-        name = stored_name(folder, name, details, apart=bool(marks and marks.get("data_changed")))
-        samples = folder / f"{name}.csv"
-        write_csv(samples, [dataclasses.asdict(sample) for sample in scored.samples])
-        write_csv(folder / f"{name}_classes.csv", rows)
-        details |= {"samples_sha256": sha256(samples), "root": data.root, "vanished": len(vanished)}
-        details |= {"computed": experiment.computed.for_card()}
-        details |= {"empty_masks": record_scores.POLICIES | record_scores.DISTANCES}
-        if scored.volumes is not None and scored.volumes.samples:
-            volume_scores.write(folder / f"{name}_volumes.csv", scored.volumes.samples)
-            details["empty_masks"] |= volume_scores.POLICIES
-        details |= ({"volume_note": note} if note else {}) | dict(marks or {})
-        write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
+        details: dict[str, Any] = {"run": run, "data": data.name, "protocol": data.protocol}
+        details |= {"prompt_index": data.prompt_index, "split": records.split, "resolution": resolution}
+        details |= {"every_class": ask_absent, "size": size, "data_sha256": records.fingerprint()}
+        details["threshold"] = float(threshold)
+        about = {"root": data.root, "vanished": len(vanished), "computed": experiment.computed.for_card()}
+        about |= ({"volume_note": note} if note else {}) | dict(marks or {})
+        name = exchange.from_primary(lambda: _write(folder, name, details, about, scored, rows, scores))
     return EvaluationResult(name, size, scores, rows, marks or {}, vanished, scored.volumes, note)
+
+
+def _write(
+    folder: Path,
+    name: str,
+    identity: Mapping[str, Any],
+    about: Mapping[str, Any],
+    scored: Scored,
+    rows: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, Any],
+) -> str:
+    """Writes the files of an evaluation, last its JSON, and returns their name; `identity` as in `stored_name`."""
+    name = stored_name(folder, name, identity, apart=bool(about.get("data_changed")))
+    samples, policies = folder / f"{name}.csv", record_scores.POLICIES | record_scores.DISTANCES
+    write_csv(samples, [dataclasses.asdict(sample) for sample in scored.samples])
+    write_csv(folder / f"{name}_classes.csv", rows)
+    if scored.volumes is not None and scored.volumes.samples:
+        volume_scores.write(folder / f"{name}_volumes.csv", scored.volumes.samples)
+        policies |= volume_scores.POLICIES
+    details = {**identity, "samples_sha256": sha256(samples), "empty_masks": policies, **about}
+    write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
+    return name
 
 
 def _volume_note(scores: VolumeScores | None, data: Data) -> str:

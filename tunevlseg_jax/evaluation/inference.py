@@ -1,6 +1,9 @@
 """Predicts the masks of a split record by record, and scores them at the model's size or at that of the images."""
 
 import dataclasses
+import functools
+import itertools
+import operator
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,12 +17,15 @@ from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.data.targets import Target
 from tunevlseg_jax.evaluation import record_scores
 from tunevlseg_jax.evaluation.record_scores import Classes, Sample
-from tunevlseg_jax.evaluation.volume_scores import VolumeScorer, VolumeScores
+from tunevlseg_jax.evaluation.volume_scores import VolumeSample, VolumeScorer, VolumeScores
 from tunevlseg_jax.models.parameters import FlatParams
-from tunevlseg_jax.runtime import progress_bar, sharding
+from tunevlseg_jax.runtime import exchange, progress_bar, sharding
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.split import Split
+
+Size = tuple[int, int]
+"""(height, width)."""
 
 
 class Scored(NamedTuple):
@@ -33,9 +39,18 @@ class Scored(NamedTuple):
     """
 
     samples: list[Sample]
-    sizes: set[tuple[int, int]]
+    sizes: set[Size]
     classes: Classes | None
     volumes: VolumeScores | None
+
+
+class _ScoredImage(NamedTuple):
+    """The row of an image, its size, the scores of its records, and those of the volume whose last slice it is."""
+
+    image: int
+    size: Size
+    samples: list[Sample]
+    volume: list[VolumeSample]
 
 
 def score_records(
@@ -47,20 +62,22 @@ def score_records(
       experiment: the experiment.
       learnt: its learnt tensors.
       split: the split to score.
-      true_masks: of its images, at the size at which to score; logits are resized to it.
+      true_masks: of the images in `own_images`, at the size at which to score; logits are resized to it.
       least: the logit above which a pixel is marked.
     """
-    records, scored, sizes, volumes = split.records, [], set(), VolumeScorer(split.records)
+    records, ours, scored, volumes = split.records, own_images(split.records), [], VolumeScorer(split.records)
     logits = logits_of(experiment, learnt, split, experiment.config.train.batch_size)
-    images = progress_bar.track(targets.rows_by_image(records), "scoring")
-    for image, (rows, target) in enumerate(zip(images, true_masks, strict=True)):
-        sizes.add(target.void.shape)
-        for row, mask in zip(rows, target.masks, strict=True):
-            predicted = _at(next(logits), mask.shape) > least
-            scored.append(_score(records, row, predicted, mask))
-            volumes.add(image, scored[-1].label, predicted, mask, _spacing(records, row, mask.shape))
-        volumes.close(image)
-    return Scored(scored, sizes, None, volumes.scores)
+    for image, rows in enumerate(progress_bar.track(targets.rows_by_image(records), "scoring")):
+        answers = [next(logits) for _ in rows]
+        if not ours[image]:
+            continue
+        target, samples = next(true_masks), []
+        for row, answer, mask in zip(rows, answers, target.masks, strict=True):
+            predicted = _at(answer, mask.shape) > least
+            samples.append(_score(records, row, predicted, mask))
+            volumes.add(image, samples[-1].label, predicted, mask, _spacing(records, row, mask.shape))
+        scored.append(_ScoredImage(image, target.void.shape, samples, volumes.close(image)))
+    return _of_all_processes(scored, None, volumes.scores)
 
 
 def score_every_class(
@@ -68,36 +85,59 @@ def score_every_class(
 ) -> Scored:
     """Scores every image asked for every class, with one pass of the vision tower; arguments as in `score_records`."""
     records, asked = split.records, split.records.asking_every_class()
-    number, scored, sizes, classes = len(records.classes), [], set(), Classes(len(records.classes))
+    number, ours, scored, classes = len(records.classes), own_images(records), [], Classes(len(records.classes))
     volumes = VolumeScorer(records)
     feed = dataclasses.replace(split.feed, records=asked)
     batch_size = number * max(1, experiment.config.train.batch_size // number)
     logits = logits_of(experiment, learnt, Split(feed, split.table), batch_size)
-    images = progress_bar.track(targets.rows_by_image(records), "scoring")
-    for image, (rows, target) in enumerate(zip(images, true_masks, strict=True)):
+    for image, rows in enumerate(progress_bar.track(targets.rows_by_image(records), "scoring")):
+        small = [next(logits) for _ in range(number)]
+        if not ours[image]:
+            continue
+        target, samples = next(true_masks), []
         size = target.void.shape
-        sizes.add(size)
         masks = np.zeros((number, *size), bool)
         for row, mask in zip(rows, target.masks, strict=True):
             masks[records.label[row]] |= mask
-        answers = np.stack([_at(next(logits), size) for _ in range(number)])
+        answers = np.stack([_at(one, size) for one in small])
         for label in range(number):
             row, predicted = image * number + label, answers[label] > least
-            scored.append(_score(asked, row, predicted, masks[label]))
-            volumes.add(image, scored[-1].label, predicted, masks[label], _spacing(asked, row, size))
-        volumes.close(image)
+            samples.append(_score(asked, row, predicted, masks[label]))
+            volumes.add(image, samples[-1].label, predicted, masks[label], _spacing(asked, row, size))
+        scored.append(_ScoredImage(image, size, samples, volumes.close(image)))
         classes.add(answers - np.float32(least), masks, target.void)
-    return Scored(scored, sizes, classes, volumes.scores)
+    return _of_all_processes(scored, classes, volumes.scores)
+
+
+def own_images(records: Records) -> np.ndarray:
+    """(image,) bool, the images that this process scores: its share, where the slices of a volume stay together."""
+    groups: dict[int | str, int] = {}
+    places = records.slices or (None,) * len(records.images)
+    names = (image if place is None else place.volume for image, place in enumerate(places))
+    group = [groups.setdefault(name, len(groups)) for name in names]
+    ours = np.zeros(len(groups), bool)
+    ours[exchange.share()] = True
+    return ours[group]
 
 
 def logits_of(experiment: Experiment, learnt: FlatParams, split: Split, batch_size: int) -> Iterator[np.ndarray]:
-    """The logits of each record at the model's size, in the split's order."""
+    """The logits of each record at the model's size, in the split's order, from the devices of all processes."""
     mesh = split.feed.mesh
     params = experiment.on_mesh(mesh).frozen | sharding.replicate(learnt, mesh)
-    hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
+    hyper = sharding.replicate(jax.tree.map(lambda values: values[0], experiment.hyper()), mesh)
     for number, batch in enumerate(split.feed.evaluation(batch_size)):
         logits = step.logits_step(params, batch.images, batch.phrase, split.table, hyper, network=experiment.network)
-        yield from np.asarray(logits)[: min(batch_size, len(split.records) - number * batch_size)]
+        yield from sharding.gather_to_host(logits)[: min(batch_size, len(split.records) - number * batch_size)]
+
+
+def _of_all_processes(scored: list[_ScoredImage], classes: Classes | None, volumes: VolumeScores | None) -> Scored:
+    """Joins the scores of each process's images, in the order of the images."""
+    images = sorted(itertools.chain.from_iterable(exchange.gather(scored)), key=lambda one: one.image)
+    samples = [sample for image in images for sample in image.samples]
+    total = None if classes is None else functools.reduce(operator.add, exchange.gather(classes))
+    if volumes is not None:
+        volumes = volumes._replace(samples=[sample for image in images for sample in image.volume])
+    return Scored(samples, {image.size for image in images}, total, volumes)
 
 
 def _at(logits: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -157,6 +157,13 @@ class Classes:
         self.intersection, self.union = (np.zeros(count + 1, np.int64) for _ in range(2))
         self.overlapping = False
 
+    def __add__(self, other: "Classes") -> "Classes":
+        """The scores of both, which have seen different images."""
+        both = Classes(len(self.union) - 1)
+        both.intersection, both.union = self.intersection + other.intersection, self.union + other.union
+        both.overlapping = self.overlapping or other.overlapping
+        return both
+
     def add(self, logits: np.ndarray, masks: np.ndarray, void: np.ndarray) -> None:
         """One image.
 

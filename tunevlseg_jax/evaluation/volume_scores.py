@@ -127,15 +127,18 @@ class VolumeScorer:
             stack = stacks.setdefault(label, _Stack((predicted.shape[0], predicted.shape[1]), spacing))
             stack.add(place.number, predicted, target)
 
-    def close(self, image: int) -> None:
-        """Says that all masks of an image were added, and scores its volume if it was the last one."""
+    def close(self, image: int) -> list[VolumeSample]:
+        """Says that all masks of an image were added; scores its volume, and returns that, if it was the last one."""
         place = self._slices[image]
         if place is None or self.scores is None or place.volume not in self._waiting:
-            return
+            return []
         self._waiting[place.volume] -= 1
-        if not self._waiting[place.volume]:
-            stacks = self._stacks.pop(place.volume, {})
-            self.scores.samples.extend(_score(place, label, stack) for label, stack in sorted(stacks.items()))
+        if self._waiting[place.volume]:
+            return []
+        stacks = self._stacks.pop(place.volume, {})
+        samples = [_score(place, label, stack) for label, stack in sorted(stacks.items())]
+        self.scores.samples.extend(samples)
+        return samples
 
 
 def _without_records(records: Records) -> list[int]:

@@ -1,0 +1,59 @@
+"""Python objects that the processes of a run send each other; they trust each other, so objects are pickled."""
+
+import pickle
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from tunevlseg_jax.runtime import multihost
+from tunevlseg_jax.runtime.errors import EverywhereError, UserError
+
+T = TypeVar("T")
+
+
+def from_primary(function: Callable[[], T]) -> T:
+    """Calls a function in process 0 alone, and returns its result in every process; all processes must call this.
+
+    Raises:
+      EverywhereError: the function had a UserError; every process raises it.
+    """
+    if not multihost.is_multiprocess():
+        return function()
+    outcome: tuple[Any, UserError | None] = None, None
+    if multihost.is_primary():
+        try:
+            outcome = function(), None
+        except UserError as error:
+            outcome = None, EverywhereError(str(error), error.code)
+    sent = pickle.dumps(outcome)
+    length = int(multihost.broadcast_from_primary(np.asarray(len(sent), np.int32)))
+    result, failure = pickle.loads(multihost.broadcast_from_primary(_padded(sent, length)).tobytes())
+    if failure is not None:
+        raise failure
+    return result
+
+
+def gather(item: T) -> list[T]:
+    """The items of all processes, in their order; all processes must call this."""
+    if not multihost.is_multiprocess():
+        return [item]
+    sent = pickle.dumps(item)
+    length = int(multihost.gather_numbers([len(sent)]).max())
+    received = multihost_utils.process_allgather(_padded(sent, length))
+    return [pickle.loads(row.tobytes()) for row in np.asarray(received)]
+
+
+def share() -> slice:
+    """This process's share of items that the processes divide: every n-th of them, from the process's number on."""
+    return slice(jax.process_index(), None, jax.process_count()) if multihost.is_multiprocess() else slice(0, None, 1)
+
+
+def _padded(sent: bytes, length: int) -> np.ndarray:
+    """The first `length` bytes, and zeros up to a power of two, so that few programs send objects of any length."""
+    padded = np.zeros(1 << max(10, (length - 1).bit_length()), np.uint8)
+    cut = np.frombuffer(sent, np.uint8)[:length]
+    padded[: len(cut)] = cut
+    return padded
