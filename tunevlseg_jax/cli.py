@@ -159,9 +159,8 @@ def _parse(cls: Any, arguments: list[str], program: str, description: str, defau
         for argument in arguments:
             if argument.partition("=")[0] in multihost.OPTIONS and "nrecognized" in message:
                 option = argument.partition("=")[0]
-                raise UserError(
-                    f"{option} is for train, evaluate, predict, sweep and benchmark, not {program}", "one-process"
-                ) from None
+                takers = "train, evaluate, predict, sweep and benchmark"
+                raise UserError(f"{option} is for {takers}, not {program}", "one-process") from None
         raise UserError(message, "invalid-option") from None
 
 

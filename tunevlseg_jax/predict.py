@@ -1,14 +1,16 @@
 """Draws masks of what a prompt names: `python -m tunevlseg_jax.predict --run runs/x --image a.jpg --prompt polyp`."""
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import rich.table
+import tyro
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.api import Run, check_prompts, check_threshold, load_run
@@ -17,14 +19,17 @@ from tunevlseg_jax.data.builders.arrays import check_prompt
 from tunevlseg_jax.data.medical import inputs
 from tunevlseg_jax.data.medical.inputs import ScanInput
 from tunevlseg_jax.data.windows import Window
-from tunevlseg_jax.prediction import coco, folder, planning, table, volumes, walk
+from tunevlseg_jax.prediction import coco, folder, names, planning, shared, table, volumes, walk
 from tunevlseg_jax.prediction.coco import CocoFile
 from tunevlseg_jax.prediction.frames import KNOWN, common_window
 from tunevlseg_jax.prediction.overlay import OverlayVideos
 from tunevlseg_jax.prediction.planning import Settings
 from tunevlseg_jax.prediction.session import Session
-from tunevlseg_jax.prediction.walk import LeftOut
+from tunevlseg_jax.prediction.table import Table
+from tunevlseg_jax.prediction.walk import Found, LeftOut
+from tunevlseg_jax.runtime import exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.multihost import Cluster
 
 SHOWN = 100
 """Masks in the printed table."""
@@ -56,6 +61,7 @@ class Options:
       window: for images of more than 8 bits, LOW HIGH (the values that become black and white), or "percentile" (of
         each image). None: the window of the run's data set; where it had none, one for all images given, the range of
         the fewest of 8, 10, 12, 14 and 16 bits that hold their values.
+      cluster: how several processes find each other; the images and the output are in folders that all of them share.
     """
 
     run: str
@@ -71,6 +77,7 @@ class Options:
     checkpoint: str | None = None
     window: tuple[str, ...] = ()
     dicom_seg: bool = False
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
 
 
 def main() -> None:
@@ -79,21 +86,30 @@ def main() -> None:
     prompts, spacing = _checked(options)
     window = windows.parse(options.window, dicom=True)
     output = Path(options.output)
-    with folder.held(output):
-        masks, maps = table.masks_of(output), table.label_maps_of(output)
-        ours = planning.files_of(output, masks, maps)
-        medical = inputs.find(options.image, recursive=options.recursive, ours=volumes.files_of(output), images=KNOWN)
-        scans, given = medical.scans, medical.others if medical.scans else options.image
-        found, left_out = [], []
-        if given or not scans:
-            found, left_out = walk.find(given, recursive=options.recursive, output=output, ours=ours)
-            left_out = [one for one in left_out if inputs.kind_of(one.path) is None]
-        files = _coco_files(options, output, scans)
-        run = load_run(options.run, checkpoint=options.checkpoint)
-        run.predictor.check(prompts)
-        Console().print(f"computed in {run.computed}", soft_wrap=True)
+    multihost.join(options.cluster)
+    with contextlib.ExitStack() as held:
+        with multihost.sync_errors():
+            _check_passing(options.image)
+            held.enter_context(folder.held(output))
+            for each in (table.masks_of(output), table.label_maps_of(output), volumes.table_of(output)):
+                if multihost.is_primary():
+                    each.join_parts()
+        with multihost.sync_errors():
+            masks, maps = table.masks_of(output), table.label_maps_of(output)
+            ours = planning.files_of(output, masks, maps)
+            earlier = volumes.files_of(output)
+            medical = inputs.find(options.image, recursive=options.recursive, ours=earlier, images=KNOWN)
+            scans, given = medical.scans, medical.others if medical.scans else options.image
+            found, left_out = [], []
+            if given or not scans:
+                found, left_out = walk.find(given, recursive=options.recursive, output=output, ours=ours)
+                left_out = [one for one in left_out if inputs.kind_of(one.path) is None]
+            files = _coco_files(options, output, scans)
+            run = load_run(options.run, checkpoint=options.checkpoint)
+            run.predictor.check(prompts)
+        Console(quiet=not multihost.is_primary()).print(f"computed in {run.computed}", soft_wrap=True)
         scan_window = window or run.preprocessing.window
-        window = scan_window or common_window(one.path for one in found)
+        window = scan_window or common_window([one.path for one in found])
         settings = Settings(
             prompts=prompts,
             threshold=options.threshold,
@@ -106,24 +122,52 @@ def main() -> None:
             window=window,
         )
         _predict_scans(medical, settings, run, scan_window, seg=options.dicom_seg)
-        if not found:
-            return
+        if found:
+            _predict_images(found, left_out, settings, run, masks, maps, files)
+
+
+def _check_passing(images: Sequence[str]) -> None:
+    """Raises a UserError if several processes are given an image that can be read once."""
+    for path in images if multihost.is_multiprocess() else ():
+        if names.is_passing(path):
+            raise UserError(f"--image {path} can be read once, by one process; give several a file", "one-process")
+
+
+def _predict_images(
+    found: Sequence[Found],
+    left_out: Sequence[LeftOut],
+    settings: Settings,
+    run: Run,
+    masks: Table,
+    maps: Table,
+    files: Sequence[CocoFile],
+) -> None:
+    """Predicts images and videos, and says so. Each process predicts its part of them.
+
+    Raises:
+      UserError: files can't be read; the others are predicted.
+    """
+    console = Console(quiet=not multihost.is_primary())
+    with multihost.sync_errors():  # no process writes before all have planned
         plans = planning.plan(found, settings, masks, maps)
-        with OverlayVideos(output) as videos:
-            exports = [*files, *([videos] if options.frames == "all" else [])]
-            session = Session(run.predictor, settings, masks, maps, exports, left_out)
-            console = Console()
-            rows = session.run(track(plans, "segmenting", console=console, transient=True))
-            _report(console, settings, len(found), rows)
-        _print_notes(console, session)
-    _raise_failures(session.failures)
+    own_masks, own_maps = masks.part(), maps.part()
+    before = list(left_out) if multihost.is_primary() else []
+    with OverlayVideos(settings.output) as videos:
+        exports = [*files, *([videos] if settings.frames == "all" else [])]
+        session = Session(run.predictor, settings, own_masks, own_maps, exports, before)
+        rows = session.run(track(exchange.block(plans), "segmenting", console=console, transient=True))
+        _report(console, settings, len(found), shared.joined(rows, [masks, maps]))
+    shared.join_notes(session)
+    _print_notes(console, settings, masks, maps, session)
+    with multihost.sync_errors():
+        _raise_failures(session.failures)
 
 
 def _predict_scans(medical: inputs.Found, settings: Settings, run: Run, window: Window | None, *, seg: bool) -> None:
     """Predicts volumes and DICOM series, slice by slice, and says so."""
     if not medical.scans:
         return
-    console = Console()
+    console = Console(quiet=not multihost.is_primary())
     axis = run.preprocessing.axis
     for row in volumes.predict(medical.scans, settings, run.predictor, axis, window, seg=seg):
         shown = f"window {row['window']}" if row["window"] else "8 bits as they are"
@@ -177,7 +221,7 @@ def _formats(given: Sequence[str] | None) -> tuple[str, ...]:
 def _report(console: Console, settings: Settings, images: int, rows: Iterable[dict[str, Any]]) -> None:
     """Predicts, and prints a table of the new masks, or of the first of them."""
     asked = ", ".join(map(repr, settings.prompts))
-    report = Table(title=f"{asked} in {images} image{'s' if images > 1 else ''}")
+    report = rich.table.Table(title=f"{asked} in {images} image{'s' if images > 1 else ''}")
     columns = ("image", *(("prompt",) if len(settings.prompts) > 1 else ()), "size", "marked", "parts")
     for column in (*columns, *(("mm²",) if settings.spacing else ())):
         report.add_column(column, justify="left" if column in ("image", "prompt") else "right")
@@ -199,16 +243,16 @@ def _report(console: Console, settings: Settings, images: int, rows: Iterable[di
         console.print(f"and {count - SHOWN} more masks")
 
 
-def _print_notes(console: Console, session: Session) -> None:
+def _print_notes(console: Console, settings: Settings, masks: Table, maps: Table, session: Session) -> None:
     """Says what was written, kept, replaced and left out."""
-    output, masks = session.settings.output, session.masks
+    output = settings.output
     lines = [f"masks and overlays: {output}, listed in {masks.path}"] if masks.rows else []
     if (output / coco.FILE).exists():
         lines.append(f"COCO JSON: {output / coco.FILE}")
-    if session.settings.label_question is not None and session.maps.rows:
-        lines.append(f"label maps: {output}, their values in {session.maps.path}")
-    if session.settings.window is not None:
-        lines.append(f"values of images of more than 8 bits: {windows.described(session.settings.window)} (--window)")
+    if settings.label_question is not None and maps.rows:
+        lines.append(f"label maps: {output}, their values in {maps.path}")
+    if settings.window is not None:
+        lines.append(f"values of images of more than 8 bits: {windows.described(settings.window)} (--window)")
     if session.kept:
         lines.append(f"masks that were there already and were kept: {session.kept}")
     if session.changed:

@@ -1,17 +1,28 @@
 """Masks as one COCO JSON file, which annotation tools and `prepare folder` read."""
 
+import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tunevlseg_jax.prediction.exports import Prediction
+from tunevlseg_jax.runtime import exchange
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object, write_json
 from tunevlseg_jax.runtime.optional import import_pycocotools
 
 FILE = "predictions.coco.json"
 PARTS = ("images", "categories", "annotations")
+
+
+class _Entry(NamedTuple):
+    """A mask: its image's name and (height, width), its prompt, and its fields in the file; None if it is empty."""
+
+    file_name: str
+    size: tuple[int, ...]
+    prompt: str
+    shape: dict[str, Any] | None
 
 
 class CocoFile:
@@ -28,6 +39,7 @@ class CocoFile:
           UserError: pycocotools isn't installed, or the folder's file isn't one of these.
         """
         self._coco = import_pycocotools("--format coco")
+        self._pending: list[_Entry] = []
         content = read_object(output / FILE) if (output / FILE).exists() else {part: [] for part in PARTS}
         try:
             self._images = {image["file_name"]: image for image in content["images"]}
@@ -39,24 +51,33 @@ class CocoFile:
 
     def add(self, prediction: Prediction) -> None:
         """Takes a mask."""
-        height, width = prediction.mask.shape
-        size = {"width": width, "height": height}
-        image = self._entry("images", self._images, "file_name", _file_name(prediction)) | size
+        shape = encoded(self._coco, prediction.mask) if prediction.mask.any() else None
+        self._pending.append(_Entry(_file_name(prediction), prediction.mask.shape, prediction.prompt, shape))
+
+    def close(self, output: Path) -> None:
+        """Writes the file, with the masks of all processes."""
+        for entry in itertools.chain.from_iterable(exchange.gather(self._pending)):
+            self._insert(entry)
+        self._pending = []
+        exchange.from_primary(lambda: self._write(output))
+
+    def _insert(self, entry: "_Entry") -> None:
+        height, width = entry.size
+        image = self._entry("images", self._images, "file_name", entry.file_name) | {"width": width, "height": height}
         self._images[image["file_name"]] = image
-        category = self._entry("categories", self._categories, "name", prediction.prompt)
+        category = self._entry("categories", self._categories, "name", entry.prompt)
         key = image["id"], category["id"]
         earlier = self._annotations.pop(key, None)
-        if prediction.mask.any():
+        if entry.shape is not None:
             self._annotations[key] = {
                 "id": self._next("annotations") if earlier is None else earlier["id"],
                 "image_id": image["id"],
                 "category_id": category["id"],
                 "iscrowd": 0,
-                **encoded(self._coco, prediction.mask),
+                **entry.shape,
             }
 
-    def close(self, output: Path) -> None:
-        """Writes the file."""
+    def _write(self, output: Path) -> None:
         content = {
             "info": {"description": "masks of tunevlseg_jax.predict; a category is a prompt"},
             "images": list(self._images.values()),

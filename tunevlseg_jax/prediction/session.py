@@ -38,8 +38,8 @@ class Session:
     Attributes:
       predictor: the model.
       settings: of the call.
-      masks: the table of the masks.
-      maps: the table of the label maps.
+      masks: the table of the masks, or this process's part of it.
+      maps: the table of the label maps, likewise.
       exports: further output formats.
       left_out: files and frames that aren't predicted, with the reason.
       failures: of files that can't be read.
@@ -105,7 +105,7 @@ class Session:
         """Whether an earlier call wrote all masks of a frame as it is now."""
         output, formats = self.settings.output, set(self.settings.probabilities)
         for name in (at(mask, number) for mask in plan.masks):
-            row = self.masks.rows.get((name + MASK,))
+            row = self.masks.get(name + MASK)
             if row is None or row["image_sha256"] != digest or not (output / (name + MASK)).is_file():
                 return False
             if not formats <= set(row["probabilities"].split()):
@@ -113,7 +113,7 @@ class Session:
         if plan.labels is None:
             return True
         name = at(plan.labels, number) + LABELS
-        row = self.maps.rows.get((name, "1"))
+        row = self.maps.get(name, "1")
         return row is not None and row["image_sha256"] == digest and (output / name).is_file()
 
     def _keep(self, work: Work) -> None:
@@ -123,7 +123,7 @@ class Session:
             stored = cv2.imread(str(self.settings.output / (name + MASK)), cv2.IMREAD_GRAYSCALE)
             if stored is None:
                 raise UserError(f"can't decode {self.settings.output / (name + MASK)}; remove it", "undecodable")
-            self._export(work, prompt, stored > 0, name, self.masks.rows[name + MASK,])
+            self._export(work, prompt, stored > 0, name, self.masks.get(name + MASK) or {})
             self.kept += 1
 
     def _write(self, work: Work, logits: np.ndarray) -> Iterator[Row]:

@@ -1,4 +1,8 @@
-"""The tables of an output folder: rows are appended as masks are written, and earlier rows are never lost."""
+"""The tables of an output folder: rows are appended as masks are written, and earlier rows are never lost.
+
+Several processes write a part each, a hidden table beside the whole one, which process 0 joins at the end. What
+processes that were killed have left is joined by the next call.
+"""
 
 import csv
 import io
@@ -6,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from tunevlseg_jax.runtime import multihost
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error, atomic_file
 
@@ -17,6 +24,8 @@ ABOUT: tuple[str, ...] = ("image", "frame", "prompt", "threshold", "run", "run_s
 SIZES: tuple[str, ...] = ("height", "width", "pixels", "marked", "components", "area_mm2", "image_sha256")
 COLUMNS: tuple[str, ...] = (*ABOUT, "mask", "probabilities", *SIZES)
 LABEL_COLUMNS: tuple[str, ...] = (*ABOUT, "labels", "value", *SIZES)
+PART = ".part"
+"""In the names of the tables of several processes."""
 EARLIER: tuple[str, ...] = ("image", "prompt", "mask", "marked")
 """The columns of version 0.1.0."""
 Row = dict[str, Any]
@@ -28,15 +37,18 @@ class Table:
     Attributes:
       path: of the file; it is written with the first row that is added.
       rows: by key, the values of the columns of `key`.
+      earlier: of a part, the rows of the whole table.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], key: Sequence[str]):
+    def __init__(
+        self, path: Path, columns: Sequence[str], key: Sequence[str], earlier: Mapping[tuple[str, ...], Row] = {}
+    ):
         """Reads the rows that are there.
 
         Raises:
           UserError: the file can't be read, or isn't such a table.
         """
-        self.path, self._columns, self._key = path, columns, key
+        self.path, self._columns, self._key, self.earlier = path, columns, key, earlier
         self.rows: dict[tuple[str, ...], Row] = {}
         self._appendable = False
         """Whether the file ends in a whole row of these columns."""
@@ -44,6 +56,29 @@ class Table:
         """Whether the file has several rows of a key, of which the last counts."""
         if path.exists():
             self._read()
+
+    def get(self, *key: str) -> Row | None:
+        """The row of a key, also an earlier one; None if there is none."""
+        return self.rows.get(key) or self.earlier.get(key)
+
+    def part(self) -> "Table":
+        """The table for the rows of this process, which is the table itself if there is one process."""
+        if not multihost.is_multiprocess():
+            return self
+        path = self.path.with_name(f".{self.path.stem}{PART}{jax.process_index():04}.csv")
+        return Table(path, self._columns, self._key, self.rows)
+
+    def join_parts(self) -> None:
+        """Takes over the rows of the parts, and removes them.
+
+        Raises:
+          UserError: as in `add`, or a part can't be read.
+        """
+        for path in sorted(self.path.parent.glob(f".{self.path.stem}{PART}*.csv")):
+            self.add(Table(path, self._columns, self._key).rows.values())
+            with as_user_error(path):
+                path.unlink()
+        self.close()
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds rows to the file at once, each whole or not at all.

@@ -12,12 +12,13 @@ from tunevlseg_jax.data.medical.scan import Scan
 from tunevlseg_jax.data.medical.seg_files import write_seg
 from tunevlseg_jax.data.preprocessing import Axis
 from tunevlseg_jax.data.windows import Window
-from tunevlseg_jax.prediction import volume_answers
+from tunevlseg_jax.prediction import shared, volume_answers
 from tunevlseg_jax.prediction.forward import Predictor
 from tunevlseg_jax.prediction.names import Names, Owner, Question, image_key
 from tunevlseg_jax.prediction.planning import Settings
 from tunevlseg_jax.prediction.table import ABOUT, Row, Table
 from tunevlseg_jax.prediction.volume_answers import VolumeAnswer
+from tunevlseg_jax.runtime import exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError
 
 TABLE_FILE = "volumes.csv"
@@ -47,7 +48,7 @@ def predict(
     *,
     seg: bool,
 ) -> Iterator[Row]:
-    """Predicts and writes a mask of each volume and prompt, and yields their rows.
+    """Predicts and writes a mask of each volume and prompt, and yields their rows. Several processes share the volumes.
 
     The probabilities and the SEG file that an earlier call wrote with a mask are written again.
 
@@ -65,34 +66,41 @@ def predict(
     table = table_of(settings.output)
     suffixes = {one.suffix for one in inputs} | {".dcm"}
     names = Names(_owners(table.rows.values()), lambda name: _check(settings.output, name, suffixes))
-    for one in inputs:
-        image = one.place if one.series is not None else image_key(one.place, "")
-        questions = [settings.question(prompt) for prompt in settings.prompts]
-        several = len(questions) > 1
-        bases = [one.name, f"{one.name}{one.suffix}"]
-        own = [names.of(image, bases, question, tagged=several) for question in questions]
-        earlier = [table.rows.get((f"{name}{END}{one.suffix}",), {}) for name in own]
-        scan = one.load()
-        answers = volume_answers.ask(
-            scan,
-            settings.prompts,
-            predictor,
-            axis=scan.axis(axis),
-            window=window,
-            threshold=settings.threshold,
-            probabilities=bool(settings.probabilities) or any(row.get("probability") for row in earlier),
-        )
-        for question, name, before, answer in zip(questions, own, earlier, answers, strict=True):
-            row = question._asdict() | _row(one, name, scan, answer, scan.axis(axis), window)
-            row["seg"] = f"{name}{END}.dcm" if one.series is not None and (seg or before.get("seg")) else None
-            table.add([row])  # before the mask: each mask is listed
-            volume_files.write(settings.output / row["mask"], answer.mask)
-            if answer.probability is not None:
-                volume_files.write(settings.output / row["probability"], answer.probability)
-            if row["seg"] and one.series is not None:
-                write_seg(settings.output / row["seg"], one.series, scan, answer.mask, question.prompt)
-            yield row
-    table.close()
+    questions = [settings.question(prompt) for prompt in settings.prompts]
+    named = []
+    with multihost.sync_errors():  # no process writes before all have found their names
+        for one in inputs:
+            image = one.place if one.series is not None else image_key(one.place, "")
+            bases = [one.name, f"{one.name}{one.suffix}"]
+            named.append((one, [names.of(image, bases, each, tagged=len(questions) > 1) for each in questions]))
+    part = table.part()
+
+    def rows() -> Iterator[Row]:
+        for one, own in exchange.block(named):
+            earlier = [part.get(f"{name}{END}{one.suffix}") or {} for name in own]
+            scan = one.load()
+            answers = volume_answers.ask(
+                scan,
+                settings.prompts,
+                predictor,
+                axis=scan.axis(axis),
+                window=window,
+                threshold=settings.threshold,
+                probabilities=bool(settings.probabilities) or any(row.get("probability") for row in earlier),
+            )
+            for question, name, before, answer in zip(questions, own, earlier, answers, strict=True):
+                row = question._asdict() | _row(one, name, scan, answer, scan.axis(axis), window)
+                row["seg"] = f"{name}{END}.dcm" if one.series is not None and (seg or before.get("seg")) else None
+                part.add([row])  # before the mask: each mask is listed
+                volume_files.write(settings.output / row["mask"], answer.mask)
+                if answer.probability is not None:
+                    volume_files.write(settings.output / row["probability"], answer.probability)
+                if row["seg"] and one.series is not None:
+                    write_seg(settings.output / row["seg"], one.series, scan, answer.mask, question.prompt)
+                yield row
+        part.close()
+
+    yield from shared.joined(rows(), [table])
 
 
 def _row(one: ScanInput, name: str, scan: Scan, answer: VolumeAnswer, axis: Axis, window: Window | None) -> Row:

@@ -1,7 +1,7 @@
 """Python objects that the processes of a run send each other; they trust each other, so objects are pickled."""
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -49,6 +49,12 @@ def gather(item: T) -> list[T]:
 def share() -> slice:
     """This process's share of items that the processes divide: every n-th of them, from the process's number on."""
     return slice(jax.process_index(), None, jax.process_count()) if multihost.is_multiprocess() else slice(0, None, 1)
+
+
+def block(items: Sequence[T]) -> Sequence[T]:
+    """This process's part of items that the processes divide; the parts follow each other in the processes' order."""
+    number, count = (jax.process_index(), jax.process_count()) if multihost.is_multiprocess() else (0, 1)
+    return items[len(items) * number // count : len(items) * (number + 1) // count]
 
 
 def _padded(sent: bytes, length: int) -> np.ndarray:
