@@ -11,7 +11,7 @@ from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.runs.card import CARD_FILE, load_learnt
 from tunevlseg_jax.runs.trainer import train
-from tunevlseg_jax.runtime import signals
+from tunevlseg_jax.runtime import multihost, signals
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search.replay import Replay, places, train_again
 from tunevlseg_jax.search.run_sweep import Options, check, sweep
@@ -31,8 +31,9 @@ def main() -> None:
 
     options = cli.options_over_config(Options, over, PROGRAM, __doc__ or "")
     check(options)
+    multihost.join(options.cluster)
     with signals.with_hint("finished trials are kept, and the same command goes on with the study"):
-        sweep(options, Console())
+        sweep(options, Console(quiet=not multihost.is_primary()))
 
 
 def replay(options: Replay, console: Console) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.runtime import multihost, sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment
@@ -106,4 +106,5 @@ def free_bytes(setup: TrainSetup) -> int:
     if meminfo.exists():  # Linux: with the part of its caches that it would drop
         available = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
         free = int(available.split()[1]) * 1024
-    return free // len(setup.mesh.local_devices)
+    # The minimum over all processes, so that they make the same decision.
+    return int(multihost.gather_numbers([free // len(setup.mesh.local_devices)]).min())

@@ -13,7 +13,7 @@ import numpy as np
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.runs.card import CARD_FILE, load_learnt, save_card
 from tunevlseg_jax.runs.scores import score_splits
-from tunevlseg_jax.runtime import locks, sharding
+from tunevlseg_jax.runtime import exchange, locks, multihost, sharding
 from tunevlseg_jax.runtime.files import read_json
 from tunevlseg_jax.search import slots, summary
 from tunevlseg_jax.search.slots import Slots
@@ -27,14 +27,24 @@ SEEDS, FOLDS = "seeds", "folds"
 def search(worker: Worker) -> dict[str, Any]:
     """Trains the study's missing trials, repeats the best one, scores on the test split; returns the summary."""
     worker.run()
-    storage, best = worker.storage, worker.storage.best()
-    folders = {} if best is None else repeat(worker, best.number, worker.options.seeds)
-    trials = [worker.trial_folder(trial.number) for trial in storage.finished()] if worker.options.test_all else []
-    # A trial of another machine has no folder here.
-    score(worker, [*folders.values(), *(folder for folder in trials if (folder / CARD_FILE).exists())])
+    best = exchange.from_primary(lambda: None if (trial := worker.storage.best()) is None else trial.number)
+    folders = {} if best is None else repeat(worker, best, worker.options.seeds)
+    trials = exchange.from_primary(lambda: _kept(worker)) if worker.options.test_all else []
+    score(worker, [*folders.values(), *trials])
+    return exchange.from_primary(lambda: _summary(worker, folders))
+
+
+def _kept(worker: Worker) -> list[Path]:
+    """The folders of the finished trials that are here; a trial of another machine has none."""
+    folders = [worker.trial_folder(trial.number) for trial in worker.storage.finished()]
+    return [folder for folder in folders if (folder / CARD_FILE).exists()]
+
+
+def _summary(worker: Worker, folders: Mapping[int, Path]) -> dict[str, Any]:
+    """Writes the summary; `folders` are those of the best trial and its repetitions, by seed."""
     scores = {seed: read_json(folder / CARD_FILE)["scores"]["tuned"] for seed, folder in folders.items()}
     runs = [{"seed": seed, "folder": str(folder)} | scores[seed] for seed, folder in folders.items()]
-    return summary.write(worker.folder, worker.name, storage, best, runs)
+    return summary.write(worker.folder, worker.name, worker.storage, worker.storage.best(), runs)
 
 
 def repeat(worker: Worker, best: int, seeds: int) -> dict[int, Path]:
@@ -49,9 +59,9 @@ def repeat(worker: Worker, best: int, seeds: int) -> dict[int, Path]:
       The run folders by seed, first the trial's; none if another machine has the trial's folder.
     """
     first = worker.trial_folder(best)
-    if not (first / CARD_FILE).exists():
+    config = exchange.from_primary(lambda: load_learnt(first)[0] if (first / CARD_FILE).exists() else None)
+    if config is None:
         return {}
-    config, _, _ = load_learnt(first)
     start = config.train.seed
     others = {seed: worker.folder / SEEDS / f"{best:03d}-{seed}" for seed in range(start + 1, start + seeds)}
     train(
@@ -73,10 +83,10 @@ def train(worker: Worker, runs: Mapping[Path, Config]) -> None:
     """
     with _alone(worker):
         missing: dict[tuple[Config, int], list[Path]] = {}
-        for folder, config in runs.items():
-            if not (folder / CARD_FILE).exists():
-                # Parallel runs share the order of the records, so theirs must begin at the same epoch.
-                missing.setdefault((worker.program(config), config.train.order_skip), []).append(folder)
+        for folder in exchange.from_primary(lambda: [each for each in runs if not (each / CARD_FILE).exists()]):
+            config = runs[folder]
+            # Parallel runs share the order of the records, so theirs must begin at the same epoch.
+            missing.setdefault((worker.program(config), config.train.order_skip), []).append(folder)
         for (program, _), folders in missing.items():
             while folders:
                 batch = worker.slots(program, min(len(folders), worker.parallel))
@@ -90,10 +100,11 @@ def score(worker: Worker, folders: Iterable[Path]) -> None:
         return
     with _alone(worker):
         waiting: dict[Config, list[_Run]] = {}
-        for folder in dict.fromkeys(folders):
-            config, learnt, card = load_learnt(folder)
-            if card["scores"] and "test" not in card["scores"]["tuned"]:
-                waiting.setdefault(worker.program(config), []).append(_Run(folder, config, learnt, card))
+        for run in exchange.from_primary(
+            lambda: [_Run(folder, *load_learnt(folder)) for folder in dict.fromkeys(folders)]
+        ):
+            if run.card["scores"] and "test" not in run.card["scores"]["tuned"]:
+                waiting.setdefault(worker.program(run.config), []).append(run)
         for program, runs in waiting.items():
             size = worker.across(min(len(runs), worker.parallel))
             for start in range(0, len(runs), size):
@@ -135,10 +146,16 @@ def _score(worker: Worker, test: Split, program: Config, runs: Sequence[_Run], s
     scores = score_splits(
         experiment.network, trainable, experiment.frozen, hyper, {"test": test}, program.train.batch_size
     )
-    for run, test_scores in zip(runs, scores, strict=False):
-        save_card(run.folder, run.card | {"scores": {"tuned": run.card["scores"]["tuned"] | test_scores}})
+
+    def save() -> None:
+        for run, test_scores in zip(runs, scores, strict=False):
+            save_card(run.folder, run.card | {"scores": {"tuned": run.card["scores"]["tuned"] | test_scores}})
+
+    exchange.from_primary(save)
 
 
 def _alone(worker: Worker) -> contextlib.AbstractContextManager[None]:
     """Lets one worker at a time repeat and score, since workers end at the same time."""
+    if not multihost.is_primary():
+        return contextlib.nullcontext()
     return locks.locked(worker.folder / "repeats.lock")

@@ -14,7 +14,9 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.learners import LEARNERS
 from tunevlseg_jax.runs import history
+from tunevlseg_jax.runtime import exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError, nearest
+from tunevlseg_jax.runtime.multihost import Cluster
 from tunevlseg_jax.search import repeats, summary
 from tunevlseg_jax.search.options import Search
 from tunevlseg_jax.search.replay import STUDIES
@@ -34,12 +36,14 @@ class Options(Search):
       folder: of all studies.
       learners: "all", or names such as coop,vpt: a study for each; None for the configuration's own.
       config: of every trial; data.name may list several data sets, a study for each.
+      cluster: how several processes find each other; process 0 alone uses the studies' folder and storage.
     """
 
     study: str
     folder: str = STUDIES
     learners: str | None = None
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
 
 
 def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
@@ -48,10 +52,11 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
     Raises:
       UserError: the search space is invalid, or a study of that name has another configuration.
     """
-    kept = history.precision_of_runs(Path(options.folder) / options.study)
-    resources = Resources(options.config, options.at_once, options.scratch, kept)
+    kept = exchange.from_primary(lambda: history.precision_of_runs(Path(options.folder) / options.study))
+    with multihost.sync_errors():
+        resources = Resources(options.config, options.at_once, options.scratch, kept)
+        configs = studies(options, resources)
     console.print(f"computed in {resources.base.computed}", soft_wrap=True)
-    configs = studies(options, resources)
     table = SweepDisplay(console, list(configs), options.trials)
     summaries = []
     with table.live, contextlib.ExitStack() as stack:

@@ -16,7 +16,7 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners import AnyLearner
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.runs.run_folder import metrics_line, run_card, save_trial
-from tunevlseg_jax.runtime import schema, sharding
+from tunevlseg_jax.runtime import exchange, schema, sharding
 from tunevlseg_jax.training import loop, optim, parallel_loops, step
 from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.loop import TrainSetup
@@ -97,7 +97,8 @@ class Slots:
         before = self.loops[part]
         params = jax.tree.map(lambda array: array[None], padded(params, self.experiment.trainable))
         hyper = dataclasses.replace(self.experiment, config=config).hyper()
-        state, best = _put(before.state, before.best, step.init(params, hyper), place)
+        fresh = sharding.replicate(step.init(params, hyper), self.setup.mesh)
+        state, best = _put(before.state, before.best, fresh, place)
         progress = StoppingState(
             *(_with(old, place, new[0]) for old, new in zip(before.progress, optim.start(1), strict=True))
         )
@@ -130,21 +131,25 @@ class Slots:
         return int(self.loops[part].progress.best_epoch[place])
 
     def save(self, folder: Path, slot: int, data: Mapping[str, Any]) -> None:
-        """Writes a slot's trial, at its best epoch, as a run folder; `data` has the fingerprints for the card."""
+        """Writes a slot's trial, at its best epoch, as a run folder; `data` has the fingerprints for the card.
+
+        All processes must call this; process 0 writes.
+        """
         run = self.runs[slot]
         assert run is not None, "a slot with a trial"
         config = dataclasses.replace(run.config, workdir=str(folder))
         part, place = divmod(slot, self.share)
+        trained = sharding.gather_to_host({path: array[place] for path, array in self.loops[part].best.items()})
         params = {  # without padding
-            path: np.asarray(array[place])[tuple(slice(side) for side in run.shapes[path])]
-            for path, array in self.loops[part].best.items()
+            path: array[tuple(slice(side) for side in run.shapes[path])] for path, array in trained.items()
         }
         devices = self.setup.mesh.shape[sharding.TRIAL], self.setup.mesh.shape[sharding.DATA]
         info = SlotInfo(self.share, place, devices, self.experiment.config.learner)
         best = self.best_epoch(slot)
         scores = {"tuned": {"val": run.curve[best - 1]["val"]}} if best else {}
         card = run_card(self.experiment, config, data, epochs=len(run.curve), best_epoch=best, scores=scores)
-        save_trial(folder, config, run.curve, params, card | {"program": schema.to_json(info)})
+        card |= {"program": schema.to_json(info)}
+        exchange.from_primary(partial(save_trial, folder, config, run.curve, params, card))
 
     def clear(self, slot: int) -> None:
         """Frees a slot."""

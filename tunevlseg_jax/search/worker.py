@@ -1,4 +1,8 @@
-"""A worker of a study: it asks for trials, trains them in parallel, and stores their results."""
+"""A worker of a study: it asks for trials, trains them in parallel, and stores their results.
+
+A worker may consist of several processes. Process 0 alone talks to the study's storage, and tells the others what it
+has drawn and decided.
+"""
 
 import dataclasses
 import math
@@ -16,7 +20,7 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners.space import Distribution, Space
 from tunevlseg_jax.runs.card import NON_IDENTITY_FIELDS
 from tunevlseg_jax.runs.provenance import data_fingerprints
-from tunevlseg_jax.runtime import schema, sharding
+from tunevlseg_jax.runtime import exchange, multihost, schema, sharding
 from tunevlseg_jax.search import memory_fit, trial_config
 from tunevlseg_jax.search.options import PRUNERS, ProgressListener, Search
 from tunevlseg_jax.search.resources import Resources
@@ -46,7 +50,7 @@ class Worker:
       splits: of the data set, by name.
       test: the test split, None if the data set has none.
       data: name and fingerprints of the data, for the cards.
-      storage: the trials of the study.
+      storage: the trials of the study; in process 0 alone.
       parallel: number of trials to train at once; lowered where they don't fit in memory.
     """
 
@@ -70,23 +74,15 @@ class Worker:
         listener.notify(f"preparing {name}")
         self.options, self.name, self.folder, self.config = options, name, folder, config
         self.resources, self.listener, self.parallel = resources, listener, options.at_once
-        _, self.space = search_space(options, config, resources)
-        longest = trial_config.longest_context(config, self.space)
-        # All trials share the tokens of the prompts, so the longest context decides how many tokens a prompt may have.
-        longest = max([longest, *(change(longest) for change in ablated)], key=lambda each: each.learner.text_tokens)
-        self.experiment = resources.experiment(longest)
-        self.splits = self.experiment.splits(resources.cache)
-        self.test, self.data = self.splits.get("test"), data_fingerprints(config.data.name, self.splits)
-        self.storage = StudyStorage(
-            folder,
-            name,
-            options.storage,
-            _identity(options, config, self.space, self.experiment, self.data),
-            Sampler(self.space, options.sampler_seed),
-            "maximize" if options.objective == "dice" else "minimize",
-            PRUNERS[options.pruner](),
-            listener.note,
-        )
+        with multihost.sync_errors():
+            _, self.space = search_space(options, config, resources)
+            longest = trial_config.longest_context(config, self.space)
+            # All trials share the tokens of the prompts: the longest context decides how many tokens a prompt may have.
+            changed = [longest, *(change(longest) for change in ablated)]
+            self.experiment = resources.experiment(max(changed, key=lambda each: each.learner.text_tokens))
+            self.splits = self.experiment.splits(resources.cache)
+            self.test, self.data = self.splits.get("test"), data_fingerprints(config.data.name, self.splits)
+        exchange.from_primary(self._open)
         self.pending: dict[int, Config] = {}
         self.compiled: dict[Config, set[int]] = {}
         self.latest: Slots | None = None
@@ -94,7 +90,8 @@ class Worker:
 
     def close(self) -> None:
         """Releases the trials that have not ended."""
-        self.storage.close()
+        if multihost.is_primary():
+            self.storage.close()
 
     @cached_property
     def setup(self) -> TrainSetup:
@@ -108,7 +105,7 @@ class Worker:
             self._show_counts()
             if self.pending:
                 self._train(Counter(map(self.program, self.pending.values())).most_common(1)[0][0])
-            elif len(self.storage.finished()) >= self.options.trials:
+            elif exchange.from_primary(lambda: len(self.storage.finished())) >= self.options.trials:
                 return
             else:
                 self.listener.notify("waiting for other workers' trials")
@@ -151,20 +148,41 @@ class Worker:
         """The run folder of a trial."""
         return self.folder / "trials" / f"{number:03d}"
 
+    def _open(self) -> None:
+        """Opens the storage."""
+        self.storage = StudyStorage(
+            self.folder,
+            self.name,
+            self.options.storage,
+            _identity(self.options, self.config, self.space, self.experiment, self.data),
+            Sampler(self.space, self.options.sampler_seed),
+            "maximize" if self.options.objective == "dice" else "minimize",
+            PRUNERS[self.options.pruner](),
+            self.listener.note,
+        )
+
     def _ask(self, training: int) -> None:
-        """Adds trials to the pending ones, up to `parallel` with those in training.
+        """Adds trials to the pending ones, up to `parallel` with those in training."""
+        drawn = exchange.from_primary(lambda: self._drawn(self.parallel - training - len(self.pending)))
+        for number, params in drawn.items():
+            self.pending[number] = trial_config.apply(self.config, self.space, params)
+
+    def _drawn(self, most: int) -> dict[int, dict[str, Any]]:
+        """The parameters of the next trials by their number, in process 0.
 
         The start-up trials don't depend on each other. The first trial after them is sampled when this worker's
         start-up trials have all ended; from then on a trial is sampled whenever a slot is free.
         """
         self.storage.requeue()
-        while len(self.pending) + training < self.parallel:
+        drawn: dict[int, dict[str, Any]] = {}
+        while len(drawn) < most:
             if not self.storage.next_is_fixed() and any(number < START_UP for number in self.storage.assigned):
-                return
+                break
             trial = self.storage.assign(self.options.trials)
             if trial is None:
-                return
-            self.pending[trial.number] = trial_config.apply(self.config, self.space, current_params(trial))
+                break
+            drawn[trial.number] = current_params(trial)
+        return drawn
 
     def _train(self, program: Config) -> None:
         """Trains the pending trials of one program, and those that join them."""
@@ -191,14 +209,17 @@ class Worker:
     def _settle(self, slots: Slots) -> None:
         """Reports the latest epoch of every trial, and closes those that have come to an end."""
         running = [(slot, run) for slot, run in enumerate(slots.runs) if run is not None]
-        for _, run in running:
+        exchange.from_primary(lambda: self._report([run for _, run in running]))
+        for slot, run in running:
+            state = exchange.from_primary(partial(self._state, slots, slot, run))
+            if state is not None:
+                self._close(slots, slot, run, state)
+
+    def _report(self, running: Sequence[Run]) -> None:
+        for run in running:
             value = run.curve[-1]["val"][self.options.objective]
             if math.isfinite(value):
                 self.storage.report(run.number, run.curve[-1]["epoch"], value)
-        for slot, run in running:
-            state = self._state(slots, slot, run)
-            if state is not None:
-                self._close(slots, slot, run, state)
 
     def _state(self, slots: Slots, slot: int, run: Run) -> TrialState | None:
         """The state in which a trial ends with its latest epoch, or None."""
@@ -219,13 +240,12 @@ class Worker:
             details |= {f"val_{name}": value for name, value in run.curve[best - 1]["val"].items()}
         slots.save(self.trial_folder(run.number), slot, self.data)
         value = run.curve[best - 1]["val"][self.options.objective] if state == TrialState.COMPLETE else None
-        trial = self.storage.finish(run.number, state, value, details)
+        exchange.from_primary(lambda: self.listener.trial_ended(self.storage.finish(run.number, state, value, details)))
         slots.clear(slot)
-        self.listener.trial_ended(trial)
         self._show_counts()
 
     def _show_counts(self) -> None:
-        self.listener.update(self.name, self.storage)
+        exchange.from_primary(lambda: self.listener.update(self.name, self.storage))
 
 
 def search_space(options: Search, config: Config, resources: Resources) -> tuple[Experiment, Space]:

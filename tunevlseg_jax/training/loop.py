@@ -210,7 +210,7 @@ def train_epoch(
     progress, improved = optim.after_epoch(
         loop.progress, number, np.asarray(val["loss"]), np.asarray(val["dice"]), setup.config.optim, settings
     )
-    rates = np.asarray(state.hyper.learning_rate) * loop.progress.rate_scale
+    rates = sharding.gather_to_host(state.hyper.learning_rate) * loop.progress.rate_scale
     state = state._replace(rate_scale=sharding.shard_trials(jnp.asarray(progress.rate_scale), setup.mesh))
     best = _where(sharding.shard_trials(jnp.asarray(improved), setup.mesh), state.trainable, loop.best)
     epoch = Epoch(number.tolist(), train, val, rates.tolist(), seconds, images, improved.tolist())

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tunevlseg_jax.runtime import sharding
+
 
 class Scores(NamedTuple):
     """Scores of each sample, every field (batch,) float32.
@@ -70,6 +72,8 @@ def merge(first: Sums, second: Sums) -> Sums:
 def means(sums: Sums) -> dict[str, list[float]]:
     """The scores to report from (trials,) sums, by name: a value for each trial, in 0..1 except the loss.
 
+    The sums may be split over the devices of several processes, which must all call this.
+
     Returns:
       loss, dice and sample_iou, means over samples; iou, one ratio over all pixels of the set.
     """
@@ -79,4 +83,4 @@ def means(sums: Sums) -> dict[str, list[float]]:
         "iou": jnp.where(sums.union > 0, sums.intersection / jnp.maximum(sums.union, 1), 1.0),
         "sample_iou": sums.iou / sums.samples,
     }
-    return {name: value.tolist() for name, value in values.items()}
+    return {name: value.tolist() for name, value in sharding.gather_to_host(values).items()}
