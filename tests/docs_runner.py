@@ -82,6 +82,7 @@ BENCHMARK = "python -m tunevlseg_jax.benchmark --config configs/clipseg_vpt.py -
 ELSEWHERE = {
     f"{TRAIN} --distributed auto": SEVERAL,
     f"{TRAIN} --processes 2 --process 0 --coordinator 10.0.0.1:8476": SEVERAL,
+    f"{TRAIN} --processes 2 --process 1 --coordinator 10.0.0.1:8476": SEVERAL,
     f"{BENCHMARK} --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     f"{BENCHMARK} --train.batch-size 8 --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     "python -m tunevlseg_jax.sweep --config configs/clipseg_coop.py --data.name kvasir --study shared "

@@ -12,8 +12,8 @@ import small
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (small.ROOT / "docs").glob("*.md")))
 COMMANDS = ("", "bash")
 """The languages of a fenced block of commands."""
-SHOWN = ("text", "csv", "python", "math")
-"""The languages of any other fenced block."""
+SHOWN = ("text", "csv", "python", "math", "shell", "yaml")
+"""The languages of any other fenced block; "shell" and "yaml" are for other machines."""
 BETWEEN = ("&&", "&", ";", "|")
 """The separators between two commands of a line."""
 FENCE = re.compile(r"^ *```(.*)$")
@@ -90,6 +90,15 @@ def commands(page: str) -> Iterator[Command]:
                 continue
             yield from split(f"{page}:{number}", started)
             started = ""
+
+
+def recipes(page: str) -> Iterator[Command]:
+    """The commands of this project in the page's blocks for other machines, with numbers in place of variables."""
+    for block in blocks(page):
+        if block.kind in ("shell", "yaml"):
+            for number, line in enumerate(block.lines, block.line):
+                for found in re.findall(r"python -m tunevlseg_jax[^'\"]*", line):
+                    yield from split(f"{page}:{number}", re.sub(r"\$\w+", "1", found.replace("$COORDINATOR", "a:1")))
 
 
 def inline(page: str) -> Iterator[Command]:

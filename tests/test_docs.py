@@ -50,6 +50,16 @@ def options(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]):
     raise AssertionError(f"{words} ended without parsing its options")
 
 
+def test_the_commands_of_the_launch_recipes_parse(monkeypatch):
+    found = list(pages.recipes("docs/pods.md"))
+    clusters = [options(monkeypatch, one.words).cluster for one in found]
+    assert [each.distributed for each in clusters].count("auto") == 3
+    assert [(each.processes, each.process) for each in clusters if each.distributed == "off"] == [
+        (1, 1),  # Slurm's variables
+        (2, 0),
+    ]
+
+
 @pytest.mark.parametrize("one", [pytest.param(one, id=f"{one.where} {text}") for text, one in PARSED.items()])
 def test_a_command_parses(one: Command, monkeypatch):
     match one.words:
