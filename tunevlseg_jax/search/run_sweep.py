@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,7 +53,7 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
     Raises:
       UserError: the search space is invalid, or a study of that name has another configuration.
     """
-    kept = exchange.from_primary(lambda: history.precision_of_runs(Path(options.folder) / options.study))
+    kept = exchange.from_primary(partial(history.precision_of_runs, Path(options.folder) / options.study))
     with multihost.sync_errors():
         resources = Resources(options.config, options.at_once, options.scratch, kept)
         configs = studies(options, resources)
