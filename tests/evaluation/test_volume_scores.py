@@ -165,7 +165,8 @@ def test_a_prepared_set_has_scores_of_volumes(monkeypatch, tmp_path, slices, num
             yield np.where(np.roll(mask, 1, axis=0), 9, -9).astype(np.float32)
 
     monkeypatch.setattr(inference, "logits_of", logits)
-    experiment = SimpleNamespace(config=SimpleNamespace(train=SimpleNamespace(batch_size=4), data=data))
+    settings = SimpleNamespace(train=SimpleNamespace(batch_size=4), data=data)
+    experiment = SimpleNamespace(config=settings, computed=SimpleNamespace(for_card=dict))
     split = inference.Split(Feed(own), np.zeros(1))
     options = {"run": "run", "folder": Path("out"), "ask_absent": ask_absent}
     result = evaluate_run.evaluate(experiment, {}, split, data, **options)  # type: ignore[arg-type]
