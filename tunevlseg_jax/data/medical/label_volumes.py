@@ -61,12 +61,10 @@ def owners(volume: LabelVolume, series: Sequence[Series], source: SourceFiles) -
     found = by_uid or by_name or by_folder
     if len({one.uid for one in found}) == 1:
         return found
-    what, code = ("several series", "label-unclear") if found else ("no series", "image-missing")
-    raise UserError(
-        f"the {volume} belongs to {what} of the source; call it after its series' SeriesInstanceUID or folder, or put "
-        "it into the folder of its series alone",
-        code,
-    )
+    remedy = "call it after its series' SeriesInstanceUID or folder, or put it into the folder of its series alone"
+    if found:
+        raise UserError(f"the {volume} belongs to several series of the source; {remedy}", "label-unclear")
+    raise UserError(f"the {volume} belongs to no series of the source; {remedy}", "image-missing")
 
 
 def read(
