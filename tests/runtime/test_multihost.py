@@ -16,7 +16,7 @@ import small
 from numpy.testing import assert_allclose
 from rich.console import Console
 
-from tunevlseg_jax import evaluate, sweep, train
+from tunevlseg_jax import report, study, train
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.checkpoint import Checkpoints
@@ -242,9 +242,9 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, options, says):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("command", [evaluate, sweep], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("command", [report, study], ids=lambda module: module.__name__)
 def test_other_commands_refuse_to_be_several(monkeypatch, capsys, command):
-    required = ("--run", "x") if command is evaluate else ("--config", "configs/quickstart.py", "--study", "s")
+    required = ("--runs", "runs") if command is report else ("--config", "configs/study_scenes.py")
     monkeypatch.chdir(small.ROOT)
     with pytest.raises(SystemExit):
         small.run(monkeypatch, command.main, *required, "--processes", 2, "--process", 0)

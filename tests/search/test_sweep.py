@@ -15,7 +15,7 @@ from sweep_cases import COOP, EVERY_LEARNER, QUIET, check_same_run, curve, optio
 from tunevlseg_jax import sweep
 from tunevlseg_jax.config import Optim, Train
 from tunevlseg_jax.data.settings import Data
-from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
+from tunevlseg_jax.learners import LEARNERS, VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.runtime import sharding
@@ -180,6 +180,6 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, says):
 def test_sets_and_learners_have_a_study_each(tmp_path, monkeypatch):
     config = small.config(learner=COOP, data=Data(name="scenes/photo, scenes/xray"))
     configs = run_sweep.studies(options(tmp_path, config, learners="all"), Resources(config))
-    assert len(configs) == 12 and list(configs)[:2] == ["s/scenes-photo.coop", "s/scenes-photo.cocoop"]
+    assert len(configs) == 2 * len(LEARNERS) and list(configs)[:2] == ["s/scenes-photo.coop", "s/scenes-photo.cocoop"]
     assert configs["s/scenes-xray.coop"].learner == COOP and configs["s/scenes-xray.coop"].data.name == "scenes/xray"
     assert configs["s/scenes-xray.maple"].learner == MaPLe()

@@ -59,6 +59,8 @@ def test_an_experiment_has_the_types_that_it_says(monkeypatch):
 
 def test_a_run_keeps_its_precision(tmp_path):
     """From its beginning to its card, whatever the machine prefers later; runs of earlier versions are in float32."""
+    runs, tmp_path = tmp_path, tmp_path / "run"
+    tmp_path.mkdir()
     assert history.kept_precision(tmp_path) is None
     write_json(tmp_path / CONFIG_FILE, {})
     assert history.kept_precision(tmp_path) == "float32"
@@ -72,7 +74,7 @@ def test_a_run_keeps_its_precision(tmp_path):
     assert history.kept_precision(tmp_path) == "float32"
     write_json(tmp_path / CARD_FILE, {"computed": half.for_card()})
     assert history.kept_precision(tmp_path) == "bfloat16"
-    assert history.precision_of_runs(tmp_path.parent) == "bfloat16"
+    assert history.precision_of_runs(runs) == "bfloat16"
     (tmp_path / CARD_FILE).unlink()
     assert history.precision_of_runs(tmp_path) is None
     (tmp_path / history.HISTORY_FILE).write_text(json.dumps({"precision": "float8"}))

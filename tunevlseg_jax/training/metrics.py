@@ -83,4 +83,5 @@ def means(sums: Sums) -> dict[str, list[float]]:
         "iou": jnp.where(sums.union > 0, sums.intersection / jnp.maximum(sums.union, 1), 1.0),
         "sample_iou": sums.iou / sums.samples,
     }
-    return {name: value.tolist() for name, value in sharding.gather_to_host(values).items()}
+    gathered = sharding.gather_to_host(values)  # whose names are sorted
+    return {name: gathered[name].tolist() for name in values}
