@@ -19,6 +19,7 @@ IMPORT_NAMES = {
     "pytest-xdist": "xdist",
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
+    "scikit-posthocs": "scikit_posthocs",
     "tensorflow-datasets": "tensorflow_datasets",
 }
 """Of the distributions whose modules have another name."""

@@ -50,7 +50,7 @@ ROOMS = (
     ("config", "data.builders.annotations", "data.medical"),
     ("cli", "training"),
     ("benchmarks", "runs", "evaluation", "prediction", "preparation"),
-    ("search",),
+    ("search", "reporting.statistics"),
     ("reporting",),
     ("reporting.figures", "studies"),
     ("reporting.output", "api"),
