@@ -95,6 +95,18 @@ def test_a_prepared_split_at_the_models_size(data, root):
     assert len(records.maps) == 5 + 2 and (records.bits == WHOLE).sum() == row - 10
 
 
+def test_a_records_unit_is_its_patient_or_else_its_image(data, root):
+    grouped = (dataclasses.replace(street(number), group=group) for number, group in enumerate(("", "p1", "p1")))
+    write(root, "patients", {"train": grouped}, "a test")
+    records = registry.load(dataclasses.replace(data, name="patients"), "train", SIZE)
+    assert records.groups == ("", "p1", "p1")
+    units = [records.unit(row) for row in range(len(records))]
+    assert units == [("0", "p1", "p1")[image] for image in records.image]
+    assert records.take(np.flatnonzero(records.image == 2)).compact().groups == ("p1",)
+    alone = registry.load(data, "train", SIZE)
+    assert alone.groups is None and alone.unit(0) == "0"
+
+
 def test_it_is_resized_once(data, monkeypatch):
     first = registry.load(data, "train", SIZE)
     assert isinstance(first.images, np.memmap) and isinstance(first.maps, np.memmap)

@@ -45,6 +45,7 @@ class Records:
       ids: a name for each record, unique within the split.
       spacing: (image, 2) float64, millimetres between the centres of neighbouring rows and columns of `images`, NaN
         where unknown; None if all are.
+      groups: the patient or video of each image, "" where unknown; None if all are.
       slices: the place of each image in its volume, None for images that aren't slices; None if none is.
       shown: (image, class) bool, the classes that an image shows, whether or not a record asks for them; None if it
         shows those of its records.
@@ -67,6 +68,7 @@ class Records:
     names: tuple[str, ...]
     ids: tuple[str, ...]
     spacing: np.ndarray | None = None
+    groups: tuple[str, ...] | None = None
     slices: tuple[VolumeSlice | None, ...] | None = None
     shown: np.ndarray | None = None
     complete: np.ndarray | None = None
@@ -83,6 +85,11 @@ class Records:
     def mask(self, row: int) -> np.ndarray:
         """(height, width) bool of one record."""
         return (self.maps[self.map[row]] & self.bits[row]) == self.value[row]
+
+    def unit(self, row: int) -> str:
+        """What a record's score isn't independent of: its patient or video, or its image where that is unknown."""
+        image = self.image[row]
+        return (self.groups[image] if self.groups is not None else "") or self.names[image]
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -123,6 +130,7 @@ class Records:
             image=image.astype(np.int32),
             names=tuple(self.names[row] for row in images),
             spacing=None if self.spacing is None else self.spacing[images],
+            groups=None if self.groups is None else tuple(self.groups[row] for row in images),
             slices=None if self.slices is None else tuple(self.slices[row] for row in images),
             shown=None if self.shown is None else self.shown[images],
             negatives=None if self.negatives is None else self.negatives.take(images),

@@ -20,7 +20,7 @@ from tunevlseg_jax.runtime import cache, progress_bar
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_files, read_object, write_json
 
-FORMAT = 2
+FORMAT = 3
 """Version of the cache files' format, part of their key."""
 IMAGES_FILE, MAPS_FILE, RECORDS_FILE = "images.npy", "maps.npy", "records.json"
 
@@ -61,7 +61,7 @@ def _key(split: Prepared) -> str:
 
 def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
     """Writes the three files, image by image."""
-    names, spacings, slices, records, left_out = [], [], [], [], []
+    names, groups, spacings, slices, records, left_out = [], [], [], [], [], []
     with (folder / IMAGES_FILE).open("wb") as images_file, (folder / MAPS_FILE).open("wb") as maps_file:
         images, maps = _Rows(images_file, (*size, 3)), _Maps(_Rows(maps_file, size))
         for example, image, planes in _resized(split, size):
@@ -73,6 +73,7 @@ def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
             images.add(image)
             left_out += [[len(names), label] for label in example.left_out]
             names.append(example.id)
+            groups.append(example.group)
             spacings.append(example.spacing)
             slices.append(example.slice)
         images.close()
@@ -83,8 +84,8 @@ def _make(split: Prepared, size: tuple[int, int], folder: Path) -> None:
             "the set again with such images there, or with another --seed or --fractions",
             "empty-split",
         )
-    stored = {"images": names, "spacing": spacings, "slices": slices, "records": records, "left_out": left_out}
-    write_json(folder / RECORDS_FILE, stored)
+    stored = {"images": names, "groups": groups, "spacing": spacings, "slices": slices, "records": records}
+    write_json(folder / RECORDS_FILE, stored | {"left_out": left_out})
 
 
 def _resized(split: Prepared, size: tuple[int, int]) -> Iterator[tuple[Example, np.ndarray, list[np.ndarray]]]:
@@ -192,6 +193,7 @@ def _read(split: Prepared, entry: Path, level: int) -> Records:
         names=tuple(stored["images"]),
         ids=ids,
         spacing=_spacing(stored.get("spacing", ())),
+        groups=tuple(groups) if any(groups := stored.get("groups", ())) else None,  # earlier versions kept none
         slices=_slices(stored.get("slices", ())),
         shown=_shown(len(stored["images"]), classes, [*zip(image, labels, strict=True), *stored["left_out"]]),
         complete=_complete(len(classes), map_, bits, value, label),

@@ -147,7 +147,8 @@ def _at(logits: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 def _score(records: Records, row: int, predicted: np.ndarray, mask: np.ndarray) -> Sample:
     label, prompt = records.classes[records.label[row]], records.prompts[records.prompt[row]][0]
-    return record_scores.score(records.ids[row], label, prompt, predicted, mask, _spacing(records, row, mask.shape))
+    scores = record_scores.score(records.ids[row], label, prompt, predicted, mask, _spacing(records, row, mask.shape))
+    return dataclasses.replace(scores, unit=records.unit(row))
 
 
 def _spacing(records: Records, row: int, size: tuple[int, ...]) -> tuple[float, float] | None:

@@ -45,6 +45,7 @@ class Sample:
       assd_mm: likewise.
       row_spacing_mm: millimetres between the centres of neighbouring rows of the scored masks; None if unknown.
       column_spacing_mm: likewise of columns.
+      unit: what the score isn't independent of, see `Records.unit`; None in files of earlier versions.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Sample:
     assd_mm: float | None = None
     row_spacing_mm: float | None = None
     column_spacing_mm: float | None = None
+    unit: str | None = None
 
 
 def score(

@@ -96,7 +96,14 @@ def read(path: Path) -> StoredEvaluation:
 
 
 def read_dice(path: Path) -> dict[str, float]:
-    """The Dice of each record, by its id, from a CSV that `evaluate` wrote.
+    """The Dice of each record, by its id, from a CSV that `evaluate` wrote; errors as in `read_units`."""
+    return {id: dice for id, (dice, _) in read_units(path).items()}
+
+
+def read_units(path: Path) -> dict[str, tuple[float, str]]:
+    """The Dice and the independent unit of each record, by its id, from a CSV that `evaluate` wrote.
+
+    In files of earlier versions each record is a unit.
 
     Raises:
       UserError: the file is missing, cut off, or another program's.
@@ -104,7 +111,7 @@ def read_dice(path: Path) -> dict[str, float]:
     try:
         text = path.read_bytes().decode("utf-8")
         rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        dice = {row["id"]: float(row["dice"]) for row in rows}
+        found = {row["id"]: (float(row["dice"]), row.get("unit") or row["id"]) for row in rows}
     except FileNotFoundError as error:
         raise UserError(f"there is no {path.name}", "no-such-file") from error
     except (KeyError, TypeError) as error:
@@ -115,9 +122,9 @@ def read_dice(path: Path) -> dict[str, float]:
         raise UserError(f"{path.name} is cut off in its last line", "cut-off")
     if any(None in (*row, *row.values()) for row in rows):
         raise UserError(f"{path.name} has a row with more or fewer columns than evaluate's", "bad-evaluation")
-    if not all(map(is_finite, dice.values())):
+    if not all(is_finite(dice) for dice, _ in found.values()):
         raise UserError(f"{path.name} has a Dice that isn't finite", "bad-evaluation")
-    return dice
+    return found
 
 
 def is_sha256(value: Any) -> bool:

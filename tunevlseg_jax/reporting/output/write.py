@@ -1,7 +1,8 @@
 """Writes the tables, the figures and the page of a report."""
 
+import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +10,19 @@ from rich.console import Console
 
 from tunevlseg_jax.evaluation.record_scores import POLICIES
 from tunevlseg_jax.reporting import cells as cell_rules
-from tunevlseg_jax.reporting import headings, markup, runs, tables, words
+from tunevlseg_jax.reporting import comparisons, headings, markup, runs, tables, words
 from tunevlseg_jax.reporting.cells import Cells
+from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.markup import markdown_text
 from tunevlseg_jax.reporting.output.content import PROGRAM, Content
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error, atomic_file, write_csv
 
 REPORT_FILE, PAGE_FILE, LATEX_FILE, CELLS_FILE = "report.md", "report.html", "tables.tex", "cells.csv"
+PAIRS_FILE = "pairs.csv"
+TABLES = (*tables.NAMES, comparisons.NAME, words.NAME)
 FIGURES = "figures"
+UNPAIRED = f"{comparisons.TITLE}: not made, as no data set has two methods with evaluations of the same test records."
 FEWEST_SAMPLES = 4
 """One of each kind."""
 
@@ -57,15 +62,21 @@ def report(options: Options, console: Console) -> Cells:
         raise UserError(f"there is no run to report on in {options.runs}{details}{more}", "no-runs")
     cells = cell_rules.choose(gathered)
     shown, untabled = tables.tables(cells)
+    compared = comparisons.compare(cells)
+    apart = comparisons.table(compared)
+    shown += [apart] if apart is not None else []
+    untabled += [] if apart is not None else [UNPAIRED]
     if options.words:
         near, unread = words.words(cells, options.words)
         shown += [near] if near is not None else []
         untabled += unread
     content = Content(options.runs, cells, shown, untabled, [*skipped, *cells.left_out])
-    write_csv(output / CELLS_FILE, _cell_rows(cells))  # first: this file marks the folder as a report
+    write_csv(output / CELLS_FILE, _cell_rows(cells, compared))  # first: this file marks the folder as a report
     with as_user_error(output):  # nothing of an earlier report may stand beside this one's
-        for name in (PAGE_FILE, *(f"{table}.csv" for table in (*tables.NAMES, words.NAME)), *_figures(output)):
+        for name in (PAGE_FILE, *(f"{table}.csv" for table in TABLES), PAIRS_FILE, *_figures(output)):
             (output / name).unlink(missing_ok=True)
+    if pairs := _pair_rows(compared):
+        write_csv(output / PAIRS_FILE, pairs)
     for table in shown:
         write_csv(output / f"{table.name}.csv", markup.csv_rows(table))
     _write(output / LATEX_FILE, markup.document(shown))
@@ -129,7 +140,12 @@ def _figures(output: Path) -> list[str]:
     return [f"{FIGURES}/{name}{suffix}" for name in names for suffix in (".png", ".svg")]
 
 
-def _cell_rows(cells: Cells) -> list[dict[str, object]]:
+def _pair_rows(compared: Sequence[Comparison]) -> list[dict[str, object]]:
+    """Every pair of methods of every data set, with the fields of `paired.Pair`."""
+    return [{"data": each.data, **dataclasses.asdict(pair)} for each in compared for pair in each.pairs]
+
+
+def _cell_rows(cells: Cells, compared: Sequence[Comparison]) -> list[dict[str, object]]:
     """For every cell its scores and the runs that represent it."""
     rows = []
     for cell in cells.ordered:
@@ -137,7 +153,8 @@ def _cell_rows(cells: Cells) -> list[dict[str, object]]:
         for metric in POLICIES:
             score = cell.score(metric)
             scores |= {metric: score and score.mean, f"{metric}_std": score and score.std}
-        details = {"records": cell.records, "from": "card" if cell.from_card else "evaluations"}
+        details = comparisons.interval(compared, cell.key) | {"records": cell.records}
+        details |= {"from": "card" if cell.from_card else "evaluations"}
         details |= {"configurations": cell.configurations, "seeds": cell.seeds}
         details |= {"folds": len(cell.folds) or None, "std_over": cell.spread or None}
         details |= {"runs": " ".join(str(run.folder) for run in cell.runs)}

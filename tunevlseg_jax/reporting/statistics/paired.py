@@ -112,8 +112,8 @@ def false_outperformance(apart: np.ndarray) -> np.ndarray:
 
     With the prior p(mu, sigma^2) ~ 1 / sigma^2, the posterior of the mean difference mu is Student's t with n - 1
     degrees of freedom, location mean(d) and scale std(d) / sqrt(n). The probability is its mass at or below zero:
-    P(mu <= 0 | d) = F(-mean(d) * sqrt(n) / std(d)). Follows the Bayesian approach of arXiv 2505.04720, with the paired
-    differences themselves in place of published means, deviations and a typical correlation.
+    P(mu <= 0 | d) = F(-mean(d) * sqrt(n) / std(d)). It is the formula of arXiv 2505.04720 for segmentation, with the
+    deviation of the paired differences themselves in place of one from published deviations and a correlation.
 
     Args:
       apart: paired differences, (..., units).

@@ -1,0 +1,146 @@
+"""Compares the methods of each data set case by case: intervals of their means, and tests of their differences."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tunevlseg_jax.reporting import headings, scores
+from tunevlseg_jax.reporting.cells import Cell, Cells, Key, tested
+from tunevlseg_jax.reporting.evaluations import read_units
+from tunevlseg_jax.reporting.statistics import intervals, paired, units
+from tunevlseg_jax.reporting.statistics.paired import Pair
+from tunevlseg_jax.reporting.table import Entry, Row, Table
+
+NAME = "differences"
+TITLE = "Differences from the best, Dice"
+LARGEST = 20_000_000
+"""Counts of drawn units that are held in memory; sets with more units get fewer bootstrap samples."""
+FEWEST_RESAMPLES = 999
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The methods of one data set that were scored on the same test records.
+
+    Attributes:
+      data: name of the data set.
+      keys: of the cells, one for each method.
+      scores: mean Dice of each independent unit over a cell's runs, (cell, unit).
+      limits: of the 95 % interval of each cell's mean over units, (cell, 2); NaN for one unit.
+      pairs: every pair of methods, by their names.
+      records: how many records the units have.
+    """
+
+    data: str
+    keys: tuple[Key, ...]
+    scores: np.ndarray
+    limits: np.ndarray
+    pairs: Sequence[Pair]
+    records: int
+
+    @property
+    def best(self) -> str:
+        """The name of the method with the highest mean over units."""
+        return self.pairs[0].first if self.pairs else name(self.keys[0])
+
+
+def name(key: Key) -> str:
+    """A method's name on its data set."""
+    return ", ".join(scores.labels(key.row))
+
+
+def compare(cells: Cells) -> list[Comparison]:
+    """A comparison for each data set, in the order of the tables.
+
+    A cell counts if every run of it has an evaluation of its own test records. Of a data set those with the records
+    that most cells have are compared.
+    """
+    comparisons = []
+    for data in headings.ordered({key.data for key in cells.by_key}):
+        found = {cell.key: _records(cell) for cell in cells.ordered if cell.key.data == data}
+        sets = [frozenset(records) for records in found.values() if records]
+        most = max(sets, key=sets.count, default=frozenset())
+        fitting = {key: records for key, records in found.items() if records and records.keys() == most}
+        if fitting:
+            comparisons.append(_comparison(data, fitting))
+    return comparisons
+
+
+def table(comparisons: Sequence[Comparison]) -> Table | None:
+    """Each method against the best of its data set; None where no data set has two methods."""
+    rows: list[Row] = []
+    for each in comparisons:
+        best = [pair for pair in each.pairs if each.best in (pair.first, pair.second)]
+        for number, pair in enumerate(sorted(best, key=lambda pair: pair.difference)):
+            apart = [_entry(value, signed=True) for value in (pair.difference, pair.low, pair.high)]
+            numbers = (*apart, _entry(pair.p), _entry(pair.false_claim))
+            rows.append(Row((each.data, pair.first, pair.second), numbers, ruled=bool(rows) and not number))
+    if not rows:
+        return None
+    return Table(
+        name=NAME,
+        title=TITLE,
+        caption=" ".join((*_explained(), _units(comparisons))),
+        head=("data set", "best", "compared with"),
+        columns=("difference", "95 % from", "to", "p", "risk"),
+        rows=tuple(rows),
+    )
+
+
+def _entry(value: float, *, signed: bool = False) -> Entry:
+    """A number of the table; one unit has no interval and no risk, so that they are missing."""
+    return Entry() if math.isnan(value) else Entry(value, signed=signed)
+
+
+def interval(comparisons: Sequence[Comparison], key: Key) -> dict[str, float | int | None]:
+    """The limits of a cell's mean Dice over units and their number, by the names of `cells.csv`."""
+    for each in comparisons:
+        if key in each.keys and each.scores.shape[1] > 1:
+            low, high = each.limits[each.keys.index(key)]
+            return {"dice_low": float(low), "dice_high": float(high), "units": each.scores.shape[1]}
+    return {"dice_low": None, "dice_high": None, "units": None}
+
+
+def _records(cell: Cell) -> dict[str, tuple[float, str]]:
+    """The mean Dice over a cell's runs and the unit of each record, by its id.
+
+    Empty if a run with test scores has no evaluation of its records, or runs differ in their records.
+    """
+    evaluations = [run.own_test for run in cell.runs if tested(run) is not None]
+    runs = [read_units(one.samples) for one in evaluations if one is not None]
+    if not runs or len(runs) < len(evaluations) or any(run.keys() != runs[0].keys() for run in runs):
+        return {}
+    means, _ = units.over_seeds(np.array([[run[id][0] for id in runs[0]] for run in runs]))
+    return {id: (mean, unit) for mean, (id, (_, unit)) in zip(means.tolist(), runs[0].items(), strict=True)}
+
+
+def _comparison(data: str, found: Mapping[Key, Mapping[str, tuple[float, str]]]) -> Comparison:
+    names = [name(key) for key in found]
+    ids, dice = units.matrix(
+        {name(key): {id: mean for id, (mean, _) in records.items()} for key, records in found.items()}
+    )
+    first = next(iter(found.values()))
+    groups = [first[id][1] for id in ids]
+    values = units.unit_means(dice, groups)
+    number = max(FEWEST_RESAMPLES, min(intervals.RESAMPLES, LARGEST // values.shape[1]))
+    counts = intervals.resamples(values.shape[1], number)
+    limits = np.stack([intervals.bca(row, counts) for row in values])
+    return Comparison(data, tuple(found), values, limits, paired.pairs(names, values, counts), len(ids))
+
+
+def _explained() -> tuple[str, ...]:
+    return (
+        "Difference in points: the best method's mean Dice minus the other's, over independent units.",
+        "A unit is a patient or a video where the set knows them, else an image; a case's seeds are averaged first.",
+        "95 %: the interval of the difference by the BCa bootstrap over units.",
+        "p in %: Wilcoxon's signed-rank test, with Holm's correction over all pairs of the data set.",
+        "Risk in %: the probability that the best isn't better, given the scores.",
+        "All of them speak of the choice of test cases, and not of the choice of seeds.",
+    )
+
+
+def _units(comparisons: Sequence[Comparison]) -> str:
+    counts = (f"{each.scores.shape[1]} of {each.records} records ({each.data})" for each in comparisons if each.pairs)
+    return f"Units: {', '.join(counts)}."
