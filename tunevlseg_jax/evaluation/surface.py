@@ -21,7 +21,7 @@ def distances(
     """
     box = _box(predicted | target)
     ours, theirs = (_outline(np.pad(mask[box], 1)) for mask in (predicted, target))
-    return _distance_to(theirs, spacing)[ours], _distance_to(ours, spacing)[theirs]
+    return _between(ours, theirs, spacing), _between(theirs, ours, spacing)
 
 
 def volume_distances(
@@ -70,10 +70,11 @@ def _outline(mask: np.ndarray) -> np.ndarray:
     return mask & (inside == 0)
 
 
-def _distance_to(outline: np.ndarray, spacing: tuple[float, float] | None) -> np.ndarray:
-    """From every pixel to the nearest of an outline, exact."""
+def _between(first: np.ndarray, second: np.ndarray, spacing: tuple[float, float] | None) -> np.ndarray:
+    """From every pixel of the first outline to the nearest of the second, exact."""
     if spacing is not None:
         from scipy.ndimage import distance_transform_edt  # OpenCV knows no spacing
 
-        return np.asarray(distance_transform_edt(~outline, sampling=spacing))
-    return cv2.distanceTransform((~outline).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        return np.asarray(distance_transform_edt(~second, sampling=spacing))[first]
+    distance = cv2.distanceTransform((~second).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[first]
+    return np.sqrt(np.rint(np.square(distance, dtype=np.float64)))  # OpenCV's square roots differ from call to call
