@@ -84,7 +84,7 @@ def table(comparisons: Sequence[Comparison]) -> Table | None:
         title=TITLE,
         caption=" ".join((*_explained(), _units(comparisons))),
         head=("data set", "best", "compared with"),
-        columns=("difference", "95 % from", "to", "p", "risk"),
+        columns=("difference", "95 % from", "to", "p, %", "risk, %"),
         rows=tuple(rows),
     )
 
