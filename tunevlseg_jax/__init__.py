@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunevlseg_jax.api import Run, load_model, load_run, records, sweep, train
+    from tunevlseg_jax.api import records, sweep, train
     from tunevlseg_jax.config import Config, Model, Optim, Train
     from tunevlseg_jax.data.settings import Data, Scenes
     from tunevlseg_jax.learners import (
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         VLSMAdapter,
         ZeroShot,
     )
+    from tunevlseg_jax.run import Run, load_model, load_run
     from tunevlseg_jax.runtime.errors import UserError
 
 __version__ = "0.1.0"
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "api": ("Run", "load_model", "load_run", "records"),
+    "api": ("records",),
     "config": ("Config", "Model", "Optim", "Train"),
     "data.settings": ("Data", "Scenes"),
     "learners": (
@@ -62,6 +63,7 @@ _MODULES = {
         "VLSMAdapter",
         "ZeroShot",
     ),
+    "run": ("Run", "load_model", "load_run"),
     "runtime.errors": ("UserError",),
 }
 _COMMANDS = ("sweep", "train")

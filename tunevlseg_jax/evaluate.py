@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tunevlseg_jax import cli
-from tunevlseg_jax.api import check_threshold, load_run
 from tunevlseg_jax.data.settings import Data, Protocol
 from tunevlseg_jax.evaluation import volume_scores
 from tunevlseg_jax.evaluation.evaluate_run import FOLDER, EvaluationResult, Resolution
+from tunevlseg_jax.run import check_threshold, load_run
 from tunevlseg_jax.runs import provenance
 from tunevlseg_jax.runtime import multihost
 from tunevlseg_jax.runtime.multihost import Cluster

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import track
 
 from tunevlseg_jax import cli
-from tunevlseg_jax.api import Run, check_prompts, check_threshold, load_run
 from tunevlseg_jax.data import windows
 from tunevlseg_jax.data.builders.arrays import check_prompt
 from tunevlseg_jax.data.medical import inputs
@@ -27,6 +26,7 @@ from tunevlseg_jax.prediction.planning import Settings
 from tunevlseg_jax.prediction.session import Session
 from tunevlseg_jax.prediction.table import Table
 from tunevlseg_jax.prediction.walk import Found, LeftOut
+from tunevlseg_jax.run import Run, check_prompts, check_threshold, load_run
 from tunevlseg_jax.runtime import exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.multihost import Cluster

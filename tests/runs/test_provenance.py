@@ -16,6 +16,7 @@ from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.evaluation.evaluate_run import stored_name
 from tunevlseg_jax.reporting import runs
+from tunevlseg_jax.run import load_run
 from tunevlseg_jax.runs import provenance, run_folder
 from tunevlseg_jax.runs.provenance import Provenance
 from tunevlseg_jax.runtime import locks
@@ -174,5 +175,5 @@ def test_evaluating_on_changed_data_says_so(quick_compilation, copy, monkeypatch
     (marked,) = set(own.parent.glob("*.json")) - {own}
     assert read_json(marked)["data_changed"] is True and marked.with_suffix(".csv").name in out
     with pytest.warns(UserWarning, match="the test split isn't the one"):
-        scores = api.load_run(copy).evaluate()
+        scores = load_run(copy).evaluate()
     assert scores["dice"] == read_json(marked)["scores"]["dice"]

@@ -1,0 +1,399 @@
+"""A run in Python: a trained run, or a model as it is, that predicts and evaluates, on arrays, files or sets."""
+
+import contextlib
+import dataclasses
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rich
+
+from tunevlseg_jax.config import Config, Model
+from tunevlseg_jax.data import preprocessing, windows
+from tunevlseg_jax.data.builders import arrays
+from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt, for_each, to_rgb
+from tunevlseg_jax.data.medical import inputs
+from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Axis, Preprocessing
+from tunevlseg_jax.data.registry import SCENES
+from tunevlseg_jax.data.settings import Data
+from tunevlseg_jax.data.windows import Window
+from tunevlseg_jax.evaluation import evaluate_run
+from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult, Resolution
+from tunevlseg_jax.models.parameters import FlatParams
+from tunevlseg_jax.prediction import forward, volume_answers
+from tunevlseg_jax.prediction.forward import Predictor, Question
+from tunevlseg_jax.prediction.frames import first_values
+from tunevlseg_jax.prediction.volume_answers import VolumeAnswer
+from tunevlseg_jax.runs import provenance
+from tunevlseg_jax.runs.card import CARD_FILE
+from tunevlseg_jax.runs.restore import restore
+from tunevlseg_jax.runs.run_folder import DATA_FOLDER
+from tunevlseg_jax.runtime import multihost
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import read_object
+from tunevlseg_jax.training.experiment import Experiment, build_experiment
+from tunevlseg_jax.training.precision import ComputeTypes
+
+Image = np.ndarray | str | Path
+
+
+class Run:
+    """A trained run, or a model without learnt prompts, ready to predict.
+
+    Attributes:
+      config: its configuration.
+      scores: from its card, by row ("zero-shot", "tuned"), split and metric; empty for a model.
+      folder: the run's folder; None for a model.
+      preprocessing: how the files of its training set were read.
+      predictor: its forward passes, for more images than fit into memory.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        learnt: FlatParams,
+        scores: Mapping[str, Any],
+        folder: Path | None,
+        preprocessing: Preprocessing,
+    ):
+        self.config, self.scores, self.folder = experiment.config, dict(scores), folder
+        self.preprocessing = preprocessing
+        self._experiment, self._learnt = experiment, learnt
+        self.predictor = Predictor(experiment, learnt)
+
+    @property
+    def computed(self) -> ComputeTypes:
+        """The types of its computations, and why."""
+        return self._experiment.computed
+
+    def __repr__(self) -> str:
+        place = self.config.model.checkpoint if self.folder is None else self.folder
+        return f"<Run: {type(self.config.learner).__name__} in {place}>"
+
+    def predict(
+        self,
+        image: Image | Sequence[Image],
+        prompt: str | Sequence[str],
+        *,
+        threshold: float = 0.5,
+        window: Window | None = None,
+    ) -> Any:
+        """Segments what a prompt names.
+
+        Args:
+          image: a (height, width), (height, width, 3) or (height, width, 4) array, or the path of a file, whose
+            first frame is taken. Several images are a list, in which sizes may differ, or a (image, height, width, 3)
+            array.
+          prompt: the name of the object, such as "polyp". For several images: one for all, or one for each. For one
+            image: one, or a list of them.
+          threshold: probability above which a pixel belongs to the mask, between 0 and 1.
+          window: (low, high), the values that become 0 and 255, or "percentile", of images of more than 8 bits. None
+            for that of the training set; where it had none, for that of `windows.default` for all images of this call.
+
+        Returns:
+          A (height, width) bool mask at the image's size; a list of masks for several images or prompts.
+
+        Raises:
+          UserError: an image, a prompt or the threshold is invalid.
+        """
+        check_threshold(threshold)
+        least = forward.logit(threshold)
+        return self._answer(image, prompt, lambda logits, size: forward.enlarge(logits, size) > least, window)
+
+    def probabilities(
+        self, image: Image | Sequence[Image], prompt: str | Sequence[str], *, window: Window | None = None
+    ) -> Any:
+        """The probability that each pixel belongs to what a prompt names; arguments and errors as in `predict`.
+
+        Returns:
+          (height, width) float32 from 0 to 1 at the image's size; a list of them for several images or prompts.
+        """
+        return self._answer(image, prompt, lambda logits, size: forward.sigmoid(forward.enlarge(logits, size)), window)
+
+    def label_map(
+        self,
+        image: Image | Sequence[Image],
+        prompts: Sequence[str],
+        *,
+        threshold: float = 0.5,
+        window: Window | None = None,
+    ) -> Any:
+        """Asks for several objects at once, of which each pixel belongs to the likeliest.
+
+        Args:
+          image: as in `predict`.
+          prompts: the names of the objects, at most 255; every image is asked for all of them.
+          threshold: probability above which a pixel belongs to an object, between 0 and 1.
+          window: as in `predict`.
+
+        Returns:
+          (height, width) uint8 at the image's size: n where the n-th prompt is the likeliest, counted from 1, and 0
+          where no prompt is above the threshold; a list of them for several images.
+
+        Raises:
+          UserError: an image, a prompt or the threshold is invalid.
+        """
+        check_threshold(threshold)
+        check_prompts(prompts)
+        least, (images, is_list) = forward.logit(threshold), _images(image, window or self.preprocessing.window)
+        questions = (Question(one.shape[:2], one, range(len(prompts))) for one in images)
+        answers = self.predictor.logits(questions, prompts)
+        maps = [forward.best_label(logits, size, least) for size, logits in answers if logits is not None]
+        return maps if is_list else maps[0]
+
+    def predict_volume(
+        self,
+        volume: Any,
+        prompt: str | Sequence[str],
+        *,
+        threshold: float = 0.5,
+        window: Window | None = None,
+        axis: Axis | None = None,
+    ) -> Any:
+        """Segments what a prompt names in a volume, slice by slice.
+
+        Args:
+          volume: the path of a NIfTI, NRRD or MetaImage file, of a DICOM file or of a folder with one DICOM series or
+            volume; the paths of a series' files; or a SimpleITK image.
+          prompt: the name of the object; a list of them for several masks.
+          threshold: probability above which a voxel belongs to the mask, between 0 and 1.
+          window: (low, high), the values that become 0 and 255, "percentile", or "dicom" (the series' own). None for
+            that of the training set; where it had none, "dicom", and percentiles of files without a window.
+          axis: of the slices: "axial", "coronal" or "sagittal". None for that of the training set, or axial.
+
+        Returns:
+          A SimpleITK image of uint8 with exactly the volume's size, spacing, origin and direction: 1 in the object, 0
+          elsewhere. A list of them for several prompts.
+
+        Raises:
+          UserError: the volume, a prompt, the threshold, the window or the axis is invalid, or SimpleITK isn't
+            installed.
+        """
+        check_threshold(threshold)
+        answers = self._volume(volume, prompt, axis, window, threshold, probabilities=False)
+        masks = [answer.mask for answer in answers]
+        return masks[0] if isinstance(prompt, str) else masks
+
+    def volume_probabilities(
+        self, volume: Any, prompt: str | Sequence[str], *, window: Window | None = None, axis: Axis | None = None
+    ) -> Any:
+        """The probability that each voxel belongs to what a prompt names; arguments and errors as in `predict_volume`.
+
+        Returns:
+          A SimpleITK image of float32 from 0 to 1 with the volume's geometry; a list of them for several prompts.
+        """
+        answers = self._volume(volume, prompt, axis, window, 0.5, probabilities=True)
+        chances = [answer.probability for answer in answers]
+        return chances[0] if isinstance(prompt, str) else chances
+
+    def evaluate(
+        self,
+        data: str | Data | ArrayDataset | None = None,
+        split: str = "test",
+        *,
+        resolution: Resolution = "model",
+        ask_absent: bool = False,
+        threshold: float = 0.5,
+        output: str | Path | None = None,
+    ) -> dict[str, Any]:
+        """Scores a split, as the command evaluate does.
+
+        Args:
+          data: name of a data set, its settings, or `records`; None for the run's training data set.
+          split: train, val or test.
+          resolution: "model" scores at the model's input size; "original" resizes the logits to each mask's size.
+          ask_absent: whether to ask for every class of the split in every image.
+          threshold: probability above which a pixel is marked, between 0 and 1.
+          output: folder for the files that the command writes; None writes none.
+
+        Returns:
+          The scores of the split by name, such as "dice" and "iou".
+
+        Warns:
+          UserWarning: the data set has changed since the run was trained on it, or its images trained the run.
+
+        Raises:
+          UserError: there is no such data set or split, or a prompt is too long.
+        """
+        with quiet():
+            result = self.evaluation(
+                data, split, resolution=resolution, ask_absent=ask_absent, threshold=threshold, output=output
+            )
+        for line in provenance.lines(self.folder, split, result.marks):
+            warnings.warn(line, stacklevel=2)
+        return result.scores
+
+    def evaluation(
+        self,
+        data: str | Data | ArrayDataset | None = None,
+        split: str = "test",
+        *,
+        resolution: Resolution = "model",
+        ask_absent: bool = False,
+        threshold: float = 0.5,
+        output: str | Path | None = None,
+    ) -> EvaluationResult:
+        """As `evaluate`, with the scores of each class, and with a bar on a terminal."""
+        check_threshold(threshold)
+        with self._data(data) as chosen:
+            chosen = chosen.for_scoring()
+            marks = {}
+            with multihost.sync_errors():
+                scored = self._experiment.split(split, chosen, complete=ask_absent)
+                if self.folder is not None:
+                    comparable = not isinstance(data, ArrayDataset) and not (ask_absent and chosen.name in SCENES)
+                    marks = provenance.marks(self.folder, self.data, chosen, scored.records, comparable=comparable)
+            return evaluate_run.evaluate(
+                self._experiment,
+                self._learnt,
+                scored,
+                chosen,
+                run=str(self.folder or self.config.model.checkpoint),
+                folder=None if output is None else Path(output),
+                resolution=resolution,
+                ask_absent=ask_absent,
+                threshold=threshold,
+                marks=marks,
+            )
+
+    @property
+    def data(self) -> Data:
+        """The data set that the run was trained on; records kept in its folder are found there if the folder moved."""
+        data = self.config.data
+        if data.name == arrays.NAME and self.folder is not None and (self.folder / DATA_FOLDER / arrays.NAME).is_dir():
+            return dataclasses.replace(data, root=str(self.folder / DATA_FOLDER))
+        return data
+
+    @contextlib.contextmanager
+    def _data(self, data: str | Data | ArrayDataset | None) -> Iterator[Data]:
+        """The settings of the data set to score; arrays are written to a temporary folder."""
+        if isinstance(data, str):
+            data = dataclasses.replace(self.config.data, name=data)
+        if not isinstance(data, ArrayDataset):
+            yield self.data if data is None else data
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            arrays.write(data, Path(folder))
+            yield dataclasses.replace(arrays.settings(self.config.data, Path(folder)), cache=folder)
+
+    def _volume(
+        self,
+        volume: Any,
+        prompt: str | Sequence[str],
+        axis: Axis | None,
+        window: Window | None,
+        threshold: float,
+        *,
+        probabilities: bool,
+    ) -> Iterator[VolumeAnswer]:
+        """The answer of a volume to each prompt."""
+        prompts, window = check_prompts(prompt), windows.checked(window) or self.preprocessing.window
+        self.predictor.check(prompts)
+        scan = inputs.read_one(volume)
+        return volume_answers.ask(
+            scan,
+            prompts,
+            self.predictor,
+            axis=scan.axis(preprocessing.checked_axis(axis) or self.preprocessing.axis),
+            window=window,
+            threshold=threshold,
+            probabilities=probabilities,
+        )
+
+    def _answer(
+        self,
+        image: Any,
+        prompt: str | Sequence[str],
+        answer: Callable[[np.ndarray, Any], np.ndarray],
+        window: Window | None,
+    ) -> Any:
+        """One answer for each image or prompt, from its logits at the model's size and the image's size."""
+        images, is_list = _images(image, window or self.preprocessing.window)
+        if not is_list and not isinstance(prompt, str):
+            phrases = check_prompts(prompt)
+            questions = [Question(images[0].shape[:2], images[0], range(len(phrases)))]
+        else:
+            prompts = for_each(prompt, len(images), "prompts")
+            for index, text in enumerate(prompts):
+                check_prompt(text, f"prompt {index}" if len(set(prompts)) > 1 else "prompt")
+            phrases = tuple(dict.fromkeys(prompts))
+            pairs = zip(images, prompts, strict=True)
+            questions = [Question(one.shape[:2], one, [phrases.index(text)]) for one, text in pairs]
+        found = self.predictor.logits(questions, phrases)
+        answers = [answer(one, size) for size, logits in found if logits is not None for one in logits]
+        return answers if is_list or not isinstance(prompt, str) else answers[0]
+
+
+def load_run(folder: str | Path, *, checkpoint: str | None = None) -> Run:
+    """Loads a trained run.
+
+    Args:
+      folder: the run's folder, or any folder with its prompts.safetensors and card.json.
+      checkpoint: the base model's new place, if it has moved since training.
+
+    Raises:
+      UserError: a file is missing or broken, or the base model isn't the one of the training.
+    """
+    experiment, learnt = restore(Path(folder), checkpoint)
+    path = Path(folder) / CARD_FILE
+    card = read_object(path)
+    scores = card.get("scores") or {}
+    if not isinstance(scores, dict):
+        raise UserError(f"{path}: scores must be an object, got {scores!r}", "bad-card")
+    return Run(experiment, learnt, scores, Path(folder), preprocessing.of_card(card, str(path)))
+
+
+def load_model(checkpoint: str | Path) -> Run:
+    """Loads a model without learnt prompts, for zero-shot prediction.
+
+    Args:
+      checkpoint: a model folder, the name of an embedded model such as "clipseg-tiny", or a hub id.
+
+    Raises:
+      UserError: there is no such model.
+    """
+    experiment = build_experiment(Config(model=Model(checkpoint=str(checkpoint))), trains=False)
+    return Run(experiment, experiment.trainable, {}, None, AS_THEY_ARE)
+
+
+def check_threshold(threshold: float, name: str = "threshold") -> None:
+    """Raises a UserError unless it is a probability between 0 and 1."""
+    if not 0 < threshold < 1:
+        raise UserError(f"{name} must be above 0 and below 1, got {threshold}", "out-of-range")
+
+
+def check_prompts(prompts: Any) -> tuple[str, ...]:
+    """Several prompts for one image; raises a UserError unless they are strings that say something, at most 255."""
+    prompts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+    for index, text in enumerate(prompts):
+        check_prompt(text, f"prompt {index}")
+    if not 0 < len(prompts) < 256:
+        raise UserError(f"there must be 1 to 255 prompts, got {len(prompts)}", "out-of-range")
+    return prompts
+
+
+def _images(image: Any, window: Window | None) -> tuple[list[np.ndarray], bool]:
+    """The (height, width, 3) uint8 images that are given, and whether they are several.
+
+    Those of more than 8 bits are scaled by the window, or by one for all of them.
+    """
+    is_list = isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4)
+    inputs = list(image) if is_list else [image]
+    arrays_ = [first_values(Path(item)) if isinstance(item, str | Path) else item for item in inputs]
+    window = arrays.array_window(arrays_, window)
+    names = [f"image {index}" if is_list else "the image" for index in range(len(inputs))]
+    return [to_rgb(array, name, window) for array, name in zip(arrays_, names, strict=True)], is_list
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Shows no bars."""
+    console = rich.get_console()
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
