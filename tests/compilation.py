@@ -32,11 +32,13 @@ def settings() -> dict[str, str | int | float]:
 def quick() -> Iterator[None]:
     """Compiles in a third of the time to slower programs, whose roundings differ; then everything is as before."""
     before = jax.config.values["jax_disable_most_optimizations"]
+    apart = QUICK.get_global()
     jax.config.update("jax_disable_most_optimizations", True)
+    QUICK.set_global(True)  # for all threads, as the setting is
     try:
-        with QUICK(True):
-            yield
+        yield
     finally:
+        QUICK.set_global(apart)
         jax.config.update("jax_disable_most_optimizations", before)
 
 

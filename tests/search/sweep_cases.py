@@ -81,17 +81,19 @@ def three_trials(folder: str, learner: str, space: Sequence[str]) -> Options:
     return options(Path(folder), config, parallel=3, space=space)
 
 
-EVERY_LEARNER = pytest.mark.parametrize(
-    ("learner", "space"),
-    [
-        ("coop", ()),
-        ("cocoop", ("hidden=8,16", "projector.kind=mlp")),
-        ("vpt", ()),
-        ("maple", ("hidden=8,16", "kind=low_rank")),
-        ("sharedseparate", ("width=8,16",)),
-        ("sharedattention", ("heads=4", "hidden=32,48", "norm_first=true")),
-        ("lora", ("rank=2,4",)),
-        ("vlsmadapter", ("hidden=8,16",)),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
+SPACES = {
+    "coop": (),
+    "cocoop": ("hidden=8,16", "projector.kind=mlp"),
+    "vpt": (),
+    "maple": ("hidden=8,16", "kind=low_rank"),
+    "sharedseparate": ("width=8,16",),
+    "sharedattention": ("heads=4", "hidden=32,48", "norm_first=true"),
+    "lora": ("rank=2,4",),
+    "vlsmadapter": ("hidden=8,16",),
+}
+"""A search space of each learner."""
+
+
+def each(*learners: str) -> pytest.MarkDecorator:
+    """Repeats a test for these learners, with their spaces."""
+    return pytest.mark.parametrize(("learner", "space"), [(name, SPACES[name]) for name in learners], ids=learners)
