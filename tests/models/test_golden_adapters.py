@@ -42,6 +42,7 @@ def test_cases_were_found():
 
 
 @pytest.mark.parametrize("row", cases(ROWS))
+@pytest.mark.usefixtures("quick_compilation")
 def test_parity(row):
     tensors = load_file(GOLDEN / row["file"])
     trained, expected = (ours(group(tensors, kind)) for kind in ("param", "grad"))
