@@ -1,4 +1,4 @@
-"""Tests of the types that a run computes in: chosen, kept from its beginning, and told by its files."""
+"""Tests of the types that a run computes in: they are chosen, kept from its beginning, and named in its files."""
 
 import dataclasses
 import json

@@ -126,26 +126,26 @@ def summary(samples: Sequence[Sample]) -> dict[str, Any]:
     known = [sample for sample in samples if sample.row_spacing_mm is not None]
     in_mm: dict[str, Any] = {}
     if known:
-        in_mm = {name: _mean_of(name, known) for name in ("hd95_mm", "assd_mm")}
+        in_mm = {name: mean_of(name, known) for name in ("hd95_mm", "assd_mm")}
         in_mm["spacing_unknown"] = len(samples) - len(known)
     return {
         "dice": float(np.mean([sample.dice for sample in samples])),
         "iou": sum(sample.intersection for sample in samples) / union if union else 1.0,
         "sample_iou": float(np.mean([sample.iou for sample in samples])),
-        "hd95_both_nonempty": _mean_of("hd95_both_nonempty", samples),
+        "hd95_both_nonempty": mean_of("hd95_both_nonempty", samples),
         "surface_dice_2px": float(np.mean([sample.surface_dice_2px for sample in samples])),
         "records": len(samples),
         "empty_targets": sum(sample.target == 0 for sample in samples),
         "empty_predictions": sum(sample.predicted == 0 for sample in samples),
         "hd95_undefined": undefined,
-        "assd_px": _mean_of("assd_px", samples),
+        "assd_px": mean_of("assd_px", samples),
     } | in_mm
 
 
-def _mean_of(name: str, samples: Sequence[Sample]) -> float | None:
-    """The mean of a distance over the records that have it."""
-    distances = [distance for sample in samples if (distance := getattr(sample, name)) is not None]
-    return float(np.mean(distances)) if distances else None
+def mean_of(name: str, samples: Sequence[Any]) -> float | None:
+    """The mean of a score over the records or volumes that have it; None where none has."""
+    scores = [score for sample in samples if (score := getattr(sample, name)) is not None]
+    return float(np.mean(scores)) if scores else None
 
 
 class Classes:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.data.volume_slice import VolumeSlice
-from tunevlseg_jax.evaluation import surface
+from tunevlseg_jax.evaluation import record_scores, surface
 from tunevlseg_jax.runtime.files import write_csv
 
 POLICIES = {
@@ -180,9 +180,9 @@ def _score(place: VolumeSlice, label: str, stack: _Stack) -> VolumeSample:
 def summary(samples: Sequence[VolumeSample]) -> dict[str, Any]:
     """The scores that POLICIES explains, and the number of volumes; None where no volume has a score."""
     return {
-        "volume_dice": _mean([sample.dice for sample in samples]),
-        "volume_hd95_mm": _mean([sample.hd95_mm for sample in samples if sample.hd95_mm is not None]),
-        "volume_assd_mm": _mean([sample.assd_mm for sample in samples if sample.assd_mm is not None]),
+        "volume_dice": record_scores.mean_of("dice", samples),
+        "volume_hd95_mm": record_scores.mean_of("hd95_mm", samples),
+        "volume_assd_mm": record_scores.mean_of("assd_mm", samples),
         "volumes": len({sample.volume for sample in samples}),
     }
 
@@ -207,7 +207,3 @@ def note(scores: VolumeScores) -> str:
     if scores.left_out:
         parts.append(f"no score for {scores.left_out} of the volumes, of which the split lacks slices or records")
     return "; ".join(parts)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None

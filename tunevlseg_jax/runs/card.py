@@ -70,7 +70,7 @@ def make_card(
 def precision_of_card(card: Mapping[str, Any]) -> Precision | None:
     """The precision that "auto" keeps on a CPU: that of the card, and float32 for a card of an earlier version.
 
-    None for a run of another device: then "auto" chooses for the CPU anew.
+    None for a run of another device: "auto" then chooses for this CPU.
     """
     computed = card.get("computed")
     if not isinstance(computed, dict):
