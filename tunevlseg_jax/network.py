@@ -13,7 +13,7 @@ from jax import Array
 from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.models import Model as FlaxModel
 from tunevlseg_jax.models import ModelConfig
-from tunevlseg_jax.models.build import fill_module, kernels
+from tunevlseg_jax.models.build import fill_module, products
 from tunevlseg_jax.models.changes import bottleneck
 from tunevlseg_jax.models.clip import Recompute
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
@@ -33,8 +33,8 @@ class Network:
       config: sizes of the model.
       learner: computes the prompts and other changes of the model from its parameters.
       upsampling: use of the learnable upsampler.
-      dtype: type of the model's kernels, of the operands of their products, and of cached features; learner, upsampler,
-        softmax, norms and loss stay in float32.
+      dtype: type of the model's kernels (but see `Product.halves`), of the operands of their products, and of cached
+        features; learner, upsampler, softmax, norms and loss stay in float32.
       activation_dtype: type of the products' results, of what the model computes from them, and of its other weights.
       recompute: activations of a vision transformer to rematerialise in the backward pass, see `VisionTower`.
     """
@@ -112,9 +112,12 @@ class Network:
 
     def cast(self, weights: Mapping[str, Array | np.ndarray]) -> FlatParams:
         """Weights of the model in the types of its computations."""
-        matrices, types = kernels(self.config), {True: self.dtype, False: self.activation_dtype}
+        mixed = self.dtype != self.activation_dtype
+        halved = {path for path, layer in products(self.config).items() if layer.halves or not mixed}
         return {
-            path: jnp.asarray(array, types[path in matrices or path.endswith(TRANSPOSED)])
+            path: jnp.asarray(
+                array, self.dtype if path in halved or path.endswith(TRANSPOSED) else self.activation_dtype
+            )
             for path, array in weights.items()
         }
 

@@ -19,9 +19,10 @@ from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import VPT, CoOp
 from tunevlseg_jax.learners.contract import ZeroShot
-from tunevlseg_jax.models.build import kernels
+from tunevlseg_jax.models.build import products
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.products import Conv, Linear, product
+from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runtime import sharding
@@ -62,10 +63,11 @@ def test_in_one_type_a_product_is_the_usual_one():
     chex.assert_trees_all_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2)])
-def test_a_convolution_in_bfloat16(size, stride):
-    """As a product of each cell's neighbours it equals the convolution of the rounded operands, and so its gradient."""
-    layer = Conv(6, 4, size, stride=stride, rngs=nnx.Rngs(0))
+@pytest.mark.parametrize("copied", [True, False])
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_convolution_in_bfloat16(size, copied):
+    """As a sum of products it equals the convolution of the rounded operands, and so does its gradient."""
+    layer = Conv(6, 4, size, rngs=nnx.Rngs(0))
     layer.bias[...] = jnp.arange(4.0)
     (x,) = arrays((2, 8, 10, 6))
     exact = x.astype(jnp.bfloat16).astype(jnp.float32)
@@ -73,11 +75,40 @@ def test_a_convolution_in_bfloat16(size, stride):
     layer.kernel.set_value(full.astype(jnp.bfloat16).astype(jnp.float32))
     expected, back = jax.vjp(layer, exact)
     layer.kernel.set_value(full.astype(jnp.bfloat16))
+    layer.transposed = layer.transpose(layer.kernel[...]) if copied else None
     got, half_back = jax.vjp(layer, x)
     assert got.dtype == jnp.float32 and got.shape == expected.shape
     assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
     weight = jnp.round(8 * jnp.sin(jnp.arange(got.size)).reshape(got.shape))  # which bfloat16 keeps
     assert_allclose(half_back(weight)[0], back(weight)[0], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(4, 5), (1, 2)])
+def test_a_convolution_of_a_doubled_grid(rows, columns):
+    """With the products first it equals the resize and then the convolution, and so do its gradients."""
+    layer = Conv(3, 2, 3, rngs=nnx.Rngs(0))
+    graph, state = nnx.split(layer)
+    x, weight = arrays((2, rows, columns, 3), (2, 2 * rows, 2 * columns, 2))
+
+    def value(state: nnx.State, x: jax.Array, first: bool) -> jax.Array:
+        merged = nnx.merge(graph, state)
+        y = merged.of_doubled(x) if first else merged(resize_grid(x, (2 * rows, 2 * columns), "bilinear"))
+        return (y * weight).sum()
+
+    got, expected = (jax.value_and_grad(value, argnums=(0, 1))(state, x, first) for first in (True, False))
+    chex.assert_trees_all_close(got, expected, rtol=1e-5, atol=1e-5)
+    layer.transposed = layer.transpose(layer.kernel[...])
+    again = jax.grad(lambda x: (layer.of_doubled(x) * weight).sum())(x)
+    assert_allclose(again, expected[1][1], rtol=1e-5, atol=1e-5)
+
+
+def test_kernels_that_a_cpu_keeps_in_float32():
+    """Convolutions of few channels, and strided ones, gain nothing by bfloat16."""
+    held = {
+        (inputs, size, stride): Conv(inputs, 256, size, stride=stride, rngs=nnx.Rngs(0)).halves
+        for inputs, size, stride in [(256, 3, 1), (255, 3, 1), (8, 1, 1), (256, 3, 2)]
+    }
+    assert held == {(256, 3, 1): True, (255, 3, 1): False, (8, 1, 1): True, (256, 3, 2): False}
 
 
 def test_parts_of_a_linear_layer():
@@ -104,9 +135,9 @@ def test_copies_are_made_where_a_gradient_passes(learner, stages):
     copied = {path.removesuffix("/transposed") for path in half.frozen if path.endswith("/transposed")}
     assert {path.split("/")[1] for path in copied} == stages
     for path in copied:
-        kernel, copy = half.frozen[f"{path}/kernel"], half.frozen[f"{path}/transposed"]
-        chex.assert_trees_all_equal(copy, kernel.reshape(copy.shape[::-1]).T)
-    narrow = {f"model/{path}" for path in kernels(half.network.config)}
+        layer = products(half.network.config)[f"{path.removeprefix('model/')}/kernel"]
+        chex.assert_trees_all_equal(half.frozen[f"{path}/transposed"], layer.transpose(half.frozen[f"{path}/kernel"]))
+    narrow = {f"model/{path}" for path, layer in products(half.network.config).items() if layer.halves}
     for path, array in half.frozen.items():
         assert array.dtype == (jnp.bfloat16 if path in narrow or path.endswith("transposed") else jnp.float32), path
     assert with_copies(half.network, half.frozen).keys() == half.frozen.keys()

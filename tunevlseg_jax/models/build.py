@@ -1,7 +1,6 @@
 """Flax modules filled with parameters, and the shapes and random values of parameters."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import TypeVar, cast
@@ -53,10 +52,10 @@ def fill_module(build: Callable[[nnx.Rngs], M], flat: FlatParams) -> M:
 
 
 @cache
-def kernels(config: ModelConfig) -> Mapping[str, int]:
-    """The path of each kernel of a model, and its `Product.summed`."""
+def products(config: ModelConfig) -> Mapping[str, Product]:
+    """The layers of a model that have a kernel, without values, by the kernel's path."""
     module = cast(nnx.Module, nnx.eval_shape(lambda: config.build(nnx.Rngs(0))))
-    return {f"{path}/{KERNEL}": layer.summed for path, layer in _products(module)}
+    return {f"{path}/{KERNEL}": layer for path, layer in _products(module)}
 
 
 def transposed_copies(config: ModelConfig, weights: FlatParams, stages: Iterable[str]) -> FlatParams:
@@ -68,10 +67,9 @@ def transposed_copies(config: ModelConfig, weights: FlatParams, stages: Iterable
       stages: starts of the paths, such as "decoder", to make copies for.
     """
     copies = {}
-    for path, summed in kernels(config).items():
-        if path in weights and path.startswith(tuple(f"{stage}/" for stage in stages)):
-            rows = math.prod(weights[path].shape[:summed])
-            copies[f"{path.removesuffix(KERNEL)}{TRANSPOSED}"] = weights[path].reshape(rows, -1).T
+    for path, layer in products(config).items():
+        if layer.halves and path in weights and path.startswith(tuple(f"{stage}/" for stage in stages)):
+            copies[f"{path.removesuffix(KERNEL)}{TRANSPOSED}"] = layer.transpose(weights[path])
     return copies
 
 

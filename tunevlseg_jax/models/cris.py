@@ -266,8 +266,8 @@ class Projector(nnx.Module):
 
     def __call__(self, features: Array, sentence: Array) -> Array:
         """From (batch, rows, columns, width) and (batch, embedding width) to (batch, 4 * rows, 4 * columns)."""
-        x = jax.nn.relu(self.conv1(double(features)))
-        x = self.conv3(jax.nn.relu(self.conv2(double(x))))
+        x = jax.nn.relu(self.conv1.of_doubled(features))
+        x = self.conv3(jax.nn.relu(self.conv2.of_doubled(x)))
         weights = self.sentence(sentence)
         kernels = weights[:, :-1].reshape(len(weights), x.shape[-1], PROJECTOR_SIZE, PROJECTOR_SIZE)
         return convolve_each(x, kernels) + weights[:, -1, None, None]

@@ -2,10 +2,9 @@
 
 In float32, and on an accelerator in bfloat16, both types are the same. On a CPU bfloat16 kernels meet float32 inputs:
 only products of bfloat16 operands with float32 results are fast there, and what lies between the products isn't faster
-in bfloat16.
+in bfloat16. Neither are convolutions of few channels, so their kernels stay float32 there.
 """
 
-import math
 from typing import Any
 
 import jax
@@ -14,32 +13,37 @@ from flax import nnx
 from jax import Array, lax
 from jax.nn.initializers import Initializer
 
+from tunevlseg_jax.models import doubled
+
 KERNEL, TRANSPOSED = "kernel", "transposed"
 """Last parts of the paths of a layer's kernel and of its transposed copy, see `Product`."""
 
 
 LECUN = nnx.initializers.lecun_normal()
+WIDE = 256
+"""Least number of channels, of inputs and of outputs, from which a CPU's convolution gains by bfloat16."""
 
 
 class Product(nnx.Module):
-    """A layer with a kernel, which is a matrix to a product: (rows, columns) after `summed` axes became rows.
+    """A layer with a kernel, whose last two axes are (inputs, outputs).
 
     Attributes:
       kernel: the weights.
-      transposed: the matrix's transposed copy, (columns, rows), for the gradient of the inputs; None to transpose the
-        kernel within the program. A CPU's bfloat16 products are slow if an operand is transposed within the program.
+      transposed: what `transpose` makes of the kernel, for the gradient of the inputs; None to transpose it within the
+        program. A CPU's bfloat16 products are slow if an operand is transposed within the program.
     """
 
-    summed: int = 1
+    halves = True
+    """Whether a CPU in mixed precision holds the kernel in bfloat16."""
 
     def __init__(self, shape: tuple[int, ...], rngs: nnx.Rngs, initial: Initializer = LECUN):
         self.kernel = nnx.Param(initial(rngs.params(), shape))
         self.transposed: Array | None = nnx.data(None)
 
-    def multiply(self, x: Array) -> Array:
-        """From (..., rows) to (..., columns), in the type of `x`."""
-        rows = math.prod(self.kernel.shape[: self.summed])
-        return product(x, self.kernel[...].reshape(rows, -1), self.transposed)
+    @staticmethod
+    def transpose(kernel: Array) -> Array:
+        """From (inputs, outputs) to (outputs, inputs)."""
+        return kernel.T
 
 
 class Linear(Product):
@@ -51,7 +55,7 @@ class Linear(Product):
 
     def __call__(self, x: Array) -> Array:
         """From (..., inputs) to (..., outputs)."""
-        return _add(self.multiply(x), self.bias)
+        return _add(product(x, self.kernel[...], self.transposed), self.bias)
 
     def parts(self, inputs: tuple[Array, ...]) -> list[Array]:
         """For each of the arrays its own part of the outputs, all parts equally wide: (..., outputs / arrays) each."""
@@ -65,36 +69,48 @@ class Linear(Product):
 class Conv(Product):
     """A convolution over a grid with zeros beyond its borders; its kernel is (size, size, inputs, outputs)."""
 
-    summed = 3
-
     def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1, use_bias: bool = True, rngs: nnx.Rngs):
         super().__init__((size, size, inputs, outputs), rngs)
         self.stride = stride
+        self.halves = stride == 1 and (size == 1 or min(inputs, outputs) >= WIDE)
         self.bias = _bias(outputs, rngs) if use_bias else nnx.data(None)
 
     def __call__(self, x: Array) -> Array:
         """From (batch, rows, columns, inputs) to (batch, rows / stride, columns / stride, outputs)."""
         size, stride = self.kernel.shape[0], self.stride
-        if x.dtype != self.kernel.dtype:  # a CPU's bfloat16 convolutions are slower than products
-            return _add(self.multiply(_neighbours(x, size, stride)), self.bias)
+        if x.dtype != self.kernel.dtype:
+            return _add(convolution(x, self.kernel[...], self.transposed), self.bias)
         border = (size // 2, size // 2)
         dimensions = ("NHWC", "HWIO", "NHWC")
         y = lax.conv_general_dilated(x, self.kernel[...], (stride, stride), (border, border), None, None, dimensions)
         return _add(y, self.bias)
 
+    @staticmethod
+    def transpose(kernel: Array) -> Array:
+        """From (size, size, inputs, outputs) to (size, size, outputs, inputs), with rows and columns reversed."""
+        return kernel[::-1, ::-1].mT
+
+    def of_doubled(self, x: Array) -> Array:
+        """The convolution of size 3 of a grid with twice the rows and columns, see `doubled.gather`.
+
+        From (batch, rows, columns, inputs) to (batch, 2 * rows, 2 * columns, outputs).
+        """
+        maps = products_by_cell(x, self.kernel[...], self.transposed)
+        return _add(doubled.gather((maps[:3], maps[3:6], maps[6:])), self.bias)
+
 
 @jax.custom_vjp
 def product(x: Array, kernel: Array, transposed: Array | None = None) -> Array:
-    """The product of (..., rows) and (rows, columns), in the type of `x`.
+    """The product of (..., inputs) and (inputs, outputs), in the type of `x`.
 
     Its operands and those of its gradients have the type of the kernel.
 
     Args:
-      x: (..., rows).
-      kernel: (rows, columns).
-      transposed: (columns, rows), a copy of `kernel` for the gradient of `x`, or None.
+      x: (..., inputs).
+      kernel: (inputs, outputs).
+      transposed: (outputs, inputs), a copy of the kernel for the gradient of `x`, or None.
     """
-    return jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=x.dtype)
+    return _multiply(x, kernel)
 
 
 def _forward(x: Array, kernel: Array, transposed: Array | None) -> tuple[Array, tuple[Any, ...]]:
@@ -103,26 +119,99 @@ def _forward(x: Array, kernel: Array, transposed: Array | None) -> tuple[Array, 
 
 def _backward(residuals: tuple[Any, ...], gradient: Array) -> tuple[Array, Array, Array | None]:
     x, kernel, transposed = residuals
-    narrow = gradient.astype(kernel.dtype)
-    back = kernel.T if transposed is None else transposed
-    of_x = jnp.matmul(narrow, back, preferred_element_type=gradient.dtype)
+    of_x = _multiply(gradient, Product.transpose(kernel) if transposed is None else transposed)
     # Removed by the compiler where the kernel is frozen.
-    of_kernel = jnp.matmul(x.reshape(-1, x.shape[-1]).T, narrow.reshape(-1, narrow.shape[-1]))
-    return of_x, of_kernel, None if transposed is None else jnp.zeros_like(transposed)
+    return of_x, _of_kernel(x, gradient, kernel), _no_gradient(transposed)
 
 
 product.defvjp(_forward, _backward)
 
 
-def _neighbours(x: Array, size: int, stride: int) -> Array:
-    """The square of cells around each cell: (batch, rows / stride, columns / stride, size * size * width)."""
-    if size == 1 and stride == 1:
-        return x
+@jax.custom_vjp
+def convolution(x: Array, kernel: Array, transposed: Array | None = None) -> Array:
+    """A convolution with zeros beyond the borders, as a sum of products: a CPU has no convolution of bfloat16.
+
+    Its operands and those of its gradients have the type of the kernel; the result has the type of `x`.
+
+    Args:
+      x: (batch, rows, columns, inputs).
+      kernel: (size, size, inputs, outputs), size odd.
+      transposed: `Conv.transpose` of the kernel, for the gradient of `x`, or None.
+    """
+    return _sum_of_products(x, kernel)
+
+
+def _convolution_forward(x: Array, kernel: Array, transposed: Array | None) -> tuple[Array, tuple[Any, ...]]:
+    return convolution(x, kernel, transposed), (x.astype(kernel.dtype), kernel, transposed)
+
+
+def _convolution_backward(residuals: tuple[Any, ...], gradient: Array) -> tuple[Array, Array, Array | None]:
+    x, kernel, transposed = residuals
+    of_x = _sum_of_products(gradient, Conv.transpose(kernel) if transposed is None else transposed)
+    of_kernel = [_of_kernel(cells, gradient, kernel) for cells in _neighbours(x, kernel.shape[0])]
+    return of_x, jnp.stack(of_kernel).reshape(kernel.shape), _no_gradient(transposed)
+
+
+convolution.defvjp(_convolution_forward, _convolution_backward)
+
+
+@jax.custom_vjp
+def products_by_cell(x: Array, kernel: Array, transposed: Array | None = None) -> tuple[Array, ...]:
+    """The product with the matrix of each cell of a kernel, in rows; types and arguments are those of `convolution`."""
+    return tuple(_multiply(x, matrix) for matrix in _matrices(kernel))
+
+
+def _by_cell_forward(x: Array, kernel: Array, transposed: Array | None) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
+    return products_by_cell(x, kernel, transposed), (x.astype(kernel.dtype), kernel, transposed)
+
+
+def _by_cell_backward(residuals: tuple[Any, ...], gradients: tuple[Array, ...]) -> tuple[Array, Array, Array | None]:
+    x, kernel, transposed = residuals
+    back = Conv.transpose(kernel) if transposed is None else transposed
+    # One product, because a CPU's compiler would compute what the gradients share anew for each of several.
+    wide = jnp.concatenate([gradient.astype(kernel.dtype) for gradient in reversed(gradients)], axis=-1)
+    of_x = jnp.matmul(wide, back.reshape(-1, back.shape[-1]), preferred_element_type=gradients[0].dtype)
+    of_kernel = jnp.stack([_of_kernel(x, gradient, kernel) for gradient in gradients])
+    return of_x, of_kernel.reshape(kernel.shape), _no_gradient(transposed)
+
+
+products_by_cell.defvjp(_by_cell_forward, _by_cell_backward)
+
+
+def _multiply(x: Array, kernel: Array) -> Array:
+    return jnp.matmul(x.astype(kernel.dtype), kernel, preferred_element_type=x.dtype)
+
+
+def _sum_of_products(x: Array, kernel: Array) -> Array:
+    cells = _neighbours(x.astype(kernel.dtype), kernel.shape[0])
+    products = [
+        jnp.matmul(each, matrix, preferred_element_type=x.dtype)
+        for each, matrix in zip(cells, _matrices(kernel), strict=True)
+    ]
+    return sum(products[1:], start=products[0])
+
+
+def _matrices(kernel: Array) -> list[Array]:
+    """(inputs, outputs) of each cell, in rows."""
+    rows, columns = kernel.shape[:2]
+    return [kernel[i, j] for i in range(rows) for j in range(columns)]
+
+
+def _neighbours(x: Array, size: int) -> list[Array]:
+    """For each cell of a kernel, in rows, the grid that it reads: (batch, rows, columns, width), zeros beyond."""
     _, rows, columns, _ = x.shape
     border = (size // 2, size // 2)
     wide = jnp.pad(x, ((0, 0), border, border, (0, 0)))
-    shifted = [wide[:, i : i + rows : stride, j : j + columns : stride] for i in range(size) for j in range(size)]
-    return jnp.concatenate(shifted, axis=-1)
+    return [wide[:, i : i + rows, j : j + columns] for i in range(size) for j in range(size)]
+
+
+def _of_kernel(x: Array, gradient: Array, kernel: Array) -> Array:
+    narrow = gradient.astype(kernel.dtype)
+    return jnp.matmul(x.reshape(-1, x.shape[-1]).T, narrow.reshape(-1, narrow.shape[-1]))
+
+
+def _no_gradient(transposed: Array | None) -> Array | None:
+    return None if transposed is None else jnp.zeros_like(transposed)
 
 
 def _bias(width: int, rngs: nnx.Rngs) -> nnx.Param:

@@ -153,7 +153,13 @@ class ConvNorm(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """From (batch, rows, columns, source) to (batch, rows, columns, target)."""
-        x = self.conv(x)
+        return self._normalised(self.conv(x))
+
+    def of_doubled(self, x: Array) -> Array:
+        """From (batch, rows, columns, source) to (batch, 2 * rows, 2 * columns, target), see `Conv.of_doubled`."""
+        return self._normalised(self.conv.of_doubled(x))
+
+    def _normalised(self, x: Array) -> Array:
         return x if self.norm is None else self.norm(x)
 
 
