@@ -1,12 +1,13 @@
 """The layers that CLIP's towers and the decoders share; they return the type of their input."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 
 from tunevlseg_jax.models.attention import attention
 from tunevlseg_jax.models.changes import UNCHANGED, bottleneck, changed, dropped
@@ -21,6 +22,24 @@ EPSILON = 1e-5
 def quick_gelu(x: Array) -> Array:
     """CLIP's activation, x * sigmoid(1.702 x)."""
     return x * jax.nn.sigmoid(1.702 * x)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _activated(x: Array, activation: Activation, stored: jnp.dtype) -> Array:
+    """`activation(x)`, whose gradient needs only `x` in the type `stored`: half the memory, or a quarter, of an MLP."""
+    return activation(x)
+
+
+def _activated_forward(x: Array, activation: Activation, stored: jnp.dtype) -> tuple[Array, Array]:
+    return activation(x), x.astype(stored)
+
+
+def _activated_backward(activation: Activation, stored: jnp.dtype, x: Array, gradient: Array) -> tuple[Array]:
+    # Without the barrier the compiler would store what both passes compute.
+    return jax.vjp(activation, lax.optimization_barrier(x).astype(gradient.dtype))[1](gradient)
+
+
+_activated.defvjp(_activated_forward, _activated_backward)
 
 
 class LayerNorm(nnx.Module):
@@ -87,7 +106,8 @@ class Mlp(nnx.Module):
         self.down = Linear(hidden, width, rngs=rngs)
 
     def __call__(self, x: Array, change: BlockChange = UNCHANGED) -> Array:
-        hidden = self.activation(changed(self.up(x), dropped(x, change, 2), change, "up"))
+        raised = changed(self.up(x), dropped(x, change, 2), change, "up")
+        hidden = _activated(raised, self.activation, self.down.kernel.dtype)
         return changed(self.down(hidden), dropped(hidden, change, 3), change, "down")
 
 
