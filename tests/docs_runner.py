@@ -3,7 +3,7 @@
 The substitutes are models of the public formats with five narrow blocks and random weights, under the names in the
 pages and for the embedded CLIPSeg; tiny downloads from `fake_downloads.py`, with medvlsm annotations; and noise for
 photographs. Runs have one epoch of two small batches and at most the model's depth. Studies have two trials, and number
-1 replaces number 7 of the pages. Benchmarks have one repetition. Reports use no image.
+1 replaces number 7 of the pages. Benchmarks have one repetition, of two learners. Reports use no image.
 """
 
 import contextlib
@@ -39,6 +39,7 @@ from tunevlseg_jax import report as report
 from tunevlseg_jax.benchmarks import loading, programs
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.settings import Scenes
+from tunevlseg_jax.learners import VPT, CoOp
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
@@ -92,6 +93,18 @@ ELSEWHERE = {
 }
 """Commands that are parsed but not run here, with the reason and the test that runs them."""
 
+APART = """
+import sys
+import docs_runner
+import pytest
+from tunevlseg_jax import cli
+
+with pytest.MonkeyPatch.context() as monkeypatch:
+    docs_runner.reduce_commands(monkeypatch)
+    cli.run(docs_runner.main(sys.argv.pop(1)))
+"""
+"""Runs a reduced command in a process of its own."""
+
 HELP = (
     *(
         ("tunevlseg_jax.train", "--config", f"configs/clipseg_{name}.py")
@@ -131,11 +144,7 @@ def runs(page: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     provide(folder)
     for name, content in pages.written(page).items():
         (folder / name).write_text(content, encoding="utf-8")
-    parse = cli._parse
-    monkeypatch.setattr(cli, "_parse", lambda *arguments: less(parse(*arguments)))
-    monkeypatch.setitem(benchmark.SIZES, "clipseg-rd64", lambda: clipseg().config)
-    monkeypatch.setitem(benchmark.SIZES, "cris-rn50", cris_sizes)
-    monkeypatch.setattr(programs, "CEILING_SIDE", 256)
+    reduce_commands(monkeypatch)
     monkeypatch.chdir(folder)
     before = (one for line in BEFORE.get(page, ()) for one in pages.split(f"before {page}", line))
     for one in (*before, *pages.commands(page)):
@@ -146,11 +155,21 @@ def runs(page: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
             print(f"({time.perf_counter() - started:.1f} s)")
 
 
+def reduce_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the commands of this process take less time."""
+    parse = cli._parse
+    monkeypatch.setattr(cli, "_parse", lambda *arguments: less(parse(*arguments)))
+    monkeypatch.setitem(benchmark.SIZES, "clipseg-rd64", lambda: clipseg().config)
+    monkeypatch.setitem(benchmark.SIZES, "cris-rn50", cris_sizes)
+    monkeypatch.setattr(benchmark, "LEARNERS", (CoOp, VPT))
+    monkeypatch.setattr(programs, "CEILING_SIDE", 256)
+
+
 def run_command(one: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs a command, in this process unless it sets environment variables."""
     match one.words:
-        case ("python", *rest) if one.environment:
-            status, out, err = small.finish(small.start(*rest, **dict(one.environment)))
+        case ("python", "-m", *rest) if one.environment:
+            status, out, err = small.finish(small.start("-c", APART, *rest, **dict(one.environment)))
             print(out)
             assert status == 0, f"{one.where}: {one}\n{err}"
         case ("python", "-c", code):

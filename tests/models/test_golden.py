@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import chex
+import golden_adapters
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +37,7 @@ ROWS = [
     for row in json.loads((GOLDEN / "index.json").read_text())
     if row["model"] in MODELS and (GOLDEN / row["file"]).is_file()
 ]
+ADAPTERS = [row for row in json.loads((GOLDEN / "index_adapters.json").read_text()) if (GOLDEN / row["file"]).is_file()]
 TOLERANCE = 1e-5
 COCOOP_GRADIENT_TOLERANCE = 1e-4
 """CoCoOp's gradients amplify rounding: the golden ones are up to 2.6e-5 from those of float64 arithmetic."""
@@ -73,7 +75,7 @@ def is_embedded(row: dict) -> bool:
 
 
 def test_cases_were_found():
-    assert len(ROWS) >= (19 if GOLDEN == EMBEDDED else 25)
+    assert len(ROWS) >= (19 if GOLDEN == EMBEDDED else 25) and ADAPTERS
 
 
 @pytest.mark.parametrize("row", cases(ROWS))
@@ -102,6 +104,24 @@ def test_parity(row):
         gradients = loss_and_gradients(net, trained, frozen, nudged)[2]
         furthest = min(furthest, worst(to_published(gradients, net), expected))
     assert furthest[0] <= tolerance, furthest
+
+
+@pytest.mark.parametrize("row", cases(ADAPTERS))
+@pytest.mark.usefixtures("quick_compilation")
+def test_parity_of_adapters(row):
+    tensors = load_file(GOLDEN / row["file"])
+    trained, expected = (golden_adapters.ours(group(tensors, kind)) for kind in ("param", "grad"))
+    config, frozen, inputs = golden_model(row["model"])
+    net = Network(config, golden_adapters.learner_of(row, trained))
+    spec = config.spec(lambda phrase: jnp.zeros((0, config.text.width)))
+    fresh = net.learner.init(jax.random.key(0), spec)
+    assert jax.tree.map(np.shape, fresh) == jax.tree.map(np.shape, golden_adapters.nested(trained))
+
+    loss, logits, gradients = loss_and_gradients(net, trained, frozen, inputs)
+    assert difference(logits, tensors["expected.logits"][:, 0]) <= TOLERANCE
+    assert difference(loss, tensors["expected.loss"][0]) <= golden_adapters.SCALAR_TOLERANCE
+    furthest = worst(gradients, expected)
+    assert furthest[0] <= golden_adapters.GRADIENT_TOLERANCES.get(row["file"], TOLERANCE), furthest
 
 
 @pytest.mark.parametrize(
