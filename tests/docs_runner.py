@@ -14,7 +14,7 @@ import io
 import json
 import shutil
 import time
-from functools import singledispatch
+from functools import cache, singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -141,18 +141,22 @@ def printed(monkeypatch: pytest.MonkeyPatch, run, *arguments: str) -> str:
 
 def runs(page: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Runs a page's commands in order, in an empty folder with substitutes; each must succeed."""
-    provide(folder)
+    shutil.copytree(provided(), folder, symlinks=True, dirs_exist_ok=True)
     for name, content in pages.written(page).items():
         (folder / name).write_text(content, encoding="utf-8")
     reduce_commands(monkeypatch)
     monkeypatch.chdir(folder)
     before = (one for line in BEFORE.get(page, ()) for one in pages.split(f"before {page}", line))
-    for one in (*before, *pages.commands(page)):
-        if str(one) not in {*OTHERS, *ELSEWHERE} and one.words[0] != "pip":  # pip has run already
-            print(f"\n{one.where}: {one}")
-            started = time.perf_counter()
-            run_command(one, monkeypatch)
-            print(f"({time.perf_counter() - started:.1f} s)")
+    for one in (*before, *runnable(page)):
+        print(f"\n{one.where}: {one}")
+        started = time.perf_counter()
+        run_command(one, monkeypatch)
+        print(f"({time.perf_counter() - started:.1f} s)")
+
+
+def runnable(page: str) -> list[Command]:
+    """The commands of a page that are run here; pip has run already."""
+    return [one for one in pages.commands(page) if str(one) not in {*OTHERS, *ELSEWHERE} and one.words[0] != "pip"]
 
 
 def reduce_commands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,6 +299,15 @@ def annotations(folder: Path) -> None:
     shutil.copytree(folder / "photos" / "images", folder / "export" / "images")
     shutil.copy(folder / "instances.json", folder / "export" / "instances.json")
     shutil.make_archive(str(folder / "export"), "zip", folder / "export")
+
+
+@cache
+def provided() -> Path:
+    """A folder of the substitutes, once for all pages."""
+    folder = small.FOLDER / "pages"
+    folder.mkdir()
+    provide(folder)
+    return folder
 
 
 def provide(folder: Path) -> None:

@@ -29,6 +29,8 @@ from tunevlseg_jax.pretrained.clipseg_config import config_from_huggingface
 from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
 from tunevlseg_jax.training import losses, metrics
 
+pytestmark = pytest.mark.xdist_group("golden")  # the cases share most operations
+
 EMBEDDED, EMBEDDED_CRIS = (Path(__file__).parents[1] / name for name in ("golden", "golden_cris"))
 GOLDEN = Path(os.environ.get("TUNEVLSEG_GOLDEN", EMBEDDED))
 MODELS = ("clipseg_simple", "clipseg_complex")
@@ -48,37 +50,37 @@ NUDGED = ("clipseg_simple/cocoop_lora_depth1.safetensors",)
 """The cases that need it: this one has an input of -1.4e-6, where float32 is off by as much."""
 
 SLOW = (
-    "cocoop_depth3_upsampler",
-    "coop_depth3_published",
-    "maple_lora_unified_depth3_upsampler",
-    "shared_attention_depth1",
+    "clipseg_simple/cocoop_depth3_upsampler",
+    "clipseg_simple/maple_lora_unified_depth3_upsampler",
+    "clipseg_simple/shared_attention_depth1",
+    "cris/cocoop_depth3_upsampler",
+    "cris/coop_depth1",
+    "cris/coop_depth3_published",
 )
 """Those in the repository that take long."""
 
 
-def cases(rows: Sequence[dict]) -> list:
+def cases(rows: Sequence[dict], *slow: str) -> list:
     """The golden cases as parameters; slow are those that don't lie in the repository, and the dearest there."""
+    names = [(row, row["file"].removesuffix(".safetensors")) for row in rows]
     return [
-        pytest.param(
-            row,
-            id=row["file"].removesuffix(".safetensors"),
-            marks=[] if is_embedded(row) and Path(row["file"]).stem not in SLOW else pytest.mark.slow,
-        )
-        for row in rows
+        pytest.param(row, id=name, marks=[] if is_embedded(row) and name not in (*SLOW, *slow) else pytest.mark.slow)
+        for row, name in names
     ]
 
 
 def is_embedded(row: dict) -> bool:
     """Whether the tensors of a case lie in the repository."""
     path = Path(row["file"])
-    return (EMBEDDED / path).is_file() or (EMBEDDED_CRIS / f"{path.name}.xz").is_file()
+    return (EMBEDDED_CRIS / f"{path.name}.xz" if row["model"] == "cris" else EMBEDDED / path).is_file()
 
 
 def test_cases_were_found():
     assert len(ROWS) >= (19 if GOLDEN == EMBEDDED else 25) and ADAPTERS
 
 
-@pytest.mark.parametrize("row", cases(ROWS))
+# Quickly, SharedAttention is compared with PyTorch's layers in `test_learners.py`.
+@pytest.mark.parametrize("row", cases(ROWS, "clipseg_simple/shared_attention_depth1_published"))
 @pytest.mark.usefixtures("quick_compilation")
 def test_parity(row):
     tensors = load_file(GOLDEN / row["file"])

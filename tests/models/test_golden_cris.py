@@ -35,6 +35,7 @@ from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.prompts import Prompts
 from tunevlseg_jax.training import losses
 
+pytestmark = pytest.mark.xdist_group("golden")  # the cases share most operations
 quick_compilation = small.quick_compilation
 
 EMBEDDED = Path(__file__).parents[1] / "golden_cris"

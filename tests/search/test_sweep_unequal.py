@@ -32,7 +32,7 @@ from tunevlseg_jax.studies.grid import Ablation
 from tunevlseg_jax.sweep import Options
 from tunevlseg_jax.training import parallel_loops
 
-pytestmark = pytest.mark.slow  # they share one study
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("unequal")]  # they share one study
 quick_compilation = small.quick_compilation
 
 
