@@ -173,7 +173,7 @@ def run_command(one: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs a command, in this process unless it sets environment variables."""
     match one.words:
         case ("python", "-m", *rest) if one.environment:
-            status, out, err = small.finish(small.start("-c", APART, *rest, **dict(one.environment)))
+            status, out, err = small.finish(small.start("-c", APART, *rest, **dict(one.environment)), 400)
             print(out)
             assert status == 0, f"{one.where}: {one}\n{err}"
         case ("python", "-c", code):

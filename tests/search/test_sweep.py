@@ -31,6 +31,10 @@ from tunevlseg_jax.training.experiment import build_experiment
 quick_compilation = small.quick_compilation
 
 
+def test_every_learner_has_a_space():
+    assert SPACES.keys() == run_sweep.BY_NAME.keys()
+
+
 @pytest.mark.slow
 @each(*SPACES)
 def test_neighbours_change_nothing(tmp_path, monkeypatch, learner, space):
