@@ -93,18 +93,6 @@ ELSEWHERE = {
 }
 """Commands that are parsed but not run here, with the reason and the test that runs them."""
 
-APART = """
-import sys
-import docs_runner
-import pytest
-from tunevlseg_jax import cli
-
-with pytest.MonkeyPatch.context() as monkeypatch:
-    docs_runner.reduce_commands(monkeypatch)
-    cli.run(docs_runner.main(sys.argv.pop(1)))
-"""
-"""Runs a reduced command in a process of its own."""
-
 HELP = (
     *(
         ("tunevlseg_jax.train", "--config", f"configs/clipseg_{name}.py")
@@ -172,8 +160,8 @@ def reduce_commands(monkeypatch: pytest.MonkeyPatch) -> None:
 def run_command(one: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs a command, in this process unless it sets environment variables."""
     match one.words:
-        case ("python", "-m", *rest) if one.environment:
-            status, out, err = small.finish(small.start("-c", APART, *rest, **dict(one.environment)), 400)
+        case ("python", *rest) if one.environment:
+            status, out, err = small.finish(small.start(*rest, **dict(one.environment)))
             print(out)
             assert status == 0, f"{one.where}: {one}\n{err}"
         case ("python", "-c", code):
