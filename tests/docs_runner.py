@@ -3,7 +3,7 @@
 The substitutes are models of the public formats with five narrow blocks and random weights, under the names in the
 pages and for the embedded CLIPSeg; tiny downloads from `fake_downloads.py`, with medvlsm annotations; and noise for
 photographs. Runs have one epoch of two small batches and at most the model's depth. Studies have two trials, and number
-1 replaces number 7 of the pages. Benchmarks have one repetition. Reports use no image.
+1 replaces number 7 of the pages. Benchmarks have one repetition, of two learners. Reports use no image.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import io
 import json
 import shutil
 import time
-from functools import singledispatch
+from functools import cache, singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from tunevlseg_jax import report as report
 from tunevlseg_jax.benchmarks import loading, programs
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.settings import Scenes
+from tunevlseg_jax.learners import VPT, CoOp
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
@@ -128,22 +129,32 @@ def printed(monkeypatch: pytest.MonkeyPatch, run, *arguments: str) -> str:
 
 def runs(page: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Runs a page's commands in order, in an empty folder with substitutes; each must succeed."""
-    provide(folder)
+    shutil.copytree(provided(), folder, symlinks=True, dirs_exist_ok=True)
     for name, content in pages.written(page).items():
         (folder / name).write_text(content, encoding="utf-8")
+    reduce_commands(monkeypatch)
+    monkeypatch.chdir(folder)
+    before = (one for line in BEFORE.get(page, ()) for one in pages.split(f"before {page}", line))
+    for one in (*before, *runnable(page)):
+        print(f"\n{one.where}: {one}")
+        started = time.perf_counter()
+        run_command(one, monkeypatch)
+        print(f"({time.perf_counter() - started:.1f} s)")
+
+
+def runnable(page: str) -> list[Command]:
+    """The commands of a page that are run here; pip has run already."""
+    return [one for one in pages.commands(page) if str(one) not in {*OTHERS, *ELSEWHERE} and one.words[0] != "pip"]
+
+
+def reduce_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the commands of this process take less time."""
     parse = cli._parse
     monkeypatch.setattr(cli, "_parse", lambda *arguments: less(parse(*arguments)))
     monkeypatch.setitem(benchmark.SIZES, "clipseg-rd64", lambda: clipseg().config)
     monkeypatch.setitem(benchmark.SIZES, "cris-rn50", cris_sizes)
+    monkeypatch.setattr(benchmark, "LEARNERS", (CoOp, VPT))
     monkeypatch.setattr(programs, "CEILING_SIDE", 256)
-    monkeypatch.chdir(folder)
-    before = (one for line in BEFORE.get(page, ()) for one in pages.split(f"before {page}", line))
-    for one in (*before, *pages.commands(page)):
-        if str(one) not in {*OTHERS, *ELSEWHERE} and one.words[0] != "pip":  # pip has run already
-            print(f"\n{one.where}: {one}")
-            started = time.perf_counter()
-            run_command(one, monkeypatch)
-            print(f"({time.perf_counter() - started:.1f} s)")
 
 
 def run_command(one: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,6 +287,15 @@ def annotations(folder: Path) -> None:
     shutil.copytree(folder / "photos" / "images", folder / "export" / "images")
     shutil.copy(folder / "instances.json", folder / "export" / "instances.json")
     shutil.make_archive(str(folder / "export"), "zip", folder / "export")
+
+
+@cache
+def provided() -> Path:
+    """A folder of the substitutes, once for all pages."""
+    folder = small.FOLDER / "pages"
+    folder.mkdir()
+    provide(folder)
+    return folder
 
 
 def provide(folder: Path) -> None:

@@ -106,7 +106,7 @@ def test_handlers_are_put_back(finished):
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
-KILLS = int(os.environ.get("TUNEVLSEG_KILLS", "6"))
+KILLS = int(os.environ.get("TUNEVLSEG_KILLS", "3"))
 """Of the test below; each takes the time of a start."""
 
 

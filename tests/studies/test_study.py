@@ -28,6 +28,7 @@ from tunevlseg_jax.search.storage import JOURNAL
 from tunevlseg_jax.studies import grid, runner
 from tunevlseg_jax.studies.grid import Ablation, Combination, Study
 
+pytestmark = pytest.mark.xdist_group("study")  # they share a finished one
 quick_compilation = small.quick_compilation
 
 QUIET = Console(quiet=True)
