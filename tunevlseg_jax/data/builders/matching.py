@@ -100,6 +100,8 @@ def find(
     for image, fields in by_image.items():
         place, split = key(image, fields, image_splits), image_splits.get(image, "")
         if place in files:
+            if not by_mask:  # whose folders might have told them apart
+                raise UserError(f"{image} has no mask in {source} that fits the pattern {masks!r}", "mask-missing")
             raise UserError(
                 f"two images have the same name: {files[place].image} and {image}; if their folders tell them apart, "
                 "give --images and --masks with {group}",
