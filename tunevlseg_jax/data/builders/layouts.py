@@ -24,6 +24,8 @@ MASK_ENDS = (
     "_groundtruth",
     "-mask",
     ".mask",
+    "_anno",
+    "_annotation",
     "_L",
 )
 IMAGE_ENDS = ("_0000", "_image", "_img")
