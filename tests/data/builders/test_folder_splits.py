@@ -243,6 +243,8 @@ def test_what_is_unclear_is_refused(tmp_path, names, says):
 @pytest.mark.parametrize(
     ("names", "says"),
     [
+        (["images/a.nii.gz", "masks/a.nii.gz"], r"no-images: 2 \.gz .*; prepare volumes reads medical files"),
+        (["images/a.DCM", "masks/a.png"], r"no-images: 1 \.dcm.*; prepare dicom reads medical files"),
         (["notes.txt", "a/b.txt"], r"no-images: it has 2 \.txt in \. \(1\), a \(1\); images are \.bmp"),
         (
             ["img/a.png", "img/b.png", "GT/a.png", "GT/b.png"],
