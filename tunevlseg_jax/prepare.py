@@ -103,7 +103,7 @@ class Check:
     findings: Path | None = None
 
 
-T = TypeVar("T", Folder, Volumes, Dicom)
+T = TypeVar("T", bound=Folder | Volumes | Dicom)
 
 
 def main() -> None:
