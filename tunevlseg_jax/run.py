@@ -381,11 +381,18 @@ def _images(image: Any, window: Window | None) -> tuple[list[np.ndarray], bool]:
     Those of more than 8 bits are scaled by the window, or by one for all of them.
     """
     is_list = isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4)
-    inputs = list(image) if is_list else [image]
-    arrays_ = [first_values(Path(item)) if isinstance(item, str | Path) else item for item in inputs]
+    given = list(image) if is_list else [image]
+    arrays_ = [_first_values(Path(item)) if isinstance(item, str | Path) else item for item in given]
     window = arrays.array_window(arrays_, window)
-    names = [f"image {index}" if is_list else "the image" for index in range(len(inputs))]
+    names = [f"image {index}" if is_list else "the image" for index in range(len(given))]
     return [to_rgb(array, name, window) for array, name in zip(arrays_, names, strict=True)], is_list
+
+
+def _first_values(path: Path) -> np.ndarray:
+    """The values of a file's first frame, as in `frames.first_values`; raises a UserError for a medical file."""
+    if inputs.kind_of(path):
+        raise UserError(f"{path} is a medical file, which Run.predict_volume predicts slice by slice", "medical-file")
+    return first_values(path)
 
 
 @contextlib.contextmanager
