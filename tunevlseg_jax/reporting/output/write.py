@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tunevlseg_jax.evaluation.record_scores import POLICIES
 from tunevlseg_jax.reporting import cells as cell_rules
-from tunevlseg_jax.reporting import comparisons, headings, markup, runs, tables, words
+from tunevlseg_jax.reporting import comparisons, further_scores, headings, markup, robustness, runs, tables, words
 from tunevlseg_jax.reporting.cells import Cells
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.markup import markdown_text
@@ -20,7 +20,7 @@ from tunevlseg_jax.runtime.files import as_user_error, atomic_file, write_csv
 
 REPORT_FILE, PAGE_FILE, LATEX_FILE, CELLS_FILE = "report.md", "report.html", "tables.tex", "cells.csv"
 PAIRS_FILE = "pairs.csv"
-TABLES = (*tables.NAMES, comparisons.NAME, words.NAME)
+TABLES = (*tables.NAMES, comparisons.NAME, *further_scores.NAMES, *robustness.NAMES.values(), words.NAME)
 FIGURES = "figures"
 UNPAIRED = f"{comparisons.TITLE}: not made, as no data set has two methods with evaluations of the same test records."
 FEWEST_SAMPLES = 4
@@ -66,6 +66,9 @@ def report(options: Options, console: Console) -> Cells:
     apart = comparisons.table(compared)
     shown += [apart] if apart is not None else []
     untabled += [] if apart is not None else [UNPAIRED]
+    robust, unread = robustness.tables(cells)
+    shown += [*further_scores.tables(cells), *robust]
+    untabled += unread
     if options.words:
         near, unread = words.words(cells, options.words)
         shown += [near] if near is not None else []
