@@ -97,6 +97,9 @@ def main() -> None:
     with multihost.sync_errors():
         run = load_run(options.run, checkpoint=options.checkpoint)
     data = options.data.over(run.data)
+    console = Console(quiet=not multihost.is_primary())
+    if options.corrupt or options.phrases is not None:
+        _score_robustness(options, run, data, console)
     fitted = run.calibrate() if options.calibrate else None
     folder = Path(options.output) if options.output else Path(options.run) / FOLDER
     result = run.evaluation(
@@ -108,7 +111,6 @@ def main() -> None:
         tolerance=options.tolerance,
         output=folder,
     )
-    console = Console(quiet=not multihost.is_primary())
     title = f"{options.run} on {data.name}, {options.split} ({result.scores['records']} records)"
     console.print(display.regions(title, options.resolution, options.threshold, result))
     console.print(display.outlines(options.tolerance, result))
@@ -131,8 +133,6 @@ def main() -> None:
         + (f", of each volume: {result.name}_volumes.csv" if result.volumes and result.volumes.samples else ""),
         soft_wrap=True,
     )
-    if options.corrupt or options.phrases is not None:
-        _score_robustness(options, run, data, console)
 
 
 def _score_robustness(options: Options, run: Run, data: Data, console: Console) -> None:
