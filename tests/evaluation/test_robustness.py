@@ -89,6 +89,7 @@ def evaluated(quick_compilation, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow  # trains a small run and compiles its evaluation
 def test_a_temperature_is_kept_and_used(evaluated, tmp_path):
     card = json.loads((evaluated / "card.json").read_text())
     fitted, run, before = card["calibration"], load_run(evaluated), load_run(small.finished())
@@ -116,6 +117,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_scores_of_corrupted_images_and_paraphrases(evaluated):
     """Clean images score as in the evaluation; the numbers are those of the records; a report has them."""
     usual = rows(evaluated / "evaluations" / "scenes_photo_test_model.csv")
