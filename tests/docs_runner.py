@@ -53,6 +53,7 @@ BLOCKS = 5
 
 BEFORE = {
     "docs/configuration.md": ("python -m tunevlseg_jax.train --config configs/clipseg_finetune.py",),
+    "docs/evaluate.md": ("python -m tunevlseg_jax.train --config configs/quickstart.py",),
     "docs/report.md": ("python -m tunevlseg_jax.train --config configs/quickstart.py",),
     "docs/differences.md": (
         "python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip",

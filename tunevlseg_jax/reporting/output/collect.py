@@ -7,14 +7,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tunevlseg_jax.reporting import cells as cell_rules
-from tunevlseg_jax.reporting import comparisons, findings, learning_curve, over_sets, runs, tables, words
+from tunevlseg_jax.reporting import (
+    comparisons,
+    findings,
+    further_scores,
+    learning_curve,
+    over_sets,
+    robustness,
+    runs,
+    tables,
+    words,
+)
 from tunevlseg_jax.reporting.evaluations import StoredEvaluation
 from tunevlseg_jax.reporting.output.content import Content
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.reporting.table import Table
 from tunevlseg_jax.runtime.errors import UserError
 
-TABLES = (*tables.NAMES, comparisons.NAME, *over_sets.NAMES, words.NAME)
+TABLES = (
+    *tables.NAMES,
+    comparisons.NAME,
+    *over_sets.NAMES,
+    *further_scores.NAMES,
+    *robustness.NAMES.values(),
+    words.NAME,
+)
 """Names of all tables that a report may have."""
 UNPAIRED = f"{comparisons.TITLE}: not made, as no data set has two methods with evaluations of the same test records."
 
@@ -61,6 +78,8 @@ def _later_tables(
     compared: list[comparisons.Comparison], ranked: over_sets.Rankings, cells: cell_rules.Cells, number_words: int
 ) -> Iterator[tuple[list[Table], list[str]]]:
     yield over_sets.tables(compared, ranked)
+    yield further_scores.tables(cells), []
+    yield robustness.tables(cells)
     if number_words:
         near, unread = words.words(cells, number_words)
         yield [] if near is None else [near], unread
