@@ -27,6 +27,7 @@ import phantoms
 import pytest
 import small
 import small_cris
+import small_sam3
 import test_builders
 import torch
 from fake_downloads import blob, photo, save
@@ -43,7 +44,7 @@ from tunevlseg_jax.learners import VPT, CoOp
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
-from tunevlseg_jax.pretrained import clipseg_folder, rules
+from tunevlseg_jax.pretrained import clipseg_folder, rules, sam3_folder
 from tunevlseg_jax.pretrained.load import load_pretrained, save_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.reporting.output import write
@@ -240,6 +241,17 @@ def clipseg() -> Pretrained:
     return Pretrained(config, small.random_weights(config), model.tokenizer, "")
 
 
+def sam3() -> Pretrained:
+    """A narrow SAM 3 with enough blocks for the configurations."""
+    sizes = small_sam3.sizes()
+    config = dataclasses.replace(
+        sizes,
+        text=dataclasses.replace(sizes.text, blocks=BLOCKS, context_length=32),
+        vision=dataclasses.replace(sizes.vision, blocks=BLOCKS),
+    )
+    return Pretrained(config, small_cris.random_weights(config), small_cris.tokenizer(), "")
+
+
 def cris_sizes() -> CRISConfig:
     """A narrow CRIS with enough blocks for the configurations."""
     sizes = small_cris.sizes()
@@ -306,6 +318,7 @@ def provide(folder: Path) -> None:
     model, source = clipseg(), {"made by": "tests"}
     clipseg_folder.save(folder / "CIDAS" / "clipseg-rd64", model, source)
     save_pretrained(folder / "checkpoints" / "clipseg-rd64", model, source)
+    sam3_folder.save(folder / "facebook" / "sam3", sam3(), source)
     torch.save({"epoch": 1, "state_dict": cris()}, folder / "cris_best.pth")
     rng = np.random.default_rng(0)
     downloads(folder, rng)

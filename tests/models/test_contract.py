@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import small
 import small_cris
+import small_sam3
 
 from tunevlseg_jax.models import AnyModelConfig, CRISConfig, Model, ModelConfig
 from tunevlseg_jax.models.build import fill_module, random_model, weight_shapes, with_prompt_offset
@@ -17,7 +18,7 @@ from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 
 def configs() -> list[ModelConfig]:
-    return [load_pretrained(str(small.model_folder()), weights=False).config, small_cris.sizes()]
+    return [load_pretrained(str(small.model_folder()), weights=False).config, small_cris.sizes(), small_sam3.sizes()]
 
 
 def members(protocol: type) -> set[str]:
@@ -64,9 +65,10 @@ def test_a_forward_pass_through_the_contract(config: ModelConfig):
 
 
 def test_only_a_cris_takes_text_prompts_late():
-    clipseg, cris = configs()
+    clipseg, cris, sam3 = configs()
     late = with_prompt_offset(cris, 1)
     assert isinstance(late, CRISConfig) and late.prompt_offset == 1 and with_prompt_offset(late, 0) == cris
     assert with_prompt_offset(clipseg, 0) == clipseg
-    with pytest.raises(ValueError, match=r"model\.prompt_offset .*0 .*CLIPSeg, .*1"):
-        with_prompt_offset(clipseg, 1)
+    for config, name in ((clipseg, "CLIPSeg"), (sam3, "SAM3")):
+        with pytest.raises(ValueError, match=rf"model\.prompt_offset .*0 .*{name}, .*1"):
+            with_prompt_offset(config, 1)

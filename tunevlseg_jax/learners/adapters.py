@@ -51,6 +51,10 @@ class VLSMAdapter(BlockLearner):
         if self.kind == "shallow" and self.towers != "vision":
             raise ValueError(f"learner.towers must be vision for learner.kind shallow, got {self.towers}")
         super().check(spec)
+        if self.sentence and spec.sentence_width is None:
+            raise ValueError(
+                "learner.sentence must be False for this model, got True: its decoder doesn't read the sentence vector"
+            )
         for name in ("hidden", "sentence_hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"learner.{name} must be at least 1, got {getattr(self, name)}")
@@ -69,7 +73,8 @@ class VLSMAdapter(BlockLearner):
                 rows = self.tower_rows(tower, spec)
                 params[tower] = {name: bottleneck_params(next(keys), rows, width, self.hidden) for name in AFTER}
         if self.sentence:
-            params["sentence"] = bottleneck_params(next(keys), 1, spec.image_width, self.sentence_hidden)
+            assert spec.sentence_width is not None
+            params["sentence"] = bottleneck_params(next(keys), 1, spec.sentence_width, self.sentence_hidden)
         return params
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:
