@@ -1,7 +1,13 @@
 """Prompt tuning for vision-language segmentation models in JAX; `docs/python.md` shows its use in Python."""
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.argv[:1] == ["-m"]:  # Python looks for a command of this package; nothing else is imported yet
+    from tunevlseg_jax.runtime import huge_pages
+
+    huge_pages.restart_command()
 
 if TYPE_CHECKING:
     from tunevlseg_jax.api import records, sweep, train
