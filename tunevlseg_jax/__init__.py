@@ -8,11 +8,14 @@ if TYPE_CHECKING:
     from tunevlseg_jax.config import Config, Model, Optim, Train
     from tunevlseg_jax.data.settings import Data, Scenes
     from tunevlseg_jax.learners import (
+        IVLP,
         VPT,
         CoCoOp,
         CoOp,
+        KgCoOp,
         LoRA,
         MaPLe,
+        PromptSRC,
         SharedAttention,
         SharedSeparate,
         VLSMAdapter,
@@ -24,15 +27,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "IVLP",
     "VPT",
     "CoCoOp",
     "CoOp",
     "Config",
     "Data",
+    "KgCoOp",
     "LoRA",
     "MaPLe",
     "Model",
     "Optim",
+    "PromptSRC",
     "Run",
     "Scenes",
     "SharedAttention",
@@ -53,11 +59,14 @@ _MODULES = {
     "config": ("Config", "Model", "Optim", "Train"),
     "data.settings": ("Data", "Scenes"),
     "learners": (
+        "IVLP",
         "VPT",
         "CoCoOp",
         "CoOp",
+        "KgCoOp",
         "LoRA",
         "MaPLe",
+        "PromptSRC",
         "SharedAttention",
         "SharedSeparate",
         "VLSMAdapter",

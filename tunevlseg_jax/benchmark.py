@@ -150,7 +150,7 @@ def _experiments(options: Options, platform: str | None = None) -> list[Experime
     config = options.config
     if options.learners == "own":
         return [_build(options, config, platform)]
-    depth, _ = config.learner.traced_values()
+    depth = getattr(config.learner, "depth", 0)
     base = _build(options, dataclasses.replace(config, learner=LEARNERS[0](depth=depth or 1)), platform)
     vision = base.spec.vision_width is not None
     return [

@@ -81,6 +81,7 @@ class Prompts(NamedTuple):
       vision: (max_depth, 1 or batch, num_context, vision width), or None to leave the vision tower alone.
       depth: int32 scalar in 1..max_depth: block k takes prompt k where k < depth and carries the tokens otherwise.
         A value, not a shape, so that another depth compiles nothing.
+      vision_depth: that of the vision tower; None for `depth`.
       text_blocks: changes of the text tower's blocks.
       vision_blocks: changes of the vision tower's blocks.
       taps: changes of the vision tower's states before the decoder reads them, by the number of the tap from the
@@ -91,10 +92,26 @@ class Prompts(NamedTuple):
     text: Array | None = None
     vision: Array | None = None
     depth: Array | int = 0
+    vision_depth: Array | int | None = None
     text_blocks: BlockChanges | None = None
     vision_blocks: BlockChanges | None = None
     taps: Mapping[int, Bottleneck] | None = None
     sentence: Bottleneck | None = None
+
+
+class Outputs(NamedTuple):
+    """What a network computes for a batch, as far as a learner's regulariser may read it.
+
+    Attributes:
+      logits: (batch, height, width) float32.
+      sentence: (phrases, embedding width) float32, the sentence vector of each distinct phrase; of each image's phrase
+        for a learner that computes text prompts for each image.
+      image: (batch, image width) float32, the pooled image vectors.
+    """
+
+    logits: Array
+    sentence: Array
+    image: Array
 
 
 @dataclass(frozen=True)

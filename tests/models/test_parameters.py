@@ -7,6 +7,7 @@ import pytest
 import small
 
 from tunevlseg_jax.learners import (
+    IVLP,
     VPT,
     CoCoOp,
     CoOp,
@@ -34,6 +35,7 @@ LEARNERS = [
     CoOp(depth=3, init_phrase=None),
     VPT(depth=3),
     SharedAttention(depth=3, hidden=8),
+    IVLP(depth=3, init_phrase=None),
     LoRA(depth=3),
     VLSMAdapter(depth=3),
     *(CoCoOp(depth=3, init_phrase=None, projector=projector) for projector in PROJECTORS),

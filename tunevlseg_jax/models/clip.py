@@ -145,6 +145,7 @@ class VisionTower(nnx.Module):
         grid = (height // patch, width // patch)
         patches = images.reshape(batch, grid[0], patch, grid[1], patch, 3).transpose(0, 1, 3, 2, 4, 5)
         x = self.patch_embedding(patches.reshape(batch, grid[0] * grid[1], -1))
+        depth = prompts.depth if prompts.vision_depth is None else prompts.vision_depth
         first = jnp.broadcast_to(self.class_embedding[...][None, None], (batch, 1, x.shape[-1])).astype(x.dtype)
         positions = self.position_embedding[...]
         positions = jnp.concatenate([positions[:1], resize_positions(positions[1:], grid)])
@@ -155,7 +156,7 @@ class VisionTower(nnx.Module):
         for number, block in enumerate(self.blocks):
             change = of_block(prompts.vision_blocks, number, self.effective_blocks)
             # The decoder reads the state with the next prompt in it, as the next block does.
-            x = inject(_rematerialised(block, change, recompute)(x), prompts.vision, prompts.depth, number + 1, end)
+            x = inject(_rematerialised(block, change, recompute)(x), prompts.vision, depth, number + 1, end)
             states.append(x)
         return states, self.projection(self.post_norm(x[:, 0]))
 

@@ -128,10 +128,11 @@ def _introduce(experiment: Experiment, setup: TrainSetup, console: Console) -> N
         soft_wrap=True,
     )
     depth, _ = config.learner.traced_values()
+    field, depth = ("depth", depth) if isinstance(depth, int) else ("vision_depth", depth[-1])
     live = experiment.spec.effective_vision_prompts
     if isinstance(config.learner, ContextLearner) and "vision" in config.learner.changes and depth > live:
         console.print(
-            f"note: learner.depth is {depth}, but only the first {live} visual prompts reach the mask; "
+            f"note: learner.{field} is {depth}, but only the first {live} visual prompts reach the mask; "
             "the others change nothing",
             soft_wrap=True,
         )
@@ -147,7 +148,7 @@ def _train(
 ) -> LoopState:
     """The training loop with its progress bar, logs and checkpoints."""
     first = {name: array[None] for name, array in first_params(experiment, folder).items()}
-    last = folder.checkpoints.restore(loop.begin(first, experiment.hyper(), setup.mesh))
+    last = folder.checkpoints.restore(loop.begin(first, experiment.hyper(), setup.mesh, averaged=setup.averaged))
     done = _steps_done(setup, last)
     if done:
         console.print(f"going on after {_position(last)}")

@@ -23,6 +23,9 @@ VARIABLE = (
 """Fields in which trials of a study may differ. Repetitions differ in seeds; all trials share the model and the data,
 and the features computed from them."""
 
+DEPTHS = ("learner.depth", "learner.vision_depth")
+"""The fields that a learner's `max_depth` bounds."""
+
 
 def space(config: Config, experiment: Experiment, overrides: Sequence[str]) -> dict[str, Distribution]:
     """The distributions to search with this learner: the paper's as far as they fit the model, and the overrides.
@@ -38,7 +41,7 @@ def space(config: Config, experiment: Experiment, overrides: Sequence[str]) -> d
     """
     usual = {f"learner.{name}": _fitting(name, config, experiment) for name in config.learner.space}
     searched = _overridden({**OPTIMIZER, **usual}, config, overrides)
-    for name in sorted(searched, key=lambda name: name != "learner.depth"):  # every other trial has the largest depth
+    for name in sorted(searched, key=lambda name: name not in DEPTHS):  # every other trial has the largest depth
         for value in _tried(name, searched[name], config):
             trial = apply(config, searched, _deepest(searched) | {name: value})
             configuration.check(trial)
@@ -69,7 +72,8 @@ def apply(config: Config, searched: Space, params: Mapping[str, Value], where: s
     for name, value in params.items():
         _set(data, name, value)
     if "learner.depth" in searched:
-        data["learner"]["max_depth"] = _deepest(searched)["learner.depth"]
+        fixed = () if "learner.vision_depth" in searched else (data["learner"].get("vision_depth"),)
+        data["learner"]["max_depth"] = max(filter(None, (*_deepest(searched).values(), *fixed)))
     return schema.from_json(Config, data, where)
 
 
@@ -149,6 +153,8 @@ def _distribution(text: str, usual: Distribution | None, now: Any) -> Distributi
     Raises:
       ValueError: there is no such distribution.
     """
+    if now is None and isinstance(usual, IntDistribution | FloatDistribution):
+        now = usual.low
     low, dots, high = text.removeprefix("log:").partition("..")
     if not dots:
         values = tuple(_value(item, now) for item in text.split(","))
@@ -222,14 +228,14 @@ def _widths(config: Config) -> set[str]:
 
 
 def _deepest(searched: Space) -> dict[str, Value]:
-    """The largest depth, by its field."""
-    return {name: max(_ends(searched[name])) for name in ("learner.depth",) if name in searched}
+    """The largest depths, by their fields."""
+    return {name: max(_ends(searched[name])) for name in DEPTHS if name in searched}
 
 
 def _fitting(name: str, config: Config, experiment: Experiment) -> Distribution:
     """The part of a field's usual distribution that fits the model: its depths, and the choices that it takes."""
     usual = config.learner.space[name]
-    if name == "depth" and isinstance(usual, IntDistribution):
+    if f"learner.{name}" in DEPTHS and isinstance(usual, IntDistribution):
         return IntDistribution(usual.low, min(usual.high, config.learner.largest_depth(experiment.spec)))
     if not isinstance(usual, CategoricalDistribution):
         return usual
@@ -253,4 +259,5 @@ def shallow(config: Config) -> Config:
     """The configuration with a learner that fits any model where its depth is searched."""
     if "depth" not in config.learner.space:
         return config
-    return dataclasses.replace(config, learner=dataclasses.replace(config.learner, depth=1, max_depth=None))
+    depths = dict.fromkeys(config.learner.space.keys() & {name.removeprefix("learner.") for name in DEPTHS}, 1)
+    return dataclasses.replace(config, learner=dataclasses.replace(config.learner, **depths, max_depth=None))

@@ -14,12 +14,15 @@ from rich.console import Console
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.data.feeding.batch import gather
 from tunevlseg_jax.learners import (
+    IVLP,
     LEARNERS,
     VPT,
     CoCoOp,
     CoOp,
+    KgCoOp,
     LoRA,
     MaPLe,
+    PromptSRC,
     SharedAttention,
     SharedSeparate,
     VLSMAdapter,
@@ -136,7 +139,7 @@ def test_learnt_text_prompts_and_tuned_towers_need_tokens():
 
 
 PROMPTING = [
-    *(learner(depth=2, num_context=2, init_phrase=None) for learner in (CoOp, CoCoOp, MaPLe)),
+    *(learner(depth=2, num_context=2, init_phrase=None) for learner in (CoOp, CoCoOp, MaPLe, IVLP, KgCoOp, PromptSRC)),
     *(VPT(depth=2, num_context=2), SharedSeparate(depth=2, num_context=2)),
     SharedAttention(depth=2, num_context=2, heads=2, hidden=16),
     *(LoRA(depth=2), VLSMAdapter(depth=2, hidden=8), VLSMAdapter(depth=2, kind="shallow", towers="vision")),
@@ -152,7 +155,9 @@ def test_every_learner_has_a_row():
     "learner",
     [
         # One learner of each way of changing the towers is quick.
-        pytest.param(learner, marks=() if isinstance(learner, CoOp | VPT | MaPLe | LoRA) else pytest.mark.slow)
+        pytest.param(
+            learner, marks=() if isinstance(learner, CoOp | VPT | MaPLe | LoRA | PromptSRC) else pytest.mark.slow
+        )
         for learner in PROMPTING
     ],
     ids=lambda learner: type(learner).__name__,
@@ -164,7 +169,9 @@ def test_every_trainable_tensor_has_a_gradient(learner, cached):
     cache = experiment.feature_cache(sharding.mesh())
     splits = experiment.splits(cache)
     split = splits["train"]
-    assert (split.feed.encode_images is not None) == (cached and "vision" not in learner.changes)
+    assert (split.feed.encode_images is not None) == (
+        cached and ("vision" not in learner.changes or "image" in learner.compared)
+    )
     assert isinstance(split.table, TextFeatures) == ("text" not in learner.changes)
     setup = experiment.train_setup(splits, cache)
     trainable, hyper = experiment.for_trials(1)
@@ -175,6 +182,7 @@ def test_every_trainable_tensor_has_a_gradient(learner, cached):
         experiment.frozen,
         next(iter(setup.batches(1))),
         split.table,
+        setup.frozen_text,
         network=experiment.network,
         schedule=setup.schedule,
     )

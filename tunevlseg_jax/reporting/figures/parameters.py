@@ -18,14 +18,16 @@ from tunevlseg_jax.runs.card import LEARNT_FILE
 
 def trained(run: Run) -> int:
     """The number of parameters that a run trained and uses; prompts beyond its depth aren't used."""
-    depth, _ = run.config.learner.traced_values()
-    rows = getattr(run.config.learner, "max_depth", None) or depth
+    learner = run.config.learner
+    depth, _ = learner.traced_values()
+    depths = (depth, depth) if isinstance(depth, int) else depth
+    rows = getattr(learner, "rows", depths[0])
     count = 0
     with safe_open(run.folder / LEARNT_FILE, "numpy") as file:
         for name in file.keys():  # noqa: SIM118 (no dict)
             shape = list(file.get_slice(name).get_shape())
             if name.startswith("learner/") and shape and shape[0] == rows:
-                shape[0] = depth
+                shape[0] = depths["vision" in name]
             count += math.prod(shape)
     return count
 
