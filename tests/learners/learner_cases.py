@@ -74,7 +74,9 @@ class Step:
 
         self._run = jax.jit(run)
 
-    def run(self, params: dict, depth: int, dropout: float = 0.0, key=None) -> tuple[np.ndarray, dict]:
+    def run(
+        self, params: dict, depth: int | np.ndarray, dropout: float | np.ndarray = 0.0, key=None
+    ) -> tuple[np.ndarray, dict]:
         return jax.tree.map(np.asarray, self._run(params, self.frozen, np.int32(depth), np.float32(dropout), key))
 
     def run_trials(self, params: dict, depths: np.ndarray, dropout: np.ndarray, keys: jax.Array):

@@ -90,6 +90,9 @@ SPACES = {
     "sharedattention": ("heads=4", "hidden=32,48", "norm_first=true"),
     "lora": ("rank=2,4",),
     "vlsmadapter": ("hidden=8,16",),
+    "bitfit": (),
+    "normtuning": (),
+    "linearprobe": (),
 }
 """A search space of each learner."""
 

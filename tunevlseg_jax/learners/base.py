@@ -45,10 +45,13 @@ class DeepLearner(Learner):
         """Number of blocks with parameters, the length of every depth axis."""
         return self.depth if self.max_depth is None else self.max_depth
 
+    def at_depth(self, depth: int) -> Learner:
+        return dataclasses.replace(self, depth=depth, max_depth=None)
+
     def static_part(self) -> Learner:
         return dataclasses.replace(self, depth=self.rows, max_depth=self.rows)
 
-    def traced_values(self) -> tuple[int, float]:
+    def traced_values(self) -> tuple[int | tuple[int, ...], float]:
         return self.depth, 0.0
 
     def check(self, spec: ModelSpec) -> None:

@@ -1,7 +1,7 @@
 """What a learner is: hyperparameters, and pure functions from parameters to prompts and other changes of a model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,9 +14,9 @@ from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 Params = dict[str, Any]
 """A learner's parameters: a nested dict of arrays."""
-Change = Literal["text", "vision", "condition", "sentence"]
-"""A learner changes the text tower; changes the vision tower; makes text prompts for each image, from it; or changes
-the sentence vector behind the text tower."""
+Change = Literal["text", "vision", "condition", "sentence", "decoder"]
+"""A learner changes the text tower; changes the vision tower; makes text prompts for each image, from it; changes the
+sentence vector behind the text tower; or changes the decoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,16 @@ class Learner(ABC):
     padded_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that are widths of hidden units. A wider learner with zero-padded parameters computes the same, and the
     zeros stay zero in training, so that trials of different widths share a program."""
+
+    @property
+    def name(self) -> str:
+        """The displayed name."""
+        return type(self).__name__
+
+    @property
+    def parts(self) -> Mapping[str, "Learner"]:
+        """The learners that it consists of, by the start of their fields' names: itself."""
+        return {"": self}
 
     @property
     def changes(self) -> frozenset[Change]:
@@ -61,6 +71,10 @@ class Learner(ABC):
         blocks = {"text": spec.text_blocks, "vision": spec.vision_blocks}
         return min(count for tower, count in blocks.items() if tower in self.changes)
 
+    def at_depth(self, depth: int) -> "Learner":
+        """The learner with another depth, and no room for more; the same if it has no depth."""
+        return self
+
     @property
     def text_tokens(self) -> int:
         """The number of the text tower's positions that the prompts take."""
@@ -70,8 +84,8 @@ class Learner(ABC):
         """The learner without the values of `traced_values`; learners of equal static part share a program."""
         return self
 
-    def traced_values(self) -> tuple[int, float]:
-        """The learner's depth and dropout, which are inputs of a compiled program."""
+    def traced_values(self) -> tuple[int | tuple[int, ...], float | tuple[float, ...]]:
+        """The learner's depth and dropout, or those of its parts: inputs of a compiled program."""
         return 0, 0.0
 
     def condition(self, params: Params, prompts: Prompts, pooled: Array) -> Prompts:
@@ -83,11 +97,12 @@ class Learner(ABC):
         prompts = jax.eval_shape(
             lambda values: self.prompts(values, jnp.int32(1), dropout=jnp.float32(0), key=None), params
         )
-        changed = set[str]()
+        changed = set[str](prompts.offsets or ())
         for name, values in (
-            ("text", (prompts.text, prompts.text_blocks)),
+            ("text", (prompts.text, prompts.text_blocks, prompts.text_taps)),
             ("vision", (prompts.vision, prompts.vision_blocks, prompts.taps)),
             ("sentence", (prompts.sentence,)),
+            ("decoder", (prompts.head,)),
         ):
             changed |= {name} if any(value is not None for value in values) else set()
         if type(self).condition is not Learner.condition:

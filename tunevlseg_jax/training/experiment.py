@@ -71,7 +71,9 @@ class Experiment:
     def for_trials(self, trials: int) -> tuple[FlatParams, Hyperparameters]:
         """Initial parameters and hyperparameters, repeated for `trials` trials."""
         trainable = {path: jnp.broadcast_to(array, (trials, *array.shape)) for path, array in self.trainable.items()}
-        return trainable, jax.tree.map(lambda values: jnp.broadcast_to(values, trials), self.hyper())
+        return trainable, jax.tree.map(
+            lambda values: jnp.broadcast_to(values, (trials, *values.shape[1:])), self.hyper()
+        )
 
     def on_mesh(self, mesh: Mesh) -> "Experiment":
         """The experiment with its frozen parameters on the devices, sharded if the configuration says so."""

@@ -20,13 +20,13 @@ from tunevlseg_jax.training.optim import Schedule
 
 
 class Hyperparameters(NamedTuple):
-    """The values in which trials of one program differ; every field is (trials,).
+    """The values in which trials of one program differ; every field is (trials,), unless the learner has parts.
 
     Attributes:
       learning_rate: float32, before schedule and plateau.
       weight_decay: float32.
-      depth: int32, number of prompts in use.
-      dropout: float32, the learner's rate.
+      depth: int32, number of prompts in use; or (trials, parts), those of the learner's parts.
+      dropout: float32, the learner's rate, or (trials, parts).
       seed: uint32, of the dropout.
     """
 
@@ -63,7 +63,7 @@ def init(trainable: FlatParams, hyper: Hyperparameters) -> TrainState:
         optimizer=jax.vmap(lambda trial: optim.adamw(0.0, 0.0, trial).init(trial))(trainable),
         hyper=hyper,
         rate_scale=jnp.ones_like(hyper.learning_rate),
-        step=jnp.zeros_like(hyper.depth),
+        step=jnp.zeros_like(hyper.seed, jnp.int32),
     )
 
 
