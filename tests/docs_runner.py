@@ -95,7 +95,7 @@ ELSEWHERE = {
 HELP = (
     *(
         ("tunevlseg_jax.train", "--config", f"configs/clipseg_{name}.py")
-        for name in ("cocoop", "maple", "lora", "vlsm_adapter", "kgcoop", "promptsrc")
+        for name in ("cocoop", "maple", "lora", "vlsm_adapter", "bitfit", "vpt_lora", "kgcoop", "promptsrc")
     ),
     *(("tunevlseg_jax.train", "--config", f"configs/clipseg_shared_{name}.py") for name in ("attention", "separate")),
     ("tunevlseg_jax.sweep", "--config", "configs/clipseg_vpt.py"),

@@ -15,11 +15,15 @@ from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.learners import (
     IVLP,
     VPT,
+    BitFit,
     CoCoOp,
+    Combined,
     CoOp,
     KgCoOp,
+    LinearProbe,
     LoRA,
     MaPLe,
+    NormTuning,
     PromptSRC,
     SharedAttention,
     SharedSeparate,
@@ -61,6 +65,10 @@ def forward() -> float:
         (KgCoOp(depth=5), 1.1),
         # The frozen model's forward pass too.
         (PromptSRC(depth=5), 3.4),
+        (BitFit(depth=5), 2.1),
+        (NormTuning(depth=5, decoder=True), 2.1),
+        (LinearProbe(), 1.1),
+        (Combined(of=(VPT(depth=5, num_context=4), LoRA(depth=5))), 2.3),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Learner) else str(value),
 )

@@ -45,6 +45,9 @@ class DeepLearner(Learner):
         """Number of blocks with parameters, the length of every depth axis."""
         return self.depth if self.max_depth is None else self.max_depth
 
+    def at_depth(self, depth: int) -> Learner:
+        return dataclasses.replace(self, depth=depth, max_depth=None)
+
     def static_part(self) -> Learner:
         return dataclasses.replace(super().static_part(), depth=self.rows, max_depth=self.rows)
 

@@ -16,9 +16,9 @@ from tunevlseg_jax.prompts import ModelSpec, Outputs, Prompts
 
 Params = dict[str, Any]
 """A learner's parameters: a nested dict of arrays."""
-Change = Literal["text", "vision", "condition", "sentence"]
-"""A learner changes the text tower; changes the vision tower; makes text prompts for each image, from it; or changes
-the sentence vector behind the text tower."""
+Change = Literal["text", "vision", "condition", "sentence", "decoder"]
+"""A learner changes the text tower; changes the vision tower; makes text prompts for each image, from it; changes the
+sentence vector behind the text tower; or changes the decoder."""
 Output = Literal["sentence", "image", "logits"]
 """An output that a learner's regulariser compares with the frozen model's, a field of `Outputs`."""
 
@@ -41,6 +41,16 @@ class Learner(ABC):
     """The outputs of the frozen model that `regulariser` needs; without any there is no regulariser."""
     averages_epochs: ClassVar[bool] = False
     """Whether a run keeps a mean over epochs of the parameters, see `epoch_share`."""
+
+    @property
+    def name(self) -> str:
+        """The displayed name."""
+        return type(self).__name__
+
+    @property
+    def parts(self) -> Mapping[str, "Learner"]:
+        """The learners that it consists of, by the start of their fields' names: itself."""
+        return {"": self}
 
     @property
     def changes(self) -> frozenset[Change]:
@@ -71,6 +81,10 @@ class Learner(ABC):
         blocks = {"text": spec.text_blocks, "vision": spec.vision_blocks}
         return min(count for tower, count in blocks.items() if tower in self.changes)
 
+    def at_depth(self, depth: int) -> "Learner":
+        """The learner with another depth, and no room for more; the same if it has no depth."""
+        return self
+
     @property
     def text_tokens(self) -> int:
         """The number of the text tower's positions that the prompts take."""
@@ -86,8 +100,9 @@ class Learner(ABC):
         """The learner without its traced values; learners of equal static part share a program."""
         return dataclasses.replace(self, **dict.fromkeys(self.traced_fields, 0.0))
 
-    def traced_values(self) -> tuple[int | tuple[int, ...], float]:
-        """The learner's depth, or its depths in the towers, and its dropout: inputs of a compiled program."""
+    def traced_values(self) -> tuple[int | tuple[int, ...], float | tuple[float, ...]]:
+        """The learner's depth and dropout: inputs of a compiled program. Or its depths in both towers, or those of its
+        parts."""
         return 0, 0.0
 
     def regulariser(
@@ -124,11 +139,12 @@ class Learner(ABC):
         prompts = jax.eval_shape(
             lambda values: self.prompts(values, jnp.int32(1), dropout=jnp.float32(0), key=None), params
         )
-        changed = set[str]()
+        changed = set[str](prompts.offsets or ())
         for name, values in (
-            ("text", (prompts.text, prompts.text_blocks)),
+            ("text", (prompts.text, prompts.text_blocks, prompts.text_taps)),
             ("vision", (prompts.vision, prompts.vision_blocks, prompts.taps)),
             ("sentence", (prompts.sentence,)),
+            ("decoder", (prompts.head,)),
         ):
             changed |= {name} if any(value is not None for value in values) else set()
         if type(self).condition is not Learner.condition:

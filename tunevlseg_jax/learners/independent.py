@@ -36,6 +36,9 @@ class IVLP(TextContextLearner):
     def rows(self) -> int:
         return max(self.depth, self.vision_depth or 0) if self.max_depth is None else self.max_depth
 
+    def at_depth(self, depth: int) -> Learner:
+        return dataclasses.replace(super().at_depth(depth), vision_depth=None)
+
     def static_part(self) -> Learner:
         return dataclasses.replace(super().static_part(), vision_depth=self.rows)
 

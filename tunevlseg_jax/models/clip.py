@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.changes import of_block
+from tunevlseg_jax.models.changes import bottleneck, of_block
 from tunevlseg_jax.models.features import TextFeatures
 from tunevlseg_jax.models.layers import Block, LayerNorm, quick_gelu
 from tunevlseg_jax.models.products import Linear
@@ -52,10 +52,22 @@ class VisionConfig:
 class TextTower(nnx.Module):
     """CLIP's causal text transformer; the state at the end token represents the sentence."""
 
-    def __init__(self, config: TextConfig, embedding_width: int, rngs: nnx.Rngs, prompt_offset: int = 0):
-        """Fresh weights; block 0 takes text prompt 0, and block k > 0 takes text prompt k - `prompt_offset`."""
+    def __init__(
+        self,
+        config: TextConfig,
+        embedding_width: int,
+        rngs: nnx.Rngs,
+        prompt_offset: int = 0,
+        taps: tuple[int, ...] = (),
+    ):
+        """Fresh weights.
+
+        Block 0 takes text prompt 0, and block k > 0 takes text prompt k - `prompt_offset`; `taps` are the blocks after
+        which `Prompts.text_taps` read the state.
+        """
         self.config = config
         self.prompt_offset = prompt_offset
+        self.taps = taps
         normal = nnx.initializers.normal(0.02)
         self.token_embedding = nnx.Param(normal(rngs.params(), (config.vocabulary, config.width)))
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.context_length, config.width)))
@@ -71,7 +83,7 @@ class TextTower(nnx.Module):
         Args:
           tokens: (batch, length) int32, start token first; padding follows the end token.
           prompts: `prompts.text` is inserted after the start token, before the positions are added;
-            `prompts.text_blocks` changes the blocks.
+            `prompts.text_blocks` changes the blocks, `prompts.text_taps` the sentence vector.
 
         Returns:
           Features of length + num_context positions.
@@ -87,12 +99,15 @@ class TextTower(nnx.Module):
         end = self._end(tokens) + length - tokens.shape[1]
         valid = jnp.arange(length)[None] <= end[:, None]
         mask = jnp.tril(jnp.ones((length, length), bool))[None, None] & valid[:, None, None]
+        rows, added = jnp.arange(x.shape[0]), []
         for number, block in enumerate(self.blocks):
             if number > 0:
                 x = inject(x, prompts.text, prompts.depth, number, 1, offset=self.prompt_offset)
             x = block(x, mask, of_block(prompts.text_blocks, number, len(self.blocks)))
+            if number in self.taps and (tap := (prompts.text_taps or {}).get(self.taps.index(number))):
+                added.append(tap.weight.astype(x.dtype) * bottleneck(x[rows, end], tap.bottleneck))
         states = self.final_norm(x)
-        return TextFeatures(states, self.projection(states[jnp.arange(x.shape[0]), end]), valid)
+        return TextFeatures(states, sum(added, start=self.projection(states[rows, end])), valid)
 
     def _end(self, tokens: Array) -> Array:
         """(batch,) position of the end token."""

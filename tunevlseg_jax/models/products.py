@@ -220,4 +220,4 @@ def _bias(width: int, rngs: nnx.Rngs) -> nnx.Param:
 
 
 def _add(x: Array, bias: Any) -> Array:
-    return x if bias is None else x + bias[...].reshape((1,) * (x.ndim - 1) + (-1,))
+    return x if bias is None else (x + bias[...].reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)

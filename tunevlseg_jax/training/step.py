@@ -22,13 +22,14 @@ from tunevlseg_jax.training.optim import Schedule
 
 
 class Hyperparameters(NamedTuple):
-    """The values in which trials of one program differ; every array is (trials,).
+    """The values in which trials of one program differ; every array is (trials,), or has one more axis.
 
     Attributes:
       learning_rate: float32, before schedule and plateau.
       weight_decay: float32.
-      depth: int32, number of prompts in use; or (trials, 2), those of each tower.
-      dropout: float32, the learner's rate.
+      depth: int32, number of prompts in use; or (trials, 2), those of the towers; or (trials, parts), those of the
+        learner's parts.
+      dropout: float32, the learner's rate, or (trials, parts).
       seed: uint32, of the dropout.
       values: float32, of the learner's `traced_fields`, by name.
     """
