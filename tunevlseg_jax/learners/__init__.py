@@ -8,12 +8,15 @@ from tunevlseg_jax.learners.multimodal import MaPLe, SharedAttention, SharedSepa
 from tunevlseg_jax.learners.textual import CoCoOp, CoOp
 from tunevlseg_jax.learners.visual import VPT
 
-LEARNERS = (CoOp, CoCoOp, VPT, MaPLe, SharedSeparate, SharedAttention, LoRA, VLSMAdapter)
-"""The classes that learn: the paper's six in its order, then others."""
+PAPER = (CoOp, CoCoOp, VPT, MaPLe, SharedSeparate, SharedAttention)
+"""The paper's learners, in its order."""
+LEARNERS = (*PAPER, LoRA, VLSMAdapter)
+"""The classes that learn: the paper's, then others."""
 AnyLearner = ZeroShot | CoOp | CoCoOp | VPT | MaPLe | SharedSeparate | SharedAttention | LoRA | VLSMAdapter
 
 __all__ = [
     "LEARNERS",
+    "PAPER",
     "VPT",
     "AnyLearner",
     "CoCoOp",
