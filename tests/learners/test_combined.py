@@ -1,6 +1,7 @@
 """Several learners at once: each does what it does alone, and two for the same place are refused."""
 
 import dataclasses
+from typing import get_args
 
 import jax
 import numpy as np
@@ -8,7 +9,19 @@ import pytest
 from learner_cases import ROWS, TOWERS, Step, init
 from numpy.testing import assert_allclose
 
-from tunevlseg_jax.learners import VPT, BitFit, Combined, CoOp, LinearProbe, LoRA, MaPLe, NormTuning, VLSMAdapter
+from tunevlseg_jax.learners import (
+    VPT,
+    BitFit,
+    Combined,
+    CoOp,
+    KgCoOp,
+    LinearProbe,
+    LoRA,
+    MaPLe,
+    NormTuning,
+    VLSMAdapter,
+)
+from tunevlseg_jax.learners.combined import Part
 from tunevlseg_jax.models.parameters import flatten
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -67,6 +80,12 @@ def test_mistakes_name_the_part():
         Combined(of=(VPT(depth=1), LoRA(depth=9))).init(jax.random.key(0), TOWERS)
     with pytest.raises(ValueError, match=r"learner\.of must be two or more learners, got 1"):
         Combined(of=(VPT(depth=1),)).init(jax.random.key(0), TOWERS)
+    with pytest.raises(ValueError, match=r"learner\.of\.0 must be one of CoOp, .*; got KgCoOp"):
+        Combined(of=(KgCoOp(depth=1), LoRA(depth=1))).init(jax.random.key(0), TOWERS)
+
+
+def test_no_part_has_what_combined_leaves_out():
+    assert not any(part.traced_fields or part.compared or part.averages_epochs for part in get_args(Part))
 
 
 def test_what_it_is_made_of():

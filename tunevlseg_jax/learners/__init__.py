@@ -22,6 +22,7 @@ AnyLearner = ZeroShot | Part | Combined | IVLP | KgCoOp | PromptSRC
 __all__ = [
     "IVLP",
     "LEARNERS",
+    "PAPER",
     "VPT",
     "AnyLearner",
     "BitFit",
