@@ -13,9 +13,11 @@ from conversion.torch_files import unpickled
 from tunevlseg_jax import cli
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.pretrained import clipseg_folder
-from tunevlseg_jax.pretrained.clipseg_config import PREPROCESSOR, config_from_huggingface
-from tunevlseg_jax.pretrained.clipseg_folder import TOKENIZER_CONFIG_FILE, clipseg_config, load
+from tunevlseg_jax.pretrained.clipseg_config import config_from_huggingface
+from tunevlseg_jax.pretrained.clipseg_folder import clipseg_config, load
 from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
+from tunevlseg_jax.pretrained.huggingface_config import PREPROCESSOR
+from tunevlseg_jax.pretrained.huggingface_folder import TOKENIZER_CONFIG_FILE
 from tunevlseg_jax.pretrained.load import find_checkpoint, load_pretrained, save_pretrained
 from tunevlseg_jax.pretrained.model import MODEL_CONFIG_FILE, Pretrained
 from tunevlseg_jax.runtime.files import read_object

@@ -15,7 +15,7 @@ from tunevlseg_jax import cli
 from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.pretrained import rules
-from tunevlseg_jax.pretrained.clipseg_folder import check_tokenizer
+from tunevlseg_jax.pretrained.huggingface_folder import check_tokenizer
 from tunevlseg_jax.pretrained.load import find_checkpoint
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.rules import ConversionError

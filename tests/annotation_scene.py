@@ -71,7 +71,7 @@ def read(
     chosen = formats.choose(present, format, source)
     assert chosen is not None, f"no format is recognised in {source}"
     annotated = formats.read(chosen, present[chosen], source, prompt, classes, negatives)
-    _, files = user_files.with_splits(annotated.files, "source")
+    _, files = user_files.with_splits(annotated.files, "source", source)
     load = annotated.load or partial(user_files.binary, rule=BinaryRule(), seen=SeenEncodings())
     return annotated, {item.key: item for item in user_files.items(files, source, load)}
 

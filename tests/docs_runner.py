@@ -3,7 +3,7 @@
 The substitutes are models of the public formats with five narrow blocks and random weights, under the names in the
 pages and for the embedded CLIPSeg; tiny downloads from `fake_downloads.py`, with medvlsm annotations; and noise for
 photographs. Runs have one epoch of two small batches and at most the model's depth. Studies have two trials, and number
-1 replaces number 7 of the pages. Benchmarks have one repetition. Reports use no image.
+1 replaces number 7 of the pages. Benchmarks have one repetition, of two learners. Reports use no image.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import io
 import json
 import shutil
 import time
-from functools import singledispatch
+from functools import cache, singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import phantoms
 import pytest
 import small
 import small_cris
+import small_sam3
 import test_builders
 import torch
 from fake_downloads import blob, photo, save
@@ -39,10 +40,11 @@ from tunevlseg_jax import report as report
 from tunevlseg_jax.benchmarks import loading, programs
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.settings import Scenes
+from tunevlseg_jax.learners import VPT, CoOp
 from tunevlseg_jax.learners.base import DeepLearner
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
-from tunevlseg_jax.pretrained import clipseg_folder, rules
+from tunevlseg_jax.pretrained import clipseg_folder, rules, sam3_folder
 from tunevlseg_jax.pretrained.load import load_pretrained, save_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.reporting.output import write
@@ -52,6 +54,7 @@ BLOCKS = 5
 
 BEFORE = {
     "docs/configuration.md": ("python -m tunevlseg_jax.train --config configs/clipseg_finetune.py",),
+    "docs/evaluate.md": ("python -m tunevlseg_jax.train --config configs/quickstart.py",),
     "docs/report.md": ("python -m tunevlseg_jax.train --config configs/quickstart.py",),
     "docs/differences.md": (
         "python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip",
@@ -128,22 +131,32 @@ def printed(monkeypatch: pytest.MonkeyPatch, run, *arguments: str) -> str:
 
 def runs(page: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Runs a page's commands in order, in an empty folder with substitutes; each must succeed."""
-    provide(folder)
+    shutil.copytree(provided(), folder, symlinks=True, dirs_exist_ok=True)
     for name, content in pages.written(page).items():
         (folder / name).write_text(content, encoding="utf-8")
+    reduce_commands(monkeypatch)
+    monkeypatch.chdir(folder)
+    before = (one for line in BEFORE.get(page, ()) for one in pages.split(f"before {page}", line))
+    for one in (*before, *runnable(page)):
+        print(f"\n{one.where}: {one}")
+        started = time.perf_counter()
+        run_command(one, monkeypatch)
+        print(f"({time.perf_counter() - started:.1f} s)")
+
+
+def runnable(page: str) -> list[Command]:
+    """The commands of a page that are run here; pip has run already."""
+    return [one for one in pages.commands(page) if str(one) not in {*OTHERS, *ELSEWHERE} and one.words[0] != "pip"]
+
+
+def reduce_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the commands of this process take less time."""
     parse = cli._parse
     monkeypatch.setattr(cli, "_parse", lambda *arguments: less(parse(*arguments)))
     monkeypatch.setitem(benchmark.SIZES, "clipseg-rd64", lambda: clipseg().config)
     monkeypatch.setitem(benchmark.SIZES, "cris-rn50", cris_sizes)
+    monkeypatch.setattr(benchmark, "LEARNERS", (CoOp, VPT))
     monkeypatch.setattr(programs, "CEILING_SIDE", 256)
-    monkeypatch.chdir(folder)
-    before = (one for line in BEFORE.get(page, ()) for one in pages.split(f"before {page}", line))
-    for one in (*before, *pages.commands(page)):
-        if str(one) not in {*OTHERS, *ELSEWHERE} and one.words[0] != "pip":  # pip has run already
-            print(f"\n{one.where}: {one}")
-            started = time.perf_counter()
-            run_command(one, monkeypatch)
-            print(f"({time.perf_counter() - started:.1f} s)")
 
 
 def run_command(one: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +241,17 @@ def clipseg() -> Pretrained:
     return Pretrained(config, small.random_weights(config), model.tokenizer, "")
 
 
+def sam3() -> Pretrained:
+    """A narrow SAM 3 with enough blocks for the configurations."""
+    sizes = small_sam3.sizes()
+    config = dataclasses.replace(
+        sizes,
+        text=dataclasses.replace(sizes.text, blocks=BLOCKS, context_length=32),
+        vision=dataclasses.replace(sizes.vision, blocks=BLOCKS),
+    )
+    return Pretrained(config, small_cris.random_weights(config), small_cris.tokenizer(), "")
+
+
 def cris_sizes() -> CRISConfig:
     """A narrow CRIS with enough blocks for the configurations."""
     sizes = small_cris.sizes()
@@ -278,6 +302,15 @@ def annotations(folder: Path) -> None:
     shutil.make_archive(str(folder / "export"), "zip", folder / "export")
 
 
+@cache
+def provided() -> Path:
+    """A folder of the substitutes, once for all pages."""
+    folder = small.FOLDER / "pages"
+    folder.mkdir()
+    provide(folder)
+    return folder
+
+
 def provide(folder: Path) -> None:
     """Creates the models and data that the pages name and don't create."""
     medical(folder)
@@ -285,6 +318,7 @@ def provide(folder: Path) -> None:
     model, source = clipseg(), {"made by": "tests"}
     clipseg_folder.save(folder / "CIDAS" / "clipseg-rd64", model, source)
     save_pretrained(folder / "checkpoints" / "clipseg-rd64", model, source)
+    sam3_folder.save(folder / "facebook" / "sam3", sam3(), source)
     torch.save({"epoch": 1, "state_dict": cris()}, folder / "cris_best.pth")
     rng = np.random.default_rng(0)
     downloads(folder, rng)

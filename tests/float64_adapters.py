@@ -14,14 +14,14 @@ DOUBLE = np.dtype(np.float64)
 
 def main() -> None:
     """A line of JSON for each file: our largest differences from PyTorch, and those of the golden gradients."""
+    import golden_adapters as adapters
     import test_golden
-    import test_golden_adapters as adapters
     import torch_adapters
     from safetensors.numpy import load_file
 
     from tunevlseg_jax.network import Network
 
-    rows = {row["file"]: row for row in adapters.ROWS}
+    rows = {row["file"]: row for row in test_golden.ADAPTERS}
     for file in sys.argv[1:]:
         tensors = load_file(test_golden.GOLDEN / file)
         params, golden = test_golden.group(tensors, "param"), test_golden.group(tensors, "grad")

@@ -263,6 +263,7 @@ def test_mistakes_in_records(given, says):
 
 
 def test_mistakes_in_predicting(run, tmp_path):
+    (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM")
     for image, prompt, threshold, says in (
         (picture(), " ", 0.5, "empty-prompt: ^prompt "),
         (picture(), "seven", 1, "out-of-range: ^threshold .*0 .*1, .* 1 "),
@@ -270,6 +271,8 @@ def test_mistakes_in_predicting(run, tmp_path):
         ([picture(), picture()[..., :2]], "seven", 0.5, r"wrong-shape: image 1 .*\(40, 60, 2\)"),
         ([picture()], ["seven", "two"], 0.5, "counts-differ: 1 images.* 2 prompts"),
         (tmp_path / "no.png", "seven", 0.5, "unreadable: no.png"),
+        (tmp_path / "scan.nii.gz", "seven", 0.5, "medical-file: scan.nii.gz .*Run.predict_volume"),
+        ([str(tmp_path / "a.dcm")], "seven", 0.5, "medical-file: a.dcm .*Run.predict_volume"),
         (picture(), "seven " * 30, 0.5, "prompt-too-long: 'seven seven .* 33 .* 24 "),
     ):
         with mistakes.raises(says):

@@ -154,6 +154,10 @@ CASES: dict[str, list[tuple[str, dict[str, Content], str]]] = {
         ("--checkpoint photos --output o", {}, "no-such-model: 'photos'"),
         ("--checkpoint m --output o", {"m/config.json": '{"model_type": "bert"}'}, "unknown-model-type: bert"),
     ],
+    "conversion.sam3": [
+        ("--checkpoint photos --output o", {}, "no-such-model: 'photos'"),
+        ("--checkpoint models/small --output o", {}, "wrong-model: SAM 3, got CLIPSegConfig"),
+    ],
     "conversion.cris": [("--checkpoint x.pth --output o", {"x.pth": b""}, "unreadable: x.pth")],
     "conversion.tunevlseg": [
         ("--checkpoint x.ckpt --output o --model models/small", {"x.ckpt": b"x"}, "unreadable: x.ckpt")

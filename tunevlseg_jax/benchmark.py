@@ -15,7 +15,7 @@ from tunevlseg_jax import cli
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.benchmarks import compare, measure, rate_table, rates, tpu_table
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.learners import LEARNERS
+from tunevlseg_jax.learners import LEARNERS, learners_for
 from tunevlseg_jax.models.build import random_model
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
@@ -152,11 +152,9 @@ def _experiments(options: Options, platform: str | None = None) -> list[Experime
         return [_build(options, config, platform)]
     depth = max(getattr(part, "depth", 0) for part in config.learner.parts.values())
     base = _build(options, dataclasses.replace(config, learner=LEARNERS[0]().at_depth(depth or 1)), platform)
-    vision = base.spec.vision_width is not None
     return [
         base.with_config(dataclasses.replace(config, learner=cls().at_depth(depth or 1)))
-        for cls in LEARNERS
-        if vision or "vision" not in cls().changes
+        for cls in learners_for(base.spec)
     ]
 
 
@@ -178,7 +176,8 @@ def _peers(options: Options, experiment: Experiment) -> measure.Runs:
     if multihost.is_multiprocess():
         raise UserError("--peer transformers runs in one process; leave it out with several", "one-process")
     if not isinstance(experiment.network.config, CLIPSegConfig):
-        raise UserError("--peer transformers needs a CLIPSeg, got a CRIS, which transformers lacks", "wrong-model")
+        name = type(experiment.network.config).__name__.removesuffix("Config")
+        raise UserError(f"--peer transformers needs a CLIPSeg, got a {name}", "wrong-model")
     records = sharding.round_up(experiment.config.train.batch_size, sharding.mesh())
     images = np.random.default_rng(0).integers(0, 256, (records, *experiment.image_size, 3), dtype=np.uint8)
     return peer.forwards(experiment.network.config, images, np.asarray(experiment.token_table(["polyp"])))

@@ -1,22 +1,21 @@
 """Scores a trained run on a split: `python -m tunevlseg_jax.evaluate --run runs/quickstart`."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.data.settings import Data, Protocol
-from tunevlseg_jax.evaluation import volume_scores
-from tunevlseg_jax.evaluation.evaluate_run import FOLDER, EvaluationResult, Resolution
-from tunevlseg_jax.run import check_threshold, load_run
+from tunevlseg_jax.evaluation import display, robustness, surface
+from tunevlseg_jax.evaluation.evaluate_run import FOLDER, THRESHOLD, Resolution
+from tunevlseg_jax.run import Run, check_threshold, check_tolerance, load_run
 from tunevlseg_jax.runs import provenance
 from tunevlseg_jax.runtime import multihost
+from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.multihost import Cluster
 
 
@@ -58,8 +57,18 @@ class Options:
         positives.
       threshold: probability above which a pixel is marked. The files of another threshold than 0.5 have it in their
         name, and a report leaves them out.
+      tolerance: distance within which two outlines agree in NSD, the normalised surface Dice: in millimetres where the
+        spacing is known, else in pixels. The files of another tolerance than 2 have it in their name, and a report
+        leaves them out.
+      calibrate: whether to fit a temperature on the validation split of the run's data first. It is kept in the card,
+        evaluate then also gives the scores of calibrated probabilities, and predict --probabilities writes these.
+      corrupt: whether to score corrupted images as well: blur, noise, contrast, JPEG, resolution and brightness, each
+        at five strengths. The scores are Dice at the model's size.
+      phrases: JSON file of paraphrases of the prompts, to score each of them: a list of templates such as "a photo of a
+        {}", or an object with a list of phrases for each class.
       checkpoint: the base model's new place, if it has moved since training.
-      output: folder for the scores; None for `evaluations` in the run's folder.
+      output: folder for the scores; None for `evaluations` in the run's folder, and `robustness` for those of corrupt
+        and phrases.
       cluster: how several processes find each other.
     """
 
@@ -69,6 +78,10 @@ class Options:
     resolution: Resolution = "model"
     ask_absent: bool = False
     threshold: float = 0.5
+    tolerance: float = surface.TOLERANCE
+    calibrate: bool = False
+    corrupt: bool = False
+    phrases: str | None = None
     checkpoint: str | None = None
     output: str | None = None
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
@@ -78,10 +91,16 @@ def main() -> None:
     """Scores a run, prints a table, and writes the scores of the set, of each class and of each record."""
     options = cli.options(Options, "python -m tunevlseg_jax.evaluate", __doc__ or "")
     check_threshold(options.threshold, "--threshold")
+    check_tolerance(options.tolerance, "--tolerance")
+    _check_robustness(options)
     multihost.join(options.cluster)
     with multihost.sync_errors():
         run = load_run(options.run, checkpoint=options.checkpoint)
     data = options.data.over(run.data)
+    console = Console(quiet=not multihost.is_primary())
+    if options.corrupt or options.phrases is not None:
+        _score_robustness(options, run, data, console)
+    fitted = run.calibrate() if options.calibrate else None
     folder = Path(options.output) if options.output else Path(options.run) / FOLDER
     result = run.evaluation(
         data,
@@ -89,15 +108,16 @@ def main() -> None:
         resolution=options.resolution,
         ask_absent=options.ask_absent,
         threshold=options.threshold,
+        tolerance=options.tolerance,
         output=folder,
     )
-    console = Console(quiet=not multihost.is_primary())
     title = f"{options.run} on {data.name}, {options.split} ({result.scores['records']} records)"
-    caption = f"At {result.size} pixels ({options.resolution}), threshold {options.threshold:g}. {NOTES}"
-    console.print(_table(title, caption, result.scores, result.rows))
+    console.print(display.regions(title, options.resolution, options.threshold, result))
+    console.print(display.outlines(options.tolerance, result))
     console.print(f"computed in {run.computed}", soft_wrap=True)
-    _print_notes(console, result.scores)
-    _print_volumes(console, result)
+    display.print_notes(console, result.scores)
+    display.print_calibration(console, result.scores, run.temperature, fitted)
+    display.print_volumes(console, result)
     if lost := result.vanished:
         count = f"{len(lost)} record{'s' * (len(lost) > 1)}"
         console.print(
@@ -115,78 +135,27 @@ def main() -> None:
     )
 
 
-COLUMNS = {
-    "dice": "Dice",
-    "iou": "IoU\nof set",
-    "sample_iou": "IoU",
-    "hd95_both_nonempty": "HD95\npx",
-    "assd_px": "ASSD\npx",
-    "hd95_mm": "HD95\nmm",
-    "assd_mm": "ASSD\nmm",
-    "surface_dice_2px": "sDice\n2 px",
-    "multi_class_iou": "multi\nIoU",
-    "false_positive_rate": "false\npos.",
-}
-"""Headers of the table's columns."""
-NOTES = (
-    "Dice, IoU, surface Dice: means over n records, 1 where both masks are empty. IoU of set: one ratio over all "
-    "pixels. HD95, ASSD (average symmetric surface distance): means over the records where neither mask is empty."
-)
-"""How the columns are computed."""
+def _score_robustness(options: Options, run: Run, data: Data, console: Console) -> None:
+    """Scores corrupted images and paraphrases, and prints and writes the scores."""
+    folder = Path(options.output or Path(options.run) / robustness.FOLDER)
+    results = run.robustness(data, options.split, corrupt=options.corrupt, phrases=options.phrases, output=folder)
+    for kind, result in results.items():
+        show = display.corruptions if kind == "corrupted" else display.phrases
+        console.print(show(result.scores))
+        console.print(f"scores: {folder / result.name}.json, of each record: {result.name}.csv", soft_wrap=True)
 
 
-def _table(title: str, caption: str, scores: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title=title, caption=caption)
-    names = [name for name in COLUMNS if name in rows[0]]
-    table.add_column("")
-    table.add_column("n", justify="right")
-    for name in names:
-        table.add_column(COLUMNS[name], justify="right")
-    everything = {"class": "all", "multi_class_iou": scores.get("miou")} | dict(scores)
-    for row in (*(rows if len(rows) > 1 else ()), everything):
-        cells = (row.get(name) for name in names)
-        table.add_row(row["class"], str(row["records"]), *map(_shown, cells))
-    return table
-
-
-def _print_volumes(console: Console, result: EvaluationResult) -> None:
-    """Prints the scores of whole volumes, and which slices they are over."""
-    if result.volumes is not None and result.volumes.samples:
-        table = Table(title="whole volumes, in three dimensions")
-        for header in ("", "volumes", "Dice", "HD95 mm", "ASSD mm"):
-            table.add_column(header, justify="right" if header else "left")
-        everything: dict[str, Any] = {"class": "all"} | result.scores
-        for row in (*(result.rows if len(result.rows) > 1 else ()), everything):
-            cells = (_shown(row[name]) for name in volume_scores.POLICIES)
-            table.add_row(row["class"], str(row["volumes"]), *cells)
-        console.print(table)
-    if result.volume_note:
-        console.print(f"note: {result.volume_note}", soft_wrap=True)
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}" if value < 10 else f"{value:.1f}"
-
-
-def _print_notes(console: Console, scores: Mapping[str, Any]) -> None:
-    """Prints the scores that the table doesn't show."""
-    console.print(
-        f"{scores['empty_targets']} records have an empty mask, {scores['empty_predictions']} an empty prediction; "
-        f"HD95 is undefined for {scores['hd95_undefined']}",
-        soft_wrap=True,
-    )
-    if "miou" in scores:
-        mean, background = (_shown(scores[name]) for name in ("miou", "miou_with_background"))
-        console.print(
-            f"multi IoU: each pixel goes to its likeliest class, or to the background; mean over classes {mean}, "
-            f"with the background {background}\n"
-            "false pos.: of the images that don't show a class, the share in which any pixel is marked",
-            soft_wrap=True,
+def _check_robustness(options: Options) -> None:
+    """Raises a UserError where options of other scores are given with those of robustness."""
+    given = [f"--{name}" for name in ("corrupt", "phrases") if getattr(options, name)]
+    others = {"--ask-absent": options.ask_absent, "--resolution original": options.resolution == "original"}
+    others["--threshold"] = options.threshold != THRESHOLD
+    if given and (conflicts := [name for name, is_given in others.items() if is_given]):
+        raise UserError(
+            f"{given[0]} scores the records' own classes at the model's size and threshold 0.5; give {conflicts[0]} in "
+            "a call of its own",
+            "options-conflict",
         )
-        if scores["classes_overlap"]:
-            console.print(
-                "note: classes overlap here, so one class per pixel can't be right everywhere", soft_wrap=True
-            )
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class Options:
       image: image files, folders of them, patterns such as "scans/*.png", or "-" for an image on standard input. The
         endings are those of JPEG, PNG, TIFF, BMP, WebP, GIF and HEIC (with the extra `heic`), and of videos.
       prompt: the name of the object, such as "polyp". Several names give a mask each and a label map, in which a pixel
-        belongs to the likeliest of them.
+        belongs to the likeliest of them. A "|" is a part of the name: give one of a class's phrasings.
       output: folder for the masks, which may hold earlier masks: they stay, and so does any other file.
       threshold: probability above which a pixel belongs to the mask.
       recursive: whether subfolders are walked; their masks come into subfolders of the same names.

@@ -1,10 +1,12 @@
 """Prepares and audits data sets: `python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip --output data`."""
 
+import dataclasses
 import inspect
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import tyro
 from rich.console import Console
@@ -101,6 +103,9 @@ class Check:
     findings: Path | None = None
 
 
+T = TypeVar("T", bound=Folder | Volumes | Dicom)
+
+
 def main() -> None:
     """Prepares a set, or audits one."""
     defaults = {name: Public(name, tyro.MISSING) for name in PUBLIC} | {
@@ -121,13 +126,18 @@ def main() -> None:
     options = cli.subcommand(defaults, descriptions, PROGRAM, __doc__ or "")
     match options:
         case Folder():
-            prepare_folder(options, Console())
+            prepare_folder(_with_phrasings(options), Console())
         case Volumes() | Dicom():
-            prepare_slices(options, Console())
+            prepare_slices(_with_phrasings(options), Console())
         case Public():
             prepare_public(options, Console())
         case Check():
             check(options, Console())
+
+
+def _with_phrasings(options: T) -> T:
+    """The options with the phrasings of --prompt apart, which "|" separates as in tables."""
+    return dataclasses.replace(options, prompt=folder_options.phrasings(options.prompt))
 
 
 def prepare_public(options: Public, console: Console) -> None:
@@ -213,6 +223,7 @@ def prepare_slices(options: Volumes | Dicom, console: Console) -> None:
     shares: dict[str, float] = dict(zip(SPLITS, options.fractions, strict=True))
     folder_options.check_seed(options.seed)
     folder_options.check_fractions(options.fractions)
+    survey = Survey()
 
     def contents(unpacked: Path) -> Contents:
         source = SourceFiles(options.source, unpacked)
@@ -223,10 +234,12 @@ def prepare_slices(options: Volumes | Dicom, console: Console) -> None:
             lines, items = volume_sets.items(options, source, temporary, window)
         console.print(lines, soft_wrap=True, markup=False)
         how = Preprocessing(window, options.axis)
-        return Contents(assign_splits(items, shares, options.seed), "the user's own data", preprocessing=how)
+        splits = survey.watch(assign_splits(items, shares, options.seed))
+        return Contents(splits, "the user's own data", preprocessing=how)
 
     written = build(options.output, options.name, contents)
     summary.print_written(written, options.output / options.name, console, {})
+    summary.print_survey(survey, console, invertible=False)
 
 
 def check(options: Check, console: Console) -> None:

@@ -169,6 +169,7 @@ class ModelSpec:
       text_blocks: number of blocks in the text tower.
       text_hidden: width of the hidden layer of the text blocks' MLPs.
       image_width: width of the pooled image vector.
+      sentence_width: width of the sentence vector; None where the decoder doesn't read it.
       vision_width: width of the vision tower's tokens; None where the model takes no vision prompts.
       vision_blocks: number of blocks in the vision tower.
       vision_hidden: width of the hidden layer of the vision blocks' MLPs.
@@ -186,6 +187,7 @@ class ModelSpec:
     text_blocks: int
     text_hidden: int
     image_width: int
+    sentence_width: int | None
     vision_width: int | None
     vision_blocks: int
     vision_hidden: int

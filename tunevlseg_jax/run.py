@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,18 +21,19 @@ from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Axis, Preprocessing
 from tunevlseg_jax.data.registry import SCENES
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.data.windows import Window
-from tunevlseg_jax.evaluation import evaluate_run
+from tunevlseg_jax.evaluation import calibrate_run, evaluate_run, phrase_file, robustness, surface
 from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult, Resolution
+from tunevlseg_jax.evaluation.robustness import RobustnessResult
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.prediction import forward, volume_answers
 from tunevlseg_jax.prediction.forward import Predictor, Question
 from tunevlseg_jax.prediction.frames import first_values
 from tunevlseg_jax.prediction.volume_answers import VolumeAnswer
 from tunevlseg_jax.runs import provenance
-from tunevlseg_jax.runs.card import CARD_FILE
+from tunevlseg_jax.runs.card import CARD_FILE, add_to_card, temperature_of_card
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runs.run_folder import DATA_FOLDER
-from tunevlseg_jax.runtime import multihost
+from tunevlseg_jax.runtime import exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object
 from tunevlseg_jax.training.experiment import Experiment, build_experiment
@@ -58,11 +60,17 @@ class Run:
         scores: Mapping[str, Any],
         folder: Path | None,
         preprocessing: Preprocessing,
+        temperature: float = 1.0,
     ):
         self.config, self.scores, self.folder = experiment.config, dict(scores), folder
         self.preprocessing = preprocessing
         self._experiment, self._learnt = experiment, learnt
-        self.predictor = Predictor(experiment, learnt)
+        self.predictor = Predictor(experiment, learnt, temperature)
+
+    @property
+    def temperature(self) -> float:
+        """Divides the logits in probabilities; 1 unless the run was calibrated. Masks don't depend on it."""
+        return self.predictor.temperature
 
     @property
     def computed(self) -> ComputeTypes:
@@ -111,7 +119,8 @@ class Run:
         Returns:
           (height, width) float32 from 0 to 1 at the image's size; a list of them for several images or prompts.
         """
-        return self._answer(image, prompt, lambda logits, size: forward.sigmoid(forward.enlarge(logits, size)), window)
+        answer = self.predictor.probability
+        return self._answer(image, prompt, lambda logits, size: answer(forward.enlarge(logits, size)), window)
 
     def label_map(
         self,
@@ -197,6 +206,7 @@ class Run:
         resolution: Resolution = "model",
         ask_absent: bool = False,
         threshold: float = 0.5,
+        tolerance: float = surface.TOLERANCE,
         output: str | Path | None = None,
     ) -> dict[str, Any]:
         """Scores a split, as the command evaluate does.
@@ -207,6 +217,7 @@ class Run:
           resolution: "model" scores at the model's input size; "original" resizes the logits to each mask's size.
           ask_absent: whether to ask for every class of the split in every image.
           threshold: probability above which a pixel is marked, between 0 and 1.
+          tolerance: of NSD, above 0: in millimetres where the spacing is known, else in pixels.
           output: folder for the files that the command writes; None writes none.
 
         Returns:
@@ -220,7 +231,13 @@ class Run:
         """
         with quiet():
             result = self.evaluation(
-                data, split, resolution=resolution, ask_absent=ask_absent, threshold=threshold, output=output
+                data,
+                split,
+                resolution=resolution,
+                ask_absent=ask_absent,
+                threshold=threshold,
+                tolerance=tolerance,
+                output=output,
             )
         for line in provenance.lines(self.folder, split, result.marks):
             warnings.warn(line, stacklevel=2)
@@ -234,10 +251,12 @@ class Run:
         resolution: Resolution = "model",
         ask_absent: bool = False,
         threshold: float = 0.5,
+        tolerance: float = surface.TOLERANCE,
         output: str | Path | None = None,
     ) -> EvaluationResult:
         """As `evaluate`, with the scores of each class, and with a bar on a terminal."""
         check_threshold(threshold)
+        check_tolerance(tolerance)
         with self._data(data) as chosen:
             chosen = chosen.for_scoring()
             marks = {}
@@ -256,8 +275,73 @@ class Run:
                 resolution=resolution,
                 ask_absent=ask_absent,
                 threshold=threshold,
+                tolerance=tolerance,
+                temperature=self.temperature,
                 marks=marks,
             )
+
+    def robustness(
+        self,
+        data: str | Data | ArrayDataset | None = None,
+        split: str = "test",
+        *,
+        corrupt: bool = True,
+        phrases: str | Path | None = None,
+        output: str | Path | None = None,
+    ) -> dict[str, RobustnessResult]:
+        """Scores a split on corrupted images, and with paraphrases of its prompts: Dice at the model's size.
+
+        Args:
+          data: as in `evaluate`.
+          split: likewise.
+          corrupt: whether to score corrupted images, see `corruptions.KINDS`.
+          phrases: a JSON file of paraphrases, see `phrase_file.read`; None for none.
+          output: folder for the files that the command writes; None writes none.
+
+        Returns:
+          "corrupted" and "phrases", those that were asked for.
+
+        Raises:
+          UserError: there is no such data set or split, the file of paraphrases is broken, or one is too long.
+        """
+        with self._data(data) as chosen:
+            chosen = chosen.for_scoring()
+            with multihost.sync_errors():
+                scored = self._experiment.split(split, chosen)
+                asked = None if phrases is None else phrase_file.read(Path(phrases), scored.records.classes)
+            return robustness.evaluate(
+                self._experiment,
+                self._learnt,
+                scored,
+                chosen,
+                run=str(self.folder or self.config.model.checkpoint),
+                folder=None if output is None else Path(output),
+                corrupt=corrupt,
+                phrases=asked,
+            )
+
+    def calibrate(self) -> dict[str, Any]:
+        """Fits the temperature on the run's validation split, keeps it in the card, and uses it from now on.
+
+        Returns:
+          What the card has under "calibration", see `calibrate_run.fit`.
+
+        Raises:
+          UserError: the validation split has changed since training, or this is a model without a card.
+        """
+        folder = self.folder
+        if folder is None:
+            raise UserError("only a run has a card for its temperature, and this is a model", "no-card")
+        with multihost.sync_errors():
+            data = self.data.for_scoring()
+            split = self._experiment.split("val", data)
+            if provenance.marks(folder, self.data, data, split.records).get("data_changed"):
+                details = f"the val split of {data.name} has changed since training"
+                raise UserError(f"{details}; prepare it as it was, or train again", "data-changed")
+        fitted = calibrate_run.fit(self._experiment, self._learnt, split, data)
+        exchange.from_primary(lambda: add_to_card(folder, {"calibration": fitted}))
+        self.predictor = Predictor(self._experiment, self._learnt, fitted["temperature"])
+        return fitted
 
     @property
     def data(self) -> Data:
@@ -343,7 +427,8 @@ def load_run(folder: str | Path, *, checkpoint: str | None = None) -> Run:
     scores = card.get("scores") or {}
     if not isinstance(scores, dict):
         raise UserError(f"{path}: scores must be an object, got {scores!r}", "bad-card")
-    return Run(experiment, learnt, scores, Path(folder), preprocessing.of_card(card, str(path)))
+    reading, temperature = preprocessing.of_card(card, str(path)), temperature_of_card(card, str(path))
+    return Run(experiment, learnt, scores, Path(folder), reading, temperature)
 
 
 def load_model(checkpoint: str | Path) -> Run:
@@ -365,6 +450,12 @@ def check_threshold(threshold: float, name: str = "threshold") -> None:
         raise UserError(f"{name} must be above 0 and below 1, got {threshold}", "out-of-range")
 
 
+def check_tolerance(tolerance: float, name: str = "tolerance") -> None:
+    """Raises a UserError unless it is a positive, finite distance."""
+    if not 0 < tolerance < math.inf:
+        raise UserError(f"{name} must be above 0 and finite, got {tolerance}", "out-of-range")
+
+
 def check_prompts(prompts: Any) -> tuple[str, ...]:
     """Several prompts for one image; raises a UserError unless they are strings that say something, at most 255."""
     prompts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
@@ -381,11 +472,18 @@ def _images(image: Any, window: Window | None) -> tuple[list[np.ndarray], bool]:
     Those of more than 8 bits are scaled by the window, or by one for all of them.
     """
     is_list = isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4)
-    inputs = list(image) if is_list else [image]
-    arrays_ = [first_values(Path(item)) if isinstance(item, str | Path) else item for item in inputs]
+    given = list(image) if is_list else [image]
+    arrays_ = [_first_values(Path(item)) if isinstance(item, str | Path) else item for item in given]
     window = arrays.array_window(arrays_, window)
-    names = [f"image {index}" if is_list else "the image" for index in range(len(inputs))]
+    names = [f"image {index}" if is_list else "the image" for index in range(len(given))]
     return [to_rgb(array, name, window) for array, name in zip(arrays_, names, strict=True)], is_list
+
+
+def _first_values(path: Path) -> np.ndarray:
+    """The values of a file's first frame, as in `frames.first_values`; raises a UserError for a medical file."""
+    if inputs.kind_of(path):
+        raise UserError(f"{path} is a medical file, which Run.predict_volume predicts slice by slice", "medical-file")
+    return first_values(path)
 
 
 @contextlib.contextmanager

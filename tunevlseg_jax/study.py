@@ -28,12 +28,15 @@ class Options:
     Attributes:
       config: a Python file that defines `study`, such as configs/study_scenes.py.
       folder: of its runs and its report, instead of the file's; a study that exists is continued.
+      shots: numbers of training records of each class for a learning curve, such as 1,2,4,8,16,32,all; the whole study
+        runs with each of them, in folders of its folder. None for the file's.
       plan: whether to only print the runs that would be trained, and the data sets and models that they lack.
       rates: files of `benchmark --output` for the plan's estimate of hours, one for each device and model or TPU slice.
     """
 
     config: str
     folder: str | None = None
+    shots: str | None = None
     plan: bool = False
     rates: tuple[str, ...] = ()
 
@@ -46,14 +49,36 @@ def main() -> None:
     study = grid.load(options.config)
     if options.folder is not None:
         study = dataclasses.replace(study, folder=options.folder)
+    studies = [study] if options.shots is None else [study.with_shots(number) for number in _shots(options.shots)]
     console = rich.get_console()  # progress bars show inside the live view of the global console
     if options.plan:
-        table, missing = plan(study, rates.read(options.rates))
-        console.print(table, *missing, sep="\n", soft_wrap=True)
+        measured = rates.read(options.rates)
+        for each in studies:
+            table, missing = plan(each, measured)
+            console.print(table, *missing, sep="\n", soft_wrap=True)
         return
     again = shlex.join(["python", "-m", "tunevlseg_jax.study", *sys.argv[1:]])
     with signals.with_hint(f"what is finished is kept, and this goes on: {again}"):
-        run(study, console)
+        for each in studies:
+            run(each, console)
+        if options.shots is not None:
+            write.report(write.Options(runs=study.folder, output=str(Path(study.folder) / "report")), console)
+
+
+def _shots(text: str) -> list[int | None]:
+    """The numbers of an option such as "1,2,4,all"; None for all.
+
+    Raises:
+      UserError: one isn't a number of at least 1 or "all", or is there twice.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if wrong := [word for word in words if word != "all" and not (word.isdecimal() and int(word))]:
+        raise UserError(
+            f"--shots takes numbers from 1 on, or all, with commas between, got {wrong[0]!r}", "out-of-range"
+        )
+    if len({*words}) < len(words):
+        raise UserError(f"--shots has a number twice: {text}", "duplicate-name")
+    return [None if word == "all" else int(word) for word in words]
 
 
 def run(study: Study, console: Console) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from conversion import torch_files
 from conversion.cris_tensors import cris_rules
-from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig
+from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig, CRISConfig
 from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
@@ -76,8 +76,10 @@ def _name(config: AnyModelConfig) -> str:
 def _rules(config: AnyModelConfig) -> list[Rule]:
     if isinstance(config, CLIPSegConfig):
         prefix, model_rules = MODEL, clipseg_rules(config)
-    else:
+    elif isinstance(config, CRISConfig):
         prefix, model_rules = "", cris_rules(config)
+    else:
+        raise ConversionError(f"the published code knows CLIPSeg and CRIS, got a {_name(config)}", "wrong-model")
     return [
         Rule(f"model/{rule.ours}", tuple(f"{prefix}{name}" for name in rule.theirs), rule.move) for rule in model_rules
     ]

@@ -37,7 +37,7 @@ from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.xdist_group("golden")]
 
 ROWS = [row for row in (*test_golden.ROWS, *test_golden_cris.ROWS) if row["model"] != "clipseg_complex"]
 NAMES = {row["file"].removesuffix(".safetensors"): row for row in ROWS}

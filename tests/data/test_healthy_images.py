@@ -74,6 +74,14 @@ def test_one_class(run: Run, tmp_path, capsys):
     assert "left out: 4 images of test" in out and "2 of 8 images have no mask" in out
 
 
+def test_a_class_without_a_single_pixel_is_said(run: Run, tmp_path, capsys):
+    write(tmp_path / "source", "images", {})
+    for number in range(4):
+        save(tmp_path / "source" / "masks" / f"{number}.png", np.zeros((24, 32), np.uint8))
+    run("--prompt", "wound")
+    assert "warning: class 'wound': all 4 masks are empty" in capsys.readouterr().out
+
+
 def test_a_pattern_that_finds_no_mask_is_an_error(monkeypatch, tmp_path, capsys):
     write(tmp_path / "source", "images", {})
     command = ["folder", "--name", "x", "--source", tmp_path / "source", "--output", tmp_path / "data", *KEEP]

@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import mistakes
 import numpy as np
 import pytest
@@ -39,6 +40,36 @@ def test_compression_noise_in_black_is_no_object(low, high):
     Image.fromarray(np.full((8, 8), 90, np.uint8)).save(file, "JPEG")
     with mistakes.raises("almost-black: 127"):
         mask_files.binary(file.getvalue(), "mask")
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(("value", "suffix"), [(1, "png"), (200, "tif"), (255, "png"), (40_000, "tif"), (65535, "png")])
+def test_colours_of_16_bits_keep_all_bits(value, suffix, channels):
+    """Pillow keeps the upper 8, in which 1 to 255 are 0."""
+    mask = blob(np.random.default_rng(0))
+    stored = np.repeat(mask[..., None] * np.uint16(value), channels, -1)
+    stored[..., 3:] = 65535
+    data = cv2.imencode(f".{suffix}", stored)[1].tobytes()
+    for decode in (mask_files.binary, object_map):
+        np.testing.assert_array_equal(decode(data, "mask"), mask)
+    np.testing.assert_array_equal(mask_files.values(data, "mask")[0], mask * np.uint16(value))
+
+
+@pytest.mark.parametrize(("colour", "read"), [(256, 1), (257, 1), (1, 1), (300, None)])
+def test_colours_of_16_bits_that_8_bits_hold_are_read(colour, read):
+    colours = np.asarray([[[0, 0, 0], [0, 0, colour]]], np.uint16)  # blue, green, red
+    data = cv2.imencode(".png", colours)[1].tobytes()
+    if read is None:
+        with mistakes.raises("mask-unclear: mask m .*16 bits.*8 bits"):
+            mask_files.values(data, "m")
+    else:
+        np.testing.assert_array_equal(mask_files.values(data, "m")[0][0, 1], (read, 0, 0))
+
+
+def test_transparency_of_16_bits_is_refused():
+    data = cv2.imencode(".png", np.asarray([[[0, 0, 0, 0], [9, 9, 9, 65535]]], np.uint16))[1].tobytes()
+    with mistakes.raises("mask-unclear: mask m .*transparency"):
+        mask_files.values(data, "m")
 
 
 def test_a_webp_may_be_lossless():

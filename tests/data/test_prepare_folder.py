@@ -48,7 +48,7 @@ def test_suffix_patterns_groups_and_splits_in_names(run, tmp_path):
 
 
 def test_options_given_twice_are_joined_and_splits_of_folders_are_said(run, source, capsys):
-    """Train and test folders in two sources, and two phrasings."""
+    """Train and test folders in two sources, and phrasings as in tables."""
     other = source.parent / "other" / "Test"
     other.mkdir(parents=True)
     for kind in ("images", "masks"):
@@ -57,9 +57,9 @@ def test_options_given_twice_are_joined_and_splits_of_folders_are_said(run, sour
         (other / kind).mkdir()
         for path in (source / "train" / kind).glob("c.*"):
             path.rename(other / kind / path.name)
-    examples = run("--source", other.parent, "--prompt", "wound", "--prompt", "sore", "--fractions", 1, 0, 0)
+    examples = run("--source", other.parent, "--prompt", "wound|sore", "--prompt", "lesion", "--fractions", 1, 0, 0)
     assert list(examples) == ["train/Köln", "train/a b", "train/d.e", "test/c"]
-    assert examples["test/c"].records[0].prompts == {1: ("wound", "sore")}
+    assert examples["test/c"].records[0].prompts == {1: ("wound", "sore", "lesion")}
     out = capsys.readouterr().out
     assert "splits: train, test, as the source says; val is drawn from train" in out
     assert "note: there is no val split. Training needs val: prepare the set again with --fractions 0.8 0.2 0" in out

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tunevlseg_jax.data.records import Records, packed
-from tunevlseg_jax.evaluation import inference, record_scores, surface
+from tunevlseg_jax.evaluation import every_class, inference, lesions, record_scores, surface
 
 
 def blob(seed: int, shape: tuple[int, int] = (40, 50)) -> np.ndarray:
@@ -68,6 +68,85 @@ def test_a_shift_of_three_millimetres():
     assert (sample.hd95_mm, sample.hd95_both_nonempty) == pytest.approx((3, 4))
 
 
+@pytest.mark.slow  # MONAI takes seconds to load
+@pytest.mark.filterwarnings("ignore:monai:FutureWarning")
+@pytest.mark.parametrize("spacing", [None, (2.5, 0.7)])
+def test_scores_are_those_of_monai(spacing):
+    """Tolerance 1.5; MONAI's edges are the pixels of an outline as well."""
+    import torch
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+    from monai.metrics.surface_dice import compute_surface_dice
+    from monai.metrics.surface_distance import compute_average_surface_distance
+
+    for seed in range(3):
+        predicted, target = np.pad(blob(seed), 1), np.pad(blob(seed + 100), 1)  # MONAI takes the image's border apart
+        sample = record_scores.score("a", "b", "c", predicted, target, spacing, tolerance=1.5)
+        masks = [torch.as_tensor(mask[None, None]) for mask in (predicted, target)]
+        options = {"include_background": True, "spacing": spacing}
+        unit = "px" if spacing is None else "mm"
+        ours = {"px": sample.hd95_both_nonempty, "mm": sample.hd95_mm}[unit]
+        assert ours == pytest.approx(compute_hausdorff_distance(*masks, percentile=95, **options).item(), rel=1e-6)
+        assert getattr(sample, f"hd95_{unit}_or_diagonal") == ours
+        average = compute_average_surface_distance(*masks, symmetric=True, **options).item()
+        assert getattr(sample, f"assd_{unit}") == pytest.approx(average, rel=1e-6)
+        assert sample.nsd == pytest.approx(compute_surface_dice(*masks, [1.5], **options).item(), abs=1e-6)
+        sizes = [int(mask.sum()) for mask in (predicted, target)]
+        assert sample.volumetric_similarity == pytest.approx(2 * min(sizes) / sum(sizes), abs=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(60, 80), (12, 20, 20)])
+def test_lesions_are_matched_as_by_monai(shape):
+    """F1 is the recognition quality of its panoptic quality; recall and precision by scipy's components, one by one."""
+    import torch
+    from monai.metrics.panoptic_quality import compute_panoptic_quality
+    from scipy import ndimage
+
+    sums = np.zeros(3, int)
+    for seed in range(4):
+        noise = ndimage.gaussian_filter(
+            np.random.default_rng(seed).normal(size=(2, *shape)), (0,) + (1.5,) * len(shape)
+        )
+        target, predicted = noise[0] > 0.12, noise[0] + 0.5 * noise[1] > 0.14
+        counts = lesions.count(predicted, target)
+        labels = [ndimage.label(mask, np.ones((3,) * len(shape)))[0] for mask in (predicted, target)]
+        quality = compute_panoptic_quality(
+            *(torch.as_tensor(one.reshape(one.shape[0], -1)) for one in labels),
+            metric_name="rq",
+            match_iou_threshold=0.1,
+            smooth_numerator=0,
+        )
+        true, found, false = (int(each.sum()) for each in counts)
+        sums += (true, found, false)
+        assert (true, found + false) == (labels[1].max(), labels[0].max())
+        assert lesions.rates(true, found, false)[2] == pytest.approx(float(quality), abs=1e-6)
+        shares = np.bincount(labels[1].ravel())[1:] / target.size
+        limits = [(shares <= 0.01).sum(), ((shares > 0.01) & (shares <= 0.1)).sum(), (shares > 0.1).sum()]
+        assert counts.true.tolist() == limits
+    assert 0 < sums[1] < sums[0] and sums[2]
+
+
+def test_known_lesions():
+    """Two hits of which one is larger than its lesion, a miss, a false one, and one that would match two."""
+    predicted, target = np.zeros((2, 100, 100), bool)
+    target[0:10, 0:10] = predicted[0:10, 0:10] = True  # small: 1 % of the image
+    target[20:60, 0:20] = predicted[20:60, 0:22] = True  # medium
+    target[80:84, 80:84] = True  # missed
+    predicted[0:5, 60:65] = predicted[5:10, 65:70] = True  # false; its halves touch at a corner
+    target[90:94, 0:8] = target[90:94, 9:17] = predicted[90:94, 0:17] = True  # one of two
+    counts = lesions.count(predicted, target)
+    assert counts.true.tolist() == [4, 1, 0]
+    assert counts.found.tolist() == [2, 1, 0]
+    assert counts.false.tolist() == [1, 0, 0]
+    assert lesions.rates(5, 3, 1) == (0.6, 0.75, pytest.approx(2 * 0.6 * 0.75 / 1.35))
+    target[:], predicted[:] = False, False
+    target[0:10, 0:10] = predicted[9:19, 0:10] = True
+    assert lesions.count(predicted, target).found.sum() == 0  # IoU 10 / 190
+    predicted[:] = False
+    predicted[8:18, 0:10] = True
+    assert lesions.count(predicted, target).found.sum() == 1  # IoU 20 / 180
+
+
 def test_known_distances():
     square, moved = np.zeros((2, 30, 30), bool)
     square[5:15, 5:15] = moved[5:15, 8:18] = True
@@ -92,8 +171,12 @@ def test_empty_masks():
     for sample, value in ((both, 1), (missed, 0), (invented, 0), (right, 1)):
         assert (sample.dice, sample.iou, sample.surface_dice_2px) == (value, value, value)
     assert [sample.hd95_both_nonempty for sample in (both, missed, invented, right)] == [None, None, None, 0]
+    for sample, value in ((both, 1), (missed, 0), (invented, 0), (right, 1)):
+        assert (sample.nsd, sample.volumetric_similarity) == (value, value)
+    diagonal = 32**0.5
+    assert [one.hd95_px_or_diagonal for one in (both, missed, invented, right)] == [0, diagonal, diagonal, 0]
     summary = record_scores.summary([both, missed, invented, right])
-    assert summary == {
+    assert {name: value for name, value in summary.items() if "lesion" not in name} == {
         "dice": 0.5,
         "iou": 1 / 3,
         "sample_iou": 0.5,
@@ -104,10 +187,18 @@ def test_empty_masks():
         "empty_predictions": 2,
         "hd95_undefined": 3,
         "assd_px": 0.0,
+        "hd95_px_or_diagonal": diagonal / 2,
+        "nsd": 0.5,
+        "volumetric_similarity": 0.5,
     }
+    assert (summary["lesions"], summary["false_lesions"]) == (2, 1)
+    assert [summary[f"lesion_{rate}_pooled"] for rate in ("recall", "precision", "f1")] == [0.5, 0.5, 0.5]
+    assert record_scores.summary([both])["lesion_f1_pooled"] is None
     assert record_scores.summary([both])["hd95_both_nonempty"] is None
     assert record_scores.POLICIES.keys() < summary.keys()
-    assert record_scores.absent_rates([both, missed, invented, right]) == {
+    assert every_class.absent_rates([both, missed, invented, right], 2) == {
         "absent_records": 2,
         "false_positive_rate": 0.5,
+        "absent_classes_marked_per_image": 0.5,
+        "absent_false_lesions_per_image": 0.5,
     }

@@ -11,10 +11,12 @@ from functools import cache
 from pathlib import Path
 
 import chex
+import golden_adapters
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small
 from safetensors.numpy import load_file
 
 from conversion.published.tensors import from_published, to_published
@@ -28,6 +30,8 @@ from tunevlseg_jax.pretrained.clipseg_config import config_from_huggingface
 from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
 from tunevlseg_jax.training import losses, metrics
 
+pytestmark = pytest.mark.xdist_group("golden")  # the cases share most operations
+
 EMBEDDED, EMBEDDED_CRIS = (Path(__file__).parents[1] / name for name in ("golden", "golden_cris"))
 GOLDEN = Path(os.environ.get("TUNEVLSEG_GOLDEN", EMBEDDED))
 MODELS = ("clipseg_simple", "clipseg_complex")
@@ -36,6 +40,7 @@ ROWS = [
     for row in json.loads((GOLDEN / "index.json").read_text())
     if row["model"] in MODELS and (GOLDEN / row["file"]).is_file()
 ]
+ADAPTERS = [row for row in json.loads((GOLDEN / "index_adapters.json").read_text()) if (GOLDEN / row["file"]).is_file()]
 TOLERANCE = 1e-5
 COCOOP_GRADIENT_TOLERANCE = 1e-4
 """CoCoOp's gradients amplify rounding: the golden ones are up to 2.6e-5 from those of float64 arithmetic."""
@@ -46,37 +51,37 @@ NUDGED = ("clipseg_simple/cocoop_lora_depth1.safetensors",)
 """The cases that need it: this one has an input of -1.4e-6, where float32 is off by as much."""
 
 SLOW = (
-    "cocoop_depth3_upsampler",
-    "coop_depth3_published",
-    "maple_lora_unified_depth3_upsampler",
-    "shared_attention_depth1",
+    "clipseg_simple/cocoop_depth3_upsampler",
+    "clipseg_simple/maple_lora_unified_depth3_upsampler",
+    "clipseg_simple/shared_attention_depth1",
+    "cris/cocoop_depth3_upsampler",
+    "cris/coop_depth1",
+    "cris/coop_depth3_published",
 )
 """Those in the repository that take long."""
 
 
-def cases(rows: Sequence[dict]) -> list:
+def cases(rows: Sequence[dict], *slow: str) -> list:
     """The golden cases as parameters; slow are those that don't lie in the repository, and the dearest there."""
+    names = [(row, row["file"].removesuffix(".safetensors")) for row in rows]
     return [
-        pytest.param(
-            row,
-            id=row["file"].removesuffix(".safetensors"),
-            marks=[] if is_embedded(row) and Path(row["file"]).stem not in SLOW else pytest.mark.slow,
-        )
-        for row in rows
+        pytest.param(row, id=name, marks=[] if is_embedded(row) and name not in (*SLOW, *slow) else pytest.mark.slow)
+        for row, name in names
     ]
 
 
 def is_embedded(row: dict) -> bool:
     """Whether the tensors of a case lie in the repository."""
     path = Path(row["file"])
-    return (EMBEDDED / path).is_file() or (EMBEDDED_CRIS / f"{path.name}.xz").is_file()
+    return (EMBEDDED_CRIS / f"{path.name}.xz" if row["model"] == "cris" else EMBEDDED / path).is_file()
 
 
 def test_cases_were_found():
-    assert len(ROWS) >= (19 if GOLDEN == EMBEDDED else 25)
+    assert len(ROWS) >= (19 if GOLDEN == EMBEDDED else 25) and ADAPTERS
 
 
-@pytest.mark.parametrize("row", cases(ROWS))
+# Quickly, SharedAttention is compared with PyTorch's layers in `test_learners.py`.
+@pytest.mark.parametrize("row", cases(ROWS, "clipseg_simple/shared_attention_depth1_published"))
 @pytest.mark.usefixtures("quick_compilation")
 def test_parity(row):
     tensors = load_file(GOLDEN / row["file"])
@@ -102,6 +107,39 @@ def test_parity(row):
         gradients = loss_and_gradients(net, trained, frozen, nudged)[2]
         furthest = min(furthest, worst(to_published(gradients, net), expected))
     assert furthest[0] <= tolerance, furthest
+
+
+@pytest.mark.parametrize("row", cases(ADAPTERS))
+@pytest.mark.usefixtures("quick_compilation")
+def test_parity_of_adapters(row):
+    tensors = load_file(GOLDEN / row["file"])
+    trained, expected = (golden_adapters.ours(group(tensors, kind)) for kind in ("param", "grad"))
+    config, frozen, inputs = golden_model(row["model"])
+    net = Network(config, golden_adapters.learner_of(row, trained))
+    spec = config.spec(lambda phrase: jnp.zeros((0, config.text.width)))
+    fresh = net.learner.init(jax.random.key(0), spec)
+    assert jax.tree.map(np.shape, fresh) == jax.tree.map(np.shape, golden_adapters.nested(trained))
+
+    loss, logits, gradients = loss_and_gradients(net, trained, frozen, inputs)
+    assert difference(logits, tensors["expected.logits"][:, 0]) <= TOLERANCE
+    assert difference(loss, tensors["expected.loss"][0]) <= golden_adapters.SCALAR_TOLERANCE
+    furthest = worst(gradients, expected)
+    assert furthest[0] <= golden_adapters.GRADIENT_TOLERANCES.get(row["file"], TOLERANCE), furthest
+
+
+@pytest.mark.slow
+def test_adapters_agree_with_pytorch_in_float64():
+    """In float64 an independent computation has our gradients, so that rounding alone separates the golden ones."""
+    amplified = golden_adapters.GRADIENT_TOLERANCES
+    files = [row["file"] for row in ADAPTERS if row["file"] in amplified] or [ADAPTERS[0]["file"]]
+    status, out, err = small.finish(small.start("-W", "ignore", small.ROOT / "tests" / "float64_adapters.py", *files))
+    assert status == 0, err
+    results = [json.loads(line) for line in out.splitlines()]
+    assert len(results) == len(files)
+    for file, result in zip(files, results, strict=True):
+        print(file, result)
+        assert result["type"] == "float64"
+        assert max(result["logits"], result["loss"]) <= 1e-7 and result["gradients"][0] <= 1e-6
 
 
 @pytest.mark.parametrize(

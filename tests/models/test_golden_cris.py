@@ -35,6 +35,7 @@ from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.prompts import Prompts
 from tunevlseg_jax.training import losses
 
+pytestmark = pytest.mark.xdist_group("golden")  # the cases share most operations
 quick_compilation = small.quick_compilation
 
 EMBEDDED = Path(__file__).parents[1] / "golden_cris"
@@ -141,7 +142,7 @@ def test_prompt_offset_changes_the_logits():
     net = Network(config, CoOp(depth=row["depth"]))
     trained = from_published(group(read(Path(row["file"]).stem), "param"), net)
     nets = (dataclasses.replace(net, config=with_prompt_offset(config, offset)) for offset in (0, 1))
-    logits = [_loss_and_gradients(net, trained, frozen)[1] for net in nets]
+    logits = [_loss(net, frozen | trained)[1] for net in nets]
     assert _difference(logits[1], logits[0]) > 1e-3
 
 
@@ -206,21 +207,22 @@ def learner_of(row: dict) -> Learner:
     return CoCoOp(**common, projector=projector, normalize_image=row["normalize_image_features"])
 
 
-def _loss_and_gradients(net: Network, trained, frozen) -> tuple[float, np.ndarray, dict[str, np.ndarray]]:
-    """The mean loss, the logits and the gradient of every trained tensor, as a training step has them."""
+def _loss(net: Network, params) -> tuple[jax.Array, jax.Array]:
+    """The mean loss and the logits, as a training step has them."""
     inputs = read("inputs")
     images, targets = _images(inputs), jnp.asarray(inputs["target"][:, 0], jnp.float32)
     table, phrase = jnp.asarray(inputs["input_ids"], jnp.int32), jnp.arange(len(inputs["input_ids"]))
+    depth = jnp.int32(net.learner.traced_values()[0])
+    logits = net.logits(params, images, phrase, table, depth=depth, dropout=jnp.float32(0))
+    return losses.dice_ce(logits, targets).mean(), logits
 
-    def loss_of(trained):
-        params = frozen | trained
-        depth = jnp.int32(net.learner.traced_values()[0])
-        logits = net.logits(params, images, phrase, table, depth=depth, dropout=jnp.float32(0))
-        return losses.dice_ce(logits, targets).mean(), logits
 
+def _loss_and_gradients(net: Network, trained, frozen) -> tuple[float, np.ndarray, dict[str, np.ndarray]]:
+    """The mean loss, the logits and the gradient of every trained tensor."""
     # Not compiled: the cases share most operations, and compiling each case takes five times as long.
     trained = {path: jnp.asarray(tensor) for path, tensor in trained.items()}
-    (loss, logits), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    differentiated = jax.value_and_grad(lambda trained: _loss(net, frozen | trained), has_aux=True)
+    (loss, logits), gradients = differentiated(trained)
     return float(loss), np.asarray(logits), {path: np.asarray(gradient) for path, gradient in gradients.items()}
 
 

@@ -53,7 +53,7 @@ def test_patients_are_the_units_and_seeds_are_averaged_first(tmp_path):
     method(tmp_path / "maple", MaPLe(), maple)
     (found,) = compared(tmp_path)
     first, second = (vpt + other).mean(1) / 2, maple.mean(1)
-    assert found.scores.shape == (2, PATIENTS) and found.records == PATIENTS * IMAGES
+    assert found.scores.shape == (2, PATIENTS) and len(found.ids) == PATIENTS * IMAGES
     (pair,) = found.pairs
     assert (pair.first, pair.second, pair.units) == ("clipseg-tiny, VPT", "clipseg-tiny, MaPLe", PATIENTS)
     assert pair.difference == pytest.approx((first - second).mean(), abs=1e-9)

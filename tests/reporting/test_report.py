@@ -32,7 +32,7 @@ quick_compilation = small.quick_compilation
 QUIET = Console(quiet=True)
 ONCE = Train(epochs=1, batch_size=4, augment=False)
 FILES = {"report.md", "tables.tex", "cells.csv", "table3_dice.csv", "table3_iou.csv", "cross_data.csv", "words.csv"}
-FILES |= {"report.html", "figures"}
+FILES |= {"report.html", "figures", "cases", "outline_distances.csv", "outline_shares.csv", "calibration.csv"}
 
 
 def settings(**changes) -> Config:

@@ -61,7 +61,7 @@ def test_every_figure_with_content_is_in_the_gallery(evaluated):
     drawn = gallery.draw_figures(content(evaluated), 6, lambda message: None)
     assert [figure.name for figure in drawn.figures] == ["curves", "parameters", "examples_0_0", "embeddings_0"]
     assert list(drawn.samples) == ["scenes/photo"]
-    assert len(drawn.undrawn) == 4, "three trends and importance need trials"
+    assert len(drawn.undrawn) == 8, "three trends and importance need trials, and four comparisons other methods"
     none = gallery.draw_figures(content(evaluated), 0, lambda message: None)
     assert [figure.name for figure in none.figures] == ["curves", "parameters"] and not none.samples
 

@@ -4,9 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
-import signal
 import struct
-import time
 from pathlib import Path
 
 import compilation
@@ -189,29 +187,7 @@ def test_a_run_may_be_interrupted_anywhere(finished, tmp_path, monkeypatch, caps
             small.run(monkeypatch, train.main, "--config", config)
     assert stop.value.code == 130 and capsys.readouterr().err == "interrupted: the same command goes on\n"
     small.check_that_it_continues(tmp_path / "run")
-
-
-@pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path):
-    """The process ends where nothing can be tidied up, and the same command continues."""
-    config = small.config(train=Train(epochs=20, batch_size=4, patience=20))
-    command = "-m", "tunevlseg_jax.train", "--config", small.write_config(tmp_path / "config.py", config), "--workdir"
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    with small.start(*command, whole) as undisturbed, small.start(*command, killed) as process:
-        while not (killed / "checkpoints" / "6").exists():
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        assert small.finish(process)[0] == -signal.SIGKILL
-        assert 2 <= len(metrics(killed)) < 20 and not (killed / "prompts.safetensors").exists()
-        assert small.finish(undisturbed)[0] == 0
-
-    status, out, err = small.finish(small.start(*command, killed))
-    assert (status, err) == (0, "") and "going on after epoch" in out
-    for name in ("prompts.safetensors", "results.json"):
-        assert (killed / name).read_bytes() == (whole / name).read_bytes()
-    assert metrics(killed) == metrics(whole)
-    assert {event.step for event in events(killed / "tensorboard") if event.summary.value} == set(range(1, 21))
+    assert {event.step for event in events(tmp_path / "run" / "tensorboard") if event.summary.value} == {1, 2, 3}
 
 
 def scored(monkeypatch, folder: Path, *options: object) -> tuple[dict, list[dict]]:

@@ -20,6 +20,7 @@ from tunevlseg_jax import evaluate, predict, sweep
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.data.images import write_png
 
+pytestmark = pytest.mark.xdist_group("commands of several hosts")  # they share what one process writes
 quick_compilation = small.quick_compilation
 
 SCRIPT = """

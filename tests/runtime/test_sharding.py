@@ -14,6 +14,7 @@ from tunevlseg_jax.runs.run_folder import RunFolder
 from tunevlseg_jax.runs.trainer import train
 from tunevlseg_jax.runtime import sharding
 
+pytestmark = pytest.mark.xdist_group("eight devices")  # they share runs on them
 quick_compilation = small.quick_compilation
 
 RUNS = {"small": Train(epochs=3, batch_size=4), "large": Train(epochs=3, batch_size=8)}

@@ -1,12 +1,14 @@
 """Tests of signals: what has been done is kept, and the same command goes on to the same bits."""
 
 import dataclasses
+import gc
 import itertools
 import json
 import os
 import random
 import shutil
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,7 +21,7 @@ from rich.console import Console
 from tunevlseg_jax import train
 from tunevlseg_jax.runs import checkpoint, trainer
 from tunevlseg_jax.runs.checkpoint import Checkpoints
-from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.runtime import sharding, signals
 from tunevlseg_jax.training import loop
 
 quick_compilation = small.quick_compilation
@@ -106,7 +108,43 @@ def test_handlers_are_put_back(finished):
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
-KILLS = int(os.environ.get("TUNEVLSEG_KILLS", "6"))
+class Finalised:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def collect(phase, info):
+    gc.callbacks.remove(collect)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("within", "number"),
+    [(Finalised, signal.SIGTERM), (lambda: gc.callbacks.append(collect) or gc.collect(), signal.SIGINT)],
+)
+def test_a_signal_within_code_whose_exceptions_python_drops_ends_the_command(within, number):
+    """A finaliser, and a callback of the garbage collector, as JAX has one."""
+    hook = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt) as stop, signals.at_once():
+        within()
+        time.sleep(10)
+    assert getattr(stop.value, "number", signal.SIGINT) == number and sys.unraisablehook is hook
+
+
+def test_other_dropped_exceptions_are_reported(monkeypatch):
+    seen = []
+
+    class Fails:
+        def __del__(self):
+            raise ValueError
+
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    with signals.at_once():
+        Fails()
+    assert [lost.exc_type for lost in seen] == [ValueError]
+
+
+KILLS = int(os.environ.get("TUNEVLSEG_KILLS", "3"))
 """Of the test below; each takes the time of a start."""
 
 

@@ -13,7 +13,6 @@ from numpy.testing import assert_allclose
 from rich.console import Console
 
 from tunevlseg_jax.config import Config, Train
-from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import CoOp
 from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.models.parameters import nested, subtree
@@ -73,13 +72,8 @@ def prompts(learner: Learner, learnt: dict[str, np.ndarray]) -> list[np.ndarray]
 
 
 def three_trials(folder: str, learner: str, space: Sequence[str]) -> Options:
-    """A study of the embedded model: three trials at once, three epochs, rates as in the paper."""
-    config = Config(
-        learner=run_sweep.BY_NAME[learner](),
-        upsampling="blend",
-        data=Data(name="scenes/photo", scenes=Scenes(train=32, val=16, test=8)),
-        train=Train(epochs=3, batch_size=16),
-    )
+    """A study of the small model: three trials at once, three epochs, rates as in the paper."""
+    config = small.config(learner=run_sweep.BY_NAME[learner](), train=Train(epochs=3, batch_size=4))
     return options(Path(folder), config, parallel=3, space=space)
 
 

@@ -15,7 +15,7 @@ from sweep_cases import COOP, QUIET, SPACES, check_same_run, curve, each, option
 from tunevlseg_jax import sweep
 from tunevlseg_jax.config import Optim, Train
 from tunevlseg_jax.data.settings import Data
-from tunevlseg_jax.learners import LEARNERS, VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate
+from tunevlseg_jax.learners import LEARNERS, MaPLe
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.runtime import sharding
@@ -31,23 +31,16 @@ from tunevlseg_jax.training.experiment import build_experiment
 quick_compilation = small.quick_compilation
 
 
+def test_every_learner_has_a_space():
+    assert SPACES.keys() == run_sweep.BY_NAME.keys()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("learner", "space"),
-    [
-        (CoOp(init_phrase=None), ()),
-        (CoCoOp(init_phrase=None), ("hidden=8,16", "projector.kind=mlp")),
-        (VPT(), ()),
-        (MaPLe(init_phrase=None), ("hidden=8,16", "kind=low_rank")),
-        (SharedSeparate(), ("width=8,16",)),
-        (SharedAttention(), ("heads=4", "hidden=32,48", "norm_first=true")),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_neighbours_change_nothing(quick_compilation, tmp_path, monkeypatch, learner, space):
-    """To the bit: beside two trials that converge, and beside a diverging one and one of another depth and width."""
+@each(*SPACES)
+def test_neighbours_change_nothing(tmp_path, monkeypatch, learner, space):
+    """To the bit: beside two trials that converge, beside one that diverges and one of other sizes, and alone."""
     monkeypatch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
-    config = small.config(learner=learner, train=Train(epochs=3, batch_size=4))
+    config = three_trials(str(tmp_path), learner, space).config
     space = (*space, "depth=1..2", "learning_rate=1e-4..1e30")
     searched = trial_config.space(config, build_experiment(trial_config.shallow(config)), space)
     low, high = ({name: trial_config._ends(values)[end] for name, values in searched.items()} for end in (0, -1))
@@ -55,25 +48,18 @@ def test_neighbours_change_nothing(quick_compilation, tmp_path, monkeypatch, lea
     beside = {"calm": [calm, calm], "wild": [high, low]}
     for name, neighbours in beside.items():
         monkeypatch.setattr(Sampler, "start_up", [low, *neighbours])
-        sweep.sweep(options(tmp_path / name, config, parallel=3, space=space), QUIET)
-    calm_run, wild_run = (tmp_path / name / "s" / "trials" / "000" for name in beside)
-    assert small.metrics(calm_run) == small.metrics(wild_run)
-    assert (calm_run / "prompts.safetensors").read_bytes() == (wild_run / "prompts.safetensors").read_bytes()
-    lost = curve(tmp_path / "wild" / "s" / "trials" / "001")[-1]
+        sweep.sweep(options(tmp_path, config, study=name, parallel=3, space=space), QUIET)
+    check_same_bits(*(tmp_path / name / "trials" / "000" for name in beside))
+    lost = curve(tmp_path / "wild" / "trials" / "001")[-1]
     assert not np.isfinite([lost["train"]["loss"], lost["val"]["loss"]]).all()
+    for name, trial in (("wild", 0), ("calm", 2)):
+        sweep.replay(Replay(study=name, trial=trial, folder=str(tmp_path)), QUIET)
+        check_same_bits(*(tmp_path / name / part / f"{trial:03d}" for part in ("trials", "replays")))
 
 
-@pytest.mark.slow
-@each(*SPACES)
-def test_together_is_alone_for_every_learner(tmp_path, monkeypatch, learner, space):
-    """To the bit, with the other slots free."""
-    monkeypatch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
-    sweep.sweep(three_trials(str(tmp_path), learner, space), QUIET)
-    for number in range(3):
-        sweep.replay(Replay(study="s", trial=number, folder=str(tmp_path)), QUIET)
-        trial, alone = (tmp_path / "s" / part / f"{number:03d}" for part in ("trials", "replays"))
-        assert small.metrics(trial) == small.metrics(alone)
-        assert (trial / "prompts.safetensors").read_bytes() == (alone / "prompts.safetensors").read_bytes()
+def check_same_bits(one: Path, other: Path) -> None:
+    assert small.metrics(one) == small.metrics(other)
+    assert (one / "prompts.safetensors").read_bytes() == (other / "prompts.safetensors").read_bytes()
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from tunevlseg_jax.search.storage import JOURNAL
 from tunevlseg_jax.studies import grid, runner
 from tunevlseg_jax.studies.grid import Ablation, Combination, Study
 
+pytestmark = pytest.mark.xdist_group("study")  # they share a finished one
 quick_compilation = small.quick_compilation
 
 QUIET = Console(quiet=True)
@@ -292,6 +293,27 @@ def test_rates_without_a_plan_are_refused(monkeypatch, capsys, tmp_path):
     assert stop.value.code == 2 and err.count("\n") == 1
     mistakes.check_line(err, "options-conflict: --rates .*--plan")
     assert not (tmp_path / "runs").exists()
+
+
+def test_with_shots_the_study_runs_once_for_each_number_and_reports_on_all(monkeypatch, capsys, tmp_path):
+    path = write(tmp_path / "study.py", tiny(tmp_path / "runs", data=("scenes/photo",), across=()))
+    done: list[object] = []
+    monkeypatch.setattr(study, "run", lambda each, console: done.append(each))
+    monkeypatch.setattr(study.write, "report", lambda options, console: done.append((options.runs, options.output)))
+    small.run(monkeypatch, study.main, "--config", path, "--shots", "1,8,all")
+    *studies, report = done
+    runs = tmp_path / "runs"
+    assert [Path(each.folder) for each in studies] == [runs / f"shots-{name}" for name in ("1", "8", "all")]
+    shots = [{combination.config.data.shots for combination in each.combinations} for each in studies]
+    assert shots == [{1}, {8}, {None}] and report == (str(runs), str(runs / "report"))
+    monkeypatch.setenv("COLUMNS", "200")
+    small.run(monkeypatch, study.main, "--config", path, "--shots", "1,all", "--plan")
+    out = capsys.readouterr().out
+    assert "shots-1" in out and "shots-all" in out and len(done) == 4
+    for wrong, says in (("0", "out-of-range: --shots .*'0'"), ("2,2", "duplicate-name: --shots .*2,2")):
+        with pytest.raises(SystemExit):
+            small.run(monkeypatch, study.main, "--config", path, "--shots", wrong)
+        mistakes.check_line(capsys.readouterr().err, says)
 
 
 @pytest.mark.parametrize(

@@ -136,12 +136,15 @@ def random_source(size: int, image_size: tuple[int, int], mesh: Mesh, *, augment
 
 
 def timed(runs: list[Callable[[], Any]], repeats: int) -> list[list[float]]:
-    """Seconds of each run and repeat; the runs take turns so that a slow moment affects all of them."""
-    for run in runs:
-        jax.block_until_ready(run())  # warm-up
+    """Seconds of each run and repeat; the runs take turns so that a slow moment affects all of them.
+
+    Each timed run follows an untimed one of the same program, as a step follows a step in training. The first also
+    fetches the memory that the system took back during the other programs' turns.
+    """
     seconds: list[list[float]] = [[] for _ in runs]
     for _ in range(repeats):
         for run, taken in zip(runs, seconds, strict=True):
+            jax.block_until_ready(run())
             started = time.perf_counter()
             jax.block_until_ready(run())
             taken.append(time.perf_counter() - started)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import ExifTags, Image
 
-from tunevlseg_jax.data import heic, tiff
+from tunevlseg_jax.data import deep_colours, heic, tiff
 from tunevlseg_jax.data.examples import VOID
 from tunevlseg_jax.data.images import TIFF, check_pages, decode_deep, decode_rgb, encode_png, is_deep
 from tunevlseg_jax.data.mask_values import BinaryRule, distinct, encoding
@@ -231,8 +231,8 @@ def _upright(data: bytes, name: str) -> tuple[Image.Image, bool]:
     """A mask file, decoded and turned as OpenCV turns images, and whether it is lossless."""
     opened = whole(data, name)
     lossless = opened.format not in LOSSY or data[12:16] == b"VP8L"  # a WebP may be lossless
-    turn = turn_of(opened)
-    return opened if turn is None else opened.transpose(turn), lossless
+    turn, exact = turn_of(opened), deep_colours.exact(opened, data, name)
+    return exact if turn is None else exact.transpose(turn), lossless
 
 
 def turn_of(opened: Image.Image) -> Image.Transpose | None:

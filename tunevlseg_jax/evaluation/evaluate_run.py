@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from tunevlseg_jax.data import registry, targets
 from tunevlseg_jax.data.settings import Data
-from tunevlseg_jax.evaluation import inference, record_scores, volume_scores
+from tunevlseg_jax.evaluation import calibration, every_class, inference, record_scores, surface, volume_scores
 from tunevlseg_jax.evaluation.inference import Scored
 from tunevlseg_jax.evaluation.volume_scores import VolumeScores
 from tunevlseg_jax.models.parameters import FlatParams
@@ -63,6 +63,8 @@ def evaluate(
     resolution: Resolution = "model",
     ask_absent: bool = False,
     threshold: float = THRESHOLD,
+    tolerance: float = surface.TOLERANCE,
+    temperature: float = 1.0,
     marks: Mapping[str, Any] | None = None,
 ) -> EvaluationResult:
     """Scores a run, and writes the files if there is a folder for them; several processes score together.
@@ -80,27 +82,36 @@ def evaluate(
       resolution: "model" scores at the model's input size; "original" resizes the logits to the size of each mask.
       ask_absent: whether every image is asked for every class.
       threshold: probability above which a pixel is marked.
+      tolerance: of NSD, in millimetres where the spacing is known, else in pixels.
+      temperature: of the run's card, with which the scores of calibration are given as well.
       marks: of the scores, for the reader; see `EvaluationResult`.
     """
     records, ours = split.records, inference.own_images(split.records)
     true_masks = itertools.compress(targets.stored(records), ours)
     if resolution == "original":
         true_masks = registry.originals(data, records.split, complete=ask_absent, wanted=ours)
-    scored = (inference.score_every_class if ask_absent else inference.score_records)(
-        experiment, learnt, split, true_masks, math.log(threshold / (1 - threshold))
-    )
+    least, calibrations = math.log(threshold / (1 - threshold)), []
+    if ask_absent:
+        scored = inference.score_every_class(experiment, learnt, split, true_masks, least, tolerance)
+    else:
+        calibrations = [calibration.PixelCalibration(each) for each in dict.fromkeys((1.0, temperature))]
+        watch = calibration.watching(calibrations)
+        scored = inference.score_records(experiment, learnt, split, true_masks, least, tolerance, watch)
     name = _usual_name(data, experiment.config.data, records.split, resolution)
     name += "_every_class" * ask_absent + f"_threshold{threshold:g}" * (threshold != THRESHOLD)
+    name += f"_tolerance{tolerance:g}" * (tolerance != surface.TOLERANCE)
     size = _sizes(scored.sizes)
     rows = _by_class(records.classes, scored)
     scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows) | _of_volumes(scored)
+    scores |= calibration.named_scores(calibrations)
     vanished, note = registry.vanished(data, records), _volume_note(scored.volumes, data)
     if folder is not None:
         details: dict[str, Any] = {"run": run, "data": data.name, "protocol": data.protocol}
         details |= {"prompt_index": data.prompt_index, "split": records.split, "resolution": resolution}
         details |= {"every_class": ask_absent, "size": size, "data_sha256": records.fingerprint()}
-        details["threshold"] = float(threshold)
+        details |= {"threshold": float(threshold), "nsd_tolerance": float(tolerance)}
         about = {"root": data.root, "vanished": len(vanished), "computed": experiment.computed.for_card()}
+        about |= calibration.for_file(calibrations)
         about |= ({"volume_note": note} if note else {}) | dict(marks or {})
         name = exchange.from_primary(lambda: _write(folder, name, details, about, scored, rows, scores))
     return EvaluationResult(name, size, scores, rows, marks or {}, vanished, scored.volumes, note)
@@ -117,12 +128,13 @@ def _write(
 ) -> str:
     """Writes the files of an evaluation, last its JSON, and returns their name; `identity` as in `stored_name`."""
     name = stored_name(folder, name, identity, apart=bool(about.get("data_changed")))
-    samples, policies = folder / f"{name}.csv", record_scores.POLICIES | record_scores.DISTANCES
+    samples, policies = folder / f"{name}.csv", record_scores.POLICIES | record_scores.LATER_POLICIES
+    policies |= calibration.POLICIES if "reliability" in about else {}
     write_csv(samples, [dataclasses.asdict(sample) for sample in scored.samples])
     write_csv(folder / f"{name}_classes.csv", rows)
     if scored.volumes is not None and scored.volumes.samples:
         volume_scores.write(folder / f"{name}_volumes.csv", scored.volumes.samples)
-        policies |= volume_scores.POLICIES
+        policies |= volume_scores.POLICIES | volume_scores.LATER_POLICIES
     details = {**identity, "samples_sha256": sha256(samples), "empty_masks": policies, **about}
     write_json(folder / f"{name}.json", details | {"records": len(scored.samples), "scores": scores})
     return name
@@ -174,7 +186,8 @@ def _by_class(names: Sequence[str], scored: Scored) -> list[dict[str, Any]]:
             row = {"class": name} | record_scores.summary(samples)
             row |= _of_volumes(scored, name)
             if scored.classes is not None:
-                row |= {"multi_class_iou": _number(scored.classes.iou[label])} | record_scores.absent_rates(samples)
+                row |= {"multi_class_iou": _number(scored.classes.iou[label])}
+                row |= every_class.absent_rates(samples, len(samples))
             rows.append(row)
     return rows
 
@@ -189,7 +202,7 @@ def _of_all_classes(scored: Scored, rows: Sequence[Mapping[str, Any]]) -> dict[s
         "miou": _mean(shares),
         "miou_with_background": _mean(with_background),
         "classes_overlap": scored.classes.overlapping,
-    } | record_scores.absent_rates(scored.samples)
+    } | every_class.absent_rates(scored.samples, len(scored.samples) // len(rows))
 
 
 def _of_volumes(scored: Scored, label: str | None = None) -> dict[str, Any]:

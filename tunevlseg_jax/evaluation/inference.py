@@ -4,19 +4,22 @@ import dataclasses
 import functools
 import itertools
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import cv2
 import jax
 import numpy as np
+from jax import Array
 
 from tunevlseg_jax.data import targets
+from tunevlseg_jax.data.feeding.batch import Batch
 from tunevlseg_jax.data.images import resize
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.data.targets import Target
-from tunevlseg_jax.evaluation import record_scores
-from tunevlseg_jax.evaluation.record_scores import Classes, Sample
+from tunevlseg_jax.evaluation import record_scores, surface
+from tunevlseg_jax.evaluation.every_class import Classes
+from tunevlseg_jax.evaluation.record_scores import Sample
 from tunevlseg_jax.evaluation.volume_scores import VolumeSample, VolumeScorer, VolumeScores
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.runtime import exchange, progress_bar, sharding
@@ -26,6 +29,12 @@ from tunevlseg_jax.training.split import Split
 
 Size = tuple[int, int]
 """(height, width)."""
+Watch = Callable[[Array, Batch], None]
+"""Sees the logits of a batch, and the batch."""
+
+
+def nothing(logits: Array, batch: Batch) -> None:
+    """A `Watch` that does nothing."""
 
 
 class Scored(NamedTuple):
@@ -54,7 +63,13 @@ class _ScoredImage(NamedTuple):
 
 
 def score_records(
-    experiment: Experiment, learnt: FlatParams, split: Split, true_masks: Iterator[Target], least: float = 0.0
+    experiment: Experiment,
+    learnt: FlatParams,
+    split: Split,
+    true_masks: Iterator[Target],
+    least: float = 0.0,
+    tolerance: float = surface.TOLERANCE,
+    watch: Watch = nothing,
 ) -> Scored:
     """Scores every record with its own prompt.
 
@@ -64,9 +79,12 @@ def score_records(
       split: the split to score.
       true_masks: of the images in `own_images`, at the size at which to score; logits are resized to it.
       least: the logit above which a pixel is marked.
+      tolerance: of NSD, see `record_scores.score`.
+      watch: see `logits_of`.
     """
-    records, ours, scored, volumes = split.records, own_images(split.records), [], VolumeScorer(split.records)
-    logits = logits_of(experiment, learnt, split, experiment.config.train.batch_size)
+    records, ours, scored = split.records, own_images(split.records), []
+    volumes = VolumeScorer(records, tolerance)
+    logits = logits_of(experiment, learnt, split, experiment.config.train.batch_size, watch)
     for image, rows in enumerate(progress_bar.track(targets.rows_by_image(records), "scoring")):
         answers = [next(logits) for _ in rows]
         if not ours[image]:
@@ -74,19 +92,24 @@ def score_records(
         target, samples = next(true_masks), []
         for row, answer, mask in zip(rows, answers, target.masks, strict=True):
             predicted = _at(answer, mask.shape) > least
-            samples.append(_score(records, row, predicted, mask))
+            samples.append(_score(records, row, predicted, mask, tolerance))
             volumes.add(image, samples[-1].label, predicted, mask, _spacing(records, row, mask.shape))
         scored.append(_ScoredImage(image, target.void.shape, samples, volumes.close(image)))
     return _of_all_processes(scored, None, volumes.scores)
 
 
 def score_every_class(
-    experiment: Experiment, learnt: FlatParams, split: Split, true_masks: Iterator[Target], least: float = 0.0
+    experiment: Experiment,
+    learnt: FlatParams,
+    split: Split,
+    true_masks: Iterator[Target],
+    least: float = 0.0,
+    tolerance: float = surface.TOLERANCE,
 ) -> Scored:
     """Scores every image asked for every class, with one pass of the vision tower; arguments as in `score_records`."""
     records, asked = split.records, split.records.asking_every_class()
     number, ours, scored, classes = len(records.classes), own_images(records), [], Classes(len(records.classes))
-    volumes = VolumeScorer(records)
+    volumes = VolumeScorer(records, tolerance)
     feed = dataclasses.replace(split.feed, records=asked)
     batch_size = number * max(1, experiment.config.train.batch_size // number)
     logits = logits_of(experiment, learnt, Split(feed, split.table), batch_size)
@@ -102,7 +125,7 @@ def score_every_class(
         answers = np.stack([_at(one, size) for one in small])
         for label in range(number):
             row, predicted = image * number + label, answers[label] > least
-            samples.append(_score(asked, row, predicted, masks[label]))
+            samples.append(_score(asked, row, predicted, masks[label], tolerance))
             volumes.add(image, samples[-1].label, predicted, masks[label], _spacing(asked, row, size))
         scored.append(_ScoredImage(image, size, samples, volumes.close(image)))
         classes.add(answers - np.float32(least), masks, target.void)
@@ -120,13 +143,19 @@ def own_images(records: Records) -> np.ndarray:
     return ours[group]
 
 
-def logits_of(experiment: Experiment, learnt: FlatParams, split: Split, batch_size: int) -> Iterator[np.ndarray]:
-    """The logits of each record at the model's size, in the split's order, from the devices of all processes."""
+def logits_of(
+    experiment: Experiment, learnt: FlatParams, split: Split, batch_size: int, watch: Watch = nothing
+) -> Iterator[np.ndarray]:
+    """The logits of each record at the model's size, in the split's order, from the devices of all processes.
+
+    `watch` is called with the logits of each batch and the batch, both on the devices.
+    """
     mesh = split.feed.mesh
     params = experiment.on_mesh(mesh).frozen | sharding.replicate(learnt, mesh)
     hyper = sharding.replicate(jax.tree.map(lambda values: values[0], experiment.hyper()), mesh)
     for number, batch in enumerate(split.feed.evaluation(batch_size)):
         logits = step.logits_step(params, batch.images, batch.phrase, split.table, hyper, network=experiment.network)
+        watch(logits, batch)
         yield from sharding.gather_to_host(logits)[: min(batch_size, len(split.records) - number * batch_size)]
 
 
@@ -145,9 +174,12 @@ def _at(logits: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return logits if logits.shape == size else resize(logits, (size[0], size[1]), cv2.INTER_LINEAR)
 
 
-def _score(records: Records, row: int, predicted: np.ndarray, mask: np.ndarray) -> Sample:
+def _score(
+    records: Records, row: int, predicted: np.ndarray, mask: np.ndarray, tolerance: float = surface.TOLERANCE
+) -> Sample:
     label, prompt = records.classes[records.label[row]], records.prompts[records.prompt[row]][0]
-    scores = record_scores.score(records.ids[row], label, prompt, predicted, mask, _spacing(records, row, mask.shape))
+    spacing = _spacing(records, row, mask.shape)
+    scores = record_scores.score(records.ids[row], label, prompt, predicted, mask, spacing, tolerance)
     return dataclasses.replace(scores, unit=records.unit(row))
 
 

@@ -1,12 +1,13 @@
 """Scores of single records, computed on the host at any size, and their summary."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tunevlseg_jax.evaluation import surface
+from tunevlseg_jax.evaluation import lesions, surface
 
 POLICIES = {
     "dice": "mean over records; 1 where both masks are empty, 0 where one is",
@@ -16,12 +17,23 @@ POLICIES = {
     "surface_dice_2px": "mean over records; 1 where both masks are empty, 0 where one is",
 }
 """How each score is averaged, and how it counts empty masks."""
-DISTANCES = {
+LATER_POLICIES = {
     "assd_px": "average symmetric surface distance in pixels; mean as of hd95_both_nonempty",
+    "hd95_px_or_diagonal": "HD95 in pixels; mean over records; the image's diagonal where one mask is empty, 0 where "
+    "both are",
+    "nsd": "the share of both outlines within nsd_tolerance of the other, in millimetres where the spacing is known, "
+    "else in pixels; mean over records; 1 where both masks are empty, 0 where one is",
+    "volumetric_similarity": "mean over records; 1 where both masks are empty, 0 where one is",
+    "lesion_recall_pooled": "the share of all true lesions of all records that match a predicted one; undefined where "
+    "there are none",
+    "lesion_precision_pooled": "likewise of all predicted lesions that match a true one",
+    "lesion_f1_pooled": "likewise of both",
     "hd95_mm": "hd95_both_nonempty in millimetres; mean over those of its records whose spacing is known",
     "assd_mm": "assd_px in millimetres, likewise",
+    "hd95_mm_or_diagonal": "hd95_px_or_diagonal in millimetres; mean over the records whose spacing is known",
 }
-"""Likewise, of scores that evaluations of earlier versions lack, and those in millimetres without a known spacing."""
+"""Likewise, of scores that evaluations of earlier versions lack, and last those of a known spacing alone."""
+IN_MM = ("hd95_mm", "assd_mm", "hd95_mm_or_diagonal")
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,14 @@ class Sample:
       assd_mm: likewise.
       row_spacing_mm: millimetres between the centres of neighbouring rows of the scored masks; None if unknown.
       column_spacing_mm: likewise of columns.
-      unit: what the score isn't independent of, see `Records.unit`; None in files of earlier versions.
+      unit: what the score isn't independent of, see `Records.unit`; None in files of earlier versions, as is all below.
+      hd95_px_or_diagonal: pixels; the image's diagonal where one mask is empty, 0 where both are.
+      hd95_mm_or_diagonal: likewise in millimetres; None if the spacing is unknown.
+      nsd: surface Dice within the tolerance of `score`; 1 where both masks are empty, 0 where one is.
+      volumetric_similarity: 1 - |predicted - target| / (predicted + target); 1 where both masks are empty.
+      lesions_small: the number of small lesions of the true mask; for these and the classes of size see `lesions`.
+      lesions_found_small: those of them that match a predicted one.
+      lesions_false_small: small lesions of the predicted mask that match none.
     """
 
     id: str
@@ -65,6 +84,23 @@ class Sample:
     row_spacing_mm: float | None = None
     column_spacing_mm: float | None = None
     unit: str | None = None
+    hd95_px_or_diagonal: float | None = None
+    hd95_mm_or_diagonal: float | None = None
+    nsd: float | None = None
+    volumetric_similarity: float | None = None
+    lesions_small: int | None = None
+    lesions_medium: int | None = None
+    lesions_large: int | None = None
+    lesions_found_small: int | None = None
+    lesions_found_medium: int | None = None
+    lesions_found_large: int | None = None
+    lesions_false_small: int | None = None
+    lesions_false_medium: int | None = None
+    lesions_false_large: int | None = None
+
+
+LESION_FIELDS = tuple(f"lesions{kind}_{size}" for kind in ("", "_found", "_false") for size in lesions.SIZES)
+"""Of `Sample`, in the order of `lesions.Counts`."""
 
 
 def score(
@@ -74,6 +110,7 @@ def score(
     predicted: np.ndarray,
     target: np.ndarray,
     spacing: tuple[float, float] | None = None,
+    tolerance: float = surface.TOLERANCE,
 ) -> Sample:
     """Scores a predicted mask, (height, width) bool, against the true one.
 
@@ -84,17 +121,10 @@ def score(
       predicted: the predicted mask.
       target: the true mask.
       spacing: millimetres between the centres of neighbouring rows, and of columns; None if unknown.
+      tolerance: of `nsd`, in millimetres where the spacing is known, else in pixels.
     """
     intersection, union = int((predicted & target).sum()), int((predicted | target).sum())
     sizes = int(target.sum()), int(predicted.sum())
-    hd95, surface_dice, assd, in_mm = None, float(not any(sizes)), None, (None, None)
-    if all(sizes):
-        outlines = surface.distances(predicted, target)
-        hd95, surface_dice = surface.hd95(*outlines), surface.surface_dice(*outlines)
-        assd = surface.assd(*outlines)
-        if spacing is not None:
-            outlines = surface.distances(predicted, target, spacing)
-            in_mm = surface.hd95(*outlines), surface.assd(*outlines)
     row_spacing, column_spacing = spacing or (None, None)
     return Sample(
         id=id,
@@ -102,22 +132,71 @@ def score(
         prompt=prompt,
         dice=2 * intersection / sum(sizes) if union else 1.0,
         iou=intersection / union if union else 1.0,
-        hd95_both_nonempty=hd95,
-        surface_dice_2px=surface_dice,
         intersection=intersection,
         union=union,
         target=sizes[0],
         predicted=sizes[1],
-        assd_px=assd,
-        hd95_mm=in_mm[0],
-        assd_mm=in_mm[1],
         row_spacing_mm=row_spacing,
         column_spacing_mm=column_spacing,
+        volumetric_similarity=volumetric_similarity(*sizes),
+        **_outline_scores(predicted, target, spacing, tolerance),
+        **lesion_fields(lesions.count(predicted, target)),
     )
 
 
+def lesion_fields(counts: lesions.Counts) -> dict[str, Any]:
+    """The counts by the names of the fields of `Sample`."""
+    return dict(zip(LESION_FIELDS, np.concatenate(counts).tolist(), strict=True))
+
+
+def volumetric_similarity(first: int, second: int) -> float:
+    """1 - |first - second| / (first + second) of the sizes of two masks; 1 where both are 0."""
+    return 1 - abs(first - second) / (first + second) if first or second else 1.0
+
+
+def or_diagonal(hd95: float | None, size: Sequence[int], spacing: Sequence[float], *, both_empty: bool) -> float:
+    """HD95, or where it is undefined the diagonal of an image or volume: 0 if both masks are empty.
+
+    Args:
+      hd95: None where a mask is empty.
+      size: of the image or volume in pixels.
+      spacing: of its pixels, in the unit of `hd95`.
+      both_empty: whether both masks are.
+    """
+    if hd95 is not None:
+        return hd95
+    return 0.0 if both_empty else math.hypot(*(sides * apart for sides, apart in zip(size, spacing, strict=True)))
+
+
+def _outline_scores(
+    predicted: np.ndarray, target: np.ndarray, spacing: tuple[float, float] | None, tolerance: float
+) -> dict[str, Any]:
+    """The scores of outlines, whose distances are computed once in pixels and once in millimetres."""
+    empty = not predicted.any(), not target.any()
+    hd95, assd, surface_dice, in_mm = None, None, float(all(empty)), (None, None)
+    nsd = surface_dice
+    if not any(empty):
+        outlines = surface.distances(predicted, target)
+        hd95, assd, surface_dice = surface.hd95(*outlines), surface.assd(*outlines), surface.surface_dice(*outlines)
+        if spacing is not None:
+            outlines = surface.distances(predicted, target, spacing)
+            in_mm = surface.hd95(*outlines), surface.assd(*outlines)
+        nsd = surface.surface_dice(*outlines, tolerance)
+    size, both_empty = predicted.shape, all(empty)
+    return {
+        "hd95_both_nonempty": hd95,
+        "surface_dice_2px": surface_dice,
+        "assd_px": assd,
+        "hd95_mm": in_mm[0],
+        "assd_mm": in_mm[1],
+        "nsd": nsd,
+        "hd95_px_or_diagonal": or_diagonal(hd95, size, (1, 1), both_empty=both_empty),
+        "hd95_mm_or_diagonal": spacing and or_diagonal(in_mm[0], size, spacing, both_empty=both_empty),
+    }
+
+
 def summary(samples: Sequence[Sample]) -> dict[str, Any]:
-    """The scores that POLICIES and DISTANCES explain, over at least one record, and the number of empty masks.
+    """The scores that POLICIES and LATER_POLICIES explain, over at least one record, and the number of empty masks.
 
     Those in millimetres are there if the spacing of any record is known.
     """
@@ -126,7 +205,7 @@ def summary(samples: Sequence[Sample]) -> dict[str, Any]:
     known = [sample for sample in samples if sample.row_spacing_mm is not None]
     in_mm: dict[str, Any] = {}
     if known:
-        in_mm = {name: mean_of(name, known) for name in ("hd95_mm", "assd_mm")}
+        in_mm = {name: mean_of(name, known) for name in IN_MM}
         in_mm["spacing_unknown"] = len(samples) - len(known)
     return {
         "dice": float(np.mean([sample.dice for sample in samples])),
@@ -138,59 +217,33 @@ def summary(samples: Sequence[Sample]) -> dict[str, Any]:
         "empty_targets": sum(sample.target == 0 for sample in samples),
         "empty_predictions": sum(sample.predicted == 0 for sample in samples),
         "hd95_undefined": undefined,
-        "assd_px": mean_of("assd_px", samples),
-    } | in_mm
+        **{name: mean_of(name, samples) for name in ("assd_px", "hd95_px_or_diagonal", "nsd", "volumetric_similarity")},
+        **lesion_summary(samples),
+        **in_mm,
+    }
+
+
+def lesion_sums(samples: Sequence[Any]) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """By class of size the number of lesions, of those found, and of false ones, over records or volumes."""
+    true, found, false = (
+        {size: sum(getattr(sample, f"lesions{kind}_{size}") or 0 for sample in samples) for size in lesions.SIZES}
+        for kind in ("", "_found", "_false")
+    )
+    return true, found, false
+
+
+def lesion_summary(samples: Sequence[Any]) -> dict[str, Any]:
+    """Recall, precision and F1 over all lesions of all records or volumes, and of each class of size."""
+    sums = lesion_sums(samples)
+    scores: dict[str, Any] = {"lesions": sum(sums[0].values()), "false_lesions": sum(sums[2].values())}
+    pooled = {"": lesions.rates(*(sum(each.values()) for each in sums))}
+    pooled |= {f"_{size}": lesions.rates(*(each[size] for each in sums)) for size in lesions.SIZES}
+    for size, values in pooled.items():
+        scores |= {f"lesion_{rate}{size}_pooled": value for rate, value in zip(lesions.RATES, values, strict=True)}
+    return scores
 
 
 def mean_of(name: str, samples: Sequence[Any]) -> float | None:
     """The mean of a score over the records or volumes that have it; None where none has."""
     scores = [score for sample in samples if (score := getattr(sample, name)) is not None]
     return float(np.mean(scores)) if scores else None
-
-
-class Classes:
-    """Scores of all classes together: each pixel belongs to one class, or to the background.
-
-    A pixel goes to the class with the highest logit where that is over 0, and to the background elsewhere. Void
-    pixels count nowhere.
-    """
-
-    def __init__(self, count: int):
-        self.intersection, self.union = (np.zeros(count + 1, np.int64) for _ in range(2))
-        self.overlapping = False
-
-    def __add__(self, other: "Classes") -> "Classes":
-        """The scores of both, which have seen different images."""
-        both = Classes(len(self.union) - 1)
-        both.intersection, both.union = self.intersection + other.intersection, self.union + other.union
-        both.overlapping = self.overlapping or other.overlapping
-        return both
-
-    def add(self, logits: np.ndarray, masks: np.ndarray, void: np.ndarray) -> None:
-        """One image.
-
-        Args:
-          logits: (class, height, width), less the logit of the threshold.
-          masks: (class, height, width) bool, the true masks.
-          void: (height, width) bool, pixels that count nowhere.
-        """
-        background = len(logits)
-        predicted = np.where(logits.max(axis=0) > 0, logits.argmax(axis=0), background)
-        true = np.where(masks.any(axis=0), masks.argmax(axis=0), background)
-        self.overlapping |= bool((masks.sum(axis=0) > 1).any())
-        matched = np.bincount(true[(predicted == true) & ~void], minlength=background + 1)
-        counts = [np.bincount(classes[~void], minlength=background + 1) for classes in (predicted, true)]
-        self.intersection += matched
-        self.union += sum(counts) - matched
-
-    @property
-    def iou(self) -> np.ndarray:
-        """(class + 1,) over the whole set, the background last; NaN where neither mask has the class."""
-        return np.where(self.union > 0, self.intersection / np.maximum(self.union, 1), np.nan)
-
-
-def absent_rates(samples: Sequence[Sample]) -> dict[str, float | int | None]:
-    """The number of records that ask for an absent class, and the share of them in which any pixel is predicted."""
-    absent = [sample for sample in samples if sample.target == 0]
-    marked = sum(sample.predicted > 0 for sample in absent)
-    return {"absent_records": len(absent), "false_positive_rate": marked / len(absent) if absent else None}

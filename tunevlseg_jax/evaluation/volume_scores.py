@@ -11,7 +11,7 @@ import numpy as np
 
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.data.volume_slice import VolumeSlice
-from tunevlseg_jax.evaluation import record_scores, surface
+from tunevlseg_jax.evaluation import lesions, record_scores, surface
 from tunevlseg_jax.runtime.files import write_csv
 
 POLICIES = {
@@ -22,6 +22,18 @@ POLICIES = {
     "volume_assd_mm": "average symmetric surface distance, likewise",
 }
 """How the scores of volumes are averaged. Slices that aren't scored count as empty in both masks."""
+LATER_POLICIES = {
+    "volume_hd95_mm_or_diagonal": "volume_hd95_mm; the diagonal of the scored slices where one mask is empty, 0 where "
+    "both are; mean over volumes and classes whose spacing is known",
+    "volume_nsd_mm": "the share of both surfaces' voxels within nsd_tolerance millimetres of the other; mean over "
+    "volumes and classes whose spacing is known; 1 where both masks are empty, 0 where one is",
+    "volume_volumetric_similarity": "mean over volumes and classes; 1 where both masks are empty, 0 where one is",
+    "volume_lesion_recall_pooled": "the share of all true lesions of all volumes that match a predicted one, in three "
+    "dimensions; undefined where there are none",
+    "volume_lesion_precision_pooled": "likewise of all predicted lesions that match a true one",
+    "volume_lesion_f1_pooled": "likewise of both",
+}
+"""Likewise, of scores that evaluations of earlier versions lack."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,10 @@ class VolumeSample:
       slice_spacing_mm: millimetres between the centres of neighbouring slices that could be scored; None if unknown.
       row_spacing_mm: likewise of rows.
       column_spacing_mm: likewise of columns.
+      hd95_mm_or_diagonal: the diagonal of the scored slices where one mask is empty, 0 where both are.
+      nsd_mm: surface Dice within a tolerance in millimetres; 1 where both masks are empty, 0 where one is.
+      volumetric_similarity: see `record_scores.volumetric_similarity`.
+      lesions_small: in three dimensions; this and the following as in `record_scores.Sample`.
     """
 
     volume: str
@@ -57,6 +73,18 @@ class VolumeSample:
     slice_spacing_mm: float | None
     row_spacing_mm: float | None
     column_spacing_mm: float | None
+    hd95_mm_or_diagonal: float | None = None
+    nsd_mm: float | None = None
+    volumetric_similarity: float | None = None
+    lesions_small: int | None = None
+    lesions_medium: int | None = None
+    lesions_large: int | None = None
+    lesions_found_small: int | None = None
+    lesions_found_medium: int | None = None
+    lesions_found_large: int | None = None
+    lesions_false_small: int | None = None
+    lesions_false_medium: int | None = None
+    lesions_false_large: int | None = None
 
 
 class VolumeScores(NamedTuple):
@@ -99,7 +127,13 @@ class _Stack:
 class VolumeScorer:
     """Collects the masks of slices, and scores a volume when it has all of them."""
 
-    def __init__(self, records: Records):
+    def __init__(self, records: Records, tolerance: float = surface.TOLERANCE):
+        """
+        Args:
+          records: of the split.
+          tolerance: of NSD, in millimetres.
+        """
+        self._tolerance = tolerance
         self._slices = records.slices or (None,) * len(records.names)
         there = Counter(place.volume for place in self._slices if place is not None)
         torn = {place.volume for place in self._slices if place is not None and there[place.volume] != place.prepared}
@@ -136,7 +170,7 @@ class VolumeScorer:
         if self._waiting[place.volume]:
             return []
         stacks = self._stacks.pop(place.volume, {})
-        samples = [_score(place, label, stack) for label, stack in sorted(stacks.items())]
+        samples = [_score(place, label, stack, self._tolerance) for label, stack in sorted(stacks.items())]
         self.scores.samples.extend(samples)
         return samples
 
@@ -150,39 +184,55 @@ def _without_records(records: Records) -> list[int]:
     return np.flatnonzero((records.shown & ~asked).any(axis=1)).tolist()
 
 
-def _score(place: VolumeSlice, label: str, stack: _Stack) -> VolumeSample:
+def _score(place: VolumeSlice, label: str, stack: _Stack, tolerance: float) -> VolumeSample:
     predicted, target = stack.volumes(place.step)
     intersection = int(np.count_nonzero(predicted & target))
     sizes = int(np.count_nonzero(target)), int(np.count_nonzero(predicted))
     between = None if place.spacing is None else place.spacing * place.step
     row, column = stack.spacing or (None, None)
-    hd95 = assd = None
-    if all(sizes) and between is not None and stack.spacing is not None:
-        surfaces = surface.volume_distances(predicted, target, (between, *stack.spacing))
-        hd95, assd = surface.hd95(*surfaces), surface.assd(*surfaces)
+    in_mm: dict[str, float | None] = {"hd95_mm": None, "assd_mm": None}
+    if between is not None and stack.spacing is not None:
+        in_mm = _surface_scores(predicted, target, (between, *stack.spacing), tolerance)
     return VolumeSample(
         volume=place.volume,
         label=label,
         slices=len(stack.masks),
         slices_in_volume=place.total,
         dice=2 * intersection / sum(sizes) if any(sizes) else 1.0,
-        hd95_mm=hd95,
-        assd_mm=assd,
         intersection=intersection,
         target=sizes[0],
         predicted=sizes[1],
         slice_spacing_mm=between,
         row_spacing_mm=row,
         column_spacing_mm=column,
+        volumetric_similarity=record_scores.volumetric_similarity(*sizes),
+        **in_mm,
+        **record_scores.lesion_fields(lesions.count(predicted, target)),
     )
 
 
+def _surface_scores(
+    predicted: np.ndarray, target: np.ndarray, spacing: tuple[float, float, float], tolerance: float
+) -> dict[str, float | None]:
+    empty = not predicted.any(), not target.any()
+    hd95, assd, nsd = None, None, float(all(empty))
+    if not any(empty):
+        surfaces = surface.volume_distances(predicted, target, spacing)
+        hd95, assd = surface.hd95(*surfaces), surface.assd(*surfaces)
+        nsd = surface.surface_dice(*surfaces, tolerance)
+    penalised = record_scores.or_diagonal(hd95, predicted.shape, spacing, both_empty=all(empty))
+    return {"hd95_mm": hd95, "assd_mm": assd, "hd95_mm_or_diagonal": penalised, "nsd_mm": nsd}
+
+
 def summary(samples: Sequence[VolumeSample]) -> dict[str, Any]:
-    """The scores that POLICIES explains, and the number of volumes; None where no volume has a score."""
+    """The scores that POLICIES and LATER_POLICIES explain, and the number of volumes; None where no volume has a score.
+
+    Lesions are there as well, see `record_scores.lesion_summary`.
+    """
+    means = ("dice", "hd95_mm", "assd_mm", "hd95_mm_or_diagonal", "nsd_mm", "volumetric_similarity")
     return {
-        "volume_dice": record_scores.mean_of("dice", samples),
-        "volume_hd95_mm": record_scores.mean_of("hd95_mm", samples),
-        "volume_assd_mm": record_scores.mean_of("assd_mm", samples),
+        **{f"volume_{name}": record_scores.mean_of(name, samples) for name in means},
+        **{f"volume_{name}": value for name, value in record_scores.lesion_summary(samples).items()},
         "volumes": len({sample.volume for sample in samples}),
     }
 

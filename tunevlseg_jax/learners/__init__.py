@@ -3,7 +3,7 @@
 from tunevlseg_jax.learners.adapters import VLSMAdapter
 from tunevlseg_jax.learners.base import Projector
 from tunevlseg_jax.learners.combined import Combined, Part
-from tunevlseg_jax.learners.contract import ZeroShot
+from tunevlseg_jax.learners.contract import Learner, ZeroShot
 from tunevlseg_jax.learners.independent import IVLP
 from tunevlseg_jax.learners.linear_probe import LinearProbe
 from tunevlseg_jax.learners.low_rank import LoRA
@@ -12,12 +12,21 @@ from tunevlseg_jax.learners.offsets import BitFit, NormTuning
 from tunevlseg_jax.learners.regularised import KgCoOp, PromptSRC
 from tunevlseg_jax.learners.textual import CoCoOp, CoOp
 from tunevlseg_jax.learners.visual import VPT
+from tunevlseg_jax.prompts import ModelSpec
 
 PAPER = (CoOp, CoCoOp, VPT, MaPLe, SharedSeparate, SharedAttention)
 """The paper's learners, in its order."""
 LEARNERS = (*PAPER, LoRA, VLSMAdapter, BitFit, NormTuning, LinearProbe, IVLP, KgCoOp, PromptSRC)
 """The classes that learn, but for Combined: the paper's, then others."""
 AnyLearner = ZeroShot | Part | Combined | IVLP | KgCoOp | PromptSRC
+
+
+def learners_for(spec: ModelSpec) -> list[type[Learner]]:
+    """The classes of `LEARNERS` whose defaults change only parts that the model has and its decoder reads."""
+    lacking = {"vision"} if spec.vision_width is None else set()
+    lacking |= {"sentence"} if spec.sentence_width is None else set()
+    return [cls for cls in LEARNERS if not lacking & cls().changes]
+
 
 __all__ = [
     "IVLP",
@@ -40,4 +49,5 @@ __all__ = [
     "SharedSeparate",
     "VLSMAdapter",
     "ZeroShot",
+    "learners_for",
 ]

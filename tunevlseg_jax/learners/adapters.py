@@ -59,6 +59,10 @@ class VLSMAdapter(BlockLearner):
                 "adapter needs a text block for each tap, and a text tower as wide as the sentence vector"
             )
         super().check(spec)
+        if self.sentence and spec.sentence_width is None:
+            raise ValueError(
+                "learner.sentence must be False for this model, got True: its decoder doesn't read the sentence vector"
+            )
         for name in ("hidden", "sentence_hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"learner.{name} must be at least 1, got {getattr(self, name)}")
@@ -78,7 +82,8 @@ class VLSMAdapter(BlockLearner):
                     name: bottleneck_params(next(keys), rows, width(tower, spec), self.hidden) for name in AFTER
                 }
         if self.sentence:
-            params["sentence"] = bottleneck_params(next(keys), 1, spec.image_width, self.sentence_hidden)
+            assert spec.sentence_width is not None
+            params["sentence"] = bottleneck_params(next(keys), 1, spec.sentence_width, self.sentence_hidden)
         return params
 
     def prompts(self, params: Params, depth: Array, *, dropout: Array, key: Array | None) -> Prompts:

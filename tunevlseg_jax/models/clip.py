@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import jax
@@ -11,10 +12,11 @@ from jax import Array
 
 from tunevlseg_jax.models.changes import bottleneck, of_block
 from tunevlseg_jax.models.features import TextFeatures
-from tunevlseg_jax.models.layers import Block, LayerNorm, quick_gelu
+from tunevlseg_jax.models.layers import Activation, Block, LayerNorm, gelu, quick_gelu
 from tunevlseg_jax.models.products import Linear
 from tunevlseg_jax.models.resize import resize_positions
-from tunevlseg_jax.prompts import BlockChange, Prompts, inject, insert
+from tunevlseg_jax.prompts import Prompts, inject, insert
+from tunevlseg_jax.runtime import schema
 
 Recompute = Literal["nothing", "elementwise", "blocks"]
 """Activations of a block to rematerialise in the backward pass."""
@@ -22,6 +24,8 @@ TOKEN_EMBEDDING = "text_tower/token_embedding"
 """Path of the token embeddings among a model's weights; the model's text tower is its `text_tower`."""
 LEGACY_END_TOKEN = 2
 """Configurations of OpenAI's checkpoints give 2 as the end token; the real one is then the largest id."""
+ActivationName = Literal["quick_gelu", "gelu"]
+ACTIVATIONS: dict[ActivationName, Activation] = {"quick_gelu": quick_gelu, "gelu": gelu}
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class TextConfig:
     vocabulary: int = 49408
     context_length: int = 77
     end_token: int = LEGACY_END_TOKEN
+    activation: ActivationName = schema.added("quick_gelu")
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,9 @@ class TextTower(nnx.Module):
         normal = nnx.initializers.normal(0.02)
         self.token_embedding = nnx.Param(normal(rngs.params(), (config.vocabulary, config.width)))
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.context_length, config.width)))
+        activation = ACTIVATIONS[config.activation]
         self.blocks = nnx.List(
-            Block(config.width, config.heads, config.hidden, quick_gelu, rngs) for _ in range(config.blocks)
+            Block(config.width, config.heads, config.hidden, activation, rngs) for _ in range(config.blocks)
         )
         self.final_norm = LayerNorm(config.width)
         self.projection = Linear(config.width, embedding_width, use_bias=False, rngs=rngs)
@@ -171,19 +177,16 @@ class VisionTower(nnx.Module):
         for number, block in enumerate(self.blocks):
             change = of_block(prompts.vision_blocks, number, self.effective_blocks)
             # The decoder reads the state with the next prompt in it, as the next block does.
-            x = inject(_rematerialised(block, change, recompute)(x), prompts.vision, depth, number + 1, end)
+            x = rematerialised(partial(block, change=change), recompute)(x)
+            x = inject(x, prompts.vision, depth, number + 1, end)
             states.append(x)
         return states, self.projection(self.post_norm(x[:, 0]))
 
 
-def _rematerialised(block: Block, change: BlockChange, recompute: Recompute) -> Callable[[Array], Array]:
-    """The changed block, with fewer activations stored for the backward pass."""
-
-    def changed(x: Array) -> Array:
-        return block(x, change=change)
-
+def rematerialised(block: Callable[[Array], Array], recompute: Recompute) -> Callable[[Array], Array]:
+    """A block with fewer activations stored for the backward pass."""
     if recompute == "nothing":
-        return changed
+        return block
     policies = jax.checkpoint_policies
     policy = policies.nothing_saveable if recompute == "blocks" else policies.dots_with_no_batch_dims_saveable
-    return jax.checkpoint(changed, policy=policy)
+    return jax.checkpoint(block, policy=policy)

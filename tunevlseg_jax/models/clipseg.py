@@ -13,7 +13,7 @@ from tunevlseg_jax.models.changes import bottleneck
 from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, Recompute, TextConfig, TextTower, VisionConfig, VisionTower
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.layers import Block
-from tunevlseg_jax.models.products import Conv, Linear, Product, product
+from tunevlseg_jax.models.products import Conv, Linear, Unfold
 from tunevlseg_jax.models.vectors import vectors
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 
@@ -73,6 +73,7 @@ class CLIPSegConfig:
             text_blocks=self.text.blocks,
             text_hidden=self.text.hidden,
             image_width=self.embedding_width,
+            sentence_width=self.embedding_width,
             vision_width=self.vision.width,
             vision_blocks=self.vision.blocks,
             vision_hidden=self.vision.hidden,
@@ -191,25 +192,3 @@ class ComplexUpsampling(nnx.Module):
         """From (batch, rows, columns, width) to (batch, height, width, 1)."""
         x = jax.nn.relu(self.convolution(features))
         return self.unfold2(jax.nn.relu(self.unfold1(x)))
-
-
-class Unfold(Product):
-    """A transposed convolution whose stride is its size: each cell becomes a separate square."""
-
-    def __init__(self, width: int, channels: int, size: int, rngs: nnx.Rngs):
-        super().__init__((width, size, size, channels), rngs, nnx.initializers.normal(width**-0.5))
-        self.bias = nnx.Param(jnp.zeros(channels))
-
-    @staticmethod
-    def transpose(kernel: Array) -> Array:
-        """From (width, size, size, channels) to (size * size * channels, width)."""
-        return kernel.reshape(len(kernel), -1).T
-
-    def __call__(self, x: Array) -> Array:
-        """From (batch, rows, columns, width) to (batch, rows * size, columns * size, channels)."""
-        batch, rows, columns, _ = x.shape
-        _, size, _, channels = self.kernel.shape
-        squares = product(x, self.kernel[...].reshape(len(self.kernel[...]), -1), self.transposed)
-        squares = squares.reshape(batch, rows, columns, size, size, channels).transpose(0, 1, 3, 2, 4, 5)
-        full = squares.reshape(batch, rows * size, columns * size, channels)
-        return (full + self.bias[...].reshape(1, 1, 1, channels)).astype(x.dtype)

@@ -86,6 +86,7 @@ class CRISConfig:
             text_blocks=self.text.blocks,
             text_hidden=self.text.hidden,
             image_width=self.vision.embedding_width,
+            sentence_width=self.vision.embedding_width,
             vision_width=None,
             vision_blocks=0,
             vision_hidden=0,

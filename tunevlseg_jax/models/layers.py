@@ -12,16 +12,22 @@ from jax import Array, lax
 from tunevlseg_jax.models.attention import attention
 from tunevlseg_jax.models.changes import UNCHANGED, bottleneck, changed, dropped
 from tunevlseg_jax.models.products import Linear
+from tunevlseg_jax.models.rotary import Rotation, rotate
 from tunevlseg_jax.prompts import BlockChange
 
 Activation = Callable[[Array], Array]
 EPSILON = 1e-5
-"""LayerNorm's."""
+"""LayerNorm's, unless a model has another."""
 
 
 def quick_gelu(x: Array) -> Array:
     """CLIP's activation, x * sigmoid(1.702 x)."""
     return x * jax.nn.sigmoid(1.702 * x)
+
+
+def gelu(x: Array) -> Array:
+    """The exact GELU, x * Phi(x), without the approximation by tanh."""
+    return jax.nn.gelu(x, approximate=False)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -45,7 +51,8 @@ _activated.defvjp(_activated_forward, _activated_backward)
 class LayerNorm(nnx.Module):
     """Layer normalisation over the last axis, in float32; the result has the type of the input."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, epsilon: float = EPSILON):
+        self.epsilon = epsilon
         self.scale = nnx.Param(jnp.ones(width))
         self.bias = nnx.Param(jnp.zeros(width))
 
@@ -53,7 +60,7 @@ class LayerNorm(nnx.Module):
         """(..., width); `change` may hold differences of the scale and the bias under the norm's `name`."""
         full = x.astype(jnp.float32)
         centred = full - full.mean(axis=-1, keepdims=True)
-        normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + EPSILON)
+        normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=-1, keepdims=True) + self.epsilon)
         shape = (1,) * (x.ndim - 1) + (-1,)
         scale, bias = self.scale[...], self.bias[...]
         scale = scale + change.scale[name] if name in change.scale else scale
@@ -75,6 +82,7 @@ class Attention(nnx.Module):
         inputs: tuple[Array, Array] | None = None,
         mask: Array | None = None,
         change: BlockChange = UNCHANGED,
+        rotation: Rotation | None = None,
     ) -> Array:
         """Attends to a sequence.
 
@@ -84,6 +92,7 @@ class Attention(nnx.Module):
             are one product.
           mask: as in `attention`.
           change: of the block, for self-attention.
+          rotation: of queries and keys by their position, for self-attention.
 
         Returns:
           (batch, queries, out width).
@@ -92,6 +101,8 @@ class Attention(nnx.Module):
         x = dropped(query, change, 0)
         projected = (changed(y, x, change, name) for y, name in zip(projected, ("query", "key", "value"), strict=True))
         query, key, value = (x.reshape(*x.shape[:2], self.heads, -1) for x in projected)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
         mixed = attention(query, key, value, mask)
         mixed = mixed.reshape(*mixed.shape[:2], -1)
         return changed(self.out(mixed), dropped(mixed, change, 1), change, "out")

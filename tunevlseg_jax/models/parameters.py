@@ -21,6 +21,8 @@ RULES: dict[Tune, dict[str, bool]] = {
 
 STATISTICS = r"model/.*/(mean|variance)"
 """Statistics of BatchNorms, which never train."""
+UNUSED = r"model/unused/.*"
+"""Weights that nothing reads; training would only decay them."""
 
 DECAY: dict[str, bool] = {
     r".*/kernel": True,
@@ -61,7 +63,7 @@ def split(params: FlatParams, tune: Tune) -> tuple[FlatParams, FlatParams]:
     for pattern in RULES[tune]:
         if pattern.startswith("model/") and not any(re.fullmatch(pattern, path) for path in params):
             raise ValueError(f"the rule {pattern!r} of tune={tune!r} matches no parameter of this model")
-    trains |= {path: False for path in params if re.fullmatch(STATISTICS, path)}
+    trains |= {path: False for path in params if re.fullmatch(f"{STATISTICS}|{UNUSED}", path)}
     trainable = {path: array for path, array in params.items() if trains[path]}
     return trainable, {path: array for path, array in params.items() if not trains[path]}
 

@@ -99,6 +99,28 @@ class Conv(Product):
         return _add(doubled.gather((maps[:3], maps[3:6], maps[6:])), self.bias)
 
 
+class Unfold(Product):
+    """A transposed convolution whose stride is its size: each cell becomes a separate square."""
+
+    def __init__(self, width: int, channels: int, size: int, rngs: nnx.Rngs):
+        super().__init__((width, size, size, channels), rngs, nnx.initializers.normal(width**-0.5))
+        self.bias = nnx.Param(jnp.zeros(channels))
+
+    @staticmethod
+    def transpose(kernel: Array) -> Array:
+        """From (width, size, size, channels) to (size * size * channels, width)."""
+        return kernel.reshape(len(kernel), -1).T
+
+    def __call__(self, x: Array) -> Array:
+        """From (batch, rows, columns, width) to (batch, rows * size, columns * size, channels)."""
+        batch, rows, columns, _ = x.shape
+        _, size, _, channels = self.kernel.shape
+        squares = product(x, self.kernel[...].reshape(len(self.kernel[...]), -1), self.transposed)
+        squares = squares.reshape(batch, rows, columns, size, size, channels).transpose(0, 1, 3, 2, 4, 5)
+        full = squares.reshape(batch, rows * size, columns * size, channels)
+        return (full + self.bias[...].reshape(1, 1, 1, channels)).astype(x.dtype)
+
+
 @jax.custom_vjp
 def product(x: Array, kernel: Array, transposed: Array | None = None) -> Array:
     """The product of (..., inputs) and (inputs, outputs), in the type of `x`.

@@ -53,7 +53,14 @@ class Answer(NamedTuple, Generic[T]):
 class Predictor:
     """A model with its learnt tensors, ready to answer questions."""
 
-    def __init__(self, experiment: Experiment, learnt: FlatParams):
+    def __init__(self, experiment: Experiment, learnt: FlatParams, temperature: float = 1.0):
+        """
+        Args:
+          experiment: the model.
+          learnt: its learnt tensors.
+          temperature: divides the logits in probabilities; masks don't depend on it.
+        """
+        self.temperature = temperature
         self._experiment, self._learnt = experiment, learnt
         self._params = {**experiment.frozen, **learnt}
         self._hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
@@ -81,13 +88,19 @@ class Predictor:
             waiting, masks, pixels = [], 0, 0
         yield from self._answers(waiting, phrases, at_once=False)
 
+    def probability(self, logits: np.ndarray) -> np.ndarray:
+        """The probability of each logit, float32, at the run's temperature."""
+        return sigmoid(logits / np.float32(self.temperature))
+
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the tensors and the image size, which decide the masks."""
+        """SHA-256 of the tensors, the image size and a fitted temperature, which decide masks and probabilities."""
         digest = hashlib.sha256(self._experiment.pretrained.sha256.encode())
         digest.update(repr(self._experiment.image_size).encode())
         for name, array in sorted(self._learnt.items()):
             digest.update(name.encode() + np.asarray(array).tobytes())
+        if self.temperature != 1:
+            digest.update(repr(self.temperature).encode())
         return digest.hexdigest()
 
     def _answers(

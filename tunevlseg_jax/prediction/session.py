@@ -139,7 +139,9 @@ class Session:
             self._remove(name + MASK)
             self.masks.add([row])
             for kind in self.settings.probabilities:
-                write_probability(self.settings.output / f"{name}_probability.{kind}", forward.sigmoid(large))
+                write_probability(
+                    self.settings.output / f"{name}_probability.{kind}", self.predictor.probability(large)
+                )
             if work.frame.number is None or not work.opened.is_video:  # the overlays of a video are a video
                 write_png(self.settings.output / f"{name}_overlay.png", overlay(work.frame.image, mask))
             write_png(self.settings.output / (name + MASK), mask.astype(np.uint8) * 255)

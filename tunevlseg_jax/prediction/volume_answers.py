@@ -60,6 +60,6 @@ def ask(
             large = forward.enlarge(small, size)
             mask[index] = large > least
             if chance is not None:
-                chance[index] = forward.sigmoid(large)
+                chance[index] = predictor.probability(large)
     for mask, chance in zip(masks, chances, strict=True):
         yield VolumeAnswer(scan.restored(mask, axis), None if chance is None else scan.restored(chance, axis))

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from tunevlseg_jax.data.builders import layouts, manifest, matching, medvlsm, tables, user_files
-from tunevlseg_jax.data.builders.annotations import formats
+from tunevlseg_jax.data.builders.annotations import formats, yolo
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import Item
 from tunevlseg_jax.data.builders.user_files import ImageFiles, binary, coded
 from tunevlseg_jax.data.mask_values import BinaryRule
 from tunevlseg_jax.data.seen_encodings import SeenEncodings
+from tunevlseg_jax.preparation import split_hints
 from tunevlseg_jax.preparation.folder_options import Folder
 from tunevlseg_jax.runtime.errors import UserError
 
@@ -54,7 +55,8 @@ def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> t
         )
     except UserError as error:
         raise _with_formats(error, source) from error
-    return _items(options, "\n".join([f"{images} and {masks}", *found.notes]), found.files, source, load)
+    notes = [*found.notes, *split_hints.hints(found.files, images, masks)]
+    return _items(options, "\n".join([f"{images} and {masks}", *notes]), found.files, source, load)
 
 
 def _annotated(options: Folder, source: SourceFiles, binary_load: user_files.Load) -> tuple[str, list[Item]] | None:
@@ -79,6 +81,7 @@ def _annotated(options: Folder, source: SourceFiles, binary_load: user_files.Loa
             return None
         format = formats.choose(present, options.format, source)
         if format is None:
+            yolo.check_named(source)
             return None
         content = present[format]
     if options.encoding != "binary" and format != "voc":
@@ -107,7 +110,7 @@ def _items(
     """The layout with a line on the splits, and the items of its images."""
     if options.instances == "refuse":
         user_files.check_instances(files)
-    splits, files = user_files.with_splits(files, options.splits)
+    splits, files = user_files.with_splits(files, options.splits, source)
     return f"{about}\nsplits: {splits}", user_files.items(files, source, load)
 
 

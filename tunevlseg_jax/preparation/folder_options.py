@@ -1,5 +1,7 @@
 """The options of `prepare folder`, and their checks."""
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,7 @@ class Folder:
         mask.
       encoding: "binary" masks have two values, "palette" masks a value or palette index per class, "colour" masks a
         colour per class.
-      prompt: prompt for binary masks without {class}; several are phrasings of the same prompt.
+      prompt: prompt for binary masks without {class}; several, or texts between "|", are phrasings of the same prompt.
       classes: CSV or JSON with the columns class, value or colour (#ff8000), and optionally prompt (phrasings separated
         by "|"; by default the class's name). "background" has no records and "void" is ignored; 0 and black are
         background.
@@ -107,6 +109,12 @@ def check(options: Folder) -> None:
         raise UserError(f"--ignore-value must be from 0 to 65535, got {wrong[0]}", "out-of-range")
     if not all(prompt.strip() for prompt in options.prompt):
         raise UserError("--prompt is empty; it must name the object in the masks", "empty-prompt")
+
+
+def phrasings(prompts: Sequence[str]) -> tuple[str, ...]:
+    """The phrasings of a prompt: several texts, or texts between "|" as in tables."""
+    apart = ([part.strip() for part in text.split("|") if part.strip()] or [text] for text in prompts)
+    return tuple(itertools.chain.from_iterable(apart))
 
 
 def check_seed(seed: int) -> None:

@@ -37,10 +37,12 @@ def text_rules(blocks: int, names: TextNames, projection: rules.Move) -> Iterato
     yield Rule("text_tower/projection/kernel", (names.projection,), projection)
 
 
-def block(ours: str, theirs: str, names: TextNames) -> Iterator[Rule]:
-    """Of a transformer block."""
-    attention = joint_attention if names.joint else split_attention
-    yield from attention(f"{ours}/attention", f"{theirs}.{names.attention}")
+def block(ours: str, theirs: str, names: TextNames, out: str = "out_proj") -> Iterator[Rule]:
+    """Of a transformer block; `out` names the last linear layer of an attention with split projections."""
+    if names.joint:
+        yield from joint_attention(f"{ours}/attention", f"{theirs}.{names.attention}")
+    else:
+        yield from split_attention(f"{ours}/attention", f"{theirs}.{names.attention}", out)
     yield from linear(f"{ours}/mlp/up", f"{theirs}.{names.up}")
     yield from linear(f"{ours}/mlp/down", f"{theirs}.{names.down}")
     yield from norm(f"{ours}/norm1", f"{theirs}.{names.norm1}")

@@ -1,15 +1,21 @@
 """Converts between the configuration of Hugging Face's CLIPSeg and ours."""
 
-import dataclasses
-import math
 from typing import Any
 
 from tunevlseg_jax.models.clip import TextConfig, VisionConfig
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.pretrained.huggingface_config import (
+    Keys,
+    only,
+    section,
+    sizes,
+    their_preprocessing,
+    their_sizes,
+    whole,
+    with_preprocessing,
+)
 from tunevlseg_jax.pretrained.rules import ConversionError
 
-Keys = dict[str, tuple[str, int]]
-"""From our field to Hugging Face's key, and the value that transformers uses if config.json lacks the key."""
 TOWER: Keys = {
     "width": ("hidden_size", 768),
     "blocks": ("num_hidden_layers", 12),
@@ -34,8 +40,6 @@ TOP: Keys = {
 
 # The only supported values of keys that may be missing.
 ONLY = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_channels": 3}
-PREPROCESSING = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
-PREPROCESSOR = "preprocessor_config.json"
 
 
 def config_from_huggingface(theirs: dict[str, Any], preprocessor: dict[str, Any] | None = None) -> CLIPSegConfig:
@@ -51,84 +55,23 @@ def config_from_huggingface(theirs: dict[str, Any], preprocessor: dict[str, Any]
     """
     if theirs.get("model_type") != "clipseg":
         raise ConversionError(f"model_type must be clipseg, got {theirs.get('model_type')!r}", "wrong-model")
-    text, vision = _section(theirs, "text_config"), _section(theirs, "vision_config")
+    text, vision = section(theirs, "text_config"), section(theirs, "vision_config")
     for tower in (text, vision):
-        _only(tower, ONLY, "config.json")
+        only(tower, ONLY, "config.json")
     taps = theirs.get("extract_layers", [3, 6, 9])
     if not isinstance(taps, list) or not taps:
         raise ConversionError(f"config.json: extract_layers must list block numbers, got {taps!r}", "model-config")
     config = CLIPSegConfig(
-        text=TextConfig(**_sizes(text, TEXT)),
-        vision=VisionConfig(**_sizes(vision, VISION)),
+        text=TextConfig(**sizes(text, TEXT)),
+        vision=VisionConfig(**sizes(vision, VISION)),
         taps=tuple(taps),
-        conditional_layer=_whole(theirs, "conditional_layer", 0, least=0),
+        conditional_layer=whole(theirs, "conditional_layer", 0, least=0),
         complex_upsampling=bool(theirs.get("use_complex_transposed_convolution", False)),
-        **_sizes(theirs, TOP),
+        **sizes(theirs, TOP),
     )
-    config = _preprocessing(config, preprocessor)
+    config = with_preprocessing(config, preprocessor)
     _check(config)
     return config
-
-
-def _section(theirs: dict[str, Any], name: str) -> dict[str, Any]:
-    """A tower's part of config.json; where an old file has two, transformers takes `..._dict`."""
-    for key in (f"{name}_dict", name):
-        if theirs.get(key) is not None:
-            if not isinstance(theirs[key], dict):
-                raise ConversionError(f"config.json: {key} must be an object, got {theirs[key]!r}", "model-config")
-            return theirs[key]
-    return {}
-
-
-def _sizes(section: dict[str, Any], keys: Keys) -> dict[str, Any]:
-    """The fields of ours that a part of config.json holds."""
-    return {field: _whole(section, key, default) for field, (key, default) in keys.items()}
-
-
-def _only(section: dict[str, Any], supported: dict[str, Any], file: str) -> None:
-    for key, only in supported.items():
-        if section.get(key, only) != only:
-            raise ConversionError(f"{file}: {key} must be {only!r}, got {section[key]!r}", "model-config")
-
-
-def _whole(section: dict[str, Any], key: str, default: int, least: int = 1) -> int:
-    value = section.get(key, default)
-    if type(value) is not int or value < least:
-        raise ConversionError(f"{key} must be an integer of at least {least}, got {value!r}", "model-config")
-    return value
-
-
-def _preprocessing(config: CLIPSegConfig, preprocessor: dict[str, Any] | None) -> CLIPSegConfig:
-    """The configuration with the preprocessor's image size, mean and standard deviation."""
-    if preprocessor is None:
-        divides = config.image_size % config.vision.patch == 0
-        return config if divides else dataclasses.replace(config, image_size=config.vision.image_size)
-    _only(preprocessor, PREPROCESSING, PREPROCESSOR)
-    return dataclasses.replace(
-        config,
-        image_size=_side(preprocessor.get("size")),
-        mean=_channels(preprocessor, "image_mean"),
-        std=_channels(preprocessor, "image_std", above=0),
-    )
-
-
-def _channels(preprocessor: dict[str, Any], key: str, above: float = -math.inf) -> tuple[float, float, float]:
-    match preprocessor.get(key):
-        case [int() | float() as red, int() | float() as green, int() | float() as blue] if (
-            min(red, green, blue) > above
-        ):
-            return float(red), float(green), float(blue)
-    raise ConversionError(f"{PREPROCESSOR}: {key} must be three numbers, got {preprocessor.get(key)!r}", "model-config")
-
-
-def _side(size: Any) -> int:
-    """The side of the square images that `size` describes: a number, height and width, or the shortest edge."""
-    match size:
-        case int(side) | {"shortest_edge": int(side)}:
-            return side
-        case {"height": int(height), "width": int(width)} if height == width:
-            return height
-    raise ConversionError(f"{PREPROCESSOR}: size must be the side of a square, got {size!r}", "model-config")
 
 
 def _check(config: CLIPSegConfig) -> None:
@@ -163,15 +106,8 @@ def _check(config: CLIPSegConfig) -> None:
 
 def preprocessor_to_huggingface(config: CLIPSegConfig) -> dict[str, Any]:
     """The preprocessor_config.json that transformers reads."""
-    return PREPROCESSING | {
-        "image_processor_type": "ViTImageProcessor",
-        "processor_class": "CLIPSegProcessor",
-        "do_resize": True,
-        "size": {"height": config.image_size, "width": config.image_size},
-        "resample": 3,  # bicubic, as our data are resized
-        "image_mean": list(config.mean),
-        "image_std": list(config.std),
-    }
+    names = {"image_processor_type": "ViTImageProcessor", "processor_class": "CLIPSegProcessor"}
+    return their_preprocessing(config, names, resample=3)  # bicubic, as our data are resized
 
 
 def config_to_huggingface(config: CLIPSegConfig) -> dict[str, Any]:
@@ -182,11 +118,6 @@ def config_to_huggingface(config: CLIPSegConfig) -> dict[str, Any]:
         "extract_layers": list(config.taps),
         "conditional_layer": config.conditional_layer,
         "use_complex_transposed_convolution": config.complex_upsampling,
-        "text_config": {"model_type": "clipseg_text_model"} | _keys(config.text, TEXT),
-        "vision_config": {"model_type": "clipseg_vision_model"} | _keys(config.vision, VISION),
-    } | _keys(config, TOP)
-
-
-def _keys(config: object, keys: Keys) -> dict[str, int]:
-    """The inverse of `_sizes`."""
-    return {key: getattr(config, field) for field, (key, _) in keys.items()}
+        "text_config": {"model_type": "clipseg_text_model"} | their_sizes(config.text, TEXT),
+        "vision_config": {"model_type": "clipseg_vision_model"} | their_sizes(config.vision, VISION),
+    } | their_sizes(config, TOP)

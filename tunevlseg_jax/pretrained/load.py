@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from tunevlseg_jax.models import AnyModelConfig
-from tunevlseg_jax.pretrained import clipseg_folder
+from tunevlseg_jax.pretrained import clipseg_folder, sam3_folder
 from tunevlseg_jax.pretrained.clipseg_folder import Unpickle
 from tunevlseg_jax.pretrained.model import (
     MODEL_CONFIG_FILE,
@@ -25,7 +25,7 @@ from tunevlseg_jax.runtime.files import read_object, sha256, write_json
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
 """Folder of the models that come with the package."""
-MODEL_TYPES = ("clipseg",)
+MODEL_TYPES = ("clipseg", *sam3_folder.MODEL_TYPES)
 """The values of `model_type` in the config.json of a Hugging Face folder that can be loaded."""
 
 
@@ -71,6 +71,8 @@ def load_pretrained(checkpoint: str, *, weights: bool = True, unpickle: Unpickle
         if data["model_type"] not in MODEL_TYPES:
             known = ", ".join(map(repr, MODEL_TYPES))
             raise UserError(f"{folder}: model_type must be {known}, got {data['model_type']!r}", "unknown-model-type")
+        if data["model_type"] in sam3_folder.MODEL_TYPES:
+            return sam3_folder.load(folder, weights=weights)
         return clipseg_folder.load(folder, weights=weights, unpickle=unpickle)
     config = _config(data, folder)
     tokenizer = Tokenizer.load(folder)
@@ -109,11 +111,18 @@ def save_pretrained(folder: Path, model: Pretrained, source: Mapping[str, str], 
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError
 
     try:
         folder = Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", WEIGHTS_FILE]))
         if not (folder / WEIGHTS_FILE).is_file():
             folder = Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", PICKLED_FILE]))
+    except GatedRepoError as error:
+        raise UserError(
+            f"{name!r} is gated: accept its terms at https://huggingface.co/{name}, then log in with `hf auth login`; "
+            "or give the folder of a copy that you have",
+            "gated-model",
+        ) from error
     except Exception as error:  # there is a class for each kind of failure
         reason = str(error).splitlines()[0]
         raise UserError(f"no folder {name!r}, and none on the Hugging Face hub: {reason}", "no-such-model") from error

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from tunevlseg_jax.models import AnyModelConfig
@@ -52,6 +52,12 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"there is no {path}", "no-such-file") from error
     except (OSError, SafetensorError) as error:
         raise UserError(f"can't read {path}: {error}", "unreadable") from error
+
+
+def tensor_names(path: Path) -> list[str]:
+    """The names of the tensors in a safetensors file that `read_tensors` reads, without reading them."""
+    with safe_open(path, framework="np") as file:
+        return list(file.keys())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:

@@ -43,6 +43,8 @@ def _single(there: Callable[[np.ndarray], np.ndarray], back: Callable[[np.ndarra
 
 
 COPY = _single(lambda x: x, lambda x: x)
+FIRST = _single(lambda x: x.reshape(x.shape[1:]), lambda x: x[None])
+"""(1, ...) to (...)."""
 LINEAR = _single(np.transpose, np.transpose)
 """(out, in) to (in, out)."""
 CONVOLUTION = _single(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))

@@ -95,7 +95,7 @@ class Cell:
 
     def score(self, metric: str) -> Score | None:
         """A test score, such as "dice", "iou" or "hd95_both_nonempty"; None where no run has it."""
-        scores = [score[metric] for score in map(tested, self.runs) if score is not None]
+        scores = [score.get(metric) for score in map(tested, self.runs) if score is not None]
         return summary([score for score in scores if score is not None])
 
     @property

@@ -27,23 +27,41 @@ class Comparison:
     Attributes:
       data: name of the data set.
       keys: of the cells, one for each method.
+      ids: of the records.
+      dice: mean Dice of each record over a cell's runs, (cell, record).
       scores: mean Dice of each independent unit over a cell's runs, (cell, unit).
       limits: of the 95 % interval of each cell's mean over units, (cell, 2); NaN for one unit.
       pairs: every pair of methods, by their names.
-      records: how many records the units have.
     """
 
     data: str
     keys: tuple[Key, ...]
+    ids: Sequence[str]
+    dice: np.ndarray
     scores: np.ndarray
     limits: np.ndarray
     pairs: Sequence[Pair]
-    records: int
 
     @property
     def best(self) -> str:
         """The name of the method with the highest mean over units."""
         return self.pairs[0].first if self.pairs else name(self.keys[0])
+
+    @property
+    def units(self) -> int:
+        """How many independent units there are."""
+        return self.scores.shape[1]
+
+    @property
+    def names(self) -> list[str]:
+        """The methods' names, in the order of `keys`."""
+        return [name(key) for key in self.keys]
+
+    @property
+    def indistinguishable(self) -> frozenset[Key]:
+        """The best method and all that aren't distinguishable from it; none where there is one method alone."""
+        worse = {pair.second for pair in self.pairs if pair.first == self.best and pair.distinguishable}
+        return frozenset(key for key in self.keys if self.pairs and name(key) not in worse)
 
 
 def name(key: Key) -> str:
@@ -97,9 +115,9 @@ def _entry(value: float, *, signed: bool = False) -> Entry:
 def interval(comparisons: Sequence[Comparison], key: Key) -> dict[str, float | int | None]:
     """The limits of a cell's mean Dice over units and their number, by the names of `cells.csv`."""
     for each in comparisons:
-        if key in each.keys and each.scores.shape[1] > 1:
+        if key in each.keys and each.units > 1:
             low, high = each.limits[each.keys.index(key)]
-            return {"dice_low": float(low), "dice_high": float(high), "units": each.scores.shape[1]}
+            return {"dice_low": float(low), "dice_high": float(high), "units": each.units}
     return {"dice_low": None, "dice_high": None, "units": None}
 
 
@@ -124,10 +142,14 @@ def _comparison(data: str, found: Mapping[Key, Mapping[str, tuple[float, str]]])
     first = next(iter(found.values()))
     groups = [first[id][1] for id in ids]
     values = units.unit_means(dice, groups)
-    number = max(FEWEST_RESAMPLES, min(intervals.RESAMPLES, LARGEST // values.shape[1]))
-    counts = intervals.resamples(values.shape[1], number)
+    counts = resamples(values.shape[1])
     limits = np.stack([intervals.bca(row, counts) for row in values])
-    return Comparison(data, tuple(found), values, limits, paired.pairs(names, values, counts), len(ids))
+    return Comparison(data, tuple(found), ids, dice, values, limits, paired.pairs(names, values, counts))
+
+
+def resamples(number: int) -> np.ndarray:
+    """The bootstrap samples of this many units, of which memory holds as many as LARGEST allows."""
+    return intervals.resamples(number, max(FEWEST_RESAMPLES, min(intervals.RESAMPLES, LARGEST // number)))
 
 
 def _explained() -> tuple[str, ...]:
@@ -142,5 +164,5 @@ def _explained() -> tuple[str, ...]:
 
 
 def _units(comparisons: Sequence[Comparison]) -> str:
-    counts = (f"{each.scores.shape[1]} of {each.records} records ({each.data})" for each in comparisons if each.pairs)
+    counts = (f"{each.units} of {len(each.ids)} records ({each.data})" for each in comparisons if each.pairs)
     return f"Units: {', '.join(counts)}."

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunevlseg_jax.evaluation.record_scores import POLICIES
+from tunevlseg_jax.evaluation.surface import TOLERANCE
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object, sha256
 
@@ -71,6 +72,8 @@ def read(path: Path) -> StoredEvaluation:
         raise UserError(f"{path.name} lacks the fingerprint of its records", "bad-evaluation")
     if details["threshold"] != THRESHOLD:
         raise UserError(f"{path.name} has the threshold {details['threshold']}, not {THRESHOLD}", "bad-evaluation")
+    if (tolerance := details.get("nsd_tolerance", TOLERANCE)) != TOLERANCE:
+        raise UserError(f"{path.name} has the tolerance {tolerance}, not {TOLERANCE}", "bad-evaluation")
     scores = details["scores"]
     for name in POLICIES:
         if not (is_finite(scores.get(name)) or (name == "hd95_both_nonempty" and scores.get(name, 0) is None)):

@@ -37,6 +37,8 @@ TEX = {
     "|": r"\textbar{}",
     MINUS: r"\ensuremath{-}",
     "±": r"\ensuremath{\pm}",
+    "≈": r"\ensuremath{\approx}",
+    "τ": r"\ensuremath{\tau}",
     "†": r"\textsuperscript{\dag}",
     "‡": r"\textsuperscript{\ddag}",
     "\0": "{}",

@@ -13,6 +13,10 @@ OTHER_PRECISION = "‡"
 """Marks numbers of another precision than most, and numbers that are computed from one."""
 
 
+AS_GOOD = "≈"
+"""Marks the best of a data set and all methods that aren't distinguishable from it."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A number of a table.

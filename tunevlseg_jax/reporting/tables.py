@@ -6,8 +6,9 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from tunevlseg_jax.reporting import headings, precision, scores
 from tunevlseg_jax.reporting.cells import GAUSSIAN, NO_UPSAMPLER, Cell, Cells, Key, RowKey, summary
+from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.evaluations import StoredEvaluation
-from tunevlseg_jax.reporting.table import OTHER_PRECISION, Entry, Row, Table, difference, marked, mean
+from tunevlseg_jax.reporting.table import AS_GOOD, OTHER_PRECISION, Entry, Row, Table, difference, marked, mean
 
 TITLES = {
     "table3": "Data sets and combinations (Table 3 of the paper)",
@@ -17,17 +18,24 @@ TITLES = {
 NAMES = (*(f"table3_{metric}" for metric in scores.METRICS), "table4", "table5", "cross_data")
 """Of all tables."""
 LEARNABLE = "learnable upsampler"
+EXPLAINED = (
+    f" {AS_GOOD}: the best of a data set case by case and all that aren't distinguishable from it, by Wilcoxon's"
+    " signed-rank test of the Dice of independent units with Holm's correction over the set's pairs, at 5 %."
+)
 
 Elsewhere = Mapping[Key, Mapping[str, Sequence[StoredEvaluation]]]
 """The evaluations on other data sets of the runs that represent a cell, by cell and data set."""
 
 
-def tables(cells: Cells) -> tuple[list[Table], list[str]]:
-    """Every table with content, and for each of the others why there is none."""
+def tables(cells: Cells, comparisons: Sequence[Comparison] = ()) -> tuple[list[Table], list[str]]:
+    """Every table with content, and for each of the others why there is none; see `results` of the comparisons."""
     if not cells.by_key:
         return [], ["There are no tables, as no run counts."]
     shown = {
-        **{f"{TITLES['table3']}, {name}": results(cells, metric) for metric, (name, _) in scores.METRICS.items()},
+        **{
+            f"{TITLES['table3']}, {name}": results(cells, metric, comparisons)
+            for metric, (name, _) in scores.METRICS.items()
+        },
         TITLES["table4"]: compared(cells, "table4", GAUSSIAN),
         TITLES["table5"]: compared(cells, "table5", NO_UPSAMPLER),
         "Tests on other data sets": cross(cells),
@@ -36,9 +44,13 @@ def tables(cells: Cells) -> tuple[list[Table], list[str]]:
     return [table for table in shown.values() if table is not None], missing
 
 
-def results(cells: Cells, metric: str) -> Table:
-    """Table 3: every combination on every data set; an ablated one where there is no other of its combination."""
+def results(cells: Cells, metric: str, comparisons: Sequence[Comparison] = ()) -> Table:
+    """Table 3: every combination on every data set; an ablated one where there is no other of its combination.
+
+    Of Dice, whose differences the comparisons test, all that aren't distinguishable from the best are marked.
+    """
     rows = [row for row in cells.rows if not row.ablation or row._replace(ablation="") not in cells.rows]
+    compared = [each for each in comparisons if each.pairs and metric == "dice"]
     data = headings.ordered({key.data for key in cells.by_key})
     lines = [
         scores.line(cells, row, data, metric, scores.labels(row), before is not None and _is_apart(before, row))
@@ -50,10 +62,36 @@ def results(cells: Cells, metric: str) -> Table:
         metric=metric,
         head=("model", "combination"),
         data=data,
-        rows=marked(lines),
+        rows=marked(_as_good(lines, rows, data, compared)),
         used=_of(cells, rows),
         common=precision.usual(cells.ordered),
-        legend=f"Bold: the best of a column; underlined: the second.{_beyond(rows)}",
+        legend=f"Bold: the best of a column; underlined: the second.{EXPLAINED if compared else ''}{_beyond(rows)}",
+        notes=_untested(_of(cells, rows), compared),
+    )
+
+
+def _as_good(
+    lines: Sequence[Row], rows: Sequence[RowKey], data: Sequence[str], compared: Sequence[Comparison]
+) -> list[Row]:
+    """The lines with a sign at each number that isn't distinguishable from the best of its data set."""
+    signed = frozenset().union(*(each.indistinguishable for each in compared))
+    changed = []
+    for line, row in zip(lines, rows, strict=True):
+        entries = [
+            dataclasses.replace(entry, sign=AS_GOOD + entry.sign) if Key(*row, name) in signed else entry
+            for entry, name in zip(line.entries, data, strict=False)
+        ]
+        changed.append(dataclasses.replace(line, entries=(*entries, *line.entries[len(data) :])))
+    return changed
+
+
+def _untested(used: Sequence[Cell], compared: Sequence[Comparison]) -> list[str]:
+    """Notes on the numbers of compared data sets that no test compares with the best."""
+    tested = {key for each in compared for key in each.keys}
+    sets = {each.data for each in compared}
+    places = [headings.place(cell.key) for cell in used if cell.key.data in sets and cell.key not in tested]
+    return [f"Not tested, since not all runs have an evaluation of the same records: {'; '.join(places)}."] * bool(
+        places
     )
 
 

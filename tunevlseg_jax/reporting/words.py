@@ -19,6 +19,7 @@ from tunevlseg_jax.runs.card import LEARNT_FILE, load_learnt
 from tunevlseg_jax.runtime.errors import UserError
 
 NAME = "words"
+TITLE = "Words near learnt prompts"
 
 END_OF_WORD, BLANK = "</w>", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"
 """Marks of whole words in vocabularies: an end, or the blank before the word (as byte-level ones write it)."""
@@ -65,7 +66,7 @@ def words(cells: Cells, number: int) -> tuple[Table | None, list[str]]:
     width = max(len(row.labels) for row in rows)
     details = [text for place in range(1, number + 1) for text in (f"token {place}", f"distance {place}")]
     rows = [dataclasses.replace(row, labels=(*row.labels, *[""] * (width - len(row.labels)))) for row in rows]
-    return Table(NAME, "Words near learnt prompts", CAPTION, (*HEAD, *details)[:width], (), tuple(rows)), missing
+    return Table(NAME, TITLE, CAPTION, (*HEAD, *details)[:width], (), tuple(rows)), missing
 
 
 def nearest(run: Run, model: Pretrained, number: int) -> list[list[tuple[str, float]]]:

@@ -1,6 +1,7 @@
 """The two files of a run to share: the learnt tensors, and their card."""
 
 import contextlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,15 @@ def save_card(folder: Path, card: Mapping[str, Any]) -> None:
     write_json(folder / CARD_FILE, card)
 
 
+def add_to_card(folder: Path, entries: Mapping[str, Any]) -> None:
+    """Adds entries to the card of a run, or replaces them.
+
+    Raises:
+      UserError: the card is missing or broken, or can't be written.
+    """
+    write_json(folder / CARD_FILE, read_object(folder / CARD_FILE) | dict(entries))
+
+
 def stored_command(folder: Path) -> str | None:
     """The command line in the card of a run; None if the run has no card, or its card holds none."""
     with contextlib.suppress(UserError):
@@ -66,6 +76,23 @@ def make_card(
         | _parameters(config),
         "data": dict(data),
     }
+
+
+def temperature_of_card(card: Mapping[str, Any], name: str) -> float:
+    """The temperature that divides logits in probabilities; 1 for a run that wasn't calibrated.
+
+    Raises:
+      UserError: the card's isn't a positive number; `name` is the card's.
+    """
+    stored = card.get("calibration", {"temperature": 1.0})
+    temperature = stored.get("temperature") if isinstance(stored, dict) else None
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise UserError(
+            f"{name}: the temperature of its calibration must be a positive number, got {temperature!r}; fit it again "
+            "with evaluate --calibrate after removing 'calibration'",
+            "bad-card",
+        )
+    return float(temperature)
 
 
 def precision_of_card(card: Mapping[str, Any]) -> Precision | None:

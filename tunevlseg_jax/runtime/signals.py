@@ -1,16 +1,22 @@
 """SIGTERM and Ctrl-C: deferred to a checkpoint in training, immediate elsewhere."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jax.sharding import Mesh
 
 from tunevlseg_jax.runtime.multihost import AllProcessMax
 
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AGAIN = 0.02
+"""Seconds after which a signal whose exception was lost is sent again."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -64,16 +70,28 @@ class Interruptions:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """A block that SIGTERM ends in the same way as Ctrl-C, so that cleanup runs."""
+    """A block that SIGTERM ends in the same way as Ctrl-C, so that cleanup runs.
+
+    Python drops an exception of a finaliser or of a callback of the garbage collector, such as JAX has one. A signal
+    that arrives within one is sent again.
+    """
 
     def end(number: int, frame: object) -> None:
         raise Stopped(number)
 
+    def dropped(lost: "UnraisableHookArgs") -> None:
+        if isinstance(lost.exc_value, KeyboardInterrupt):
+            _send_again(lost.exc_value)
+        else:
+            hook(lost)
+
+    hook, sys.unraisablehook = sys.unraisablehook, dropped
     before = _set_handlers({signal.SIGTERM: end})
     try:
         yield
     finally:
         _set_handlers(before)
+        sys.unraisablehook = hook
 
 
 @contextmanager
@@ -88,6 +106,14 @@ def with_hint(hint: str) -> Iterator[None]:
 
 def never() -> None:
     """Takes the place of `Interruptions.check` in code whose progress isn't saved."""
+
+
+def _send_again(stop: KeyboardInterrupt) -> None:
+    """Sends a signal from another thread, when the code that dropped its exception has gone on."""
+    number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
+    timer = threading.Timer(AGAIN, signal.pthread_kill, (threading.main_thread().ident, number))
+    timer.daemon = True
+    timer.start()
 
 
 def _set_handlers(handlers: dict[int, Callable[[int, object], None] | Any]) -> dict[int, Any]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
-from tunevlseg_jax.learners import LEARNERS
+from tunevlseg_jax.learners import LEARNERS, learners_for
 from tunevlseg_jax.runs import history
 from tunevlseg_jax.runtime import exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError, nearest
@@ -89,8 +89,7 @@ def studies(options: Options, resources: Resources) -> dict[str, Config]:
     config = options.config
     learners = [type(config.learner)]
     if options.learners == "all":
-        vision = resources.base.spec.vision_width is not None
-        learners = [cls for cls in LEARNERS if vision or "vision" not in cls().changes]
+        learners = learners_for(resources.base.spec)
     elif options.learners is not None:
         names = [name.strip().replace("-", "").replace("_", "").lower() for name in options.learners.split(",")]
         for name in names:

@@ -168,6 +168,17 @@ class Study:
         elsewhere = (cell.config.data.for_scoring(name=name, fold=None) for name in others)
         return [cell.config.data.for_scoring(), *elsewhere]
 
+    def with_shots(self, shots: int | None) -> "Study":
+        """The study on this many training records of each class, None for all, in a folder of its own in its folder."""
+        combinations = tuple(
+            dataclasses.replace(
+                each, config=dataclasses.replace(each.config, data=dataclasses.replace(each.config.data, shots=shots))
+            )
+            for each in self.combinations
+        )
+        name = f"shots-{'all' if shots is None else shots}"
+        return dataclasses.replace(self, folder=str(Path(self.folder) / name), combinations=combinations)
+
     def identity(self) -> dict[str, Any]:
         """The settings that determine its results, as JSON."""
         details = schema.to_json(self)

@@ -277,7 +277,7 @@ def assemble_experiment(
     cast = flatten(network.cast(subtree(frozen, "model")), "model")
     return Experiment(
         config=config,
-        pretrained=dataclasses.replace(model, weights={}),  # which are in `frozen` and `trainable`
+        pretrained=model,
         spec=spec,
         network=dataclasses.replace(network, learner=config.learner.static_part()),
         trainable={path: jnp.asarray(array, jnp.float32) for path, array in trainable.items()},

@@ -13,6 +13,9 @@ from annotation_scene import FIXTURES, masks, read
 from fake_downloads import save
 from mistakes import raises
 
+from tunevlseg_jax.data.builders.annotations import yolo
+from tunevlseg_jax.data.builders.archives import SourceFiles
+
 Change = Callable[[Any], object]
 JSON = {
     "coco_polygons": "annotations/instances_train.json",
@@ -351,6 +354,17 @@ def test_a_box_of_yolo_is_no_mask(export):
     (source / "labels" / "im0.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     with raises(r"mask-missing: line 1 of labels/im0\.txt has a box"):
         read_all(source)
+
+
+def test_labels_of_yolo_need_names(export):
+    """An empty line is the name of a class, so that the numbers of the others stay."""
+    source = export("yolo")
+    (source / "data.yaml").unlink()
+    with raises(r"class-count: labels/.*\.txt has polygons .*classes\.txt"):
+        yolo.check_named(SourceFiles([source], source))
+    (source / "classes.txt").write_text("wound\n\nvein\n\n")
+    found = yolo.documents(SourceFiles([source], source))
+    assert found is not None and found.names == {0: "wound", 1: "", 2: "vein"}
 
 
 def test_a_video_of_cvat_is_refused(export):

@@ -1,5 +1,7 @@
 """Tests of splits that the names of folders tell, and of layouts that are found."""
 
+import re
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from tunevlseg_jax.data.builders import folder_splits, layouts, matching, user_files
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.matching import Matched
+from tunevlseg_jax.preparation import split_hints
 
 
 def sources(root: Path, names: Iterable[str]) -> SourceFiles:
@@ -132,13 +135,62 @@ def test_nnunet(tmp_path):
         "left out: 1 images of test, which has no masks",
         "left out: 1 image files that fit neither pattern, such as imagesTr/a_0001.png",
     ]
-    line, images = user_files.with_splits(found.files, "source")
+    line, images = user_files.with_splits(found.files, "source", source)
     assert line.startswith("train, as the source says; val is drawn from train; it has no test")
     assert user_files.items(images, source, lambda *_: pytest.fail("read"))[0].splits == ("train", "val")
     sources(tmp_path, ["labelsTs/b.png"])
     source = SourceFiles([tmp_path / "source"], tmp_path)
     found = matching.find(source, layout.images, layout.masks, ("x",), None)
     assert [image.split for image in found.files] == ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    "names", [("train", "valid"), ("ISIC_Training_Data", "ISIC_Validation_Data"), ("2021", "2022")]
+)
+def test_several_sources_may_be_the_splits(names, tmp_path):
+    folders = []
+    for name, image in zip(names, "ab", strict=True):
+        sources(tmp_path / name, [f"images/{image}.png", f"masks/{image}.png"])
+        folders.append((tmp_path / name / "source").rename(tmp_path / name / name))
+    with zipfile.ZipFile(archive := tmp_path / f"{names[1]}.zip", "w") as file:
+        for kind in ("images", "masks"):
+            file.writestr(f"{kind}/b.png", b"")
+    told = {"a": "train", "b": "val"} if names[0] != "2021" else {"a": "", "b": ""}
+    for second in (folders[1], archive):
+        source = SourceFiles([folders[0], second], tmp_path / "unpacked")
+        found = matching.find(source, *layouts.PLAIN, ("x",), None)
+        _, images = user_files.with_splits(found.files, "source", source)
+        assert {image.id: image.split for image in images} == told
+    found = matching.find(source := SourceFiles([folders[0]], tmp_path), *layouts.PLAIN, ("x",), None)
+    assert user_files.with_splits(found.files, "source", source)[1][0].split == ""  # its own name may say anything
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (
+            ["images/train_a.png", "images/test_b.png"],
+            r"begin with test and train; .* --images \"images/{split}_{name}\"",
+        ),
+        (["images/train_a.png", "images/b.png"], None),
+        (["images/test-1.png", "images/test-2.png"], None),
+        (["p1/images/a.png", "p2/images/b.png"], r"2 folders, such as p1 and p2; .*--masks \"{group}/masks/{name}\""),
+        (["all/images/a.png", "all/images/b.png"], None),
+        (["train/images/a.png", "val/images/b.png"], None),
+    ],
+)
+def test_names_that_may_tell_splits_or_patients_are_noted(names, says, tmp_path):
+    """What the note proposes does it."""
+    masks = [name.replace("images", "masks") for name in names]
+    source = sources(tmp_path, [*names, *masks])
+    found = matching.find(source, *layouts.PLAIN, ("x",), None)
+    notes = split_hints.hints(found.files, *layouts.PLAIN)
+    assert len(notes) == (says is not None)
+    if says is not None:
+        assert re.search(says, notes[0])
+        found = matching.find(source, *re.findall(r'--\w+ "(.*?)"', notes[0]), ("x",), None)
+        assert {image.split or image.group for image in found.files} in ({"train", "test"}, {"p1", "p2"})
+        assert split_hints.hints(found.files, *layouts.PLAIN) == []
 
 
 def test_random_splits_are_asked_for(tmp_path):
@@ -148,20 +200,21 @@ def test_random_splits_are_asked_for(tmp_path):
     ]
     source = sources(tmp_path / "a", names)
     found = matching.find(source, *layouts.PLAIN, ("x",), None, use_splits=False)
-    line, images = user_files.with_splits(found.files, "random")
+    line, images = user_files.with_splits(found.files, "random", source)
     assert line == "drawn by --fractions and --seed" and {image.split for image in images} == {""}
     source = sources(
         tmp_path / "b", [f"{split}/{kind}/a.png" for kind in ("images", "masks") for split in ("train", "val")]
     )
     found = matching.find(source, *layouts.PLAIN, ("x",), None, use_splits=False)
-    _, images = user_files.with_splits(found.files, "random")
+    _, images = user_files.with_splits(found.files, "random", source)
     assert [image.id for image in images] == ["train/a", "val/a"]
 
 
 def test_copies_of_roboflow_are_a_group(tmp_path):
     names = [f"train/{name}_jpg.rf.{copy}{end}" for name in "ab" for copy in "12" for end in (".jpg", "_mask.png")]
-    found = matching.find(sources(tmp_path, names), "{name}", "{name}_mask", ("x",), None)
-    _, images = user_files.with_splits(found.files, "source")
+    source = sources(tmp_path, names)
+    found = matching.find(source, "{name}", "{name}_mask", ("x",), None)
+    _, images = user_files.with_splits(found.files, "source", source)
     assert [(image.id, image.group, image.split) for image in images] == [
         (f"{name}_jpg.rf.{copy}", name, "train") for name in "ab" for copy in "12"
     ]
@@ -190,6 +243,8 @@ def test_what_is_unclear_is_refused(tmp_path, names, says):
 @pytest.mark.parametrize(
     ("names", "says"),
     [
+        (["images/a.nii.gz", "masks/a.nii.gz"], r"no-images: 2 \.gz .*; prepare volumes reads medical files"),
+        (["images/a.DCM", "masks/a.png"], r"no-images: 1 \.dcm.*; prepare dicom reads medical files"),
         (["notes.txt", "a/b.txt"], r"no-images: it has 2 \.txt in \. \(1\), a \(1\); images are \.bmp"),
         (
             ["img/a.png", "img/b.png", "GT/a.png", "GT/b.png"],

@@ -160,15 +160,21 @@ def test_every_learner_has_a_row():
     assert {type(learner) for learner in PROMPTING} == {*LEARNERS, Combined}
 
 
-@pytest.mark.parametrize("cached", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "learner",
+    ("learner", "cached"),
     [
-        # One learner of each way of changing the towers is quick.
-        pytest.param(learner, marks=() if isinstance(learner, QUICK) else pytest.mark.slow)
+        # One learner of each way of changing the towers is quick. One that changes the vision tower caches nothing, but
+        # for a regulariser.
+        pytest.param(
+            learner,
+            cached,
+            id=f"{type(learner).__name__}-{'cached' if cached else 'encoded'}",
+            marks=() if cached and isinstance(learner, QUICK) else pytest.mark.slow,
+        )
         for learner in PROMPTING
+        for cached in (True, False)
+        if cached or "vision" not in learner.changes or learner.compared
     ],
-    ids=lambda learner: type(learner).__name__,
 )
 def test_every_trainable_tensor_has_a_gradient(learner, cached):
     """With the splits of a run, whose features are cached if the configuration says so; the frozen ones stay."""

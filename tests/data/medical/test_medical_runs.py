@@ -52,7 +52,8 @@ def test_sets_of_slices(run, tmp_path, command, capsys):
         assert one.spacing == pytest.approx((1.25, 0.75)) and one.rgb().shape == (20, 16, 3)
         assert all((one.maps()[record.mask] == record.value).any() for record in one.records)
     run(prepare.main, "check", "mine")
-    assert "mine" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "mine" in printed and "share of the image that each class's masks mark" in printed
 
 
 def write(command: str) -> None:

@@ -88,6 +88,9 @@ class Survey:
     def warnings(self, *, invertible: bool) -> Iterator[str]:
         """A line for each kind of mask that is likely wrong; `invertible` if the command has --invert."""
         shapes = by_class(self.stats)
+        for label, stats in shapes.items():
+            if not any(one.pixels for one in stats):
+                yield f"class {label!r}: {'its mask is' if len(stats) == 1 else f'all {len(stats)} masks are'} empty"
         for label, details in inverted(shapes):
             yield f"class {label!r}: {details}" + "; --invert swaps them" * invertible
         whole = {label for label, _ in inverted(shapes)}

@@ -45,11 +45,13 @@ class SourceFiles:
         self._unpacked = unpacked
         self._numbers = itertools.count()
         self._readers: dict[str, list[Reader]] = defaultdict(list)
+        self._paths: dict[str, Path] = {}
         for path in paths:
             for name, reader in self._files(path):
                 parts = name.split("/")
                 if not any(part.startswith((".", "__MACOSX")) or part == "Thumbs.db" for part in parts):
                     self._readers[name].append(reader)
+                    self._paths.setdefault(name, path)
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.paths))
@@ -58,6 +60,14 @@ class SourceFiles:
     def names(self) -> tuple[str, ...]:
         """All files, in the order of their names."""
         return tuple(sorted(self._readers))
+
+    def placed(self, name: str) -> str:
+        """A file's path below the name of its folder or archive if there are several of them, else as it is."""
+        path = self._paths.get(name) if len(self.paths) > 1 else None
+        if path is None:
+            return name
+        ends = [end for end in ARCHIVES if path.name.lower().endswith(end) and path.is_file()]
+        return f"{path.resolve().name[: -len(ends[0])] if ends else path.resolve().name}/{name}"
 
     def __contains__(self, name: str) -> bool:
         return composed(name) in self._readers

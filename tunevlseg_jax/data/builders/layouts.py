@@ -24,10 +24,14 @@ MASK_ENDS = (
     "_groundtruth",
     "-mask",
     ".mask",
+    "_anno",
+    "_annotation",
     "_L",
 )
 IMAGE_ENDS = ("_0000", "_image", "_img")
 """Ends of images' names; the first is nnU-Net's first channel."""
+MEDICAL = {"volumes": (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"), "dicom": (".dcm", ".dicom", ".ima")}
+"""The ends of medical files, by the command that reads them."""
 MOST_FOLDERS = 40
 """In larger trees, such as a folder for each patient, no layout is sought."""
 
@@ -102,4 +106,7 @@ def _held(source: SourceFiles) -> str:
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(4))
     places = ", ".join(f"{folder} ({count})" for folder, count in sorted(folders.most_common(4)))
     readable = "" if set(suffixes) & set(SUFFIXES) else f"; images are {', '.join(SUFFIXES)}"
+    for command, ends in MEDICAL.items():
+        if any(name.lower().endswith(ends) for name in source.names):
+            readable = f"; prepare {command} reads medical files"
     return f"it has {kinds} in {places}{readable}"

@@ -100,11 +100,7 @@ def find(
     for image, fields in by_image.items():
         place, split = key(image, fields, image_splits), image_splits.get(image, "")
         if place in files:
-            raise UserError(
-                f"two images have the same name: {files[place].image} and {image}; if their folders tell them apart, "
-                "give --images and --masks with {group}",
-                "duplicate-image",
-            )
+            raise _same_name(files[place].image, image, source, masks if not by_mask else "")
         own = masks_of.get(place, [])
         if own and not image_splits and mask_splits:
             split = mask_splits[own[0]]
@@ -118,6 +114,17 @@ def find(
     if orphans := [mask for place, found in masks_of.items() if place not in files for mask in found]:
         raise UserError(f"{len(orphans)} masks have no image ({', '.join(SUFFIXES)}): {orphans[0]}", "image-missing")
     return Matched(kept, notes)
+
+
+def _same_name(first: str, second: str, source: SourceFiles, unmatched: str) -> UserError:
+    """The error about two images of one name; a pattern of masks that matches none might have told them apart."""
+    if unmatched:
+        return UserError(f"{first} has no mask in {source} that fits the pattern {unmatched!r}", "mask-missing")
+    return UserError(
+        f"two images have the same name: {first} and {second}; if their folders tell them apart, give --images and "
+        "--masks with {group}",
+        "duplicate-image",
+    )
 
 
 def names(source: SourceFiles, text: str) -> set[str]:

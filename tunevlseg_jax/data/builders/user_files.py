@@ -70,11 +70,11 @@ Load = Callable[[SourceFiles, ImageFiles], Content]
 """Reads an image and its masks."""
 
 
-def with_splits(files: Sequence[ImageFiles], choice: SplitChoice) -> tuple[str, list[ImageFiles]]:
+def with_splits(files: Sequence[ImageFiles], choice: SplitChoice, source: SourceFiles) -> tuple[str, list[ImageFiles]]:
     """A line on the splits, and the images with the splits that `choice` gives them.
 
-    Images without any split get the one that the names of their folders tell. Roboflow's augmented copies of an image
-    are a group, unless the source names groups.
+    Images without any split get the one that the names of their folders tell, or those of several sources. Roboflow's
+    augmented copies of an image are a group, unless the source names groups.
 
     Raises:
       UserError: as in `folder_splits.of_files`.
@@ -88,10 +88,9 @@ def with_splits(files: Sequence[ImageFiles], choice: SplitChoice) -> tuple[str, 
             for image in files
         ]
         return DRAWN, images
-    of_folders = (
-        {} if any(image.split for image in files) else folder_splits.of_files({one.image: [one.group] for one in files})
-    )
-    images = [replace(image, split=of_folders.get(image.image, image.split)) for image in files]
+    paths = {} if any(image.split for image in files) else {one.image: source.placed(one.image) for one in files}
+    of_folders = folder_splits.of_files({paths[one.image]: [one.group] for one in files if paths})
+    images = [replace(image, split=of_folders.get(paths.get(image.image, ""), image.split)) for image in files]
     names = [split for split in SPLITS if split in {image.split for image in images}]
     if not names:
         return f"{DRAWN}; the source tells none", images

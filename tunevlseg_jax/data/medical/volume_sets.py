@@ -79,7 +79,8 @@ def items(options: Volumes, source: SourceFiles, folder: Path, window: Window) -
     """
     images, masks = _patterns(options, source)
     classes = None if options.classes is None else tables.classes(options.classes)
-    line, files = user_files.with_splits(_matched(source, images, masks, options.prompt, classes), options.splits)
+    matched = _matched(source, images, masks, options.prompt, classes)
+    line, files = user_files.with_splits(matched, options.splits, source)
     train = ("train",) if any(one.split == "val" for one in files) else ("train", "val")
     allowed = {"": SPLITS, "train": train, "val": ("val",), "test": ("test",)}
     found: list[Item] = []

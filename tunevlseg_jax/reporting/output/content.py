@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tunevlseg_jax.reporting.cells import Cells
+from tunevlseg_jax.reporting.comparisons import Comparison
+from tunevlseg_jax.reporting.learning_curve import Curves
 from tunevlseg_jax.reporting.runs import Skipped
 from tunevlseg_jax.reporting.table import Table
 
@@ -28,6 +30,9 @@ class Content:
       figures: in their order.
       undrawn: for each figure that isn't drawn, why.
       samples: test records with the predicted masks, by data set.
+      findings: sentences that say which method is better than which.
+      comparisons: the methods of each data set, case by case.
+      learning_curves: of runs that differ in their training records.
     """
 
     source: str
@@ -38,6 +43,9 @@ class Content:
     figures: Sequence["Figure"] = ()
     undrawn: Sequence[str] = ()
     samples: Mapping[str, Sequence["Picture"]] = field(default_factory=dict)
+    findings: Sequence[str] = ()
+    comparisons: Sequence[Comparison] = ()
+    learning_curves: Curves = field(default_factory=dict)
 
     @property
     def summary(self) -> str:

@@ -5,17 +5,22 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tunevlseg_jax.reporting import pictures
+from tunevlseg_jax.reporting import over_sets, pictures
 from tunevlseg_jax.reporting.cells import Cell, Cells, Key, RowKey
 from tunevlseg_jax.reporting.figures import style
+from tunevlseg_jax.reporting.figures.cases import cases
 from tunevlseg_jax.reporting.figures.curves import curves
+from tunevlseg_jax.reporting.figures.differences import differences
 from tunevlseg_jax.reporting.figures.embeddings import embeddings, vectors
 from tunevlseg_jax.reporting.figures.examples import ROWS, examples
 from tunevlseg_jax.reporting.figures.importance import FEW, importance
 from tunevlseg_jax.reporting.figures.parameters import parameters
+from tunevlseg_jax.reporting.figures.ranks import critical_difference, rank_frequencies
+from tunevlseg_jax.reporting.figures.shots import learning_curve
 from tunevlseg_jax.reporting.figures.trends import AXES, trend
 from tunevlseg_jax.reporting.output.content import Content
 from tunevlseg_jax.reporting.runs import Run
+from tunevlseg_jax.reporting.statistics.rankings import FEWEST_METHODS, FEWEST_SETS
 from tunevlseg_jax.runtime.errors import UserError
 
 
@@ -39,6 +44,7 @@ def draw_figures(content: Content, samples: int, tell: Callable[[str], None]) ->
         else:
             figures.append(figure)
 
+    _compare(content, tell, add)
     for axis in AXES:
         tell(f"drawing {axis.title}")
         add(axis.title, trend(axis, trials), f"no learner has trials that differ in {axis.field}")
@@ -65,6 +71,22 @@ def draw_figures(content: Content, samples: int, tell: Callable[[str], None]) ->
             add(f"Examples, {data}, {model}", figure, "it has too few test records")
     _embed(first, tell, add)
     return dataclasses.replace(content, figures=figures, undrawn=undrawn, samples=shown)
+
+
+def _compare(
+    content: Content, tell: Callable[[str], None], add: Callable[[str, style.Picture | None, str], None]
+) -> None:
+    """The figures that compare methods case by case."""
+    tell("drawing comparisons of methods")
+    compared = content.comparisons
+    unpaired = "no data set has two methods with evaluations of the same test records"
+    add("Differences from the best", differences(compared), unpaired)
+    few = f"it needs {FEWEST_METHODS} methods on all of {FEWEST_SETS} data sets"
+    add("Critical-difference diagram", critical_difference(over_sets.rank(compared)), few)
+    add("How often each method takes each rank", rank_frequencies(compared), unpaired)
+    add("Learning curve", learning_curve(content.learning_curves), "no runs of a method differ in data.shots")
+    for number, each in enumerate(compared):
+        add(f"Cases, {each.data}", cases(f"cases_{number}", each), "")
 
 
 def _main_cells(cells: Cells) -> dict[Key, Cell]:

@@ -1,28 +1,22 @@
 """Writes the tables, the figures and the page of a report."""
 
-import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from tunevlseg_jax.evaluation.record_scores import POLICIES
-from tunevlseg_jax.reporting import cells as cell_rules
-from tunevlseg_jax.reporting import comparisons, headings, markup, runs, tables, words
+from tunevlseg_jax.reporting import headings, markup
 from tunevlseg_jax.reporting.cells import Cells
-from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.markup import markdown_text
+from tunevlseg_jax.reporting.output import collect, csv_files
 from tunevlseg_jax.reporting.output.content import PROGRAM, Content
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import as_user_error, atomic_file, write_csv
+from tunevlseg_jax.runtime.files import as_user_error, atomic_file
 
-REPORT_FILE, PAGE_FILE, LATEX_FILE, CELLS_FILE = "report.md", "report.html", "tables.tex", "cells.csv"
-PAIRS_FILE = "pairs.csv"
-TABLES = (*tables.NAMES, comparisons.NAME, words.NAME)
+REPORT_FILE, PAGE_FILE, LATEX_FILE = "report.md", "report.html", "tables.tex"
 FIGURES = "figures"
-UNPAIRED = f"{comparisons.TITLE}: not made, as no data set has two methods with evaluations of the same test records."
 FEWEST_SAMPLES = 4
 """One of each kind."""
 
@@ -38,6 +32,9 @@ class Options:
       samples: how many test records of each data set to show, in figures and on the page; 0 for none, without
         loading models and data.
       page: whether to draw figures and to write the page, for which `pip install "tunevlseg_jax[report]"` is needed.
+      claims: whether to only print each claim that a method is better than another, with its test, n, p and risk.
+      verify: whether to only compute every number of the page in `output` again from the records of the runs, and to
+        say how many agree; the exit status isn't 0 if one differs.
     """
 
     runs: str
@@ -45,6 +42,8 @@ class Options:
     words: int = 3
     samples: int = 24
     page: bool = True
+    claims: bool = False
+    verify: bool = False
 
 
 def report(options: Options, console: Console) -> Cells:
@@ -55,35 +54,16 @@ def report(options: Options, console: Console) -> Cells:
     """
     output = Path(options.output)
     _check(options, output)
-    gathered, skipped = runs.gather(Path(options.runs))
-    if not gathered:
-        details = f": {skipped[0].path}: {skipped[0].reason}" if skipped else ""
-        more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
-        raise UserError(f"there is no run to report on in {options.runs}{details}{more}", "no-runs")
-    cells = cell_rules.choose(gathered)
-    shown, untabled = tables.tables(cells)
-    compared = comparisons.compare(cells)
-    apart = comparisons.table(compared)
-    shown += [apart] if apart is not None else []
-    untabled += [] if apart is not None else [UNPAIRED]
-    if options.words:
-        near, unread = words.words(cells, options.words)
-        shown += [near] if near is not None else []
-        untabled += unread
-    content = Content(options.runs, cells, shown, untabled, [*skipped, *cells.left_out])
-    write_csv(output / CELLS_FILE, _cell_rows(cells, compared))  # first: this file marks the folder as a report
+    content = collect.collect(options.runs, options.words)
     with as_user_error(output):  # nothing of an earlier report may stand beside this one's
-        for name in (PAGE_FILE, *(f"{table}.csv" for table in TABLES), PAIRS_FILE, *_figures(output)):
+        for name in (PAGE_FILE, *csv_files.earlier(output), *_figures(output)):
             (output / name).unlink(missing_ok=True)
-    if pairs := _pair_rows(compared):
-        write_csv(output / PAIRS_FILE, pairs)
-    for table in shown:
-        write_csv(output / f"{table.name}.csv", markup.csv_rows(table))
-    _write(output / LATEX_FILE, markup.document(shown))
+    csv_files.write(content, output)
+    _write(output / LATEX_FILE, markup.document(content.tables))
     if options.page:
         content = _draw(content, output, options.samples, console)
     _write(output / REPORT_FILE, _markdown(content))
-    console.print(markup.terminal(shown[0]))
+    console.print(markup.terminal(content.tables[0]))
     page = f"; {PAGE_FILE}, {FIGURES}" if options.page else ""
     for line in (
         content.summary,
@@ -91,7 +71,7 @@ def report(options: Options, console: Console) -> Cells:
         *(f"skipped: {each.path}: {each.reason}" for each in content.skipped),
     ):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
-    return cells
+    return content.cells
 
 
 def check_installed() -> None:
@@ -108,7 +88,7 @@ def _check(options: Options, output: Path) -> None:
     """Raises a UserError where an option can't be, or the output folder holds something else."""
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file, not a folder for the report; choose another --output", "not-a-folder")
-    is_report = any((output / name).is_file() for name in (CELLS_FILE, REPORT_FILE))
+    is_report = any((output / name).is_file() for name in (csv_files.CELLS_FILE, REPORT_FILE))
     if output.exists() and any(output.iterdir()) and not is_report:
         raise UserError(f"{output} is neither empty nor a report; choose another --output", "other-folder")
     if options.words < 0:
@@ -140,31 +120,10 @@ def _figures(output: Path) -> list[str]:
     return [f"{FIGURES}/{name}{suffix}" for name in names for suffix in (".png", ".svg")]
 
 
-def _pair_rows(compared: Sequence[Comparison]) -> list[dict[str, object]]:
-    """Every pair of methods of every data set, with the fields of `paired.Pair`."""
-    return [{"data": each.data, **dataclasses.asdict(pair)} for each in compared for pair in each.pairs]
-
-
-def _cell_rows(cells: Cells, compared: Sequence[Comparison]) -> list[dict[str, object]]:
-    """For every cell its scores and the runs that represent it."""
-    rows = []
-    for cell in cells.ordered:
-        scores: dict[str, object] = {}
-        for metric in POLICIES:
-            score = cell.score(metric)
-            scores |= {metric: score and score.mean, f"{metric}_std": score and score.std}
-        details = comparisons.interval(compared, cell.key) | {"records": cell.records}
-        details |= {"from": "card" if cell.from_card else "evaluations"}
-        details |= {"configurations": cell.configurations, "seeds": cell.seeds}
-        details |= {"folds": len(cell.folds) or None, "std_over": cell.spread or None}
-        details |= {"runs": " ".join(str(run.folder) for run in cell.runs)}
-        rows.append(cell.key._asdict() | scores | details)
-    return rows
-
-
 def _markdown(content: Content) -> str:
     """The whole report."""
     parts = [f"# Report\n\n{content.summary} under `{content.source}`, made by `{PROGRAM}`.\n"]
+    parts += ["## Summary\n\n" + _bullets(map(markdown_text, content.findings))]
     parts += map(markup.markdown, content.tables)
     for figure in content.figures:
         title = markdown_text(figure.title)

@@ -1,5 +1,7 @@
 """Bias-corrected and accelerated (BCa) bootstrap intervals of means over independent units (Efron 1987)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
@@ -79,6 +81,33 @@ def difference(
     """
     apart = checked(first) - checked(second)
     return apart.mean(-1), bca(apart, counts)
+
+
+def over_sets(values: Sequence[np.ndarray], number: int = RESAMPLES) -> tuple[float, np.ndarray]:
+    """The mean over sets of each set's mean, and its BCa interval; the units of each set are drawn by themselves.
+
+    Args:
+      values: of each set, (units,).
+      number: of bootstrap samples.
+
+    Returns:
+      The mean, and its limits, (2,); both are NaN where a set has one unit.
+
+    Raises:
+      UserError: a value isn't finite, or there is no set.
+    """
+    values = [checked(each) for each in values]
+    means = checked(np.array([each.mean() for each in values]))
+    if min(map(len, values)) < 2:
+        return float(means.mean()), np.full(2, np.nan)
+    total = sum(map(len, values))
+    # Scaled so that the mean over all units is the mean over sets, in the sample and whenever units are drawn again.
+    scaled = [
+        means.mean() + (each - mean) * total / (len(values) * len(each))
+        for each, mean in zip(values, means, strict=True)
+    ]
+    counts = np.concatenate([resamples(len(each), number, seed) for seed, each in enumerate(values)], 1)
+    return float(means.mean()), bca(np.concatenate(scaled), counts)
 
 
 def _acceleration(values: np.ndarray) -> np.ndarray:

@@ -70,9 +70,11 @@ def rank_frequencies(scores: np.ndarray, counts: np.ndarray | None = None) -> np
     scores = checked(scores)
     counts = intervals.resamples(scores.shape[-1]) if counts is None else counts
     means = np.round(counts @ scores.T / scores.shape[-1], 12)
-    first, last = (stats.rankdata(-means, method, axis=1)[..., None] for method in ("min", "max"))
-    ranks = np.arange(1, len(scores) + 1)
-    return (((first <= ranks) & (ranks <= last)) / (last - first + 1)).mean(0)
+    first, last = (stats.rankdata(-means, method, axis=1) for method in ("min", "max"))
+    share = 1 / (last - first + 1)
+    return np.stack(
+        [np.where((first <= rank) & (rank <= last), share, 0).mean(0) for rank in range(1, len(scores) + 1)], 1
+    )
 
 
 def kendall(first: np.ndarray, second: np.ndarray) -> float | None:

@@ -52,8 +52,22 @@ def documents(source: SourceFiles) -> Documents | None:
         return None
     text = source.read(found[0]).decode("utf-8-sig", "replace")
     if found[0].lower().endswith((".txt", ".names")):
-        return Documents(found[0], dict(enumerate(filter(None, map(str.strip, text.splitlines())))), {})
+        return Documents(found[0], dict(enumerate(map(str.strip, text.rstrip().splitlines()))), {})
     return _yaml(found[0], text)
+
+
+def check_named(source: SourceFiles) -> None:
+    """Raises a UserError if a source has polygons in labels/, but no file with the names of their classes."""
+    file = next((name for name, _ in source.find(r"labels/(?:[^/]+/)*[^/]+\.txt")), None)
+    if file is None:
+        return
+    line = source.read(file).decode("utf-8", "replace").partition("\n")[0].strip()
+    if re.fullmatch(r"\d+(?: +-?[\d.e+-]+ +-?[\d.e+-]+){3,}", line):
+        raise UserError(
+            f"{file} has polygons of YOLO, but {source} has neither data.yaml nor classes.txt with the names of their "
+            "classes; add a classes.txt with a name on each line",
+            "class-count",
+        )
 
 
 def _yaml(file: str, text: str) -> Documents:
@@ -118,7 +132,7 @@ def _images(given: str, file: str, source: SourceFiles, names: ImageNames) -> li
             inside = [name for name in source.names if name.startswith(folder) and name.lower().endswith(SUFFIXES)]
             if inside:
                 return inside
-    raise UserError(f"{file} names {given}, but {source} has no images there", "no-images")
+    raise UserError(f"{file} names {given}, but {source} has no images there; correct or remove the line", "no-images")
 
 
 def _label_file(image: str) -> str:

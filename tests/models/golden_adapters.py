@@ -1,31 +1,22 @@
-"""Parity with the published VLSM-Adapter nets: logits, loss and every gradient.
+"""The published VLSM-Adapter nets' golden cases as our learners and tensors; `test_golden.py` compares them."""
 
-The variable TUNEVLSEG_GOLDEN may name the folder that holds the tensors; a few of them are in `golden/`.
-"""
-
-import json
 import re
 
-import jax
 import numpy as np
-import pytest
-import small
-from safetensors.numpy import load_file
-from test_golden import GOLDEN, TOLERANCE, cases, difference, golden_model, group, loss_and_gradients, worst
 
 from tunevlseg_jax.learners import VLSMAdapter
 from tunevlseg_jax.models import parameters
-from tunevlseg_jax.network import Network
 
-ROWS = [row for row in json.loads((GOLDEN / "index_adapters.json").read_text()) if (GOLDEN / row["file"]).is_file()]
 SCALAR_TOLERANCE = 2e-5
+"""Of the loss."""
 GRADIENT_TOLERANCES = {
     "clipseg_simple/vlsm_adapter_shallow_vc.safetensors": 5e-5,
     "clipseg_complex/vlsm_adapter_shallow_vc.safetensors": 5e-5,
     "clipseg_complex/vlsm_adapter_dense_vlc.safetensors": 2e-4,
 }
 """The gradients behind the sentence's adapter amplify rounding. The golden tensors themselves are 2.2e-5, 1.2e-5
-and 1.2e-4 from float64's, where PyTorch and this code agree to 1.1e-7 (`test_float64_agrees_with_pytorch`)."""
+and 1.2e-4 from float64's, where PyTorch and this code agree to 1.1e-7
+(`test_adapters_agree_with_pytorch_in_float64`)."""
 NAMES = {
     r"l_attn_adapters\.(\d+)": "text/after_attention",
     r"l_out_adapters\.(\d+)": "text/after_mlp",
@@ -36,42 +27,6 @@ NAMES = {
 }
 """The places of the published tensors, and their row."""
 LAYERS = {"fc1.weight": "down/kernel", "fc1.bias": "down/bias", "fc2.weight": "up/kernel", "fc2.bias": "up/bias"}
-
-
-def test_cases_were_found():
-    assert ROWS
-
-
-@pytest.mark.parametrize("row", cases(ROWS))
-@pytest.mark.usefixtures("quick_compilation")
-def test_parity(row):
-    tensors = load_file(GOLDEN / row["file"])
-    trained, expected = (ours(group(tensors, kind)) for kind in ("param", "grad"))
-    config, frozen, inputs = golden_model(row["model"])
-    net = Network(config, learner_of(row, trained))
-    spec = config.spec(lambda phrase: jax.numpy.zeros((0, config.text.width)))
-    fresh = net.learner.init(jax.random.key(0), spec)
-    assert jax.tree.map(np.shape, fresh) == jax.tree.map(np.shape, nested(trained))
-
-    loss, logits, gradients = loss_and_gradients(net, trained, frozen, inputs)
-    assert difference(logits, tensors["expected.logits"][:, 0]) <= TOLERANCE
-    assert difference(loss, tensors["expected.loss"][0]) <= SCALAR_TOLERANCE
-    furthest = worst(gradients, expected)
-    assert furthest[0] <= GRADIENT_TOLERANCES.get(row["file"], TOLERANCE), furthest
-
-
-@pytest.mark.slow
-def test_float64_agrees_with_pytorch():
-    """In float64 an independent computation has our gradients, so that rounding alone separates the golden ones."""
-    files = [row["file"] for row in ROWS if row["file"] in GRADIENT_TOLERANCES] or [ROWS[0]["file"]]
-    status, out, err = small.finish(small.start("-W", "ignore", small.ROOT / "tests" / "float64_adapters.py", *files))
-    assert status == 0, err
-    results = [json.loads(line) for line in out.splitlines()]
-    assert len(results) == len(files)
-    for file, result in zip(files, results, strict=True):
-        print(file, result)
-        assert result["type"] == "float64"
-        assert max(result["logits"], result["loss"]) <= 1e-7 and result["gradients"][0] <= 1e-6
 
 
 def learner_of(row: dict, trained: dict[str, np.ndarray]) -> VLSMAdapter:

@@ -1,0 +1,100 @@
+"""Collects the content of a report from the runs under a folder: tables, findings, and what is missing."""
+
+import csv
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunevlseg_jax.reporting import cells as cell_rules
+from tunevlseg_jax.reporting import (
+    comparisons,
+    findings,
+    further_scores,
+    learning_curve,
+    over_sets,
+    robustness,
+    runs,
+    tables,
+    words,
+)
+from tunevlseg_jax.reporting.evaluations import StoredEvaluation
+from tunevlseg_jax.reporting.output.content import Content
+from tunevlseg_jax.reporting.runs import Run
+from tunevlseg_jax.reporting.table import Table
+from tunevlseg_jax.runtime.errors import UserError
+
+TABLES = (
+    *tables.NAMES,
+    comparisons.NAME,
+    *over_sets.NAMES,
+    *further_scores.NAMES,
+    *robustness.NAMES.values(),
+    words.NAME,
+)
+"""Names of all tables that a report may have."""
+UNPAIRED = f"{comparisons.TITLE}: not made, as no data set has two methods with evaluations of the same test records."
+
+
+def collect(folder: str, number_words: int, *, from_records: bool = False) -> Content:
+    """The content of the report on a folder of runs, without figures.
+
+    Args:
+      folder: of the runs.
+      number_words: how many of the nearest words to list; 0 for none.
+      from_records: whether the scores of evaluations are computed again from the CSVs of single records.
+
+    Raises:
+      UserError: there is no run.
+    """
+    gathered, skipped = runs.gather(Path(folder))
+    if not gathered:
+        details = f": {skipped[0].path}: {skipped[0].reason}" if skipped else ""
+        more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        raise UserError(f"there is no run to report on in {folder}{details}{more}", "no-runs")
+    cells = cell_rules.choose([_from_records(run) for run in gathered] if from_records else gathered)
+    compared = comparisons.compare(cells)
+    ranked = over_sets.rank(compared)
+    shown, untabled = tables.tables(cells, compared)
+    differences = comparisons.table(compared)
+    shown += [] if differences is None else [differences]
+    untabled += [UNPAIRED] if differences is None else []
+    for more_shown, more_untabled in _later_tables(compared, ranked, cells, number_words):
+        shown += more_shown
+        untabled += more_untabled
+    return Content(
+        folder,
+        cells,
+        shown,
+        untabled,
+        [*skipped, *cells.left_out],
+        findings=findings.sentences(compared, ranked),
+        comparisons=compared,
+        learning_curves=learning_curve.curves(gathered),
+    )
+
+
+def _later_tables(
+    compared: list[comparisons.Comparison], ranked: over_sets.Rankings, cells: cell_rules.Cells, number_words: int
+) -> Iterator[tuple[list[Table], list[str]]]:
+    yield over_sets.tables(compared, ranked)
+    yield further_scores.tables(cells), []
+    yield robustness.tables(cells)
+    if number_words:
+        near, unread = words.words(cells, number_words)
+        yield [] if near is None else [near], unread
+
+
+def _from_records(run: Run) -> Run:
+    """The run with Dice and IoU of its evaluations computed again from their records."""
+    return dataclasses.replace(run, evaluations=tuple(map(_recomputed, run.evaluations)))
+
+
+def _recomputed(evaluation: StoredEvaluation) -> StoredEvaluation:
+    """By sums alone, so that this doesn't share a mistake with the code that wrote the scores."""
+    with evaluation.samples.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    dice = math.fsum(float(row["dice"]) for row in rows) / len(rows)
+    pixels = [sum(int(row[name]) for row in rows) for name in ("intersection", "union")]
+    iou = pixels[0] / pixels[1] if pixels[1] else 1.0
+    return dataclasses.replace(evaluation, scores={**evaluation.scores, "dice": dice, "iou": iou})

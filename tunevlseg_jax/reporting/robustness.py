@@ -1,0 +1,98 @@
+"""Tables of Dice on corrupted images and over paraphrases, from the files of `evaluate --corrupt` and `--phrases`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tunevlseg_jax.evaluation.corruptions import KINDS
+from tunevlseg_jax.evaluation.robustness import FOLDER
+from tunevlseg_jax.reporting import headings, scores
+from tunevlseg_jax.reporting.cells import Cell, Cells, summary
+from tunevlseg_jax.reporting.evaluations import is_finite
+from tunevlseg_jax.reporting.runs import Run
+from tunevlseg_jax.reporting.table import Entry, Row, Table
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import read_object
+
+NAMES = {"corrupted": "robustness_corrupted", "phrases": "robustness_phrases"}
+"""Of the tables, by the kind of the files."""
+_TITLES = {"corrupted": "Dice on corrupted images", "phrases": "Dice over paraphrases of the prompts"}
+_COLUMNS = {"corrupted": ("clean", "corrupted", *KINDS), "phrases": ("mean", "worst", "spread")}
+_CAPTIONS = {
+    "corrupted": "Dice in % on the test records at the model's size. A kind's number is a mean over five strengths, "
+    "and corrupted is the mean over kinds.",
+    "phrases": "Dice in % on the test records at the model's size. Mean, worst and spread (best minus worst) are over "
+    "the paraphrases of a class, then averaged over classes by their records. Runs with other paraphrases than most "
+    "are left out.",
+}
+
+
+def tables(cells: Cells) -> tuple[list[Table], list[str]]:
+    """The tables for which there are files, and a line for each file that can't be used."""
+    shown, unread = [], []
+    for kind in NAMES:
+        found = {cell.key: [_stored(run, kind, unread) for run in cell.runs] for cell in cells.ordered}
+        table = _table(cells, kind, {key: [one for one in each if one is not None] for key, each in found.items()})
+        shown += [table] if table is not None else []
+    return shown, unread
+
+
+def _stored(run: Run, kind: str, unread: list[str]) -> dict[str, Any] | None:
+    """The file of a run's own test records; None if there is none."""
+    own = run.card["data"]
+    for path in sorted((run.folder / FOLDER).glob(f"*_{kind}*.json")):
+        try:
+            stored = _read(path, kind)
+        except UserError as error:
+            unread.append(f"{path}: {error.line}")
+            continue
+        same = (stored.get("data"), stored.get("data_sha256")) == (own["name"], own.get("test"))
+        if same and stored.get("split") == "test":
+            return stored
+    return None
+
+
+def _read(path: Path, kind: str) -> dict[str, Any]:
+    """Reads a file, with the scores of each column as numbers.
+
+    Raises:
+      UserError: it is broken.
+    """
+    stored = read_object(path)
+    values = stored.get("scores")
+    if stored.get("kind") != kind or not isinstance(values, dict):
+        raise UserError(f"{path.name} isn't a file of evaluate's", "bad-evaluation")
+    means = {name: _mean(values.get(name)) for name in _COLUMNS[kind]}
+    if not all(map(is_finite, means.values())):
+        raise UserError(f"the scores of {path.name} must be numbers; evaluate again", "bad-evaluation")
+    return stored | {"means": means}
+
+
+def _mean(value: Any) -> Any:
+    """The mean of a list of numbers; another value as it is."""
+    if isinstance(value, list) and value and all(map(is_finite, value)):
+        return sum(value) / len(value)
+    return value
+
+
+def _table(cells: Cells, kind: str, found: Mapping[Any, list[dict[str, Any]]]) -> Table | None:
+    rows: list[Row] = []
+    for data in headings.ordered({key.data for key in cells.by_key}):
+        here = [cell for cell in cells.ordered if cell.key.data == data and found[cell.key]]
+        asked = [stored.get("phrases") for cell in here for stored in found[cell.key]]
+        for number, cell in enumerate(here):
+            fitting = [one for one in found[cell.key] if one.get("phrases") == max(asked, key=asked.count)]
+            if fitting:
+                rows.append(Row(_labels(data, cell), _entries(kind, fitting), ruled=bool(rows) and not number))
+    if not rows:
+        return None
+    head = ("data set", "model", "combination")
+    return Table(NAMES[kind], _TITLES[kind], _CAPTIONS[kind], head, _COLUMNS[kind], tuple(rows))
+
+
+def _labels(data: str, cell: Cell) -> tuple[str, ...]:
+    return (data, *scores.labels(cell.key.row))
+
+
+def _entries(kind: str, fitting: list[dict[str, Any]]) -> tuple[Entry, ...]:
+    return tuple(Entry.of_score(summary([one["means"][name] for one in fitting])) for name in _COLUMNS[kind])
