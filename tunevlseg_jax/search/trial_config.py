@@ -74,7 +74,7 @@ def apply(config: Config, searched: Space, params: Mapping[str, Value], where: s
         start = name.removesuffix("depth")
         if f"{start}max_depth" in fields:
             vision = f"{start}vision_depth"
-            _set(data, f"{start}max_depth", max(depth, deepest.get(vision, fields.get(vision)) or 0))
+            _set(data, f"{start}max_depth", max(filter(None, (depth, deepest.get(vision, fields.get(vision))))))
     return schema.from_json(Config, data, where)
 
 
