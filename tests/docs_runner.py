@@ -41,7 +41,7 @@ from tunevlseg_jax.benchmarks import loading, programs
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.settings import Scenes
 from tunevlseg_jax.learners import VPT, CoOp
-from tunevlseg_jax.learners.base import ContextLearner
+from tunevlseg_jax.learners.base import DeepLearner
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.pretrained import clipseg_folder, rules, sam3_folder
@@ -98,7 +98,7 @@ ELSEWHERE = {
 HELP = (
     *(
         ("tunevlseg_jax.train", "--config", f"configs/clipseg_{name}.py")
-        for name in ("cocoop", "maple", "lora", "vlsm_adapter")
+        for name in ("cocoop", "maple", "lora", "vlsm_adapter", "bitfit", "vpt_lora", "kgcoop", "promptsrc")
     ),
     *(("tunevlseg_jax.train", "--config", f"configs/clipseg_shared_{name}.py") for name in ("attention", "separate")),
     ("tunevlseg_jax.sweep", "--config", "configs/clipseg_vpt.py"),
@@ -107,7 +107,7 @@ HELP = (
     ("tunevlseg_jax.study",),
     *(("tunevlseg_jax.prepare", what) for what in ("kvasir", "folder", "volumes", "dicom", "check")),
     *((f"tunevlseg_jax.{name}",) for name in ("evaluate", "predict", "report", "study", "benchmarks.loading")),
-    *((f"conversion.{name}",) for name in ("clipseg", "cris", "run", "tunevlseg")),
+    *((f"conversion.{name}",) for name in ("clipseg", "cris", "peft", "run", "tunevlseg")),
 )
 """The commands whose --help lists every option."""
 
@@ -189,7 +189,7 @@ def _(config: Config) -> Config:
     model, learner = config.model, config.learner
     if model.checkpoint == "clipseg-tiny":
         model = dataclasses.replace(model, checkpoint="checkpoints/clipseg-rd64")
-    if isinstance(learner, ContextLearner):
+    if isinstance(learner, DeepLearner):
         learner = dataclasses.replace(learner, depth=min(learner.depth, BLOCKS))
     data = dataclasses.replace(config.data, scenes=Scenes(train=6, val=3, test=3))
     train = dataclasses.replace(config.train, epochs=1, batch_size=4, augment=False)

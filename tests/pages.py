@@ -153,9 +153,12 @@ def exists(path: str, page: str) -> bool:
     return (small.ROOT / page).parent.joinpath(path).exists() or Path(small.ROOT, path).exists()
 
 
-def example_learner() -> type:
-    """The learner that docs/extending.md defines."""
-    (block,) = [block for block in blocks("docs/extending.md") if block.kind == "python"]
-    names: dict = {"__name__": "example"}
-    exec(compile("\n".join(block.lines), "docs/extending.md", "exec", dont_inherit=True), names)
-    return names["TiedVPT"]
+def example_learners() -> dict[str, type]:
+    """The learners that docs/extending.md defines, by name."""
+    learners = {}
+    for block in (block for block in blocks("docs/extending.md") if block.kind == "python"):
+        assert len(block.lines) <= 40, "an example of more than 40 lines"
+        names: dict = {"__name__": "example"}
+        exec(compile("\n".join(block.lines), "docs/extending.md", "exec", dont_inherit=True), names)
+        learners |= {name: value for name, value in names.items() if getattr(value, "__module__", "") == "example"}
+    return learners

@@ -8,6 +8,8 @@ from functools import cache
 import docs_runner
 import jax
 import jax.numpy as jnp
+import learner_cases
+import numpy as np
 import pages
 import pytest
 import small
@@ -175,11 +177,21 @@ def test_data_sets_and_findings_match_the_code():
         assert (severity == "warning") == ("|" in before), f"{kind} is in the wrong column"
 
 
-def test_the_example_learner_works():
-    learner, spec = pages.example_learner()(depth=2, max_depth=3), CLIPSegConfig().spec(jnp.zeros)
-    params = learner.init(jax.random.key(0), spec)
-    prompts = learner.prompts(params, jnp.asarray(2), dropout=jnp.asarray(0.0), key=None)
-    assert params["context"].shape == (1, 4, 768) and prompts.vision.shape == (3, 1, 4, 768)
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("name", ["TiedVPT", "TiedLoRA", "SentenceAdapter"])
+def test_the_example_learners_work(name):
+    """Each tensor has a gradient through a small CLIPSeg; trained, it passes on what `changes` names."""
+    learner = pages.example_learners()[name](**({} if name == "SentenceAdapter" else {"depth": 2}))
+    params = jax.tree.map(lambda x: x + np.float32(0.1), learner_cases.init(learner))
+    learner.check_changes(params)
+    depth, _ = learner.traced_values()
+    _, gradients = learner_cases.Step(learner).run(params, depth)
+    leaves = jax.tree.leaves(gradients)
+    assert leaves and all(gradient.any() for gradient in leaves)
+
+
+def test_every_example_is_tested():
+    assert list(pages.example_learners()) == ["TiedVPT", "TiedLoRA", "SentenceAdapter"]
 
 
 @pytest.mark.slow

@@ -150,10 +150,11 @@ def _experiments(options: Options, platform: str | None = None) -> list[Experime
     config = options.config
     if options.learners == "own":
         return [_build(options, config, platform)]
-    depth, _ = config.learner.traced_values()
-    base = _build(options, dataclasses.replace(config, learner=LEARNERS[0](depth=depth or 1)), platform)
+    depth = max(getattr(part, "depth", 0) for part in config.learner.parts.values())
+    base = _build(options, dataclasses.replace(config, learner=LEARNERS[0]().at_depth(depth or 1)), platform)
     return [
-        base.with_config(dataclasses.replace(config, learner=cls(depth=depth or 1))) for cls in learners_for(base.spec)
+        base.with_config(dataclasses.replace(config, learner=cls().at_depth(depth or 1)))
+        for cls in learners_for(base.spec)
     ]
 
 

@@ -97,6 +97,8 @@ class Train:
       precision: type of the model's computations. "auto" is bfloat16 on a GPU or TPU. On a CPU it is bfloat16 where the
         processor multiplies bfloat16 (AVX512-BF16, AMX) and a measured product is faster in it, else float32. On a CPU
         only products are in bfloat16; everything else is float32.
+      ema: decay of an exponential moving average of the trained parameters over steps, such as 0.99, corrected for its
+        start. The average is validated, kept and written. None for the parameters themselves.
       start_from: folder of a run whose prompts this run starts with, on the same base model and with a learner of the
         same shapes; None for fresh prompts.
     """
@@ -115,6 +117,7 @@ class Train:
     patience: int = 12
     min_delta: float = 1e-4
     precision: Precision = "auto"
+    ema: float | None = schema.added(None)
     start_from: str | None = schema.added(None)
 
     @property
@@ -153,6 +156,12 @@ class Config:
     def features_cacheable(self, split: str) -> bool:
         """Whether the features of a split's images are the same in every epoch and trial, and may be cached."""
         return self.features_shareable and not (split == "train" and self.train.augments_each_step)
+
+    @property
+    def frozen_features_cacheable(self) -> bool:
+        """Whether the frozen features of training images, which a learner compares with its own, may be cached."""
+        compared = self.learner.compared & {"image", "logits"}
+        return bool(compared) and self.train.cache_features and not self.train.augments_each_step
 
     @property
     def features_shareable(self) -> bool:
@@ -215,7 +224,7 @@ RULES: tuple[tuple[str, Callable[[float], bool], Sequence[str]], ...] = (
     ("above 0 and finite", lambda value: 0 < value < inf, ("optim.learning_rate",)),
     ("above 0 and at most 1", lambda value: 0 < value <= 1, ("optim.plateau_factor",)),
     ("from 0 to 1", lambda value: 0 <= value <= 1, ("data.scenes.absent_fraction",)),
-    ("at least 0 and below 1", lambda value: 0 <= value < 1, ("data.negatives",)),
+    ("at least 0 and below 1", lambda value: 0 <= value < 1, ("data.negatives", "train.ema")),
     ("from 0 to 2^32 - 1", lambda value: 0 <= value < 2**32, ("train.seed", "train.order_seed")),
 )
 """What a number must be, whether one is, and the fields."""
@@ -235,6 +244,17 @@ def check(config: Config) -> None:
     if config.train.start_from is not None and Path(config.train.start_from) == Path(config.workdir):
         raise UserError(
             f"train.start_from is the run's own folder, {config.workdir}; leave it out, and the run goes on",
+            "options-conflict",
+        )
+    name = type(config.learner).__name__
+    if config.learner.compared and config.train.tune != "prompts":
+        raise UserError(
+            f"train.tune must be prompts with {name}, which compares with the frozen model, got {config.train.tune}",
+            "options-conflict",
+        )
+    if config.learner.averages_epochs and config.train.ema is not None:
+        raise UserError(
+            f"train.ema must be None with {name}, which averages over epochs, got {config.train.ema}",
             "options-conflict",
         )
     if config.data.negative_words and not config.data.negatives:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +16,27 @@ from tunevlseg_jax.models import ModelConfig
 from tunevlseg_jax.models.build import fill_module, products
 from tunevlseg_jax.models.changes import bottleneck
 from tunevlseg_jax.models.clip import Recompute
-from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
+from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
+from tunevlseg_jax.models.linear_head import probed
 from tunevlseg_jax.models.parameters import FlatParams, flatten, module_parameters, nested, subtree
 from tunevlseg_jax.models.products import TRANSPOSED
 from tunevlseg_jax.models.upsampler import Upsampler, Upsampling
-from tunevlseg_jax.prompts import ModelSpec, Prompts
+from tunevlseg_jax.models.vectors import shifted
+from tunevlseg_jax.prompts import ModelSpec, Outputs, Prompts
 
 FLOAT32 = np.dtype(np.float32)
+
+
+class FrozenText(NamedTuple):
+    """What a frozen model makes of phrases, for a learner's regulariser.
+
+    Attributes:
+      sentence: (phrases, embedding width) float32, mean sentence vectors of the phrases in the learner's templates.
+      features: of the phrases as they are.
+    """
+
+    sentence: Array
+    features: TextFeatures
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,21 @@ class Network:
         dropout: Array,
         key: Array | None = None,
     ) -> Array:
-        """Logits of the mask of each phrase in its image.
+        """Logits of the mask of each phrase in its image, (batch, height, width) float32; see `outputs`."""
+        return self.outputs(params, images, phrase, token_table, depth=depth, dropout=dropout, key=key).logits
+
+    def outputs(
+        self,
+        params: FlatParams,
+        images: Array | ImageFeatures,
+        phrase: Array,
+        token_table: Array | TextFeatures,
+        *,
+        depth: Array,
+        dropout: Array,
+        key: Array | None = None,
+    ) -> Outputs:
+        """The logits of the mask of each phrase in its image, and the vectors that a regulariser may read.
 
         Args:
           params: every parameter, by path.
@@ -67,44 +95,58 @@ class Network:
           token_table: (phrases, length) int32, tokens of the distinct phrases. Each is encoded once, unless the learner
             computes prompts for each image. Or their features from `encode_text`, for a learner that
             doesn't change "text".
-          depth: int32 scalar, see `Prompts`.
-          dropout: float32 scalar, the learner's rate.
+          depth: int32 scalar, see `Prompts`; or (2,), those of the towers; or (parts,), those of the learner's parts.
+          dropout: float32 scalar, the learner's rate, or (parts,).
           key: of the dropout; None in evaluation.
-
-        Returns:
-          (batch, height, width) float32.
         """
-        model = self._model(params)
         learner_params = nested(subtree(params, "learner"))
 
         prompts = self.learner.prompts(learner_params, depth, dropout=dropout, key=key)
+        model = self._model(params, prompts)
         features = images if isinstance(images, ImageFeatures) else self._vision(model, images, prompts)
         features = features.repeat(len(phrase) // len(features)).astype(self.activation_dtype)
         prompts = self.learner.condition(learner_params, prompts, features.pooled)
         if "condition" in self.learner.changes:
-            text_features = model.text(cast(Array, token_table)[phrase], prompts)
+            distinct = text_features = model.text(cast(Array, token_table)[phrase], prompts)
         else:
             distinct = token_table if isinstance(token_table, TextFeatures) else model.text(token_table, prompts)
             text_features = jax.tree.map(lambda rows: rows[phrase], distinct)
         text_features = text_features._replace(sentence=bottleneck(text_features.sentence, prompts.sentence))
-        decoded = model.decode(features, text_features)
+        decoded = probed(model.decode(features, text_features), prompts.head)
         decoded = decoded._replace(logits=decoded.logits.astype(jnp.float32))
+        sentence, image = (vectors.astype(jnp.float32) for vectors in (distinct.sentence, features.pooled))
+        return Outputs(self._upsampled(params, decoded), sentence, image)
 
+    def frozen_outputs(
+        self, params: FlatParams, images: Array | ImageFeatures, phrase: Array, text: FrozenText
+    ) -> Outputs:
+        """The outputs without learner and upsampler, for the learner's regulariser; as for `outputs`.
+
+        XLA leaves out the vision pass if the regulariser reads the sentence vectors alone.
+        """
+        model = self._model(params, Prompts())
+        features = images if isinstance(images, ImageFeatures) else self._vision(model, images, Prompts())
+        features = features.repeat(len(phrase) // len(features)).astype(self.activation_dtype)
+        decoded = model.decode(features, jax.tree.map(lambda rows: rows[phrase], text.features))
+        return Outputs(decoded.logits.astype(jnp.float32), text.sentence, features.pooled.astype(jnp.float32))
+
+    def encode_images(self, params: FlatParams, images: Array) -> ImageFeatures:
+        """The features of images, (batch, height, width, 3) uint8, without vision prompts."""
+        return self._vision(self._model(params, Prompts()), images, Prompts())
+
+    def encode_text(self, params: FlatParams, token_table: Array) -> TextFeatures:
+        """The features of phrases, (phrases, length) int32 tokens, without text prompts."""
+        return self._model(params, Prompts()).text(token_table, Prompts())
+
+    def _model(self, params: FlatParams, prompts: Prompts) -> FlaxModel:
+        weights = self.cast(subtree(params, "model"))
+        return fill_module(self.config.build, shifted(weights, prompts.offsets))
+
+    def _upsampled(self, params: FlatParams, decoded: Decoded) -> Array:
         if self.upsampling == "none":
             return decoded.logits
         upsampler = fill_module(self._upsampler, subtree(params, "upsampler"))
         return upsampler.blend(decoded) if self.upsampling == "blend" else upsampler.add(decoded)
-
-    def encode_images(self, params: FlatParams, images: Array) -> ImageFeatures:
-        """The features of images, (batch, height, width, 3) uint8, without vision prompts."""
-        return self._vision(self._model(params), images, Prompts())
-
-    def encode_text(self, params: FlatParams, token_table: Array) -> TextFeatures:
-        """The features of phrases, (phrases, length) int32 tokens, without text prompts."""
-        return self._model(params).text(token_table, Prompts())
-
-    def _model(self, params: FlatParams) -> FlaxModel:
-        return fill_module(self.config.build, self.cast(subtree(params, "model")))
 
     def _vision(self, model: FlaxModel, images: Array, prompts: Prompts) -> ImageFeatures:
         images = normalize(images, self.config).astype(self.activation_dtype)

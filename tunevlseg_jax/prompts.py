@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -34,6 +34,18 @@ class Bottleneck(NamedTuple):
     down_bias: Array
     up: Array
     up_bias: Array
+
+
+class TextTap(NamedTuple):
+    """A second way from a text tower's block to the sentence vector: a bottleneck of the end token's state is added.
+
+    Attributes:
+      weight: float32 scalar, 1 where the bottleneck is in use and 0 beyond the depth.
+      bottleneck: from the state to the part of the sentence vector.
+    """
+
+    weight: Array
+    bottleneck: Bottleneck
 
 
 class Dropout(NamedTuple):
@@ -73,6 +85,33 @@ BlockChanges = Mapping[int, BlockChange]
 Depth is in their values: a learner gives zeros for the blocks beyond it."""
 
 
+def join(first: BlockChange, second: BlockChange) -> BlockChange:
+    """Both changes of a block; of a part that both have, the second's."""
+    return BlockChange(
+        low_rank={**first.low_rank, **second.low_rank},
+        dropout=second.dropout or first.dropout,
+        after_attention=second.after_attention or first.after_attention,
+        after_mlp=second.after_mlp or first.after_mlp,
+        bias={**first.bias, **second.bias},
+        scale={**first.scale, **second.scale},
+    )
+
+
+class LinearHead(NamedTuple):
+    """A linear layer from the decoder's last grid to logits, resized to the image, in place of the decoder's own.
+
+    Attributes:
+      kernel: (feature width, 1).
+      bias: (1,).
+    """
+
+    kernel: Array
+    bias: Array
+
+
+Stage = Literal["text", "vision", "decoder"]
+
+
 class Prompts(NamedTuple):
     """The prompts and the other changes that a learner gives to a model; None leaves a part alone.
 
@@ -81,20 +120,44 @@ class Prompts(NamedTuple):
       vision: (max_depth, 1 or batch, num_context, vision width), or None to leave the vision tower alone.
       depth: int32 scalar in 1..max_depth: block k takes prompt k where k < depth and carries the tokens otherwise.
         A value, not a shape, so that another depth compiles nothing.
+      vision_depth: the depth of `vision`, where it isn't `depth`.
       text_blocks: changes of the text tower's blocks.
       vision_blocks: changes of the vision tower's blocks.
       taps: changes of the vision tower's states before the decoder reads them, by the number of the tap from the
         shallowest, 0.
+      text_taps: ways from the text tower's block of the same number as a tap's to the sentence vector, by the number of
+        the tap as in `taps`.
       sentence: change of the sentence vector, between the text tower and the decoder.
+      offsets: differences of biases and scales outside of the towers' blocks, by stage and by path within it.
+      head: computes the logits in place of the decoder's last layers.
     """
 
     text: Array | None = None
     vision: Array | None = None
     depth: Array | int = 0
+    vision_depth: Array | int | None = None
     text_blocks: BlockChanges | None = None
     vision_blocks: BlockChanges | None = None
     taps: Mapping[int, Bottleneck] | None = None
+    text_taps: Mapping[int, TextTap] | None = None
     sentence: Bottleneck | None = None
+    offsets: Mapping[Stage, Mapping[str, Array]] | None = None
+    head: LinearHead | None = None
+
+
+class Outputs(NamedTuple):
+    """What a network computes for a batch, as far as a learner's regulariser may read it.
+
+    Attributes:
+      logits: (batch, height, width) float32.
+      sentence: (phrases, embedding width) float32, the sentence vector of each distinct phrase; of each image's phrase
+        for a learner that computes text prompts for each image.
+      image: (batch, image width) float32, the pooled image vectors.
+    """
+
+    logits: Array
+    sentence: Array
+    image: Array
 
 
 @dataclass(frozen=True)
@@ -113,7 +176,11 @@ class ModelSpec:
       effective_vision_prompts: how many vision prompts, counted from the first, can reach the mask.
       effective_vision_blocks: how many vision blocks, counted from the first, reach the mask.
       taps: number of the vision tower's states that the decoder reads.
+      text_taps: number of those for which the text tower has a state that can be added to the sentence vector.
+      feature_width: width of the decoder's last grid.
       embed_phrase: from a phrase to the embeddings of its tokens, (num_tokens, text width).
+      vectors: from a stage to the widths of its biases and scales outside of blocks, by path within it; only those that
+        a learner may change by `Prompts.offsets`.
     """
 
     text_width: int
@@ -127,7 +194,10 @@ class ModelSpec:
     effective_vision_prompts: int
     effective_vision_blocks: int
     taps: int
+    text_taps: int
+    feature_width: int
     embed_phrase: Callable[[str], Array]
+    vectors: Callable[[Stage], Mapping[str, int]]
 
 
 def insert(tokens: Array, prompts: Array | None, position: int) -> Array:

@@ -79,7 +79,7 @@ class Run:
 
     def __repr__(self) -> str:
         place = self.config.model.checkpoint if self.folder is None else self.folder
-        return f"<Run: {type(self.config.learner).__name__} in {place}>"
+        return f"<Run: {self.config.learner.name} in {place}>"
 
     def predict(
         self,

@@ -12,7 +12,23 @@ from rich.console import Console
 from tunevlseg_jax import benchmark
 from tunevlseg_jax.benchmarks import hlo, programs, rate_table, tpu_plan
 from tunevlseg_jax.config import Config, Train
-from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, LoRA, MaPLe, SharedAttention, SharedSeparate, VLSMAdapter
+from tunevlseg_jax.learners import (
+    IVLP,
+    VPT,
+    BitFit,
+    CoCoOp,
+    Combined,
+    CoOp,
+    KgCoOp,
+    LinearProbe,
+    LoRA,
+    MaPLe,
+    NormTuning,
+    PromptSRC,
+    SharedAttention,
+    SharedSeparate,
+    VLSMAdapter,
+)
 from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training.experiment import build_experiment
@@ -45,6 +61,14 @@ def forward() -> float:
         (SharedAttention(depth=5, hidden=176), 2.6),
         (LoRA(depth=5), 2.3),
         (VLSMAdapter(depth=5, hidden=16), 2.3),
+        (IVLP(depth=5), 2.3),
+        (KgCoOp(depth=5), 1.1),
+        # The frozen model's forward pass too.
+        (PromptSRC(depth=5), 3.4),
+        (BitFit(depth=5), 2.1),
+        (NormTuning(depth=5, decoder=True), 2.1),
+        (LinearProbe(), 1.1),
+        (Combined(of=(VPT(depth=5, num_context=4), LoRA(depth=5))), 2.3),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Learner) else str(value),
 )

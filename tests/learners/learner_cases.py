@@ -74,8 +74,11 @@ class Step:
 
         self._run = jax.jit(run)
 
-    def run(self, params: dict, depth: int, dropout: float = 0.0, key=None) -> tuple[np.ndarray, dict]:
-        return jax.tree.map(np.asarray, self._run(params, self.frozen, np.int32(depth), np.float32(dropout), key))
+    def run(
+        self, params: dict, depth: int | np.ndarray, dropout: float | np.ndarray = 0.0, key=None
+    ) -> tuple[np.ndarray, dict]:
+        depth, dropout = np.asarray(depth, np.int32), np.asarray(dropout, np.float32)
+        return jax.tree.map(np.asarray, self._run(params, self.frozen, depth, dropout, key))
 
     def run_trials(self, params: dict, depths: np.ndarray, dropout: np.ndarray, keys: jax.Array):
         """As `run`, for a leading axis of trials that share the frozen weights."""

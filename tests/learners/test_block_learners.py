@@ -4,14 +4,18 @@ import dataclasses
 from functools import cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from learner_cases import CONFIG, ROWS, TOWERS, Step, init
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tunevlseg_jax.learners import LoRA, VLSMAdapter, ZeroShot
+from tunevlseg_jax.learners import BitFit, LoRA, NormTuning, VLSMAdapter, ZeroShot
 from tunevlseg_jax.learners.blocks import BlockLearner
+from tunevlseg_jax.models.clip import TextConfig, TextTower
 from tunevlseg_jax.models.parameters import flatten, nested
+from tunevlseg_jax.prompts import Prompts
 from tunevlseg_jax.search import slots
 
 ALL = ("query", "key", "value", "out", "up", "down")
@@ -20,9 +24,11 @@ LEARNERS = {
     "LoRA of the text from the last": LoRA(depth=ROWS, towers="text", start="last", scaling="rank"),
     "VLSMAdapter": VLSMAdapter(depth=ROWS, hidden=16, sentence_hidden=16),
     "shallow VLSMAdapter": VLSMAdapter(depth=ROWS, hidden=4, kind="shallow", towers="vision", sentence=False),
+    "BitFit": BitFit(depth=ROWS),
+    "NormTuning": NormTuning(depth=ROWS, decoder=True),
 }
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-QUICK = ("LoRA", "VLSMAdapter")
+QUICK = ("LoRA", "VLSMAdapter", "NormTuning")
 each_learner = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in LEARNERS]
 )
@@ -60,7 +66,7 @@ def test_first_rows_do_not_depend_on_how_many_there_are(name):
     few, many = (flatten(init(dataclasses.replace(LEARNERS[name], depth=rows), deep), "") for rows in (3, 5))
     assert few.keys() == many.keys()
     for path, array in few.items():
-        counts = (1, 1) if "sentence" in path else (3, 5)
+        counts = (1, 1) if "sentence" in path or "outside" in path else (3, 5)
         assert (len(array), len(many[path])) == counts and array.dtype == np.float32, path
         assert_array_equal(array, many[path][:3], err_msg=path)
 
@@ -101,7 +107,8 @@ def test_towers_with_fewer_blocks_change_in_all_of_them(name):
         (LoRA(depth=1, dropout=1.0), r"learner\.dropout .*below 1, got 1\.0"),
         (VLSMAdapter(depth=1, hidden=0), r"learner\.hidden .*1, got 0"),
         (VLSMAdapter(depth=1, sentence_hidden=0), r"learner\.sentence_hidden .*1, got 0"),
-        (VLSMAdapter(depth=1, kind="shallow"), r"learner\.towers must be vision .*shallow, got both"),
+        (VLSMAdapter(depth=1, kind="shallow"), r"learner\.towers must be vision .*shallow on this model, got both"),
+        (BitFit(depth=1, biases=()), r"learner\.biases .*once, got \(\)"),
     ],
     ids=str,
 )
@@ -116,6 +123,9 @@ def test_a_vision_tower_without_blocks_is_refused(towers):
     with pytest.raises(ValueError, match=rf"learner\.towers must be text .*got {towers}: .*LoRA"):
         LoRA(depth=1, towers=towers).init(jax.random.key(0), resnet)
     assert init(LoRA(depth=1, towers="text"), resnet).keys() == {"text"}
+    resnet = dataclasses.replace(resnet, taps=0, text_taps=0)
+    with pytest.raises(ValueError, match=r"learner\.kind must be dense .*got shallow"):
+        VLSMAdapter(depth=1, kind="shallow", towers=towers).init(jax.random.key(0), resnet)
 
 
 # LoRA.
@@ -172,3 +182,76 @@ def test_a_rank_padded_with_zeros_is_the_same(scaling):
         assert_allclose(whole[inside], gradient, rtol=1e-4, atol=1e-6)
         whole[inside] = 0
         assert not whole.any() and whole.shape != gradient.shape
+
+
+# BitFit and NormTuning.
+
+
+@pytest.mark.parametrize(
+    ("learner", "names"),
+    [(BitFit(depth=ROWS, decoder=True), ("bias",)), (NormTuning(depth=ROWS, decoder=True), ("bias", "scale"))],
+    ids=["BitFit", "NormTuning"],
+)
+def test_differences_are_those_of_the_frozen_weights(learner, names):
+    """The model with differences is the model with the sums as its weights; every vector of these names is there."""
+    random = np.random.default_rng(3)
+    params = jax.tree.map(lambda x: random.normal(0, 0.2, x.shape).astype(np.float32), init(learner))
+    expected = Step(ZeroShot())
+    plain, _ = expected.run({}, 0)
+    for path, array in flatten(params, "").items():
+        _, *parts, name = path.split("/")
+        assert name in names
+        if parts[0] == "outside":
+            folder = {"text": "text_tower", "vision": "vision_tower", "decoder": "decoder"}[parts[1]]
+            expected.frozen["/".join(("model", folder, *parts[2:], name))] += array[0]
+            continue
+        tower, layer = parts
+        for row, vector in enumerate(array):
+            within, (start, end) = WITHIN[layer], (0, len(vector))
+            if within == "attention/qkv":
+                start, end = (n + {"query": 0, "value": 2 * len(vector)}[layer] for n in (0, len(vector)))
+            expected.frozen[f"model/{tower}_tower/blocks/{row}/{within}/{name}"][start:end] += vector
+    shifted, _ = expected.run({}, 0)
+    assert_allclose(Step(learner).run(params, ROWS)[0], shifted, rtol=1e-5, atol=1e-6)
+    assert np.abs(shifted - plain).max() > 1e-3
+    taken = {path.removeprefix("/") for path in flatten(params, "")}
+    assert ("outside/decoder/film_scale/bias" in taken) == (names == ("bias",))
+    assert "outside/decoder/blocks/1/norm2/bias" in taken and "text/key/bias" not in taken
+
+
+WITHIN = {
+    **dict.fromkeys(("query", "value"), "attention/qkv"),
+    **{"out": "attention/out", "up": "mlp/up", "down": "mlp/down", "norm1": "norm1", "norm2": "norm2"},
+}
+"""The layers' paths in a block."""
+
+
+# The shallow VLSM-Adapter.
+
+
+def test_text_adapters_add_states_of_the_end_token_to_the_sentence():
+    """Against the tower's blocks one after another."""
+    config = TextConfig(width=8, blocks=3, heads=2, hidden=12, vocabulary=32, context_length=16, end_token=31)
+    tower = TextTower(config, 8, nnx.Rngs(0), taps=(0, 2))
+    tokens = jnp.asarray([[30, 5, 31, 31], [30, 5, 6, 31]])
+    learner = VLSMAdapter(depth=2, hidden=4, kind="shallow", towers="text", sentence=False)
+    spec = dataclasses.replace(TOWERS, text_width=8, image_width=8, taps=2, text_taps=2)
+    params = init(learner, spec)
+    assert params.keys() == {"text_taps"}
+
+    def sentence(depth: int) -> np.ndarray:
+        prompts = learner.prompts(params, jnp.int32(depth), dropout=jnp.float32(0), key=None)
+        return np.asarray(tower(tokens, prompts).sentence)
+
+    end, x = jnp.asarray([2, 3]), tower.token_embedding[...][tokens] + tower.position_embedding[...][None, :4]
+    mask = jnp.tril(jnp.ones((4, 4), bool))[None, None] & (jnp.arange(4)[None] <= end[:, None])[:, None, None]
+    states = []
+    for block in tower.blocks:
+        x = block(x, mask)
+        states.append(np.asarray(x[jnp.arange(2), end]))
+    expected = np.asarray(tower(tokens, Prompts()).sentence)
+    for row, block in enumerate((0, 2)):
+        layers = jax.tree.map(lambda array, row=row: array[row], params["text_taps"])
+        inner = np.maximum(states[block] @ layers["down"]["kernel"] + layers["down"]["bias"], 0)
+        expected = expected + states[block] + np.maximum(inner @ layers["up"]["kernel"] + layers["up"]["bias"], 0)
+        assert_allclose(sentence(row + 1), expected, rtol=1e-5, atol=1e-6)

@@ -14,7 +14,18 @@ from learner_cases import BATCH, CONTEXT, IMAGE, ROWS, TEXT, TOWERS, VISION, Ste
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
-from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
+from tunevlseg_jax.learners import (
+    IVLP,
+    VPT,
+    CoCoOp,
+    CoOp,
+    KgCoOp,
+    MaPLe,
+    Projector,
+    PromptSRC,
+    SharedAttention,
+    SharedSeparate,
+)
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.learners.textual import TextContextLearner
 from tunevlseg_jax.models.parameters import flatten
@@ -27,10 +38,16 @@ LEARNERS = {
     "MaPLe": MaPLe(depth=ROWS, projector=Projector(kind="low_rank", hidden=(3,))),
     "SharedSeparate": SharedSeparate(depth=ROWS, width=6),
     "SharedAttention": SharedAttention(depth=ROWS, heads=4, hidden=8),
+    "IVLP": IVLP(depth=ROWS),
+    "KgCoOp": KgCoOp(depth=ROWS),
+    "PromptSRC": PromptSRC(depth=ROWS),
     "TiedVPT": pages.example_learner()(depth=ROWS),
 }
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-each_learner = pytest.mark.parametrize("name", LEARNERS)
+each_learner = pytest.mark.parametrize(
+    "name",  # the prompts of two are those of CoOp and of IVLP
+    [pytest.param(name, marks=pytest.mark.slow if name in ("KgCoOp", "PromptSRC") else ()) for name in LEARNERS],
+)
 
 
 @cache
@@ -93,11 +110,11 @@ def test_first_rows_do_not_depend_on_how_many_there_are(name):
 @each_learner
 def test_context_starts_from_words_or_gaussian(name):
     learner, params = LEARNERS[name], fresh(name)
-    contexts = [array for path, array in params.items() if path.endswith("context")]
-    assert len(contexts) == (2 if name == "SharedAttention" else 1)
-    for context in contexts:
+    contexts = {path: array for path, array in params.items() if path.endswith("context")}
+    assert len(contexts) == (2 if name == "SharedAttention" or isinstance(learner, IVLP) else 1)
+    for path, context in contexts.items():
         assert all(0.01 < row.std() < 0.03 for row in context[1:])
-        if isinstance(learner, TextContextLearner):
+        if isinstance(learner, TextContextLearner) and path != "vision_context":
             assert_array_equal(context[0], embed_phrase("a photo of a"))
         else:
             assert 0.01 < context[0].std() < 0.03
@@ -149,6 +166,19 @@ def test_fewer_rows_are_the_same_as_a_smaller_depth():
     assert_allclose(short.run(cut, 1)[0], logits, rtol=1e-5, atol=1e-6)
 
 
+def test_each_tower_has_its_own_depth():
+    params, ran = fresh("IVLP"), step("IVLP")
+    for text, vision in ((1, 2), (2, 1)):
+        _, gradients = ran.run(params, np.array([text, vision], np.int32))
+        reached = {name: [bool(row.any()) for row in rows] for name, rows in gradients.items()}
+        assert reached == {"text_context": [True, text == 2], "vision_context": [True, vision == 2]}
+    learner = IVLP(depth=1, vision_depth=2)
+    assert learner.rows == 2 and learner.traced_values()[0] == (1, 2)
+    assert learner.static_part() == IVLP(depth=2, max_depth=2).static_part()
+    with pytest.raises(ValueError, match=r"learner\.vision_depth .*1 to learner\.max_depth, 2, got 3"):
+        IVLP(depth=1, vision_depth=3, max_depth=2).init(jax.random.key(0), TOWERS)
+
+
 @pytest.mark.parametrize("images", [1, BATCH])
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_depth_touches_only_the_blocks_below_it(images, depth):
@@ -173,7 +203,9 @@ def test_learners_that_differ_in_values_share_a_program(name):
     learner = dataclasses.replace(LEARNERS[name], max_depth=ROWS)
     assert dataclasses.replace(learner, depth=1).static_part() == learner.static_part()
     assert hash(dataclasses.replace(learner, depth=1).static_part()) == hash(learner.static_part())
-    assert dataclasses.replace(learner, depth=2).traced_values()[0] == 2
+    assert set(np.ravel(dataclasses.replace(learner, depth=2).traced_values()[0])) == {2}
+    for field in learner.traced_fields:
+        assert dataclasses.replace(learner, **{field: 2.0}).static_part() == learner.static_part()
     assert dataclasses.replace(learner, max_depth=ROWS + 1).static_part() != learner.static_part()
 
 
@@ -252,7 +284,7 @@ def test_a_tower_that_takes_no_prompts(name):
     learner = LEARNERS[name]
     towers = dataclasses.replace(TOWERS, vision_width=None)
     if "vision" in learner.changes:
-        with pytest.raises(ValueError, match=rf"CoOp or CoCoOp, .*{name}: .*vision tower"):
+        with pytest.raises(ValueError, match=rf"CoOp, CoCoOp or KgCoOp, .*{name}: .*vision tower"):
             learner.init(jax.random.key(0), towers)
     else:
         learner.check(towers)

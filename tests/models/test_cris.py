@@ -17,7 +17,18 @@ from torch.nn import functional
 
 from tunevlseg_jax.config import Config, Model, Optim, Train
 from tunevlseg_jax.data.feeding.batch import Rows, Source
-from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
+from tunevlseg_jax.learners import (
+    IVLP,
+    VPT,
+    CoCoOp,
+    CoOp,
+    KgCoOp,
+    MaPLe,
+    PromptSRC,
+    SharedAttention,
+    SharedSeparate,
+    ZeroShot,
+)
 from tunevlseg_jax.models.build import fill_module, weight_shapes
 from tunevlseg_jax.models.cris import CRIS, CRISConfig, convolve_each
 from tunevlseg_jax.models.features import Decoded, ImageFeatures
@@ -220,10 +231,10 @@ def test_offset_of_prompts(offset):
     assert taken == ([2, 9, 9, 9] if offset == 0 else [1, 2, 9, 9])
 
 
-@pytest.mark.parametrize("learner", [VPT, MaPLe, SharedSeparate, SharedAttention])
+@pytest.mark.parametrize("learner", [VPT, MaPLe, SharedSeparate, SharedAttention, IVLP, PromptSRC])
 def test_vision_prompts_are_refused_by_name(learner, folder):
     config = Config(model=Model(checkpoint=str(folder)), learner=learner(depth=2))
-    with mistakes.raises(f"learner-unfit: CoOp or CoCoOp, .*{learner.__name__}.* vision tower"):
+    with mistakes.raises(f"learner-unfit: CoOp, CoCoOp or KgCoOp, .*{learner.__name__}.* vision tower"):
         build_experiment(config)
     with pytest.raises(ValueError, match="takes no vision prompts"):
         model().vision(jnp.asarray(images(1, 32, 32)), Prompts(vision=jnp.zeros((1, 1, 2, 8))))
@@ -231,7 +242,9 @@ def test_vision_prompts_are_refused_by_name(learner, folder):
 
 @pytest.mark.parametrize("upsampling", ["none", pytest.param("blend", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "learner", [CoOp(depth=2), pytest.param(CoCoOp(depth=3), marks=pytest.mark.slow)], ids=["coop", "cocoop"]
+    "learner",
+    [CoOp(depth=2), *(pytest.param(each(depth=3), marks=pytest.mark.slow) for each in (CoCoOp, KgCoOp))],
+    ids=["coop", "cocoop", "kgcoop"],
 )
 def test_training_step(learner, upsampling, folder):
     config = Config(
@@ -297,13 +310,13 @@ def test_encoder_agrees_with_open_clip():
 
 def train(experiment: Experiment, steps: int) -> tuple[list[float], dict[str, np.ndarray]]:
     """The loss before each of some steps on one batch, and the parameters after them."""
-    table = experiment.token_table(["cat", "dog"])
+    table, frozen_text = experiment.token_table(["cat", "dog"]), experiment.frozen_text(["cat", "dog"])
     batch = batch_of(2, experiment.image_size[0])
     losses = []
     state = step.init(jax.tree.map(lambda array: jnp.array(array)[None], experiment.trainable), experiment.hyper())
     for _ in range(steps):
         state, sums = step.train_step(
-            state, experiment.frozen, batch, table, network=experiment.network, schedule=Schedule(0, 0)
+            state, experiment.frozen, batch, table, frozen_text, network=experiment.network, schedule=Schedule(0, 0)
         )
         losses.append(float(sums.loss[0] / sums.samples[0]))
     return losses, {path: np.asarray(array[0]) for path, array in state.trainable.items()}

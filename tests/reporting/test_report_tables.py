@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from tunevlseg_jax.config import Config, Model, Optim, Train
 from tunevlseg_jax.data.settings import Data
-from tunevlseg_jax.learners import VPT, MaPLe, ZeroShot
+from tunevlseg_jax.learners import VPT, LoRA, MaPLe, ZeroShot
 from tunevlseg_jax.reporting import cells, markup, runs, tables
 from tunevlseg_jax.reporting.cells import Cells, Key
 from tunevlseg_jax.reporting.table import Entry, Row, Table, marked, mean
@@ -318,6 +318,13 @@ def test_table_3(two_sets):
         assert said in table.caption
     assert "Seeds: 1." in table.caption
     assert [note.split(":")[0] for note in table.notes] == ["A dash", "In parentheses"]
+
+
+def test_learners_beyond_the_paper_are_a_group_of_their_own(two_sets):
+    write(two_sets / "lora", change(learner=LoRA()), 0.5)
+    table = tables.results(chosen(two_sets), "dice")
+    assert [row.labels[1] for row in table.rows if row.ruled] == ["CoOp", "LoRA"]
+    assert "Beyond the paper: LoRA." in table.caption
 
 
 def test_scores_of_cards_are_marked_and_missing_scores_are_dashes(two_sets):

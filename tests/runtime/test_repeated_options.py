@@ -34,6 +34,7 @@ class Options:
     source: tuple[Path, ...] | None = None
     kind: Literal["a", "b"] | tuple[int, ...] = "a"
     learner: Text | Image = field(default_factory=Text)
+    learners: tuple[Text | Image, ...] = ()
     image: Annotated[Image, tyro.conf.arg(name="")] = field(default_factory=Image)
 
 
@@ -53,6 +54,7 @@ def test_lists_are_joined_where_they_are_first():
         ("--size 1 2 --kind a --size 3 4", "--size is given twice, as --size 1 2 and --size 3 4; give it once"),
         ("--augment --no-augment", "--augment is given twice, as --augment and --no-augment"),
         ("--learner.no-augment --learner.augment", "--learner.no-augment is given twice"),
+        ("--learners.0.depth 1 --learners.1.depth 2 --learners.0.depth=3", "--learners.0.depth is given twice"),
         ("--learner.augment --learner.augment", "--learner.augment is given twice"),
     ],
 )

@@ -66,7 +66,9 @@ def prompts(learner: Learner, learnt: dict[str, np.ndarray]) -> list[np.ndarray]
     if "condition" in learner.changes:
         width = params["projector"]["layer0"]["kernel"].shape[1]
         experiment = learner.condition(params, experiment, jax.random.normal(jax.random.key(0), (1, width)))
-    return [np.asarray(array)[:depth] for array in (experiment.text, experiment.vision) if array is not None]
+    depths = np.broadcast_to(depth, 2)  # of the text tower, of the vision tower
+    both = zip((experiment.text, experiment.vision), depths, strict=True)
+    return [np.asarray(array)[:rows] for array, rows in both if array is not None]
 
 
 def three_trials(folder: str, learner: str, space: Sequence[str]) -> Options:
@@ -84,6 +86,12 @@ SPACES = {
     "sharedattention": ("heads=4", "hidden=32,48", "norm_first=true"),
     "lora": ("rank=2,4",),
     "vlsmadapter": ("hidden=8,16",),
+    "bitfit": (),
+    "normtuning": (),
+    "linearprobe": (),
+    "ivlp": ("vision_depth=1..3",),
+    "kgcoop": (),
+    "promptsrc": ("average_epoch=2..3",),
 }
 """A search space of each learner."""
 

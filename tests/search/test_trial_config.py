@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from tunevlseg_jax.config import Train
-from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
+from tunevlseg_jax.learners import VPT, CoCoOp, Combined, CoOp, LoRA, MaPLe, Projector, SharedAttention, SharedSeparate
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.learners.space import OPTIMIZER
 from tunevlseg_jax.models.parameters import nested, subtree
@@ -161,6 +161,27 @@ def test_an_ablation_may_be_wider_than_the_space():
     wide = trial_config.apply(MAPLE, {}, {"learner.projector.hidden": 12})
     program = trial_config.program(MAPLE, wide, space)
     assert isinstance(program.learner, MaPLe) and program.learner.projector.hidden == (12,)
+
+
+def test_the_parts_of_a_combined_learner_have_their_own_spaces():
+    """Each with its own largest depth, and a name that is short only where it means one field."""
+    config = small.config(learner=Combined(of=(VPT(depth=1, num_context=2), LoRA(depth=1))))
+    space = trial_config.space(config, experiment(config), ["of.0.depth=1..2", "rank=2,3"])
+    assert space["learner.of.0.depth"] == IntDistribution(1, 2)
+    assert space["learner.of.1.depth"] == IntDistribution(1, small.BLOCKS)
+    assert space["learner.of.1.rank"] == CategoricalDistribution((2, 3))
+    assert space["learner.of.1.dropout"] == FloatDistribution(0.0, 0.5)
+    params = {"learner.of.0.depth": 1, "learner.of.1.depth": 3, "learner.of.1.rank": 2, "learner.of.1.dropout": 0.1}
+    trial = trial_config.apply(config, space, params)
+    vpt, lora = VPT(depth=1, max_depth=2, num_context=2), LoRA(depth=3, max_depth=small.BLOCKS, rank=2, dropout=0.1)
+    assert trial.learner == Combined(of=(vpt, lora))
+    other = {"learner.of.0.depth": 2, "learner.of.1.rank": 3, "learner.of.1.dropout": 0.2}
+    program = trial_config.program(config, trial, space)
+    assert program == trial_config.program(config, trial_config.apply(config, space, params | other), space)
+    with mistakes.raises(
+        r"unknown-field: more than one depth: learner\.of\.0\.depth and learner\.of\.1\.depth; give one"
+    ):
+        trial_config.space(config, experiment(config), ["depth=1..2"])
 
 
 def test_the_largest_value_of_a_field():

@@ -335,7 +335,7 @@ def test_the_kind_and_name_of_a_combination(changes, kind, name):
 def test_the_studies_that_come_with_the_project(name):
     definition = grid.load(str(small.ROOT / "configs" / f"{name}.py"))
     learners = [type(c.config.learner).__name__ for c in definition.combinations if c.kind == "searched"]
-    assert len(learners) == 8 and len(definition.data) == {"study_scenes": 4, "study_paper": 10}[name]
+    assert len(learners) == 22 and len(definition.data) == {"study_scenes": 4, "study_paper": 10}[name]
     kinds = {
         ablation.name: [c.name for c in definition.combinations if ablation.applies(c)]
         for ablation in definition.ablations

@@ -55,16 +55,17 @@ def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> list[Progra
     source = random_source(size, experiment.image_size, mesh, augmented=experiment.config.train.augment)
     batch = jax.jit(gather)(source._replace(draw=None))
     table = sharding.replicate(experiment.encode_text(["polyp"]), mesh)
+    frozen_text = experiment.on_mesh(mesh).frozen_text(["polyp"], mesh)
 
     def train(name: str, source: Source, trials: int = 1) -> Program:
         trainable, hyper = sharding.replicate(experiment.for_trials(trials), mesh)
-        arguments = step.init(trainable, hyper), frozen, source, table
+        arguments = step.init(trainable, hyper), frozen, source, table, frozen_text
         stepping, timings = _compiled(step.train_step, *arguments, network=experiment.network, schedule=Schedule(0, 0))
         state = arguments[0]
 
         def run(source: Source = source) -> Any:
             nonlocal state  # the step gives its state's buffers away
-            state, sums = stepping(state, frozen, source, table)
+            state, sums = stepping(state, frozen, source, table, frozen_text)
             return sums
 
         return Program(name, run, size * trials, *timings, run if name == "training" else None)
@@ -117,7 +118,8 @@ def training(experiment: Experiment, mesh: Mesh, batch: int) -> Any:
     frozen = like(experiment.frozen)
     if experiment.config.train.shard_frozen:
         frozen = like(experiment.frozen, lambda array: sharding.params_sharding(array.shape, mesh))
-    arguments = like(state), frozen, source, like(experiment.encode_text(["polyp"]))
+    texts = experiment.encode_text(["polyp"]), experiment.frozen_text(["polyp"])
+    arguments = like(state), frozen, source, *like(texts)
     return step.train_step.trace(*arguments, network=experiment.network, schedule=Schedule(0, 0))
 
 

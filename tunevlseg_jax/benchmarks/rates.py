@@ -14,7 +14,7 @@ Rates = Mapping[tuple[str, ...], float]
 
 def identity(config: Config, model: str) -> dict[str, str]:
     """The parts of a configuration that determine its training speed; `model` is a path or a name."""
-    return {"model": Path(model).name, "learner": type(config.learner).__name__, "tune": config.train.tune}
+    return {"model": Path(model).name, "learner": config.learner.name, "tune": config.train.tune}
 
 
 def read(paths: Sequence[str]) -> Mapping[str, Rates]:

@@ -24,7 +24,7 @@ def plans(experiment: Experiment, slices: Sequence[str], batch: int, show_status
     Raises:
       UserError: as in `tpu_plan.plan`.
     """
-    learner = type(experiment.config.learner).__name__
+    learner = experiment.config.learner.name
     rows = []
     for name in slices:
         show_status(f"compiling {learner} for {name}")

@@ -45,10 +45,13 @@ class DeepLearner(Learner):
         """Number of blocks with parameters, the length of every depth axis."""
         return self.depth if self.max_depth is None else self.max_depth
 
-    def static_part(self) -> Learner:
-        return dataclasses.replace(self, depth=self.rows, max_depth=self.rows)
+    def at_depth(self, depth: int) -> Learner:
+        return dataclasses.replace(self, depth=depth, max_depth=None)
 
-    def traced_values(self) -> tuple[int, float]:
+    def static_part(self) -> Learner:
+        return dataclasses.replace(super().static_part(), depth=self.rows, max_depth=self.rows)
+
+    def traced_values(self) -> tuple[int | tuple[int, ...], float]:
         return self.depth, 0.0
 
     def check(self, spec: ModelSpec) -> None:
@@ -87,7 +90,9 @@ class ContextLearner(DeepLearner):
             raise ValueError(f"learner.num_context must be at least 1, got {self.num_context}")
         if "vision" in self.changes and spec.vision_width is None:
             kind = type(self).__name__
-            raise ValueError(f"learner must be CoOp or CoCoOp, got {kind}: this model's vision tower takes no prompts")
+            raise ValueError(
+                f"learner must be CoOp, CoCoOp or KgCoOp, got {kind}: this model's vision tower takes no prompts"
+            )
         for tower, blocks in (("text", spec.text_blocks), ("vision", spec.vision_blocks)):
             if tower in self.changes and self.rows > blocks:
                 raise ValueError(

@@ -56,6 +56,19 @@ def block_number(row: int, start: Literal["first", "last"]) -> int:
     return row if start == "first" else -1 - row
 
 
+def width(tower: Tower, spec: ModelSpec) -> int:
+    """Width of a tower's tokens."""
+    return spec.text_width if tower == "text" else spec.vision_width or 0
+
+
+def product_sizes(tower: Tower, spec: ModelSpec) -> dict[str, tuple[int, int]]:
+    """The inputs and outputs of each product of a tower's blocks."""
+    outer, hidden = width(tower, spec), spec.text_hidden if tower == "text" else spec.vision_hidden
+    square = (outer, outer)
+    attention = {"query": square, "key": square, "value": square, "out": square}
+    return attention | {"up": (outer, hidden), "down": (hidden, outer)}
+
+
 def _blocks(tower: Tower, spec: ModelSpec) -> int:
     """Number of a tower's blocks that reach the mask."""
     return spec.text_blocks if tower == "text" else spec.effective_vision_blocks

@@ -1,22 +1,26 @@
 """What a learner is: hyperparameters, and pure functions from parameters to prompts and other changes of a model."""
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from tunevlseg_jax.learners.space import Space
-from tunevlseg_jax.prompts import ModelSpec, Prompts
+from tunevlseg_jax.prompts import ModelSpec, Outputs, Prompts
 
 Params = dict[str, Any]
 """A learner's parameters: a nested dict of arrays."""
-Change = Literal["text", "vision", "condition", "sentence"]
-"""A learner changes the text tower; changes the vision tower; makes text prompts for each image, from it; or changes
-the sentence vector behind the text tower."""
+Change = Literal["text", "vision", "condition", "sentence", "decoder"]
+"""A learner changes the text tower; changes the vision tower; makes text prompts for each image, from it; changes the
+sentence vector behind the text tower; or changes the decoder."""
+Output = Literal["sentence", "image", "logits"]
+"""An output that a learner's regulariser compares with the frozen model's, a field of `Outputs`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,22 @@ class Learner(ABC):
     padded_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that are widths of hidden units. A wider learner with zero-padded parameters computes the same, and the
     zeros stay zero in training, so that trials of different widths share a program."""
+    traced_fields: ClassVar[tuple[str, ...]] = ()
+    """Numbers that are inputs of a compiled training step, beside depth and dropout; None is infinity."""
+    compared: ClassVar[frozenset[Output]] = frozenset()
+    """The outputs of the frozen model that `regulariser` needs; without any there is no regulariser."""
+    averages_epochs: ClassVar[bool] = False
+    """Whether a run keeps a mean over epochs of the parameters, see `epoch_share`."""
+
+    @property
+    def name(self) -> str:
+        """The displayed name."""
+        return type(self).__name__
+
+    @property
+    def parts(self) -> Mapping[str, "Learner"]:
+        """The learners that it consists of, by the start of their fields' names: itself."""
+        return {"": self}
 
     @property
     def changes(self) -> frozenset[Change]:
@@ -61,18 +81,54 @@ class Learner(ABC):
         blocks = {"text": spec.text_blocks, "vision": spec.vision_blocks}
         return min(count for tower, count in blocks.items() if tower in self.changes)
 
+    def at_depth(self, depth: int) -> "Learner":
+        """The learner with another depth, and no room for more; the same if it has no depth."""
+        return self
+
     @property
     def text_tokens(self) -> int:
         """The number of the text tower's positions that the prompts take."""
         return 0
 
-    def static_part(self) -> "Learner":
-        """The learner without the values of `traced_values`; learners of equal static part share a program."""
-        return self
+    @property
+    def hand_written(self) -> tuple[str, ...]:
+        """Templates of the hand-written prompts, each with {} for the phrase: the frozen sentence vector of a phrase in
+        `regulariser` is the mean of theirs."""
+        return ()
 
-    def traced_values(self) -> tuple[int, float]:
-        """The learner's depth and dropout, which are inputs of a compiled program."""
+    def static_part(self) -> "Learner":
+        """The learner without its traced values; learners of equal static part share a program."""
+        return dataclasses.replace(self, **dict.fromkeys(self.traced_fields, 0.0))
+
+    def traced_values(self) -> tuple[int | tuple[int, ...], float | tuple[float, ...]]:
+        """The learner's depth and dropout: inputs of a compiled program. Or its depths in both towers, or those of its
+        parts."""
         return 0, 0.0
+
+    def regulariser(
+        self, learnt: Outputs, frozen: Outputs, values: Mapping[str, Array], present: Array
+    ) -> Array | float:
+        """A term that training adds to the loss.
+
+        Args:
+          learnt: outputs of the network with the learner.
+          frozen: outputs of the model without it; only those in `compared` may be read.
+          values: of `traced_fields`, by name.
+          present: (batch,) float32, 1 for a record and 0 for padding.
+
+        Returns:
+          A float32 scalar.
+        """
+        return 0.0
+
+    def epoch_share(self, epoch: np.ndarray, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(trials,) the share of an epoch's parameters in their mean over the epochs so far; 1 keeps them alone.
+
+        Args:
+          epoch: (trials,) number of the epoch that has ended, from 1.
+          values: of `traced_fields`, by name, each (trials,).
+        """
+        return np.ones(len(epoch))
 
     def condition(self, params: Params, prompts: Prompts, pooled: Array) -> Prompts:
         """The prompts for images with the vectors `pooled`, (batch, image width)."""
@@ -83,11 +139,12 @@ class Learner(ABC):
         prompts = jax.eval_shape(
             lambda values: self.prompts(values, jnp.int32(1), dropout=jnp.float32(0), key=None), params
         )
-        changed = set[str]()
+        changed = set[str](prompts.offsets or ())
         for name, values in (
-            ("text", (prompts.text, prompts.text_blocks)),
+            ("text", (prompts.text, prompts.text_blocks, prompts.text_taps)),
             ("vision", (prompts.vision, prompts.vision_blocks, prompts.taps)),
             ("sentence", (prompts.sentence,)),
+            ("decoder", (prompts.head,)),
         ):
             changed |= {name} if any(value is not None for value in values) else set()
         if type(self).condition is not Learner.condition:

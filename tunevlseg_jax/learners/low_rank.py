@@ -11,7 +11,7 @@ from jax import Array
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from tunevlseg_jax.learners.base import per_row
-from tunevlseg_jax.learners.blocks import BlockLearner, Tower, block_number
+from tunevlseg_jax.learners.blocks import BlockLearner, block_number, product_sizes
 from tunevlseg_jax.learners.contract import Learner, Params
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.prompts import BlockChange, Dropout, LowRank, ModelSpec, Prompts
@@ -69,7 +69,9 @@ class LoRA(BlockLearner):
         return {
             tower: {
                 name: self._pair(jax.random.fold_in(key, number), self.tower_rows(tower, spec), sizes)
-                for number, (name, sizes) in enumerate(_sizes(tower, spec).items(), start=10 * (tower == "vision"))
+                for number, (name, sizes) in enumerate(
+                    product_sizes(tower, spec).items(), start=10 * (tower == "vision")
+                )
                 if name in self.products
             }
             for tower in self.changed_towers
@@ -109,13 +111,3 @@ class LoRA(BlockLearner):
         rank = jnp.maximum(jnp.any(down != 0, axis=0).sum(), 1).astype(jnp.float32)
         scale = self.alpha / (jnp.sqrt(rank) if self.scaling == "root of rank" else rank)
         return LowRank(down, jnp.where(row < depth, scale * up, 0.0))
-
-
-def _sizes(tower: Tower, spec: ModelSpec) -> dict[str, tuple[int, int]]:
-    """The inputs and outputs of each product of a tower's blocks."""
-    width, hidden = (
-        (spec.text_width, spec.text_hidden) if tower == "text" else (spec.vision_width or 0, spec.vision_hidden)
-    )
-    square = (width, width)
-    attention = {"query": square, "key": square, "value": square, "out": square}
-    return attention | {"up": (width, hidden), "down": (hidden, width)}

@@ -4,14 +4,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tunevlseg_jax.prompts import BlockChange, BlockChanges, Bottleneck
+from tunevlseg_jax.prompts import BlockChange, BlockChanges, Bottleneck, join
 
 UNCHANGED = BlockChange()
 
 
 def of_block(changes: BlockChanges | None, number: int, blocks: int) -> BlockChange:
     """The change of block `number` of `blocks`, which `changes` counts from the first or from the last."""
-    return (changes or {}).get(number, (changes or {}).get(number - blocks, UNCHANGED))
+    first, last = ((changes or {}).get(key, UNCHANGED) for key in (number, number - blocks))
+    return join(first, last)
 
 
 def dropped(x: Array, change: BlockChange, place: int) -> Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.changes import of_block
+from tunevlseg_jax.models.changes import bottleneck, of_block
 from tunevlseg_jax.models.features import TextFeatures
 from tunevlseg_jax.models.layers import Activation, Block, LayerNorm, gelu, quick_gelu
 from tunevlseg_jax.models.products import Linear
@@ -57,10 +57,22 @@ class VisionConfig:
 class TextTower(nnx.Module):
     """CLIP's causal text transformer; the state at the end token represents the sentence."""
 
-    def __init__(self, config: TextConfig, embedding_width: int, rngs: nnx.Rngs, prompt_offset: int = 0):
-        """Fresh weights; block 0 takes text prompt 0, and block k > 0 takes text prompt k - `prompt_offset`."""
+    def __init__(
+        self,
+        config: TextConfig,
+        embedding_width: int,
+        rngs: nnx.Rngs,
+        prompt_offset: int = 0,
+        taps: tuple[int, ...] = (),
+    ):
+        """Fresh weights.
+
+        Block 0 takes text prompt 0, and block k > 0 takes text prompt k - `prompt_offset`; `taps` are the blocks after
+        which `Prompts.text_taps` read the state.
+        """
         self.config = config
         self.prompt_offset = prompt_offset
+        self.taps = taps
         normal = nnx.initializers.normal(0.02)
         self.token_embedding = nnx.Param(normal(rngs.params(), (config.vocabulary, config.width)))
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.context_length, config.width)))
@@ -77,7 +89,7 @@ class TextTower(nnx.Module):
         Args:
           tokens: (batch, length) int32, start token first; padding follows the end token.
           prompts: `prompts.text` is inserted after the start token, before the positions are added;
-            `prompts.text_blocks` changes the blocks.
+            `prompts.text_blocks` changes the blocks, `prompts.text_taps` the sentence vector.
 
         Returns:
           Features of length + num_context positions.
@@ -93,12 +105,15 @@ class TextTower(nnx.Module):
         end = self._end(tokens) + length - tokens.shape[1]
         valid = jnp.arange(length)[None] <= end[:, None]
         mask = jnp.tril(jnp.ones((length, length), bool))[None, None] & valid[:, None, None]
+        rows, added = jnp.arange(x.shape[0]), []
         for number, block in enumerate(self.blocks):
             if number > 0:
                 x = inject(x, prompts.text, prompts.depth, number, 1, offset=self.prompt_offset)
             x = block(x, mask, of_block(prompts.text_blocks, number, len(self.blocks)))
+            if number in self.taps and (tap := (prompts.text_taps or {}).get(self.taps.index(number))):
+                added.append(tap.weight.astype(x.dtype) * bottleneck(x[rows, end], tap.bottleneck))
         states = self.final_norm(x)
-        return TextFeatures(states, self.projection(states[jnp.arange(x.shape[0]), end]), valid)
+        return TextFeatures(states, sum(added, start=self.projection(states[rows, end])), valid)
 
     def _end(self, tokens: Array) -> Array:
         """(batch,) position of the end token."""
@@ -151,6 +166,7 @@ class VisionTower(nnx.Module):
         grid = (height // patch, width // patch)
         patches = images.reshape(batch, grid[0], patch, grid[1], patch, 3).transpose(0, 1, 3, 2, 4, 5)
         x = self.patch_embedding(patches.reshape(batch, grid[0] * grid[1], -1))
+        depth = prompts.depth if prompts.vision_depth is None else prompts.vision_depth
         first = jnp.broadcast_to(self.class_embedding[...][None, None], (batch, 1, x.shape[-1])).astype(x.dtype)
         positions = self.position_embedding[...]
         positions = jnp.concatenate([positions[:1], resize_positions(positions[1:], grid)])
@@ -162,7 +178,7 @@ class VisionTower(nnx.Module):
             change = of_block(prompts.vision_blocks, number, self.effective_blocks)
             # The decoder reads the state with the next prompt in it, as the next block does.
             x = rematerialised(partial(block, change=change), recompute)(x)
-            x = inject(x, prompts.vision, prompts.depth, number + 1, end)
+            x = inject(x, prompts.vision, depth, number + 1, end)
             states.append(x)
         return states, self.projection(self.post_norm(x[:, 0]))
 

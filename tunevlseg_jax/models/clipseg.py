@@ -14,7 +14,12 @@ from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, Recompute, TextConfig, Te
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.layers import Block
 from tunevlseg_jax.models.products import Conv, Linear, Unfold
+from tunevlseg_jax.models.vectors import vectors
 from tunevlseg_jax.prompts import ModelSpec, Prompts
+
+FIXED = ("text_tower/blocks/", "vision_tower/blocks/", "vision_tower/post_norm/", "decoder/reduces/")
+"""Starts of the paths of biases and scales that aren't among `ModelSpec.vectors`: those of blocks have their own place,
+the post norm doesn't reach the mask, and `Decoder.reduce` is a part of the vision stage, whose features are cached."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,10 @@ class CLIPSegConfig:
             effective_vision_prompts=min(max(self.taps) + 2, self.vision.blocks),
             effective_vision_blocks=max(self.taps) + 1,
             taps=len(self.taps),
+            text_taps=len(self.taps) * (self.text.width == self.embedding_width and max(self.taps) < self.text.blocks),
+            feature_width=self.feature_width,
             embed_phrase=embed_phrase,
+            vectors=lambda stage: vectors(self, stage, FIXED),
         )
 
     def for_frozen_encoder(
@@ -91,7 +99,7 @@ class CLIPSeg(nnx.Module):
 
     def __init__(self, config: CLIPSegConfig, rngs: nnx.Rngs):
         self.config = config
-        self.text_tower = TextTower(config.text, config.embedding_width, rngs)
+        self.text_tower = TextTower(config.text, config.embedding_width, rngs, taps=config.taps)
         self.vision_tower = VisionTower(config.vision, config.embedding_width, rngs, max(config.taps) + 1)
         self.decoder = Decoder(config, rngs)
         # CLIP's temperature is unused, and kept so that a conversion loses nothing.

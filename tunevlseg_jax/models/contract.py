@@ -36,7 +36,8 @@ class Model(Protocol):
 
         Args:
           tokens: (batch, length) int32, start token first; padding follows the end token.
-          prompts: of which `text` enters behind the start token, and `text_blocks` changes the blocks.
+          prompts: of which `text` enters behind the start token, `text_blocks` changes the blocks, and `text_taps` the
+            sentence vector.
 
         Raises:
           ValueError: tokens and prompts together are longer than the context.

@@ -17,12 +17,16 @@ from tunevlseg_jax.models.layers import Attention, LayerNorm
 from tunevlseg_jax.models.products import Conv, Linear
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.models.resnet import STRIDE, BatchNorm, ConvNorm, ModifiedResNet, ResNetConfig, average_pool, fold
+from tunevlseg_jax.models.vectors import vectors
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 from tunevlseg_jax.runtime import schema
 
 PROJECTOR_SIZE = 3
 """Side of the convolution whose kernel is a projection of the sentence."""
 ENCODER = "vision_tower/"
+FIXED = ("text_tower/blocks/", ENCODER, "decoder/neck/enter")
+"""Starts of the paths of biases and scales that aren't among `ModelSpec.vectors`: those of blocks have their own place,
+and `Neck.enter` is a part of the vision stage, whose features are cached."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,10 @@ class CRISConfig:
             effective_vision_prompts=0,
             effective_vision_blocks=0,
             taps=0,
+            text_taps=0,
+            feature_width=self.feature_width,
             embed_phrase=embed_phrase,
+            vectors=lambda stage: vectors(self, stage, FIXED),
         )
 
     def for_frozen_encoder(

@@ -118,7 +118,7 @@ class Unfold(Product):
         squares = product(x, self.kernel[...].reshape(len(self.kernel[...]), -1), self.transposed)
         squares = squares.reshape(batch, rows, columns, size, size, channels).transpose(0, 1, 3, 2, 4, 5)
         full = squares.reshape(batch, rows * size, columns * size, channels)
-        return full + self.bias[...].reshape(1, 1, 1, channels)
+        return (full + self.bias[...].reshape(1, 1, 1, channels)).astype(x.dtype)
 
 
 @jax.custom_vjp
@@ -242,4 +242,4 @@ def _bias(width: int, rngs: nnx.Rngs) -> nnx.Param:
 
 
 def _add(x: Array, bias: Any) -> Array:
-    return x if bias is None else x + bias[...].reshape((1,) * (x.ndim - 1) + (-1,))
+    return x if bias is None else (x + bias[...].reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)

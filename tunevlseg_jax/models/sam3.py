@@ -13,8 +13,11 @@ from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.sam3_decoder import GROUPS, Decoder, are_consecutive
 from tunevlseg_jax.models.sam3_unused import SAM3UnusedConfig, Unused
 from tunevlseg_jax.models.sam3_vision import SAM3VisionConfig, VisionTower
+from tunevlseg_jax.models.vectors import vectors
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 
+BLOCKS = ("text_tower/blocks/", "vision_tower/blocks/")
+"""Starts of the paths of biases and scales that aren't among `ModelSpec.vectors`, since they have their own place."""
 UNUSED = "unused/"
 """Start of the paths of the weights that nothing reads."""
 TEXT = TextConfig(width=1024, blocks=24, heads=16, hidden=4096, context_length=32, end_token=49407, activation="gelu")
@@ -83,7 +86,10 @@ class SAM3Config:
             effective_vision_prompts=self.vision.blocks,
             effective_vision_blocks=self.vision.blocks,
             taps=1,
+            text_taps=0,
+            feature_width=self.feature_width,
             embed_phrase=embed_phrase,
+            vectors=lambda stage: vectors(self, stage, BLOCKS),
         )
 
     def for_frozen_encoder(

@@ -79,10 +79,11 @@ class VisionTower(nnx.Module):
         """
         grid, x = self._patches(images)
         end = x.shape[1]
+        depth = prompts.depth if prompts.vision_depth is None else prompts.vision_depth
         x = self.pre_norm(insert(x, prompts.vision, end))
         for number, block in enumerate(self.blocks):
             if number > 0:
-                x = inject(x, prompts.vision, prompts.depth, number, end)
+                x = inject(x, prompts.vision, depth, number, end)
             change = of_block(prompts.vision_blocks, number, len(self.blocks))
             x = rematerialised(partial(block, grid=grid, change=change), recompute)(x)
         x = bottleneck(x[:, :end], _last(prompts))

@@ -194,7 +194,7 @@ def _place(run: Run, model: str, searched: str | None) -> Key:
 def combination(config: Config) -> str:
     """The name of what trains: the learner, the decoder, the model or the upsampler."""
     learner, tune = config.learner, config.train.tune
-    parts = [] if isinstance(learner, ZeroShot) else [type(learner).__name__]
+    parts = [] if isinstance(learner, ZeroShot) else [learner.name]
     parts += {"prompts": [], "decoder": [DECODER], "all": [MODEL]}[tune]
     if isinstance(learner, ZeroShot) and config.upsampling != "none":
         parts.append("upsampler")
@@ -204,7 +204,8 @@ def combination(config: Config) -> str:
 def ablation(config: Config) -> str:
     """The differences from the paper's way: no initial words where the learner may have some, and no upsampler."""
     learner = config.learner
-    parts = [GAUSSIAN] * (isinstance(learner, TextContextLearner) and learner.init_phrase is None)
+    gaussian = (isinstance(part, TextContextLearner) and part.init_phrase is None for part in learner.parts.values())
+    parts = [GAUSSIAN] * any(gaussian)
     parts += [NO_UPSAMPLER] * (not isinstance(learner, ZeroShot) and config.upsampling == "none")
     return ", ".join(parts)
 

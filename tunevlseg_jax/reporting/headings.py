@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tunevlseg_jax.data import registry
-from tunevlseg_jax.reporting.cells import Key
+from tunevlseg_jax.learners import PAPER
+from tunevlseg_jax.reporting.cells import BASELINES, Key
 
 GROUPS = {
     "medical, not radiology": ("kvasir", "clinicdb", "bkai", "isic2016", "dfu2022"),
@@ -14,6 +15,7 @@ GROUPS = {
 }
 """The paper's data sets as it groups them (section 4.1), and our own."""
 OTHERS = "other"
+BEYOND = "beyond the paper"
 NAMES = {"SharedSeparate": "Shared Separate", "SharedAttention": "Shared Attention"}
 """Combinations that the paper writes in another way than their classes."""
 
@@ -29,6 +31,13 @@ def grouped(data: Sequence[str]) -> tuple[tuple[str, int], ...]:
     of = {name: group for group, members in GROUPS.items() for name in members}
     counts = Counter(of.get(name, OTHERS) for name in data)
     return tuple(counts.items()) if len(counts) > 1 else ()
+
+
+def group(combination: str) -> str:
+    """The group of a combination: the baselines, the paper's learners, or those beyond the paper."""
+    if combination in BASELINES:
+        return "baselines"
+    return "the paper" if combination in {learner.__name__ for learner in PAPER} else BEYOND
 
 
 def shown(combination: str) -> str:

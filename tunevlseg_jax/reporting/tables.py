@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
 from tunevlseg_jax.reporting import headings, precision, scores
-from tunevlseg_jax.reporting.cells import BASELINES, GAUSSIAN, NO_UPSAMPLER, Cell, Cells, Key, RowKey, summary
+from tunevlseg_jax.reporting.cells import GAUSSIAN, NO_UPSAMPLER, Cell, Cells, Key, RowKey, summary
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.evaluations import StoredEvaluation
 from tunevlseg_jax.reporting.table import AS_GOOD, OTHER_PRECISION, Entry, Row, Table, difference, marked, mean
@@ -65,7 +65,7 @@ def results(cells: Cells, metric: str, comparisons: Sequence[Comparison] = ()) -
         rows=marked(_as_good(lines, rows, data, compared)),
         used=_of(cells, rows),
         common=precision.usual(cells.ordered),
-        legend=f"Bold: the best of a column; underlined: the second.{EXPLAINED if compared else ''}",
+        legend=f"Bold: the best of a column; underlined: the second.{EXPLAINED if compared else ''}{_beyond(rows)}",
         notes=_untested(_of(cells, rows), compared),
     )
 
@@ -194,9 +194,15 @@ def _init_phrase(used: Sequence[Cell]) -> str:
     return f'"{phrases.pop()}"' if len(phrases) == 1 else "words"
 
 
+def _beyond(rows: Sequence[RowKey]) -> str:
+    """A sentence on the learners that the paper doesn't have; "" for none."""
+    others = {headings.shown(row.combination) for row in rows if headings.group(row.combination) == headings.BEYOND}
+    return f" Beyond the paper: {', '.join(sorted(others))}." if others else ""
+
+
 def _is_apart(before: RowKey, row: RowKey) -> bool:
-    """Whether a rule stands between two rows: between models, and between baselines and learners."""
-    first, second = (each.combination in BASELINES for each in (before, row))
+    """Whether a rule stands between two rows: between models, and between the groups of combinations."""
+    first, second = (headings.group(each.combination) for each in (before, row))
     return before.model != row.model or first != second
 
 

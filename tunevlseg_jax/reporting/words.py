@@ -97,9 +97,9 @@ def context(run: Run) -> np.ndarray:
     learner = run.config.learner
     _, learnt, _ = load_learnt(run.folder)
     params = nested(subtree({path: jnp.asarray(array) for path, array in learnt.items()}, "learner"))
-    depth, _ = learner.traced_values()
+    depth, dropout = learner.traced_values()
     try:
-        prompts = learner.prompts(params, jnp.asarray(depth), dropout=jnp.asarray(0.0), key=None)
+        prompts = learner.prompts(params, jnp.asarray(depth), dropout=jnp.asarray(dropout), key=None)
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{run.folder / LEARNT_FILE} doesn't hold what its learner learns", "bad-learnt") from error
     assert prompts.text is not None, "a learner that prompts the text tower"

@@ -72,7 +72,8 @@ def make_card(
             "dice": "mean over samples; empty on empty counts 1",
             "iou": "one ratio over all pixels of the split",
             "selected_by": "validation Dice",
-        },
+        }
+        | _parameters(config),
         "data": dict(data),
     }
 
@@ -112,6 +113,15 @@ def _augmentation(config: Config) -> str:
         return "none"
     views = config.train.augmented_views
     return "drawn in each step" if views is None else f"{views} fixed views of each image, one an epoch in turn"
+
+
+def _parameters(config: Config) -> dict[str, str]:
+    """What the tensors are, where they aren't the trained parameters of an epoch."""
+    if config.train.ema is not None:
+        return {"parameters": f"exponential moving average over steps, decay {config.train.ema:g}"}
+    if config.learner.averages_epochs:
+        return {"parameters": "average over epochs, with the learner's weights"}
+    return {}
 
 
 def load_learnt(folder: Path) -> tuple[Config, dict[str, np.ndarray], dict[str, Any]]:

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import shutil
+from collections import namedtuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,7 +52,7 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
-        tree = sharding.gather_to_host(tree)
+        tree = _without_empty(sharding.gather_to_host(tree))
         if self.manager is None:
             return
         try:
@@ -110,7 +111,8 @@ def _read(manager: "ocp.CheckpointManager", folder: Path, like: Any) -> Any:
 
     latest = manager.latest_step()
     try:
-        return manager.restore(latest, args=ocp.args.StandardRestore(like))
+        restored = manager.restore(latest, args=ocp.args.StandardRestore(_without_empty(like)))
+        return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(restored))
     except Exception as error:  # as in `save`
         before = [step for step in manager.all_steps() if latest is not None and step < latest]
         remedy = f"delete {folder} to train from the start"
@@ -119,6 +121,21 @@ def _read(manager: "ocp.CheckpointManager", folder: Path, like: Any) -> Any:
         raise UserError(
             f"can't read checkpoint {folder / str(latest)}: {_first_line(error)}; {remedy}", "unreadable"
         ) from error
+
+
+def _without_empty(tree: Any) -> Any:
+    """The tree without the empty fields of NamedTuples that have a default, which earlier versions lack.
+
+    The order of the arrays stays the same.
+    """
+    if not hasattr(tree, "_fields"):
+        return tree
+    fields = {
+        name: _without_empty(value)
+        for name, value in tree._asdict().items()
+        if name not in tree._field_defaults or jax.tree.leaves(value)
+    }
+    return namedtuple(type(tree).__name__, fields)(**fields)
 
 
 def _check_room(folder: Path, size: int) -> None:

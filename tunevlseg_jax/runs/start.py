@@ -54,8 +54,8 @@ def _read(experiment: Experiment, source: Path) -> dict[str, np.ndarray]:
     theirs_for, ours_for = (" and ".join(sorted(each.learner.changes)) for each in (config, experiment.config))
     if theirs_for != ours_for:  # in a model with towers of one width, even shapes may agree
         raise UserError(
-            f"train.start_from {source} ({type(config.learner).__name__}) has prompts for the {theirs_for or 'no'} "
-            f"tower, and this run ({type(experiment.config.learner).__name__}) for the {ours_for or 'no'} tower",
+            f"train.start_from {source} ({config.learner.name}) has prompts for the {theirs_for or 'no'} "
+            f"tower, and this run ({experiment.config.learner.name}) for the {ours_for or 'no'} tower",
             "start-unfit",
         )
     ours = experiment.trainable
@@ -67,8 +67,8 @@ def _read(experiment: Experiment, source: Path) -> dict[str, np.ndarray]:
     if apart:
         more = f", and {len(apart) - NAMED} more" if len(apart) > NAMED else ""
         raise UserError(
-            f"train.start_from {source} ({type(config.learner).__name__}) doesn't fit this run "
-            f"({type(experiment.config.learner).__name__}): {', '.join(apart[:NAMED])}{more}; its learner needs the "
+            f"train.start_from {source} ({config.learner.name}) doesn't fit this run "
+            f"({experiment.config.learner.name}): {', '.join(apart[:NAMED])}{more}; its learner needs the "
             "same shapes",
             "start-unfit",
         )
@@ -87,7 +87,7 @@ def _about(source: Path) -> dict[str, Any]:
     config, _, card = load_learnt(source)
     return {
         "run": str(source),
-        "learner": type(config.learner).__name__,
+        "learner": config.learner.name,
         "data": config.data.name,
         "epochs": card.get("epochs"),
         "prompts_sha256": sha256(source / LEARNT_FILE),

@@ -119,7 +119,7 @@ def _introduce(experiment: Experiment, setup: TrainSetup, console: Console) -> N
     frozen = sum(array.size for path, array in experiment.frozen.items() if not path.endswith(TRANSPOSED))
     device = jax.devices()[0]
     console.print(
-        f"{type(config.learner).__name__} on {config.model.checkpoint} for {config.data.name}: "
+        f"{config.learner.name} on {config.model.checkpoint} for {config.data.name}: "
         f"{trainable:,} parameters train, {frozen:,} are frozen; {len(setup.train.records)} training records"
         f"{f', {negatives:.0%} of a batch ask for something absent' if negatives else ''}; "
         f"{setup.mesh.size} {device.platform} device{'s' if setup.mesh.size > 1 else ''}"
@@ -127,14 +127,16 @@ def _introduce(experiment: Experiment, setup: TrainSetup, console: Console) -> N
         f"computed in {experiment.computed}",
         soft_wrap=True,
     )
-    depth, _ = config.learner.traced_values()
     live = experiment.spec.effective_vision_prompts
-    if isinstance(config.learner, ContextLearner) and "vision" in config.learner.changes and depth > live:
-        console.print(
-            f"note: learner.depth is {depth}, but only the first {live} visual prompts reach the mask; "
-            "the others change nothing",
-            soft_wrap=True,
-        )
+    for start, part in config.learner.parts.items():
+        depth, _ = part.traced_values()
+        field, depth = ("depth", depth) if isinstance(depth, int) else ("vision_depth", depth[-1])
+        if isinstance(part, ContextLearner) and "vision" in part.changes and depth > live:
+            console.print(
+                f"note: learner.{start}{field} is {depth}, but only the first {live} visual prompts reach the mask; "
+                "the others change nothing",
+                soft_wrap=True,
+            )
 
 
 def _train(
@@ -147,7 +149,7 @@ def _train(
 ) -> LoopState:
     """The training loop with its progress bar, logs and checkpoints."""
     first = {name: array[None] for name, array in first_params(experiment, folder).items()}
-    last = folder.checkpoints.restore(loop.begin(first, experiment.hyper(), setup.mesh))
+    last = folder.checkpoints.restore(loop.begin(first, experiment.hyper(), setup.mesh, averaged=setup.averaged))
     done = _steps_done(setup, last)
     if done:
         console.print(f"going on after {_position(last)}")
@@ -259,7 +261,7 @@ def _save(
 def _table(config: Config, experiment: Experiment, splits: Mapping[str, Split], results: Results) -> Table:
     height, width = experiment.image_size
     table = Table(
-        title=f"{type(config.learner).__name__} on {config.data.name}",
+        title=f"{config.learner.name} on {config.data.name}",
         caption=f"Dice: mean over records; IoU: one ratio over all pixels; {height}x{width} pixels, threshold 0.5",
     )
     table.add_column("")

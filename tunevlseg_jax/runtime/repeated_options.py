@@ -67,6 +67,7 @@ def _field(argument: str) -> str:
 
 def _ending(lists: dict[str, bool], field: str) -> bool | None:
     """Whether a field takes a list, None if there is none; its path may be longer than the option's name."""
+    field = re.sub(r"\.\d+(?=\.)", "", field)  # the place of a dataclass in a list
     return next((takes for path, takes in lists.items() if f".{path}".endswith(f".{field}")), None)
 
 
@@ -80,6 +81,8 @@ def _fields(hint: Any, path: str) -> Iterator[tuple[str, bool]]:
     elif any(map(dataclasses.is_dataclass, options := _options(hint))):
         for option in options:
             yield from _fields(option, path)
+    elif typing.get_origin(hint) is tuple and any(map(dataclasses.is_dataclass, _options(typing.get_args(hint)[0]))):
+        yield from _fields(typing.get_args(hint)[0], path)
     else:
         yield path, any(typing.get_origin(one) is tuple and typing.get_args(one)[-1] is ... for one in options)
 

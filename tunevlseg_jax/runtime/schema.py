@@ -58,7 +58,12 @@ def from_json(cls: type[T], data: Any, where: str) -> T:
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested JSON objects as one flat dictionary, names joined with dots; fields have their current names."""
+    """Nested JSON objects as one flat dictionary, names joined with dots; fields have their current names.
+
+    The objects of a list are named by their place, from 0.
+    """
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        value = {str(place): item for place, item in enumerate(value)}
     if not isinstance(value, dict):
         return {current_name(path): current_name(value) if isinstance(value, str) else value}
     return {name: leaf for key, item in value.items() for name, leaf in flat(item, f"{path}.{key}".lstrip(".")).items()}

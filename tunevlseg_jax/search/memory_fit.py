@@ -1,6 +1,7 @@
 """The number of trials that fit in memory: compares the memory of the compiled step with the free memory."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def bytes_needed(experiment: Experiment, setup: TrainSetup, size: int, parts: in
       parts: number of programs that they are split into, of which as many train at a time as there are cores.
     """
     trainable, hyper = jax.eval_shape(lambda: experiment.for_trials(size // parts))
-    state = jax.eval_shape(step.init, trainable, hyper)
+    state = jax.eval_shape(partial(step.init, averaged=setup.averaged), trainable, hyper)
     by_trial = sharding.trials_sharding(setup.mesh)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=by_trial), state)
     source = next(setup.batches(order=1))
@@ -65,6 +66,8 @@ def bytes_needed(experiment: Experiment, setup: TrainSetup, size: int, parts: in
         setup.frozen,
         source,
         setup.train.table,
+        setup.frozen_text,
+        setup.config.train.ema,
         network=experiment.network,
         schedule=setup.schedule,
         negatives=setup.negatives,

@@ -72,7 +72,9 @@ class Slots:
         self.runs: list[Run | None] = [None] * size
         self.order = 0
         self.share = size // parts
-        self.loops = [loop.begin(*experiment.for_trials(self.share), setup.mesh) for _ in range(parts)]
+        self.loops = [
+            loop.begin(*experiment.for_trials(self.share), setup.mesh, averaged=setup.averaged) for _ in range(parts)
+        ]
 
     @property
     def free(self) -> int:
@@ -97,7 +99,7 @@ class Slots:
         before = self.loops[part]
         params = jax.tree.map(lambda array: array[None], padded(params, self.experiment.trainable))
         hyper = dataclasses.replace(self.experiment, config=config).hyper()
-        fresh = sharding.replicate(step.init(params, hyper), self.setup.mesh)
+        fresh = sharding.replicate(step.init(params, hyper, averaged=self.setup.averaged), self.setup.mesh)
         state, best = _put(before.state, before.best, fresh, place)
         progress = StoppingState(
             *(_with(old, place, new[0]) for old, new in zip(before.progress, optim.start(1), strict=True))

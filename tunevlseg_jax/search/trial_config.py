@@ -36,9 +36,10 @@ def space(config: Config, experiment: Experiment, overrides: Sequence[str]) -> d
     Raises:
       UserError: an unknown field, an empty range, an invalid value.
     """
-    usual = {f"learner.{name}": _fitting(name, config, experiment) for name in config.learner.space}
+    usual = {name: _fitting(name, config, experiment) for name in _usual(config)}
     searched = _overridden({**OPTIMIZER, **usual}, config, overrides)
-    for name in sorted(searched, key=lambda name: name != "learner.depth"):  # every other trial has the largest depth
+    deepest = _deepest(searched)
+    for name in sorted(searched, key=lambda name: name not in deepest):  # every other trial has the largest depth
         for value in _tried(name, searched[name], config):
             trial = apply(config, searched, _deepest(searched) | {name: value})
             configuration.check(trial)
@@ -49,7 +50,7 @@ def space(config: Config, experiment: Experiment, overrides: Sequence[str]) -> d
 def variable(config: Config) -> dict[str, Any]:
     """The fields in which trials of a study may differ, and their values in this configuration."""
     fields = schema.flat(schema.to_json(config))
-    fixed = {name for name in fields if name == "learner.max_depth" or name.endswith(f".{schema.CLASS}")}
+    fixed = {name for name in fields if name.endswith((".max_depth", f".{schema.CLASS}"))}
     return {name: value for name, value in fields.items() if name.startswith(VARIABLE) and name not in fixed}
 
 
@@ -68,8 +69,12 @@ def apply(config: Config, searched: Space, params: Mapping[str, Value], where: s
     data = schema.to_json(config)
     for name, value in params.items():
         _set(data, name, value)
-    if "learner.depth" in searched:
-        data["learner"]["max_depth"] = _deepest(searched)["learner.depth"]
+    fields, deepest = schema.flat(data), _deepest(searched)
+    for name, depth in deepest.items():
+        start = name.removesuffix("depth")
+        if f"{start}max_depth" in fields:
+            vision = f"{start}vision_depth"
+            _set(data, f"{start}max_depth", max(filter(None, (depth, deepest.get(vision, fields.get(vision))))))
     return schema.from_json(Config, data, where)
 
 
@@ -94,8 +99,8 @@ def program(config: Config, trial: Config, searched: Space) -> Config:
 
 def longest_context(config: Config, searched: Space) -> Config:
     """The configuration as `shallow` has it, with the longest context of the space."""
-    name = "learner.num_context"
-    return apply(shallow(config), {}, {name: max(_ends(searched[name]))} if name in searched else {})
+    contexts = {name: max(_ends(searched[name])) for name in searched if name.endswith(".num_context")}
+    return apply(shallow(config), {}, contexts)
 
 
 def largest(config: Config, overrides: Sequence[str], field: str) -> Any:
@@ -112,7 +117,7 @@ def _overridden(usual: Space, config: Config, overrides: Sequence[str]) -> dict[
         name, equals, text = override.partition("=")
         if not equals or not name or not text:
             raise UserError(f"{override!r} must be NAME=LOW..HIGH, NAME=log:LOW..HIGH or NAME=A,B,C", "search-space")
-        name = _field(name.replace("-", "_"), fields, type(config.learner).__name__)
+        name = _field(name.replace("-", "_"), fields, config.learner.name)
         if name in given:
             raise UserError(f"the search space of {name} is given twice; give it once", "search-space")
         given.add(name)
@@ -126,16 +131,17 @@ def _overridden(usual: Space, config: Config, overrides: Sequence[str]) -> dict[
 def _field(name: str, fields: Mapping[str, Any], learner: str) -> str:
     """The field that a name means: a field's present or earlier name, or its last part or parts, which are unique."""
     names = [*zip(fields, fields, strict=True), *schema.EARLIER_NAMES.items()]
-    known = {
-        part: field
-        for full, field in names
-        for part in (full, full.partition(".")[2], full.rpartition(".")[2])
-        if field in fields
-    }
+    known: dict[str, set[str]] = {}
+    for full, field in names:
+        for part in {full, full.partition(".")[2], full.rpartition(".")[2]} if field in fields else ():
+            known.setdefault(part, set()).add(field)
     if name not in known:
         details = nearest(name, known)
         raise UserError(f"the search space of {learner} has no parameter {name!r}{details}", "unknown-field")
-    return known[name]
+    if len(known[name]) > 1:
+        each = " and ".join(sorted(known[name]))
+        raise UserError(f"the search space of {learner} has more than one {name}: {each}; give one", "unknown-field")
+    return min(known[name])
 
 
 def _distribution(text: str, usual: Distribution | None, now: Any) -> Distribution:
@@ -149,6 +155,8 @@ def _distribution(text: str, usual: Distribution | None, now: Any) -> Distributi
     Raises:
       ValueError: there is no such distribution.
     """
+    if now is None and isinstance(usual, IntDistribution | FloatDistribution):
+        now = usual.low
     low, dots, high = text.removeprefix("log:").partition("..")
     if not dots:
         values = tuple(_value(item, now) for item in text.split(","))
@@ -194,11 +202,12 @@ def _item(value: Any) -> Any:
 
 
 def _set(data: dict[str, Any], name: str, value: Value) -> None:
-    """Sets a field in nested JSON; one that holds a list gets a list of one."""
+    """Sets a field in nested JSON; one that holds a list of values gets a list of one."""
     *path, last = name.split(".")
+    owner: Any = data
     for part in path:
-        data = data[part]
-    data[last] = [value] if isinstance(data[last], list) else value
+        owner = owner[int(part)] if isinstance(owner, list) else owner[part]
+    owner[last] = [value] if isinstance(owner[last], list) else value
 
 
 def _ends(distribution: Distribution) -> tuple[Any, ...]:
@@ -210,7 +219,7 @@ def _ends(distribution: Distribution) -> tuple[Any, ...]:
 
 def _tried(name: str, distribution: Distribution, config: Config) -> Sequence[Any]:
     """The values that a distribution is checked with: its ends, or all where those between may not fit."""
-    usual = None if name in _widths(config) else config.learner.space.get(name.removeprefix("learner."))
+    usual = None if name in _widths(config) else _usual(config).get(name)
     if isinstance(distribution, IntDistribution) and isinstance(usual, CategoricalDistribution):
         return range(distribution.low, distribution.high + 1)
     return _ends(distribution)
@@ -218,25 +227,33 @@ def _tried(name: str, distribution: Distribution, config: Config) -> Sequence[An
 
 def _widths(config: Config) -> set[str]:
     """The fields that are widths, to which narrower trials are padded."""
-    return {f"learner.{name}" for name in config.learner.padded_fields}
+    return {f"learner.{start}{name}" for start, part in config.learner.parts.items() for name in part.padded_fields}
+
+
+def _usual(config: Config) -> Space:
+    """The learner's own distributions, by field of the configuration."""
+    parts = config.learner.parts.items()
+    return {f"learner.{start}{name}": part.space[name] for start, part in parts for name in part.space}
 
 
 def _deepest(searched: Space) -> dict[str, Value]:
-    """The largest depth, by its field."""
-    return {name: max(_ends(searched[name])) for name in ("learner.depth",) if name in searched}
+    """The largest depths, by their fields."""
+    depths = (name for name in searched if name.startswith("learner.") and name.endswith((".depth", ".vision_depth")))
+    return {name: max(_ends(searched[name])) for name in depths}
 
 
 def _fitting(name: str, config: Config, experiment: Experiment) -> Distribution:
     """The part of a field's usual distribution that fits the model: its depths, and the choices that it takes."""
-    usual = config.learner.space[name]
-    if name == "depth" and isinstance(usual, IntDistribution):
-        return IntDistribution(usual.low, min(usual.high, config.learner.largest_depth(experiment.spec)))
+    usual = _usual(config)[name]
+    part = config.learner.parts.get(name.removeprefix("learner.").removesuffix("depth").removesuffix("vision_"))
+    if part is not None and isinstance(usual, IntDistribution):
+        return IntDistribution(usual.low, min(usual.high, part.largest_depth(experiment.spec)))
     if not isinstance(usual, CategoricalDistribution):
         return usual
     fitting = []
     for value in usual.choices:
         with contextlib.suppress(UserError):
-            check_fit(apply(shallow(config), {}, {f"learner.{name}": value}), experiment, name)
+            check_fit(apply(shallow(config), {}, {name: value}), experiment, name)
             fitting.append(value)
     return CategoricalDistribution(fitting) if fitting else usual
 
@@ -251,6 +268,4 @@ def check_fit(trial: Config, experiment: Experiment, where: str) -> None:
 
 def shallow(config: Config) -> Config:
     """The configuration with a learner that fits any model where its depth is searched."""
-    if "depth" not in config.learner.space:
-        return config
-    return dataclasses.replace(config, learner=dataclasses.replace(config.learner, depth=1, max_depth=None))
+    return dataclasses.replace(config, learner=config.learner.at_depth(1))

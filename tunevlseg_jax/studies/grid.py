@@ -44,7 +44,7 @@ class Combination:
     def name(self) -> str:
         """The displayed name, such as "VPT on clipseg-tiny"."""
         tuned = {"prompts": "upsampler", "decoder": "fine-tuned decoder", "all": "fine-tuned model"}
-        names = {"searched": type(self.config.learner).__name__, "fine-tuned": tuned[self.config.train.tune]}
+        names = {"searched": self.config.learner.name, "fine-tuned": tuned[self.config.train.tune]}
         return f"{names.get(self.kind, self.kind)} on {Path(self.config.model.checkpoint).name}"
 
 
@@ -67,7 +67,7 @@ class Ablation:
 
     def applies(self, combination: Combination) -> bool:
         """Whether it changes this combination's best trials."""
-        learner = type(combination.config.learner).__name__
+        learner = combination.config.learner.name
         return combination.kind == "searched" and (not self.learners or learner in self.learners)
 
     def of(self, config: Config) -> Config:
@@ -79,7 +79,7 @@ class Ablation:
         where, known = f"the ablation {self.name!r}", trial_config.variable(config)
         field = schema.current_name(self.field)
         if field not in known:
-            details = f"{self.field!r} of {type(config.learner).__name__}; it can change {', '.join(sorted(known))}"
+            details = f"{self.field!r} of {config.learner.name}; it can change {', '.join(sorted(known))}"
             raise UserError(f"{where} can't change {details}", "unknown-field")
         changed = trial_config.apply(config, {}, {field: self.value}, where)
         try:

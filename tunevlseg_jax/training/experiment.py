@@ -1,6 +1,7 @@
 """A loaded model with a learner: what training, evaluation and prediction build on."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,14 +13,14 @@ from jax.sharding import Mesh
 
 from tunevlseg_jax.config import Config, Model, Precision
 from tunevlseg_jax.data import registry
-from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
+from tunevlseg_jax.data.feeding.feature_cache import Encoded, FeatureCache
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.models import ModelConfig
 from tunevlseg_jax.models.build import random_model, transposed_copies, with_prompt_offset
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
 from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, flatten, split, subtree
-from tunevlseg_jax.network import Network
+from tunevlseg_jax.network import FrozenText, Network
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.tokenizer import with_full_stop
@@ -59,19 +60,25 @@ class Experiment:
 
     def hyper(self) -> Hyperparameters:
         """The hyperparameters of this run, as one trial."""
-        depth, dropout = self.config.learner.traced_values()
+        learner = self.config.learner
+        depth, dropout = learner.traced_values()
         return Hyperparameters(
             learning_rate=jnp.asarray([self.config.optim.learning_rate], jnp.float32),
             weight_decay=jnp.asarray([self.config.optim.weight_decay], jnp.float32),
             depth=jnp.asarray([depth], jnp.int32),
             dropout=jnp.asarray([dropout], jnp.float32),
             seed=jnp.asarray([self.config.train.seed], jnp.uint32),
+            values={
+                name: jnp.asarray([_number(getattr(learner, name))], jnp.float32) for name in learner.traced_fields
+            },
         )
 
     def for_trials(self, trials: int) -> tuple[FlatParams, Hyperparameters]:
         """Initial parameters and hyperparameters, repeated for `trials` trials."""
         trainable = {path: jnp.broadcast_to(array, (trials, *array.shape)) for path, array in self.trainable.items()}
-        return trainable, jax.tree.map(lambda values: jnp.broadcast_to(values, trials), self.hyper())
+        return trainable, jax.tree.map(
+            lambda values: jnp.broadcast_to(values, (trials, *values.shape[1:])), self.hyper()
+        )
 
     def on_mesh(self, mesh: Mesh) -> "Experiment":
         """The experiment with its frozen parameters on the devices, sharded if the configuration says so."""
@@ -124,7 +131,9 @@ class Experiment:
         Raises:
           UserError: there is no such data set or split, it is empty, or a prompt is too long.
         """
-        encoded = cache is not None and self.config.features_cacheable(name)
+        encoded: Encoded = "alone" if cache is not None and self.config.features_cacheable(name) else "no"
+        if cache is not None and name == "train" and self.config.frozen_features_cacheable:
+            encoded = "beside"
         cache = cache or self.feature_cache(sharding.mesh())
         feed = cache.feed(data or self.config.data, name, encoded=encoded, complete=complete)
         return Split(feed, self.encode_text(feed.records.phrases, cache.mesh))
@@ -153,11 +162,14 @@ class Experiment:
         """
         config, settings, train, val = self.config, self.config.train, splits["train"], splits["val"]
         parallel = parallel and config.features_shareable and sharding.is_single_cpu(cache.mesh)
-        view = partial(cache.feed, config.data, "train", encoded=train.feed.encode_images is not None)
+        encoded: Encoded = "beside" if config.frozen_features_cacheable else "alone"
+        encoded = "no" if train.feed.encode_images is None else encoded
+        view = partial(cache.feed, config.data, "train", encoded=encoded)
         numbers = range(1, (settings.augmented_views or 0) + 1)
         views = tuple(view(view=number, seed=settings.seed_of_order) for number in numbers)
         shared = cache if parallel and settings.augments_each_step else None
-        return TrainSetup(config, self.network, self.frozen, train, val, cache.mesh, views, shared)
+        frozen_text = self.frozen_text(train.records.phrases, cache.mesh)
+        return TrainSetup(config, self.network, self.frozen, train, val, cache.mesh, views, shared, frozen_text)
 
     def encode_images(self, images: Array) -> ImageFeatures:
         """The features of images, (batch, height, width, 3) uint8, without vision prompts."""
@@ -177,15 +189,40 @@ class Experiment:
         features = step.encode_text_step(self.frozen, tokens, network=self.network)
         return features if mesh is None else sharding.replicate(features, mesh)
 
+    def frozen_text(self, phrases: Sequence[str], mesh: Mesh | None = None) -> FrozenText | None:
+        """What the frozen model makes of phrases, for the learner's regulariser; None without one.
+
+        Raises:
+          UserError: a phrase in a template is too long.
+        """
+        learner = self.network.learner
+        if not learner.compared:
+            return None
+        written = [t.replace("{}", phrase.rstrip(".")) for t in learner.hand_written for phrase in phrases]
+        tokens = self._tokens([*phrases, *written], 0)
+        if mesh is not None:
+            tokens = sharding.replicate(tokens, mesh)
+        # One table at a time: the memory of a training step is enough for it.
+        tables = tokens.reshape(-1, len(phrases), tokens.shape[1])
+        network, _ = self.zero_shot()
+        features, *others = (step.encode_text_step(self.frozen, table, network=network) for table in tables)
+        sentence = jnp.stack([other.sentence for other in others]).astype(jnp.float32).mean(axis=0)
+        text = FrozenText(sentence, features)
+        return text if mesh is None else sharding.replicate(text, mesh)
+
     def token_table(self, phrases: Sequence[str]) -> Array:
-        """(phrases, length) int32 tokens, ready for the text tower.
+        """(phrases, length) int32 tokens, ready for the text tower and the learner's context.
 
         Raises:
           UserError: a phrase is too long.
         """
+        return self._tokens(phrases, self.network.learner.text_tokens)
+
+    def _tokens(self, phrases: Sequence[str], reserved: int) -> Array:
+        """As `token_table`, with `reserved` positions for other tokens."""
         data = self.config.data
         phrases = [with_full_stop(phrase) if data.full_stop else phrase for phrase in phrases]
-        longest = self.network.config.text.context_length - self.network.learner.text_tokens
+        longest = self.network.config.text.context_length - reserved
         return jnp.asarray(self.pretrained.tokenizer.table(phrases, longest, truncate=data.truncate))
 
 
@@ -264,6 +301,11 @@ def with_copies(network: Network, frozen: FlatParams) -> FlatParams:
     stages += ["vision_tower"] if "vision" in changes else []
     copies = transposed_copies(network.config, subtree(frozen, "model"), stages)
     return flatten(copies, "model") | frozen
+
+
+def _number(value: float | None) -> float:
+    """A value of `Learner.traced_fields`."""
+    return math.inf if value is None else value
 
 
 def model_image_size(model: Model, sizes: ModelConfig) -> tuple[int, int]:

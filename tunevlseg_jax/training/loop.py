@@ -21,7 +21,7 @@ from tunevlseg_jax.data.feeding.batch import Batch, Source
 from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
 from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.models.parameters import FlatParams
-from tunevlseg_jax.network import Network
+from tunevlseg_jax.network import FrozenText, Network
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.signals import Interrupted, never
 from tunevlseg_jax.training import metrics, optim, step
@@ -41,7 +41,7 @@ class LoopState(NamedTuple):
 
     Attributes:
       state: of the steps.
-      best: each trial's parameters at its best epoch.
+      best: each trial's parameters at its best epoch, or their average there.
       progress: of early stopping and the plateau.
       epoch: (trials,) int32, finished epochs.
       steps: () int32, finished steps of the current epoch.
@@ -92,6 +92,7 @@ class TrainSetup:
       mesh: the devices.
       views: the training split in augmented views, of which each epoch takes one in turn; () for the split itself.
       cache: of features of augmented batches, which are encoded once for all trials; None encodes within each step.
+      frozen_text: of the training phrases, for the learner's regulariser; None without one.
     """
 
     config: Config
@@ -102,6 +103,12 @@ class TrainSetup:
     mesh: Mesh
     views: tuple[Feed, ...] = ()
     cache: FeatureCache | None = None
+    frozen_text: FrozenText | None = None
+
+    @property
+    def averaged(self) -> bool:
+        """Whether an average of the parameters is validated and kept in their place."""
+        return self.config.train.ema is not None or self.network.learner.averages_epochs
 
     @property
     def steps_per_epoch(self) -> int:
@@ -134,12 +141,12 @@ class TrainSetup:
         return (_for_trials(self.network, source, self.mesh) for source in batches)
 
 
-def begin(trainable: FlatParams, hyper: Hyperparameters, mesh: Mesh) -> LoopState:
-    """The state before the first epoch; `trainable` has a leading trial axis."""
+def begin(trainable: FlatParams, hyper: Hyperparameters, mesh: Mesh, *, averaged: bool = False) -> LoopState:
+    """The state before the first epoch; `trainable` has a leading trial axis. `averaged` as in `TrainSetup`."""
     trials = len(hyper.seed)
     chex.assert_tree_shape_prefix((trainable, hyper), (trials,))
     # Copies, because the step donates the buffers of its state.
-    state = sharding.shard_trials(jax.tree.map(jnp.copy, step.init(trainable, hyper)), mesh)
+    state = sharding.shard_trials(jax.tree.map(jnp.copy, step.init(trainable, hyper, averaged=averaged)), mesh)
     return LoopState(
         state=state,
         best=jax.tree.map(jnp.copy, state.trainable),
@@ -200,9 +207,9 @@ def train_epoch(
             check()
         train = metrics.means(loop.sums)
         seconds = time.perf_counter() - started
-        state = loop.state
+        state = _averaged(setup, loop)
         val = metrics.means(
-            evaluate(setup.network, state.trainable, setup.frozen, setup.val, state.hyper, settings.batch_size, check)
+            evaluate(setup.network, state.kept, setup.frozen, setup.val, state.hyper, settings.batch_size, check)
         )
     except Interrupted as stop:
         return loop, stop
@@ -212,9 +219,19 @@ def train_epoch(
     )
     rates = sharding.gather_to_host(state.hyper.learning_rate) * loop.progress.rate_scale
     state = state._replace(rate_scale=sharding.shard_trials(jnp.asarray(progress.rate_scale), setup.mesh))
-    best = _where(sharding.shard_trials(jnp.asarray(improved), setup.mesh), state.trainable, loop.best)
+    best = _where(sharding.shard_trials(jnp.asarray(improved), setup.mesh), state.kept, loop.best)
     epoch = Epoch(number.tolist(), train, val, rates.tolist(), seconds, images, improved.tolist())
     return LoopState(state, best, progress, number, np.zeros_like(loop.steps), _no_sums(len(number), setup.mesh)), epoch
+
+
+def _averaged(setup: TrainSetup, loop: LoopState) -> TrainState:
+    """The state after the steps of an epoch, with the learner's mean over epochs, if it has one."""
+    learner, state = setup.network.learner, loop.state
+    if not learner.averages_epochs:
+        return state
+    share = learner.epoch_share(loop.epoch + 1, sharding.gather_to_host(state.hyper.values))
+    share = sharding.shard_trials(jnp.asarray(share, jnp.float32), setup.mesh)
+    return state._replace(average=_toward(state.average, state.trainable, share))
 
 
 def evaluate(
@@ -249,6 +266,8 @@ def _steps(
                 setup.frozen,
                 source,
                 setup.train.table,
+                setup.frozen_text,
+                setup.config.train.ema,
                 network=setup.network,
                 schedule=setup.schedule,
                 negatives=setup.negatives,
@@ -270,6 +289,9 @@ def _for_trials(network: Network, batch: AnyBatch, mesh: Mesh) -> AnyBatch:
 
 def _no_sums(trials: int, mesh: Mesh) -> Sums:
     return sharding.shard_trials(Sums(*(jnp.zeros(trials) for _ in Sums._fields)), mesh)
+
+
+_toward = jax.jit(jax.vmap(step.toward))
 
 
 @jax.jit

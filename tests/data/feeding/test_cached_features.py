@@ -8,18 +8,26 @@ import mistakes
 import numpy as np
 import pytest
 import small
+import small_cris
 from numpy.testing import assert_allclose
 from rich.console import Console
 
-from tunevlseg_jax.config import Train
+from tunevlseg_jax.config import Config, Model, Train
 from tunevlseg_jax.data.feeding.batch import gather
 from tunevlseg_jax.learners import (
+    IVLP,
     LEARNERS,
     VPT,
+    BitFit,
     CoCoOp,
+    Combined,
     CoOp,
+    KgCoOp,
+    LinearProbe,
     LoRA,
     MaPLe,
+    NormTuning,
+    PromptSRC,
     SharedAttention,
     SharedSeparate,
     VLSMAdapter,
@@ -30,6 +38,7 @@ from tunevlseg_jax.runs.trainer import train
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import build_experiment
+from tunevlseg_jax.training.split import Split
 
 quick_compilation = small.quick_compilation
 
@@ -136,55 +145,82 @@ def test_learnt_text_prompts_and_tuned_towers_need_tokens():
 
 
 PROMPTING = [
-    *(learner(depth=2, num_context=2, init_phrase=None) for learner in (CoOp, CoCoOp, MaPLe)),
+    *(learner(depth=2, num_context=2, init_phrase=None) for learner in (CoOp, CoCoOp, MaPLe, IVLP, KgCoOp, PromptSRC)),
     *(VPT(depth=2, num_context=2), SharedSeparate(depth=2, num_context=2)),
     SharedAttention(depth=2, num_context=2, heads=2, hidden=16),
-    *(LoRA(depth=2), VLSMAdapter(depth=2, hidden=8), VLSMAdapter(depth=2, kind="shallow", towers="vision")),
+    *(LoRA(depth=2), VLSMAdapter(depth=2, hidden=8), VLSMAdapter(depth=2, kind="shallow")),
+    *(BitFit(depth=2), NormTuning(depth=2, decoder=True), LinearProbe()),
+    Combined(of=(VPT(depth=1, num_context=2), CoCoOp(depth=2, num_context=2, init_phrase=None), LoRA(depth=2))),
 ]
+
+QUICK = (CoOp, VPT, MaPLe, LoRA, NormTuning, LinearProbe, Combined, PromptSRC)
 
 
 def test_every_learner_has_a_row():
-    assert {type(learner) for learner in PROMPTING} == set(LEARNERS)
+    assert {type(learner) for learner in PROMPTING} == {*LEARNERS, Combined}
 
 
 @pytest.mark.parametrize(
     ("learner", "cached"),
     [
-        # One learner of each way of changing the towers is quick. One that changes the vision tower caches nothing.
+        # One learner of each way of changing the towers is quick. One that changes the vision tower caches nothing, but
+        # for a regulariser.
         pytest.param(
             learner,
             cached,
             id=f"{type(learner).__name__}-{'cached' if cached else 'encoded'}",
-            marks=() if cached and isinstance(learner, CoOp | VPT | MaPLe | LoRA) else pytest.mark.slow,
+            marks=() if cached and isinstance(learner, QUICK) else pytest.mark.slow,
         )
         for learner in PROMPTING
         for cached in (True, False)
-        if cached or "vision" not in learner.changes
+        if cached or "vision" not in learner.changes or learner.compared
     ],
 )
 def test_every_trainable_tensor_has_a_gradient(learner, cached):
-    """With the splits of a run, whose features are cached if the configuration says so."""
-    config = small.config(learner=learner, train=settings(cache_features=cached))
+    """With the splits of a run, whose features are cached if the configuration says so; the frozen ones stay."""
+    split = check_step(small.config(learner=learner, train=settings(cache_features=cached)))
+    assert (split.feed.encode_images is not None) == (
+        cached and ("vision" not in learner.changes or "image" in learner.compared)
+    )
+    assert isinstance(split.table, TextFeatures) == ("text" not in learner.changes)
+
+
+@pytest.mark.slow
+def test_every_trainable_tensor_has_a_gradient_in_a_cris(tmp_path):
+    """Of its text tower, neck, decoder layers and projector; its ResNet's features are cached."""
+    norms = NormTuning(depth=2, towers="text", decoder=True)
+    learner = Combined(of=(norms, CoOp(depth=2, num_context=2, init_phrase=None), LoRA(depth=2, towers="text")))
+    folder = str(small_cris.write_folder(tmp_path / "cris"))
+    split = check_step(small.config(learner=learner, model=Model(checkpoint=folder), train=settings()))
+    assert split.feed.encode_images is not None
+
+
+def check_step(config: Config) -> Split:
+    """Trains one step: every trainable tensor has a gradient, and the frozen ones are the same to the bit."""
     experiment = small.build(config)
     cache = experiment.feature_cache(sharding.mesh())
     splits = experiment.splits(cache)
     split = splits["train"]
-    assert (split.feed.encode_images is not None) == (cached and "vision" not in learner.changes)
-    assert isinstance(split.table, TextFeatures) == ("text" not in learner.changes)
     setup = experiment.train_setup(splits, cache)
     trainable, hyper = experiment.for_trials(1)
     # Not as they start: the gradient of LoRA's A is zero while B is.
     state = step.init({path: array + 0.01 for path, array in trainable.items()}, hyper)
+    before = {path: np.array(array) for path, array in experiment.frozen.items()}
     state, _ = step.train_step(
         state,
         experiment.frozen,
         next(iter(setup.batches(1))),
         split.table,
+        setup.frozen_text,
         network=experiment.network,
         schedule=setup.schedule,
     )
     without = {path for path, moment in state.optimizer[0].mu.items() if not np.any(moment)}
     assert state.trainable and not without, without
+    assert before.keys() == experiment.frozen.keys() - state.trainable.keys()
+    for path, array in experiment.frozen.items():
+        np.testing.assert_array_equal(array, before[path], err_msg=path)
+    return split
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,24 @@ from jax import Array
 from tunevlseg_jax.data.feeding import augment
 
 
+class WithFeatures(NamedTuple):
+    """Images beside a frozen model's features of them, for a learner that changes features and compares them.
+
+    Attributes:
+      images: (batch, height, width, 3) uint8, RGB.
+      features: a tree of arrays with a row for each image.
+    """
+
+    images: Array
+    features: Any
+
+
 class Batch(NamedTuple):
     """The network's inputs and targets.
 
     Attributes:
       images: (batch, height, width, 3) uint8, RGB; or (batch / n, ...), each shared by n neighbouring rows; or a frozen
-        model's features of them, a tree of arrays with a row for each image.
+        model's features of them, a tree of arrays with a row for each image; or both, `WithFeatures`.
       masks: (batch, height, width) bool.
       phrase: (batch,) int32, rows of the token table.
       weight: (batch,) float32, 1 for a record and 0 for padding.
@@ -49,7 +61,8 @@ class Source(NamedTuple):
     """The pixels of a whole split or of one batch, and the records that a step gathers from them.
 
     Attributes:
-      images: (image, height, width, 3) uint8, RGB; or a frozen model's features of them, a tree of arrays.
+      images: (image, height, width, 3) uint8, RGB; or a frozen model's features of them, a tree of arrays; or
+        `WithFeatures`, unless they are augmented.
       maps: (map, height, width) uint8.
       rows: the records.
       draw: (2,) uint32, key data of the augmentation, None without. Features are of images augmented with this key.

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax import Array
@@ -10,11 +10,13 @@ from jax.sharding import Mesh
 
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.feeding import augmented_views, batching
-from tunevlseg_jax.data.feeding.batch import Source, gather
+from tunevlseg_jax.data.feeding.batch import Source, WithFeatures, gather
 from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.data.feeding.scratch import allocate, free, num_bytes, store
 from tunevlseg_jax.data.settings import Data
 
+Encoded = Literal["no", "alone", "beside"]
+"""Whether features take the place of the images or go beside them."""
 SHARE = 0.5
 """Largest share of the free space on the cache folder's disk that an epoch may take."""
 
@@ -41,7 +43,7 @@ class FeatureCache:
         self._feeds: dict[tuple[Any, ...], Feed] = {}
 
     def feed(
-        self, data: Data, split: str, *, view: int = 0, seed: int = 0, encoded: bool = False, complete: bool = False
+        self, data: Data, split: str, *, view: int = 0, seed: int = 0, encoded: Encoded = "no", complete: bool = False
     ) -> Feed:
         """A split's images, or their features.
 
@@ -50,7 +52,8 @@ class FeatureCache:
           split: its name.
           view: number of an augmented view, from 1; 0 for the images as they are.
           seed: of the augmented view.
-          encoded: whether features take the place of the images; not for a learner that changes the vision tower.
+          encoded: "alone" puts features in the place of the images, not for a learner that changes the vision tower;
+            "beside" gives `WithFeatures`.
           complete: see `registry.load`.
 
         Raises:
@@ -58,9 +61,10 @@ class FeatureCache:
         """
         key = data, split, view, seed, encoded, complete
         if key not in self._feeds:
-            if encoded:
+            if encoded != "no":
                 images = self.feed(data, split, view=view, seed=seed, complete=complete)
-                self._feeds[key] = dataclasses.replace(images, encode_images=self.encode_images)
+                encode = self.encode_images if encoded == "alone" else self._beside
+                self._feeds[key] = dataclasses.replace(images, encode_images=encode)
             elif view:
                 images = self.feed(data, split, complete=complete)
                 self._feeds[key] = dataclasses.replace(images, records=augmented_views.view(images.records, view, seed))
@@ -95,6 +99,9 @@ class FeatureCache:
         """Drops the other splits and all epochs, to free memory and disk space."""
         self._feeds = {key: feed for key, feed in self._feeds.items() if key[1] == split}
         self.epochs.clear()
+
+    def _beside(self, images: Array) -> WithFeatures:
+        return WithFeatures(images, self.encode_images(images))
 
     def _fits(self, size: int) -> bool:
         return num_bytes(list(self.epochs.values())) + size <= self.room and size <= SHARE * free()

@@ -8,6 +8,7 @@ from statistics import fmean
 import numpy as np
 from safetensors import safe_open
 
+from tunevlseg_jax.learners.base import DeepLearner
 from tunevlseg_jax.reporting.cells import Key
 from tunevlseg_jax.reporting.figures import style
 from tunevlseg_jax.reporting.figures.style import Picture
@@ -18,14 +19,15 @@ from tunevlseg_jax.runs.card import LEARNT_FILE
 
 def trained(run: Run) -> int:
     """The number of parameters that a run trained and uses; prompts beyond its depth aren't used."""
-    depth, _ = run.config.learner.traced_values()
-    rows = getattr(run.config.learner, "max_depth", None) or depth
+    starts = {f"learner/{start.replace('.', '/')}": part for start, part in run.config.learner.parts.items()}
     count = 0
     with safe_open(run.folder / LEARNT_FILE, "numpy") as file:
         for name in file.keys():  # noqa: SIM118 (no dict)
             shape = list(file.get_slice(name).get_shape())
-            if name.startswith("learner/") and shape and shape[0] == rows:
-                shape[0] = depth
+            part = next((part for start, part in starts.items() if name.startswith(start)), None)
+            if isinstance(part, DeepLearner) and shape and shape[0] == part.rows:
+                depth, _ = part.traced_values()
+                shape[0] = depth if isinstance(depth, int) else depth["vision" in name]
             count += math.prod(shape)
     return count
 

@@ -1,0 +1,1 @@
+"""LoRA's matrices in the format of PEFT."""
