@@ -148,9 +148,9 @@ def _known(pairs: Mapping[str, Pair], spec: ModelSpec) -> Mapping[str, Pair]:
 def _place(name: str) -> Place:
     match = NAME.fullmatch(name)
     assert match is not None, name
-    (product,) = (product for product, layer in LAYERS.items() if layer == match[3])
-    (tower,) = (tower for tower in TOWERS if tower == match[1])
-    return Place(tower, int(match[2]), product)
+    towers: dict[str, Tower] = {tower: tower for tower in TOWERS}
+    products: dict[str, ProductName] = {layer: product for product, layer in LAYERS.items()}
+    return Place(towers[match[1]], int(match[2]), products[match[3]])
 
 
 def _rows(places: Iterable[Place], spec: ModelSpec) -> dict[str, Any]:

@@ -41,7 +41,7 @@ LEARNERS = {
     "IVLP": IVLP(depth=ROWS),
     "KgCoOp": KgCoOp(depth=ROWS),
     "PromptSRC": PromptSRC(depth=ROWS),
-    "TiedVPT": pages.example_learner()(depth=ROWS),
+    "TiedVPT": pages.example_learners()["TiedVPT"](depth=ROWS),
 }
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 each_learner = pytest.mark.parametrize(

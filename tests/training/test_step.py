@@ -44,7 +44,7 @@ def hyper(trials: int, **values) -> Hyperparameters:
     """The same for every trial but for what is given, a value or a list."""
     usual = {"learning_rate": 1e-2, "weight_decay": 1e-2, "depth": 2, "dropout": 0.0, "seed": 0}
     types = (jnp.float32, jnp.float32, jnp.int32, jnp.float32, jnp.uint32)
-    fields = ((usual | values)[name] for name in Hyperparameters._fields)
+    fields = ((usual | values)[name] for name in Hyperparameters._fields if name in usual)
     return Hyperparameters(
         *(jnp.broadcast_to(jnp.asarray(value, kind), trials) for value, kind in zip(fields, types, strict=True))
     )
