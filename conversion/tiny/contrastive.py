@@ -14,7 +14,7 @@ from conversion.tiny.sizes import BACKGROUND
 from tunevlseg_jax.data import scenes
 from tunevlseg_jax.data.records import Records, resized
 from tunevlseg_jax.data.scenes import CLASSES, PHRASINGS, SIZE
-from tunevlseg_jax.models import AnyModelConfig
+from tunevlseg_jax.models import CLIPSegConfig, CRISConfig
 from tunevlseg_jax.models.build import fill_module, random_model
 from tunevlseg_jax.models.clipseg import CLIPSeg
 from tunevlseg_jax.models.cris import CRIS
@@ -32,7 +32,7 @@ COVERAGE = 0.2  # share of a cell from which it counts as a digit's
 DIGIT_WEIGHT = 3.0  # of a digit's cell in the loss; most cells are background
 
 
-def pretrain(config: AnyModelConfig, tokenizer: Tokenizer, steps: int, seed: int) -> FlatParams:
+def pretrain(config: CLIPSegConfig | CRISConfig, tokenizer: Tokenizer, steps: int, seed: int) -> FlatParams:
     """Weights whose two towers give similar vectors to a cell of a scene and to the sentence of its class.
 
     The vector of each cell is matched with the sentences of the ten classes and of the background by CLIP's loss, a
@@ -77,7 +77,7 @@ def pretrain(config: AnyModelConfig, tokenizer: Tokenizer, steps: int, seed: int
 
 
 def _loss(
-    config: AnyModelConfig, params: FlatParams, images: Array, labels: Array, tokens: Array
+    config: CLIPSegConfig | CRISConfig, params: FlatParams, images: Array, labels: Array, tokens: Array
 ) -> tuple[Array, Array]:
     """The loss, and the share of the digits' cells whose nearest sentence is that of their class."""
     model = measure(fill_module(config.build, params))
@@ -106,7 +106,7 @@ def _cell_vectors(model: CLIPSeg | CRIS, images: Array) -> tuple[Array, Array]:
 
 
 @partial(jax.jit, static_argnums=0)
-def _measured(config: AnyModelConfig, params: FlatParams, images: Array, tokens: Array) -> FlatParams:
+def _measured(config: CLIPSegConfig | CRISConfig, params: FlatParams, images: Array, tokens: Array) -> FlatParams:
     """The same weights, with the statistics of each BatchNorm over pairs of an image and its row of tokens."""
     model = measure(fill_module(config.build, params))
     model.decode(model.vision(normalize(images, config), Prompts()), model.text(tokens, Prompts()))

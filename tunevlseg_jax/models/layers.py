@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +118,7 @@ class Mlp(nnx.Module):
 
     def __call__(self, x: Array, change: BlockChange = UNCHANGED) -> Array:
         raised = changed(self.up(x), dropped(x, change, 2), change, "up")
-        hidden = _activated(raised, self.activation, self.down.kernel.dtype)
+        hidden: Any = _activated(raised, self.activation, self.down.kernel.dtype)
         return changed(self.down(hidden), dropped(hidden, change, 3), change, "down")
 
 
