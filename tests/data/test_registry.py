@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import cv2
+import jax
 import mistakes
 import numpy as np
 import pytest
@@ -230,7 +231,7 @@ def scored(monkeypatch, run: Path, name: str, *options: object) -> tuple[dict, l
 def found_by(run: Path, example: Example, prompts: list[str]) -> np.ndarray:
     """(prompt, height, width) logits at the image's own size, prompt by prompt."""
     experiment, learnt = restore(run)
-    hyper = step.Hyperparameters(*(values[0] for values in experiment.hyper()))
+    hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
     image = cv2.resize(example.rgb(), SIZE, interpolation=cv2.INTER_CUBIC)
     images, phrase = np.stack([image] * len(prompts)), np.arange(len(prompts), dtype=np.int32)
     logits = step.logits_step(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from tunevlseg_jax.prediction.forward import Answer, Question
+from tunevlseg_jax.prediction.forward import Answer, Question, sigmoid
 
 CHANNELS = {"red": 0, "green": 1, "blue": 2}
 
@@ -20,6 +20,9 @@ class FakePredictor:
 
     def __init__(self) -> None:
         self.asked = 0
+
+    def probability(self, logits: np.ndarray) -> np.ndarray:
+        return sigmoid(logits)
 
     def check(self, phrases: Sequence[str]) -> None:
         """No prompt is too long."""

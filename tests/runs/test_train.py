@@ -254,7 +254,7 @@ def test_evaluating_at_the_size_of_the_masks(finished, shared, monkeypatch):
 def logits_of(folder: Path, split: Split) -> list[np.ndarray]:
     """Each record's logits at the model's size, as `predict` makes them."""
     experiment, learnt = restore(folder)
-    hyper = step.Hyperparameters(*(values[0] for values in experiment.hyper()))
+    hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
     params, logits, phrases = {**experiment.frozen, **learnt}, [], np.zeros(forward.BATCH, np.int32)
     for image, prompt in zip(split.records.images, split.records.prompt, strict=True):
         batch = np.broadcast_to(image, (forward.BATCH, *image.shape))
@@ -325,7 +325,7 @@ def test_predicting_at_the_size_of_a_large_image(finished, tmp_path, monkeypatch
     small.run(monkeypatch, predict.main, *options, "--image", tmp_path / "large.png")
     mask = read_rgb(tmp_path / "masks" / "large_mask.png")[..., 0]
     experiment, learnt = restore(finished)
-    hyper = step.Hyperparameters(*(values[0] for values in experiment.hyper()))
+    hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
     batch = np.zeros((forward.BATCH, small.IMAGE, small.IMAGE, 3), np.uint8)
     batch[0] = cv2.resize(image, (small.IMAGE, small.IMAGE), interpolation=cv2.INTER_CUBIC)
     phrases, table = np.zeros(forward.BATCH, np.int32), experiment.encode_text(["seven"])

@@ -26,6 +26,7 @@ from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.records import Records, packed
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import VPT
+from tunevlseg_jax.prompts import Outputs
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import loop
 from tunevlseg_jax.training.losses import dice_ce
@@ -267,8 +268,9 @@ class FlatNetwork:
 
     learner = VPT()
 
-    def logits(self, params, images, phrase, table, *, depth, dropout, key=None):
-        return jnp.broadcast_to(params["learner/context"], (len(phrase), *SIZE))
+    def outputs(self, params, images, phrase, table, *, depth, dropout, key=None):
+        none = jnp.zeros((len(phrase), 1))
+        return Outputs(jnp.broadcast_to(params["learner/context"], (len(phrase), *SIZE)), none, none)
 
 
 def test_the_loss_of_empty_masks_changes_only_in_training_with_negatives():
