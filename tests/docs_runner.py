@@ -92,6 +92,7 @@ ELSEWHERE = {
     "python -m tunevlseg_jax.sweep --config configs/clipseg_coop.py --data.name kvasir --study shared "
     "--storage postgresql+psycopg://user@host/name": "needs a server; tests/search/test_storage.py starts one",
     "python -m tunevlseg_jax.study --config configs/study_scenes.py": "half an hour; see tests/studies/test_study.py",
+    "python -m tunevlseg_jax.study --config configs/study_scenes.py --shots 1,2,4,8,16,32,all": "hours; see there too",
 }
 """Commands that are parsed but not run here, with the reason and the test that runs them."""
 

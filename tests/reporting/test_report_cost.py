@@ -10,11 +10,12 @@ import pytest
 import small
 
 REPORT = """
-import json, resource, sys, time
+import json, sys, time
 from rich.console import Console
 from tunevlseg_jax.reporting.output import write
+from tunevlseg_jax.runtime import memory
 write.report(write.Options(*sys.argv[1:], words=0, samples=0, page=False), Console(quiet=True))
-mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+mebibytes = memory.process_peak() / 2**20
 print(json.dumps({"seconds": time.process_time(), "mebibytes": mebibytes}))
 """
 

@@ -41,7 +41,8 @@ def test_neighbours_change_nothing(tmp_path, monkeypatch, learner, space):
     """To the bit: beside two trials that converge, beside one that diverges and one of other sizes, and alone."""
     monkeypatch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
     config = three_trials(str(tmp_path), learner, space).config
-    space = (*space, "depth=1..2", "learning_rate=1e-4..1e30")
+    depth = ["depth=1..2"] if hasattr(config.learner, "depth") else []
+    space = (*space, *depth, "learning_rate=1e-4..1e30")
     searched = trial_config.space(config, build_experiment(trial_config.shallow(config)), space)
     low, high = ({name: trial_config._ends(values)[end] for name, values in searched.items()} for end in (0, -1))
     calm = {name: {"optim.learning_rate": 1e-3}.get(name, value) for name, value in high.items()}

@@ -1,5 +1,6 @@
 """Learners with a term in the loss that keeps them near the frozen model: KgCoOp and PromptSRC."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
@@ -11,7 +12,7 @@ import numpy as np
 from jax import Array
 from optuna.distributions import FloatDistribution
 
-from tunevlseg_jax.learners.contract import Output
+from tunevlseg_jax.learners.contract import Learner, Output
 from tunevlseg_jax.learners.independent import IVLP
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.learners.textual import CoOp
@@ -90,6 +91,9 @@ class PromptSRC(IVLP):
     @property
     def hand_written(self) -> tuple[str, ...]:
         return self.templates
+
+    def static_part(self) -> Learner:
+        return dataclasses.replace(super().static_part(), average_epoch=1.0, average_spread=1.0)  # which `check` takes
 
     def check(self, spec: ModelSpec) -> None:
         super().check(spec)

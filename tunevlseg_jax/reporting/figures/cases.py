@@ -34,7 +34,7 @@ def cases(name: str, each: Comparison) -> Picture:
         _violin(ax, place, shown[place], colour)
         ax.scatter(x[place], shown[place], s=6, color=colour, alpha=0.7, zorder=2)
         ax.plot([place - 0.25, place + 0.25], [shown[place].mean()] * 2, color=style.INK, linewidth=1.5, zorder=3)
-    labels = [each.names[number].replace(", ", "\n") for number in order]
+    labels = [style.two_lines(each.names[number]) for number in order]
     ax.set_xticks(range(len(order)), labels, fontsize=6.5)
     ax.set(xlim=(-0.6, len(order) - 0.4), ylim=(-0.03, 1.03), ylabel="test Dice")
     caption = (

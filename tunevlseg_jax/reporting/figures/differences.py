@@ -6,7 +6,7 @@ from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.figures import style
 from tunevlseg_jax.reporting.figures.style import Picture
 
-ROW = 0.19
+ROW = 0.28
 """Inches of a difference."""
 
 
@@ -16,7 +16,7 @@ def differences(compared: Sequence[Comparison]) -> Picture | None:
     several = [each for each in compared if each.pairs]
     if not several:
         return None
-    height = 0.75 + ROW * (max(len(each.keys) for each in several) - 1)
+    height = 1.1 + ROW * max(len(each.keys) for each in several)
     figure, axes = style.grid(len(several), 2, height)
     for ax, each in zip(axes, several, strict=True):
         best = [pair for pair in each.pairs if pair.first == each.best]
@@ -32,7 +32,7 @@ def differences(compared: Sequence[Comparison]) -> Picture | None:
             ax.add_line(mark)
         ax.autoscale(axis="x")
         ax.axvline(0, color=style.INK, linewidth=0.8)
-        ax.set_yticks(range(len(best)), [pair.second for pair in best])
+        ax.set_yticks(range(len(best)), [style.two_lines(pair.second) for pair in best], fontsize=6.5)
         ax.set_ylim(-0.6, len(best) - 0.4)
         style.headline(ax, each.data, f"{each.best} minus, n {each.units}")
     figure.supxlabel("difference of mean Dice (points)", fontsize=8)

@@ -70,7 +70,7 @@ def rank_frequencies(compared: Sequence[Comparison]) -> Picture | None:
     several = [each for each in compared if each.pairs]
     if not several:
         return None
-    height = 0.85 + ROW * max(len(each.keys) for each in several)
+    height = 1.1 + ROW * max(len(each.keys) for each in several)
     figure, axes = style.grid(len(several), 2, height)
     for ax, each in zip(axes, several, strict=True):
         shares = over_sets.frequencies(each)
@@ -80,7 +80,7 @@ def rank_frequencies(compared: Sequence[Comparison]) -> Picture | None:
             there = shares[number] > 0
             x = np.flatnonzero(there) + 1
             ax.scatter(x, np.full(len(x), place), s=110 * shares[number][there], color=colour)
-        ax.set_yticks(range(len(order)), [each.names[number] for number in order])
+        ax.set_yticks(range(len(order)), [style.two_lines(each.names[number]) for number in order], fontsize=6.5)
         ax.set_xticks(range(1, len(order) + 1))
         ax.set(xlim=(0.4, len(order) + 0.6), ylim=(len(order) - 0.4, -0.6))
         style.headline(ax, each.data, f"n {each.units}")

@@ -95,6 +95,11 @@ def grid(count: int, columns: int, height: float, **options: Any) -> tuple[Figur
     return figure, axes[:count]
 
 
+def two_lines(name: str) -> str:
+    """A method's name, such as "clipseg-tiny, CoOp", with its parts after the first in a second line."""
+    return name.replace(", ", "\n", 1)
+
+
 def names(rows: Iterable[RowKey]) -> dict[RowKey, tuple[str, str]]:
     """The names of rows of the tables, in two lines each; the model is named only where there are several."""
     rows = list(rows)
