@@ -1,4 +1,4 @@
-"""The environment in which commands start anew for huge pages."""
+"""The environment in which commands restart for huge pages."""
 
 import os
 import subprocess

@@ -5,32 +5,25 @@ import dataclasses
 import re
 from functools import cache
 
+import abstract_step
 import jax
-import jax.numpy as jnp
 import mistakes
 import pytest
 import small
 from sweep_cases import COOP, QUIET, options
 
 from tunevlseg_jax.config import Config, Train
-from tunevlseg_jax.data.feeding.batch import Rows, Source
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import VPT, CoOp, MaPLe, Projector
 from tunevlseg_jax.learners.contract import Learner
-from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
-from tunevlseg_jax.models.parameters import split
-from tunevlseg_jax.network import Network
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.search import memory_fit
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.summary import SweepDisplay
 from tunevlseg_jax.search.worker import Worker
-from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.loop import TrainSetup
-from tunevlseg_jax.training.optim import Schedule
-from tunevlseg_jax.training.step import Hyperparameters
 
 quick_compilation = small.quick_compilation
 
@@ -144,26 +137,7 @@ REAL = CLIPSegConfig()
 @cache
 def flops(learner: Learner, trials: int) -> float:
     """Of a step of CLIPSeg at its real size, 352 pixels, on four images of one class, with exact augmentation."""
-    net = Network(REAL, learner, "blend")
-    shape = jax.ShapeDtypeStruct
-    weights = {path: shape(dims, jnp.float32) for path, dims in weight_shapes(REAL).items()}
-    spec = REAL.spec(lambda phrase: jnp.zeros((0, 0)))
-    params = jax.eval_shape(lambda key, given: net.init(key, given, spec), jax.random.key(0), weights)
-    trainable, frozen = split(params, "prompts")
-    trainable = {path: shape((trials, *array.shape), array.dtype) for path, array in trainable.items()}
-    types = (jnp.float32, jnp.float32, jnp.int32, jnp.float32, jnp.uint32)
-    state = jax.eval_shape(step.init, trainable, Hyperparameters(*(shape((trials,), kind) for kind in types)))
-    flags = shape((4,), jnp.uint8)
-    source = Source(
-        shape((4, 352, 352, 3), jnp.uint8),
-        shape((4, 352, 352), jnp.uint8),
-        Rows(None, None, flags, flags, shape((4,), jnp.int32), shape((4,), jnp.float32)),
-        draw=shape((2,), jnp.uint32),
-    )
-    program = step.train_step.lower(
-        state, frozen, source, shape((1, 73), jnp.int32), network=net, schedule=Schedule(0, 0)
-    )
-    costs = program.cost_analysis()
+    costs = abstract_step.traced(REAL, learner, trials).lower().cost_analysis()
     assert costs is not None
     return costs["flops"]
 

@@ -5,6 +5,7 @@ only products of bfloat16 operands with float32 results are fast there, and what
 in bfloat16. Neither are convolutions of few channels, so their kernels stay float32 there.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -121,6 +122,15 @@ class Unfold(Product):
         return (full + self.bias[...].reshape(1, 1, 1, channels)).astype(x.dtype)
 
 
+def _with_residuals(multiply: Callable[..., Any]) -> Callable[..., tuple[Any, tuple[Any, ...]]]:
+    """The forward pass of a function of inputs, kernel and copy, which keeps the three for its gradient."""
+
+    def forward(x: Array, kernel: Array, transposed: Array | None) -> tuple[Any, tuple[Any, ...]]:
+        return multiply(x, kernel, transposed), (x.astype(kernel.dtype), kernel, transposed)
+
+    return forward
+
+
 @jax.custom_vjp
 def product(x: Array, kernel: Array, transposed: Array | None = None) -> Array:
     """The product of (..., inputs) and (inputs, outputs), in the type of `x`.
@@ -135,10 +145,6 @@ def product(x: Array, kernel: Array, transposed: Array | None = None) -> Array:
     return _multiply(x, kernel)
 
 
-def _forward(x: Array, kernel: Array, transposed: Array | None) -> tuple[Array, tuple[Any, ...]]:
-    return product(x, kernel, transposed), (x.astype(kernel.dtype), kernel, transposed)
-
-
 def _backward(residuals: tuple[Any, ...], gradient: Array) -> tuple[Array, Array, Array | None]:
     x, kernel, transposed = residuals
     of_x = _multiply(gradient, Product.transpose(kernel) if transposed is None else transposed)
@@ -146,7 +152,7 @@ def _backward(residuals: tuple[Any, ...], gradient: Array) -> tuple[Array, Array
     return of_x, _of_kernel(x, gradient, kernel), _no_gradient(transposed)
 
 
-product.defvjp(_forward, _backward)
+product.defvjp(_with_residuals(product), _backward)
 
 
 @jax.custom_vjp
@@ -163,10 +169,6 @@ def convolution(x: Array, kernel: Array, transposed: Array | None = None) -> Arr
     return _sum_of_products(x, kernel)
 
 
-def _convolution_forward(x: Array, kernel: Array, transposed: Array | None) -> tuple[Array, tuple[Any, ...]]:
-    return convolution(x, kernel, transposed), (x.astype(kernel.dtype), kernel, transposed)
-
-
 def _convolution_backward(residuals: tuple[Any, ...], gradient: Array) -> tuple[Array, Array, Array | None]:
     x, kernel, transposed = residuals
     of_x = _sum_of_products(gradient, Conv.transpose(kernel) if transposed is None else transposed)
@@ -174,7 +176,7 @@ def _convolution_backward(residuals: tuple[Any, ...], gradient: Array) -> tuple[
     return of_x, jnp.stack(of_kernel).reshape(kernel.shape), _no_gradient(transposed)
 
 
-convolution.defvjp(_convolution_forward, _convolution_backward)
+convolution.defvjp(_with_residuals(convolution), _convolution_backward)
 
 
 @jax.custom_vjp
@@ -183,21 +185,17 @@ def products_by_cell(x: Array, kernel: Array, transposed: Array | None = None) -
     return tuple(_multiply(x, matrix) for matrix in _matrices(kernel))
 
 
-def _by_cell_forward(x: Array, kernel: Array, transposed: Array | None) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
-    return products_by_cell(x, kernel, transposed), (x.astype(kernel.dtype), kernel, transposed)
-
-
 def _by_cell_backward(residuals: tuple[Any, ...], gradients: tuple[Array, ...]) -> tuple[Array, Array, Array | None]:
     x, kernel, transposed = residuals
     back = Conv.transpose(kernel) if transposed is None else transposed
-    # One product, because a CPU's compiler would compute what the gradients share anew for each of several.
+    # One product: with several, a CPU's compiler would compute what the gradients share once for each.
     wide = jnp.concatenate([gradient.astype(kernel.dtype) for gradient in reversed(gradients)], axis=-1)
     of_x = jnp.matmul(wide, back.reshape(-1, back.shape[-1]), preferred_element_type=gradients[0].dtype)
     of_kernel = jnp.stack([_of_kernel(x, gradient, kernel) for gradient in gradients])
     return of_x, of_kernel.reshape(kernel.shape), _no_gradient(transposed)
 
 
-products_by_cell.defvjp(_by_cell_forward, _by_cell_backward)
+products_by_cell.defvjp(_with_residuals(products_by_cell), _by_cell_backward)
 
 
 def _multiply(x: Array, kernel: Array) -> Array:

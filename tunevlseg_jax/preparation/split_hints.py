@@ -26,13 +26,17 @@ def hints(files: Sequence[ImageFiles], images: str, masks: str) -> list[str]:
 
 def _of_names(files: Sequence[ImageFiles], images: str, masks: str) -> list[str]:
     found = [PREFIX.match(one.image.rpartition("/")[2]) for one in files]
-    told = {(match[1], match[2]) for match in found if match}
-    if not all(found) or len({SPLIT_NAMES[word.lower()] for word, _ in told}) < 2 or len({end for _, end in told}) > 1:
+    starts = {(match[1], match[2]) for match in found if match}
+    if (
+        not all(found)
+        or len({SPLIT_NAMES[word.lower()] for word, _ in starts}) < 2
+        or len({end for _, end in starts}) > 1
+    ):
         return []
-    begins = " and ".join(sorted(word for word, _ in told))
+    begins = " and ".join(sorted(word for word, _ in starts))
     return [
         f"note: the images' names begin with {begins}; to take these as splits give "
-        + _options(images, masks, "{split}" + told.pop()[1] + "{name}")
+        + _options(images, masks, "{split}" + starts.pop()[1] + "{name}")
     ]
 
 

@@ -12,7 +12,7 @@ SETTING = "glibc.malloc.hugetlb"
 
 
 def restart_command() -> None:
-    """Starts a `python -m` command anew with glibc asking for huge pages; returns where that is no use, or was done.
+    """Restarts a `python -m` command with glibc asking for huge pages; returns where that is no use, or was done.
 
     A training step writes gigabytes of fresh memory. In pages of 4 KiB each needs a page fault, which takes a tenth to
     a fifth of a CPU's step; pages of 2 MiB need hardly any. Must be called before anything else is imported.
