@@ -106,7 +106,8 @@ def merge(pairs: Mapping[str, Pair], model: Pretrained) -> dict[str, np.ndarray]
 def _run(options: Options) -> tuple[dict[str, Pair], LoRA, Pretrained, str]:
     """The pairs of a run, its learner, and its model with the model's name."""
     experiment, learnt = restore(Path(str(options.run)), options.model)
-    learner, model, config = experiment.config.learner, experiment.pretrained, experiment.config
+    learner, checkpoint = experiment.config.learner, experiment.config.model.checkpoint
+    model = load_pretrained(checkpoint, weights=options.merge)
     if not isinstance(learner, LoRA):
         raise UserError(f"{options.run} must be a run of LoRA, got {type(learner).__name__}", "wrong-learner")
     sizes = clipseg_config(model)
@@ -118,7 +119,7 @@ def _run(options: Options) -> tuple[dict[str, Pair], LoRA, Pretrained, str]:
             "not-convertible",
         )
     pairs = to_modules(learner, {path: np.asarray(tensor) for path, tensor in learnt.items()}, sizes)
-    return pairs, learner, model, config.model.checkpoint
+    return pairs, learner, model, checkpoint
 
 
 def import_adapter(options: Options) -> Iterator[str]:

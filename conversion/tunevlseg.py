@@ -227,7 +227,8 @@ def export_run(options: Options) -> Iterator[str]:
     sizes = with_prompt_offset(experiment.pretrained.config, experiment.config.model.prompt_offset)
     network = dataclasses.replace(experiment.network, config=sizes, learner=experiment.config.learner)
     ours = {path: np.asarray(tensor) for path, tensor in learnt.items()}
-    base = {f"model/{path}": weight for path, weight in experiment.pretrained.weights.items()}
+    weights = load_pretrained(experiment.config.model.checkpoint).weights
+    base = {f"model/{path}": weight for path, weight in weights.items()}
     base |= {path: tensor for path, tensor in ours.items() if path.startswith("model/")}
     beside = {path: tensor for path, tensor in ours.items() if path not in base}
     theirs = checkpoint.model_to_published(base, sizes)

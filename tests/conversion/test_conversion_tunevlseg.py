@@ -305,7 +305,7 @@ def test_a_trained_decoder_under_a_compiled_network_and_an_earlier_import(run, t
         run("--checkpoint", "epoch.ckpt", "--output", "run", "--model", model_folder("clipseg_simple"))
     experiment, learnt = restore(tmp_path / "run")
     assert experiment.config.learner == ZeroShot() and experiment.config.train.tune == "decoder"
-    before = experiment.pretrained.weights
+    before = load_pretrained(experiment.config.model.checkpoint).weights
     for path, tensor in learnt.items():
         weight = before[path.removeprefix("model/")]
         assert_array_equal(tensor, weight + 1 if path == "model/decoder/film_scale/bias" else weight)

@@ -60,7 +60,9 @@ def parameters(learner=None, upsampling="blend") -> dict[str, jax.ShapeDtypeStru
     """Every parameter of the small model with a learner, without making any."""
     experiment = small.build(small.config())
     network = Network(experiment.network.config, learner or VPT(depth=2), upsampling)
-    return jax.eval_shape(lambda: network.init(jax.random.key(0), experiment.pretrained.weights, experiment.spec))
+    return jax.eval_shape(
+        lambda: network.init(jax.random.key(0), small.random_weights(experiment.pretrained.config), experiment.spec)
+    )
 
 
 @pytest.mark.parametrize("tune", RULES)

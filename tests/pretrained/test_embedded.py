@@ -12,7 +12,7 @@ from tunevlseg_jax.config import Config, Model
 from tunevlseg_jax.data import scenes
 from tunevlseg_jax.data.records import resized
 from tunevlseg_jax.data.settings import Data, Scenes
-from tunevlseg_jax.pretrained.load import EMBEDDED
+from tunevlseg_jax.pretrained.load import EMBEDDED, load_pretrained
 from tunevlseg_jax.studies import grid
 from tunevlseg_jax.training import loop, metrics, step
 from tunevlseg_jax.training.experiment import Experiment, build_experiment
@@ -45,7 +45,7 @@ def test_every_embedded_model_is_tested():
 
 def test_an_embedded_model_is_small(experiment):
     name = experiment.config.model.checkpoint
-    assert sum(array.size for array in experiment.pretrained.weights.values()) <= PARAMETERS[name]
+    assert sum(array.size for array in load_pretrained(name).weights.values()) <= PARAMETERS[name]
     assert sum(path.stat().st_size for path in (EMBEDDED / name).iterdir()) <= 4_000_000
 
 

@@ -34,6 +34,7 @@ def measure(
     peaks = {"with weights created": memory.peak()}
     timed = [(owner, program) for owner in experiments for program in programs.programs(owner, mesh, trials)]
     peaks["with programs compiled"] = memory.peak()
+    memory.release_freed()  # as training does
     matrix, matrix_flops = programs.ceiling(experiments[0].network)
     runs: list[Callable[[], Any]] = [matrix, *(program.run for _, program in timed), *peers.values()]
     seconds = programs.timed(runs, repeats)

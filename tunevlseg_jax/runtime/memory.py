@@ -27,6 +27,18 @@ def tune_malloc() -> None:
             mallopt(option, value)
 
 
+def release_freed() -> None:
+    """Returns freed memory to the system once, with glibc; for a program's beginning, before its first step.
+
+    Loading a model frees its weights in float32, which `tune_malloc` makes glibc keep. A step's temporaries of over 1
+    GiB, `MMAP_THRESHOLD`'s highest value, never lie in what it keeps.
+    """
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
 def peak() -> int:
     """Peak memory in bytes: of this process's fullest device, or of the process if devices use the host's memory."""
     stats = [device.memory_stats() for device in jax.local_devices()]

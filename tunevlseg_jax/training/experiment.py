@@ -40,7 +40,7 @@ class Experiment:
 
     Attributes:
       config: of the run.
-      pretrained: the model as loaded.
+      pretrained: the model as loaded, without its weights: `frozen` and `trainable` hold them.
       spec: the facts about the model that the learner needs.
       network: the static part of the program.
       trainable: initial parameters that train.
@@ -265,7 +265,8 @@ def assemble_experiment(
         network = Network(
             sizes, config.learner, config.upsampling, types.kernels, types.activations, config.train.recompute
         )
-        spec = sizes.spec(lambda phrase: jnp.asarray(weights[sizes.token_embedding])[model.tokenizer.words(phrase)])
+        embedding, words = weights[sizes.token_embedding], model.tokenizer.words
+        spec = sizes.spec(lambda phrase: jnp.asarray(embedding)[words(phrase)])
         params = network.init(learner_key, weights, spec)
         trainable, frozen = split(params, config.train.tune)
         decide(DECAY, trainable)
@@ -277,7 +278,7 @@ def assemble_experiment(
     cast = flatten(network.cast(subtree(frozen, "model")), "model")
     return Experiment(
         config=config,
-        pretrained=model,
+        pretrained=dataclasses.replace(model, weights={}),
         spec=spec,
         network=dataclasses.replace(network, learner=config.learner.static_part()),
         trainable={path: jnp.asarray(array, jnp.float32) for path, array in trainable.items()},

@@ -22,7 +22,7 @@ from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
 from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.network import FrozenText, Network
-from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.runtime import memory, sharding
 from tunevlseg_jax.runtime.signals import Interrupted, never
 from tunevlseg_jax.training import metrics, optim, step
 from tunevlseg_jax.training.metrics import Sums
@@ -145,6 +145,7 @@ def begin(trainable: FlatParams, hyper: Hyperparameters, mesh: Mesh, *, averaged
     """The state before the first epoch; `trainable` has a leading trial axis. `averaged` as in `TrainSetup`."""
     trials = len(hyper.seed)
     chex.assert_tree_shape_prefix((trainable, hyper), (trials,))
+    memory.release_freed()
     # Copies, because the step donates the buffers of its state.
     state = sharding.shard_trials(jax.tree.map(jnp.copy, step.init(trainable, hyper, averaged=averaged)), mesh)
     return LoopState(
