@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
+from tunevlseg_jax.models import wide_mlp
 from tunevlseg_jax.models.attention import attention
 from tunevlseg_jax.models.changes import UNCHANGED, bottleneck, changed, dropped
-from tunevlseg_jax.models.products import Linear
+from tunevlseg_jax.models.products import Linear, linear
 from tunevlseg_jax.models.rotary import Rotation, rotate
 from tunevlseg_jax.prompts import BlockChange
 
@@ -117,6 +118,20 @@ class Mlp(nnx.Module):
         self.down = Linear(hidden, width, rngs=rngs)
 
     def __call__(self, x: Array, change: BlockChange = UNCHANGED) -> Array:
+        """From (..., width) to the same."""
+        width, hidden = self.up.kernel.shape
+        if hidden < wide_mlp.EXPANSION * width or not {*change.low_rank, *change.bias}.isdisjoint(("up", "down")):
+            return self._stored(x, change)
+        weights = wide_mlp.Weights(self.up.weights, self.down.weights)
+        return lax.platform_dependent(x, weights, cpu=self._in_turns, default=lambda x, _: self._stored(x, change))
+
+    def _in_turns(self, x: Array, weights: wide_mlp.Weights) -> Array:
+        def mlp(x: Array, weights: wide_mlp.Weights) -> Array:
+            return linear(self.activation(linear(x, *weights.up)), *weights.down)
+
+        return wide_mlp.in_turns(mlp)(x.reshape(-1, x.shape[-1]), weights).reshape(x.shape)
+
+    def _stored(self, x: Array, change: BlockChange) -> Array:
         raised = changed(self.up(x), dropped(x, change, 2), change, "up")
         hidden: Any = _activated(raised, self.activation, self.down.kernel.dtype)
         return changed(self.down(hidden), dropped(hidden, change, 3), change, "down")

@@ -56,7 +56,12 @@ class Linear(Product):
 
     def __call__(self, x: Array) -> Array:
         """From (..., inputs) to (..., outputs)."""
-        return _add(product(x, self.kernel[...], self.transposed), self.bias)
+        return linear(x, *self.weights)
+
+    @property
+    def weights(self) -> tuple[Array, Array | None, Array | None]:
+        """The arguments of `linear` after the first."""
+        return self.kernel[...], self.transposed, None if self.bias is None else self.bias[...]
 
     def parts(self, inputs: tuple[Array, ...]) -> list[Array]:
         """For each of the arrays its own part of the outputs, all parts equally wide: (..., outputs / arrays) each."""
@@ -143,6 +148,11 @@ def product(x: Array, kernel: Array, transposed: Array | None = None) -> Array:
       transposed: (outputs, inputs), a copy of the kernel for the gradient of `x`, or None.
     """
     return _multiply(x, kernel)
+
+
+def linear(x: Array, kernel: Array, transposed: Array | None, bias: Array | None) -> Array:
+    """A `product` with a bias, (outputs,) or None."""
+    return _add(product(x, kernel, transposed), bias)
 
 
 def _backward(residuals: tuple[Any, ...], gradient: Array) -> tuple[Array, Array, Array | None]:
