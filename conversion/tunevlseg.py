@@ -18,10 +18,10 @@ from tunevlseg_jax.config import Config, Model, Train
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, SharedAttention, SharedSeparate, ZeroShot
 from tunevlseg_jax.learners.base import ContextLearner
-from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig, CRISConfig
 from tunevlseg_jax.models.build import with_prompt_offset
-from tunevlseg_jax.models.parameters import FlatParams, Tune, split
-from tunevlseg_jax.models.upsampler import Upsampling
+from tunevlseg_jax.models.catalogue import AnyModelConfig, CLIPSegConfig, CRISConfig
+from tunevlseg_jax.models.parameters import FlatParams, split
+from tunevlseg_jax.models.settings import Tune, Upsampling
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.load import load_pretrained

@@ -11,16 +11,16 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.learners.contract import Learner
-from tunevlseg_jax.models import Model as FlaxModel
-from tunevlseg_jax.models import ModelConfig
 from tunevlseg_jax.models.build import fill_module, products
+from tunevlseg_jax.models.catalogue import Model as FlaxModel
+from tunevlseg_jax.models.catalogue import ModelConfig
 from tunevlseg_jax.models.changes import bottleneck
-from tunevlseg_jax.models.clip import Recompute
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.linear_head import probed
 from tunevlseg_jax.models.parameters import FlatParams, flatten, module_parameters, nested, subtree
 from tunevlseg_jax.models.products import TRANSPOSED
-from tunevlseg_jax.models.upsampler import Upsampler, Upsampling
+from tunevlseg_jax.models.settings import Recompute, Upsampling
+from tunevlseg_jax.models.upsampler import Upsampler
 from tunevlseg_jax.models.vectors import shifted
 from tunevlseg_jax.prompts import ModelSpec, Outputs, Prompts
 

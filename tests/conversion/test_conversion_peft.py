@@ -22,8 +22,8 @@ from conversion.low_rank import modules
 from tunevlseg_jax import cli
 from tunevlseg_jax.config import Config, Model
 from tunevlseg_jax.learners import VPT, LoRA
-from tunevlseg_jax.models import CLIPSegConfig
 from tunevlseg_jax.models.build import random_model
+from tunevlseg_jax.models.catalogue import CLIPSegConfig
 from tunevlseg_jax.network import normalize
 from tunevlseg_jax.pretrained import clipseg_folder
 from tunevlseg_jax.pretrained.load import load_pretrained

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models import AnyModelConfig, CRISConfig, ModelConfig
+from tunevlseg_jax.models.catalogue import AnyModelConfig, CRISConfig, ModelConfig
 from tunevlseg_jax.models.parameters import FlatParams, module_parameters
 from tunevlseg_jax.models.products import KERNEL, TRANSPOSED, Product
 

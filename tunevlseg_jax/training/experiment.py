@@ -16,8 +16,8 @@ from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.feeding.feature_cache import Encoded, FeatureCache
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners.contract import ZeroShot
-from tunevlseg_jax.models import ModelConfig
 from tunevlseg_jax.models.build import random_model, transposed_copies, with_prompt_offset
+from tunevlseg_jax.models.catalogue import ModelConfig
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
 from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, flatten, split, subtree
 from tunevlseg_jax.network import FrozenText, Network
