@@ -35,7 +35,7 @@ RULE = {"─", "-"}
 def run(command: Callable[[], None]) -> None:
     """Runs a command and exits.
 
-    The exit status is 0; 1 if nobody reads stdout any more, such as behind `| head`; 2 after a user's mistake; 130 after
+    The exit status is 0; 1 if nobody reads stdout any more, as behind `| head`; 2 after a user's mistake; 130 after
     Ctrl-C; 143 after SIGTERM. The last three print one line on stderr. An error that all processes share is printed by
     process 0 alone.
     """

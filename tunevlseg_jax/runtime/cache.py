@@ -26,7 +26,8 @@ def folder() -> Path:
 def enable_compilation_cache() -> None:
     """Makes jax store compiled programs and reuse them in later processes.
 
-    This doesn't load jax, which reads the settings from the environment when it loads. A compilation cache folder that jax has already stays in use. If the folder can't be written to, nothing is stored.
+    It doesn't load jax, which reads these settings from the environment when it loads. A compilation cache folder that
+    jax has already stays in use. If the folder can't be written to, nothing is stored.
     """
     programs = folder() / "programs"
     is_loaded = lazy.is_loaded("jax")
