@@ -96,9 +96,7 @@ def test_a_card_without_a_command_gives_one_that_trains_its_configuration_again(
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "tunevlseg_jax.train"]
     trained = []
-    monkeypatch.setattr(
-        trainer, "train", lambda config, *_, command, **__: trained.append((config, command))
-    )
+    monkeypatch.setattr(trainer, "train", lambda config, *_, command, **__: trained.append((config, command)))
     small.run(monkeypatch, train.main, *words[3:])
     assert trained == [(dataclasses.replace(config, workdir=f"{tmp_path / 'a b'}-again"), line)]
 
