@@ -11,7 +11,7 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.learners.contract import Learner
-from tunevlseg_jax.models.build import fill_module, products
+from tunevlseg_jax.models.build import fill_model, fill_module, products
 from tunevlseg_jax.models.catalogue import Model as FlaxModel
 from tunevlseg_jax.models.catalogue import ModelConfig
 from tunevlseg_jax.models.changes import bottleneck
@@ -140,7 +140,7 @@ class Network:
 
     def _model(self, params: FlatParams, prompts: Prompts) -> FlaxModel:
         weights = self.cast(subtree(params, "model"))
-        return fill_module(self.config.build, shifted(weights, prompts.offsets))
+        return fill_model(self.config, shifted(weights, prompts.offsets))
 
     def _upsampled(self, params: FlatParams, decoded: Decoded) -> Array:
         if self.upsampling == "none":

@@ -8,6 +8,7 @@ from jax import Array
 from tunevlseg_jax.models.features import Decoded
 from tunevlseg_jax.models.products import Linear
 from tunevlseg_jax.models.resize import resize_matrix
+from tunevlseg_jax.models.settings import Upsampling as Upsampling  # where studies' files have it from
 
 SIZE = 5
 """Side of the convolution in pixels."""
