@@ -96,10 +96,7 @@ def main() -> None:
     check_tolerance(options.tolerance, "--tolerance")
     _check_robustness(options)
 
-    from tunevlseg_jax.evaluation import display
-    from tunevlseg_jax.evaluation.evaluate_run import FOLDER
     from tunevlseg_jax.run import load_run
-    from tunevlseg_jax.runs import provenance
 
     multihost.join(options.cluster)
     with multihost.sync_errors():
@@ -108,6 +105,15 @@ def main() -> None:
     console = Console(quiet=not multihost.is_primary())
     if options.corrupt or options.phrases is not None:
         _score_robustness(options, run, data, console)
+    _score(options, run, data, console)
+
+
+def _score(options: Options, run: Run, data: Data, console: Console) -> None:
+    """Scores the split, and prints and writes the scores."""
+    from tunevlseg_jax.evaluation import display
+    from tunevlseg_jax.evaluation.evaluate_run import FOLDER
+    from tunevlseg_jax.runs import provenance
+
     fitted = run.calibrate() if options.calibrate else None
     folder = Path(options.output) if options.output else Path(options.run) / FOLDER
     result = run.evaluation(
