@@ -95,10 +95,10 @@ def main() -> None:
     check_threshold(options.threshold, "--threshold")
     check_tolerance(options.tolerance, "--tolerance")
     _check_robustness(options)
+    multihost.join(options.cluster)
 
     from tunevlseg_jax.run import load_run
 
-    multihost.join(options.cluster)
     with multihost.sync_errors():
         run = load_run(options.run, checkpoint=options.checkpoint)
     data = options.data.over(run.data)

@@ -91,11 +91,11 @@ def main() -> None:
     prompts, spacing = _checked(options)
     window = windows.parse(options.window, dicom=True)
     output = Path(options.output)
+    multihost.join(options.cluster)
 
     from tunevlseg_jax.prediction import volumes
     from tunevlseg_jax.run import load_run
 
-    multihost.join(options.cluster)
     with contextlib.ExitStack() as held:
         with multihost.sync_errors():
             _check_passing(options.image)

@@ -30,10 +30,10 @@ def main() -> None:
 
     options = cli.options_over_config(Options, over, PROGRAM, __doc__ or "")
     options.check()
+    multihost.join(options.cluster)
 
     from tunevlseg_jax.search.run_sweep import sweep
 
-    multihost.join(options.cluster)
     with signals.with_hint("finished trials are kept, and the same command goes on with the study"):
         sweep(options, Console(quiet=not multihost.is_primary()))
 

@@ -38,9 +38,10 @@ def main() -> None:
     options = cli.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
     configuration.check(options.config)
     multihost.join(options.cluster)
-    command = shlex.join([*PROGRAM.split(), *sys.argv[1:]])
+
     from tunevlseg_jax.runs.trainer import GOES_ON, train
 
+    command = shlex.join([*PROGRAM.split(), *sys.argv[1:]])
     with signals.with_hint(GOES_ON):
         console = Console(quiet=not multihost.is_primary())
         train(options.config, console, command=command, force_data=options.force_data)
