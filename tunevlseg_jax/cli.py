@@ -43,7 +43,8 @@ def run(command: Callable[[], None]) -> None:
         try:
             _run(command)
         finally:
-            sys.stdout.flush()  # what Python flushes at its end can't be caught
+            if sys.stdout is not None:  # the shell's >&- closes it
+                sys.stdout.flush()  # an error of the flush at Python's end can't be caught
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try to write the rest
         multihost.exit_process(UNREAD, alone=True)

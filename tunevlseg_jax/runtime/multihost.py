@@ -51,7 +51,7 @@ OPTIONS = tuple(f"--{name}" for name in Cluster.__dataclass_fields__)
 def join(cluster: Cluster) -> None:
     """Waits for the other processes, if there are any. Must run before anything else uses the devices.
 
-    One of several processes runs the command again in a child and ends with it, see `supervisor`. A command imports what
+    One of several processes runs the command again in a child and ends with it, see `supervisor`. Commands import what
     computes after this, so that the parent stays small.
 
     Raises:
