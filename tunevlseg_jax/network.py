@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, cast
 
 import jax
@@ -163,17 +164,28 @@ class Network:
             for path, array in weights.items()
         }
 
-    def init(self, key: Array, model: Mapping[str, Array | np.ndarray], spec: ModelSpec) -> FlatParams:
+    def init(
+        self, key: Array, model: Mapping[str, Array | np.ndarray], spec: ModelSpec, *, zeros: bool = False
+    ) -> FlatParams:
         """Every parameter: those of `model`, and fresh ones for learner and upsampler.
+
+        With `zeros` the fresh ones are zero, for learnt ones to take their places; random values compile for a while.
 
         Raises:
           ValueError: the learner doesn't fit the model, or its `changes` don't name what it changes.
         """
-        learner_key, upsampler_key = jax.random.split(key)
         params = {f"model/{path}": jnp.asarray(array) for path, array in model.items()}
+        if zeros:
+            shapes = jax.eval_shape(partial(self._fresh, spec=spec), key)
+            return params | {path: jnp.asarray(np.zeros(leaf.shape, leaf.dtype)) for path, leaf in shapes.items()}
+        return params | self._fresh(key, spec)
+
+    def _fresh(self, key: Array, spec: ModelSpec) -> FlatParams:
+        """Fresh parameters of learner and upsampler."""
+        learner_key, upsampler_key = jax.random.split(key)
         learnt = self.learner.init(learner_key, spec)
         self.learner.check_changes(learnt)
-        params |= flatten(learnt, "learner")
+        params = flatten(learnt, "learner")
         if self.upsampling != "none":
             upsampler = module_parameters(self._upsampler(nnx.Rngs(upsampler_key)))
             params |= {f"upsampler/{path}": array for path, array in upsampler.items()}

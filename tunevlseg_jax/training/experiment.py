@@ -233,7 +233,8 @@ def build_experiment(
 
     Args:
       config: of the experiment.
-      trains: whether the experiment will train; one without trainable parameters is then an error.
+      trains: whether the experiment will train; one without trainable parameters is then an error. Otherwise those of
+        learner and upsampler are zeros, for learnt ones to take their places.
       platform: of the devices, such as "tpu"; None for this process's.
       kept: the precision in which the run began on a CPU, see `precision.choose`.
 
@@ -266,7 +267,7 @@ def assemble_experiment(
             sizes, config.learner, config.upsampling, types.kernels, types.activations, config.train.recompute
         )
         spec = sizes.spec(lambda phrase: jnp.asarray(weights[sizes.token_embedding])[model.tokenizer.words(phrase)])
-        params = network.init(learner_key, weights, spec)
+        params = network.init(learner_key, weights, spec, zeros=not trains)
         trainable, frozen = split(params, config.train.tune)
         decide(DECAY, trainable)
     except ValueError as error:
