@@ -35,8 +35,7 @@ from tunevlseg_jax.learners import (
     VLSMAdapter,
     ZeroShot,
 )
-from tunevlseg_jax.models.parameters import Tune
-from tunevlseg_jax.models.upsampler import Upsampling
+from tunevlseg_jax.models.settings import Tune, Upsampling
 from tunevlseg_jax.search.options import Search
 from tunevlseg_jax.studies.grid import Ablation, Combination, Study
 

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from conversion.settings import Precision
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.load import save_pretrained
 from tunevlseg_jax.pretrained.model import MODEL_CONFIG_FILE, Pretrained
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_files, read_object
-
-Precision = Literal["float32", "float16"]
 
 
 def write(

@@ -37,7 +37,7 @@ from conversion.cris_tensors import cris_rules
 from conversion.tiny import __main__
 from tunevlseg_jax import benchmark, cli, evaluate, sweep
 from tunevlseg_jax import report as report
-from tunevlseg_jax.benchmarks import loading, programs
+from tunevlseg_jax.benchmarks import experiments, loading, programs
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.settings import Scenes
 from tunevlseg_jax.learners import VPT, CoOp
@@ -154,9 +154,9 @@ def reduce_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the commands of this process take less time."""
     parse = cli._parse
     monkeypatch.setattr(cli, "_parse", lambda *arguments: less(parse(*arguments)))
-    monkeypatch.setitem(benchmark.SIZES, "clipseg-rd64", lambda: clipseg().config)
-    monkeypatch.setitem(benchmark.SIZES, "cris-rn50", cris_sizes)
-    monkeypatch.setattr(benchmark, "LEARNERS", (CoOp, VPT))
+    monkeypatch.setitem(experiments.SIZES, "clipseg-rd64", lambda: clipseg().config)
+    monkeypatch.setitem(experiments.SIZES, "cris-rn50", cris_sizes)
+    monkeypatch.setattr(experiments, "LEARNERS", (CoOp, VPT))
     monkeypatch.setattr(programs, "CEILING_SIDE", 256)
 
 

@@ -16,12 +16,13 @@ def main() -> None:
 
     from tunevlseg_jax import sweep
     from tunevlseg_jax.runtime import sharding
-    from tunevlseg_jax.search.replay import Replay
+    from tunevlseg_jax.search import run_sweep
+    from tunevlseg_jax.search.options import Replay
 
     sharding.num_cores = lambda: 1  # all in one program
     folder, learner, *space = sys.argv[1:]
     quiet = Console(quiet=True)
-    sweep.sweep(sweep_cases.three_trials(folder, learner, space), quiet)
+    run_sweep.sweep(sweep_cases.three_trials(folder, learner, space), quiet)
     for trial in range(3):
         sweep.replay(Replay(study="s", trial=trial, folder=folder, as_train=True), quiet)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from conversion.cris_tensors import cris_rules
-from tunevlseg_jax.models import AnyModelConfig
 from tunevlseg_jax.models.build import weight_shapes
+from tunevlseg_jax.models.catalogue import AnyModelConfig
 from tunevlseg_jax.models.clip import TextConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.models.resnet import ResNetConfig

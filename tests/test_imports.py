@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,19 @@ COMMANDS = {
 HEAVY = ("torch", "tensorflow", "tensorflow_datasets", "transformers")
 LATE = (*HEAVY, "orbax.checkpoint", "grain")
 """What commands load when they need it: predicting needs none of these."""
+COMPUTING = (*LATE, "jax", "flax", "optax", "scipy", "sklearn", "pandas", "matplotlib", "tensorboardX")
+"""What no help text needs."""
+HELP = """
+import contextlib, importlib, io, json, sys
+
+for command in json.loads(sys.argv[1]):
+    sys.argv = [*command, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+        importlib.import_module(command[0]).main()
+    assert "usage: " in text.getvalue(), command
+    if loaded := [name for name in %r if name in sys.modules]:
+        sys.exit(f"{command} --help loads {loaded}")
+"""
 
 
 def sources(*folders: str) -> list[Path]:
@@ -137,7 +151,18 @@ def test_the_heart_loads_neither_torch_nor_tensorflow_nor_transformers():
     assert small.finish(process) == (0, "\n", "")
 
 
-def test_the_commands_load_none_of_them_either():
-    names = ", ".join(f"{PACKAGE}.{name}" for name in ("train", "evaluate", "predict"))
+def test_training_and_predicting_load_none_of_them_at_first():
+    names = f"{PACKAGE}.runs.trainer, {PACKAGE}.run"
     process = small.start("-c", f"import sys, {names}\nprint(*[name for name in {LATE} if name in sys.modules])")
     assert small.finish(process) == (0, "\n", "")
+
+
+def test_help_texts_load_nothing_that_computes():
+    """Nor does a configuration file, whose learner's options the help text then shows."""
+    found = [name for name, path in MODULES.items() if '__name__ == "__main__"' in path.read_text("utf-8")]
+    assert {"conversion.peft", "conversion.tiny.__main__", f"{PACKAGE}.benchmarks.loading"} < {*found}
+    assert {f"{PACKAGE}.{name}" for name in COMMANDS} < {*found}
+    further = [("prepare", "folder"), ("prepare", "volumes"), ("prepare", "kvasir"), ("prepare", "check")]
+    further += [("sweep", "replay"), ("benchmark", "compare"), ("train", "--config", "quickstart")]
+    asked = [*([name] for name in found), *([f"{PACKAGE}.{name}", *rest] for name, *rest in further)]
+    assert small.finish(small.start("-c", HELP % (COMPUTING,), json.dumps(asked))) == (0, "", "")

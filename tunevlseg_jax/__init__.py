@@ -4,7 +4,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-if sys.argv[:1] == ["-m"]:  # Python looks for a command of this package; nothing else is imported yet
+# Python looks for a command of this package, and nothing else is imported yet; a help text needs little memory.
+if sys.argv[:1] == ["-m"] and not {"-h", "--help"} & {*sys.argv}:
     from tunevlseg_jax.runtime import huge_pages
 
     huge_pages.restart_command()

@@ -18,7 +18,7 @@ from tunevlseg_jax.runs.run_folder import CONFIG_FILE, DATA_FOLDER
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.search import run_sweep
-from tunevlseg_jax.search.replay import STUDIES
+from tunevlseg_jax.search.options import STUDIES, Options, Search
 
 __all__ = ["records", "sweep", "train"]
 
@@ -82,12 +82,12 @@ def sweep(
     config = _checked(config)
     if "," in config.data.name:
         raise UserError(f"data.name must be one data set, got {config.data.name!r}", "one-data-set")
-    known = sorted(field.name for field in dataclasses.fields(run_sweep.Search))
+    known = sorted(field.name for field in dataclasses.fields(Search))
     for name in options:
         if name not in known:
             raise UserError(f"sweep has no option {name!r}{nearest(name, known)}", "unknown-option")
-    given = run_sweep.Options(study=study, folder=str(folder), config=config, **options)
-    run_sweep.check(given)
+    given = Options(study=study, folder=str(folder), config=config, **options)
+    given.check()
     if records is not None:
         place = Path(folder) / study
         given = dataclasses.replace(given, config=_with_records(config, records, place, place / DATA_FOLDER))

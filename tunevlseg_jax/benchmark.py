@@ -1,34 +1,27 @@
 """Times an experiment's programs: `python -m tunevlseg_jax.benchmark --config configs/clipseg_vpt.py`."""
 
-import dataclasses
+from __future__ import annotations
+
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import jax
-import numpy as np
 import tyro
 from rich.console import Console
 
 from tunevlseg_jax import cli
 from tunevlseg_jax import config as configuration
-from tunevlseg_jax.benchmarks import compare, measure, rate_table, rates, tpu_table
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.learners import LEARNERS, learners_for
-from tunevlseg_jax.models.build import random_model
-from tunevlseg_jax.models.clipseg import CLIPSegConfig
-from tunevlseg_jax.models.cris import CRISConfig
-from tunevlseg_jax.pretrained.load import load_pretrained
-from tunevlseg_jax.pretrained.model import Pretrained
-from tunevlseg_jax.runtime import cache, multihost, sharding
+from tunevlseg_jax.runtime import cache, multihost
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import write_json
 from tunevlseg_jax.runtime.multihost import Cluster
-from tunevlseg_jax.training.experiment import Experiment, assemble_experiment, build_experiment
+
+if TYPE_CHECKING:
+    from tunevlseg_jax.training.experiment import Experiment
 
 PROGRAM = "python -m tunevlseg_jax.benchmark"
-SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +76,8 @@ def main() -> None:
     """Prints a table, and writes its numbers to --output; `compare` prints a plan beside a measurement."""
     console = Console()
     if sys.argv[1:2] == ["compare"]:
+        from tunevlseg_jax.benchmarks import compare
+
         del sys.argv[1]
         files = cli.options(Compare, f"{PROGRAM} compare", Compare.__doc__ or "")
         rows = compare.compare(Path(files.plan), Path(files.measured))
@@ -100,39 +95,45 @@ def main() -> None:
     else:
         multihost.join(options.cluster)
         console.quiet = not multihost.is_primary()
-        with multihost.sync_errors():
-            experiments = _experiments(options)
-            peers = _peers(options, experiments[0])
-        rows = _measured(options, experiments, peers, console)
+        rows = _measured(options, console)
     if options.output is not None and multihost.is_primary():
         write_json(Path(options.output), rows)
 
 
-def _measured(
-    options: Options, experiments: list[Experiment], peers: measure.Runs, console: Console
-) -> list[dict[str, Any]]:
+def _measured(options: Options, console: Console) -> list[dict[str, Any]]:
+    from tunevlseg_jax.benchmarks import experiments, measure, rate_table
+    from tunevlseg_jax.runtime import sharding
+
+    with multihost.sync_errors():
+        timed = experiments.build(options.config, options.sizes, every_learner=options.learners == "all")
+        peers = {} if options.peer == "none" else experiments.peers(timed[0])
     counts = {"trials": options.trials, "repeats": options.repeats}
-    measured = measure.measure(experiments, sharding.mesh(), **counts, peers=peers, trace=options.profile)
-    each = len(measured) // len(experiments)
+    measured = measure.measure(timed, sharding.mesh(), **counts, peers=peers, trace=options.profile)
+    each = len(measured) // len(timed)
     rows = [
         _identity(options, owner) | row
-        for number, owner in enumerate(experiments)
+        for number, owner in enumerate(timed)
         for row in measured[number * each : (number + 1) * each]
     ]
     rate_table.show(rows, options.repeats, console)
     if options.scaling:
-        scaled = [_identity(options, experiments[0]) | row for row in measure.scaling(experiments[0], options.repeats)]
+        scaled = [_identity(options, timed[0]) | row for row in measure.scaling(timed[0], options.repeats)]
         console.print(rate_table.scaling_table(scaled))
         rows += scaled
     return rows
 
 
 def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
+    import jax
+
+    from tunevlseg_jax.benchmarks import experiments, tpu_table
+
     jax.config.update("jax_platforms", "cpu")  # nothing runs, so no other device is needed
-    experiments = _experiments(options, "tpu")
+    every_learner = options.learners == "all"
+    planned = experiments.build(options.config, options.sizes, every_learner=every_learner, platform="tpu")
     cache.disable_compilation_cache()  # a program for absent chips can't be loaded from the cache
     rows = []
-    for experiment in experiments:
+    for experiment in planned:
         with console.status("") as status:
             plans = tpu_table.plans(experiment, options.topology, options.config.train.batch_size, status.update)
         plan_rows = [{**_identity(options, experiment), **row} for row in plans]
@@ -142,45 +143,9 @@ def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
 
 
 def _identity(options: Options, experiment: Experiment) -> dict[str, str]:
+    from tunevlseg_jax.benchmarks import rates
+
     return rates.identity(experiment.config, options.sizes or experiment.config.model.checkpoint)
-
-
-def _experiments(options: Options, platform: str | None = None) -> list[Experiment]:
-    """The configuration's experiment, or one for each learner that fits its model; they share the frozen weights."""
-    config = options.config
-    if options.learners == "own":
-        return [_build(options, config, platform)]
-    depth = max(getattr(part, "depth", 0) for part in config.learner.parts.values())
-    base = _build(options, dataclasses.replace(config, learner=LEARNERS[0]().at_depth(depth or 1)), platform)
-    return [
-        base.with_config(dataclasses.replace(config, learner=cls().at_depth(depth or 1)))
-        for cls in learners_for(base.spec)
-    ]
-
-
-def _build(options: Options, config: Config, platform: str | None) -> Experiment:
-    if options.sizes is None:
-        return build_experiment(config, platform=platform)
-    sizes = SIZES[options.sizes]()
-    tokenizer = load_pretrained("clipseg-tiny", weights=False).tokenizer
-    weights = {path: np.asarray(array) for path, array in random_model(sizes, jax.random.key(0)).items()}
-    return assemble_experiment(config, Pretrained(sizes, weights, tokenizer, ""), platform=platform)
-
-
-def _peers(options: Options, experiment: Experiment) -> measure.Runs:
-    """The peer's forward pass in float32 and under autocast, by the name of its precision; none without --peer."""
-    if options.peer == "none":
-        return {}
-    from tunevlseg_jax.benchmarks import peer
-
-    if multihost.is_multiprocess():
-        raise UserError("--peer transformers runs in one process; leave it out with several", "one-process")
-    if not isinstance(experiment.network.config, CLIPSegConfig):
-        name = type(experiment.network.config).__name__.removesuffix("Config")
-        raise UserError(f"--peer transformers needs a CLIPSeg, got a {name}", "wrong-model")
-    records = sharding.round_up(experiment.config.train.batch_size, sharding.mesh())
-    images = np.random.default_rng(0).integers(0, 256, (records, *experiment.image_size, 3), dtype=np.uint8)
-    return peer.forwards(experiment.network.config, images, np.asarray(experiment.token_table(["polyp"])))
 
 
 if __name__ == "__main__":

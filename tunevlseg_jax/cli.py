@@ -1,26 +1,33 @@
-"""Shared parts of all commands: typed options, one-line errors and exit statuses."""
+"""Shared parts of all commands: typed options, one-line errors and exit statuses.
+
+A command imports what computes after its options are parsed, so that help texts and wrong options come at once.
+"""
+
+from __future__ import annotations
 
 import contextlib
+import inspect
 import io
+import os
 import re
 import signal
 import sys
 import traceback
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import jax
 import tyro
 
-from tunevlseg_jax import config as configuration
-from tunevlseg_jax.config import Config
 from tunevlseg_jax.runtime import cache, memory, multihost, repeated_options, schema, signals, supervisor
 from tunevlseg_jax.runtime.errors import EverywhereError, UserError, nearest
 
+if TYPE_CHECKING:
+    from tunevlseg_jax.config import Config
+
 T = TypeVar("T")
 
-MISTAKEN = 2
+UNREAD, MISTAKEN = 1, 2
 RULE = {"─", "-"}
 """Characters of the horizontal lines in tyro's error box."""
 
@@ -28,9 +35,22 @@ RULE = {"─", "-"}
 def run(command: Callable[[], None]) -> None:
     """Runs a command and exits.
 
-    The exit status is 0; 2 after a user's mistake; 130 after Ctrl-C; 143 after SIGTERM. The last three print one line
-    on stderr. An error that all processes share is printed by process 0 alone.
+    The exit status is 0; 1 if nobody reads stdout any more, as behind `| head`; 2 after a user's mistake; 130 after
+    Ctrl-C; 143 after SIGTERM. The last three print one line on stderr. An error that all processes share is printed by
+    process 0 alone.
     """
+    try:
+        try:
+            _run(command)
+        finally:
+            if sys.stdout is not None:  # the shell's >&- closes it
+                sys.stdout.flush()  # an error of the flush at Python's end can't be caught
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try to write the rest
+        multihost.exit_process(UNREAD, alone=True)
+
+
+def _run(command: Callable[[], None]) -> None:
     cache.enable_compilation_cache()
     memory.tune_malloc()
     try:
@@ -48,6 +68,8 @@ def run(command: Callable[[], None]) -> None:
         word = "terminated" if number == signal.SIGTERM else "interrupted"
         _print_error(f"{word}: {stop}" if str(stop) else word, alone=alone)
         multihost.exit_process(128 + number, alone=alone)
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if multihost.is_multiprocess():  # the others wait for this process, so it must not wait for them
             if supervisor.is_loss(str(error)):
@@ -58,16 +80,24 @@ def run(command: Callable[[], None]) -> None:
         raise
 
 
-def make_callable(name: str, function: Callable[..., Any]) -> None:
-    """Lets a command's module be called: `tunevlseg_jax.train` is both the command and the function of the package."""
-    module = sys.modules[name]
-    module.__class__ = type("CallableModule", (types.ModuleType,), {"__call__": staticmethod(function)})
+def make_callable(name: str, load: Callable[[], Callable[..., Any]]) -> None:
+    """Lets a command's module be called: `tunevlseg_jax.train` is both the command and the function of the package.
+
+    Args:
+      name: of the module.
+      load: imports the function, when the module is called.
+    """
+    members = {
+        "__call__": lambda module, *given, **named: load()(*given, **named),
+        "__signature__": property(lambda module: inspect.signature(load())),
+    }
+    sys.modules[name].__class__ = type("CallableModule", (types.ModuleType,), members)
 
 
 def _print_error(line: str, *, alone: bool) -> None:
     """Prints one line on stderr, in process 0 or in a process that ends alone."""
     if alone and multihost.is_multiprocess():
-        line = f"process {jax.process_index()}: {line}"
+        line = f"process {multihost.process_number()}: {line}"
     if alone or multihost.is_primary():
         print(" ".join(line.split()), file=sys.stderr)
 
@@ -117,9 +147,11 @@ def options_over_config(cls: type[T], default: Callable[[Config], T], program: s
     Raises:
       UserError: as in `options`, or the file holds no configuration.
     """
+    from tunevlseg_jax import config as configuration  # the learners, which most commands' help texts don't need
+
     arguments = list(sys.argv[1:])
     repeated_options.check(arguments, "--config")
-    config = Config()
+    config = configuration.Config()
     for number, argument in enumerate(arguments):
         if argument == "--config" or argument.startswith("--config="):
             if argument == "--config" and number + 1 == len(arguments):

@@ -10,9 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import AnyLearner, ZeroShot
-from tunevlseg_jax.models.parameters import Tune
-from tunevlseg_jax.models.upsampler import Upsampling
-from tunevlseg_jax.network import Recompute
+from tunevlseg_jax.models.settings import Recompute, Tune, Upsampling
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.runtime.files import read_object

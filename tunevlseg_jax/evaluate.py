@@ -1,22 +1,24 @@
 """Scores a trained run on a split: `python -m tunevlseg_jax.evaluate --run runs/quickstart`."""
 
+from __future__ import annotations
+
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.data.settings import Data, Protocol
-from tunevlseg_jax.evaluation import display, robustness, surface
-from tunevlseg_jax.evaluation.evaluate_run import FOLDER, THRESHOLD, Resolution
-from tunevlseg_jax.run import Run, check_threshold, check_tolerance, load_run
-from tunevlseg_jax.runs import provenance
+from tunevlseg_jax.evaluation.settings import THRESHOLD, TOLERANCE, Resolution, check_threshold, check_tolerance
 from tunevlseg_jax.runtime import multihost
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.multihost import Cluster
+
+if TYPE_CHECKING:
+    from tunevlseg_jax.run import Run
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Options:
     resolution: Resolution = "model"
     ask_absent: bool = False
     threshold: float = 0.5
-    tolerance: float = surface.TOLERANCE
+    tolerance: float = TOLERANCE
     calibrate: bool = False
     corrupt: bool = False
     phrases: str | None = None
@@ -94,12 +96,24 @@ def main() -> None:
     check_tolerance(options.tolerance, "--tolerance")
     _check_robustness(options)
     multihost.join(options.cluster)
+
+    from tunevlseg_jax.run import load_run
+
     with multihost.sync_errors():
         run = load_run(options.run, checkpoint=options.checkpoint)
     data = options.data.over(run.data)
     console = Console(quiet=not multihost.is_primary())
     if options.corrupt or options.phrases is not None:
         _score_robustness(options, run, data, console)
+    _score(options, run, data, console)
+
+
+def _score(options: Options, run: Run, data: Data, console: Console) -> None:
+    """Scores the split, and prints and writes the scores."""
+    from tunevlseg_jax.evaluation import display
+    from tunevlseg_jax.evaluation.evaluate_run import FOLDER
+    from tunevlseg_jax.runs import provenance
+
     fitted = run.calibrate() if options.calibrate else None
     folder = Path(options.output) if options.output else Path(options.run) / FOLDER
     result = run.evaluation(
@@ -137,6 +151,8 @@ def main() -> None:
 
 def _score_robustness(options: Options, run: Run, data: Data, console: Console) -> None:
     """Scores corrupted images and paraphrases, and prints and writes the scores."""
+    from tunevlseg_jax.evaluation import display, robustness
+
     folder = Path(options.output or Path(options.run) / robustness.FOLDER)
     results = run.robustness(data, options.split, corrupt=options.corrupt, phrases=options.phrases, output=folder)
     for kind, result in results.items():

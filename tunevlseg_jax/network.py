@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, cast
 
 import jax
@@ -11,16 +12,16 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.learners.contract import Learner
-from tunevlseg_jax.models import Model as FlaxModel
-from tunevlseg_jax.models import ModelConfig
-from tunevlseg_jax.models.build import fill_module, products
+from tunevlseg_jax.models.build import fill_model, fill_module, products
+from tunevlseg_jax.models.catalogue import Model as FlaxModel
+from tunevlseg_jax.models.catalogue import ModelConfig
 from tunevlseg_jax.models.changes import bottleneck
-from tunevlseg_jax.models.clip import Recompute
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.linear_head import probed
 from tunevlseg_jax.models.parameters import FlatParams, flatten, module_parameters, nested, subtree
 from tunevlseg_jax.models.products import TRANSPOSED
-from tunevlseg_jax.models.upsampler import Upsampler, Upsampling
+from tunevlseg_jax.models.settings import Recompute, Upsampling
+from tunevlseg_jax.models.upsampler import Upsampler
 from tunevlseg_jax.models.vectors import shifted
 from tunevlseg_jax.prompts import ModelSpec, Outputs, Prompts
 
@@ -140,7 +141,7 @@ class Network:
 
     def _model(self, params: FlatParams, prompts: Prompts) -> FlaxModel:
         weights = self.cast(subtree(params, "model"))
-        return fill_module(self.config.build, shifted(weights, prompts.offsets))
+        return fill_model(self.config, shifted(weights, prompts.offsets))
 
     def _upsampled(self, params: FlatParams, decoded: Decoded) -> Array:
         if self.upsampling == "none":
@@ -163,17 +164,28 @@ class Network:
             for path, array in weights.items()
         }
 
-    def init(self, key: Array, model: Mapping[str, Array | np.ndarray], spec: ModelSpec) -> FlatParams:
+    def init(
+        self, key: Array, model: Mapping[str, Array | np.ndarray], spec: ModelSpec, *, zeros: bool = False
+    ) -> FlatParams:
         """Every parameter: those of `model`, and fresh ones for learner and upsampler.
+
+        With `zeros` the fresh ones are zero, for learnt ones to take their places; random values compile for a while.
 
         Raises:
           ValueError: the learner doesn't fit the model, or its `changes` don't name what it changes.
         """
-        learner_key, upsampler_key = jax.random.split(key)
         params = {f"model/{path}": jnp.asarray(array) for path, array in model.items()}
+        if zeros:
+            shapes = jax.eval_shape(partial(self._fresh, spec=spec), key)
+            return params | {path: jnp.asarray(np.zeros(leaf.shape, leaf.dtype)) for path, leaf in shapes.items()}
+        return params | self._fresh(key, spec)
+
+    def _fresh(self, key: Array, spec: ModelSpec) -> FlatParams:
+        """Fresh parameters of learner and upsampler."""
+        learner_key, upsampler_key = jax.random.split(key)
         learnt = self.learner.init(learner_key, spec)
         self.learner.check_changes(learnt)
-        params |= flatten(learnt, "learner")
+        params = flatten(learnt, "learner")
         if self.upsampling != "none":
             upsampler = module_parameters(self._upsampler(nnx.Rngs(upsampler_key)))
             params |= {f"upsampler/{path}": array for path, array in upsampler.items()}

@@ -1,11 +1,13 @@
 """Draws masks of what a prompt names: `python -m tunevlseg_jax.predict --run runs/x --image a.jpg --prompt polyp`."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import rich.table
 import tyro
@@ -14,22 +16,25 @@ from rich.progress import track
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.data import windows
-from tunevlseg_jax.data.builders.arrays import check_prompt
+from tunevlseg_jax.data.builders.arrays import check_prompt, check_prompts
 from tunevlseg_jax.data.medical import inputs
 from tunevlseg_jax.data.medical.inputs import ScanInput
 from tunevlseg_jax.data.windows import Window
-from tunevlseg_jax.prediction import coco, folder, names, planning, shared, table, volumes, walk
+from tunevlseg_jax.evaluation.settings import check_threshold
+from tunevlseg_jax.prediction import coco, folder, names, planning, table, walk
 from tunevlseg_jax.prediction.coco import CocoFile
 from tunevlseg_jax.prediction.frames import KNOWN, common_window
 from tunevlseg_jax.prediction.overlay import OverlayVideos
 from tunevlseg_jax.prediction.planning import Settings
-from tunevlseg_jax.prediction.session import Session
 from tunevlseg_jax.prediction.table import Table
 from tunevlseg_jax.prediction.walk import Found, LeftOut
-from tunevlseg_jax.run import Run, check_prompts, check_threshold, load_run
 from tunevlseg_jax.runtime import exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.multihost import Cluster
+
+if TYPE_CHECKING:
+    from tunevlseg_jax.prediction.session import Session
+    from tunevlseg_jax.run import Run
 
 SHOWN = 100
 """Masks in the printed table."""
@@ -87,6 +92,10 @@ def main() -> None:
     window = windows.parse(options.window, dicom=True)
     output = Path(options.output)
     multihost.join(options.cluster)
+
+    from tunevlseg_jax.prediction import volumes
+    from tunevlseg_jax.run import load_run
+
     with contextlib.ExitStack() as held:
         with multihost.sync_errors():
             _check_passing(options.image)
@@ -147,6 +156,9 @@ def _predict_images(
     Raises:
       UserError: files can't be read; the others are predicted.
     """
+    from tunevlseg_jax.prediction import shared
+    from tunevlseg_jax.prediction.session import Session
+
     console = Console(quiet=not multihost.is_primary())
     with multihost.sync_errors():  # no process writes before all have planned
         plans = planning.plan(found, settings, masks, maps)
@@ -165,6 +177,8 @@ def _predict_images(
 
 def _predict_scans(medical: inputs.Found, settings: Settings, run: Run, window: Window | None, *, seg: bool) -> None:
     """Predicts volumes and DICOM series, slice by slice, and says so."""
+    from tunevlseg_jax.prediction import volumes
+
     if not medical.scans:
         return
     console = Console(quiet=not multihost.is_primary())

@@ -5,10 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tunevlseg_jax import cli
-from tunevlseg_jax.reporting.output import show_claims, write
-from tunevlseg_jax.reporting.output.content import PROGRAM
-from tunevlseg_jax.reporting.output.verify import verify
-from tunevlseg_jax.reporting.output.write import Options
+from tunevlseg_jax.reporting.output.options import PROGRAM, Options
 from tunevlseg_jax.runtime.errors import UserError
 
 
@@ -17,6 +14,10 @@ def main() -> None:
     options = cli.options(Options, PROGRAM, __doc__ or "")
     if options.claims and options.verify:
         raise UserError("--claims and --verify exclude each other", "options-conflict")
+
+    from tunevlseg_jax.reporting.output import show_claims, write
+    from tunevlseg_jax.reporting.output.verify import verify
+
     if options.claims:
         show_claims.show(options.runs, Console())
     elif options.verify:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,15 +14,16 @@ import rich
 from tunevlseg_jax.config import Config, Model
 from tunevlseg_jax.data import preprocessing, windows
 from tunevlseg_jax.data.builders import arrays
-from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt, for_each, to_rgb
+from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt, check_prompts, for_each, to_rgb
 from tunevlseg_jax.data.medical import inputs
 from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Axis, Preprocessing
 from tunevlseg_jax.data.registry import SCENES
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.data.windows import Window
-from tunevlseg_jax.evaluation import calibrate_run, evaluate_run, phrase_file, robustness, surface
-from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult, Resolution
+from tunevlseg_jax.evaluation import calibrate_run, evaluate_run, phrase_file, robustness
+from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult
 from tunevlseg_jax.evaluation.robustness import RobustnessResult
+from tunevlseg_jax.evaluation.settings import TOLERANCE, Resolution, check_threshold, check_tolerance
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.prediction import forward, volume_answers
 from tunevlseg_jax.prediction.forward import Predictor, Question
@@ -206,7 +206,7 @@ class Run:
         resolution: Resolution = "model",
         ask_absent: bool = False,
         threshold: float = 0.5,
-        tolerance: float = surface.TOLERANCE,
+        tolerance: float = TOLERANCE,
         output: str | Path | None = None,
     ) -> dict[str, Any]:
         """Scores a split, as the command evaluate does.
@@ -251,7 +251,7 @@ class Run:
         resolution: Resolution = "model",
         ask_absent: bool = False,
         threshold: float = 0.5,
-        tolerance: float = surface.TOLERANCE,
+        tolerance: float = TOLERANCE,
         output: str | Path | None = None,
     ) -> EvaluationResult:
         """As `evaluate`, with the scores of each class, and with a bar on a terminal."""
@@ -442,28 +442,6 @@ def load_model(checkpoint: str | Path) -> Run:
     """
     experiment = build_experiment(Config(model=Model(checkpoint=str(checkpoint))), trains=False)
     return Run(experiment, experiment.trainable, {}, None, AS_THEY_ARE)
-
-
-def check_threshold(threshold: float, name: str = "threshold") -> None:
-    """Raises a UserError unless it is a probability between 0 and 1."""
-    if not 0 < threshold < 1:
-        raise UserError(f"{name} must be above 0 and below 1, got {threshold}", "out-of-range")
-
-
-def check_tolerance(tolerance: float, name: str = "tolerance") -> None:
-    """Raises a UserError unless it is a positive, finite distance."""
-    if not 0 < tolerance < math.inf:
-        raise UserError(f"{name} must be above 0 and finite, got {tolerance}", "out-of-range")
-
-
-def check_prompts(prompts: Any) -> tuple[str, ...]:
-    """Several prompts for one image; raises a UserError unless they are strings that say something, at most 255."""
-    prompts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
-    for index, text in enumerate(prompts):
-        check_prompt(text, f"prompt {index}")
-    if not 0 < len(prompts) < 256:
-        raise UserError(f"there must be 1 to 255 prompts, got {len(prompts)}", "out-of-range")
-    return prompts
 
 
 def _images(image: Any, window: Window | None) -> tuple[list[np.ndarray], bool]:

@@ -1,22 +1,23 @@
 """Runs a whole study and reports on it: `python -m tunevlseg_jax.study --config configs/study_scenes.py`."""
 
+from __future__ import annotations
+
 import dataclasses
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich
 from rich.console import Console
 
 from tunevlseg_jax import cli
-from tunevlseg_jax.benchmarks import rates
-from tunevlseg_jax.reporting.output import write
 from tunevlseg_jax.runtime import signals
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.studies import grid, runner
-from tunevlseg_jax.studies.grid import Study
-from tunevlseg_jax.studies.plan import plan
+
+if TYPE_CHECKING:
+    from tunevlseg_jax.studies.grid import Study
 
 PROGRAM = "python -m tunevlseg_jax.study"
 
@@ -46,12 +47,18 @@ def main() -> None:
     options = cli.options(Options, PROGRAM, __doc__ or "")
     if options.rates and not options.plan:
         raise UserError("--rates needs --plan, which estimates hours from them", "options-conflict")
+
+    from tunevlseg_jax.studies import grid
+
     study = grid.load(options.config)
     if options.folder is not None:
         study = dataclasses.replace(study, folder=options.folder)
     studies = [study] if options.shots is None else [study.with_shots(number) for number in _shots(options.shots)]
     console = rich.get_console()  # progress bars show inside the live view of the global console
     if options.plan:
+        from tunevlseg_jax.benchmarks import rates
+        from tunevlseg_jax.studies.plan import plan
+
         measured = rates.read(options.rates)
         for each in studies:
             table, missing = plan(each, measured)
@@ -62,7 +69,7 @@ def main() -> None:
         for each in studies:
             run(each, console)
         if options.shots is not None:
-            write.report(write.Options(runs=study.folder, output=str(Path(study.folder) / "report")), console)
+            _report(study, console)
 
 
 def _shots(text: str) -> list[int | None]:
@@ -87,10 +94,20 @@ def run(study: Study, console: Console) -> None:
     Raises:
       UserError: the folder holds another study, another process works on it, or something is missing.
     """
+    from tunevlseg_jax.reporting.output import write
+    from tunevlseg_jax.studies import runner
+
     write.check_installed()  # missing packages are reported before the first cell begins
     with runner.open_progress(study) as progress:
         runner.run(study, progress, console)
-        write.report(write.Options(runs=study.folder, output=str(Path(study.folder) / "report")), console)
+        _report(study, console)
+
+
+def _report(study: Study, console: Console) -> None:
+    """Reports on all runs in the folder of a study."""
+    from tunevlseg_jax.reporting.output import write
+
+    write.report(write.Options(runs=study.folder, output=str(Path(study.folder) / "report")), console)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,18 @@
 
 import dataclasses
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import tyro
 from rich.console import Console
 
-from tunevlseg_jax import api, cli
+from tunevlseg_jax import cli
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runs.card import CARD_FILE, load_learnt
-from tunevlseg_jax.runs.trainer import train
 from tunevlseg_jax.runtime import multihost, signals
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.search.replay import Replay, places, train_again
-from tunevlseg_jax.search.run_sweep import Options, check, sweep
+from tunevlseg_jax.search.options import Options, Replay
 
 PROGRAM = "python -m tunevlseg_jax.sweep"
 
@@ -30,8 +29,11 @@ def main() -> None:
         return Options(study=tyro.MISSING, config=config)
 
     options = cli.options_over_config(Options, over, PROGRAM, __doc__ or "")
-    check(options)
+    options.check()
     multihost.join(options.cluster)
+
+    from tunevlseg_jax.search.run_sweep import sweep
+
     with signals.with_hint("finished trials are kept, and the same command goes on with the study"):
         sweep(options, Console(quiet=not multihost.is_primary()))
 
@@ -42,6 +44,10 @@ def replay(options: Replay, console: Console) -> None:
     Raises:
       UserError: there is no such trial here, or it can't be trained again in the same way.
     """
+    from tunevlseg_jax.runs.card import CARD_FILE, load_learnt
+    from tunevlseg_jax.runs.trainer import train
+    from tunevlseg_jax.search.replay import places, train_again
+
     folder, again = places(options)
     if not options.as_train:
         with console.status("preparing") as status:
@@ -61,7 +67,13 @@ def replay(options: Replay, console: Console) -> None:
         console.print(f"val Dice {now:.6f} in a program of its own, {before:.6f} in the sweep")
 
 
-cli.make_callable(__name__, api.sweep)
+def _function() -> Callable[..., Any]:
+    from tunevlseg_jax import api
+
+    return api.sweep
+
+
+cli.make_callable(__name__, _function)
 
 if __name__ == "__main__":
     cli.run(main)

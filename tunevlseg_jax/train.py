@@ -2,16 +2,16 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
-from tunevlseg_jax import api, cli
+from tunevlseg_jax import cli
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runs.trainer import GOES_ON, train
 from tunevlseg_jax.runtime import multihost, signals
 from tunevlseg_jax.runtime.multihost import Cluster
 
@@ -38,13 +38,22 @@ def main() -> None:
     options = cli.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
     configuration.check(options.config)
     multihost.join(options.cluster)
+
+    from tunevlseg_jax.runs.trainer import GOES_ON, train
+
     command = shlex.join([*PROGRAM.split(), *sys.argv[1:]])
     with signals.with_hint(GOES_ON):
         console = Console(quiet=not multihost.is_primary())
         train(options.config, console, command=command, force_data=options.force_data)
 
 
-cli.make_callable(__name__, api.train)
+def _function() -> Callable[..., Any]:
+    from tunevlseg_jax import api
+
+    return api.train
+
+
+cli.make_callable(__name__, _function)
 
 if __name__ == "__main__":
     cli.run(main)

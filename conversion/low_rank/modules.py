@@ -12,7 +12,7 @@ import numpy as np
 from tunevlseg_jax.learners import LoRA
 from tunevlseg_jax.learners.blocks import Tower, block_number, product_sizes
 from tunevlseg_jax.learners.low_rank import ProductName
-from tunevlseg_jax.models import CLIPSegConfig
+from tunevlseg_jax.models.catalogue import CLIPSegConfig
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.rules import ConversionError
 from tunevlseg_jax.prompts import ModelSpec

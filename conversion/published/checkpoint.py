@@ -6,8 +6,8 @@ import numpy as np
 
 from conversion import torch_files
 from conversion.cris_tensors import cris_rules
-from tunevlseg_jax.models import AnyModelConfig, CLIPSegConfig, CRISConfig
 from tunevlseg_jax.models.build import weight_shapes
+from tunevlseg_jax.models.catalogue import AnyModelConfig, CLIPSegConfig, CRISConfig
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
 from tunevlseg_jax.pretrained.rules import ConversionError, Rule, Tensors

@@ -1,11 +1,10 @@
 """Derives the learner of a published checkpoint from the names and shapes of its tensors."""
 
 import re
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from conversion.published.options import Kind, UnstoredSettings
 from conversion.published.tensors import LEARNER
 from tunevlseg_jax.learners import VPT, CoCoOp, CoOp, MaPLe, Projector, SharedAttention, SharedSeparate
 from tunevlseg_jax.learners.base import ContextLearner
@@ -18,28 +17,6 @@ TEXT_PROJECTIONS = "textual_projection_layers"
 VISION_PROJECTIONS = "visual_projection_layers"
 FEED_FORWARD = f"{LEARNER}.{PROJECTIONS}.0.linear1.weight"
 """A matrix that only Shared Attention has."""
-
-Kind = Literal["CoOp", "CoCoOp", "VPT", "MaPLe", "SharedSeparate", "SharedAttention"]
-
-
-@dataclass(frozen=True)
-class UnstoredSettings:
-    """Settings of a learner that its tensors don't show; the defaults are those of the published configurations.
-
-    Attributes:
-      kind: class of the learner, needed only if the towers have equal widths; None derives it from the tensors.
-      normalize_image: CoCoOp: whether the image vector is first scaled to length 1.
-      heads: Shared Attention: the number of heads.
-      norm_first: Shared Attention: whether the block normalises before each part (True) or after each sum (False).
-      attends_across_tokens: Shared Attention: whether context tokens attend to one another; in the published code
-        each attends to itself only.
-    """
-
-    kind: Kind | None = None
-    normalize_image: bool = False
-    heads: int = 16
-    norm_first: bool = True
-    attends_across_tokens: bool = False
 
 
 def read_learner(theirs: Tensors, spec: ModelSpec, unstored: UnstoredSettings) -> ContextLearner:

@@ -4,16 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from conversion.tiny.contrastive import pretrain
-from conversion.tiny.sizes import clipseg_sizes, cris_sizes, train_tokenizer
 from tunevlseg_jax import cli
-from tunevlseg_jax.pretrained.load import save_pretrained
-from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runtime.errors import UserError
-
-SIZES = {"clipseg": clipseg_sizes, "cris": cris_sizes}
 
 
 @dataclass(frozen=True)
@@ -38,8 +30,17 @@ def main() -> None:
     options = cli.options(Options, "python -m conversion.tiny", __doc__ or "")
     if options.steps < 1:
         raise UserError(f"--steps must be at least 1, got {options.steps}", "out-of-range")
+
+    import numpy as np
+
+    from conversion.tiny.contrastive import pretrain
+    from conversion.tiny.sizes import clipseg_sizes, cris_sizes, train_tokenizer
+    from tunevlseg_jax.pretrained.load import save_pretrained
+    from tunevlseg_jax.pretrained.model import Pretrained
+
     tokenizer = train_tokenizer()
-    config = SIZES[options.model](tokenizer)
+    sizes = {"clipseg": clipseg_sizes, "cris": cris_sizes}
+    config = sizes[options.model](tokenizer)
     weights = pretrain(config, tokenizer, options.steps, options.seed)
     model = Pretrained(config, {path: np.asarray(array) for path, array in weights.items()}, tokenizer, "")
     save_pretrained(Path(options.output), model, {"made by": f"python -m conversion.tiny --model {options.model}"})

@@ -14,8 +14,8 @@ from conversion.tiny.sizes import BACKGROUND
 from tunevlseg_jax.data import scenes
 from tunevlseg_jax.data.records import Records, resized
 from tunevlseg_jax.data.scenes import CLASSES, PHRASINGS, SIZE
-from tunevlseg_jax.models import CLIPSegConfig, CRISConfig
 from tunevlseg_jax.models.build import fill_module, random_model
+from tunevlseg_jax.models.catalogue import CLIPSegConfig, CRISConfig
 from tunevlseg_jax.models.clipseg import CLIPSeg
 from tunevlseg_jax.models.cris import CRIS
 from tunevlseg_jax.models.parameters import FlatParams, module_parameters

@@ -28,6 +28,7 @@ from safetensors.numpy import load_file
 
 from conversion import clipseg
 from conversion.torch_files import unpickled
+from tunevlseg_jax.pretrained.clipseg_config import config_from_huggingface
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runtime.files import read_json, sha256, write_json
@@ -182,7 +183,7 @@ def test_preprocessor_may_be_part_of_the_processor_or_absent(source):
 def test_no_preprocessor_and_a_patch_that_does_not_divide_352():
     theirs = json.loads((GOLDEN / "config.json").read_text())
     theirs["vision_config"] |= {"patch_size": 12, "image_size": 48}
-    assert clipseg.config_from_huggingface(theirs).image_size == 48
+    assert config_from_huggingface(theirs).image_size == 48
 
 
 def test_old_configurations_that_hold_a_tower_twice(source):

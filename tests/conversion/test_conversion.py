@@ -20,7 +20,7 @@ from clipseg_folders import (
 )
 
 from conversion import clipseg
-from tunevlseg_jax.models import CRISConfig
+from tunevlseg_jax.models.catalogue import CRISConfig
 from tunevlseg_jax.pretrained import model as model_files
 from tunevlseg_jax.pretrained.load import load_pretrained, save_pretrained
 from tunevlseg_jax.runtime.files import read_json, write_json

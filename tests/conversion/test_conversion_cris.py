@@ -16,8 +16,9 @@ import torch
 from numpy.testing import assert_array_equal
 from safetensors.numpy import save_file
 
-from conversion import cris, cris_verify
+from conversion import cris, cris_model, cris_verify
 from conversion.cris_config import check_preset
+from conversion.cris_tensors import cris_rules
 from tunevlseg_jax import cli
 from tunevlseg_jax.models.resnet import RN101
 from tunevlseg_jax.pretrained import rules
@@ -272,7 +273,7 @@ def test_clips_archive_of_another_model(tmp_path, monkeypatch, capsys):
 def test_rn101s_weights_with_rn50s_preset(tmp_path, monkeypatch, capsys):
     sizes = small_cris.sizes()
     deep = dataclasses.replace(sizes, vision=dataclasses.replace(sizes.vision, layers=RN101.layers))
-    theirs = rules.to_theirs(cris.cris_rules(deep), small_cris.random_weights(deep))
+    theirs = rules.to_theirs(cris_rules(deep), small_cris.random_weights(deep))
     torch.save({name: torch.tensor(tensor) for name, tensor in theirs.items()}, tmp_path / "cris.pth")
     line = complaint(monkeypatch, capsys, tmp_path / "cris.pth", tmp_path / "model", preset="RN50")
     mistakes.check_line(line, r"wrong-model: RN101 \(\(3, 4, 23, 3\) .*RN50's \(3, 4, 6, 3\)")
@@ -293,7 +294,7 @@ def test_a_tokenizer_of_another_vocabulary(tmp_path, monkeypatch, capsys):
 
 def test_rules_are_undone_exactly():
     theirs = small_cris.published()
-    _, ours = cris.convert(theirs, decoder_heads=small_cris.HEADS, image_size=small_cris.IMAGE)
-    back = rules.to_theirs(cris.cris_rules(small_cris.sizes()), ours)
+    _, ours = cris_model.convert(theirs, decoder_heads=small_cris.HEADS, image_size=small_cris.IMAGE)
+    back = rules.to_theirs(cris_rules(small_cris.sizes()), ours)
     for name, tensor in theirs.items():
         assert_array_equal(back[name], tensor, strict=True)

@@ -19,11 +19,12 @@ from transformers import CLIPSegForImageSegmentation
 
 from conversion import peft as conversion
 from conversion.low_rank import modules
+from conversion.low_rank.convert import export_run, merge_run
 from tunevlseg_jax import cli
 from tunevlseg_jax.config import Config, Model
 from tunevlseg_jax.learners import VPT, LoRA
-from tunevlseg_jax.models import CLIPSegConfig
 from tunevlseg_jax.models.build import random_model
+from tunevlseg_jax.models.catalogue import CLIPSegConfig
 from tunevlseg_jax.network import normalize
 from tunevlseg_jax.pretrained import clipseg_folder
 from tunevlseg_jax.pretrained.load import load_pretrained
@@ -287,9 +288,9 @@ def test_the_real_size(tmp_path):
     save_learnt(tmp_path / "run", pairs, make_card(config, digest, (sizes.image_size,) * 2, {}))
     ours = our_logits(tmp_path / "run", image)
     options = conversion.Options(output=str(tmp_path / "adapter"), run=str(tmp_path / "run"))
-    list(conversion.export_run(options))
+    list(export_run(options))
     theirs = their_logits(in_peft(tmp_path / "huggingface", tmp_path / "adapter"), model, image)
     assert_near(ours, theirs, 1e-4)
-    list(conversion.merge_run(dataclasses.replace(options, output=str(tmp_path / "merged"), merge=True)))
+    list(merge_run(dataclasses.replace(options, output=str(tmp_path / "merged"), merge=True)))
     merged = CLIPSegForImageSegmentation.from_pretrained(tmp_path / "merged").eval()
     assert_near(their_logits(merged, model, image), theirs, 1e-4)

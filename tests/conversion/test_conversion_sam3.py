@@ -12,7 +12,7 @@ import small_sam3
 from huggingface_hub.errors import GatedRepoError
 from safetensors.numpy import load_file, save_file
 
-from conversion import sam3
+from conversion import sam3, sam3_verify
 from tunevlseg_jax import cli
 from tunevlseg_jax.pretrained import sam3_folder
 from tunevlseg_jax.pretrained.load import load_pretrained
@@ -101,7 +101,7 @@ def test_verify_compares_with_transformers(source, tmp_path, convert):
     model, name = load_pretrained(str(source)), "vision_tower/blocks/1/mlp/up/bias"
     wrong = dataclasses.replace(model, weights={**model.weights, name: model.weights[name] + 1})
     with mistakes.raises("wrong-conversion: transformers' logits"):
-        sam3.verify(wrong, source)
+        sam3_verify.verify(wrong, source)
 
 
 MISTAKES = {

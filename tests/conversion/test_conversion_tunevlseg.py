@@ -20,6 +20,7 @@ import torch
 from numpy.testing import assert_array_equal
 
 from conversion import tunevlseg
+from conversion.published import checkpoint
 from conversion.published.learner import without_copies
 from conversion.published.tensors import from_published
 from tunevlseg_jax import cli, predict
@@ -418,7 +419,7 @@ def test_another_model(model, says, run, tmp_path):
 def test_towers_of_equal_widths_leave_the_learner_open(run, tmp_path):
     folder = small.model_folder()
     base = load_pretrained(str(folder))
-    theirs = tunevlseg.checkpoint.model_to_published(
+    theirs = checkpoint.model_to_published(
         {f"model/{path}": weight for path, weight in base.weights.items()}, base.config
     )
     tensors = {f"net.{name}": torch.tensor(x) for name, x in theirs.items()}

@@ -28,8 +28,9 @@ from tunevlseg_jax.learners import (
 )
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.learners.textual import TextContextLearner
+from tunevlseg_jax.models.insertion import inject, insert
 from tunevlseg_jax.models.parameters import flatten
-from tunevlseg_jax.prompts import Prompts, inject, insert
+from tunevlseg_jax.prompts import Prompts
 
 LEARNERS = {
     "CoOp": CoOp(depth=ROWS),

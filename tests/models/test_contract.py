@@ -10,9 +10,9 @@ import small
 import small_cris
 import small_sam3
 
-from tunevlseg_jax.models import AnyModelConfig, CRISConfig, Model, ModelConfig
 from tunevlseg_jax.models.build import fill_module, random_model, weight_shapes, with_prompt_offset
-from tunevlseg_jax.models.contract import Recompute
+from tunevlseg_jax.models.catalogue import AnyModelConfig, CRISConfig, Model, ModelConfig
+from tunevlseg_jax.models.settings import Recompute
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 

@@ -32,11 +32,12 @@ from tunevlseg_jax.learners import (
 from tunevlseg_jax.models.build import fill_module, weight_shapes
 from tunevlseg_jax.models.cris import CRIS, CRISConfig, convolve_each
 from tunevlseg_jax.models.features import Decoded, ImageFeatures
+from tunevlseg_jax.models.insertion import inject
 from tunevlseg_jax.models.parameters import module_parameters
 from tunevlseg_jax.models.resize import resize_matrix
 from tunevlseg_jax.models.resnet import RN50, RN101, ModifiedResNet
 from tunevlseg_jax.network import Network
-from tunevlseg_jax.prompts import Prompts, inject
+from tunevlseg_jax.prompts import Prompts
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment, build_experiment
 from tunevlseg_jax.training.optim import Schedule

@@ -21,7 +21,7 @@ import test_golden
 from numpy.testing import assert_array_equal
 from safetensors.numpy import load, load_file
 
-from conversion import cris, torch_files
+from conversion import cris_model, torch_files
 from conversion.cris_tensors import cris_rules
 from conversion.published.tensors import from_published, to_published
 from tunevlseg_jax.learners import CoCoOp, CoOp, Projector
@@ -157,7 +157,7 @@ def checkpoint() -> dict[str, np.ndarray]:
 
 
 def convert(theirs: dict[str, np.ndarray]) -> tuple[CRISConfig, dict[str, np.ndarray]]:
-    return cris.convert(theirs, decoder_heads=SIZES.decoder_heads, image_size=SIZES.image_size)
+    return cris_model.convert(theirs, decoder_heads=SIZES.decoder_heads, image_size=SIZES.image_size)
 
 
 @cache

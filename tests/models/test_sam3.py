@@ -11,8 +11,8 @@ import torch
 import transformers
 from flax import nnx
 
-from tunevlseg_jax.models import SAM3Config
 from tunevlseg_jax.models.build import fill_module, weight_shapes
+from tunevlseg_jax.models.catalogue import SAM3Config
 from tunevlseg_jax.models.changes import UNCHANGED
 from tunevlseg_jax.models.sam3_vision import SAM3VisionConfig, VisionBlock
 from tunevlseg_jax.pretrained import rules

@@ -11,6 +11,7 @@ from fake_predictor import FakePredictor
 from PIL import Image
 
 from tunevlseg_jax import predict
+from tunevlseg_jax import run as runs
 from tunevlseg_jax.data.preprocessing import AS_THEY_ARE
 from tunevlseg_jax.prediction import table
 from tunevlseg_jax.training import precision
@@ -47,7 +48,7 @@ def predictor(monkeypatch, tmp_path) -> FakePredictor:
     class Run:
         predictor, preprocessing, computed = fake, AS_THEY_ARE, precision.choose("float32", "cpu", 64)
 
-    monkeypatch.setattr(predict, "load_run", lambda folder, checkpoint: Run())
+    monkeypatch.setattr(runs, "load_run", lambda folder, checkpoint: Run())
     monkeypatch.chdir(tmp_path)
     return fake
 

@@ -16,7 +16,7 @@ from tunevlseg_jax.learners import VPT, MaPLe, SharedSeparate
 from tunevlseg_jax.reporting import cells, comparisons, runs
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.output import write
-from tunevlseg_jax.reporting.output.write import Options
+from tunevlseg_jax.reporting.output.options import Options
 
 DATA = "scenes/photo"
 PATIENTS, IMAGES = 12, 3

@@ -26,7 +26,7 @@ from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.figures import ranks
 from tunevlseg_jax.reporting.figures.shots import learning_curve as shots_figure
 from tunevlseg_jax.reporting.output import collect, page, write
-from tunevlseg_jax.reporting.output.write import Options
+from tunevlseg_jax.reporting.output.options import Options
 from tunevlseg_jax.reporting.statistics import intervals
 
 SETS = many_runs.SETS[:5]

@@ -24,7 +24,7 @@ from tunevlseg_jax.pretrained.load import EMBEDDED
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
 from tunevlseg_jax.reporting import cells, runs, words
 from tunevlseg_jax.reporting.output import write
-from tunevlseg_jax.reporting.output.write import Options
+from tunevlseg_jax.reporting.output.options import Options
 from tunevlseg_jax.runs import trainer
 
 quick_compilation = small.quick_compilation

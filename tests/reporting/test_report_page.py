@@ -23,6 +23,7 @@ from tunevlseg_jax.reporting.output import page
 from tunevlseg_jax.reporting.output.content import Content
 from tunevlseg_jax.reporting.pictures import Picture
 from tunevlseg_jax.reporting.runs import Skipped
+from tunevlseg_jax.runs import trainer
 
 NASTY = "</script><script>console.error('run')</script>"
 PROGRAMS = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
@@ -95,7 +96,7 @@ def test_a_card_without_a_command_gives_one_that_trains_its_configuration_again(
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "tunevlseg_jax.train"]
     trained = []
-    monkeypatch.setattr(train, "train", lambda config, console, command, force_data: trained.append((config, command)))
+    monkeypatch.setattr(trainer, "train", lambda config, *_, command, **__: trained.append((config, command)))
     small.run(monkeypatch, train.main, *words[3:])
     assert trained == [(dataclasses.replace(config, workdir=f"{tmp_path / 'a b'}-again"), line)]
 

@@ -20,7 +20,7 @@ from tunevlseg_jax.runs.run_folder import RunFolder
 from tunevlseg_jax.runs.start import first_params
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.files import sha256
-from tunevlseg_jax.search import run_sweep
+from tunevlseg_jax.search.options import Options
 
 quick_compilation = small.quick_compilation
 
@@ -121,4 +121,4 @@ def test_other_shapes_models_and_unfinished_runs_are_refused_by_name(tmp_path):
     with mistakes.raises("options-conflict: own folder, runs/a"):
         check_config(own)
     with mistakes.raises("options-conflict: for train alone, got runs/b; each trial of a sweep"):
-        run_sweep.check(run_sweep.Options(study="s", config=small.config("runs/a", train=Train(start_from="runs/b"))))
+        Options(study="s", config=small.config("runs/a", train=Train(start_from="runs/b"))).check()

@@ -1,8 +1,11 @@
 """Tests of a user's errors: docs/errors.md lists their codes, and important messages are as here, word for word."""
 
 import ast
+import os
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +89,18 @@ def test_a_command_prints_the_message_and_the_code(monkeypatch, capsys):
         small.run(monkeypatch, main)
     needs = "error: python -m tunevlseg_jax.train needs --config FILE, such as configs/quickstart.py [missing-option]\n"
     assert stop.value.code == 2 and capsys.readouterr().err == needs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("asked", "status", "code"), [("--help", 1, ""), ("--nothing", 2, "[invalid-option]\n")])
+def test_a_command_whose_output_nobody_reads_ends_without_a_traceback(asked, status, code):
+    """As before `| head`, which has ended by then; an error's line is still printed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-W", "error", "-m", "tunevlseg_jax.report", asked]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=small.ROOT, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr.count("\n")) == (status, bool(code)) and ended.stderr.endswith(code)
 
 
 def config(**changes) -> Callable[[Path], object]:

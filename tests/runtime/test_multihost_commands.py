@@ -1,4 +1,4 @@
-"""Tests of evaluate, predict and sweep in several processes: they give what one gives, and go on if one is killed."""
+"""Tests of commands in several processes: they give what one gives, and go on if one is killed."""
 
 import csv
 import json
@@ -16,12 +16,15 @@ import pytest
 import small
 from numpy.testing import assert_allclose
 
-from tunevlseg_jax import evaluate, predict, sweep
+from tunevlseg_jax import benchmark, evaluate, predict, sweep
+from tunevlseg_jax.benchmarks import programs
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.data.images import write_png
+from tunevlseg_jax.runtime.optional import import_simpleitk
 
 pytestmark = pytest.mark.xdist_group("commands of several hosts")  # they share what one process writes
 quick_compilation = small.quick_compilation
+sitk = import_simpleitk("a test")
 
 SCRIPT = """
 import functools, importlib, json, os, signal, sys
@@ -29,18 +32,32 @@ import functools, importlib, json, os, signal, sys
 import jax
 
 from tunevlseg_jax import cli
+from tunevlseg_jax.benchmarks import programs
+from tunevlseg_jax.evaluation import inference
 from tunevlseg_jax.prediction import session
 from tunevlseg_jax.runtime import multihost
 from tunevlseg_jax.search.slots import Slots
 
 multihost.join = functools.cache(multihost.join)  # once for all commands, which give the same options
-cluster, commands, killed = sys.argv[1:7], json.loads(sys.argv[7]), sys.argv[8]
+cluster, commands, (killed, victim) = sys.argv[1:7], json.loads(sys.argv[7]), json.loads(sys.argv[8])
 written, saved = [], []
 
 
 def die():
-    if jax.process_index() == 1:
+    if jax.process_index() == victim:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def score(*given, score=inference._score):
+    if killed == "evaluate":
+        die()
+    return score(*given)
+
+
+def timed(*given, timed=programs.timed):
+    if killed == "benchmark":
+        die()
+    return timed(*given)
 
 
 def write_png(path, image, write=session.write_png):
@@ -62,6 +79,7 @@ def train_epoch(*given, train=Slots.train_epoch):
 
 
 session.write_png, Slots.save, Slots.train_epoch = write_png, save, train_epoch
+inference._score, programs.timed = score, timed
 
 
 def main():
@@ -72,19 +90,21 @@ def main():
 
 cli.run(main)
 """
-MODULES = {"evaluate": evaluate, "predict": predict, "sweep": sweep}
+MODULES = {"evaluate": evaluate, "predict": predict, "sweep": sweep, "benchmark": benchmark}
 SIZES = [(40, 60), (48, 48), (70, 30), (50, 50), (33, 44)]
 """(height, width) of the images; the second process gets the last three."""
 
 
-def start(processes: int, commands: list[list[str]], devices: int = 1, killed: str = "") -> list[subprocess.Popen]:
-    """Processes that run the same commands one after the other; process 1 is killed in the command `killed`."""
+def start(
+    processes: int, commands: list[list[str]], devices: int = 1, killed: tuple[str, int] = ("", 0)
+) -> list[subprocess.Popen]:
+    """Processes that run the same commands one after the other; `killed` is a command, and who is killed in it."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         where = f"localhost:{probe.getsockname()[1]}"
     flags = f"--xla_force_host_platform_device_count={devices}"
     options = "--processes", processes, "--coordinator", where, "--process"
-    shared = json.dumps(commands), killed
+    shared = json.dumps(commands), json.dumps(killed)
     return [small.start("-c", SCRIPT, *options, number, *shared, XLA_FLAGS=flags) for number in range(processes)]
 
 
@@ -110,12 +130,16 @@ def evaluations(output: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory) -> Path:
-    """A folder of images, and the configuration of a sweep."""
+    """A folder of images, one of volumes, and the configuration of a sweep."""
     folder = tmp_path_factory.mktemp("shared")
     rng = np.random.default_rng(3)
     (folder / "images").mkdir()
     for number, size in enumerate(SIZES):
         write_png(folder / "images" / f"{number}.png", rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+    (folder / "volumes").mkdir()
+    for number in range(3):
+        values = rng.integers(0, 256, (2 + number, 20, 30), dtype=np.uint8)
+        sitk.WriteImage(sitk.GetImageFromArray(values), str(folder / "volumes" / f"{number}.nii.gz"))
     small.write_config(folder / "config.py", small.config("unused", train=Train(epochs=2, batch_size=4, augment=False)))
     return folder
 
@@ -125,13 +149,37 @@ def prediction(shared: Path, output: Path) -> list[str]:
     return [*command, "--output", str(output / "masks"), "--probabilities", "png", "--format", "coco"]
 
 
+def volumes(shared: Path, output: Path) -> list[str]:
+    command = ["predict", "--run", str(small.finished()), "--image", str(shared / "volumes"), "--prompt", "one", "two"]
+    return [*command, "--output", str(output / "volumes"), "--probabilities"]
+
+
 def search(shared: Path, output: Path) -> list[str]:
     command = ["sweep", "--config", str(shared / "config.py"), "--study", "s", "--folder", str(output / "studies")]
     return [*command, "--trials", "3", "--parallel", "2", "--seeds", "2", "--test-all"]
 
 
+def pruned(shared: Path, output: Path) -> list[str]:
+    command = ["sweep", "--config", str(shared / "config.py"), "--study", "p", "--folder", str(output / "studies")]
+    return [*command, "--trials", "5", "--parallel", "2", "--pruner", "halving"]
+
+
+def benchmarking(shared: Path, output: Path) -> list[str]:
+    command = ["benchmark", "--config", str(shared / "config.py"), "--repeats", "1"]
+    return [*command, "--output", str(output / "benchmark.json")]
+
+
 def commands(shared: Path, output: Path) -> list[list[str]]:
-    return [*evaluations(output), prediction(shared, output), search(shared, output)]
+    predictions = [prediction(shared, output), volumes(shared, output)]
+    return [*evaluations(output), *predictions, search(shared, output), pruned(shared, output)]
+
+
+LINES = {
+    "evaluate": lambda shared, output: evaluations(output)[0],
+    "predict": prediction,
+    "sweep": search,
+    "benchmark": benchmarking,
+}
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +236,17 @@ def check_masks(one: Path, other: Path) -> None:
         assert ours.shape == theirs.shape and (ours == theirs).all()
 
 
+def check_volumes(one: Path, other: Path) -> None:
+    """The same masks, and probabilities to 1e-5."""
+    files = sorted(path.name for path in (one / "volumes").iterdir())
+    assert files == sorted(path.name for path in (other / "volumes").iterdir()) and len(files) == 1 + 3 * 2 * 2
+    for name in (name for name in files if name.endswith(".nii.gz")):
+        ours, theirs = (sitk.GetArrayFromImage(sitk.ReadImage(str(each / "volumes" / name))) for each in (one, other))
+        assert ours.dtype == theirs.dtype
+        assert_allclose(ours, theirs, rtol=0, atol=1e-5 if name.endswith("_probability.nii.gz") else 0)
+    check_rows(one / "volumes" / "volumes.csv", other / "volumes" / "volumes.csv")
+
+
 def check_trials(one: Path, other: Path) -> None:
     """The same parameters, and losses to 1e-5, in the same order; also of the repetitions."""
     folders = [sorted(path.parent for path in (each / "studies" / "s").rglob("card.json")) for each in (one, other)]
@@ -215,6 +274,10 @@ def test_two_processes_give_what_one_gives(one, two):
     coco = [json.loads((each / "masks" / "predictions.coco.json").read_text()) for each in (one, output)]
     assert coco[0] == coco[1]
     check_trials(one, output)
+    check_volumes(one, output)
+    table = Path("studies", "p", "trials.csv")
+    check_rows(one / table, output / table)
+    assert {row["state"] for row in rows(output / table)} == {"complete", "pruned"}
 
 
 @pytest.mark.slow
@@ -224,23 +287,31 @@ def test_four_processes_score_as_one_does(one, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["predict", "sweep"])
-def test_a_killed_process_ends_the_others_and_the_command_goes_on(one, shared, tmp_path, command):
+@pytest.mark.parametrize(
+    ("command", "victim"), [("predict", 1), ("sweep", 1), *((command, 0) for command in LINES)], ids=str
+)
+def test_a_killed_process_ends_the_others_and_the_command_goes_on(monkeypatch, one, shared, tmp_path, command, victim):
     """Within a minute; finished masks and trials are kept, and no half of one is taken for a whole."""
-    line = (prediction if command == "predict" else search)(shared, tmp_path)
-    first, second = start(2, [line], killed=command)
-    assert small.finish(second)[0] == 128 + signal.SIGKILL
+    line = LINES[command](shared, tmp_path)
+    members = start(2, [line], killed=(command, victim))
+    assert small.finish(members.pop(victim), 600)[0] == 128 + signal.SIGKILL
     since = time.monotonic()
-    status, _, err = small.finish(first)
+    status, _, err = small.finish(members[0])
     assert time.monotonic() - since < 60
     assert status == 1 and err.count("\n") == 1, err
     mistakes.check_line(err, "lost-process: the same commands go on")
-    finished = "[01]_*_mask.png" if command == "predict" else "prompts.safetensors"  # masks of process 0's images
-    kept = {path: path.read_bytes() for path in tmp_path.rglob(finished)}
-    assert len(kept) >= (4 if command == "predict" else 1)
+    monkeypatch.setattr(programs, "CEILING_SIDE", 64)
+    finished = "[01]_*_mask.png" if victim == 1 else "[234]_*_mask.png", "prompts.safetensors"  # of whoever was left
+    kept = {path: path.read_bytes() for name in finished for path in tmp_path.rglob(name)}
+    assert len(kept) >= {"predict": 4 * victim, "sweep": 1}.get(command, 0)  # without process 0 another ends at once
     run_here(line)
     assert all(path.read_bytes() == content for path, content in kept.items())
-    if command == "predict":
+    if command == "benchmark":
+        assert len(json.loads((tmp_path / "benchmark.json").read_text())) > 1
+    elif command == "evaluate":
+        for path in (tmp_path / "scores").glob("*.csv"):
+            check_rows(one / "scores" / path.name, path)
+    elif command == "predict":
         check_masks(one, tmp_path)
         tables = [sorted(row["mask"] for row in rows(each / "masks" / "predictions.csv")) for each in (one, tmp_path)]
         assert tables[0] == tables[1]

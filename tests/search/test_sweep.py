@@ -20,7 +20,7 @@ from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.search import repeats, run_sweep, trial_config
-from tunevlseg_jax.search.replay import Replay
+from tunevlseg_jax.search.options import Replay
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.sampler import Sampler
 from tunevlseg_jax.search.summary import SweepDisplay
@@ -49,7 +49,7 @@ def test_neighbours_change_nothing(tmp_path, monkeypatch, learner, space):
     beside = {"calm": [calm, calm], "wild": [high, low]}
     for name, neighbours in beside.items():
         monkeypatch.setattr(Sampler, "start_up", [low, *neighbours])
-        sweep.sweep(options(tmp_path, config, study=name, parallel=3, space=space), QUIET)
+        run_sweep.sweep(options(tmp_path, config, study=name, parallel=3, space=space), QUIET)
     check_same_bits(*(tmp_path / name / "trials" / "000" for name in beside))
     lost = curve(tmp_path / "wild" / "trials" / "001")[-1]
     assert not np.isfinite([lost["train"]["loss"], lost["val"]["loss"]]).all()
@@ -86,14 +86,14 @@ def test_the_counts_of_running_trials(tmp_path, monkeypatch):
 
     monkeypatch.setattr(SweepDisplay, "update", update)
     config = small.config(learner=COOP, train=Train(epochs=1, batch_size=4))
-    sweep.sweep(options(tmp_path, config, trials=3, parallel=2), QUIET)
+    run_sweep.sweep(options(tmp_path, config, trials=3, parallel=2), QUIET)
     assert {"RUNNING": 2} in counted and {"COMPLETE": 2, "RUNNING": 1} in counted and counted[-1] == {"COMPLETE": 3}
 
 
 @pytest.mark.slow
 def test_seeds_repeat_the_best_trial(tmp_path):
     config = small.config(learner=COOP, train=Train(epochs=1, batch_size=4))
-    (summary,) = sweep.sweep(options(tmp_path, config, trials=1, seeds=2), QUIET)
+    (summary,) = run_sweep.sweep(options(tmp_path, config, trials=1, seeds=2), QUIET)
     runs = summary["best"]["runs"]
     assert [run["seed"] for run in runs] == [0, 1]
     for metric in ("dice", "loss"):

@@ -27,11 +27,13 @@ import sys
 import compilation
 import small
 from rich.console import Console
-from tunevlseg_jax import (config, sweep)
+from tunevlseg_jax import config
+from tunevlseg_jax.search import run_sweep
+from tunevlseg_jax.search.options import Options
 loaded = config.load(sys.argv[1])
-options = sweep.Options(study="s", trials=12, parallel=5, folder=sys.argv[2], config=loaded)
+options = Options(study="s", trials=12, parallel=5, folder=sys.argv[2], config=loaded)
 with compilation.counted() as compiled:
-    sweep.sweep(options, Console(width=200))
+    run_sweep.sweep(options, Console(width=200))
 print("programs:", compiled["train_step"])
 """
 

@@ -22,8 +22,8 @@ from tunevlseg_jax.learners import MaPLe
 from tunevlseg_jax.reporting import cells, runs
 from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.runtime import schema, sharding
-from tunevlseg_jax.search import memory_fit, repeats
-from tunevlseg_jax.search.replay import Replay
+from tunevlseg_jax.search import memory_fit, repeats, run_sweep
+from tunevlseg_jax.search.options import Replay
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.sampler import Sampler
 from tunevlseg_jax.search.summary import SweepDisplay
@@ -67,7 +67,7 @@ def unequal(quick_compilation, tmp_path_factory) -> Path:
         patch.setattr(Sampler, "start_up", UNEQUAL)
         patch.setattr(sharding, "num_cores", lambda: 1)  # all in one program
         with compilation.counted() as compiled:
-            sweep.sweep(of_unequal(folder), QUIET)
+            run_sweep.sweep(of_unequal(folder), QUIET)
         assert compiled["train_step"] == 1
     return folder / "s"
 
@@ -85,7 +85,7 @@ def test_in_a_program_for_each_core_trials_are_the_same_but_for_rounding(unequal
     monkeypatch.setattr(Sampler, "start_up", [diverging, diverging, stopping, fine, following])
     monkeypatch.setattr(sharding, "num_cores", lambda: 2)
     with compilation.counted() as compiled:
-        sweep.sweep(dataclasses.replace(of_unequal(tmp_path), trials=5, parallel=4), QUIET)
+        run_sweep.sweep(dataclasses.replace(of_unequal(tmp_path), trials=5, parallel=4), QUIET)
     assert compiled["train_step"] == 1
     trials = [tmp_path / "s" / "trials" / f"{number:03d}" for number in range(5)]
     places = [json.loads((trial / "card.json").read_text())["program"] for trial in trials]
@@ -242,7 +242,7 @@ def test_trials_whose_folders_another_machine_keeps(unequal, tmp_path, kept):
     elsewhere = best if kept == "the best" else 1
     shutil.copytree(unequal, tmp_path / "s")
     shutil.rmtree(tmp_path / "s" / "trials" / f"{elsewhere:03d}")
-    (summary,) = sweep.sweep(of_unequal(tmp_path, test_all=True), QUIET)
+    (summary,) = run_sweep.sweep(of_unequal(tmp_path, test_all=True), QUIET)
     assert summary == json.loads((tmp_path / "s" / "summary.json").read_text()) and summary["trials"] == 4
     assert len(summary["best"]["runs"]) == (summary["best"]["trial"] != elsewhere)
     for number in {0, 2, 3} - {elsewhere}:

@@ -22,6 +22,7 @@ from tunevlseg_jax.benchmarks import rates
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import CoOp, ZeroShot
+from tunevlseg_jax.reporting.output import write as report_writer
 from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.search.options import Search
 from tunevlseg_jax.search.storage import JOURNAL
@@ -299,7 +300,7 @@ def test_with_shots_the_study_runs_once_for_each_number_and_reports_on_all(monke
     path = write(tmp_path / "study.py", tiny(tmp_path / "runs", data=("scenes/photo",), across=()))
     done: list[object] = []
     monkeypatch.setattr(study, "run", lambda each, console: done.append(each))
-    monkeypatch.setattr(study.write, "report", lambda options, console: done.append((options.runs, options.output)))
+    monkeypatch.setattr(report_writer, "report", lambda options, console: done.append((options.runs, options.output)))
     small.run(monkeypatch, study.main, "--config", path, "--shots", "1,8,all")
     *studies, report = done
     runs = tmp_path / "runs"

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from tunevlseg_jax.benchmarks import loading, programs
+from tunevlseg_jax.benchmarks import loading_speed, programs
 from tunevlseg_jax.benchmarks.collectives import collective_seconds
 from tunevlseg_jax.benchmarks.programs import Program
 from tunevlseg_jax.runtime import memory, multihost, sharding
@@ -108,7 +108,7 @@ def _row(experiment: Experiment, program: Program, mesh: Mesh, seconds: Sequence
     if mesh.size > 1:
         row["collective_seconds"] = float(multihost.gather_numbers([collective_seconds(program.run)]).max())
     if program.step is not None:
-        row["stall_seconds"] = loading.stall(program.step, experiment, mesh, program.records, median)
+        row["stall_seconds"] = loading_speed.stall(program.step, experiment, mesh, program.records, median)
     return row
 
 

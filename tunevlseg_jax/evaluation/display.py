@@ -10,7 +10,8 @@ from rich.text import Text
 
 from tunevlseg_jax.evaluation.calibration import CALIBRATED, TEMPERATURES
 from tunevlseg_jax.evaluation.corruptions import KINDS, STRENGTHS
-from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult, Resolution
+from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult
+from tunevlseg_jax.evaluation.settings import Resolution
 
 REGIONS = {
     "dice": "Dice",

@@ -7,12 +7,13 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from tunevlseg_jax.data import registry, targets
 from tunevlseg_jax.data.settings import Data
-from tunevlseg_jax.evaluation import calibration, every_class, inference, record_scores, surface, volume_scores
+from tunevlseg_jax.evaluation import calibration, every_class, inference, record_scores, volume_scores
 from tunevlseg_jax.evaluation.inference import Scored
+from tunevlseg_jax.evaluation.settings import THRESHOLD, TOLERANCE, Resolution
 from tunevlseg_jax.evaluation.volume_scores import VolumeScores
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.runtime import exchange
@@ -23,9 +24,6 @@ from tunevlseg_jax.training.split import Split
 
 FOLDER = "evaluations"
 """In a run's folder."""
-THRESHOLD = 0.5
-"""Probability above which a pixel is marked, unless another is asked for."""
-Resolution = Literal["model", "original"]
 
 
 class EvaluationResult(NamedTuple):
@@ -63,7 +61,7 @@ def evaluate(
     resolution: Resolution = "model",
     ask_absent: bool = False,
     threshold: float = THRESHOLD,
-    tolerance: float = surface.TOLERANCE,
+    tolerance: float = TOLERANCE,
     temperature: float = 1.0,
     marks: Mapping[str, Any] | None = None,
 ) -> EvaluationResult:
@@ -99,7 +97,7 @@ def evaluate(
         scored = inference.score_records(experiment, learnt, split, true_masks, least, tolerance, watch)
     name = _usual_name(data, experiment.config.data, records.split, resolution)
     name += "_every_class" * ask_absent + f"_threshold{threshold:g}" * (threshold != THRESHOLD)
-    name += f"_tolerance{tolerance:g}" * (tolerance != surface.TOLERANCE)
+    name += f"_tolerance{tolerance:g}" * (tolerance != TOLERANCE)
     size = _sizes(scored.sizes)
     rows = _by_class(records.classes, scored)
     scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows) | _of_volumes(scored)

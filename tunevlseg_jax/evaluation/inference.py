@@ -17,9 +17,10 @@ from tunevlseg_jax.data.feeding.batch import Batch
 from tunevlseg_jax.data.images import resize
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.data.targets import Target
-from tunevlseg_jax.evaluation import record_scores, surface
+from tunevlseg_jax.evaluation import record_scores
 from tunevlseg_jax.evaluation.every_class import Classes
 from tunevlseg_jax.evaluation.record_scores import Sample
+from tunevlseg_jax.evaluation.settings import TOLERANCE
 from tunevlseg_jax.evaluation.volume_scores import VolumeSample, VolumeScorer, VolumeScores
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.runtime import exchange, progress_bar, sharding
@@ -68,7 +69,7 @@ def score_records(
     split: Split,
     true_masks: Iterator[Target],
     least: float = 0.0,
-    tolerance: float = surface.TOLERANCE,
+    tolerance: float = TOLERANCE,
     watch: Watch = nothing,
 ) -> Scored:
     """Scores every record with its own prompt.
@@ -104,7 +105,7 @@ def score_every_class(
     split: Split,
     true_masks: Iterator[Target],
     least: float = 0.0,
-    tolerance: float = surface.TOLERANCE,
+    tolerance: float = TOLERANCE,
 ) -> Scored:
     """Scores every image asked for every class, with one pass of the vision tower; arguments as in `score_records`."""
     records, asked = split.records, split.records.asking_every_class()
@@ -174,9 +175,7 @@ def _at(logits: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return logits if logits.shape == size else resize(logits, (size[0], size[1]), cv2.INTER_LINEAR)
 
 
-def _score(
-    records: Records, row: int, predicted: np.ndarray, mask: np.ndarray, tolerance: float = surface.TOLERANCE
-) -> Sample:
+def _score(records: Records, row: int, predicted: np.ndarray, mask: np.ndarray, tolerance: float = TOLERANCE) -> Sample:
     label, prompt = records.classes[records.label[row]], records.prompts[records.prompt[row]][0]
     spacing = _spacing(records, row, mask.shape)
     scores = record_scores.score(records.ids[row], label, prompt, predicted, mask, spacing, tolerance)

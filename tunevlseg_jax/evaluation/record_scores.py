@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tunevlseg_jax.evaluation import lesions, surface
+from tunevlseg_jax.evaluation.settings import TOLERANCE
 
 POLICIES = {
     "dice": "mean over records; 1 where both masks are empty, 0 where one is",
@@ -110,7 +111,7 @@ def score(
     predicted: np.ndarray,
     target: np.ndarray,
     spacing: tuple[float, float] | None = None,
-    tolerance: float = surface.TOLERANCE,
+    tolerance: float = TOLERANCE,
 ) -> Sample:
     """Scores a predicted mask, (height, width) bool, against the true one.
 

@@ -3,8 +3,7 @@
 import cv2
 import numpy as np
 
-TOLERANCE = 2.0
-"""Within which two outlines agree: pixels for `surface_dice_2px`, the default of `evaluate --tolerance` for NSD."""
+from tunevlseg_jax.evaluation.settings import TOLERANCE
 
 
 def distances(

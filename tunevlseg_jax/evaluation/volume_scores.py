@@ -12,6 +12,7 @@ import numpy as np
 from tunevlseg_jax.data.records import Records
 from tunevlseg_jax.data.volume_slice import VolumeSlice
 from tunevlseg_jax.evaluation import lesions, record_scores, surface
+from tunevlseg_jax.evaluation.settings import TOLERANCE
 from tunevlseg_jax.runtime.files import write_csv
 
 POLICIES = {
@@ -127,7 +128,7 @@ class _Stack:
 class VolumeScorer:
     """Collects the masks of slices, and scores a volume when it has all of them."""
 
-    def __init__(self, records: Records, tolerance: float = surface.TOLERANCE):
+    def __init__(self, records: Records, tolerance: float = TOLERANCE):
         """
         Args:
           records: of the split.

@@ -1,12 +1,11 @@
 """Learners that add small layers between the frozen ones: VLSM-Adapter."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
-from jax import Array
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from tunevlseg_jax.learners.base import linear, per_row
@@ -14,6 +13,10 @@ from tunevlseg_jax.learners.blocks import BlockLearner, Tower, width
 from tunevlseg_jax.learners.contract import Change, Params
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.prompts import BlockChange, Bottleneck, ModelSpec, Prompts, TextTap
+from tunevlseg_jax.runtime.lazy import jax, jnp
+
+if TYPE_CHECKING:
+    from jax import Array
 
 AFTER = ("after_attention", "after_mlp")
 """The places of the dense adapters in a block, fields of `BlockChange`."""

@@ -1,18 +1,21 @@
 """The parts of learners: depths, context vectors, and projectors from one space to another."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
-from jax import Array
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from tunevlseg_jax.learners.contract import Learner, Params
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.prompts import ModelSpec
+from tunevlseg_jax.runtime.lazy import jax, jnp
+
+if TYPE_CHECKING:
+    from jax import Array
 
 CONTEXT_STD = 0.02
 

@@ -1,16 +1,14 @@
 """Several learners at once on one model: Combined, such as VPT with LoRA."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, get_args
-
-import jax
-import jax.numpy as jnp
-from jax import Array
+from typing import TYPE_CHECKING, Any, get_args
 
 from tunevlseg_jax.learners.adapters import VLSMAdapter
 from tunevlseg_jax.learners.contract import Change, Learner, Params
@@ -21,6 +19,10 @@ from tunevlseg_jax.learners.offsets import BitFit, NormTuning
 from tunevlseg_jax.learners.textual import CoCoOp, CoOp
 from tunevlseg_jax.learners.visual import VPT
 from tunevlseg_jax.prompts import BlockChange, BlockChanges, ModelSpec, Prompts, join
+from tunevlseg_jax.runtime.lazy import jax, jnp
+
+if TYPE_CHECKING:
+    from jax import Array
 
 Part = (CoOp | CoCoOp | VPT | MaPLe | SharedSeparate | SharedAttention) | (
     LoRA | VLSMAdapter | BitFit | NormTuning | LinearProbe

@@ -1,18 +1,21 @@
 """What a learner is: hyperparameters, and pure functions from parameters to prompts and other changes of a model."""
 
+from __future__ import annotations
+
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.prompts import ModelSpec, Outputs, Prompts
+from tunevlseg_jax.runtime.lazy import jax, jnp
+
+if TYPE_CHECKING:
+    from jax import Array
 
 Params = dict[str, Any]
 """A learner's parameters: a nested dict of arrays."""
@@ -48,7 +51,7 @@ class Learner(ABC):
         return type(self).__name__
 
     @property
-    def parts(self) -> Mapping[str, "Learner"]:
+    def parts(self) -> Mapping[str, Learner]:
         """The learners that it consists of, by the start of their fields' names: itself."""
         return {"": self}
 
@@ -81,7 +84,7 @@ class Learner(ABC):
         blocks = {"text": spec.text_blocks, "vision": spec.vision_blocks}
         return min(count for tower, count in blocks.items() if tower in self.changes)
 
-    def at_depth(self, depth: int) -> "Learner":
+    def at_depth(self, depth: int) -> Learner:
         """The learner with another depth, and no room for more; the same if it has no depth."""
         return self
 
@@ -96,7 +99,7 @@ class Learner(ABC):
         `regulariser` is the mean of theirs."""
         return ()
 
-    def static_part(self) -> "Learner":
+    def static_part(self) -> Learner:
         """The learner without its traced values; learners of equal static part share a program."""
         return dataclasses.replace(self, **dict.fromkeys(self.traced_fields, 0.0))
 

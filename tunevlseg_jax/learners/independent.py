@@ -1,18 +1,21 @@
 """Learners that prompt both towers independently: IVLP."""
 
+from __future__ import annotations
+
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import jax
-import jax.numpy as jnp
-from jax import Array
 from optuna.distributions import IntDistribution
 
 from tunevlseg_jax.learners.contract import Change, Learner, Params
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.learners.textual import TextContextLearner
 from tunevlseg_jax.prompts import ModelSpec, Prompts
+from tunevlseg_jax.runtime.lazy import jax, jnp
+
+if TYPE_CHECKING:
+    from jax import Array
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,17 @@
 """Learners of a new last layer: LinearProbe."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-import jax.numpy as jnp
-from jax import Array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tunevlseg_jax.learners.base import uniform
 from tunevlseg_jax.learners.contract import Change, Learner, Params
 from tunevlseg_jax.prompts import LinearHead, ModelSpec, Prompts
+from tunevlseg_jax.runtime.lazy import jnp
+
+if TYPE_CHECKING:
+    from jax import Array
 
 
 @dataclass(frozen=True, kw_only=True)

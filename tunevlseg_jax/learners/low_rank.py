@@ -1,13 +1,12 @@
 """Learners that add low-rank paths to the products of the towers: LoRA."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
-from jax import Array
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from tunevlseg_jax.learners.base import per_row
@@ -15,6 +14,10 @@ from tunevlseg_jax.learners.blocks import BlockLearner, block_number, product_si
 from tunevlseg_jax.learners.contract import Learner, Params
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.prompts import BlockChange, Dropout, LowRank, ModelSpec, Prompts
+from tunevlseg_jax.runtime.lazy import jax, jnp
+
+if TYPE_CHECKING:
+    from jax import Array
 
 ProductName = Literal["query", "key", "value", "out", "up", "down"]
 

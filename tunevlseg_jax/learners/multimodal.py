@@ -1,13 +1,12 @@
 """Learners that prompt both towers from one source: MaPLe, Shared Separate and Shared Attention."""
 
+from __future__ import annotations
+
 import dataclasses
 import zlib
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import jax
-import jax.numpy as jnp
-from jax import Array
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from tunevlseg_jax.learners.base import (
@@ -24,6 +23,10 @@ from tunevlseg_jax.learners.contract import Change, Learner, Params
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.learners.textual import TextContextLearner
 from tunevlseg_jax.prompts import ModelSpec, Prompts
+from tunevlseg_jax.runtime.lazy import jax, jnp
+
+if TYPE_CHECKING:
+    from jax import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +171,7 @@ class SharedAttention(ContextLearner):
         text, vision = jnp.split(x, [params["text_context"].shape[-1]], axis=-1)
         return Prompts(text[:, None], vision[:, None], depth)
 
-    def _attend(self, params: Params, x: Array, drop: "_Dropout") -> Array:
+    def _attend(self, params: Params, x: Array, drop: _Dropout) -> Array:
         rows, tokens, width = x.shape
         qkv = apply_linear(params["qkv"], x).reshape(rows, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
@@ -179,7 +182,7 @@ class SharedAttention(ContextLearner):
         mixed = jnp.einsum("rhqk,rkhd->rqhd", weights, value).reshape(rows, tokens, width)
         return drop("attended", apply_linear(params["out"], mixed))
 
-    def _feed_forward(self, params: Params, x: Array, drop: "_Dropout") -> Array:
+    def _feed_forward(self, params: Params, x: Array, drop: _Dropout) -> Array:
         hidden = drop("hidden", jax.nn.relu(apply_linear(params["up"], x)))
         return drop("fed forward", apply_linear(params["down"], hidden))
 

@@ -1,19 +1,22 @@
 """Learners that shift vectors of the frozen model: BitFit its biases, NormTuning the scales and shifts of its norms."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-import jax.numpy as jnp
-from flax import traverse_util
-from jax import Array
 from optuna.distributions import IntDistribution
 
 from tunevlseg_jax.learners.blocks import BlockLearner, Tower, product_sizes, width
 from tunevlseg_jax.learners.contract import Change, Params
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.prompts import BlockChange, ModelSpec, Prompts, Stage
+from tunevlseg_jax.runtime.lazy import jnp, traverse_util
+
+if TYPE_CHECKING:
+    from jax import Array
 
 Layer = Literal["query", "value", "out", "up", "down", "norm1", "norm2"]
 NORMS = ("norm1", "norm2")

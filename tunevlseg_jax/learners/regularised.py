@@ -1,15 +1,14 @@
 """Learners with a term in the loss that keeps them near the frozen model: KgCoOp and PromptSRC."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from optuna.distributions import FloatDistribution
 
 from tunevlseg_jax.learners.contract import Learner, Output
@@ -17,6 +16,10 @@ from tunevlseg_jax.learners.independent import IVLP
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.learners.textual import CoOp
 from tunevlseg_jax.prompts import ModelSpec, Outputs
+from tunevlseg_jax.runtime.lazy import jax, jnp
+
+if TYPE_CHECKING:
+    from jax import Array
 
 PHOTO = "a photo of a {}."
 PHRASE = "{}"

@@ -1,16 +1,18 @@
 """Learners that prompt the text tower: CoOp and CoCoOp."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
-from jax import Array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 from tunevlseg_jax.learners.base import ContextLearner, Projector, projector_space
 from tunevlseg_jax.learners.contract import Change, Params
 from tunevlseg_jax.learners.space import Space
 from tunevlseg_jax.prompts import ModelSpec, Prompts
+from tunevlseg_jax.runtime.lazy import jax, jnp
+
+if TYPE_CHECKING:
+    from jax import Array
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,16 @@
 """Learners that prompt the vision tower: VPT."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from jax import Array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.learners.contract import Change, Params
 from tunevlseg_jax.prompts import ModelSpec, Prompts
+
+if TYPE_CHECKING:
+    from jax import Array
 
 
 @dataclass(frozen=True, kw_only=True)

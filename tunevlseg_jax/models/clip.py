@@ -12,14 +12,14 @@ from jax import Array
 
 from tunevlseg_jax.models.changes import bottleneck, of_block
 from tunevlseg_jax.models.features import TextFeatures
+from tunevlseg_jax.models.insertion import inject, insert
 from tunevlseg_jax.models.layers import Activation, Block, LayerNorm, gelu, quick_gelu
 from tunevlseg_jax.models.products import Linear
 from tunevlseg_jax.models.resize import resize_positions
-from tunevlseg_jax.prompts import Prompts, inject, insert
+from tunevlseg_jax.models.settings import Recompute
+from tunevlseg_jax.prompts import Prompts
 from tunevlseg_jax.runtime import schema
 
-Recompute = Literal["nothing", "elementwise", "blocks"]
-"""Activations of a block to rematerialise in the backward pass."""
 TOKEN_EMBEDDING = "text_tower/token_embedding"
 """Path of the token embeddings among a model's weights; the model's text tower is its `text_tower`."""
 LEGACY_END_TOKEN = 2

@@ -10,10 +10,11 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.models.changes import bottleneck
-from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, Recompute, TextConfig, TextTower, VisionConfig, VisionTower
+from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, TextConfig, TextTower, VisionConfig, VisionTower
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.layers import Block
 from tunevlseg_jax.models.products import Conv, Linear, Unfold
+from tunevlseg_jax.models.settings import Recompute
 from tunevlseg_jax.models.vectors import vectors
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 

@@ -7,8 +7,9 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.clip import Recompute, TextConfig
+from tunevlseg_jax.models.clip import TextConfig
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
+from tunevlseg_jax.models.settings import Recompute
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 
 

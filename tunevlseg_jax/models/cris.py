@@ -11,12 +11,13 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, Recompute, TextConfig, TextTower
+from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, TextConfig, TextTower
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.layers import Attention, LayerNorm
 from tunevlseg_jax.models.products import Conv, Linear
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.models.resnet import STRIDE, BatchNorm, ConvNorm, ModifiedResNet, ResNetConfig, average_pool, fold
+from tunevlseg_jax.models.settings import Recompute
 from tunevlseg_jax.models.vectors import vectors
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 from tunevlseg_jax.runtime import schema

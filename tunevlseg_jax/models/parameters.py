@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Literal, cast
+from typing import cast
 
 from flax import nnx, traverse_util
 from jax import Array
 
+from tunevlseg_jax.models.settings import Tune
+
 FlatParams = dict[str, Array]
 """Arrays by path, such as "model/decoder/reduces/0/kernel"."""
-
-Tune = Literal["prompts", "decoder", "all"]
 
 RULES: dict[Tune, dict[str, bool]] = {
     "prompts": {r"model/.*": False, r"(learner|upsampler)/.*": True},

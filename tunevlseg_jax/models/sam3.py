@@ -8,11 +8,12 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, Recompute, TextConfig, TextTower
+from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, TextConfig, TextTower
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.sam3_decoder import GROUPS, Decoder, are_consecutive
 from tunevlseg_jax.models.sam3_unused import SAM3UnusedConfig, Unused
 from tunevlseg_jax.models.sam3_vision import SAM3VisionConfig, VisionTower
+from tunevlseg_jax.models.settings import Recompute
 from tunevlseg_jax.models.vectors import vectors
 from tunevlseg_jax.prompts import ModelSpec, Prompts
 

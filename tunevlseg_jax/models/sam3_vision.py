@@ -11,12 +11,14 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.models.changes import UNCHANGED, bottleneck, of_block
-from tunevlseg_jax.models.clip import Recompute, rematerialised
+from tunevlseg_jax.models.clip import rematerialised
+from tunevlseg_jax.models.insertion import inject, insert
 from tunevlseg_jax.models.layers import Attention, LayerNorm, Mlp, gelu
 from tunevlseg_jax.models.products import Conv, Linear, Unfold
 from tunevlseg_jax.models.rotary import axial_rotation
+from tunevlseg_jax.models.settings import Recompute
 from tunevlseg_jax.models.windows import join, partition
-from tunevlseg_jax.prompts import BlockChange, Bottleneck, Prompts, inject, insert
+from tunevlseg_jax.prompts import BlockChange, Bottleneck, Prompts
 
 EPSILON = 1e-6
 """Of the ViT's LayerNorms."""

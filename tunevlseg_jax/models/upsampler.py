@@ -1,7 +1,5 @@
 """The learnable upsampler: a second, trainable path from the decoder's grid to the mask (the paper's section 3.3)."""
 
-from typing import Literal
-
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -10,9 +8,7 @@ from jax import Array
 from tunevlseg_jax.models.features import Decoded
 from tunevlseg_jax.models.products import Linear
 from tunevlseg_jax.models.resize import resize_matrix
-
-Upsampling = Literal["none", "blend", "add"]
-"""How the learnable upsampler changes the logits: not at all, blended (the paper), or added (published code, VPT)."""
+from tunevlseg_jax.models.settings import Upsampling as Upsampling  # where studies' files have it from
 
 SIZE = 5
 """Side of the convolution in pixels."""

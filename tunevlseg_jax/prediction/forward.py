@@ -63,7 +63,7 @@ class Predictor:
         self.temperature = temperature
         self._experiment, self._learnt = experiment, learnt
         self._params = {**experiment.frozen, **learnt}
-        self._hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
+        self._hyper = jax.tree.map(lambda values: np.asarray(values)[0], experiment.hyper())  # compiles nothing
         self._encode_text = lru_cache(maxsize=16)(experiment.encode_text)
 
     def check(self, phrases: Sequence[str]) -> None:

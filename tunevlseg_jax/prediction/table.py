@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from tunevlseg_jax.runtime import multihost
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error, atomic_file
@@ -65,7 +63,7 @@ class Table:
         """The table for the rows of this process, which is the table itself if there is one process."""
         if not multihost.is_multiprocess():
             return self
-        path = self.path.with_name(f".{self.path.stem}{PART}{jax.process_index():04}.csv")
+        path = self.path.with_name(f".{self.path.stem}{PART}{multihost.process_number():04}.csv")
         return Table(path, self._columns, self._key, self.rows)
 
     def join_parts(self) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tunevlseg_jax.models import CLIPSegConfig
 from tunevlseg_jax.models.build import weight_shapes
+from tunevlseg_jax.models.catalogue import CLIPSegConfig
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.clipseg_config import (
     config_from_huggingface,

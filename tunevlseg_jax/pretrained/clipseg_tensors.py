@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tunevlseg_jax.models import CLIPSegConfig
+from tunevlseg_jax.models.catalogue import CLIPSegConfig
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.clip_tensors import TextNames, block, linear, norm, text_rules
 from tunevlseg_jax.pretrained.rules import Rule

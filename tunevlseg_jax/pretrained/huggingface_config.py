@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any, TypeVar
 
-from tunevlseg_jax.models import AnyModelConfig
+from tunevlseg_jax.models.catalogue import AnyModelConfig
 from tunevlseg_jax.pretrained.rules import ConversionError
 
 Keys = dict[str, tuple[str, int]]

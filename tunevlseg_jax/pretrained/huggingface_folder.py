@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tunevlseg_jax.models import AnyModelConfig
+from tunevlseg_jax.models.catalogue import AnyModelConfig
 from tunevlseg_jax.models.clip import LEGACY_END_TOKEN
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.huggingface_config import PREPROCESSOR

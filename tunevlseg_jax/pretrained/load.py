@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from tunevlseg_jax.models import AnyModelConfig
+from tunevlseg_jax.models.catalogue import AnyModelConfig
 from tunevlseg_jax.pretrained import clipseg_folder, sam3_folder
 from tunevlseg_jax.pretrained.clipseg_folder import Unpickle
 from tunevlseg_jax.pretrained.model import (

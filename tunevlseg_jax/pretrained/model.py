@@ -8,8 +8,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from tunevlseg_jax.models import AnyModelConfig
 from tunevlseg_jax.models.build import weight_shapes
+from tunevlseg_jax.models.catalogue import AnyModelConfig
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
 from tunevlseg_jax.runtime.errors import UserError

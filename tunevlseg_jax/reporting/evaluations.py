@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunevlseg_jax.evaluation.record_scores import POLICIES
-from tunevlseg_jax.evaluation.surface import TOLERANCE
+from tunevlseg_jax.evaluation.settings import TOLERANCE
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object, sha256
 

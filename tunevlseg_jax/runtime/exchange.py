@@ -4,12 +4,11 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from tunevlseg_jax.runtime import multihost
 from tunevlseg_jax.runtime.errors import EverywhereError, UserError
+from tunevlseg_jax.runtime.lazy import jax, multihost_utils
 
 T = TypeVar("T")
 

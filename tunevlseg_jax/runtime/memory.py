@@ -6,7 +6,7 @@ import resource
 import sys
 from pathlib import Path
 
-import jax
+from tunevlseg_jax.runtime.lazy import jax
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, ARENA_MAX = -3, -1, -8
 """Parameter numbers of glibc's mallopt(3)."""

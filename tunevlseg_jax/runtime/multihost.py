@@ -1,22 +1,24 @@
 """Several processes, one or more on each host, that train one run together."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import rich
-from jax import Array
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tunevlseg_jax.runtime import supervisor
+from tunevlseg_jax.runtime import lazy, supervisor
 from tunevlseg_jax.runtime.errors import EverywhereError, UserError
+from tunevlseg_jax.runtime.lazy import jax, jnp, multihost_utils
+
+if TYPE_CHECKING:
+    from jax import Array
+    from jax.sharding import Mesh
 
 HEARTBEAT_SECONDS = 30
 """Time after which a process that can't be reached counts as lost."""
@@ -49,7 +51,8 @@ OPTIONS = tuple(f"--{name}" for name in Cluster.__dataclass_fields__)
 def join(cluster: Cluster) -> None:
     """Waits for the other processes, if there are any. Must run before anything else uses the devices.
 
-    One of several processes runs the command again in a child and ends with it, see `supervisor`.
+    One of several processes runs the command again in a child and ends with it, see `supervisor`. Commands import what
+    computes after this, so that the parent stays small.
 
     Raises:
       UserError: an option is missing or out of range, no cluster is found, or the processes can't connect.
@@ -98,12 +101,17 @@ def _check(cluster: Cluster, missing: list[str]) -> None:
 
 def is_multiprocess() -> bool:
     """Whether there are several processes."""
-    return jax.distributed.is_initialized() and jax.process_count() > 1
+    return lazy.is_loaded("jax") and jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def process_number() -> int:
+    """The number of this process, from 0."""
+    return jax.process_index() if is_multiprocess() else 0
 
 
 def is_primary() -> bool:
     """Whether this is process 0, which prints and writes the files."""
-    return not is_multiprocess() or jax.process_index() == 0
+    return process_number() == 0
 
 
 @contextmanager
@@ -175,7 +183,8 @@ class AllProcessMax:
     """The maximum of a number over all processes, returned one call late so that no process waits for the others."""
 
     def __init__(self, mesh: Mesh):
-        self.sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self.sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(mesh.axis_names))
+        self.largest = jax.jit(jnp.max)
         self.pending: Array | None = None
 
     def __call__(self, number: int) -> int:
@@ -186,8 +195,5 @@ class AllProcessMax:
         numbers = jax.make_array_from_callback(
             (size,), self.sharding, lambda part: np.full(size, number, np.int32)[part]
         )
-        before, self.pending = self.pending, _largest(numbers)
+        before, self.pending = self.pending, self.largest(numbers)
         return 0 if before is None else int(before)
-
-
-_largest = jax.jit(jnp.max)

@@ -1,5 +1,7 @@
 """SIGTERM and Ctrl-C: deferred to a checkpoint in training, immediate elsewhere."""
 
+from __future__ import annotations
+
 import signal
 import sys
 import threading
@@ -7,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from jax.sharding import Mesh
-
 from tunevlseg_jax.runtime.multihost import AllProcessMax
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
+
+    from jax.sharding import Mesh
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN = 0.02
@@ -45,7 +47,7 @@ class Interruptions:
         self.all_process_max = AllProcessMax(mesh)
         self.before: dict[int, Any] = {}
 
-    def __enter__(self) -> "Interruptions":
+    def __enter__(self) -> Interruptions:
         self.before = _set_handlers(dict.fromkeys(SIGNALS, self._defer))
         return self
 
@@ -79,7 +81,7 @@ def at_once() -> Iterator[None]:
     def end(number: int, frame: object) -> None:
         raise Stopped(number)
 
-    def dropped(lost: "UnraisableHookArgs") -> None:
+    def dropped(lost: UnraisableHookArgs) -> None:
         if isinstance(lost.exc_value, KeyboardInterrupt):
             _send_again(lost.exc_value)
         else:

@@ -1,17 +1,29 @@
-"""How a study is searched, and the listener that a search reports its progress to."""
+"""The options of `sweep`: how a study is searched; and the listener that a search reports its progress to."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import optuna
+import tyro
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
+from tunevlseg_jax import config as configuration
+from tunevlseg_jax.config import Config
 from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.multihost import Cluster
 from tunevlseg_jax.search.sampler import START_UP
-from tunevlseg_jax.search.storage import StudyStorage
+
+if TYPE_CHECKING:
+    from tunevlseg_jax.search.storage import StudyStorage
+
+STUDIES = "runs/studies"
+"""The folder of all studies, unless another is asked for."""
 
 Objective = Literal["dice", "loss"]
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
@@ -68,6 +80,55 @@ class Search:
     def at_once(self) -> int:
         """How many trials to train at once, as far as they fit in memory."""
         return START_UP if self.parallel == "auto" else self.parallel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Search):
+    """A sweep: how to search, and the configuration of every trial.
+
+    Attributes:
+      study: name of the study; one that exists is continued.
+      folder: of all studies.
+      learners: "all", or names such as coop,vpt: a study for each; None for the configuration's own.
+      config: of every trial; data.name may list several data sets, a study for each.
+      cluster: how several processes find each other; process 0 alone uses the studies' folder and storage.
+    """
+
+    study: str
+    folder: str = STUDIES
+    learners: str | None = None
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
+
+    def check(self) -> None:
+        """Raises a UserError that names the first invalid option."""
+        super().check()
+        if not self.study or Path(self.study).is_absolute() or ".." in Path(self.study).parts:
+            raise UserError(f"study must be a folder's name in {self.folder}, got {self.study!r}", "invalid-name")
+        configuration.check(self.config)
+        configuration.check_fresh(self.config, "each trial of a sweep")
+        if self.seeds > 1 and self.config.model.fresh:
+            raise UserError(f"seeds must be 1 with model.fresh, got {self.seeds}", "options-conflict")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """A trial to train again.
+
+    Attributes:
+      study: name of the study.
+      trial: number of the trial.
+      folder: of all studies.
+      workdir: folder of the new run; None for one in the study's folder.
+      as_train: whether to train it as `python -m tunevlseg_jax.train` would: in a separate program, whose sums are
+        rounded otherwise, to the last epoch, with checkpoints, TensorBoard's events and zero-shot scores.
+    """
+
+    study: tyro.conf.Positional[str]
+    trial: tyro.conf.Positional[int]
+    folder: str = STUDIES
+    workdir: str | None = None
+    as_train: bool = False
 
 
 class ProgressListener(Protocol):

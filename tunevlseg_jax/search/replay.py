@@ -4,13 +4,11 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
@@ -19,31 +17,10 @@ from tunevlseg_jax.runs.run_folder import lock, open_folder
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search import memory_fit
+from tunevlseg_jax.search.options import Replay
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.slots import SlotInfo, Slots
 from tunevlseg_jax.training.experiment import Experiment
-
-STUDIES = "runs/studies"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Replay:
-    """A trial to train again.
-
-    Attributes:
-      study: name of the study.
-      trial: number of the trial.
-      folder: of all studies.
-      workdir: folder of the new run; None for one in the study's folder.
-      as_train: whether to train it as `python -m tunevlseg_jax.train` would: in a separate program, whose sums are
-        rounded otherwise, to the last epoch, with checkpoints, TensorBoard's events and zero-shot scores.
-    """
-
-    study: tyro.conf.Positional[str]
-    trial: tyro.conf.Positional[int]
-    folder: str = STUDIES
-    workdir: str | None = None
-    as_train: bool = False
 
 
 def places(options: Replay) -> tuple[Path, Path]:

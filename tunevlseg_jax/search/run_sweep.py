@@ -2,49 +2,25 @@
 
 import contextlib
 import dataclasses
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
 
-from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.learners import LEARNERS, learners_for
 from tunevlseg_jax.runs import history
 from tunevlseg_jax.runtime import exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError, nearest
-from tunevlseg_jax.runtime.multihost import Cluster
 from tunevlseg_jax.search import repeats, summary
-from tunevlseg_jax.search.options import Search
-from tunevlseg_jax.search.replay import STUDIES
+from tunevlseg_jax.search.options import Options
 from tunevlseg_jax.search.resources import Resources
 from tunevlseg_jax.search.summary import SweepDisplay
 from tunevlseg_jax.search.worker import Worker, search_space
 
 BY_NAME = {cls.__name__.lower(): cls for cls in LEARNERS}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(Search):
-    """A sweep: how to search, and the configuration of every trial.
-
-    Attributes:
-      study: name of the study; one that exists is continued.
-      folder: of all studies.
-      learners: "all", or names such as coop,vpt: a study for each; None for the configuration's own.
-      config: of every trial; data.name may list several data sets, a study for each.
-      cluster: how several processes find each other; process 0 alone uses the studies' folder and storage.
-    """
-
-    study: str
-    folder: str = STUDIES
-    learners: str | None = None
-    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
-    cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
 
 
 def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
@@ -71,17 +47,6 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
         folder = Path(options.folder) / name
         console.print(f"{name}: {folder / summary.SUMMARY_FILE}, {folder / summary.TRIALS_FILE}", soft_wrap=True)
     return summaries
-
-
-def check(options: Options) -> None:
-    """Raises a UserError that names the first invalid option."""
-    options.check()
-    if not options.study or Path(options.study).is_absolute() or ".." in Path(options.study).parts:
-        raise UserError(f"study must be a folder's name in {options.folder}, got {options.study!r}", "invalid-name")
-    configuration.check(options.config)
-    configuration.check_fresh(options.config, "each trial of a sweep")
-    if options.seeds > 1 and options.config.model.fresh:
-        raise UserError(f"seeds must be 1 with model.fresh, got {options.seeds}", "options-conflict")
 
 
 def studies(options: Options, resources: Resources) -> dict[str, Config]:

@@ -16,8 +16,8 @@ from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.feeding.feature_cache import Encoded, FeatureCache
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners.contract import ZeroShot
-from tunevlseg_jax.models import ModelConfig
 from tunevlseg_jax.models.build import random_model, transposed_copies, with_prompt_offset
+from tunevlseg_jax.models.catalogue import ModelConfig
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
 from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, flatten, split, subtree
 from tunevlseg_jax.network import FrozenText, Network
@@ -233,7 +233,8 @@ def build_experiment(
 
     Args:
       config: of the experiment.
-      trains: whether the experiment will train; one without trainable parameters is then an error.
+      trains: whether the experiment will train; one without trainable parameters is then an error. Otherwise those of
+        learner and upsampler are zeros, for learnt ones to take their places.
       platform: of the devices, such as "tpu"; None for this process's.
       kept: the precision in which the run began on a CPU, see `precision.choose`.
 
@@ -267,7 +268,7 @@ def assemble_experiment(
         )
         embedding, words = weights[sizes.token_embedding], model.tokenizer.words
         spec = sizes.spec(lambda phrase: jnp.asarray(embedding)[words(phrase)])
-        params = network.init(learner_key, weights, spec)
+        params = network.init(learner_key, weights, spec, zeros=not trains)
         trainable, frozen = split(params, config.train.tune)
         decide(DECAY, trainable)
     except ValueError as error:

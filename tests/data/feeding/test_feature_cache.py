@@ -8,7 +8,6 @@ import small
 from numpy.testing import assert_array_equal
 from rich.console import Console
 
-from tunevlseg_jax import sweep
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.data.feeding import feature_cache
 from tunevlseg_jax.data.feeding.batch import Source, gather
@@ -17,6 +16,8 @@ from tunevlseg_jax.data.feeding.scratch import num_bytes
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import VPT, CoOp
 from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.search import run_sweep
+from tunevlseg_jax.search.options import Options
 from tunevlseg_jax.training.experiment import Experiment
 
 quick_compilation = small.quick_compilation
@@ -156,8 +157,8 @@ def test_later_trials_need_no_encoding(tmp_path, monkeypatch):
     shared = config(train=Train(epochs=2, batch_size=4))
     for scratch, expected in ((8.0, 6), (0.0, 12)):  # three steps of each epoch
         folder = tmp_path / str(scratch)
-        sweep.sweep(
-            sweep.Options(study="s", trials=4, parallel=2, scratch=scratch, folder=str(folder), config=shared),
+        run_sweep.sweep(
+            Options(study="s", trials=4, parallel=2, scratch=scratch, folder=str(folder), config=shared),
             Console(quiet=True),
         )
         assert len(calls) == expected + 2 + 1  # val and test once, and the count of memory
@@ -177,6 +178,6 @@ def test_several_devices_encode_within_the_step():
 
 
 def test_scratch_below_nothing_is_refused(tmp_path):
-    asked = sweep.Options(study="s", scratch=-1.0, folder=str(tmp_path), config=config())
+    asked = Options(study="s", scratch=-1.0, folder=str(tmp_path), config=config())
     with mistakes.raises("out-of-range: scratch.*-1"):
-        sweep.check(asked)
+        asked.check()

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.cluster.hierarchy import DisjointSet
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from tunevlseg_jax.data.audit import likeness
 from tunevlseg_jax.data.audit.image_stats import ImageStats
@@ -58,6 +55,8 @@ def near_copies(stats: Sequence[ImageStats]) -> list[Pair]:
     Of many, each with the first of every split, and with another where only that pair connects them: the `components`
     are those of all pairs, and thousands of frames of one scene are thousands of pairs rather than millions.
     """
+    from scipy.cluster.hierarchy import DisjointSet  # loads late: a help text needs no SciPy
+
     if not stats:
         return []
     groups = DisjointSet(range(len(stats)))
@@ -113,6 +112,9 @@ def neighbours(stats: Sequence[ImageStats]) -> list[Pair]:
 
 def components(count: int, pairs: Sequence[Pair]) -> list[np.ndarray]:
     """The connected components of `count` nodes, in the order of their first members."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     first, second = np.asarray(pairs, int).reshape(-1, 2).T
     graph = coo_array((np.ones(len(first)), (first, second)), (count, count))
     _, labels = connected_components(graph, directed=False)

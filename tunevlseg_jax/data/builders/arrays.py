@@ -119,6 +119,16 @@ def check_prompt(prompt: Any, name: str) -> None:
         raise UserError(f"{name} is empty; it must name the object", "empty-prompt")
 
 
+def check_prompts(prompts: Any) -> tuple[str, ...]:
+    """Several prompts for one image; raises a UserError unless they are strings that say something, at most 255."""
+    prompts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+    for index, text in enumerate(prompts):
+        check_prompt(text, f"prompt {index}")
+    if not 0 < len(prompts) < 256:
+        raise UserError(f"there must be 1 to 255 prompts, got {len(prompts)}", "out-of-range")
+    return prompts
+
+
 def array_window(images: Iterable[Any], window: Window | None) -> Window | None:
     """The window given, else the default one for all arrays that aren't uint8, or None if all are.
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import tensorflow_datasets as tfds
-
 from tunevlseg_jax.data import folds, preprocessing, seen_encodings, windows
 from tunevlseg_jax.data.example_format import encode, features
 from tunevlseg_jax.data.examples import Example
@@ -149,6 +147,8 @@ def _write_splits(
     folder: Path, name: str, contents: Contents, finish: Callable[[Example], Example]
 ) -> dict[str, Written]:
     """Writes each split to one file, example by example and in order, and TFDS's metadata."""
+    import tensorflow_datasets as tfds  # loads late: it takes long, and only writing needs it
+
     folder.mkdir()
     write_json(folder / ALIASES_FILE, {"test": "val"} if contents.test_is_val else {})
     info = tfds.core.DatasetInfo(

@@ -60,12 +60,12 @@ def find(readers: Iterable[Callable[[], bytes]]) -> list[DicomFile]:
     Raises:
       UserError: pydicom isn't installed, or a file is broken.
     """
-    pydicom = import_pydicom("DICOM")
     found = []
     for number, read in enumerate(readers, 1):
         data = read()
         if not is_dicom(data):
             continue
+        pydicom = import_pydicom("DICOM")
         try:
             header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
             if "SOPInstanceUID" in header:  # an index such as DICOMDIR has none

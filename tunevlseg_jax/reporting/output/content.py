@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from tunevlseg_jax.reporting.figures.style import Picture as Figure
     from tunevlseg_jax.reporting.pictures import Picture
 
-PROGRAM = "python -m tunevlseg_jax.report"
-
 
 @dataclass(frozen=True)
 class Content:

@@ -21,7 +21,8 @@ from tunevlseg_jax.reporting import cells
 from tunevlseg_jax.reporting.cells import Key
 from tunevlseg_jax.reporting.figures import style
 from tunevlseg_jax.reporting.headings import shown
-from tunevlseg_jax.reporting.output.content import PROGRAM, Content
+from tunevlseg_jax.reporting.output.content import Content
+from tunevlseg_jax.reporting.output.options import PROGRAM
 from tunevlseg_jax.reporting.pictures import Picture, Predictor
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.runs.card import CONFIG_FILE

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +10,8 @@ from tunevlseg_jax.reporting import headings, markup
 from tunevlseg_jax.reporting.cells import Cells
 from tunevlseg_jax.reporting.markup import markdown_text
 from tunevlseg_jax.reporting.output import collect, csv_files
-from tunevlseg_jax.reporting.output.content import PROGRAM, Content
+from tunevlseg_jax.reporting.output.content import Content
+from tunevlseg_jax.reporting.output.options import PROGRAM, Options
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error, atomic_file
 
@@ -19,31 +19,6 @@ REPORT_FILE, PAGE_FILE, LATEX_FILE = "report.md", "report.html", "tables.tex"
 FIGURES = "figures"
 FEWEST_SAMPLES = 4
 """One of each kind."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to report on, and where to.
-
-    Attributes:
-      runs: folder of runs and studies, at any depth.
-      output: folder for the report; it must be empty, or hold an earlier one, which is replaced.
-      words: how many of the nearest words to list for each learnt context vector; 0 for none, without loading models.
-      samples: how many test records of each data set to show, in figures and on the page; 0 for none, without
-        loading models and data.
-      page: whether to draw figures and to write the page, for which `pip install "tunevlseg_jax[report]"` is needed.
-      claims: whether to only print each claim that a method is better than another, with its test, n, p and risk.
-      verify: whether to only compute every number of the page in `output` again from the records of the runs, and to
-        say how many agree; the exit status isn't 0 if one differs.
-    """
-
-    runs: str
-    output: str = "report"
-    words: int = 3
-    samples: int = 24
-    page: bool = True
-    claims: bool = False
-    verify: bool = False
 
 
 def report(options: Options, console: Console) -> Cells:

@@ -1,0 +1,69 @@
+"""The experiments that `benchmark` times, and their peer."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from tunevlseg_jax.benchmarks import measure
+from tunevlseg_jax.config import Config
+from tunevlseg_jax.learners import LEARNERS, learners_for
+from tunevlseg_jax.models.build import random_model
+from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.models.cris import CRISConfig
+from tunevlseg_jax.pretrained.load import load_pretrained
+from tunevlseg_jax.pretrained.model import Pretrained
+from tunevlseg_jax.runtime import multihost, sharding
+from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.training.experiment import Experiment, assemble_experiment, build_experiment
+
+SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig}
+"""The sizes of public models, by the name that `--sizes` takes."""
+
+
+def build(
+    config: Config, sizes: str | None, *, every_learner: bool = False, platform: str | None = None
+) -> list[Experiment]:
+    """The configuration's experiment, or one for each learner that fits its model; they share the frozen weights.
+
+    Args:
+      config: the configuration.
+      sizes: a name of `SIZES` for random weights of these sizes; None for the configuration's model.
+      every_learner: whether to take each learner that fits the model instead of the configuration's.
+      platform: that will compute; None for that of the devices.
+    """
+    if not every_learner:
+        return [_build(config, sizes, platform)]
+    depth = max(getattr(part, "depth", 0) for part in config.learner.parts.values())
+    base = _build(dataclasses.replace(config, learner=LEARNERS[0]().at_depth(depth or 1)), sizes, platform)
+    return [
+        base.with_config(dataclasses.replace(config, learner=cls().at_depth(depth or 1)))
+        for cls in learners_for(base.spec)
+    ]
+
+
+def _build(config: Config, sizes: str | None, platform: str | None) -> Experiment:
+    if sizes is None:
+        return build_experiment(config, platform=platform)
+    model = SIZES[sizes]()
+    tokenizer = load_pretrained("clipseg-tiny", weights=False).tokenizer
+    weights = {path: np.asarray(array) for path, array in random_model(model, jax.random.key(0)).items()}
+    return assemble_experiment(config, Pretrained(model, weights, tokenizer, ""), platform=platform)
+
+
+def peers(experiment: Experiment) -> measure.Runs:
+    """The forward pass of transformers' CLIPSeg in float32 and under autocast, by the name of its precision.
+
+    Raises:
+      UserError: there are several processes, or the experiment's model isn't a CLIPSeg.
+    """
+    from tunevlseg_jax.benchmarks import peer  # loads PyTorch and transformers
+
+    if multihost.is_multiprocess():
+        raise UserError("--peer transformers runs in one process; leave it out with several", "one-process")
+    if not isinstance(experiment.network.config, CLIPSegConfig):
+        name = type(experiment.network.config).__name__.removesuffix("Config")
+        raise UserError(f"--peer transformers needs a CLIPSeg, got a {name}", "wrong-model")
+    records = sharding.round_up(experiment.config.train.batch_size, sharding.mesh())
+    images = np.random.default_rng(0).integers(0, 256, (records, *experiment.image_size, 3), dtype=np.uint8)
+    return peer.forwards(experiment.network.config, images, np.asarray(experiment.token_table(["polyp"])))

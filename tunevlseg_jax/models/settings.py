@@ -1,0 +1,12 @@
+"""Choices of a configuration that models and networks read."""
+
+from typing import Literal
+
+Tune = Literal["prompts", "decoder", "all"]
+"""The trained part: learner and upsampler, with them the model's decoder, or all of the model."""
+
+Upsampling = Literal["none", "blend", "add"]
+"""How the learnable upsampler changes the logits: not at all, blended (the paper), or added (published code, VPT)."""
+
+Recompute = Literal["nothing", "elementwise", "blocks"]
+"""Activations of a block to rematerialise in the backward pass."""
