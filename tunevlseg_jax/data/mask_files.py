@@ -48,6 +48,8 @@ def whole(data: bytes, name: str) -> Image.Image:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"can't decode {name}: it is not an image, or a broken one", "undecodable") from error
     check_pages(data, name)
+    if opened.format == "GIF" and getattr(opened, "n_frames", 1) > 1:
+        raise UserError(f"{name} must hold one image, got a GIF of several; save one image per file", "several-pages")
     return opened
 
 

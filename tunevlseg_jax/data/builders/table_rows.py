@@ -117,12 +117,16 @@ def _header(path: Path, names: Sequence[str], required: Sequence[str], known: Se
     if not columns.count(written, known):
         raise UserError(
             f"{path} lacks the column {required[0]!r}; its first line must name columns ({', '.join(known)}), "
-            f"got {written}{columns.renames(written, required[0])}",
+            f"got {', '.join(map(repr, written[:12]))}{', …' * (len(written) > 12)}"
+            f"{columns.renames(written, required[0])}",
             "missing-column",
         )
     found = columns.known(written, known, str(path))
     if missing := [column for column in required if column not in found]:
-        raise UserError(f"{path} lacks the column {missing[0]!r}; its first line has {written}", "missing-column")
+        raise UserError(
+            f"{path} lacks the column {missing[0]!r}; its first line has {', '.join(map(repr, written))}",
+            "missing-column",
+        )
     return found
 
 
