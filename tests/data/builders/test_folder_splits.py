@@ -271,6 +271,16 @@ def test_archives_in_folders_of_splits_and_named_after_splits(tmp_path):
         assert [image.split for image in images] == ([""] if name == "c" else ["train", "val"])
 
 
+def test_gif_masks_and_unread_archives(tmp_path):
+    """DRIVE's masks are GIF."""
+    names = ["images/21_training.tif", "1st_manual/21_manual1.gif", "more.rar"]
+    found = matching.find(sources(tmp_path, names), "images/{name}_training", "1st_manual/{name}_manual1", ("x",), None)
+    assert [image.masks[0].file for image in found.files] == ["1st_manual/21_manual1.gif"]
+    assert found.notes == ["left out: more.rar, which isn't read; unpack it"]
+    with mistakes.raises(r"no-images: 1 \.gif, 1 \.tif, 1 \.rar .*; unpack the archives first"):
+        matching.find(SourceFiles([tmp_path / "source"], tmp_path), "photos/{name}", "masks/{name}", ("x",), None)
+
+
 def test_random_splits_are_asked_for(tmp_path):
     """Also where the splits aren't clear, and images of two splits have the same name."""
     names = [
@@ -310,6 +320,7 @@ def test_copies_of_roboflow_are_a_group(tmp_path):
         (["p1/images/a.png", "p2/images/a.png", "p1/masks/a.png"], r"duplicate-image: p1/.*p2/.*\{group\}"),
         (["images/a.png", "p1/masks/a.png", "p2/masks/a.png"], r"duplicate-mask: p1/masks/a.png and p2/.*\{group\}"),
         (["test/images/a.png", "val/images/b.png"], "mask-missing: test/images/a.png"),
+        (["images/a.png", "masks/a.npy"], "mask-missing: images/a.png .*; masks/a.npy is no image file .*as PNG"),
     ],
 )
 def test_what_is_unclear_is_refused(tmp_path, names, says):

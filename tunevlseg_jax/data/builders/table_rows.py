@@ -123,10 +123,7 @@ def _header(path: Path, names: Sequence[str], required: Sequence[str], known: Se
         )
     found = columns.known(written, known, str(path))
     if missing := [column for column in required if column not in found]:
-        raise UserError(
-            f"{path} lacks the column {missing[0]!r}; its first line has {', '.join(map(repr, written))}",
-            "missing-column",
-        )
+        raise UserError(f"{path} lacks the column {missing[0]!r}; its first line has {written}", "missing-column")
     return found
 
 
