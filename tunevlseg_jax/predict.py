@@ -20,7 +20,7 @@ from tunevlseg_jax.data.medical.inputs import ScanInput
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.prediction import coco, folder, names, planning, shared, table, volumes, walk
 from tunevlseg_jax.prediction.coco import CocoFile
-from tunevlseg_jax.prediction.frames import KNOWN, common_window
+from tunevlseg_jax.prediction.frames import KNOWN, ranges_of
 from tunevlseg_jax.prediction.overlay import OverlayVideos
 from tunevlseg_jax.prediction.planning import Settings
 from tunevlseg_jax.prediction.session import Session
@@ -109,7 +109,9 @@ def main() -> None:
             run.predictor.check(prompts)
         Console(quiet=not multihost.is_primary()).print(f"computed in {run.computed}", soft_wrap=True)
         scan_window = window or run.preprocessing.window
-        window = scan_window or common_window([one.path for one in found])
+        ranges = [] if isinstance(scan_window, str) else ranges_of([one.path for one in found])
+        default = windows.default(windows.joined(one for _, one in ranges)) if ranges else None
+        window = scan_window or default
         settings = Settings(
             prompts=prompts,
             threshold=options.threshold,
@@ -121,6 +123,9 @@ def main() -> None:
             spacing=spacing,
             window=window,
         )
+        if window is not None and (line := windows.flattened(ranges, window)):
+            warned = Console(quiet=not multihost.is_primary())
+            warned.print(f"warning: {line}", soft_wrap=True, markup=False, highlight=False)
         _predict_scans(medical, settings, run, scan_window, seg=options.dicom_seg)
         if found:
             _predict_images(found, left_out, settings, run, masks, maps, files)
