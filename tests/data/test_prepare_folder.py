@@ -145,6 +145,7 @@ def test_val_as_test_takes_no_image_from_train(run, source, capsys):
     [
         ("colour", COLOURS),
         ("palette", "class,value,prompt\npolyp,3,a polyp|a small polyp\ntool,7,\nvoid,9,\nbackground,0,\n"),
+        ("palette", "Class,Value,Prompt\npolyp,3,a polyp|a small polyp\ntool,7,\nVoid,9,\nBackground,0,\n"),
         ("16 bits", "class,value,prompt\npolyp,3,a polyp|a small polyp\ntool,700,\nvoid,9,\n"),
     ],
 )

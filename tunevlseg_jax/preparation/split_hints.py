@@ -41,7 +41,7 @@ def _of_tables(files: Sequence[ImageFiles], source: SourceFiles) -> Iterator[str
                         f"note: {name} has the column {other.strip()!r}, which isn't read; a --manifest has a column "
                         f"{column} for it"
                     )
-        elif name.lower().endswith(".json") and FOLDS.match(source.read(name)):
+        elif name.lower().endswith("splits_final.json") and FOLDS.match(source.read(name)):
             yield f"note: {name} has folds, which aren't read; --folds makes such"
 
 

@@ -235,7 +235,8 @@ def _as_mask(image: str, masks: str) -> str:
 def _of_other_kind(image: str, masks: str, source: SourceFiles) -> str:
     """The end of a message about an image without a mask whose mask may be a file that isn't read, such as a.npy."""
     stem = image.rpartition("/")[2].rpartition(".")[0]
-    others = (name for name, match in source.find(pattern(masks, r"\.\w+")) if match["name"] == stem)
+    suffix = r"\.(?!json|xml|txt|csv)\w+"  # annotations, of which another line tells
+    others = (name for name, match in source.find(pattern(masks, suffix)) if match["name"] == stem)
     other = next((name for name in others if name != image), None)
     return "" if other is None else f"; {other} is no image file ({', '.join(SUFFIXES)}); save the masks as PNG"
 

@@ -15,6 +15,8 @@ from tunevlseg_jax.runtime.errors import UserError
 ENDS = (".txt", ".csv", ".tsv", ".lst", ".list")
 NAMING = ("image", "img", "file_name", "filename", "name", "id")
 """Keys of an entry in a JSON list that may name the image."""
+MOST = 20
+"""JSON files of a source; more of them annotate an image each."""
 LARGEST = 32 << 20
 """Bytes of a list; larger files aren't read."""
 
@@ -69,10 +71,11 @@ def of_images(images: Iterable[str], source: SourceFiles) -> Told:
 
 
 def _lists(source: SourceFiles) -> Iterator[_List]:
+    few = sum(file.lower().endswith(".json") for file in source.names) <= MOST
     for file in source.names:
         path = PurePosixPath(file)
         end = path.suffix.lower()
-        if end == ".json":
+        if end == ".json" and few:
             yield from _of_json(file, source)
         elif end in ENDS and (split := split_of(path.stem, strict=False)):
             lines = _text(file, source).splitlines()

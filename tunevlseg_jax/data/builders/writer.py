@@ -16,7 +16,8 @@ import tensorflow_datasets as tfds
 from tunevlseg_jax.data import folds, preprocessing, seen_encodings, windows
 from tunevlseg_jax.data.example_format import encode, features
 from tunevlseg_jax.data.examples import Example
-from tunevlseg_jax.data.images import decode_deep, encode_png, is_deep
+from tunevlseg_jax.data.images import decode_deep, is_deep
+from tunevlseg_jax.data.mask_files import as_png, tag_of
 from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Prepared, stored_splits
 from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing
 from tunevlseg_jax.data.seen_encodings import SeenEncodings
@@ -134,7 +135,7 @@ def _write_scaled(folder: Path, name: str, contents: Contents) -> dict[str, Writ
             contents.ranges.append((example.id, windows.value_range(values)))
         if window is None:
             return example
-        return dataclasses.replace(example, image=encode_png(windows.scaled(values, window)))
+        return dataclasses.replace(example, image=as_png(windows.scaled(values, window), tag_of(example.image)))
 
     written = _write_splits(folder, name, contents, lambda example: scaled(example, given))
     if contents.ranges and given is None:
