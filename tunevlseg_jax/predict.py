@@ -109,9 +109,7 @@ def main() -> None:
             run.predictor.check(prompts)
         Console(quiet=not multihost.is_primary()).print(f"computed in {run.computed}", soft_wrap=True)
         scan_window = window or run.preprocessing.window
-        ranges = [] if isinstance(scan_window, str) else ranges_of([one.path for one in found])
-        default = windows.default(windows.joined(one for _, one in ranges)) if ranges else None
-        window = scan_window or default
+        window = _window_of(found, scan_window)
         settings = Settings(
             prompts=prompts,
             threshold=options.threshold,
@@ -123,12 +121,19 @@ def main() -> None:
             spacing=spacing,
             window=window,
         )
-        if window is not None and (line := windows.flattened(ranges, window)):
-            warned = Console(quiet=not multihost.is_primary())
-            warned.print(f"warning: {line}", soft_wrap=True, markup=False, highlight=False)
         _predict_scans(medical, settings, run, scan_window, seg=options.dicom_seg)
         if found:
             _predict_images(found, left_out, settings, run, masks, maps, files)
+
+
+def _window_of(found: Sequence[Found], given: Window | None) -> Window | None:
+    """The given window, or one for all images of more than 8 bits; says so if it leaves nearly one shade of some."""
+    ranges = [] if isinstance(given, str) else ranges_of([one.path for one in found])
+    window = given or (windows.default(windows.joined(one for _, one in ranges)) if ranges else None)
+    if window is not None and (line := windows.flattened(ranges, window)):
+        console = Console(quiet=not multihost.is_primary())
+        console.print(f"warning: {line}", soft_wrap=True, markup=False, highlight=False)
+    return window
 
 
 def _check_passing(images: Sequence[str]) -> None:
