@@ -23,7 +23,7 @@ from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.evaluation.settings import check_threshold
 from tunevlseg_jax.prediction import coco, folder, names, planning, table, walk
 from tunevlseg_jax.prediction.coco import CocoFile
-from tunevlseg_jax.prediction.frames import KNOWN, common_window
+from tunevlseg_jax.prediction.frames import KNOWN, ranges_of
 from tunevlseg_jax.prediction.overlay import OverlayVideos
 from tunevlseg_jax.prediction.planning import Settings
 from tunevlseg_jax.prediction.table import Table
@@ -118,7 +118,7 @@ def main() -> None:
             run.predictor.check(prompts)
         Console(quiet=not multihost.is_primary()).print(f"computed in {run.computed}", soft_wrap=True)
         scan_window = window or run.preprocessing.window
-        window = scan_window or common_window([one.path for one in found])
+        window = _window_of(found, scan_window)
         settings = Settings(
             prompts=prompts,
             threshold=options.threshold,
@@ -133,6 +133,16 @@ def main() -> None:
         _predict_scans(medical, settings, run, scan_window, seg=options.dicom_seg)
         if found:
             _predict_images(found, left_out, settings, run, masks, maps, files)
+
+
+def _window_of(found: Sequence[Found], given: Window | None) -> Window | None:
+    """The given window, or one for all images of more than 8 bits; says so if it leaves nearly one shade of some."""
+    ranges = [] if isinstance(given, str) else ranges_of([one.path for one in found])
+    window = given or (windows.default(windows.joined(one for _, one in ranges)) if ranges else None)
+    if window is not None and (line := windows.flattened(ranges, window)):
+        console = Console(quiet=not multihost.is_primary())
+        console.print(f"warning: {line}", soft_wrap=True, markup=False, highlight=False)
+    return window
 
 
 def _check_passing(images: Sequence[str]) -> None:

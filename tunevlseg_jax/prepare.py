@@ -188,6 +188,7 @@ def prepare_folder(options: Folder, console: Console) -> None:
     if options.test_is_val:
         shares["test"] = 0
     survey, seen = Survey(), SeenEncodings()
+    ranges: list[tuple[str, windows.Range]] = []
 
     def contents(unpacked: Path) -> Contents:
         layout, items = folder_layout.folder_items(options, SourceFiles(options.source, unpacked), seen)
@@ -201,11 +202,12 @@ def prepare_folder(options: Folder, console: Console) -> None:
         how = Preprocessing(window)
         watched = survey.watch(splits)
         about, folds, seed = "the user's own data", options.folds, options.seed
-        return Contents(watched, about, None, None, options.test_is_val, folds, seed, how, seen)
+        return Contents(watched, about, None, None, options.test_is_val, folds, seed, how, seen, ranges)
 
     written = build(options.output, options.name, contents)
     summary.print_written(written, options.output / options.name, console, {})
     summary.print_survey(survey, console, invertible=options.encoding == "binary" and not options.invert)
+    summary.print_ranges(ranges, options.output / options.name, console)
     summary.print_values(options, survey, seen, console)
     for split in ("train", "val"):
         if split not in written:

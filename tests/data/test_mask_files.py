@@ -29,6 +29,19 @@ def test_of_two_values_the_larger_is_the_object(value):
             np.testing.assert_array_equal(decode(file.getvalue(), "mask"), mask)
 
 
+def test_gif_masks_hold_one_image():
+    mask = blob(np.random.default_rng(0))
+    image = Image.fromarray(mask * np.uint8(255))
+    for number, others in enumerate([[], [Image.fromarray(~mask * np.uint8(255))]]):
+        file = io.BytesIO()
+        image.save(file, "GIF", save_all=True, append_images=others)
+        if number:
+            with mistakes.raises("several-pages: mask .*GIF"):
+                mask_files.binary(file.getvalue(), "mask")
+        else:
+            np.testing.assert_array_equal(object_map(file.getvalue(), "mask"), mask)
+
+
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (7, 7), (0, 255)])
 def test_compression_noise_in_black_is_no_object(low, high):
     """A JPEG of one shade, which quantisation may move, and of black beside an object."""

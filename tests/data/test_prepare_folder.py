@@ -1,15 +1,18 @@
 """Tests of the user's own data in every layout and encoding."""
 
+import contextlib
 import json
 from typing import Any
 
 import numpy as np
 import pytest
+import small
 import user_folders
 from fake_downloads import blob, photo, save
 from PIL import Image
 from user_folders import COLOURS, masks_by_class, write_coded_mask, write_manifest, write_medvlsm_set
 
+from tunevlseg_jax import prepare
 from tunevlseg_jax.data import prepared
 from tunevlseg_jax.data.audit.image_stats import image_stats
 
@@ -65,6 +68,31 @@ def test_options_given_twice_are_joined_and_splits_of_folders_are_said(run, sour
     assert "note: there is no val split. Training needs val: prepare the set again with --fractions 0.8 0.2 0" in out
 
 
+def test_a_patient_in_two_of_the_users_own_splits_is_said(run, source, monkeypatch, capsys):
+    """By a manifest; `check` counts it as an error."""
+    cases = {
+        "manifest": ["p1", "p1", "p1", ""],
+        "groups": ["p1", "p1", "p2", "p3"],
+        "apart": ["p1", "p2", "p3", "p4"],
+    }
+    for case, groups in cases.items():
+        rows = [
+            {"image": f"images/{name}.jpg", "mask": f"masks/{name}.png", "prompt": "x", "split": split, "group": group}
+            for name, split, group in zip(
+                ("a b", "Köln", "c", "d.e"), ("train", "test", "train", "val"), groups, strict=True
+            )
+        ]
+        run("--manifest", write_manifest(source.parent / "list.csv", rows))
+        out = " ".join(capsys.readouterr().out.split())
+        told = [f"1 of {count} groups" for count in (1, 3) if f"warning: 1 of {count} groups" in out]
+        assert told == {"manifest": ["1 of 1 groups"], "groups": ["1 of 3 groups"], "apart": []}[case]
+        assert ("'p1' in train/images/a b.jpg and test/images/Köln.jpg" in out) == bool(told)
+        with contextlib.suppress(SystemExit):
+            small.run(monkeypatch, prepare.main, "check", "mine", "--root", source.parent / "data")
+        (row,) = (line for line in capsys.readouterr().out.splitlines() if "group across" in line)
+        assert ("error" in row) == bool(told)
+
+
 def test_masks_with_an_end_in_their_names(run, source, capsys):
     """In images/ and masks/, whose names don't match."""
     for path in source.glob("masks/*"):
@@ -117,6 +145,7 @@ def test_val_as_test_takes_no_image_from_train(run, source, capsys):
     [
         ("colour", COLOURS),
         ("palette", "class,value,prompt\npolyp,3,a polyp|a small polyp\ntool,7,\nvoid,9,\nbackground,0,\n"),
+        ("palette", "Class,Value,Prompt\npolyp,3,a polyp|a small polyp\ntool,7,\nVoid,9,\nBackground,0,\n"),
         ("16 bits", "class,value,prompt\npolyp,3,a polyp|a small polyp\ntool,700,\nvoid,9,\n"),
     ],
 )

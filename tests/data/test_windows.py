@@ -134,6 +134,27 @@ def test_a_sets_deep_images_are_scaled_alike_and_the_set_keeps_the_window(run, t
         np.testing.assert_array_equal(to_rgb(array, name, window), pixels)
 
 
+def test_images_of_other_depths_than_most_are_said(run, tmp_path, capsys):
+    """12 bits beside 16, and fractions beside whole numbers, would be nearly black under one window for both."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 4000, (5, 24, 32))
+    for number, (scale, dtype, suffix) in enumerate(
+        [(16, np.uint16, "png"), (16, np.uint16, "png"), (1, np.uint16, "png"), (2.5e-4, np.float32, "tif")]
+    ):
+        write(tmp_path / "source" / "images" / f"{number}.{suffix}", (values[number] * scale).astype(dtype))
+        save(tmp_path / "source" / "masks" / f"{number}.png", blob(rng) * np.uint8(255))
+    run("--prompt", "x")
+    out = capsys.readouterr().out
+    assert "warning: 2 of 4 images of more than 8 bits use less than a tenth of the window" in out
+    run("--prompt", "x", "--window", "percentile")
+    assert "less than a tenth" not in capsys.readouterr().out
+    ranges = [("a", Range(0, 10, True)), ("b", Range(0, 9, True)), ("c", Range(200, 300, True))]
+    assert windows.flattened(ranges, (0, 100)).startswith("2 of 3") and "'b' with" in windows.flattened(
+        ranges, (0, 100)
+    )
+    assert windows.flattened(ranges[:1], (0, 100)) == windows.flattened(ranges, "percentile") == ""
+
+
 def test_records_from_arrays_keep_the_window(tmp_path):
     values = [np.full((6, 6), highest, np.uint16) for highest in (300, 4000)]
     dataset = tv.records(values, [np.eye(6) > 0] * 2, "x", split="train")

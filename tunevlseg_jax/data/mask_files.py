@@ -30,6 +30,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """The operation that turns an image upright, by its EXIF orientation."""
+BACK = {6: 8, 8: 6}
+"""The orientation that undoes another; the others undo themselves."""
 Colour = tuple[int, int, int]
 
 
@@ -48,6 +50,8 @@ def whole(data: bytes, name: str) -> Image.Image:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"can't decode {name}: it is not an image, or a broken one", "undecodable") from error
     check_pages(data, name)
+    if opened.format == "GIF" and getattr(opened, "n_frames", 1) > 1:
+        raise UserError(f"{name} must hold one image, got a GIF of several; save one image per file", "several-pages")
     return opened
 
 
@@ -66,7 +70,35 @@ def image(data: bytes, name: str) -> tuple[bytes, tuple[int, int]]:
         return data, decode_deep(data, name).shape[:2]
     opened = whole(data, name)
     pixels = decode_rgb(data, name)  # decoded as in training; other libraries may read the orientation differently
-    return data if opened.format in KEPT else encode_png(pixels), pixels.shape[:2]
+    return data if opened.format in KEPT else as_png(pixels, tag_of(data)), pixels.shape[:2]
+
+
+def as_png(pixels: np.ndarray, tag: int) -> bytes:
+    """Upright pixels as a PNG of the same EXIF orientation, by which `check` sees how the photo was stored.
+
+    Args:
+      pixels: (height, width, 3) uint8, RGB.
+      tag: the orientation, which turns the stored pixels upright; 1 is upright.
+    """
+    if tag not in TURNS:
+        return encode_png(pixels)
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = tag
+    Image.fromarray(pixels).transpose(TURNS[BACK.get(tag, tag)]).save(file, "PNG", exif=exif)
+    return file.getvalue()
+
+
+def tag_of(data: bytes) -> int:
+    """The EXIF orientation of an image file, 1 without one."""
+    try:
+        opened = Image.open(io.BytesIO(tiff.corrected(data)))
+    except (OSError, SyntaxError, ValueError):  # a type that Pillow doesn't know, such as a TIFF of 64 bits
+        return 1
+    if opened.format == "TIFF":  # which Pillow turns when it decodes
+        tag = getattr(opened, "tag_v2", {}).get(ExifTags.Base.Orientation, 1)
+        return tag if tag in TURNS else 1
+    turn = turn_of(opened)
+    return next((tag for tag, other in TURNS.items() if other == turn), 1)
 
 
 def values(data: bytes, name: str) -> tuple[np.ndarray, bool]:

@@ -16,6 +16,9 @@ PERCENTILES = (0.5, 99.5)
 BITS = (8, 10, 12, 14, 16, 32)
 """Depths that scanners and cameras have."""
 
+NARROW = 0.1
+"""An image that uses a smaller share of a window is nearly of one shade afterwards."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -96,6 +99,27 @@ def default(values: Range) -> tuple[float, float]:
         if high <= 1:
             return 0.0, 1.0
     return (low, high) if low < high else (low, low + 1)
+
+
+def flattened(ranges: Sequence[tuple[str, Range]], window: Window) -> str:
+    """A line on the images of which a window leaves nearly one shade, "" if there are none.
+
+    Args:
+      ranges: the name and the range of each image.
+      window: the values that become 0 and 255; a rule fits each image.
+    """
+    if isinstance(window, str):
+        return ""
+    low, high = window
+    flat = [one for one in ranges if min(one[1].high, high) - max(one[1].low, low) < NARROW * (high - low)]
+    if not flat:
+        return ""
+    name, values = flat[0]
+    return (
+        f"{len(flat)} of {len(ranges)} images of more than 8 bits use less than a tenth of the window {low:g} to "
+        f"{high:g}, such as {name!r} with values from {values.low:g} to {values.high:g}: they are nearly of one shade, "
+        "perhaps of another depth; --window percentile scales each by itself"
+    )
 
 
 def scaled(values: np.ndarray, window: Window) -> np.ndarray:

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from tunevlseg_jax.data import heic, tiff, windows
 from tunevlseg_jax.data.images import SUFFIXES, decode_deep, decode_rgb, is_deep, read_bytes
-from tunevlseg_jax.data.windows import Window
+from tunevlseg_jax.data.windows import Range, Window
 from tunevlseg_jax.runtime import exchange
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.optional import import_heif
@@ -136,8 +136,8 @@ def digest(data: bytes, window: Window | None) -> str:
     return content.hexdigest()
 
 
-def common_window(paths: Sequence[Path]) -> Window | None:
-    """The default window of all images of more than 8 bits among the files; None without any.
+def ranges_of(paths: Sequence[Path]) -> list[tuple[str, Range]]:
+    """The name and the range of each image of more than 8 bits among the files.
 
     Several processes read a part of the files each.
     """
@@ -145,9 +145,8 @@ def common_window(paths: Sequence[Path]) -> Window | None:
     for path in exchange.block(paths):
         if path.is_file() and not is_video(path) and is_deep(data := tiff.corrected(read_bytes(path))):
             with contextlib.suppress(UserError):  # a broken file is reported when its turn comes
-                ranges.append(windows.value_range(decode_deep(data, path)))
-    ranges = list(itertools.chain.from_iterable(exchange.gather(ranges)))
-    return windows.default(windows.joined(ranges)) if ranges else None
+                ranges.append((str(path), windows.value_range(decode_deep(data, path))))
+    return list(itertools.chain.from_iterable(exchange.gather(ranges)))
 
 
 def _scaled(values: np.ndarray, window: Window | None) -> np.ndarray:

@@ -55,7 +55,7 @@ def folder_items(options: Folder, source: SourceFiles, seen: SeenEncodings) -> t
         )
     except UserError as error:
         raise _with_formats(error, source) from error
-    notes = [*found.notes, *split_hints.hints(found.files, images, masks)]
+    notes = [*found.notes, *split_hints.hints(found.files, images, masks, source)]
     return _items(options, "\n".join([f"{images} and {masks}", *notes]), found.files, source, load)
 
 

@@ -1,43 +1,48 @@
-"""What the names of files and folders may say about splits and patients, where the patterns don't use it."""
+"""What a source may say about splits and patients that isn't read: in names of folders, and in tables."""
 
+import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from tunevlseg_jax.data.builders import folder_splits
-from tunevlseg_jax.data.builders.folder_splits import SPLIT_NAMES
+from tunevlseg_jax.data.builders import columns, folder_splits
+from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.user_files import ImageFiles
 
-PREFIX = re.compile(rf"({'|'.join(SPLIT_NAMES)})([_. -])", re.IGNORECASE)
+TELLING = ("split", "group")
+"""Columns of a manifest whose like in another table is worth a line."""
+FOLDS = re.compile(rb"\s*\[\s*\{\s*\"(?:train|val)\"")
+"""The start of nnU-Net's splits_final.json."""
 
 
-def hints(files: Sequence[ImageFiles], images: str, masks: str) -> list[str]:
-    """Lines on images whose names begin with a split, and on folders that may be patients or videos.
+def hints(files: Sequence[ImageFiles], images: str, masks: str, source: SourceFiles) -> list[str]:
+    """Lines on folders that may be patients or videos, and on tables that tell splits or patients and aren't read.
 
     Args:
       files: the images, with the splits and groups that the patterns tell.
       images: pattern of the images.
       masks: pattern of the masks.
+      source: the files.
     """
-    names = [] if any(one.split for one in files) else _of_names(files, images, masks)
-    groups = [] if any(one.group for one in files) else _of_folders(files, images, masks)
-    return names + groups
+    folders = [] if any(one.group for one in files) else _of_folders(files, images, masks)
+    return folders + list(islice(_of_tables(files, source), 3))
 
 
-def _of_names(files: Sequence[ImageFiles], images: str, masks: str) -> list[str]:
-    found = [PREFIX.match(one.image.rpartition("/")[2]) for one in files]
-    starts = {(match[1], match[2]) for match in found if match}
-    if (
-        not all(found)
-        or len({SPLIT_NAMES[word.lower()] for word, _ in starts}) < 2
-        or len({end for _, end in starts}) > 1
-    ):
-        return []
-    begins = " and ".join(sorted(word for word, _ in starts))
-    return [
-        f"note: the images' names begin with {begins}; to take these as splits give "
-        + _options(images, masks, "{split}" + starts.pop()[1] + "{name}")
-    ]
+def _of_tables(files: Sequence[ImageFiles], source: SourceFiles) -> Iterator[str]:
+    told = {"split": any(one.split for one in files), "group": any(one.group for one in files)}
+    for name in source.names:
+        if name.lower().endswith((".csv", ".tsv")):
+            first = source.read(name).decode("utf-8-sig", "replace").partition("\n")[0][:10000]
+            header = max((next(csv.reader([first], delimiter=one), []) for one in ",;\t"), key=len)
+            meant = {column: other for other in header for column in TELLING if columns.is_like(other, column)}
+            for column, other in meant.items():
+                if not told[column]:
+                    yield (
+                        f"note: {name} has the column {other.strip()!r}, which isn't read; a --manifest has a column "
+                        f"{column} for it"
+                    )
+        elif name.lower().endswith("splits_final.json") and FOLDS.match(source.read(name)):
+            yield f"note: {name} has folds, which aren't read; --folds makes such"
 
 
 def _of_folders(files: Sequence[ImageFiles], images: str, masks: str) -> list[str]:
@@ -51,7 +56,3 @@ def _of_folders(files: Sequence[ImageFiles], images: str, masks: str) -> list[st
         "patients or videos, of which none may be in two splits, give "
         f'--images "{{group}}/{images}" --masks "{{group}}/{masks}"'
     ]
-
-
-def _options(images: str, masks: str, name: str) -> str:
-    return f'--images "{images.replace("{name}", name)}" --masks "{masks.replace("{name}", name)}"'

@@ -1,6 +1,6 @@
 """What `prepare` prints of a set: its counts, the coverage of its classes, and what looks wrong."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -41,6 +41,13 @@ def print_survey(survey: Survey, console: Console, *, invertible: bool) -> None:
     console.print(coverage.table(coverage.by_class(survey.stats)))
     for line in survey.warnings(invertible=invertible):
         console.print(f"warning: {line}", soft_wrap=True)
+
+
+def print_ranges(ranges: Sequence[tuple[str, windows.Range]], folder: Path, console: Console) -> None:
+    """Prints whether the set's window leaves nearly one shade of some images; `ranges` are as in `Contents`."""
+    window = preprocessing.read(folder / prepared.VERSION).window
+    if window is not None and (line := windows.flattened(ranges, window)):
+        console.print(f"warning: {line}", soft_wrap=True, markup=False)
 
 
 def print_values(options: Folder, survey: Survey, seen: SeenEncodings, console: Console) -> None:

@@ -12,11 +12,12 @@ from PIL import Image
 from user_folders import Run, run
 
 from tunevlseg_jax import prepare
+from tunevlseg_jax.data import mask_files
 from tunevlseg_jax.data.audit import coverage, findings, map_stats, orientation
 from tunevlseg_jax.data.audit.image_stats import ImageStats, image_stats
 from tunevlseg_jax.data.audit.orientation import Vote, vote
 from tunevlseg_jax.data.examples import Example, Record
-from tunevlseg_jax.data.images import encode_png
+from tunevlseg_jax.data.images import decode_rgb, encode_png
 from tunevlseg_jax.data.mask_files import TURNS
 
 run = run
@@ -150,6 +151,42 @@ def test_masks_of_the_stored_photo_are_told_from_masks_of_the_upright_one(tag, s
         stored.append(vote(data, image, [raw(mask, tag)]))
     assert set(upright) <= {Vote.TURNED, Vote.UNCLEAR} and upright.count(Vote.UNCLEAR) <= 1
     assert set(stored) <= {Vote.STORED, Vote.UNCLEAR} and stored.count(Vote.UNCLEAR) <= 1
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+@pytest.mark.parametrize("suffix", ["TIFF", "WEBP"])
+def test_files_that_become_png_keep_their_orientation(tag, suffix):
+    """The pixels are upright, and the audit still sees how the photo was stored."""
+    image, mask = wound(0, (96, 96), 100)
+    data = photographed(image, tag, suffix)
+    encoded, size = mask_files.image(data, "a")
+    assert encoded.startswith(b"\x89PNG") and size == (96, 96)
+    assert np.abs(decode_rgb(encoded, "a").astype(int) - image).mean() < (8 if suffix == "WEBP" else 1e-9)
+    assert mask_files.tag_of(data) == mask_files.tag_of(encoded) == tag
+    assert orientation.is_turned(encoded) == (tag > 1)
+    if tag > 1:
+        assert vote(encoded, image, [raw(mask, tag)]) in (Vote.STORED, Vote.UNCLEAR)
+
+
+def test_deep_photos_keep_their_orientation(run: Run, monkeypatch, tmp_path, capsys):
+    for number in range(6):
+        image, mask = wound(number, (128, 128), 100)
+        exif = Image.Exif()
+        exif[0x0112] = 3
+        folder, suffix = tmp_path / "source", ("png", "tif")[number % 2]
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        stored = np.ascontiguousarray(image[::-1, ::-1, 0].astype(np.uint16) * 16)
+        Image.fromarray(stored).save(folder / "images" / f"{number}.{suffix}", exif=exif)
+        save(folder / "masks" / f"{number}.png", raw(mask, 3) * np.uint8(255))
+    examples = run("--prompt", "wound")
+    assert "fit the photo as it is stored" in capsys.readouterr().out
+    for key, example in examples.items():
+        image, _ = wound(int(key[-1]), (128, 128), 100)
+        assert np.abs(example.rgb()[..., 0].astype(int) - image[..., 0]).max() <= 1
+    with pytest.raises(SystemExit):
+        small.run(monkeypatch, prepare.main, "check", "mine", "--root", tmp_path / "data")
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "mask not turned" in line)
+    assert "error" in row
 
 
 def test_without_an_orientation_or_an_object_nothing_is_said():

@@ -23,8 +23,8 @@ def write(path: Path, files: dict[str, bytes] = FILES) -> Path:
         with zipfile.ZipFile(path, "w") as archive:
             for name, data in files.items():
                 archive.writestr(name, data)
-    elif ".tar" in path.suffixes or path.suffix == ".tgz":
-        with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as archive:
+    elif ".tar" in path.suffixes or path.suffix in (".tgz", ".txz"):
+        with tarfile.open(path, {".tar": "w", ".txz": "w:xz"}.get(path.suffix, "w:gz")) as archive:
             for name, data in files.items():
                 member = tarfile.TarInfo(name)
                 member.size = len(data)
@@ -36,7 +36,7 @@ def write(path: Path, files: dict[str, bytes] = FILES) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["folder", "set.zip", "set.tar", "set.tar.gz", "SET.tgz"])
+@pytest.mark.parametrize("name", ["folder", "set.zip", "set.tar", "set.tar.gz", "SET.tgz", "set.txz"])
 def test_every_kind_of_download_shows_the_same_files(name, tmp_path):
     source = SourceFiles([write(tmp_path / name, FILES | JUNK)], tmp_path / "unpacked")
     assert {name: source.read(name) for name in source.names} == FILES
@@ -52,6 +52,19 @@ def test_archives_in_a_folder_count_as_unpacked_there(tmp_path):
     (folder / "._all.zip").write_bytes(b"what macOS adds")
     source = SourceFiles([folder], tmp_path / "unpacked")
     assert source.names == tuple(sorted(FILES)) and source.read("set/images/2.jpg") == b"unpacked already"
+
+
+def test_archives_in_archives_count_as_unpacked_there(tmp_path):
+    """Also a tar in a zip; one that is broken is a file like any other, and deep ones aren't opened."""
+    inner = write(tmp_path / "inner.tar").read_bytes()
+    deep = {"0.zip": b"0"}
+    for number in range(1, 4):
+        deep = {f"{number}.zip": write(tmp_path / "deep" / f"{number}.zip", deep).read_bytes()}
+    write(tmp_path / "folder" / "sub" / "outer.zip", {"dl/inner.tar": inner, "bad.zip": b"none"} | deep)
+    source = SourceFiles([tmp_path / "folder"], tmp_path / "unpacked")
+    assert source.names == ("sub/1.zip", "sub/bad.zip", *(f"sub/dl/{name}" for name in sorted(FILES)))
+    assert source.read("sub/dl/set/images/2.jpg") == b"two" and source.unread == ["sub/1.zip", "sub/bad.zip"]
+    assert source.placed("sub/dl/set/images/2.jpg") == "sub/outer/dl/inner/set/images/2.jpg"
 
 
 def test_files_of_two_sources_with_one_path_must_be_the_same(tmp_path):

@@ -50,10 +50,42 @@ def split_names(found: Matched) -> dict[str, str]:
         ("trains", ""),
         ("train_val", ""),
         ("train_test_split", ""),
+        ("eval", ""),
+        ("Validación", ""),
     ],
 )
 def test_names_of_folders(folder, split):
     assert folder_splits.split_of(folder) == split
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tr", "va", "te"),
+        ("trn", "vld", "tst"),
+        ("train", "eval", "holdout"),
+        ("training", "validate", "testing"),
+        ("entrenamiento", "validación", "prueba"),
+        ("entraînement", "validation", "test"),
+        ("treino", "validação", "teste"),
+        ("addestramento", "validazione", "prova"),
+        ("Trainingsdaten", "Validierung", "Testdaten"),
+        ("обучающая", "валидация", "тест"),
+        ("eğitim", "doğrulama", "test"),
+        ("训练集", "验证集", "测试集"),
+        ("学習データ", "検証データ", "テストデータ"),
+        ("학습", "검증", "시험"),
+    ],
+)
+def test_short_and_foreign_words_tell_splits_together(words):
+    paths = [f"{word}/images/{name}.png" for word in words for name in "ab"]
+    splits = [split for split in ("train", "val", "test") for _ in "ab"]
+    assert folder_splits.of_files(dict.fromkeys(paths, ())) == dict(zip(paths, splits, strict=True))
+    assert folder_splits.of_files({f"{words[2]}_x/a.png": (), f"{words[2]}_y/b.png": ()}) == {} or words[2] in (
+        "test",
+        "testing",
+    )
+    assert matching.split_named(words[1], "a.png") == "val"
 
 
 def test_other_words_count_only_where_train_is_told_apart():
@@ -168,29 +200,85 @@ def test_several_sources_may_be_the_splits(names, tmp_path):
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (
-            ["images/train_a.png", "images/test_b.png"],
-            r"begin with test and train; .* --images \"images/{split}_{name}\"",
-        ),
-        (["images/train_a.png", "images/b.png"], None),
-        (["images/test-1.png", "images/test-2.png"], None),
         (["p1/images/a.png", "p2/images/b.png"], r"2 folders, such as p1 and p2; .*--masks \"{group}/masks/{name}\""),
         (["all/images/a.png", "all/images/b.png"], None),
         (["train/images/a.png", "val/images/b.png"], None),
     ],
 )
-def test_names_that_may_tell_splits_or_patients_are_noted(names, says, tmp_path):
+def test_folders_that_may_be_patients_are_noted(names, says, tmp_path):
     """What the note proposes does it."""
     masks = [name.replace("images", "masks") for name in names]
     source = sources(tmp_path, [*names, *masks])
     found = matching.find(source, *layouts.PLAIN, ("x",), None)
-    notes = split_hints.hints(found.files, *layouts.PLAIN)
+    notes = split_hints.hints(found.files, *layouts.PLAIN, source)
     assert len(notes) == (says is not None)
     if says is not None:
         assert re.search(says, notes[0])
         found = matching.find(source, *re.findall(r'--\w+ "(.*?)"', notes[0]), ("x",), None)
-        assert {image.split or image.group for image in found.files} in ({"train", "test"}, {"p1", "p2"})
-        assert split_hints.hints(found.files, *layouts.PLAIN) == []
+        assert {image.group for image in found.files} == {"p1", "p2"}
+        assert split_hints.hints(found.files, *layouts.PLAIN, source) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (["train_1", "val_2", "test_3"], ["train", "val", "test"]),
+        (["p1_Train", "p2-test", "p3.valid"], ["train", "test", "val"]),
+        (["train_a_b", "test_c_train"], ["", ""]),
+        (["train_1", "a_2"], ["", ""]),
+        (["test_1", "test_2"], ["", ""]),
+        (["strain_1", "contest_2"], ["", ""]),
+    ],
+)
+def test_names_of_files_tell_splits_if_all_do(names, splits, tmp_path):
+    source = sources(tmp_path, [f"{kind}/{name}.png" for kind in ("images", "masks") for name in names])
+    found = matching.find(source, *layouts.PLAIN, ("x",), None)
+    line, images = user_files.with_splits(found.files, "source", source)
+    assert {image.id: image.split for image in images} == dict(zip(names, splits, strict=True))
+    assert ("as the names of the images say" in line) == any(splits)
+
+
+def test_tables_that_tell_splits_or_patients_are_noted(tmp_path):
+    source = sources(tmp_path, [f"{kind}/{name}.png" for kind in ("images", "masks") for name in "ab"])
+    (tmp_path / "source" / "info.csv").write_text("file;Subset;PatientID;id;set\na.png;1;2;3;4\n")
+    (tmp_path / "source" / "ages.csv").write_text("id,age\na,40\n")
+    (tmp_path / "source" / "splits_final.json").write_text('[{"train": ["a"], "val": ["b"]}]')
+    source = SourceFiles([tmp_path / "source"], tmp_path / "unpacked")
+    found = matching.find(source, *layouts.PLAIN, ("x",), None)
+    notes = split_hints.hints(found.files, *layouts.PLAIN, source)
+    assert [re.sub(r", which.*column (\w+).*", r" -> \1", note) for note in notes] == [
+        "note: info.csv has the column 'Subset' -> split",
+        "note: info.csv has the column 'PatientID' -> group",
+        "note: splits_final.json has folds, which aren't read; --folds makes such",
+    ]
+
+
+def test_archives_in_folders_of_splits_and_named_after_splits(tmp_path):
+    """train/all.zip, and train.zip; one archive alone says nothing, whatever its name."""
+    for name, archives in {
+        "a": ["train/all.zip", "val/all.zip"],
+        "b": ["train.zip", "val.zip"],
+        "c": ["test.zip"],
+    }.items():
+        for number, archive in enumerate(archives):
+            (path := tmp_path / name / archive).parent.mkdir(parents=True, exist_ok=True)
+            with zipfile.ZipFile(path, "w") as file:
+                for kind in ("images", "masks"):
+                    file.writestr(f"{kind}/{number}.png", kind)
+        source = SourceFiles([tmp_path / name], tmp_path / "unpacked")
+        found = matching.find(source, *layouts.PLAIN, ("x",), None)
+        _, images = user_files.with_splits(found.files, "source", source)
+        assert [image.split for image in images] == ([""] if name == "c" else ["train", "val"])
+
+
+def test_gif_masks_and_unread_archives(tmp_path):
+    """DRIVE's masks are GIF."""
+    names = ["images/21_training.tif", "1st_manual/21_manual1.gif", "more.rar"]
+    found = matching.find(sources(tmp_path, names), "images/{name}_training", "1st_manual/{name}_manual1", ("x",), None)
+    assert [image.masks[0].file for image in found.files] == ["1st_manual/21_manual1.gif"]
+    assert found.notes == ["left out: more.rar, which isn't read; unpack it"]
+    with mistakes.raises(r"no-images: 1 \.gif, 1 \.tif, 1 \.rar .*; unpack the archives first"):
+        matching.find(SourceFiles([tmp_path / "source"], tmp_path), "photos/{name}", "masks/{name}", ("x",), None)
 
 
 def test_random_splits_are_asked_for(tmp_path):
@@ -232,6 +320,7 @@ def test_copies_of_roboflow_are_a_group(tmp_path):
         (["p1/images/a.png", "p2/images/a.png", "p1/masks/a.png"], r"duplicate-image: p1/.*p2/.*\{group\}"),
         (["images/a.png", "p1/masks/a.png", "p2/masks/a.png"], r"duplicate-mask: p1/masks/a.png and p2/.*\{group\}"),
         (["test/images/a.png", "val/images/b.png"], "mask-missing: test/images/a.png"),
+        (["images/a.png", "masks/a.npy"], "mask-missing: images/a.png .*; masks/a.npy is no image file .*as PNG"),
     ],
 )
 def test_what_is_unclear_is_refused(tmp_path, names, says):

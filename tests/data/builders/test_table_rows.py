@@ -69,6 +69,16 @@ def test_spreadsheets_leavings(tmp_path, text):
     assert read(tmp_path / "list.csv") == EXPECTED
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"), [("肿瘤", "gb18030"), ("腫瘍", "shift-jis"), ("опухоль", "cp1251"), ("종양", "euc-kr")]
+)
+def test_other_scripts_are_not_taken_for_windows_1252(tmp_path, text, encoding):
+    """A prompt would be letters without a meaning."""
+    (tmp_path / "list.csv").write_bytes(f"image,prompt\na,{text}\n".encode(encoding))
+    with mistakes.raises(r"unreadable: list\.csv.* as Windows-1252 .*save it in UTF-8"):
+        table_rows.read(tmp_path / "list.csv", REQUIRED, OPTIONAL)
+
+
 def test_json_and_json_lines(tmp_path):
     objects = [{"Image": "a.png", "prompt": "Läsion, groß", "SPLIT": "train"}, {"image": "b.png", "prompt": "x"}]
     (tmp_path / "list.json").write_text(json.dumps([*objects, {"image": None}]))

@@ -57,6 +57,7 @@ class Survey:
       without_records: the images that have none.
       names: the images.
       votes: for each image, whether its masks fit it as its EXIF orientation turns it.
+      groups: for each patient or video, its first image in each split.
     """
 
     def __init__(self):
@@ -64,6 +65,7 @@ class Survey:
         self.without_records: list[str] = []
         self.names: list[str] = []
         self.votes: list[Vote | None] = []
+        self.groups: dict[str, dict[str, str]] = defaultdict(dict)
 
     def watch(self, splits: Mapping[str, Iterable[Example]]) -> dict[str, Iterator[Example]]:
         """The same splits, whose examples are counted when they are read."""
@@ -71,7 +73,10 @@ class Survey:
 
     def _watch(self, split: str, examples: Iterable[Example]) -> Iterator[Example]:
         for example in examples:
-            self._add(f"{split}/{example.id}", example)
+            name = f"{split}/{example.id}"
+            self._add(name, example)
+            if example.group:
+                self.groups[example.group].setdefault(split, name)
             yield example
 
     def _add(self, name: str, example: Example) -> None:
@@ -98,6 +103,13 @@ class Survey:
             yield (
                 f"{_records(len(odd))}, such as {odd[0].record.id!r}, {_verb(len(odd), 'mark')} everything but what "
                 "looks like the object"
+            )
+        if across := {group: images for group, images in self.groups.items() if len(images) > 1}:
+            group, images = next(iter(across.items()))
+            yield (
+                f"{len(across)} of {len(self.groups)} groups (patients, videos or originals of copies) "
+                f"{_verb(len(across), 'lie')} in several splits, such as {group!r} in {' and '.join(images.values())}: "
+                "scores would be too high; `check` lists them, and its --protocol clean keeps them together"
             )
         if unturned := orientation.unturned(self.votes):
             yield (

@@ -4,7 +4,6 @@ A mask that fits has the image's edges under its outline. The image's gradient a
 large there, and smaller wherever else the mask is shifted to; the average over all shifts is one correlation.
 """
 
-import io
 from collections.abc import Sequence
 from enum import Enum
 
@@ -86,7 +85,7 @@ def _fits_better(fit: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _turn(encoded: bytes) -> Image.Transpose | None:
-    return mask_files.turn_of(Image.open(io.BytesIO(encoded)))
+    return mask_files.TURNS.get(mask_files.tag_of(encoded))
 
 
 def _resized(array: np.ndarray) -> np.ndarray:

@@ -8,26 +8,38 @@ import unicodedata
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, NamedTuple
 
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import check_name
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+UNREAD = (".7z", ".rar", ".tar.zst", ".z01")
+"""Other archives, which must be unpacked first."""
+DEEPEST = 3
+"""Archives in archives are read down to this depth."""
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError)
 """Exceptions raised by broken or encrypted archives."""
 Reader = Callable[[], bytes]
 
 
+class _File(NamedTuple):
+    """A file's path, the same below the name of each archive that it lies in, and how to read it."""
+
+    name: str
+    placed: str
+    read: Reader
+
+
 class SourceFiles:
     """Files by their path below a folder or in an archive, with "/" between its parts.
 
-    A folder's archives count as if they were unpacked there; files that are unpacked already take precedence. Files of
-    several folders or archives may have the same path only if they are equal or never read. Hidden files and macOS's
-    extra files are left out.
+    A folder's archives, and archives in archives, count as if they were unpacked there; files that are unpacked already
+    take precedence. Files of several folders or archives may have the same path only if they are equal or never read.
+    Hidden files and macOS's extra files are left out.
     """
 
     def __init__(self, paths: Sequence[Path], unpacked: Path):
@@ -46,12 +58,15 @@ class SourceFiles:
         self._numbers = itertools.count()
         self._readers: dict[str, list[Reader]] = defaultdict(list)
         self._paths: dict[str, Path] = {}
+        self._placed: dict[str, str] = {}
+        self._archives: set[str] = set()
         for path in paths:
-            for name, reader in self._files(path):
+            for name, placed, reader in self._files(path):
                 parts = name.split("/")
                 if not any(part.startswith((".", "__MACOSX")) or part == "Thumbs.db" for part in parts):
                     self._readers[name].append(reader)
                     self._paths.setdefault(name, path)
+                    self._placed.setdefault(name, placed)
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.paths))
@@ -62,12 +77,18 @@ class SourceFiles:
         return tuple(sorted(self._readers))
 
     def placed(self, name: str) -> str:
-        """A file's path below the name of its folder or archive if there are several of them, else as it is."""
+        """A file's path below the names of its source and of the archive in it that has it, where there are several."""
+        below = self._placed.get(name, name) if len(self._archives) > 1 else name
         path = self._paths.get(name) if len(self.paths) > 1 else None
         if path is None:
-            return name
-        ends = [end for end in ARCHIVES if path.name.lower().endswith(end) and path.is_file()]
-        return f"{path.resolve().name[: -len(ends[0])] if ends else path.resolve().name}/{name}"
+            return below
+        own = path.resolve().name
+        return f"{_stem(own) if path.is_file() else own}/{below}"
+
+    @property
+    def unread(self) -> list[str]:
+        """Archives among the files, which aren't read."""
+        return [name for name in self.names if name.lower().endswith((*ARCHIVES, *UNREAD))]
 
     def __contains__(self, name: str) -> bool:
         return composed(name) in self._readers
@@ -106,7 +127,7 @@ class SourceFiles:
             raise UserError(f"{self} has different files {name}; unpack each into a folder", "duplicate-file")
         return data
 
-    def _files(self, path: Path) -> Iterator[tuple[str, Reader]]:
+    def _files(self, path: Path) -> Iterator[_File]:
         if path.is_dir():
             return self._folder(path)
         if path.is_file() and is_archive(path):
@@ -114,7 +135,7 @@ class SourceFiles:
         reason = "is no folder, zip or tar file" if path.exists() else "doesn't exist"
         raise UserError(f"--source {path} {reason}", "no-such-file")
 
-    def _folder(self, folder: Path) -> Iterator[tuple[str, Reader]]:
+    def _folder(self, folder: Path) -> Iterator[_File]:
         seen = set()
         unpacked = set()
         archives = []
@@ -130,17 +151,39 @@ class SourceFiles:
                 else:
                     name = composed(file.relative_to(folder).as_posix())
                     unpacked.add(name)
-                    yield name, file.read_bytes
+                    yield _File(name, name, file.read_bytes)
         for archive in archives:  # last: unpacked files are quicker to read
-            yield from ((name, reader) for name, reader in self._archive(archive) if name not in unpacked)
+            inside = self._below(composed(archive.relative_to(folder).as_posix()), self._archive(archive))
+            yield from (file for file in inside if file.name not in unpacked)
 
-    def _archive(self, path: Path) -> Iterator[tuple[str, Reader]]:
+    def _below(self, archive: str, files: Iterable[_File]) -> Iterator[_File]:
+        """An archive's files, as if they were unpacked beside it."""
+        self._archives.add(archive)
+        folder = archive.rpartition("/")[0]
+        for name, placed, reader in files:
+            yield _File(f"{folder}/{name}".lstrip("/"), f"{_stem(archive)}/{placed}", reader)
+
+    def _archive(self, path: Path, depth: int = 1) -> Iterator[_File]:
         try:
-            yield from self._zip(path) if path.suffix.lower() == ".zip" else self._tar(path)
+            for name, reader in self._zip(path) if path.suffix.lower() == ".zip" else self._tar(path):
+                inner = is_archive(Path(name)) and not name.rpartition("/")[2].startswith(".") and depth < DEEPEST
+                try:
+                    files = list(self._archive(self._inner(name, reader), depth + 1)) if inner else None
+                except UserError:  # a broken one counts as any other file
+                    files = None
+                yield from [_File(name, name, reader)] if files is None else self._below(name, files)
         except OSError as error:
             raise UserError(f"can't read {path}: {error.strerror or error}", "unreadable") from error
         except BROKEN as error:
             raise UserError(f"can't read {path}: {error}", "unreadable") from error
+
+    def _inner(self, name: str, reader: Reader) -> Path:
+        """An archive in an archive, unpacked to a file of its own."""
+        end = next(end for end in ARCHIVES if name.lower().endswith(end))
+        path = self._unpacked / f"{next(self._numbers)}{end}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(reader())
+        return path
 
     def _zip(self, path: Path) -> Iterator[tuple[str, Reader]]:
         archive = zipfile.ZipFile(path)
@@ -173,6 +216,11 @@ class SourceFiles:
 def is_archive(path: Path) -> bool:
     """Whether a file's suffix is that of a zip or tar file."""
     return path.name.lower().endswith(ARCHIVES)
+
+
+def _stem(name: str) -> str:
+    """A path without the suffix of an archive."""
+    return next((name[: -len(end)] for end in ARCHIVES if name.lower().endswith(end)), name)
 
 
 def composed(name: str) -> str:

@@ -30,6 +30,9 @@ MEANINGS = {
 }
 """Other names for the known columns. They are proposed and not read, since they often hold something else."""
 
+VAGUE = ("id", "set", "case", "dataset", "phase", "usage", "study", "sequence")
+"""Such names that often hold something else in a table that wasn't written for this package."""
+
 
 def known(names: Sequence[str], columns: Iterable[str], where: str) -> list[str]:
     """The columns of these names, "" for a name that is blank or that a spreadsheet or pandas gives to an unnamed one.
@@ -66,6 +69,12 @@ def count(names: Iterable[str], columns: Iterable[str]) -> int:
 def _plain(name: str) -> str:
     plain = re.sub(r"[\s_-]+", "_", name.strip().strip("\ufeff").lower())
     return "" if re.fullmatch(r"unnamed:_\d+", plain) else plain
+
+
+def is_like(name: str, column: str) -> bool:
+    """Whether a name is a column's, or another for it such as subset or patient_id; id and set alone say nothing."""
+    plain = _plain(name).replace("_", "")
+    return plain in {other.replace("_", "") for other in (column, *MEANINGS[column]) if other not in VAGUE}
 
 
 def renames(names: Iterable[str], column: str) -> str:

@@ -106,6 +106,8 @@ def _held(source: SourceFiles) -> str:
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(4))
     places = ", ".join(f"{folder} ({count})" for folder, count in sorted(folders.most_common(4)))
     readable = "" if set(suffixes) & set(SUFFIXES) else f"; images are {', '.join(SUFFIXES)}"
+    if source.unread:
+        readable = "; unpack the archives first"
     for command, ends in MEDICAL.items():
         if any(name.lower().endswith(ends) for name in source.names):
             readable = f"; prepare {command} reads medical files"

@@ -14,6 +14,8 @@ from tunevlseg_jax.runtime.errors import UserError, nearest
 
 FIELDS = ("name", "group", "split", "class")
 SUFFIX = rf"\.(?:{'|'.join(suffix[1:] for suffix in SUFFIXES)})"
+MASK_SUFFIX = rf"(?:{SUFFIX}|\.gif)"
+"""Masks may be GIF, as DRIVE's."""
 CLASS_TREE = ("images/{split}/{name}", "annotations/{split}/{class}/{name}")
 """Patterns of a tree with a folder per class, the usual layout of ADE20K's masks in open-vocabulary segmentation."""
 
@@ -81,7 +83,7 @@ def find(
       UserError: an image has no mask and `negatives` are dropped, two masks differ only in the suffix, a mask has no
         image, or a split or class is unknown.
     """
-    by_mask = dict(_matches(source, masks))
+    by_mask = dict(_matches(source, masks, MASK_SUFFIX))
     by_image = {name: fields for name, fields in _matches(source, images) if name not in by_mask}
     if not by_image:
         raise layouts.no_images(source, images)
@@ -132,8 +134,8 @@ def names(source: SourceFiles, text: str) -> set[str]:
     return {fields["name"] for _, fields in _matches(source, text)}
 
 
-def _matches(source: SourceFiles, text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    for name, match in source.find(pattern(text)):
+def _matches(source: SourceFiles, text: str, suffix: str = SUFFIX) -> Iterator[tuple[str, dict[str, str]]]:
+    for name, match in source.find(pattern(text, suffix)):
         yield name, match.groupdict()
 
 
@@ -189,7 +191,7 @@ def _without_masks(
     healthy = [image for image in files if not image.masks and image.split not in unlabelled]
     if healthy and (negatives == "drop" or not labelled):
         image = healthy[0].image
-        hint = _as_mask(image, masks)
+        hint = _as_mask(image, masks) or _of_other_kind(image, masks, source)
         if labelled and not hint:
             hint = "; if it doesn't show the object, --negatives keep gives images without a mask an empty one"
         raise UserError(f"{image} has no mask in {source} that fits the pattern {masks!r}{hint}", "mask-missing")
@@ -205,9 +207,10 @@ def _without_masks(
 
 
 def _left_out(source: SourceFiles, matched: Collection[str]) -> list[str]:
-    """A line on the image files that fit neither pattern, if there are any."""
+    """Lines on the image files that fit neither pattern, and on archives that aren't read, if there are any."""
     others = [name for name in source.names if name.lower().endswith(SUFFIXES) and name not in matched]
-    return [f"left out: {len(others)} image files that fit neither pattern, such as {others[0]}"] if others else []
+    lines = [f"left out: {len(others)} image files that fit neither pattern, such as {others[0]}"] if others else []
+    return lines + [f"left out: {name}, which isn't read; unpack it" for name in source.unread[:3]]
 
 
 def mask_of(file: str, label: str, prompt: tuple[str, ...], classes: Classes | None) -> Mask:
@@ -229,9 +232,18 @@ def _as_mask(image: str, masks: str) -> str:
     return ""
 
 
+def _of_other_kind(image: str, masks: str, source: SourceFiles) -> str:
+    """The end of a message about an image without a mask whose mask may be a file that isn't read, such as a.npy."""
+    stem = image.rpartition("/")[2].rpartition(".")[0]
+    suffix = r"\.(?!json|xml|txt|csv)\w+"  # annotations, of which another line tells
+    others = (name for name, match in source.find(pattern(masks, suffix)) if match["name"] == stem)
+    other = next((name for name in others if name != image), None)
+    return "" if other is None else f"; {other} is no image file ({', '.join(SUFFIXES)}); save the masks as PNG"
+
+
 def split_named(name: str, image: str) -> str:
     """The split of a folder that {split} matches; `image` is a file there, for the error of an unknown name."""
-    split = folder_splits.NNUNET.get(name.lower()) or folder_splits.split_of(name)
+    split = folder_splits.split_of(name) or folder_splits.split_of(name, strict=False)
     if not split:
         raise UserError(f"{image} is of the split {name!r}{nearest(name, folder_splits.SPLIT_NAMES)}", "unknown-split")
     return split

@@ -117,7 +117,8 @@ def _header(path: Path, names: Sequence[str], required: Sequence[str], known: Se
     if not columns.count(written, known):
         raise UserError(
             f"{path} lacks the column {required[0]!r}; its first line must name columns ({', '.join(known)}), "
-            f"got {written}{columns.renames(written, required[0])}",
+            f"got {', '.join(map(repr, written[:12]))}{', …' * (len(written) > 12)}"
+            f"{columns.renames(written, required[0])}",
             "missing-column",
         )
     found = columns.known(written, known, str(path))

@@ -61,6 +61,7 @@ def classes(path: Path) -> Classes:
     numbers = {BACKGROUND: 0, VOID_NAME: VOID}
     for row in table_rows.read(path, ("class",), OPTIONAL).rows:
         label = row.text("class")
+        label = label.lower() if label.lower() in (BACKGROUND, VOID_NAME) else label
         if label not in numbers:
             numbers[label] = len(named) + 1
             named[label] = Class(label, row.phrasings("prompt") or (label,), numbers[label])

@@ -1,6 +1,7 @@
 """Text files as spreadsheets and Windows write them."""
 
 import codecs
+import re
 from pathlib import Path
 
 from tunevlseg_jax.runtime.errors import UserError
@@ -16,6 +17,8 @@ WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """The first bytes of .xlsx and .ods, and of .xls."""
 FALLBACK = "cp1252"
 NAMES = {FALLBACK: "Windows-1252"}
+OTHER_SCRIPT = re.compile(r"[ŠŒŽšœžŸƒ\xa1-\xff]{3}")
+"""Chinese, Japanese and Cyrillic encodings look so as Windows-1252, whose languages don't have three such letters."""
 
 
 def read(path: Path) -> tuple[str, str]:
@@ -37,6 +40,12 @@ def read(path: Path) -> tuple[str, str]:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
+        if encoding == FALLBACK and (letters := OTHER_SCRIPT.search(text)):
+            raise UserError(
+                f"can't read {path}: it is no UTF-8 or UTF-16, and as {NAMES[FALLBACK]} it has {letters[0]!r}; save it "
+                "in UTF-8",
+                "unreadable",
+            )
         if "\0" not in text:
             return text, NAMES.get(encoding, encoding.removesuffix("-sig").upper())
     raise UserError(

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from tunevlseg_jax.data import mask_files
-from tunevlseg_jax.data.builders import folder_splits
+from tunevlseg_jax.data.builders import folder_splits, split_lists
 from tunevlseg_jax.data.builders.archives import SourceFiles
 from tunevlseg_jax.data.builders.items import BinaryMask, Content, Item, binary_masks, class_map
 from tunevlseg_jax.data.builders.roboflow import group_of
@@ -73,11 +73,12 @@ Load = Callable[[SourceFiles, ImageFiles], Content]
 def with_splits(files: Sequence[ImageFiles], choice: SplitChoice, source: SourceFiles) -> tuple[str, list[ImageFiles]]:
     """A line on the splits, and the images with the splits that `choice` gives them.
 
-    Images without any split get the one that the names of their folders tell, or those of several sources. Roboflow's
-    augmented copies of an image are a group, unless the source names groups.
+    Images without any split get the one that the names of their folders tell, or those of several sources; else that
+    of lists such as train.txt; else that of their own names. Roboflow's augmented copies of an image are a group,
+    unless the source names groups.
 
     Raises:
-      UserError: as in `folder_splits.of_files`.
+      UserError: as in `folder_splits.of_files` and `split_lists.of_images`.
     """
     if not any(image.group for image in files):
         files = [replace(image, group=group_of(image.image)) for image in files]
@@ -88,15 +89,25 @@ def with_splits(files: Sequence[ImageFiles], choice: SplitChoice, source: Source
             for image in files
         ]
         return DRAWN, images
-    paths = {} if any(image.split for image in files) else {one.image: source.placed(one.image) for one in files}
-    of_folders = folder_splits.of_files({paths[one.image]: [one.group] for one in files if paths})
-    images = [replace(image, split=of_folders.get(paths.get(image.image, ""), image.split)) for image in files]
+    how, splits = ("the source says", {}) if any(image.split for image in files) else _told(files, source)
+    images = [replace(image, split=splits.get(image.image, image.split)) for image in files]
     names = [split for split in SPLITS if split in {image.split for image in images}]
     if not names:
         return f"{DRAWN}; the source tells none", images
     val = "; val is drawn from train" if "val" not in names and "train" in names else ""
     lacking = "".join(f"; it has no {split}" for split in ("train", "test") if split not in names)
-    return f"{', '.join(names)}, as the source says{val}{lacking} (--splits random draws all)", images
+    return f"{', '.join(names)}, as {how}{val}{lacking} (--splits random draws all)", images
+
+
+def _told(files: Sequence[ImageFiles], source: SourceFiles) -> tuple[str, dict[str, str]]:
+    """What tells the splits of images without any, in words, and the split of each; {} if nothing does."""
+    placed = {source.placed(one.image): one for one in files}
+    if of_folders := folder_splits.of_files({path: [one.group] for path, one in placed.items()}):
+        return "the source says", {placed[path].image: split for path, split in of_folders.items()}
+    images = [one.image for one in files]
+    if (listed := split_lists.of_images(images, source)).splits:
+        return f"{' and '.join(listed.files)} say", listed.splits
+    return "the names of the images say", folder_splits.of_names(images)
 
 
 def items(files: Sequence[ImageFiles], source: SourceFiles, load: Load) -> list[Item]:

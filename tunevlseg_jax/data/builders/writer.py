@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from tunevlseg_jax.data import folds, preprocessing, seen_encodings, windows
 from tunevlseg_jax.data.example_format import encode, features
 from tunevlseg_jax.data.examples import Example
-from tunevlseg_jax.data.images import decode_deep, encode_png, is_deep
+from tunevlseg_jax.data.images import decode_deep, is_deep
+from tunevlseg_jax.data.mask_files import as_png, tag_of
 from tunevlseg_jax.data.prepared import ALIASES_FILE, VERSION, Prepared, stored_splits
 from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Preprocessing
 from tunevlseg_jax.data.seen_encodings import SeenEncodings
@@ -37,6 +38,7 @@ class Contents:
       seed: of the folds.
       preprocessing: how the source is read. Without a window, images of more than 8 bits get one for the whole set.
       encodings: counts the values of the mask files as the examples are read.
+      ranges: the id and the range of each image of more than 8 bits, noted as the examples are written.
     """
 
     splits: Mapping[str, Iterable[Example]]
@@ -48,6 +50,7 @@ class Contents:
     seed: int = 0
     preprocessing: Preprocessing = AS_THEY_ARE
     encodings: SeenEncodings = field(default_factory=SeenEncodings)
+    ranges: list[tuple[str, windows.Range]] = field(default_factory=list)
 
 
 class Written(NamedTuple):
@@ -119,21 +122,22 @@ def _write_scaled(folder: Path, name: str, contents: Contents) -> dict[str, Writ
     The window of deep images without a given one is known only when all have been read. They are written as they are
     first, and once more with their window.
     """
-    ranges: list[windows.Range] = []
+    how = contents.preprocessing
+    given = how.window
 
     def scaled(example: Example, window: windows.Window | None) -> Example:
         if not is_deep(example.image):
             return example
         values = decode_deep(example.image, f"image {example.id!r}")
+        if window == given and not isinstance(given, str):
+            contents.ranges.append((example.id, windows.value_range(values)))
         if window is None:
-            ranges.append(windows.value_range(values))
             return example
-        return dataclasses.replace(example, image=encode_png(windows.scaled(values, window)))
+        return dataclasses.replace(example, image=as_png(windows.scaled(values, window), tag_of(example.image)))
 
-    how = contents.preprocessing
-    written = _write_splits(folder, name, contents, lambda example: scaled(example, how.window))
-    if ranges:
-        how = dataclasses.replace(how, window=windows.default(windows.joined(ranges)))
+    written = _write_splits(folder, name, contents, lambda example: scaled(example, given))
+    if contents.ranges and given is None:
+        how = dataclasses.replace(how, window=windows.default(windows.joined(one for _, one in contents.ranges)))
         unscaled = folder.rename(folder.with_name("unscaled"))
         stored = {split: Prepared(unscaled, split) for split, count in written.items() if count.images}
         again = dataclasses.replace(contents, splits=stored)

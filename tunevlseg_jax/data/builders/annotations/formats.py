@@ -215,7 +215,7 @@ def _named(files: Iterable[ImageFiles]) -> list[ImageFiles]:
 
 def _without_background(image: ImageFiles) -> ImageFiles:
     return dataclasses.replace(
-        image, masks=tuple(mask for mask in image.masks if mask.label not in (BACKGROUND, "_background_"))
+        image, masks=tuple(mask for mask in image.masks if mask.label.lower() not in (BACKGROUND, "_background_"))
     )
 
 

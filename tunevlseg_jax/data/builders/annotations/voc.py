@@ -86,8 +86,8 @@ def _values(lines: list[str]) -> tuple[Encoding, Classes]:
 
 
 def _number(label: str, named: dict[str, Class]) -> int:
-    if label in NUMBERS:
-        return NUMBERS[label]
+    if label.lower() in NUMBERS:
+        return NUMBERS[label.lower()]
     return named.setdefault(label, Class(label, (label,), len(named) + 1)).number
 
 
