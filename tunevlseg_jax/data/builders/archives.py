@@ -103,7 +103,10 @@ class SourceFiles:
         except BROKEN as error:
             raise UserError(f"can't read {name} in {self}: {error}", "unreadable") from error
         if any(other != data for other in others):
-            raise UserError(f"{self} has different files {name}; unpack each into a folder", "duplicate-file")
+            raise UserError(
+                f"{self} have two different files {name}; unpack each source into a folder of its own below a common one",
+                "duplicate-file",
+            )
         return data
 
     def _files(self, path: Path) -> Iterator[tuple[str, Reader]]:
@@ -111,7 +114,7 @@ class SourceFiles:
             return self._folder(path)
         if path.is_file() and is_archive(path):
             return self._archive(path)
-        reason = "is no folder, zip or tar file" if path.exists() else "doesn't exist"
+        reason = "is no folder, zip or tar file; give the folder or archive" if path.exists() else "doesn't exist"
         raise UserError(f"--source {path} {reason}", "no-such-file")
 
     def _folder(self, folder: Path) -> Iterator[tuple[str, Reader]]:
@@ -140,7 +143,7 @@ class SourceFiles:
         except OSError as error:
             raise UserError(f"can't read {path}: {error.strerror or error}", "unreadable") from error
         except BROKEN as error:
-            raise UserError(f"can't read {path}: {error}", "unreadable") from error
+            raise UserError(f"can't read {path}: {error}; download or pack it again", "unreadable") from error
 
     def _zip(self, path: Path) -> Iterator[tuple[str, Reader]]:
         archive = zipfile.ZipFile(path)

@@ -70,7 +70,8 @@ def items(options: Dicom, source: SourceFiles, folder: Path, window: Window) -> 
     files = dicom_files.find(partial(source.read, name) for name in source.names)
     series = dicom_files.image_series(files)
     if not series:
-        raise UserError("the source has no DICOM images", "no-images")
+        message = f"the source has no DICOM images among its {len(source.names)} files"
+        raise UserError(f"{message}; their bytes 129 to 132 are DICM, and --source may be an archive", "no-images")
     of_files = dicom_masks.of_series([file for file in files if dicom_files.is_mask(file)], series)
     masks: dict[str, list[MaskReader]] = {
         name: [partial(dicom_masks.read, file) for file in several] for name, several in of_files.items()
