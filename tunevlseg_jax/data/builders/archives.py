@@ -103,10 +103,8 @@ class SourceFiles:
         except BROKEN as error:
             raise UserError(f"can't read {name} in {self}: {error}", "unreadable") from error
         if any(other != data for other in others):
-            raise UserError(
-                f"{self} have two different files {name}; unpack each source into a folder of its own below a common one",
-                "duplicate-file",
-            )
+            message = f"{self} have two different files {name}; put each into a folder of its own in a common one"
+            raise UserError(message, "duplicate-file")
         return data
 
     def _files(self, path: Path) -> Iterator[tuple[str, Reader]]:
