@@ -21,6 +21,7 @@ from tunevlseg_jax.data.medical.labels import Labels, SliceChoice, Structure, Vo
 from tunevlseg_jax.data.medical.scan import DEFAULT_AXIS
 from tunevlseg_jax.data.preprocessing import Axis
 from tunevlseg_jax.data.windows import Window
+from tunevlseg_jax.runtime import progress_bar
 from tunevlseg_jax.runtime.errors import UserError
 
 SUFFIX = rf"(?:{'|'.join(map(re.escape, volume_files.SUFFIXES))})"
@@ -84,7 +85,7 @@ def items(options: Volumes, source: SourceFiles, folder: Path, window: Window) -
     train = ("train",) if any(one.split == "val" for one in files) else ("train", "val")
     allowed = {"": SPLITS, "train": train, "val": ("val",), "test": ("test",)}
     found: list[Item] = []
-    for one in files:
+    for one in progress_bar.track(files, "reading"):
         load = partial(volume_files.read_source, source, one.image, folder)
         scan = load()
         marked = _labels(one, source, folder, classes, scan.image)
