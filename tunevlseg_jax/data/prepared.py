@@ -103,9 +103,9 @@ class Prepared:
         try:
             return example_format.decode(self._sources[split][index])
         except Exception as error:  # of various kinds, from TFDS and ArrayRecord
-            reason = str(error).partition(";")[0].partition("\n")[0]
+            reason = f" ({str(error).partition(';')[0]})" if isinstance(error, RuntimeError) else ""
             raise UserError(
-                f"can't read image {index} of {split} in {self.folder}: its file is missing or broken ({reason}); "
+                f"can't read image {index} of {split} in {self.folder}: its file is missing or broken{reason}; "
                 "prepare the set again, or copy it anew",
                 "unreadable",
             ) from error
