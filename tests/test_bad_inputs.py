@@ -127,7 +127,7 @@ CASES: dict[str, list[tuple[str, dict[str, Content], str]]] = {
         (
             f"{FOLDER} --encoding palette --classes c.csv",
             {"c.csv": "class,value\na,1\n"},
-            "unknown-class: value 255.*give it a class, or void",
+            "unknown-class: value 255.*give it a class in --classes, or void",
         ),
         ("kvasir --source photos --seed -1", {}, "out-of-range: --seed .*-1"),
     ],

@@ -221,8 +221,8 @@ def by_colour(data: bytes, name: str, table: Mapping[Colour, int], *, nearest: b
     furthest = int(distances.min(1).argmax())
     if (lossless if nearest is None else not nearest) and distances[furthest].min():
         raise UserError(
-            f"{name} has the colour {tuple(channels[furthest].tolist())}, not of {sorted(table)}; give it a class, or "
-            "void to ignore it",
+            f"{name} has the colour {tuple(channels[furthest].tolist())}, not of {sorted(table)}; give it a class in "
+            "--classes, or void to ignore it",
             "unknown-class",
         )
     numbers = np.zeros(colours.max() + 1, np.uint8)
@@ -307,4 +307,4 @@ def check_values(mask: np.ndarray, allowed: Sequence[int], name: str) -> None:
     """Raises a UserError if a label map has a value that isn't allowed."""
     if unknown := sorted(set(distinct(mask).tolist()) - set(allowed)):
         message = f"mask {name} has the value {unknown[0]}; the classes have {sorted(allowed)}"
-        raise UserError(f"{message}; give it a class, or void to ignore it", "unknown-class")
+        raise UserError(f"{message}; give it a class in --classes, or void to ignore it", "unknown-class")

@@ -72,7 +72,7 @@ def items(options: Dicom, source: SourceFiles, folder: Path, window: Window) -> 
     files = dicom_files.find(progress_bar.track(readers, "reading"))
     series = dicom_files.image_series(files)
     if not series:
-        message = f"the source has no DICOM image among its {len(source.names)} files"
+        message = f"the source has no DICOM images among its {len(source.names)} files"
         raise UserError(f"{message}: bytes 129 to 132 of a DICOM file are DICM; give another --source", "no-images")
     of_files = dicom_masks.of_series([file for file in files if dicom_files.is_mask(file)], series)
     masks: dict[str, list[MaskReader]] = {
