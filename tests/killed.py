@@ -1,5 +1,6 @@
 """A command in a process that is killed after a given time, as often as a test wants, without starting Python anew."""
 
+import math
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ class Command:
     def __init__(self, process: subprocess.Popen):
         self._process = process
 
-    def run(self, seconds: float = 600) -> int:
+    def run(self, seconds: float = math.inf) -> int:
         """Runs the command for at most so many seconds, then kills it; its exit status, -9 if it was killed."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{seconds}\n")
