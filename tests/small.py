@@ -118,8 +118,11 @@ def run(monkeypatch: pytest.MonkeyPatch, main, *arguments: object) -> None:
     cli.run(main)
 
 
-def start(*arguments: object, **environment: str) -> subprocess.Popen:
-    """Starts Python with these arguments, such as ("-m", module), as a process in which every warning is an error."""
+def start(*arguments: object, stdin: bool = False, **environment: str) -> subprocess.Popen:
+    """Starts Python with these arguments, such as ("-m", module), as a process in which every warning is an error.
+
+    With `stdin` the test writes what the process reads.
+    """
     settings = {
         "JAX_PLATFORMS": "cpu",
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",  # as in conftest.py: the same programs, so that they load
@@ -132,6 +135,7 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-W", "error", *map(str, arguments)],
         env=os.environ | settings | environment,
+        stdin=subprocess.PIPE if stdin else None,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",

@@ -24,6 +24,7 @@ STUDY = (
     f"{CONFIG}from tunevlseg_jax.studies.grid import *\n"
     "study = Study(folder='s', data=('scenes/photo',), combinations=(Combination(config=Config()),))\n"
 )
+RECORDS = "data/sevens/1.0.0/sevens-train.array_record-00000-of-00001"
 CARD, CLEAN = "runs/coop/card.json", "data/sevens/1.0.0/clean.json"
 
 
@@ -112,6 +113,22 @@ CASES: dict[str, list[tuple[str, dict[str, Content], str]]] = {
         (f"{FOLDER} --manifest m.json", {"m.json": "5"}, "wrong-json: m.json"),
         ("check ../data/sevens", {}, "no-such-data-set: 'sevens'"),
         ("check sevens", {"data/sevens/1.0.0/dataset_info.json": "{"}, "unreadable: data/sevens"),
+        ("check sevens", {RECORDS: b""}, "unreadable: image 0 of train in data/sevens.*64KB.*prepare"),
+        ("check sevens", {RECORDS: None}, "unreadable: image 0 of train in data/sevens.*No such file.*prepare"),
+        ("check sevens", {RECORDS: bytes(99_999)}, "unreadable: image 0 of train in data/sevens.*prepare"),
+        ("check sevens --findings photos", {}, "unwritable: photos: Is a directory; .*file in it"),
+        (f"{FOLDER} --prompt x --images ''", {}, "missing-field: --images is empty.*{name}"),
+        (f"{FOLDER} --prompt x", {"photos/images/0.png": "<html>"}, "undecodable: images/0.png.*save it again"),
+        (
+            "folder --name a --source photos/images --output out --prompt x",
+            {},
+            "no-images: 8 .png in .*give the folder that holds images and masks",
+        ),
+        (
+            f"{FOLDER} --encoding palette --classes c.csv",
+            {"c.csv": "class,value\na,1\n"},
+            "unknown-class: value 255.*give it a class in --classes, or void",
+        ),
         ("kvasir --source photos --seed -1", {}, "out-of-range: --seed .*-1"),
     ],
     "sweep": [

@@ -92,6 +92,8 @@ def config_file(tmp_path) -> Path:
         ("--learner.num-context 0", "learner-unfit: learner.num_context .*0"),
         ("--data.scenes.train 0", "out-of-range: data.scenes.train .*1.*0"),
         ("--data.scenes.val 0", "out-of-range: data.scenes.val .*1.*0"),
+        ("--data.prompt-index 2", "prompt-index: scenes/photo .*data.prompt_index .*1, .*2"),
+        ("--data.prompt-index -1", "prompt-index: data.prompt_index .*-1"),
         ("--data.scenes.test -1", "out-of-range: data.scenes.test .*1.*-1"),
         ("--data.name scenes/xry", "no-such-data-set: 'scenes/xry'.*'scenes/xray'"),
         ("--data.name kvasir", "no-such-data-set: 'kvasir'.*scenes/photo"),

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import rich.table
 import tyro
 from rich.console import Console
-from rich.progress import track
 
 from tunevlseg_jax import cli
 from tunevlseg_jax.data import windows
@@ -28,7 +27,7 @@ from tunevlseg_jax.prediction.overlay import OverlayVideos
 from tunevlseg_jax.prediction.planning import Settings
 from tunevlseg_jax.prediction.table import Table
 from tunevlseg_jax.prediction.walk import Found, LeftOut
-from tunevlseg_jax.runtime import exchange, multihost
+from tunevlseg_jax.runtime import exchange, multihost, progress_bar
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.multihost import Cluster
 
@@ -114,6 +113,8 @@ def main() -> None:
                 found, left_out = walk.find(given, recursive=options.recursive, output=output, ours=ours)
                 left_out = [one for one in left_out if inputs.kind_of(one.path) is None]
             files = _coco_files(options, output, scans)
+            if options.dicom_seg and not any(one.series for one in scans):
+                raise UserError("--dicom-seg needs a DICOM series; leave it out for other files", "options-conflict")
             run = load_run(options.run, checkpoint=options.checkpoint)
             run.predictor.check(prompts)
         Console(quiet=not multihost.is_primary()).print(f"computed in {run.computed}", soft_wrap=True)
@@ -177,7 +178,8 @@ def _predict_images(
     with OverlayVideos(settings.output) as videos:
         exports = [*files, *([videos] if settings.frames == "all" else [])]
         session = Session(run.predictor, settings, own_masks, own_maps, exports, before)
-        rows = session.run(track(exchange.block(plans), "segmenting", console=console, transient=True))
+        own = exchange.block(plans)
+        rows = session.run(progress_bar.track(own, "segmenting") if multihost.is_primary() else own)
         _report(console, settings, len(found), shared.joined(rows, [masks, maps]))
     shared.join_notes(session)
     _print_notes(console, settings, masks, maps, session)
@@ -217,7 +219,7 @@ def _checked(options: Options) -> tuple[tuple[str, ...], tuple[float, float] | N
     for prompt in options.prompt:
         check_prompt(prompt, "--prompt")
     check_threshold(options.threshold, "--threshold")
-    prompts = check_prompts(dict.fromkeys(options.prompt))
+    prompts = check_prompts(dict.fromkeys(prompt.strip() for prompt in options.prompt))
     sizes = list(options.spacing)
     if len(sizes) > 2 or not all(0 < size < float("inf") for size in sizes):
         raise UserError(f"--spacing takes one or two numbers above 0, got {sizes}", "out-of-range")

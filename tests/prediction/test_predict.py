@@ -282,3 +282,10 @@ def test_two_processes_do_not_write_into_one_folder(run):
         run("--image", "a.png", "--prompt", "red", "--output", "out", fails="folder-in-use: out")
     assert not Path("out").exists()
     shutil.rmtree("out", ignore_errors=True)
+
+
+def test_spaces_around_a_prompt_make_no_other_prompt(run):
+    save("a.png", RED)
+    run("--image", "a.png", "--prompt", "red", "red ", " red", "--output", "out")
+    (row,) = rows()
+    assert (row["prompt"], row["mask"]) == ("red", "a_mask.png")

@@ -120,3 +120,10 @@ def test_one_volume_is_read(tmp_path):
     ):
         with mistakes.raises(says):
             inputs.read_one(volume)
+
+
+def test_a_dicom_seg_needs_a_series(run):
+    write_volume("scan.nrrd", OBLIQUE)
+    options = "--image", "scan.nrrd", "--prompt", "red", "--output", "out", "--dicom-seg"
+    run(*options, fails="options-conflict: --dicom-seg needs a DICOM series")
+    assert not Path("out").exists()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from tunevlseg_jax.data.broken_image import broken_image
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.optional import import_heif
 
@@ -25,7 +26,7 @@ def opened(data: bytes, name: Path | str) -> Image.Image:
         image = Image.open(io.BytesIO(data))
         image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"can't decode {name}: it is not an image, or a broken one", "undecodable") from error
+        raise broken_image(name) from error
     if (count := getattr(image, "n_frames", 1)) > 1:
         raise UserError(f"{name} must hold one image, got {count}; save one image per file", "several-pages")
     return image

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import ImageSequence, TiffImagePlugin
 
 from tunevlseg_jax.data import heic, tiff, windows
+from tunevlseg_jax.data.broken_image import broken_image
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_file
@@ -69,15 +71,18 @@ def decode_deep(data: bytes, name: Path | str) -> np.ndarray:
     """(height, width, 3) values of an image that `is_deep`, with the type of the file; otherwise as `decode_rgb`.
 
     Raises:
-      UserError: it can't be decoded, or is a TIFF of several pages.
+      UserError: it can't be decoded, has no finite value, or is a TIFF of several pages.
     """
     values = None
     for how in (cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, cv2.IMREAD_UNCHANGED):  # the first takes fewer types
         with contextlib.suppress(cv2.error):
             values = cv2.imdecode(np.frombuffer(data, np.uint8), how) if values is None else values
     if values is None:
-        raise UserError(f"can't decode {name}: it is not an image, or a broken one", "undecodable")
+        raise broken_image(name)
     check_pages(data, name)
+    if values.dtype.kind == "f" and not np.isfinite(values).any():
+        message = f"{name} has no value but NaN and infinity; save it again, or leave it out"
+        raise UserError(message, "undecodable")
     if values.ndim == 2 or values.shape[2] < 3:
         return np.repeat(values.reshape(*values.shape[:2], -1)[..., :1], 3, axis=2)
     return np.ascontiguousarray(values[..., 2::-1])  # BGR or BGRA
@@ -99,7 +104,7 @@ def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
     except cv2.error:  # more pixels than OpenCV takes
         image = None
     if image is None:
-        raise UserError(f"can't decode {name}: it is not an image, or a broken one", "undecodable")
+        raise broken_image(name)
     check_pages(data, name)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
@@ -125,7 +130,8 @@ def _tiff_tags(data: bytes) -> dict[int, Any]:
     try:
         tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8])
         (file := io.BytesIO(data)).seek(tags.next)
-        tags.load(file)
+        with warnings.catch_warnings(action="ignore"):  # Pillow's, of a file that ends early
+            tags.load(file)
         return {tag: tags[tag] for tag in (tiff.BITS, tiff.SAMPLE_FORMAT) if tag in tags}
     except (OSError, SyntaxError, TypeError, ValueError, KeyError, struct.error):
         return {}  # broken, as decoding will say

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from tunevlseg_jax.data import deep_colours, heic, tiff
+from tunevlseg_jax.data.broken_image import broken_image
 from tunevlseg_jax.data.examples import VOID
 from tunevlseg_jax.data.images import TIFF, check_pages, decode_deep, decode_rgb, encode_png, is_deep
 from tunevlseg_jax.data.mask_values import BinaryRule, distinct, encoding
@@ -48,7 +49,7 @@ def whole(data: bytes, name: str) -> Image.Image:
         opened = Image.open(io.BytesIO(data))
         opened.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"can't decode {name}: it is not an image, or a broken one", "undecodable") from error
+        raise broken_image(name) from error
     check_pages(data, name)
     if opened.format == "GIF" and getattr(opened, "n_frames", 1) > 1:
         raise UserError(f"{name} must hold one image, got a GIF of several; save one image per file", "several-pages")
@@ -252,7 +253,9 @@ def by_colour(data: bytes, name: str, table: Mapping[Colour, int], *, nearest: b
     furthest = int(distances.min(1).argmax())
     if (lossless if nearest is None else not nearest) and distances[furthest].min():
         raise UserError(
-            f"{name} has the colour {tuple(channels[furthest].tolist())}, not of {sorted(table)}", "unknown-class"
+            f"{name} has the colour {tuple(channels[furthest].tolist())}, not of {sorted(table)}; give it a class in "
+            "--classes, or void to ignore it",
+            "unknown-class",
         )
     numbers = np.zeros(colours.max() + 1, np.uint8)
     numbers[colours] = np.asarray(list(table.values()), np.uint8)[distances.argmin(1)]
@@ -335,4 +338,5 @@ def check_size(mask: np.ndarray, size: tuple[int, int], name: str, image_name: s
 def check_values(mask: np.ndarray, allowed: Sequence[int], name: str) -> None:
     """Raises a UserError if a label map has a value that isn't allowed."""
     if unknown := sorted(set(distinct(mask).tolist()) - set(allowed)):
-        raise UserError(f"mask {name} has the value {unknown[0]}; the classes have {sorted(allowed)}", "unknown-class")
+        message = f"mask {name} has the value {unknown[0]}; the classes have {sorted(allowed)}"
+        raise UserError(f"{message}; give it a class in --classes, or void to ignore it", "unknown-class")

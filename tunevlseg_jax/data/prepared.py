@@ -90,14 +90,25 @@ class Prepared:
     def __getitem__(self, index: SupportsIndex) -> Example:
         number = range(len(self))[index]
         if self._selected is None:
-            return example_format.decode(self._sources[self._stored_split][number])
+            return self._stored(self._stored_split, number)
         selected = self._selected[number]
-        example = example_format.decode(self._sources[selected.split][selected.stored_index])
+        example = self._stored(selected.split, selected.stored_index)
         if selected.records is None:
             return example
         records = tuple(record for record in example.records if record.id in selected.records)
         left_out = tuple(record.label for record in example.records if record.id not in selected.records)
         return dataclasses.replace(example, records=records, left_out=left_out)
+
+    def _stored(self, split: str, index: int) -> Example:
+        try:
+            return example_format.decode(self._sources[split][index])
+        except Exception as error:  # of various kinds, from TFDS and ArrayRecord
+            reason = f" ({str(error).partition(';')[0]})" if isinstance(error, RuntimeError) else ""
+            raise UserError(
+                f"can't read image {index} of {split} in {self.folder}: its file is missing or broken{reason}; "
+                "prepare the set again, or copy it anew",
+                "unreadable",
+            ) from error
 
 
 def load(root: Path, name: str, split: str, protocol: Protocol = "paper") -> Prepared:

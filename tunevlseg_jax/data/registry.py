@@ -130,6 +130,9 @@ def _scenes(data: Data, split: str, complete: bool) -> Records:
         raise UserError(f"there is no split {split!r}{nearest(split, scenes.SPLITS)}", "unknown-split")
     if (number := getattr(data.scenes, split)) < 1:
         raise UserError(f"data.scenes.{split} must be at least 1, got {number}", "out-of-range")
+    if data.prompt_index != 1:
+        message = f"{data.name} has one kind of prompts: data.prompt_index must be 1, got {data.prompt_index}"
+        raise UserError(message, "prompt-index")
     prompts = data.scenes.prompts_per_image if split == "train" else 1
     return scenes.load(
         data.name.removeprefix("scenes/"),

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import itertools
+import os
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
 from tunevlseg_jax.data import heic, tiff, windows
+from tunevlseg_jax.data.broken_image import broken_image
 from tunevlseg_jax.data.images import SUFFIXES, decode_deep, decode_rgb, is_deep, read_bytes
 from tunevlseg_jax.data.windows import Range, Window
 from tunevlseg_jax.runtime import exchange
@@ -179,7 +181,7 @@ def _of_pillow(data: bytes, path: Path) -> Iterator[np.ndarray]:
             while (page := _next_rgb(pages, path)) is not None:
                 yield page
     except BROKEN as error:
-        raise error if isinstance(error, UserError) else _broken(path) from error
+        raise error if isinstance(error, UserError) else broken_image(path) from error
 
 
 def _next_rgb(pages: Iterator[Image.Image], path: Path) -> np.ndarray | None:
@@ -196,10 +198,6 @@ def _next_rgb(pages: Iterator[Image.Image], path: Path) -> np.ndarray | None:
 def _quiet() -> warnings.catch_warnings:
     """A block without Pillow's warnings about broken metadata, such as that of a file that ends early."""
     return warnings.catch_warnings(action="ignore")
-
-
-def _broken(path: Path) -> UserError:
-    return UserError(f"can't decode {path}: it is not an image, or a broken one", "undecodable")
 
 
 def _open_video(path: Path) -> Opened:
@@ -225,7 +223,10 @@ def _of_video(path: Path) -> Iterator[np.ndarray]:
 
 def _capture(path: Path) -> cv2.VideoCapture:
     """An opened video that has a first frame, which is grabbed."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg would also print its own message
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened() or not capture.grab():
-        raise UserError(f"can't decode {path}: it is not a video, or a broken one", "undecodable")
+        raise UserError(
+            f"can't decode {path}: it is not a video, or a broken one; copy or convert it again", "undecodable"
+        )
     return capture

@@ -109,7 +109,7 @@ class Table:
             text = self.path.read_bytes().decode("utf-8")
             rows = list(csv.reader(io.StringIO(text, newline="")))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"can't read {self.path}: {error}", "unreadable") from error
+            raise UserError(f"can't read {self.path}: {error}; choose another --output", "unreadable") from error
         cut_off = not text.endswith("\n")  # a killed process, or a full disk, left a part of the last row
         columns = next((each for each in (self._columns, EARLIER) if rows[:1] == [[*each]]), None)
         body = rows[1 : len(rows) - cut_off]

@@ -10,6 +10,7 @@ from tunevlseg_jax.data.preprocessing import Axis
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.prediction import forward
 from tunevlseg_jax.prediction.forward import Predictor
+from tunevlseg_jax.runtime import progress_bar
 
 
 class VolumeAnswer(NamedTuple):
@@ -54,7 +55,7 @@ def ask(
     chances = [np.zeros((len(planes), *size), np.float32) if probabilities else None for _ in prompts]
     least, every = forward.logit(threshold), range(len(prompts))
     asked = (forward.Question(index, planes.rgb(index), every) for index in range(len(planes)))
-    for index, logits in predictor.logits(asked, prompts):
+    for index, logits in progress_bar.track(predictor.logits(asked, prompts), "slices", len(planes)):
         assert logits is not None, "every slice is asked for every prompt"
         for mask, chance, small in zip(masks, chances, logits, strict=True):
             large = forward.enlarge(small, size)

@@ -86,6 +86,9 @@ def check(options: Folder) -> None:
     check_seed(options.seed)
     check_fractions(options.fractions)
     _check_folds(options)
+    for name, pattern in (("--images", options.images), ("--masks", options.masks)):
+        if pattern is not None and not pattern.strip():
+            raise UserError(f"{name} is empty; give a pattern with {{name}}, or leave it out", "missing-field")
     if options.threshold is not None and options.threshold < 0:
         raise UserError(f"--threshold must be a grey value, at least 0, got {options.threshold}", "out-of-range")
     if options.format and (options.images or options.masks or options.manifest):

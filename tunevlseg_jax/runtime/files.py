@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -15,6 +16,19 @@ from typing import Any
 
 from tunevlseg_jax.runtime import flock
 from tunevlseg_jax.runtime.errors import UserError
+
+REMEDIES = {
+    errno.ENOSPC: "; make room, or choose a folder on another disk",
+    errno.EDQUOT: "; make room, or choose a folder on another disk",
+    errno.EACCES: "; choose another folder, or ask for the right to write there",
+    errno.EPERM: "; choose another folder, or ask for the right to write there",
+    errno.EROFS: "; choose a folder on another disk",
+    errno.EISDIR: "; give the name of a file in it",
+    errno.ENOTDIR: "; one of its parts is a file: choose another place",
+    errno.EEXIST: "; one of its parts is a file: choose another place",
+    errno.ENAMETOOLONG: "; choose a shorter name",
+}
+"""What to do where a file can't be written, by the system's error."""
 
 
 def check_name(name: str) -> None:
@@ -31,7 +45,8 @@ def as_user_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror or error}", "unwritable") from error
+        remedy = REMEDIES.get(error.errno or 0, "")
+        raise UserError(f"can't write {path}: {error.strerror or error}{remedy}", "unwritable") from error
 
 
 @contextmanager

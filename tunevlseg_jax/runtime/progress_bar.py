@@ -1,15 +1,31 @@
 """Progress bars for slow loops, shown only on a terminal and removed when the loop ends."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 import rich
-import rich.progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
-    """Yields the items and advances a progress bar."""
-    quiet = not rich.get_console().is_interactive
-    return rich.progress.track(items, title, total=total, transient=True, disable=quiet)
+def track(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
+    """Yields the items, and shows how many of how many are done and the remaining time.
+
+    Args:
+      items: to yield.
+      title: what is being done, in a word.
+      total: the number of items; None for their own length.
+    """
+    console = rich.get_console()
+    if not console.is_interactive:
+        yield from items
+        return
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        for item in items:
+            yield item
+            bar.advance(task)

@@ -233,3 +233,14 @@ def check(monkeypatch, root: Path) -> object:
         small.run(monkeypatch, prepare.main, "check", "mine", "--root", root / "data")
         raise SystemExit(0)
     return stop.value.code
+
+
+def test_an_ignored_background_is_a_warning(run: Run, tmp_path, capsys):
+    """--ignore-value 0 of masks of 0 and 255 leaves nothing that teaches what isn't the object."""
+    for number, mask in enumerate(discs(3)):
+        save(tmp_path / "source" / "images" / f"{number}.png", smooth(np.random.default_rng(number), (60, 80)))
+        save(tmp_path / "source" / "masks" / f"{number}.png", mask * np.uint8(255))
+    run("--prompt", "wound", "--fractions", 1, 0, 0)
+    assert "beside it are ignored" not in capsys.readouterr().out
+    run("--prompt", "wound", "--fractions", 1, 0, 0, "--ignore-value", 0)
+    assert "class 'wound': all pixels beside it are ignored, in 3 of 3 masks" in capsys.readouterr().out

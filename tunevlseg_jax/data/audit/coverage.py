@@ -96,6 +96,13 @@ class Survey:
         for label, stats in shapes.items():
             if not any(one.pixels for one in stats):
                 yield f"class {label!r}: {'its mask is' if len(stats) == 1 else f'all {len(stats)} masks are'} empty"
+        for label, stats in shapes.items():
+            filled = [one for one in stats if one.pixels]
+            if filled and all(one.has_no_background for one in filled):
+                yield (
+                    f"class {label!r}: all pixels beside it are ignored, in {len(filled)} of {len(filled)} masks; "
+                    "nothing teaches what isn't it: leave out --ignore-value, or a void class"
+                )
         for label, details in inverted(shapes):
             yield f"class {label!r}: {details}" + "; --invert swaps them" * invertible
         whole = {label for label, _ in inverted(shapes)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from tunevlseg_jax.data.examples import Record
+from tunevlseg_jax.data.examples import VOID, Record
 from tunevlseg_jax.data.images import resize
 
 MODEL_SIZE = (352, 352)
@@ -24,6 +24,7 @@ class RecordStats:
       border: number of its pixels on the map's border.
       border_pixels: number of pixels on the border.
       resized_pixels: number of its pixels when the map is resized to MODEL_SIZE.
+      ignored: number of the map's pixels that belong to nothing (void).
     """
 
     record: Record
@@ -32,11 +33,17 @@ class RecordStats:
     border: int = 0
     border_pixels: int = 0
     resized_pixels: int = 0
+    ignored: int = 0
 
     @property
     def coverage(self) -> float:
         """Share of the image that it marks."""
         return self.pixels / max(1, self.map_pixels)
+
+    @property
+    def has_no_background(self) -> bool:
+        """Whether it marks some pixels and all others are ignored."""
+        return bool(self.pixels and self.ignored) and self.pixels + self.ignored == self.map_pixels
 
     @property
     def vanishes(self) -> bool:
@@ -72,6 +79,7 @@ def record_stats(
             int(counted[record.mask][1, record.value]),
             int(counted[record.mask][1].sum()),
             int(counted[record.mask][2, record.value]),
+            int(counted[record.mask][0, VOID]),
         )
         if record.mask < len(maps)
         else RecordStats(record)

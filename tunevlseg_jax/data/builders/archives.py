@@ -124,7 +124,8 @@ class SourceFiles:
         except BROKEN as error:
             raise UserError(f"can't read {name} in {self}: {error}", "unreadable") from error
         if any(other != data for other in others):
-            raise UserError(f"{self} has different files {name}; unpack each into a folder", "duplicate-file")
+            message = f"{self} have two different files {name}; put each into a folder of its own in a common one"
+            raise UserError(message, "duplicate-file")
         return data
 
     def _files(self, path: Path) -> Iterator[_File]:
@@ -132,7 +133,7 @@ class SourceFiles:
             return self._folder(path)
         if path.is_file() and is_archive(path):
             return self._archive(path)
-        reason = "is no folder, zip or tar file" if path.exists() else "doesn't exist"
+        reason = "is no folder, zip or tar file; give the folder or archive" if path.exists() else "doesn't exist"
         raise UserError(f"--source {path} {reason}", "no-such-file")
 
     def _folder(self, folder: Path) -> Iterator[_File]:
@@ -175,7 +176,7 @@ class SourceFiles:
         except OSError as error:
             raise UserError(f"can't read {path}: {error.strerror or error}", "unreadable") from error
         except BROKEN as error:
-            raise UserError(f"can't read {path}: {error}", "unreadable") from error
+            raise UserError(f"can't read {path}: {error}; download or pack it again", "unreadable") from error
 
     def _inner(self, name: str, reader: Reader) -> Path:
         """An archive in an archive, unpacked to a file of its own."""

@@ -64,6 +64,8 @@ def no_images(source: SourceFiles, pattern: str) -> UserError:
     hint = ""
     if layout is not None:
         hint = f'; --images "{layout.images}" --masks "{layout.masks}" fits {layout.pairs} images'
+    elif {name.rpartition("/")[0] for name in source.names} == {""}:
+        hint = "; give the folder that holds images and masks, or --images and --masks with {name}"
     return UserError(f"{source} has no image that fits the pattern {pattern!r}: {_held(source)}{hint}", "no-images")
 
 

@@ -18,6 +18,7 @@ from tunevlseg_jax.data.medical.labels import Labels, SliceChoice, Structure, Vo
 from tunevlseg_jax.data.medical.scan import DEFAULT_AXIS
 from tunevlseg_jax.data.preprocessing import Axis
 from tunevlseg_jax.data.windows import Window
+from tunevlseg_jax.runtime import progress_bar
 from tunevlseg_jax.runtime.errors import UserError
 
 
@@ -67,10 +68,12 @@ def items(options: Dicom, source: SourceFiles, folder: Path, window: Window) -> 
     """
     labels.check_options(options.prompt, options.classes, options.slices)
     classes = None if options.classes is None else tables.classes(options.classes)
-    files = dicom_files.find(partial(source.read, name) for name in source.names)
+    readers = [partial(source.read, name) for name in source.names]
+    files = dicom_files.find(progress_bar.track(readers, "reading"))
     series = dicom_files.image_series(files)
     if not series:
-        raise UserError("the source has no DICOM images", "no-images")
+        message = f"the source has no DICOM images among its {len(source.names)} files"
+        raise UserError(f"{message}: bytes 129 to 132 of a DICOM file are DICM; give another --source", "no-images")
     of_files = dicom_masks.of_series([file for file in files if dicom_files.is_mask(file)], series)
     masks: dict[str, list[MaskReader]] = {
         name: [partial(dicom_masks.read, file) for file in several] for name, several in of_files.items()
@@ -81,7 +84,9 @@ def items(options: Dicom, source: SourceFiles, folder: Path, window: Window) -> 
             read = partial(label_volumes.read, volume, one, source, folder, classes, options.prompt)
             masks.setdefault(one.name, []).append(read)
     if not masks:
-        raise UserError("the source has no DICOM SEG or RT-STRUCT file and no label volume", "mask-missing")
+        raise UserError(
+            "the source has no DICOM SEG or RT-STRUCT file and no label volume; add them to --source", "mask-missing"
+        )
     found: list[Item] = []
     for one in series:
         if one.name not in masks:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tunevlseg_jax.data.builders.archives import SourceFiles
-from tunevlseg_jax.data.medical import slices
+from tunevlseg_jax.data.medical import nifti_length, slices
 from tunevlseg_jax.data.medical.scan import Scan
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_file
@@ -36,6 +36,8 @@ def read(path: Path, name: str) -> Scan:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise UserError(f"can't decode {name}: {_reason(error)}", "undecodable") from error
+    if suffix(str(path)) in (".nii", ".nii.gz"):
+        nifti_length.check(path, image, name)
     return checked(image, name)
 
 
@@ -154,4 +156,4 @@ def _reason(error: RuntimeError) -> str:
     text = str(error)
     if "orthonormal" in text:
         return "its axes aren't at right angles; resample it"
-    return "it is not a volume file that SimpleITK reads, or a broken one"
+    return "it is not a volume file that SimpleITK reads, or a broken one; copy or save it again, or leave it out"

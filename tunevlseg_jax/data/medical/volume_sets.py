@@ -21,6 +21,7 @@ from tunevlseg_jax.data.medical.labels import Labels, SliceChoice, Structure, Vo
 from tunevlseg_jax.data.medical.scan import DEFAULT_AXIS
 from tunevlseg_jax.data.preprocessing import Axis
 from tunevlseg_jax.data.windows import Window
+from tunevlseg_jax.runtime import progress_bar
 from tunevlseg_jax.runtime.errors import UserError
 
 SUFFIX = rf"(?:{'|'.join(map(re.escape, volume_files.SUFFIXES))})"
@@ -84,7 +85,7 @@ def items(options: Volumes, source: SourceFiles, folder: Path, window: Window) -
     train = ("train",) if any(one.split == "val" for one in files) else ("train", "val")
     allowed = {"": SPLITS, "train": train, "val": ("val",), "test": ("test",)}
     found: list[Item] = []
-    for one in files:
+    for one in progress_bar.track(files, "reading"):
         load = partial(volume_files.read_source, source, one.image, folder)
         scan = load()
         marked = _labels(one, source, folder, classes, scan.image)
@@ -127,7 +128,8 @@ def _matched(
     by_image = {name: match.groupdict() for name, match in _find(source, images) if name not in by_mask}
     if not by_image:
         suffixes = ", ".join(volume_files.SUFFIXES)
-        raise UserError(f"{source} has no volume that fits the pattern {images!r} ({suffixes})", "no-images")
+        message = f"{source} has no volume that fits the pattern {images!r} ({suffixes})"
+        raise UserError(f"{message}; give --images and --masks, patterns with {{name}}", "no-images")
     shared = [field for field in ("name", "group", "split") if f"{{{field}}}" in images and f"{{{field}}}" in masks]
     of_key: dict[tuple[str, ...], list[str]] = {}
     for mask, fields in by_mask.items():
@@ -140,7 +142,11 @@ def _matched(
         if key not in of_key:
             if "imagests/" in image.lower():  # nnU-Net's test images may come without labels
                 continue
-            raise UserError(f"{image} has no label volume in {source} that fits the pattern {masks!r}", "mask-missing")
+            raise UserError(
+                f"{image} has no label volume in {source} that fits the pattern {masks!r}; give --images and --masks, "
+                "or leave the volume out",
+                "mask-missing",
+            )
         labelled = (matching.mask_of(one, by_mask[one].get("class") or "", prompt, classes) for one in of_key[key])
         group, split = fields.get("group") or "", fields.get("split") or ""
         name = f"{group}/{fields['name']}" if group else fields["name"]
