@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,8 +20,10 @@ from tunevlseg_jax.learners import LEARNERS, learners_for
 from tunevlseg_jax.models.build import random_model
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
+from tunevlseg_jax.models.sam3 import SAM3Config
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
+from tunevlseg_jax.prompts import ModelSpec
 from tunevlseg_jax.runtime import cache, multihost, sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import write_json
@@ -28,7 +31,7 @@ from tunevlseg_jax.runtime.multihost import Cluster
 from tunevlseg_jax.training.experiment import Experiment, assemble_experiment, build_experiment
 
 PROGRAM = "python -m tunevlseg_jax.benchmark"
-SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig}
+SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig, "sam3": SAM3Config}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,8 @@ class Options:
       peer: "transformers" also times the forward pass of Hugging Face's CLIPSeg on the same device and images, in
         float32 and under autocast (bfloat16 on a CPU, float16 on a GPU).
       topology: compile the training step for these TPU slices instead, such as v5e:16x16 v5p:4x4x4; needs libtpu (the
-        extra `tpu`) but no TPU. train.batch_size is then per chip.
+        extra `tpu`) but no TPU, and reads no weights. train.batch_size is then per chip.
+      largest_batch: with topology, compile each step for twice the batch as well, for the largest batch that fits.
       output: JSON file for the numbers.
       profile: folder for a trace of one run of each program, for TensorBoard or Perfetto.
       scaling: also time the training step on 1, 2, 4 and so on of the devices, each with the same number of records.
@@ -52,12 +56,13 @@ class Options:
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
-    sizes: Literal["clipseg-rd64", "cris-rn50"] | None = None
+    sizes: Literal["clipseg-rd64", "cris-rn50", "sam3"] | None = None
     learners: Literal["own", "all"] = "own"
     trials: int = 1
     repeats: int = 5
     peer: Literal["none", "transformers"] = "none"
     topology: tuple[str, ...] = ()
+    largest_batch: bool = True
     output: str | None = None
     profile: str | None = None
     scaling: bool = False
@@ -129,15 +134,19 @@ def _measured(
 
 def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
     jax.config.update("jax_platforms", "cpu")  # nothing runs, so no other device is needed
-    experiments = _experiments(options, "tpu")
     cache.disable_compilation_cache()  # a program for absent chips can't be loaded from the cache
     rows = []
-    for experiment in experiments:
+    for config in _configs(options, lambda config: _build(options, config, abstract=True).spec):
+        experiment = _build(options, config, abstract=True)
         with console.status("") as status:
-            plans = tpu_table.plans(experiment, options.topology, options.config.train.batch_size, status.update)
+            plans = tpu_table.plans(
+                experiment, options.topology, config.train.batch_size, status.update, larger=options.largest_batch
+            )
         plan_rows = [{**_identity(options, experiment), **row} for row in plans]
         console.print(tpu_table.table(plan_rows))
         rows += plan_rows
+        if options.output is not None:  # after each learner, because a compilation may take minutes
+            write_json(Path(options.output), rows)
     return rows
 
 
@@ -145,26 +154,34 @@ def _identity(options: Options, experiment: Experiment) -> dict[str, str]:
     return rates.identity(experiment.config, options.sizes or experiment.config.model.checkpoint)
 
 
-def _experiments(options: Options, platform: str | None = None) -> list[Experiment]:
-    """The configuration's experiment, or one for each learner that fits its model; they share the frozen weights."""
+def _experiments(options: Options) -> list[Experiment]:
+    """An experiment for each of the configurations; they share the frozen weights."""
+    if options.learners == "own":
+        return [_build(options, options.config)]
+    base = _build(options, dataclasses.replace(options.config, learner=LEARNERS[0]()))
+    return [base.with_config(config) for config in _configs(options, lambda config: base.spec)]
+
+
+def _configs(options: Options, spec_of: Callable[[Config], ModelSpec]) -> list[Config]:
+    """The configuration, or one for each learner that fits its model."""
     config = options.config
     if options.learners == "own":
-        return [_build(options, config, platform)]
+        return [config]
     depth = max(getattr(part, "depth", 0) for part in config.learner.parts.values())
-    base = _build(options, dataclasses.replace(config, learner=LEARNERS[0]().at_depth(depth or 1)), platform)
-    return [
-        base.with_config(dataclasses.replace(config, learner=cls().at_depth(depth or 1)))
-        for cls in learners_for(base.spec)
-    ]
+    spec = spec_of(dataclasses.replace(config, learner=LEARNERS[0]()))
+    return [dataclasses.replace(config, learner=cls().at_depth(depth or 1)) for cls in learners_for(spec)]
 
 
-def _build(options: Options, config: Config, platform: str | None) -> Experiment:
+def _build(options: Options, config: Config, *, abstract: bool = False) -> Experiment:
+    """The experiment of a configuration; an abstract one is for a TPU."""
+    platform = "tpu" if abstract else None
     if options.sizes is None:
-        return build_experiment(config, platform=platform)
-    sizes = SIZES[options.sizes]()
+        return build_experiment(config, platform=platform, abstract=abstract)
+    sizes, weights = SIZES[options.sizes](), {}
     tokenizer = load_pretrained("clipseg-tiny", weights=False).tokenizer
-    weights = {path: np.asarray(array) for path, array in random_model(sizes, jax.random.key(0)).items()}
-    return assemble_experiment(config, Pretrained(sizes, weights, tokenizer, ""), platform=platform)
+    if not abstract:
+        weights = {path: np.asarray(array) for path, array in random_model(sizes, jax.random.key(0)).items()}
+    return assemble_experiment(config, Pretrained(sizes, weights, tokenizer, ""), platform=platform, abstract=abstract)
 
 
 def _peers(options: Options, experiment: Experiment) -> measure.Runs:

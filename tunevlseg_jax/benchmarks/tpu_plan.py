@@ -1,5 +1,6 @@
 """Compiles a training step ahead of time for an absent TPU slice, and reports memory and time per chip."""
 
+import dataclasses
 import math
 import os
 import re
@@ -108,7 +109,7 @@ def plan(experiment: Experiment, name: str, batch: int) -> Plan:
     Raises:
       UserError: the slice doesn't exist, or libtpu is missing.
     """
-    mesh = Mesh(np.asarray(_devices(name)), (sharding.DATA,))
+    mesh = _mesh(name)
     started = time.perf_counter()
     compiled = programs.training(experiment, mesh, batch * mesh.size).lower().compile()
     seconds = time.perf_counter() - started
@@ -126,11 +127,32 @@ def plan(experiment: Experiment, name: str, batch: int) -> Plan:
     )
 
 
+def program(experiment: Experiment, name: str) -> str:
+    """A name for the program of each chip of a slice, which is the same for all slices of several such chips.
+
+    It differs where the number of chips decides which part of the frozen weights each holds.
+
+    Raises:
+      UserError: as in `plan`.
+    """
+    alone = _mesh(name).size == 1
+    return name if alone or experiment.config.train.shard_frozen else name.partition(":")[0]
+
+
+def on_slice(plan: Plan, name: str) -> Plan:
+    """The plan of another slice with the same `program`."""
+    return dataclasses.replace(plan, device=name, chips=_mesh(name).size)
+
+
 def largest_batch(small: Plan, large: Plan) -> int:
     """Largest number of records per chip that fits in memory, by linear extrapolation from two plans."""
     per_record = (large.held + large.temporary - small.held - small.temporary) / (large.batch - small.batch)
     constant = small.held + small.temporary - per_record * small.batch
     return max(0, math.floor((small.chip.memory - constant) / per_record))
+
+
+def _mesh(name: str) -> Mesh:
+    return Mesh(np.asarray(_devices(name)), (sharding.DATA,))
 
 
 def _devices(name: str) -> list[Any]:

@@ -7,29 +7,41 @@ from typing import Any
 from rich.table import Table
 
 from tunevlseg_jax.benchmarks import tpu_plan
+from tunevlseg_jax.benchmarks.tpu_plan import Plan
 from tunevlseg_jax.training.experiment import Experiment
 
 Row = dict[str, Any]
 
 
-def plans(experiment: Experiment, slices: Sequence[str], batch: int, show_status: Callable[[str], None]) -> list[Row]:
+def plans(
+    experiment: Experiment, slices: Sequence[str], batch: int, show_status: Callable[[str], None], *, larger: bool
+) -> list[Row]:
     """The numbers of each slice, ready for JSON.
 
+    A chip's program is compiled once for all slices of such chips, unless their number decides what a chip holds.
+
     Args:
-      experiment: the experiment, in the TPU's type, bfloat16.
+      experiment: the experiment, in the TPU's type, bfloat16; it may be abstract.
       slices: such as "v5e:16x16".
       batch: records per chip.
       show_status: shows a status message.
+      larger: whether to compile for twice the batch as well, for the largest batch that fits.
 
     Raises:
       UserError: as in `tpu_plan.plan`.
     """
     learner = experiment.config.learner.name
+    compiled: dict[str, tuple[Plan, int | None]] = {}
     rows = []
     for name in slices:
-        show_status(f"compiling {learner} for {name}")
-        plan = tpu_plan.plan(experiment, name, batch)
-        largest = tpu_plan.largest_batch(plan, tpu_plan.plan(experiment, name, 2 * batch))
+        program = tpu_plan.program(experiment, name)
+        if program not in compiled:
+            show_status(f"compiling {learner} for {name}")
+            one = tpu_plan.plan(experiment, name, batch)
+            largest = tpu_plan.largest_batch(one, tpu_plan.plan(experiment, name, 2 * batch)) if larger else None
+            compiled[program] = one, largest
+        one, largest = compiled[program]
+        plan = tpu_plan.on_slice(one, name)
         binding = max(plan.bound, key=lambda part: plan.bound[part])
         rate = plan.batch * plan.chips / plan.bound[binding]
         rows.append(
@@ -54,7 +66,7 @@ def table(rows: Sequence[Row]) -> Table:
         "compilation, s": lambda row: f"{row['seconds']:.0f}",
         "GiB a chip": lambda row: f"{(row['held'] + row['temporary']) / 2**30:.2f} of {row['memory'] / 2**30:.0f}",
         "fits": lambda row: "yes" if row["fits"] else "no",
-        "largest batch a chip": lambda row: str(row["largest_batch"]),
+        "largest batch a chip": lambda row: "" if row["largest_batch"] is None else str(row["largest_batch"]),
         "GFLOP a chip": lambda row: f"{row['flops'] / 1e9:,.0f}",
         "HBM traffic, GB": lambda row: f"{row['bytes'] / 1e9:.1f}",
         "collectives": _collectives,
