@@ -48,6 +48,8 @@ class Options:
         float32 and under autocast (bfloat16 on a CPU, float16 on a GPU).
       topology: compile the training step for these TPU slices instead, such as v5e:16x16 v5p:4x4x4; needs libtpu (the
         extra `tpu`) but no TPU, and reads no weights. train.batch_size is then per chip.
+      compile: with topology, False counts the operations of the traced step instead, which takes seconds and needs no
+        libtpu. Memory, traffic and collectives are then unknown.
       largest_batch: with topology, compile each step for twice the batch as well, for the largest batch that fits.
       output: JSON file for the numbers.
       profile: folder for a trace of one run of each program, for TensorBoard or Perfetto.
@@ -62,6 +64,7 @@ class Options:
     repeats: int = 5
     peer: Literal["none", "transformers"] = "none"
     topology: tuple[str, ...] = ()
+    compile: bool = True
     largest_batch: bool = True
     output: str | None = None
     profile: str | None = None
@@ -134,14 +137,17 @@ def _measured(
 
 def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
     jax.config.update("jax_platforms", "cpu")  # nothing runs, so no other device is needed
-    cache.disable_compilation_cache()  # a program for absent chips can't be loaded from the cache
+    if options.compile:
+        cache.disable_compilation_cache()  # a program for absent chips can't be loaded from the cache
     rows = []
     for config in _configs(options, lambda config: _build(options, config, abstract=True).spec):
         experiment = _build(options, config, abstract=True)
-        with console.status("") as status:
-            plans = tpu_table.plans(
-                experiment, options.topology, config.train.batch_size, status.update, larger=options.largest_batch
-            )
+        with console.status(f"tracing {config.learner.name}") as status:
+            if options.compile:
+                planned = experiment, options.topology, config.train.batch_size, status.update
+                plans = tpu_table.plans(*planned, larger=options.largest_batch)
+            else:
+                plans = tpu_table.counts(experiment, options.topology, config.train.batch_size)
         plan_rows = [{**_identity(options, experiment), **row} for row in plans]
         console.print(tpu_table.table(plan_rows))
         rows += plan_rows

@@ -218,6 +218,24 @@ def test_a_program_is_compiled_once_for_all_slices_that_run_it(monkeypatch, trai
     assert rows[1]["images_per_second"] == 16 * rows[0]["images_per_second"]
 
 
+def test_a_plan_without_compilation(tmp_path, monkeypatch, capsys):
+    """The operations are those of the real step, and the bound is theirs alone; a table has no line without numbers."""
+    config = small.config(learner=CoOp(depth=2, init_phrase=None), train=Train(batch_size=4))
+    path, output = small.write_config(tmp_path / "config.py", config), tmp_path / "plan.json"
+    slices = "v5e:4x4", "v5p:4x4x4"
+    small.run(monkeypatch, benchmark.main, "--config", path, "--topology", *slices, "--no-compile", "--output", output)
+    rows = json.loads(output.read_text())
+    real = programs.flops(programs.training(small.build(config), sharding.mesh(), 4))
+    assert [(row["device"], row["chips"], row["flops"]) for row in rows] == [
+        (slices[0], 16, real),
+        (slices[1], 64, real),
+    ]
+    assert rows[0]["bound"] == {"compute": real / 197e12} and rows[0]["binding"] == "compute"
+    assert rows[0]["images_per_second_per_device"] == pytest.approx(4 * 197e12 / real)
+    out = capsys.readouterr().out
+    assert "images/s at most" in out and "fits" not in out
+
+
 @pytest.mark.parametrize("model", ["clipseg", "cris"])
 def test_an_abstract_experiment_has_the_shapes_of_a_real_one(model):
     """Without weights, also of a model whose BatchNorms are folded."""

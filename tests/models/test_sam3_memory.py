@@ -129,7 +129,9 @@ print(sum(array.addressable_data(0).nbytes for array in frozen), sum(array.nbyte
 def operations(side: int, trials: int) -> float:
     """Of a step of CoOp at the real size, on two images of one class."""
     sizes = dataclasses.replace(REAL, image_size=side)
-    return programs.flops(abstract_step.traced(sizes, CoOp(depth=9, init_phrase=None), trials, batch=2, upsampling="none"))
+    return programs.flops(
+        abstract_step.traced(sizes, CoOp(depth=9, init_phrase=None), trials, batch=2, upsampling="none")
+    )
 
 
 @pytest.mark.slow

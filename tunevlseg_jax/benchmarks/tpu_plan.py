@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -151,14 +152,29 @@ def largest_batch(small: Plan, large: Plan) -> int:
     return max(0, math.floor((small.chip.memory - constant) / per_record))
 
 
+def operations(experiment: Experiment, batch: int) -> float:
+    """Operations of the training step of an experiment on one chip, counted without compiling it."""
+    return programs.flops(programs.training(experiment, sharding.mesh(devices=jax.devices("cpu")[:1]), batch))
+
+
+def parse(name: str) -> tuple[Chip, int]:
+    """The chip of a slice such as "v5e:16x16", and their number.
+
+    Raises:
+      UserError: the name has another form, or the chip is unknown.
+    """
+    chip, _, sides = name.partition(":")
+    if chip not in CHIPS or not re.fullmatch(r"\d+(x\d+)+", sides):
+        raise UserError(f"--topology must be like v5e:4x4, got {name!r}{nearest(chip, CHIPS)}", "unknown-topology")
+    return CHIPS[chip], math.prod(map(int, sides.split("x")))
+
+
 def _mesh(name: str) -> Mesh:
     return Mesh(np.asarray(_devices(name)), (sharding.DATA,))
 
 
 def _devices(name: str) -> list[Any]:
-    chip = name.partition(":")[0]
-    if chip not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", name):
-        raise UserError(f"--topology must be like v5e:4x4, got {name!r}{nearest(chip, CHIPS)}", "unknown-topology")
+    parse(name)
     for variable, value in OFF_POD.items():
         os.environ.setdefault(variable, value)
     from jax.experimental import topologies

@@ -1,7 +1,7 @@
 """A table of a training step's memory and time on absent TPU slices."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -11,10 +11,17 @@ from tunevlseg_jax.benchmarks.tpu_plan import Plan
 from tunevlseg_jax.training.experiment import Experiment
 
 Row = dict[str, Any]
+COMPILED = ("compilation, s", "GiB a chip", "fits", "largest batch a chip", "HBM traffic, GB", "collectives")
+"""The lines of the table that need a compiled program."""
 
 
 def plans(
-    experiment: Experiment, slices: Sequence[str], batch: int, show_status: Callable[[str], None], *, larger: bool
+    experiment: Experiment,
+    slices: Sequence[str],
+    batch: int,
+    show_status: Callable[[str], None],
+    *,
+    larger: bool,
 ) -> list[Row]:
     """The numbers of each slice, ready for JSON.
 
@@ -30,28 +37,45 @@ def plans(
     Raises:
       UserError: as in `tpu_plan.plan`.
     """
-    learner = experiment.config.learner.name
     compiled: dict[str, tuple[Plan, int | None]] = {}
     rows = []
     for name in slices:
         program = tpu_plan.program(experiment, name)
         if program not in compiled:
-            show_status(f"compiling {learner} for {name}")
+            show_status(f"compiling {experiment.config.learner.name} for {name}")
             one = tpu_plan.plan(experiment, name, batch)
             largest = tpu_plan.largest_batch(one, tpu_plan.plan(experiment, name, 2 * batch)) if larger else None
             compiled[program] = one, largest
         one, largest = compiled[program]
         plan = tpu_plan.on_slice(one, name)
-        binding = max(plan.bound, key=lambda part: plan.bound[part])
-        rate = plan.batch * plan.chips / plan.bound[binding]
+        memory = {"memory": plan.chip.memory, "fits": plan.fits, "largest_batch": largest}
         rows.append(
-            {"program": "training"}
-            | dataclasses.asdict(plan)
-            | {"memory": plan.chip.memory, "fits": plan.fits, "largest_batch": largest}
-            | {"bound": plan.bound, "binding": binding}
-            | {"images_per_second": rate, "images_per_second_per_device": rate / plan.chips}
+            {"program": "training"} | dataclasses.asdict(plan) | memory | _bounded(batch, plan.chips, plan.bound)
         )
     return rows
+
+
+def counts(experiment: Experiment, slices: Sequence[str], batch: int) -> list[Row]:
+    """The rows of `plans` without compilation: the bound is that of the operations in the traced step alone."""
+    flops = tpu_plan.operations(experiment, batch)
+    rows = []
+    for name in slices:
+        chip, number = tpu_plan.parse(name)
+        row = {"program": "training", "device": name, "chips": number, "batch": batch, "flops": flops}
+        bound = {"compute": flops / chip.flops}
+        rows.append(row | _bounded(batch, number, bound))
+    return rows
+
+
+def _bounded(batch: int, chips: int, bound: Mapping[str, float]) -> Row:
+    binding = max(bound, key=lambda part: bound[part])
+    rate = batch / bound[binding]
+    return {
+        "bound": dict(bound),
+        "binding": binding,
+        "images_per_second": rate * chips,
+        "images_per_second_per_device": rate,
+    }
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -73,8 +97,10 @@ def table(rows: Sequence[Row]) -> Table:
         "a step takes at least": lambda row: f"{1e3 * row['bound'][row['binding']]:.1f} ms\n({row['binding']})",
         "images/s at most": lambda row: f"{row['images_per_second']:,.0f}",
     }
+    uncompiled = "held" not in rows[0]
     for name, cell in cells.items():
-        shown.add_row(name, *map(cell, rows))
+        if not (uncompiled and name in COMPILED):
+            shown.add_row(name, *map(cell, rows))
     return shown
 
 
