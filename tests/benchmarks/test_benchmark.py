@@ -225,7 +225,7 @@ def test_a_plan_without_compilation(tmp_path, monkeypatch, capsys):
     slices = "v5e:4x4", "v5p:4x4x4"
     small.run(monkeypatch, benchmark.main, "--config", path, "--topology", *slices, "--no-compile", "--output", output)
     rows = json.loads(output.read_text())
-    real = programs.flops(programs.training(small.build(config), sharding.mesh(), 4))
+    real = programs.flops(programs.training(build_experiment(config, platform="tpu"), sharding.mesh(), 4))
     assert [(row["device"], row["chips"], row["flops"]) for row in rows] == [
         (slices[0], 16, real),
         (slices[1], 64, real),
