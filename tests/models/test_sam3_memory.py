@@ -130,7 +130,7 @@ def operations(side: int, trials: int) -> float:
     """Of a step of CoOp at the real size, on four images of one class."""
     sizes = dataclasses.replace(REAL, image_size=side)
     return programs.flops(
-        abstract_step.traced(sizes, CoOp(depth=9, init_phrase=None), trials, batch=2, upsampling="none")
+        abstract_step.traced(sizes, CoOp(depth=9, init_phrase=None), trials, batch=4, upsampling="none")
     )
 
 
