@@ -88,7 +88,8 @@ ELSEWHERE = {
     f"{TRAIN} --processes 2 --process 1 --coordinator 10.0.0.1:8476": SEVERAL,
     f"{BENCHMARK} --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     f"{BENCHMARK} --train.batch-size 8 --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
-    f"{BENCHMARK} --train.batch-size 8 --learners all --topology v5e:4x4 v5e:16x16 --output plan.json": TOPOLOGY,
+    "python -m tunevlseg_jax.benchmark --config configs/clipseg_lora.py --sizes sam3 --upsampling none "
+    "--train.batch-size 1 --train.recompute blocks --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     "python -m tunevlseg_jax.sweep --config configs/clipseg_coop.py --data.name kvasir --study shared "
     "--storage postgresql+psycopg://user@host/name": "needs a server; tests/search/test_storage.py starts one",
     "python -m tunevlseg_jax.study --config configs/study_scenes.py": "half an hour; see tests/studies/test_study.py",

@@ -37,7 +37,10 @@ class Options:
       peer: "transformers" also times the forward pass of Hugging Face's CLIPSeg on the same device and images, in
         float32 and under autocast (bfloat16 on a CPU, float16 on a GPU).
       topology: compile the training step for these TPU slices instead, such as v5e:16x16 v5p:4x4x4; needs libtpu (the
-        extra `tpu`) but no TPU. train.batch_size is then per chip.
+        extra `tpu`) but no TPU, and reads no weights. train.batch_size is then per chip.
+      compile: with topology, False counts the operations of the traced step instead, which takes seconds and needs no
+        libtpu. Memory, traffic and collectives are then unknown.
+      largest_batch: with topology, compile each step for twice the batch as well, for the largest batch that fits.
       output: JSON file for the numbers.
       profile: folder for a trace of one run of each program, for TensorBoard or Perfetto.
       scaling: also time the training step on 1, 2, 4 and so on of the devices, each with the same number of records.
@@ -45,12 +48,14 @@ class Options:
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
-    sizes: Literal["clipseg-rd64", "cris-rn50"] | None = None
+    sizes: Literal["clipseg-rd64", "cris-rn50", "sam3"] | None = None
     learners: Literal["own", "all"] = "own"
     trials: int = 1
     repeats: int = 5
     peer: Literal["none", "transformers"] = "none"
     topology: tuple[str, ...] = ()
+    compile: bool = True
+    largest_batch: bool = True
     output: str | None = None
     profile: str | None = None
     scaling: bool = False
@@ -129,16 +134,21 @@ def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
     from tunevlseg_jax.benchmarks import experiments, tpu_table
 
     jax.config.update("jax_platforms", "cpu")  # nothing runs, so no other device is needed
-    every_learner = options.learners == "all"
-    planned = experiments.build(options.config, options.sizes, every_learner=every_learner, platform="tpu")
-    cache.disable_compilation_cache()  # a program for absent chips can't be loaded from the cache
+    if options.compile:
+        cache.disable_compilation_cache()  # a program for absent chips can't be loaded from the cache
     rows = []
-    for experiment in planned:
-        with console.status("") as status:
-            plans = tpu_table.plans(experiment, options.topology, options.config.train.batch_size, status.update)
+    for experiment in experiments.planned(options.config, options.sizes, every_learner=options.learners == "all"):
+        with console.status(f"tracing {experiment.config.learner.name}") as status:
+            if options.compile:
+                planned = experiment, options.topology, options.config.train.batch_size, status.update
+                plans = tpu_table.plans(*planned, larger=options.largest_batch)
+            else:
+                plans = tpu_table.counts(experiment, options.topology, options.config.train.batch_size)
         plan_rows = [{**_identity(options, experiment), **row} for row in plans]
         console.print(tpu_table.table(plan_rows))
         rows += plan_rows
+        if options.output is not None:  # after each learner, because a compilation may take minutes
+            write_json(Path(options.output), rows)
     return rows
 
 

@@ -104,8 +104,8 @@ class Network:
 
         prompts = self.learner.prompts(learner_params, depth, dropout=dropout, key=key)
         model = self._model(params, prompts)
-        features = images if isinstance(images, ImageFeatures) else self._vision(model, images, prompts)
-        features = features.repeat(len(phrase) // len(features)).astype(self.activation_dtype)
+        features = images if isinstance(images, ImageFeatures) else self._encoded(model, images, prompts)
+        features = self._expanded(model, features).repeat(len(phrase) // len(features))
         prompts = self.learner.condition(learner_params, prompts, features.pooled)
         if "condition" in self.learner.changes:
             distinct = text_features = model.text(cast(Array, token_table)[phrase], prompts)
@@ -126,14 +126,14 @@ class Network:
         XLA leaves out the vision pass if the regulariser reads the sentence vectors alone.
         """
         model = self._model(params, Prompts())
-        features = images if isinstance(images, ImageFeatures) else self._vision(model, images, Prompts())
-        features = features.repeat(len(phrase) // len(features)).astype(self.activation_dtype)
+        features = images if isinstance(images, ImageFeatures) else self._encoded(model, images, Prompts())
+        features = self._expanded(model, features).repeat(len(phrase) // len(features))
         decoded = model.decode(features, jax.tree.map(lambda rows: rows[phrase], text.features))
         return Outputs(decoded.logits.astype(jnp.float32), text.sentence, features.pooled.astype(jnp.float32))
 
     def encode_images(self, params: FlatParams, images: Array) -> ImageFeatures:
         """The features of images, (batch, height, width, 3) uint8, without vision prompts."""
-        return self._vision(self._model(params, Prompts()), images, Prompts())
+        return self._encoded(self._model(params, Prompts()), images, Prompts())
 
     def encode_text(self, params: FlatParams, token_table: Array) -> TextFeatures:
         """The features of phrases, (phrases, length) int32 tokens, without text prompts."""
@@ -149,9 +149,14 @@ class Network:
         upsampler = fill_module(self._upsampler, subtree(params, "upsampler"))
         return upsampler.blend(decoded) if self.upsampling == "blend" else upsampler.add(decoded)
 
-    def _vision(self, model: FlaxModel, images: Array, prompts: Prompts) -> ImageFeatures:
+    def _encoded(self, model: FlaxModel, images: Array, prompts: Prompts) -> ImageFeatures:
+        """The features of images, as a cache stores them."""
         images = normalize(images, self.config).astype(self.activation_dtype)
-        return model.vision(images, prompts, self.recompute).astype(self.dtype)
+        return model.encode(images, prompts, self.recompute).astype(self.dtype)
+
+    def _expanded(self, model: FlaxModel, features: ImageFeatures) -> ImageFeatures:
+        """The decoder's inputs from the features of images."""
+        return model.expand(features.astype(self.activation_dtype))
 
     def cast(self, weights: Mapping[str, Array | np.ndarray]) -> FlatParams:
         """Weights of the model in the types of its computations."""

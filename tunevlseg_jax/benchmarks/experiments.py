@@ -1,6 +1,7 @@
 """The experiments that `benchmark` times, and their peer."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -11,44 +12,56 @@ from tunevlseg_jax.learners import LEARNERS, learners_for
 from tunevlseg_jax.models.build import random_model
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
+from tunevlseg_jax.models.sam3 import SAM3Config
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
+from tunevlseg_jax.prompts import ModelSpec
 from tunevlseg_jax.runtime import multihost, sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training.experiment import Experiment, assemble_experiment, build_experiment
 
-SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig}
+SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig, "sam3": SAM3Config}
 """The sizes of public models, by the name that `--sizes` takes."""
 
 
-def build(
-    config: Config, sizes: str | None, *, every_learner: bool = False, platform: str | None = None
-) -> list[Experiment]:
+def build(config: Config, sizes: str | None, *, every_learner: bool = False) -> list[Experiment]:
     """The configuration's experiment, or one for each learner that fits its model; they share the frozen weights.
 
     Args:
       config: the configuration.
       sizes: a name of `SIZES` for random weights of these sizes; None for the configuration's model.
       every_learner: whether to take each learner that fits the model instead of the configuration's.
-      platform: that will compute; None for that of the devices.
     """
     if not every_learner:
-        return [_build(config, sizes, platform)]
+        return [_one(config, sizes)]
+    base = _one(dataclasses.replace(config, learner=LEARNERS[0]()), sizes)
+    return [base.with_config(each) for each in _with_learners(config, base.spec)]
+
+
+def planned(config: Config, sizes: str | None, *, every_learner: bool = False) -> Iterator[Experiment]:
+    """As `build`, for a TPU and without weights."""
+    if not every_learner:
+        yield _one(config, sizes, abstract=True)
+        return
+    spec = _one(dataclasses.replace(config, learner=LEARNERS[0]()), sizes, abstract=True).spec
+    for each in _with_learners(config, spec):
+        yield _one(each, sizes, abstract=True)
+
+
+def _with_learners(config: Config, spec: ModelSpec) -> list[Config]:
     depth = max(getattr(part, "depth", 0) for part in config.learner.parts.values())
-    base = _build(dataclasses.replace(config, learner=LEARNERS[0]().at_depth(depth or 1)), sizes, platform)
-    return [
-        base.with_config(dataclasses.replace(config, learner=cls().at_depth(depth or 1)))
-        for cls in learners_for(base.spec)
-    ]
+    return [dataclasses.replace(config, learner=cls().at_depth(depth or 1)) for cls in learners_for(spec)]
 
 
-def _build(config: Config, sizes: str | None, platform: str | None) -> Experiment:
+def _one(config: Config, sizes: str | None, *, abstract: bool = False) -> Experiment:
+    platform = "tpu" if abstract else None
     if sizes is None:
-        return build_experiment(config, platform=platform)
-    model = SIZES[sizes]()
+        return build_experiment(config, platform=platform, abstract=abstract)
+    model, weights = SIZES[sizes](), {}
     tokenizer = load_pretrained("clipseg-tiny", weights=False).tokenizer
-    weights = {path: np.asarray(array) for path, array in random_model(model, jax.random.key(0)).items()}
-    return assemble_experiment(config, Pretrained(model, weights, tokenizer, ""), platform=platform)
+    if not abstract:
+        weights = {path: np.asarray(array) for path, array in random_model(model, jax.random.key(0)).items()}
+    return assemble_experiment(config, Pretrained(model, weights, tokenizer, ""), platform=platform, abstract=abstract)
 
 
 def peers(experiment: Experiment) -> measure.Runs:

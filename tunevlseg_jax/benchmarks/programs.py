@@ -1,5 +1,6 @@
 """The compiled programs of an experiment, for timing: training, evaluation and prediction."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tunevlseg_jax.data.feeding.batch import Batch, Rows, Source, gather
+from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import step
@@ -98,7 +100,7 @@ def training(experiment: Experiment, mesh: Mesh, batch: int) -> Any:
     """The training step of an experiment, traced for a mesh of devices that may be absent.
 
     Args:
-      experiment: the experiment.
+      experiment: the experiment, which may be abstract.
       mesh: its devices share the batch and, with `train.shard_frozen`, the frozen weights; other arrays are replicated.
       batch: records, a multiple of the number of devices.
     """
@@ -118,8 +120,12 @@ def training(experiment: Experiment, mesh: Mesh, batch: int) -> Any:
     frozen = like(experiment.frozen)
     if experiment.config.train.shard_frozen:
         frozen = like(experiment.frozen, lambda array: sharding.params_sharding(array.shape, mesh))
-    texts = experiment.encode_text(["polyp"]), experiment.frozen_text(["polyp"])
-    arguments = like(state), frozen, source, *like(texts)
+
+    def texts(frozen: FlatParams) -> Any:
+        encoding = dataclasses.replace(experiment, frozen=frozen)
+        return encoding.encode_text(["polyp"]), encoding.frozen_text(["polyp"])
+
+    arguments = like(state), frozen, source, *like(jax.eval_shape(texts, experiment.frozen))
     return step.train_step.trace(*arguments, network=experiment.network, schedule=Schedule(0, 0))
 
 

@@ -1,5 +1,6 @@
 """Compiles a training step ahead of time for an absent TPU slice, and reports memory and time per chip."""
 
+import dataclasses
 import math
 import os
 import re
@@ -7,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -108,7 +110,7 @@ def plan(experiment: Experiment, name: str, batch: int) -> Plan:
     Raises:
       UserError: the slice doesn't exist, or libtpu is missing.
     """
-    mesh = Mesh(np.asarray(_devices(name)), (sharding.DATA,))
+    mesh = _mesh(name)
     started = time.perf_counter()
     compiled = programs.training(experiment, mesh, batch * mesh.size).lower().compile()
     seconds = time.perf_counter() - started
@@ -126,6 +128,23 @@ def plan(experiment: Experiment, name: str, batch: int) -> Plan:
     )
 
 
+def program(experiment: Experiment, name: str) -> str:
+    """A name for the program of each chip of a slice, which is the same for all slices of several such chips.
+
+    It differs where the number of chips decides which part of the frozen weights each holds.
+
+    Raises:
+      UserError: as in `plan`.
+    """
+    alone = _mesh(name).size == 1
+    return name if alone or experiment.config.train.shard_frozen else name.partition(":")[0]
+
+
+def on_slice(plan: Plan, name: str) -> Plan:
+    """The plan of another slice with the same `program`."""
+    return dataclasses.replace(plan, device=name, chips=_mesh(name).size)
+
+
 def largest_batch(small: Plan, large: Plan) -> int:
     """Largest number of records per chip that fits in memory, by linear extrapolation from two plans."""
     per_record = (large.held + large.temporary - small.held - small.temporary) / (large.batch - small.batch)
@@ -133,10 +152,29 @@ def largest_batch(small: Plan, large: Plan) -> int:
     return max(0, math.floor((small.chip.memory - constant) / per_record))
 
 
-def _devices(name: str) -> list[Any]:
-    chip = name.partition(":")[0]
-    if chip not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", name):
+def operations(experiment: Experiment, batch: int) -> float:
+    """Operations of the training step of an experiment on one chip, counted without compiling it."""
+    return programs.flops(programs.training(experiment, sharding.mesh(devices=jax.devices("cpu")[:1]), batch))
+
+
+def parse(name: str) -> tuple[Chip, int]:
+    """The chip of a slice such as "v5e:16x16", and their number.
+
+    Raises:
+      UserError: the name has another form, or the chip is unknown.
+    """
+    chip, _, sides = name.partition(":")
+    if chip not in CHIPS or not re.fullmatch(r"\d+(x\d+)+", sides):
         raise UserError(f"--topology must be like v5e:4x4, got {name!r}{nearest(chip, CHIPS)}", "unknown-topology")
+    return CHIPS[chip], math.prod(map(int, sides.split("x")))
+
+
+def _mesh(name: str) -> Mesh:
+    return Mesh(np.asarray(_devices(name)), (sharding.DATA,))
+
+
+def _devices(name: str) -> list[Any]:
+    parse(name)
     for variable, value in OFF_POD.items():
         os.environ.setdefault(variable, value)
     from jax.experimental import topologies

@@ -119,6 +119,14 @@ class CLIPSeg(nnx.Module):
         taps = self.decoder.reduce(taken)
         return ImageFeatures(taps, pooled, (images.shape[1], images.shape[2]))
 
+    def encode(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> ImageFeatures:
+        """As `vision`: the taps are as small as features get."""
+        return self.vision(images, prompts, recompute)
+
+    def expand(self, image_features: ImageFeatures) -> ImageFeatures:
+        """The same features."""
+        return image_features
+
     def decode(self, image_features: ImageFeatures, text_features: TextFeatures) -> Decoded:
         """See `Decoder`."""
         patch = self.config.vision.patch

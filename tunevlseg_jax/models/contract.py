@@ -16,6 +16,8 @@ from tunevlseg_jax.prompts import ModelSpec, Prompts
 class Model(Protocol):
     """A Flax module in three stages: `vision`, `text` and `decode`. The features of either encoder can be cached.
 
+    `vision` is `expand` of `encode`. A cache stores the output of `encode`, which is the smaller one.
+
     The parameters of the decoder are under `decoder/`, which train.tune "decoder" trains.
     """
 
@@ -30,6 +32,14 @@ class Model(Protocol):
         Raises:
           ValueError: the sides don't fit, or there are changes of vision that the encoder doesn't take.
         """
+        ...
+
+    def encode(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> ImageFeatures:
+        """As `vision`, without the layers in which the features become larger; those take no changes but offsets."""
+        ...
+
+    def expand(self, image_features: ImageFeatures) -> ImageFeatures:
+        """The output of `vision` from that of `encode`."""
         ...
 
     def text(self, tokens: Array, prompts: Prompts) -> TextFeatures:

@@ -147,6 +147,14 @@ class CRIS(nnx.Module):
         pooled = grids[-1].mean(axis=(1, 2))
         return ImageFeatures(self.decoder.neck.enter(grids), pooled, (images.shape[1], images.shape[2]))
 
+    def encode(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> ImageFeatures:
+        """As `vision`: the grids are as small as features get."""
+        return self.vision(images, prompts, recompute)
+
+    def expand(self, image_features: ImageFeatures) -> ImageFeatures:
+        """The same features."""
+        return image_features
+
     def decode(self, image_features: ImageFeatures, text_features: TextFeatures) -> Decoded:
         """See `Decoder`."""
         f3, f4, f5 = image_features.states

@@ -15,8 +15,8 @@ class ImageFeatures:
     """The output of the vision stage.
 
     Attributes:
-      states: the decoder's inputs from an image, shallowest first, in shapes that depend on the model; everything that
-        doesn't depend on the phrase is already computed.
+      states: in shapes that depend on the model, shallowest first: the decoder's inputs from an image, for which
+        everything that doesn't depend on the phrase is already computed; or what `Model.expand` makes them of.
       pooled: (batch, image width), the image vector that CoCoOp conditions on.
       size: (height, width) of the images in pixels.
     """

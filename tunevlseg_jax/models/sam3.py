@@ -129,8 +129,17 @@ class SAM3(nnx.Module):
 
     def vision(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> ImageFeatures:
         """The grids of the pyramid, finest first; the image vector is the mean of the patches. See `VisionTower`."""
-        grids, pooled = self.vision_tower(images, prompts, recompute)
-        return ImageFeatures(grids, pooled, (images.shape[1], images.shape[2]))
+        return self.expand(self.encode(images, prompts, recompute))
+
+    def encode(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> ImageFeatures:
+        """The cells of the last block, a fifth of the size of the pyramid that `expand` makes of them."""
+        cells, pooled = self.vision_tower(images, prompts, recompute)
+        return ImageFeatures((cells,), pooled, (images.shape[1], images.shape[2]))
+
+    def expand(self, image_features: ImageFeatures) -> ImageFeatures:
+        """The grids of the pyramid in place of the cells."""
+        (cells,) = image_features.states
+        return dataclasses.replace(image_features, states=self.vision_tower.grids(cells))
 
     def decode(self, image_features: ImageFeatures, text_features: TextFeatures) -> Decoded:
         """See `Decoder`."""

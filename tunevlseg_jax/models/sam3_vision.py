@@ -60,9 +60,7 @@ class VisionTower(nnx.Module):
         self.blocks = nnx.List(VisionBlock(config, number, rngs) for number in range(config.blocks))
         self.pyramid = nnx.List(Level(config.width, pyramid_width, scale, rngs) for scale in config.scales)
 
-    def __call__(
-        self, images: Array, prompts: Prompts, recompute: Recompute = "nothing"
-    ) -> tuple[tuple[Array, ...], Array]:
+    def __call__(self, images: Array, prompts: Prompts, recompute: Recompute = "nothing") -> tuple[Array, Array]:
         """Encodes images.
 
         Args:
@@ -73,8 +71,7 @@ class VisionTower(nnx.Module):
             each block.
 
         Returns:
-          The grids of the pyramid, finest first, (batch, rows, columns, pyramid width), and the mean of the patches
-          after the last block, (batch, width).
+          The patches after the last block as a grid, (batch, rows, columns, width), and their mean, (batch, width).
 
         Raises:
           ValueError: the patch doesn't divide the image.
@@ -89,8 +86,11 @@ class VisionTower(nnx.Module):
             change = of_block(prompts.vision_blocks, number, len(self.blocks))
             x = rematerialised(partial(block, grid=grid, change=change), recompute)(x)
         x = bottleneck(x[:, :end], _last(prompts))
-        cells = x.reshape(x.shape[0], *grid, x.shape[-1])
-        return tuple(level(cells) for level in self.pyramid), x.mean(axis=1)
+        return x.reshape(x.shape[0], *grid, x.shape[-1]), x.mean(axis=1)
+
+    def grids(self, cells: Array) -> tuple[Array, ...]:
+        """The pyramid of the last block's grid: grids of (batch, rows, columns, pyramid width), finest first."""
+        return tuple(level(cells) for level in self.pyramid)
 
     def _patches(self, images: Array) -> tuple[tuple[int, int], Array]:
         """The grid of an image, and its embedded patches with their positions, (batch, rows * columns, width)."""

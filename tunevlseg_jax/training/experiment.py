@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +17,10 @@ from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.feeding.feature_cache import Encoded, FeatureCache
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners.contract import ZeroShot
-from tunevlseg_jax.models.build import random_model, transposed_copies, with_prompt_offset
+from tunevlseg_jax.models.build import random_model, transposed_copies, weight_shapes, with_prompt_offset
 from tunevlseg_jax.models.catalogue import ModelConfig
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
-from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, flatten, split, subtree
+from tunevlseg_jax.models.parameters import DECAY, FlatParams, Tune, decide, flatten, split, subtree
 from tunevlseg_jax.network import FrozenText, Network
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
@@ -47,6 +48,8 @@ class Experiment:
       frozen: the other parameters, in the type of the model's computations.
       image_size: (height, width) of the model's images.
       computed: the types of the computations, and why.
+
+    With `abstract` of `build_experiment`, shapes take the place of both kinds of parameters.
     """
 
     config: Config
@@ -227,7 +230,12 @@ class Experiment:
 
 
 def build_experiment(
-    config: Config, *, trains: bool = True, platform: str | None = None, kept: Precision | None = None
+    config: Config,
+    *,
+    trains: bool = True,
+    platform: str | None = None,
+    kept: Precision | None = None,
+    abstract: bool = False,
 ) -> Experiment:
     """The experiment of a configuration, with the model that it names.
 
@@ -237,12 +245,14 @@ def build_experiment(
         learner and upsampler are zeros, for learnt ones to take their places.
       platform: of the devices, such as "tpu"; None for this process's.
       kept: the precision in which the run began on a CPU, see `precision.choose`.
+      abstract: whether shapes take the place of the parameters, so that no weight is read or made: for programs that
+        are compiled and not run.
 
     Raises:
       UserError: the model can't be loaded, the learner doesn't fit it, or there is nothing to train.
     """
-    model = load_pretrained(config.model.checkpoint, weights=not config.model.fresh)
-    return assemble_experiment(config, model, trains=trains, platform=platform, kept=kept)
+    model = load_pretrained(config.model.checkpoint, weights=not (config.model.fresh or abstract))
+    return assemble_experiment(config, model, trains=trains, platform=platform, kept=kept, abstract=abstract)
 
 
 def assemble_experiment(
@@ -252,41 +262,60 @@ def assemble_experiment(
     trains: bool = True,
     platform: str | None = None,
     kept: Precision | None = None,
+    abstract: bool = False,
 ) -> Experiment:
     """As `build_experiment`, with a loaded model."""
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
-    weights = random_model(model.config, model_key) if config.model.fresh else model.weights
+    fresh = config.model.fresh and not abstract
+    weights: Mapping[str, Any] = random_model(model.config, model_key) if fresh else model.weights
     image_size = model_image_size(config.model, model.config)
     platform = platform or jax.default_backend()
     types = precision.choose(config.train.precision, platform, model.config.text.width, kept)
     try:
         sizes = with_prompt_offset(model.config, config.model.prompt_offset)
         if config.train.tune != "all":
-            sizes, weights = sizes.for_frozen_encoder(weights)
+            sizes, weights = sizes.for_frozen_encoder({} if abstract else weights)
         network = Network(
             sizes, config.learner, config.upsampling, types.kernels, types.activations, config.train.recompute
         )
-        embedding, words = weights[sizes.token_embedding], model.tokenizer.words
-        spec = sizes.spec(lambda phrase: jnp.asarray(embedding)[words(phrase)])
-        params = network.init(learner_key, weights, spec, zeros=not trains)
-        trainable, frozen = split(params, config.train.tune)
+        make = partial(_parameters, network, model, config.train.tune, trains)
+        if abstract:
+            weights = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in weight_shapes(sizes).items()}
+            trainable, frozen = jax.eval_shape(make, learner_key, weights)
+        else:
+            trainable, frozen = make(learner_key, weights)
         decide(DECAY, trainable)
     except ValueError as error:
         raise UserError(str(error), "learner-unfit") from error
     if trains and not trainable:
         details = f"a learner without parameters, no upsampler, and train.tune is {config.train.tune!r}"
         raise UserError(f"nothing to train: {details}", "nothing-to-train")
-    cast = flatten(network.cast(subtree(frozen, "model")), "model")
     return Experiment(
         config=config,
         pretrained=dataclasses.replace(model, weights={}),
-        spec=spec,
+        spec=_spec(sizes, model, weights),
         network=dataclasses.replace(network, learner=config.learner.static_part()),
-        trainable={path: jnp.asarray(array, jnp.float32) for path, array in trainable.items()},
-        frozen=with_copies(network, cast) if trains else cast,
+        trainable=trainable,
+        frozen=frozen,
         image_size=image_size,
         computed=types,
     )
+
+
+def _parameters(
+    network: Network, model: Pretrained, tune: Tune, trains: bool, key: Array, weights: Mapping[str, Any]
+) -> tuple[FlatParams, FlatParams]:
+    """The parameters that train, and the frozen ones in the types of the computations."""
+    params = network.init(key, weights, _spec(network.config, model, weights), zeros=not trains)
+    trainable, frozen = split(params, tune)
+    cast = flatten(network.cast(subtree(frozen, "model")), "model")
+    trainable = {path: jnp.asarray(array, jnp.float32) for path, array in trainable.items()}
+    return trainable, with_copies(network, cast) if trains else cast
+
+
+def _spec(sizes: ModelConfig, model: Pretrained, weights: Mapping[str, Any]) -> ModelSpec:
+    embedding, words = weights[sizes.token_embedding], model.tokenizer.words  # the other weights can be freed
+    return sizes.spec(lambda phrase: jnp.asarray(embedding)[words(phrase)])
 
 
 def with_copies(network: Network, frozen: FlatParams) -> FlatParams:

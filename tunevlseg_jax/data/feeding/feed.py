@@ -72,8 +72,22 @@ class Feed:
         """Bytes of a resident split on each device."""
         images = self.records.images
         if self.encode_images is not None:
-            images = jax.eval_shape(self.encode_images, jax.ShapeDtypeStruct(images.shape, images.dtype))
+            return self.feature_bytes + num_bytes(self.records.maps)
         return num_bytes((images, self.records.maps))
+
+    @cached_property
+    def feature_bytes(self) -> int:
+        """Bytes that the features take in the cache folder; 0 without."""
+        if self.encode_images is None:
+            return 0
+        images = self.records.images
+        size = self._encoded_together(len(images))  # a shape that will be traced anyway
+        batch = jax.ShapeDtypeStruct((size, *images.shape[1:]), images.dtype)
+        return num_bytes(jax.eval_shape(self.encode_images, batch)) * len(images) // size
+
+    def _encoded_together(self, images: int) -> int:
+        """Images in a batch when features of so many are computed ahead of training."""
+        return sharding.round_up(min(ENCODED_TOGETHER, images), self.mesh)
 
     def place(self) -> None:
         """Computes the features, if any, and puts a resident split on the devices."""
@@ -157,8 +171,7 @@ class Feed:
         def encode(rows: np.ndarray) -> Any:
             return sharding.gather_to_host(encode_images(sharding.shard_batch(jnp.asarray(images[rows]), self.mesh)))
 
-        size = sharding.round_up(min(ENCODED_TOGETHER, len(images)), self.mesh)
-        return map_batches(encode, len(images), size, "encoding images")
+        return map_batches(encode, len(images), self._encoded_together(len(images)), "encoding images")
 
 
 def _in_order(rows: Rows, number: int) -> Rows:

@@ -1,0 +1,139 @@
+"""Tests of what makes a SAM 3 fit: cached features, recomputed blocks, shared passes, and shared weights."""
+
+import dataclasses
+from functools import cache
+
+import abstract_step
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+import small_sam3
+from numpy.testing import assert_allclose
+
+from tunevlseg_jax.benchmarks import programs
+from tunevlseg_jax.config import Config, Train
+from tunevlseg_jax.data.feeding.scratch import num_bytes
+from tunevlseg_jax.learners import VPT, CoOp, LoRA
+from tunevlseg_jax.learners.contract import Learner
+from tunevlseg_jax.models import SAM3Config
+from tunevlseg_jax.models.build import weight_shapes
+from tunevlseg_jax.training.experiment import Experiment, assemble_experiment
+from tunevlseg_jax.training.losses import dice_ce
+
+quick_compilation = small.quick_compilation
+SIDE = small_sam3.IMAGE
+REAL = dataclasses.replace(SAM3Config(), unused=None)
+
+
+def built(learner: Learner, **train) -> Experiment:
+    return assemble_experiment(Config(learner=learner, train=Train(**train)), small_sam3.model())
+
+
+def inputs() -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(0)
+    return draw.integers(0, 256, (2, SIDE, SIDE, 3), np.uint8), draw.integers(0, 2, (2, SIDE, SIDE)).astype(bool)
+
+
+def gradients_of(experiment: Experiment):
+    """A compiled loss with its gradient: a function of the trainable parameters and of images or their features."""
+    masks, table = inputs()[1], experiment.encode_text(["a circle", "a tall square"])
+
+    def loss_of(trainable, images):
+        params, depth = {**experiment.frozen, **trainable}, jnp.int32(2)
+        logits = experiment.network.logits(params, images, jnp.arange(2), table, depth=depth, dropout=jnp.zeros(()))
+        return dice_ce(logits, jnp.asarray(masks)).sum()
+
+    return jax.jit(jax.value_and_grad(loss_of))
+
+
+def assert_same(ours, theirs, rtol: float) -> None:
+    """Losses, and gradients as a share of the largest one."""
+    (loss, gradients), (other, others) = ours, theirs
+    assert_allclose(other, loss, rtol=rtol)
+    largest = max(float(abs(gradient).max()) for gradient in gradients.values())
+    assert largest > 0
+    for path, gradient in gradients.items():
+        assert_allclose(others[path], gradient, rtol=0, atol=rtol * largest, err_msg=path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_cached_features_change_nothing(precision):
+    """They are the cells before the pyramid, whose products round them to bfloat16 in any case."""
+    experiment = built(CoOp(depth=2, init_phrase=None), precision=precision)
+    images, run = jnp.asarray(inputs()[0]), gradients_of(experiment)
+    features = experiment.encode_images(images)
+    assert features.states[0].shape == (2, 6, 6, 32) and features.states[0].dtype == experiment.network.dtype
+    assert_same(run(experiment.trainable, images), run(experiment.trainable, features), 1e-5)
+
+
+@pytest.mark.slow
+def test_the_features_of_an_image_at_full_size():
+    """The cells of 72 x 72 patches and the image vector, in bfloat16; the pyramid would be five times as large."""
+    network = dataclasses.replace(built(CoOp(depth=2, init_phrase=None), precision="bfloat16").network, config=REAL)
+    weights = {f"model/{path}": jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in weight_shapes(REAL).items()}
+    images = jax.ShapeDtypeStruct((1, 1008, 1008, 3), jnp.uint8)
+    assert num_bytes(jax.eval_shape(network.encode_images, weights, images)) == 2 * (72 * 72 + 1) * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("learner", [VPT(depth=2, max_depth=3), LoRA(depth=2)], ids=lambda each: type(each).__name__)
+def test_recomputed_blocks_change_nothing(learner):
+    """Neither the loss nor its gradient; the program has more operations."""
+    usual, other = (built(learner, recompute=recompute) for recompute in ("nothing", "blocks"))
+    trainable = {path: array + 0.01 for path, array in usual.trainable.items()}  # a LoRA starts without gradients
+    images, runs = jnp.asarray(inputs()[0]), [gradients_of(usual), gradients_of(other)]
+    assert_same(*(run(trainable, images) for run in runs), 1e-4)
+    less, more = (programs.flops(run.trace(trainable, images)) for run in runs)
+    assert more > less
+
+
+@pytest.mark.slow
+def test_two_devices_share_the_frozen_weights(tmp_path):
+    """The losses are those of one device, and each holds half of nearly all weights."""
+    script = """
+import sys
+from pathlib import Path
+import jax
+import small
+import small_sam3
+from rich.console import Console
+from tunevlseg_jax.config import Model, Train
+from tunevlseg_jax.learners import LoRA
+from tunevlseg_jax.runs import trainer
+from tunevlseg_jax.runtime import sharding
+from tunevlseg_jax.training.experiment import build_experiment
+folder = Path(sys.argv[1])
+model = Model(checkpoint=str(small_sam3.write_folder(folder / "model")))
+train = Train(epochs=1, batch_size=4, augment=False, shard_frozen=len(jax.devices()) > 1)
+config = small.config(folder / "run", model=model, learner=LoRA(depth=2), train=train)
+trainer.train(config, Console(quiet=True))
+frozen = build_experiment(config).on_mesh(sharding.mesh()).frozen.values()
+print(sum(array.addressable_data(0).nbytes for array in frozen), sum(array.nbytes for array in frozen))
+"""
+    losses, held = [], []
+    for number in (1, 2):
+        flags = f"--xla_force_host_platform_device_count={number}"
+        status, out, err = small.finish(small.start("-c", script, tmp_path / str(number), XLA_FLAGS=flags), 300)
+        assert (status, err) == (0, "")
+        losses.append(small.metrics(tmp_path / str(number) / "run")[0]["train"]["loss"])
+        own, all_weights = map(int, out.split())
+        held.append(own / all_weights)
+    assert_allclose(losses[1], losses[0], rtol=1e-5)
+    assert held[0] == 1 and held[1] < 0.6
+
+
+@cache
+def operations(side: int, trials: int) -> float:
+    """Of a step of CoOp at the real size, on four images of one class."""
+    sizes = dataclasses.replace(REAL, image_size=side)
+    return programs.flops(
+        abstract_step.traced(sizes, CoOp(depth=9, init_phrase=None), trials, batch=4, upsampling="none")
+    )
+
+
+@pytest.mark.slow
+def test_eight_trials_share_the_vision_pass():
+    assert operations(504, 8) <= 0.2 * 8 * operations(504, 1)
