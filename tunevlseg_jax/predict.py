@@ -18,6 +18,7 @@ from tunevlseg_jax.data.builders.arrays import check_prompt
 from tunevlseg_jax.data.medical import inputs
 from tunevlseg_jax.data.medical.inputs import ScanInput
 from tunevlseg_jax.data.windows import Window
+from tunevlseg_jax.models.features import Masks
 from tunevlseg_jax.prediction import coco, folder, names, planning, shared, table, volumes, walk
 from tunevlseg_jax.prediction.coco import CocoFile
 from tunevlseg_jax.prediction.frames import KNOWN, common_window
@@ -61,6 +62,8 @@ class Options:
       window: for images of more than 8 bits, LOW HIGH (the values that become black and white), or "percentile" (of
         each image). None: the window of the run's data set; where it had none, one for all images given, the range of
         the fewest of 8, 10, 12, 14 and 16 bits that hold their values.
+      masks: "semantic", one mask for what a prompt names; or "instances", the union of the instances that a SAM 3 finds
+        with a score over 0.5, with a column of their presence in the table.
       cluster: how several processes find each other; the images and the output are in folders that all of them share.
     """
 
@@ -77,6 +80,7 @@ class Options:
     checkpoint: str | None = None
     window: tuple[str, ...] = ()
     dicom_seg: bool = False
+    masks: Masks = "semantic"
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
 
 
@@ -105,7 +109,7 @@ def main() -> None:
                 found, left_out = walk.find(given, recursive=options.recursive, output=output, ours=ours)
                 left_out = [one for one in left_out if inputs.kind_of(one.path) is None]
             files = _coco_files(options, output, scans)
-            run = load_run(options.run, checkpoint=options.checkpoint)
+            run = load_run(options.run, checkpoint=options.checkpoint, masks=options.masks)
             run.predictor.check(prompts)
         Console(quiet=not multihost.is_primary()).print(f"computed in {run.computed}", soft_wrap=True)
         scan_window = window or run.preprocessing.window
@@ -156,7 +160,8 @@ def _predict_images(
         exports = [*files, *([videos] if settings.frames == "all" else [])]
         session = Session(run.predictor, settings, own_masks, own_maps, exports, before)
         rows = session.run(track(exchange.block(plans), "segmenting", console=console, transient=True))
-        _report(console, settings, len(found), shared.joined(rows, [masks, maps]))
+        rows = shared.joined(rows, [masks, maps])
+        _report(console, settings, len(found), rows, has_presence=run.masks == "instances")
     shared.join_notes(session)
     _print_notes(console, settings, masks, maps, session)
     with multihost.sync_errors():
@@ -218,11 +223,14 @@ def _formats(given: Sequence[str] | None) -> tuple[str, ...]:
     return () if given is None else tuple(dict.fromkeys(given)) or ("png",)
 
 
-def _report(console: Console, settings: Settings, images: int, rows: Iterable[dict[str, Any]]) -> None:
+def _report(
+    console: Console, settings: Settings, images: int, rows: Iterable[dict[str, Any]], *, has_presence: bool
+) -> None:
     """Predicts, and prints a table of the new masks, or of the first of them."""
     asked = ", ".join(map(repr, settings.prompts))
     report = rich.table.Table(title=f"{asked} in {images} image{'s' if images > 1 else ''}")
     columns = ("image", *(("prompt",) if len(settings.prompts) > 1 else ()), "size", "marked", "parts")
+    columns += ("presence",) if has_presence else ()
     for column in (*columns, *(("mm²",) if settings.spacing else ())):
         report.add_column(column, justify="left" if column in ("image", "prompt") else "right")
     count = 0
@@ -234,6 +242,7 @@ def _report(console: Console, settings: Settings, images: int, rows: Iterable[di
                 "size": f"{row['width']}x{row['height']}",
                 "marked": f"{row['marked']:.1%}",
                 "parts": str(row["components"]),
+                "presence": "" if row["presence"] is None else f"{row['presence']:.4f}",
                 "mm²": "" if row["area_mm2"] is None else f"{row['area_mm2']:.4g}",
             }
             report.add_row(*(cells[str(column.header)] for column in report.columns))

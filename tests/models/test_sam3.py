@@ -14,6 +14,7 @@ from flax import nnx
 from tunevlseg_jax.models import SAM3Config
 from tunevlseg_jax.models.build import fill_module, weight_shapes
 from tunevlseg_jax.models.changes import UNCHANGED
+from tunevlseg_jax.models.sam3_instances import SAM3InstancesConfig
 from tunevlseg_jax.models.sam3_vision import SAM3VisionConfig, VisionBlock
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.sam3_config import config_to_huggingface
@@ -66,15 +67,14 @@ def their_stages(model: transformers.Sam3Model, pixels: torch.Tensor, tokens: np
 def our_stages(config: SAM3Config, weights, images, tokens) -> dict:
     model = fill_module(config.build, weights)
     features, text = model.vision(images, Prompts()), model.text(tokens, Prompts())
-    words = model.decoder.words(text.states)
-    encoded = model.decoder.encode(features.states[-1], words, text.valid[:, None, None])
+    encoded = model.decoder.encode(features.states[-1], text)
     decoded = model.decode(features, text)
     return {
         "pooled": features.pooled,
         "pyramid": features.states,
-        "words": jnp.where(text.valid[..., None], words, 0.0),
+        "words": jnp.where(text.valid[..., None], encoded.words, 0.0),
         "valid": text.valid,
-        "encoder": encoded,
+        "encoder": encoded.cells,
         "pixels": decoded.features,
         "logits": decoded.logits,
     }
@@ -137,7 +137,7 @@ def test_gradients_agree_with_transformers():
 def test_the_full_size_has_the_published_names_and_shapes():
     with torch.device("meta"):
         published = transformers.Sam3Model(transformers.Sam3Config()).state_dict()
-    config = SAM3Config()
+    config = SAM3Config(instances=SAM3InstancesConfig())
     shapes = weight_shapes(config)
     theirs = {}
     for rule in sam3_rules(config):

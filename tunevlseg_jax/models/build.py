@@ -8,7 +8,8 @@ from typing import TypeVar, cast
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models import AnyModelConfig, CRISConfig, ModelConfig
+from tunevlseg_jax.models import AnyModelConfig, CRISConfig, ModelConfig, SAM3Config
+from tunevlseg_jax.models.features import Masks
 from tunevlseg_jax.models.parameters import FlatParams, module_parameters
 from tunevlseg_jax.models.products import KERNEL, TRANSPOSED, Product
 
@@ -26,6 +27,22 @@ def with_prompt_offset(config: AnyModelConfig, offset: int) -> AnyModelConfig:
     if offset:
         name = type(config).__name__.removesuffix("Config")
         raise ValueError(f"model.prompt_offset must be 0 for a {name}, got {offset}; only a CRIS takes prompts late")
+    return config
+
+
+def with_masks(config: AnyModelConfig, masks: Masks) -> AnyModelConfig:
+    """The same model with other masks.
+
+    Raises:
+      ValueError: the model doesn't find instances.
+    """
+    if isinstance(config, SAM3Config) and (config.instances is not None or masks == "semantic"):
+        return dataclasses.replace(config, masks=masks)
+    if masks != "semantic":
+        name = type(config).__name__.removesuffix("Config")
+        raise ValueError(
+            f"masks must be semantic for this {name}, got {masks}; only a SAM 3 with its DETR decoder finds instances"
+        )
     return config
 
 

@@ -15,11 +15,11 @@ from tunevlseg_jax.config import Config, Model, Precision
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.feeding.feature_cache import Encoded, FeatureCache
 from tunevlseg_jax.data.settings import Data
-from tunevlseg_jax.learners.contract import ZeroShot
+from tunevlseg_jax.learners.contract import Learner, ZeroShot
 from tunevlseg_jax.models import ModelConfig
-from tunevlseg_jax.models.build import random_model, transposed_copies, with_prompt_offset
-from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
-from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, flatten, split, subtree
+from tunevlseg_jax.models.build import random_model, transposed_copies, with_masks, with_prompt_offset
+from tunevlseg_jax.models.features import ImageFeatures, Masks, TextFeatures
+from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, flatten, nested, split, subtree
 from tunevlseg_jax.network import FrozenText, Network
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
@@ -47,6 +47,7 @@ class Experiment:
       frozen: the other parameters, in the type of the model's computations.
       image_size: (height, width) of the model's images.
       computed: the types of the computations, and why.
+      masks: what the masks are; those of instances only predict and are only evaluated.
     """
 
     config: Config
@@ -57,6 +58,7 @@ class Experiment:
     frozen: FlatParams
     image_size: tuple[int, int]
     computed: ComputeTypes
+    masks: Masks = "semantic"
 
     def hyper(self) -> Hyperparameters:
         """The hyperparameters of this run, as one trial."""
@@ -227,7 +229,12 @@ class Experiment:
 
 
 def build_experiment(
-    config: Config, *, trains: bool = True, platform: str | None = None, kept: Precision | None = None
+    config: Config,
+    *,
+    trains: bool = True,
+    platform: str | None = None,
+    kept: Precision | None = None,
+    masks: Masks = "semantic",
 ) -> Experiment:
     """The experiment of a configuration, with the model that it names.
 
@@ -236,12 +243,13 @@ def build_experiment(
       trains: whether the experiment will train; one without trainable parameters is then an error.
       platform: of the devices, such as "tpu"; None for this process's.
       kept: the precision in which the run began on a CPU, see `precision.choose`.
+      masks: what the masks are; those of instances don't train.
 
     Raises:
-      UserError: the model can't be loaded, the learner doesn't fit it, or there is nothing to train.
+      UserError: the model can't be loaded, the learner or the masks don't fit it, or there is nothing to train.
     """
     model = load_pretrained(config.model.checkpoint, weights=not config.model.fresh)
-    return assemble_experiment(config, model, trains=trains, platform=platform, kept=kept)
+    return assemble_experiment(config, model, trains=trains, platform=platform, kept=kept, masks=masks)
 
 
 def assemble_experiment(
@@ -251,15 +259,18 @@ def assemble_experiment(
     trains: bool = True,
     platform: str | None = None,
     kept: Precision | None = None,
+    masks: Masks = "semantic",
 ) -> Experiment:
     """As `build_experiment`, with a loaded model."""
+    if masks == "instances":
+        _check_instances(config, trains=trains)
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
     weights = random_model(model.config, model_key) if config.model.fresh else model.weights
     image_size = model_image_size(config.model, model.config)
     platform = platform or jax.default_backend()
     types = precision.choose(config.train.precision, platform, model.config.text.width, kept)
     try:
-        sizes = with_prompt_offset(model.config, config.model.prompt_offset)
+        sizes = with_masks(with_prompt_offset(model.config, config.model.prompt_offset), masks)
         if config.train.tune != "all":
             sizes, weights = sizes.for_frozen_encoder(weights)
         network = Network(
@@ -267,6 +278,8 @@ def assemble_experiment(
         )
         spec = sizes.spec(lambda phrase: jnp.asarray(weights[sizes.token_embedding])[model.tokenizer.words(phrase)])
         params = network.init(learner_key, weights, spec)
+        if masks == "instances":
+            _check_head(config.learner, params)
         trainable, frozen = split(params, config.train.tune)
         decide(DECAY, trainable)
     except ValueError as error:
@@ -284,7 +297,28 @@ def assemble_experiment(
         frozen=with_copies(network, cast) if trains else cast,
         image_size=image_size,
         computed=types,
+        masks=masks,
     )
+
+
+def _check_instances(config: Config, *, trains: bool) -> None:
+    """Raises a UserError where the masks of instances can't be what a configuration asks for."""
+    if trains:
+        problem = "they don't train: which candidates belong to a mask is a choice, without a gradient"
+    elif config.upsampling != "none":
+        problem = f"upsampling must be none, got {config.upsampling}: it has learnt to change the semantic mask"
+    else:
+        return
+    raise UserError(f"masks must be semantic, got instances; {problem}", "masks-unfit")
+
+
+def _check_head(learner: Learner, params: FlatParams) -> None:
+    """Raises a UserError if a learner computes the logits, in place of the instances."""
+    learnt = nested(subtree(params, "learner"))
+    fixed = {"dropout": jnp.float32(0), "key": None}
+    if jax.eval_shape(lambda values: learner.prompts(values, jnp.int32(1), **fixed), learnt).head is not None:
+        name = type(learner).__name__
+        raise UserError(f"masks must be semantic, got instances; {name} computes the mask itself", "masks-unfit")
 
 
 def with_copies(network: Network, frozen: FlatParams) -> FlatParams:
