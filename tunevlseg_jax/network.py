@@ -85,7 +85,7 @@ class Network:
         dropout: Array,
         key: Array | None = None,
     ) -> Outputs:
-        """The logits of the mask of each phrase in its image, and the vectors that a regulariser may read; see `decode`."""
+        """The logits of each phrase's mask, and the vectors that a regulariser may read; arguments as in `decode`."""
         decoded, sentence, image = self._decode(params, images, phrase, token_table, depth, dropout, key)
         sentence, image = (vectors.astype(jnp.float32) for vectors in (sentence, image))
         return Outputs(decoded.logits, sentence, image)

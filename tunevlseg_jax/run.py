@@ -409,9 +409,7 @@ class Run:
     def _check_semantic(self, what: str) -> None:
         """Raises a UserError if the masks are those of instances."""
         if self.masks != "semantic":
-            raise UserError(
-                f"{what} is of semantic masks, got those of {self.masks}; load the run without", "masks-unfit"
-            )
+            raise UserError(f"{what} needs semantic masks, got {self.masks}; load the run without masks", "masks-unfit")
 
     @property
     def data(self) -> Data:
@@ -554,12 +552,12 @@ def _instances(
     order = np.argsort(-candidates.scores, kind="stable")
     order = order[candidates.scores[order] > least_score]
     least = forward.logit(threshold)
-    masks = [forward.enlarge(candidates.masks[index], size) > least for index in order]
+    masks = np.zeros((len(order), *size), bool)
+    for place, index in enumerate(order):
+        masks[place] = forward.enlarge(candidates.masks[index], size) > least
     height, width = size
     boxes = candidates.boxes[order] * np.asarray([width, height, width, height], np.float32)
-    return Instances(
-        np.stack(masks) if masks else np.zeros((0, *size), bool), boxes, candidates.scores[order], presence
-    )
+    return Instances(masks, boxes, candidates.scores[order], presence)
 
 
 def _images(image: Any, window: Window | None) -> tuple[list[np.ndarray], bool]:

@@ -21,8 +21,8 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
       query: (batch, queries, heads, head width).
       key: (batch, keys, heads, head width).
       value: like `key`.
-      mask: (1 or batch, 1 or heads, queries, keys) bool, True where a query may attend, or float32, which is added to the
-        scores; None for everywhere.
+      mask: (1 or batch, 1 or heads, queries, keys) bool, True where a query may attend, or float32, added to
+        the scores; None for everywhere.
 
     Returns:
       (batch, queries, heads, head width).
