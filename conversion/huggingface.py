@@ -1,4 +1,4 @@
-"""What the conversions of Hugging Face's models have in common: options, steps, and the comparison with transformers."""
+"""What the conversions of Hugging Face's models have in common: options, steps, the comparison with transformers."""
 
 import tempfile
 from collections.abc import Callable, Mapping

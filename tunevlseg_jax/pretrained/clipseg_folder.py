@@ -16,7 +16,6 @@ from tunevlseg_jax.pretrained.clipseg_config import (
 from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
 from tunevlseg_jax.pretrained.huggingface_folder import load_folder, save_folder
 from tunevlseg_jax.pretrained.model import (
-    MODEL_CONFIG_FILE,
     PICKLED_FILE,
     WEIGHTS_FILE,
     Pretrained,

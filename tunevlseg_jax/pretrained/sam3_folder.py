@@ -38,16 +38,12 @@ def load(folder: Path, *, weights: bool = True) -> Pretrained:
 
 
 def _tensors(folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
-    """The file of weights, and the detector's tensors."""
+    """The file of weights, and the detector's tensors by their names alone."""
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise UserError(f"{folder} holds no weights: no {WEIGHTS_FILE}", "not-a-model")
-    return path, detector(read_tensors(path))
-
-
-def detector(theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors of the detector by their names alone."""
-    return {name.removeprefix(DETECTOR): tensor for name, tensor in theirs.items() if not name.startswith(TRACKER)}
+    tensors = read_tensors(path).items()
+    return path, {name.removeprefix(DETECTOR): tensor for name, tensor in tensors if not name.startswith(TRACKER)}
 
 
 def save(folder: Path, model: Pretrained, source: Mapping[str, str], dtype: str = "float32") -> None:

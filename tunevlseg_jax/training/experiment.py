@@ -16,7 +16,7 @@ from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.feeding.feature_cache import Encoded, FeatureCache
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners.contract import Learner, ZeroShot
-from tunevlseg_jax.models import ModelConfig
+from tunevlseg_jax.models import AnyModelConfig, ModelConfig
 from tunevlseg_jax.models.build import random_model, transposed_copies, with_masks, with_prompt_offset
 from tunevlseg_jax.models.features import ImageFeatures, Masks, TextFeatures
 from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, flatten, nested, split, subtree
@@ -262,15 +262,14 @@ def assemble_experiment(
     masks: Masks = "semantic",
 ) -> Experiment:
     """As `build_experiment`, with a loaded model."""
-    if masks == "instances":
-        _check_instances(config, trains=trains)
+    sizes = _with_masks(model.config, masks, config, trains=trains)
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
     weights = random_model(model.config, model_key) if config.model.fresh else model.weights
     image_size = model_image_size(config.model, model.config)
     platform = platform or jax.default_backend()
     types = precision.choose(config.train.precision, platform, model.config.text.width, kept)
     try:
-        sizes = with_masks(with_prompt_offset(model.config, config.model.prompt_offset), masks)
+        sizes = with_prompt_offset(sizes, config.model.prompt_offset)
         if config.train.tune != "all":
             sizes, weights = sizes.for_frozen_encoder(weights)
         network = Network(
@@ -301,15 +300,21 @@ def assemble_experiment(
     )
 
 
-def _check_instances(config: Config, *, trains: bool) -> None:
-    """Raises a UserError where the masks of instances can't be what a configuration asks for."""
-    if trains:
-        problem = "they don't train: which candidates belong to a mask is a choice, without a gradient"
-    elif config.upsampling != "none":
-        problem = f"upsampling must be none, got {config.upsampling}: it has learnt to change the semantic mask"
-    else:
-        return
-    raise UserError(f"masks must be semantic, got instances; {problem}", "masks-unfit")
+def _with_masks(sizes: AnyModelConfig, masks: Masks, config: Config, *, trains: bool) -> AnyModelConfig:
+    """The model with these masks; raises a UserError where they can't be what the configuration asks for."""
+    try:
+        sizes = with_masks(sizes, masks)
+    except ValueError as error:
+        raise UserError(str(error), "masks-unfit") from error
+    if masks == "instances" and trains:
+        raise _unfit("they don't train: which instances belong to a mask is a choice, and has no gradient")
+    if masks == "instances" and config.upsampling != "none":
+        raise _unfit(f"upsampling must be none, got {config.upsampling}: it has learnt to change the semantic mask")
+    return sizes
+
+
+def _unfit(reason: str) -> UserError:
+    return UserError(f"masks must be semantic, got instances; {reason}", "masks-unfit")
 
 
 def _check_head(learner: Learner, params: FlatParams) -> None:
@@ -317,8 +322,7 @@ def _check_head(learner: Learner, params: FlatParams) -> None:
     learnt = nested(subtree(params, "learner"))
     fixed = {"dropout": jnp.float32(0), "key": None}
     if jax.eval_shape(lambda values: learner.prompts(values, jnp.int32(1), **fixed), learnt).head is not None:
-        name = type(learner).__name__
-        raise UserError(f"masks must be semantic, got instances; {name} computes the mask itself", "masks-unfit")
+        raise _unfit(f"{type(learner).__name__} computes the mask itself")
 
 
 def with_copies(network: Network, frozen: FlatParams) -> FlatParams:
