@@ -173,7 +173,7 @@ class Run:
         least, (images, is_list) = forward.logit(threshold), _images(image, window or self.preprocessing.window)
         questions = (Question(one.shape[:2], one, range(len(prompts))) for one in images)
         answers = self.predictor.logits(questions, prompts)
-        maps = [forward.best_label(logits, size, least) for size, logits, _ in answers if logits is not None]
+        maps = [forward.best_label(logits, size, least) for size, logits in answers if logits is not None]
         return maps if is_list else maps[0]
 
     def candidates(
@@ -465,7 +465,7 @@ class Run:
         """One answer for each image or prompt, from its logits at the model's size and the image's size."""
         questions, phrases, is_single = self._questions(image, prompt, window)
         found = self.predictor.logits(questions, phrases)
-        answers = [answer(one, size) for size, logits, _ in found if logits is not None for one in logits]
+        answers = [answer(one, size) for size, logits in found if logits is not None for one in logits]
         return answers[0] if is_single else answers
 
     def _questions(

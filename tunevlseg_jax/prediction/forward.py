@@ -46,13 +46,10 @@ class Answer(NamedTuple, Generic[T]):
     Attributes:
       key: of the question.
       logits: (prompt, height, width) float32 at the model's size; None for a question without prompts.
-      presence: (prompt,) float32, the probability that the prompt's object is there at all; None as well where the
-        model doesn't say.
     """
 
     key: T
     logits: np.ndarray | None
-    presence: np.ndarray | None = None
 
 
 class Predictor:
@@ -81,7 +78,7 @@ class Predictor:
         self._experiment.token_table(phrases)
 
     def candidates(self, image: np.ndarray, phrases: Sequence[str]) -> tuple[Candidates, np.ndarray]:
-        """The instances that the model proposes, and the presence as in `Answer`.
+        """The instances that the model proposes, and the presence as in `answers`.
 
         Args:
           image: (height, width, 3) uint8, RGB.
@@ -97,7 +94,17 @@ class Predictor:
         return jax.tree.map(np.asarray, found)
 
     def logits(self, questions: Iterable[Question[T]], phrases: Sequence[str]) -> Iterator[Answer[T]]:
+        """The answers in the order of the questions, see `answers`."""
+        return (answer for answer, _ in self.answers(questions, phrases))
+
+    def answers(
+        self, questions: Iterable[Question[T]], phrases: Sequence[str]
+    ) -> Iterator[tuple[Answer[T], np.ndarray | None]]:
         """The answers in the order of the questions, which are read a batch ahead at most.
+
+        Yields:
+          An answer, and (prompt,) float32, the probability that each prompt's object is there at all; None for a
+          question without prompts, and where the model doesn't say.
 
         Raises:
           UserError: a prompt is too long.
@@ -133,20 +140,27 @@ class Predictor:
 
     def _answers(
         self, questions: Sequence[Question[T]], phrases: tuple[str, ...], *, at_once: bool
-    ) -> Iterator[Answer[T]]:
+    ) -> Iterator[tuple[Answer[T], np.ndarray | None]]:
         """The answers, from one forward pass or from one for each image."""
         asked = [question for question in questions if question.phrases]
         batches = [asked] if at_once else [[question] for question in asked]
-        answers = (answer for batch in batches for answer in self._forward(batch, phrases))
-        yield from (next(answers) if one.phrases else Answer(one.key, None) for one in questions)
+        found = (answer for batch in batches for answer in zip(*self._forward(batch, phrases), strict=True))
+        for question in questions:
+            logits, presence = next(found) if question.phrases else (None, None)
+            yield Answer(question.key, logits), presence
 
-    def _forward(self, questions: Sequence[Question[T]], phrases: tuple[str, ...]) -> Iterator[Answer[T]]:
-        """The answers of one pass; the vision tower sees each image once, however many its prompts."""
+    def _forward(
+        self, questions: Sequence[Question[Any]], phrases: tuple[str, ...]
+    ) -> tuple[np.ndarray, Sequence[np.ndarray | None]]:
+        """(image, prompt, height, width) logits, and the presence of each image's prompts.
+
+        The vision tower sees each image once, however many its prompts.
+        """
         found = step.answer_step(*self._inputs(questions, phrases), network=self._experiment.network)
         logits = np.asarray(found.logits).reshape(len(questions), -1, *found.logits.shape[1:])
-        presence = None if found.presence is None else np.asarray(found.presence).reshape(len(questions), -1)
-        for number, question in enumerate(questions):
-            yield Answer(question.key, logits[number], None if presence is None else presence[number])
+        if found.presence is None:
+            return logits, [None] * len(questions)
+        return logits, list(np.asarray(found.presence).reshape(len(questions), -1))
 
     def _inputs(self, questions: Sequence[Question[Any]], phrases: tuple[str, ...]) -> tuple[Any, ...]:
         """The arguments of a step."""

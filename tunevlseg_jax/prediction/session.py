@@ -59,7 +59,7 @@ class Session:
 
     def run(self, plans: Iterable[Plan]) -> Iterator[Row]:
         """Predicts and writes the masks of files; yields the row of each mask that is new."""
-        for work, logits, presence in self.predictor.logits(self._questions(plans), self.settings.prompts):
+        for (work, logits), presence in self.predictor.answers(self._questions(plans), self.settings.prompts):
             if logits is None:
                 self._keep(work)
             else:

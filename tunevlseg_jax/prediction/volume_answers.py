@@ -54,7 +54,7 @@ def ask(
     chances = [np.zeros((len(planes), *size), np.float32) if probabilities else None for _ in prompts]
     least, every = forward.logit(threshold), range(len(prompts))
     asked = (forward.Question(index, planes.rgb(index), every) for index in range(len(planes)))
-    for index, logits, _ in predictor.logits(asked, prompts):
+    for index, logits in predictor.logits(asked, prompts):
         assert logits is not None, "every slice is asked for every prompt"
         for mask, chance, small in zip(masks, chances, logits, strict=True):
             large = forward.enlarge(small, size)
