@@ -60,7 +60,7 @@ def test_a_run_trains_evaluates_and_predicts(name, tmp_path):
 
 @pytest.mark.slow
 def test_a_fine_tuned_decoder_finds_instances(tmp_path):
-    """Fine-tuning trains every weight of the decoder and no other; the run predicts and evaluates both kinds of masks."""
+    """Fine-tuning trains every weight of the decoder and no other; the run answers with both kinds of masks."""
     trainer.train(config(tmp_path, "decoder", learner=ZeroShot(), upsampling="none"), Console(quiet=True))
     first, last = small.metrics(tmp_path / "run")
     assert last["train"]["loss"] < first["train"]["loss"]
