@@ -5,6 +5,7 @@ import os
 import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -60,9 +61,9 @@ def ours(shapes: dict[str, tuple[int, ...]]) -> dict[str, jax.Array]:
     weights = {}
     for rule in sam3_rules(CONFIG):
         tensors = [random_tensor(name, shapes[name]) for name in rule.theirs]
-        weights[rule.ours] = np.asarray(rule.move.to_ours(tensors), order="C")
+        weights[rule.ours] = jnp.asarray(rule.move.to_ours(tensors))
     assert {path: weight.shape for path, weight in weights.items()} == weight_shapes(CONFIG)
-    config, used = CONFIG.for_frozen_encoder(weights)
+    config, weights = CONFIG.for_frozen_encoder(weights)
 
     @jax.jit
     def outputs(weights, image):
@@ -79,7 +80,7 @@ def ours(shapes: dict[str, tuple[int, ...]]) -> dict[str, jax.Array]:
             "scores": scores,
         }
 
-    return outputs(dict(used), image())
+    return outputs(weights, image())
 
 
 @pytest.mark.slow
