@@ -25,12 +25,19 @@ from tunevlseg_jax.pretrained.sam3_tensors import sam3_rules
 from tunevlseg_jax.prompts import Prompts
 
 quick_compilation = small.quick_compilation
+QUICK = ("windows that pad", "one scale")
 OUTPUTS = ("logits", "presence", "masks", "boxes", "scores")
 VARIANTS = {
     "windows that pad": small_sam3.sizes(),
     "windows that fit, positions cut": small_sam3.sizes(image_size=14, window=2),
-    "one scale": small_sam3.sizes(scales=(1.0,), global_blocks=(0, 2)),
-    "two scales, a larger image": small_sam3.sizes(image_size=70, scales=(2.0, 1.0), window=3),
+    "one scale": dataclasses.replace(
+        small_sam3.sizes(scales=(1.0,), global_blocks=(0, 2)),
+        instances=SAM3InstancesConfig(layers=1, heads=2, hidden=12, queries=3),
+    ),
+    "two scales, a larger image": dataclasses.replace(
+        small_sam3.sizes(image_size=70, scales=(2.0, 1.0), window=3),
+        instances=SAM3InstancesConfig(layers=3, heads=8, hidden=20, queries=9),
+    ),
 }
 
 
@@ -104,7 +111,9 @@ def apart(ours, theirs: torch.Tensor) -> float:
     return np.abs(np.asarray(ours) - expected).max() / np.abs(expected).max()
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in VARIANTS]
+)
 def test_every_stage_agrees_with_transformers(name):
     config = with_masks(VARIANTS[name], "instances")
     weights = small_cris.random_weights(config)
