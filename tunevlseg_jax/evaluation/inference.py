@@ -195,8 +195,8 @@ def _score(
     row: int,
     predicted: np.ndarray,
     mask: np.ndarray,
-    tolerance: float,
-    presence: float | None,
+    tolerance: float = surface.TOLERANCE,
+    presence: float | None = None,
 ) -> Sample:
     label, prompt = records.classes[records.label[row]], records.prompts[records.prompt[row]][0]
     spacing = _spacing(records, row, mask.shape)
