@@ -63,9 +63,11 @@ def presence_scores(samples: Sequence[Sample]) -> dict[str, float | None]:
     if not known:
         return {}
     there, absent = (np.array([value for value, is_there in known if is_there == kind]) for kind in (True, False))
-    pairs = there[:, None] - absent[None]
+    ordered = np.sort(absent)
+    # The absent records below each present one, and half of those beside it.
+    below = (np.searchsorted(ordered, there, "left") + np.searchsorted(ordered, there, "right")) / 2
     return {
-        "presence_auroc": float(np.mean((np.sign(pairs) + 1) / 2)) if pairs.size else None,
+        "presence_auroc": float(np.mean(below / absent.size)) if there.size and absent.size else None,
         "presence_true_rate": float(np.mean(there > PRESENT)) if there.size else None,
         "presence_false_rate": float(np.mean(absent > PRESENT)) if absent.size else None,
     }

@@ -319,9 +319,11 @@ def _unfit(reason: str) -> UserError:
 
 def _check_head(learner: Learner, params: FlatParams) -> None:
     """Raises a UserError if a learner computes the logits, in place of the instances."""
-    learnt = nested(subtree(params, "learner"))
-    fixed = {"dropout": jnp.float32(0), "key": None}
-    if jax.eval_shape(lambda values: learner.prompts(values, jnp.int32(1), **fixed), learnt).head is not None:
+    prompts = jax.eval_shape(
+        lambda values: learner.prompts(values, jnp.int32(1), dropout=jnp.float32(0), key=None),
+        nested(subtree(params, "learner")),
+    )
+    if prompts.head is not None:
         raise _unfit(f"{type(learner).__name__} computes the mask itself")
 
 
