@@ -8,6 +8,7 @@ import small_cris
 
 from tunevlseg_jax.models.clip import TextConfig
 from tunevlseg_jax.models.sam3 import SAM3Config
+from tunevlseg_jax.models.sam3_instances import SAM3InstancesConfig
 from tunevlseg_jax.models.sam3_unused import SAM3UnusedConfig
 from tunevlseg_jax.models.sam3_vision import SAM3VisionConfig
 from tunevlseg_jax.pretrained.load import save_pretrained
@@ -42,11 +43,8 @@ def sizes(image_size: int = IMAGE, scales: tuple[float, ...] = (4.0, 2.0, 1.0), 
             box_heads=2,
             box_hidden=28,
             roi_size=3,
-            query_layers=2,
-            query_heads=4,
-            query_hidden=28,
-            queries=5,
         ),
+        instances=SAM3InstancesConfig(layers=2, heads=4, hidden=28, queries=5),
         sentence_width=20,
         width=16,
         encoder_layers=2,

@@ -13,6 +13,7 @@ from rich.console import Console
 from tunevlseg_jax import cli
 from tunevlseg_jax.data.settings import Data, Protocol
 from tunevlseg_jax.evaluation.settings import THRESHOLD, TOLERANCE, Resolution, check_threshold, check_tolerance
+from tunevlseg_jax.models.settings import Masks
 from tunevlseg_jax.runtime import multihost
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.multihost import Cluster
@@ -68,6 +69,9 @@ class Options:
         at five strengths. The scores are Dice at the model's size.
       phrases: JSON file of paraphrases of the prompts, to score each of them: a list of templates such as "a photo of a
         {}", or an object with a list of phrases for each class.
+      masks: "semantic", one mask for what a prompt names; or "instances", the union of the instances that a SAM 3 finds
+        with a score over 0.5. With ask_absent these have scores of the presence as well. Their files have "instances"
+        in their name, and a report leaves them out.
       checkpoint: the base model's new place, if it has moved since training.
       output: folder for the scores; None for `evaluations` in the run's folder, and `robustness` for those of corrupt
         and phrases.
@@ -84,6 +88,7 @@ class Options:
     calibrate: bool = False
     corrupt: bool = False
     phrases: str | None = None
+    masks: Masks = "semantic"
     checkpoint: str | None = None
     output: str | None = None
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
@@ -100,7 +105,7 @@ def main() -> None:
     from tunevlseg_jax.run import load_run
 
     with multihost.sync_errors():
-        run = load_run(options.run, checkpoint=options.checkpoint)
+        run = load_run(options.run, checkpoint=options.checkpoint, masks=options.masks)
     data = options.data.over(run.data)
     console = Console(quiet=not multihost.is_primary())
     if options.corrupt or options.phrases is not None:
@@ -163,9 +168,11 @@ def _score_robustness(options: Options, run: Run, data: Data, console: Console) 
 
 def _check_robustness(options: Options) -> None:
     """Raises a UserError where options of other scores are given with those of robustness."""
+    if options.calibrate and options.masks != "semantic":
+        raise UserError(f"--calibrate fits semantic masks; leave out --masks {options.masks}", "options-conflict")
     given = [f"--{name}" for name in ("corrupt", "phrases") if getattr(options, name)]
     others = {"--ask-absent": options.ask_absent, "--resolution original": options.resolution == "original"}
-    others["--threshold"] = options.threshold != THRESHOLD
+    others |= {"--threshold": options.threshold != THRESHOLD, "--masks instances": options.masks != "semantic"}
     if given and (conflicts := [name for name, is_given in others.items() if is_given]):
         raise UserError(
             f"{given[0]} scores the records' own classes at the model's size and threshold 0.5; give {conflicts[0]} in "

@@ -86,7 +86,23 @@ class Network:
         dropout: Array,
         key: Array | None = None,
     ) -> Outputs:
-        """The logits of the mask of each phrase in its image, and the vectors that a regulariser may read.
+        """The logits of each phrase's mask, and the vectors that a regulariser may read; arguments as in `decode`."""
+        decoded, sentence, image = self._decode(params, images, phrase, token_table, depth, dropout, key)
+        sentence, image = (vectors.astype(jnp.float32) for vectors in (sentence, image))
+        return Outputs(decoded.logits, sentence, image)
+
+    def decode(
+        self,
+        params: FlatParams,
+        images: Array | ImageFeatures,
+        phrase: Array,
+        token_table: Array | TextFeatures,
+        *,
+        depth: Array,
+        dropout: Array,
+        key: Array | None = None,
+    ) -> Decoded:
+        """What the decoder gives for each phrase in its image, with the final logits in float32.
 
         Args:
           params: every parameter, by path.
@@ -100,6 +116,19 @@ class Network:
           dropout: float32 scalar, the learner's rate, or (parts,).
           key: of the dropout; None in evaluation.
         """
+        return self._decode(params, images, phrase, token_table, depth, dropout, key)[0]
+
+    def _decode(
+        self,
+        params: FlatParams,
+        images: Array | ImageFeatures,
+        phrase: Array,
+        token_table: Array | TextFeatures,
+        depth: Array,
+        dropout: Array,
+        key: Array | None,
+    ) -> tuple[Decoded, Array, Array]:
+        """As `decode`, with the sentence vectors of the distinct phrases and the image vectors."""
         learner_params = nested(subtree(params, "learner"))
 
         prompts = self.learner.prompts(learner_params, depth, dropout=dropout, key=key)
@@ -115,8 +144,7 @@ class Network:
         text_features = text_features._replace(sentence=bottleneck(text_features.sentence, prompts.sentence))
         decoded = probed(model.decode(features, text_features), prompts.head)
         decoded = decoded._replace(logits=decoded.logits.astype(jnp.float32))
-        sentence, image = (vectors.astype(jnp.float32) for vectors in (distinct.sentence, features.pooled))
-        return Outputs(self._upsampled(params, decoded), sentence, image)
+        return decoded._replace(logits=self._upsampled(params, decoded)), distinct.sentence, features.pooled
 
     def frozen_outputs(
         self, params: FlatParams, images: Array | ImageFeatures, phrase: Array, text: FrozenText

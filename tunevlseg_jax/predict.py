@@ -20,6 +20,7 @@ from tunevlseg_jax.data.medical import inputs
 from tunevlseg_jax.data.medical.inputs import ScanInput
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.evaluation.settings import check_threshold
+from tunevlseg_jax.models.settings import Masks
 from tunevlseg_jax.prediction import coco, folder, names, planning, table, walk
 from tunevlseg_jax.prediction.coco import CocoFile
 from tunevlseg_jax.prediction.frames import KNOWN, ranges_of
@@ -65,6 +66,8 @@ class Options:
       window: for images of more than 8 bits, LOW HIGH (the values that become black and white), or "percentile" (of
         each image). None: the window of the run's data set; where it had none, one for all images given, the range of
         the fewest of 8, 10, 12, 14 and 16 bits that hold their values.
+      masks: "semantic", one mask for what a prompt names; or "instances", the union of the instances that a SAM 3 finds
+        with a score over 0.5, with a column of their presence in the table.
       cluster: how several processes find each other; the images and the output are in folders that all of them share.
     """
 
@@ -81,6 +84,7 @@ class Options:
     checkpoint: str | None = None
     window: tuple[str, ...] = ()
     dicom_seg: bool = False
+    masks: Masks = "semantic"
     cluster: Annotated[Cluster, tyro.conf.arg(name="")] = field(default_factory=Cluster)
 
 
@@ -115,7 +119,7 @@ def main() -> None:
             files = _coco_files(options, output, scans)
             if options.dicom_seg and not any(one.series for one in scans):
                 raise UserError("--dicom-seg needs a DICOM series; leave it out for other files", "options-conflict")
-            run = load_run(options.run, checkpoint=options.checkpoint)
+            run = load_run(options.run, checkpoint=options.checkpoint, masks=options.masks)
             run.predictor.check(prompts)
         Console(quiet=not multihost.is_primary()).print(f"computed in {run.computed}", soft_wrap=True)
         scan_window = window or run.preprocessing.window
@@ -180,7 +184,8 @@ def _predict_images(
         session = Session(run.predictor, settings, own_masks, own_maps, exports, before)
         own = exchange.block(plans)
         rows = session.run(progress_bar.track(own, "segmenting") if multihost.is_primary() else own)
-        _report(console, settings, len(found), shared.joined(rows, [masks, maps]))
+        rows = shared.joined(rows, [masks, maps])
+        _report(console, settings, len(found), rows, has_presence=run.masks == "instances")
     shared.join_notes(session)
     _print_notes(console, settings, masks, maps, session)
     with multihost.sync_errors():
@@ -244,11 +249,14 @@ def _formats(given: Sequence[str] | None) -> tuple[str, ...]:
     return () if given is None else tuple(dict.fromkeys(given)) or ("png",)
 
 
-def _report(console: Console, settings: Settings, images: int, rows: Iterable[dict[str, Any]]) -> None:
+def _report(
+    console: Console, settings: Settings, images: int, rows: Iterable[dict[str, Any]], *, has_presence: bool
+) -> None:
     """Predicts, and prints a table of the new masks, or of the first of them."""
     asked = ", ".join(map(repr, settings.prompts))
     report = rich.table.Table(title=f"{asked} in {images} image{'s' if images > 1 else ''}")
     columns = ("image", *(("prompt",) if len(settings.prompts) > 1 else ()), "size", "marked", "parts")
+    columns += ("presence",) if has_presence else ()
     for column in (*columns, *(("mm²",) if settings.spacing else ())):
         report.add_column(column, justify="left" if column in ("image", "prompt") else "right")
     count = 0
@@ -260,6 +268,7 @@ def _report(console: Console, settings: Settings, images: int, rows: Iterable[di
                 "size": f"{row['width']}x{row['height']}",
                 "marked": f"{row['marked']:.1%}",
                 "parts": str(row["components"]),
+                "presence": "" if row["presence"] is None else f"{row['presence']:.4f}",
                 "mm²": "" if row["area_mm2"] is None else f"{row['area_mm2']:.4g}",
             }
             report.add_row(*(cells[str(column.header)] for column in report.columns))

@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import rich
@@ -24,7 +24,10 @@ from tunevlseg_jax.evaluation import calibrate_run, evaluate_run, phrase_file, r
 from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult
 from tunevlseg_jax.evaluation.robustness import RobustnessResult
 from tunevlseg_jax.evaluation.settings import TOLERANCE, Resolution, check_threshold, check_tolerance
+from tunevlseg_jax.models.features import Candidates
 from tunevlseg_jax.models.parameters import FlatParams
+from tunevlseg_jax.models.sam3_instances import SCORE
+from tunevlseg_jax.models.settings import Masks
 from tunevlseg_jax.prediction import forward, volume_answers
 from tunevlseg_jax.prediction.forward import Predictor, Question
 from tunevlseg_jax.prediction.frames import first_values
@@ -40,6 +43,22 @@ from tunevlseg_jax.training.experiment import Experiment, build_experiment
 from tunevlseg_jax.training.precision import ComputeTypes
 
 Image = np.ndarray | str | Path
+
+
+class Instances(NamedTuple):
+    """The instances that a prompt names in an image, best first.
+
+    Attributes:
+      masks: (instance, height, width) bool, at the image's size.
+      boxes: (instance, 4) float32, left, top, right and bottom in pixels.
+      scores: (instance,) float32 in 0..1, the model's scores, weighted by the presence.
+      presence: in 0..1, the probability that there is any.
+    """
+
+    masks: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    presence: float
 
 
 class Run:
@@ -71,6 +90,11 @@ class Run:
     def temperature(self) -> float:
         """Divides the logits in probabilities; 1 unless the run was calibrated. Masks don't depend on it."""
         return self.predictor.temperature
+
+    @property
+    def masks(self) -> Masks:
+        """What its masks are: "semantic", or the union of "instances"."""
+        return self._experiment.masks
 
     @property
     def computed(self) -> ComputeTypes:
@@ -152,6 +176,43 @@ class Run:
         answers = self.predictor.logits(questions, prompts)
         maps = [forward.best_label(logits, size, least) for size, logits in answers if logits is not None]
         return maps if is_list else maps[0]
+
+    def candidates(
+        self,
+        image: Image | Sequence[Image],
+        prompt: str | Sequence[str],
+        *,
+        least_score: float = SCORE,
+        threshold: float = 0.5,
+        window: Window | None = None,
+    ) -> Any:
+        """Finds the instances of what a prompt names, with a run or model that was loaded with `masks="instances"`.
+
+        Args:
+          image: as in `predict`.
+          prompt: likewise.
+          least_score: an instance has a higher score; 0 gives all that the model proposes. `predict` marks the union of
+            those over 0.5.
+          threshold: probability above which a pixel belongs to an instance, between 0 and 1.
+          window: as in `predict`.
+
+        Returns:
+          `Instances`; a list of them for several images or prompts.
+
+        Raises:
+          UserError: the masks aren't those of instances, or an argument is invalid.
+        """
+        check_threshold(threshold)
+        if not 0 <= least_score < 1:
+            raise UserError(f"least_score must be at least 0 and below 1, got {least_score}", "out-of-range")
+        questions, phrases, is_single = self._questions(image, prompt, window)
+        found = []
+        for _, pixels, asked in questions:
+            candidates, presence = self.predictor.candidates(pixels, [phrases[index] for index in asked])
+            for number in range(len(asked)):
+                one = Candidates(*(array[number] for array in candidates))
+                found.append(_instances(one, float(presence[number]), pixels.shape[:2], least_score, threshold))
+        return found[0] if is_single else found
 
     def predict_volume(
         self,
@@ -278,6 +339,7 @@ class Run:
                 tolerance=tolerance,
                 temperature=self.temperature,
                 marks=marks,
+                masks=self.masks,
             )
 
     def robustness(
@@ -304,6 +366,7 @@ class Run:
         Raises:
           UserError: there is no such data set or split, the file of paraphrases is broken, or one is too long.
         """
+        self._check_semantic("robustness")
         with self._data(data) as chosen:
             chosen = chosen.for_scoring()
             with multihost.sync_errors():
@@ -329,6 +392,7 @@ class Run:
         Raises:
           UserError: the validation split has changed since training, or this is a model without a card.
         """
+        self._check_semantic("calibration")
         folder = self.folder
         if folder is None:
             raise UserError("only a run has a card for its temperature, and this is a model", "no-card")
@@ -342,6 +406,11 @@ class Run:
         exchange.from_primary(lambda: add_to_card(folder, {"calibration": fitted}))
         self.predictor = Predictor(self._experiment, self._learnt, fitted["temperature"])
         return fitted
+
+    def _check_semantic(self, what: str) -> None:
+        """Raises a UserError if the masks are those of instances."""
+        if self.masks != "semantic":
+            raise UserError(f"{what} needs semantic masks, got {self.masks}; load the run without masks", "masks-unfit")
 
     @property
     def data(self) -> Data:
@@ -395,6 +464,15 @@ class Run:
         window: Window | None,
     ) -> Any:
         """One answer for each image or prompt, from its logits at the model's size and the image's size."""
+        questions, phrases, is_single = self._questions(image, prompt, window)
+        found = self.predictor.logits(questions, phrases)
+        answers = [answer(one, size) for size, logits in found if logits is not None for one in logits]
+        return answers[0] if is_single else answers
+
+    def _questions(
+        self, image: Any, prompt: str | Sequence[str], window: Window | None
+    ) -> tuple[list[Question], tuple[str, ...], bool]:
+        """The questions, whose keys are the images' sizes, their phrases, and whether there is one answer, no list."""
         images, is_list = _images(image, window or self.preprocessing.window)
         if not is_list and not isinstance(prompt, str):
             phrases = check_prompts(prompt)
@@ -406,42 +484,59 @@ class Run:
             phrases = tuple(dict.fromkeys(prompts))
             pairs = zip(images, prompts, strict=True)
             questions = [Question(one.shape[:2], one, [phrases.index(text)]) for one, text in pairs]
-        found = self.predictor.logits(questions, phrases)
-        answers = [answer(one, size) for size, logits in found if logits is not None for one in logits]
-        return answers if is_list or not isinstance(prompt, str) else answers[0]
+        return questions, phrases, not is_list and isinstance(prompt, str)
 
 
-def load_run(folder: str | Path, *, checkpoint: str | None = None) -> Run:
+def load_run(folder: str | Path, *, checkpoint: str | None = None, masks: Masks = "semantic") -> Run:
     """Loads a trained run.
 
     Args:
       folder: the run's folder, or any folder with its prompts.safetensors and card.json.
       checkpoint: the base model's new place, if it has moved since training.
+      masks: "semantic", one mask for what a prompt names, as in training; or "instances", the union of the instances
+        that a SAM 3 finds, with their presence. A temperature is one of semantic masks.
 
     Raises:
-      UserError: a file is missing or broken, or the base model isn't the one of the training.
+      UserError: a file is missing or broken, the base model isn't the one of the training, or it finds no instances.
     """
-    experiment, learnt = restore(Path(folder), checkpoint)
+    experiment, learnt = restore(Path(folder), checkpoint, masks)
     path = Path(folder) / CARD_FILE
     card = read_object(path)
     scores = card.get("scores") or {}
     if not isinstance(scores, dict):
         raise UserError(f"{path}: scores must be an object, got {scores!r}", "bad-card")
     reading, temperature = preprocessing.of_card(card, str(path)), temperature_of_card(card, str(path))
+    temperature = temperature if masks == "semantic" else 1.0
     return Run(experiment, learnt, scores, Path(folder), reading, temperature)
 
 
-def load_model(checkpoint: str | Path) -> Run:
+def load_model(checkpoint: str | Path, *, masks: Masks = "semantic") -> Run:
     """Loads a model without learnt prompts, for zero-shot prediction.
 
     Args:
       checkpoint: a model folder, the name of an embedded model such as "clipseg-tiny", or a hub id.
+      masks: as in `load_run`.
 
     Raises:
-      UserError: there is no such model.
+      UserError: there is no such model, or it finds no instances.
     """
-    experiment = build_experiment(Config(model=Model(checkpoint=str(checkpoint))), trains=False)
+    experiment = build_experiment(Config(model=Model(checkpoint=str(checkpoint))), trains=False, masks=masks)
     return Run(experiment, experiment.trainable, {}, None, AS_THEY_ARE)
+
+
+def _instances(
+    candidates: Candidates, presence: float, size: tuple[int, int], least_score: float, threshold: float
+) -> Instances:
+    """The candidates of one prompt with a higher score, at the (height, width) of the image."""
+    order = np.argsort(-candidates.scores, kind="stable")
+    order = order[candidates.scores[order] > least_score]
+    least = forward.logit(threshold)
+    masks = np.zeros((len(order), *size), bool)
+    for place, index in enumerate(order):
+        masks[place] = forward.enlarge(candidates.masks[index], size) > least
+    height, width = size
+    boxes = candidates.boxes[order] * np.asarray([width, height, width, height], np.float32)
+    return Instances(masks, boxes, candidates.scores[order], presence)
 
 
 def _images(image: Any, window: Window | None) -> tuple[list[np.ndarray], bool]:

@@ -26,7 +26,7 @@ from clipseg_folders import (
 )
 from safetensors.numpy import load_file
 
-from conversion import clipseg
+from conversion import huggingface
 from conversion.torch_files import unpickled
 from tunevlseg_jax.pretrained.clipseg_config import config_from_huggingface
 from tunevlseg_jax.pretrained.load import load_pretrained
@@ -276,7 +276,7 @@ def test_verify_finds_a_wrong_weight(built, tmp_path, convert, monkeypatch):
         name = "vision_tower/pre_norm/scale"
         return dataclasses.replace(model, weights={**model.weights, name: 1.01 * model.weights[name]})
 
-    monkeypatch.setattr(clipseg, "load_pretrained", wrong)
+    monkeypatch.setattr(huggingface, "load_pretrained", wrong)
     with mistakes.raises("wrong-conversion"):
         convert(built, tmp_path / "wrong", "--verify")
     assert not (tmp_path / "wrong").exists()

@@ -19,7 +19,7 @@ from clipseg_folders import (
     change_tensors,
 )
 
-from conversion import clipseg
+from conversion import huggingface
 from tunevlseg_jax.models.catalogue import CRISConfig
 from tunevlseg_jax.pretrained import model as model_files
 from tunevlseg_jax.pretrained.load import load_pretrained, save_pretrained
@@ -245,7 +245,7 @@ def test_our_own_folder_and_the_embedded_sizes(base, source):
 
 def test_a_model_of_another_class_is_refused(base, tmp_path, convert, monkeypatch):
     model = load_pretrained(str(base))
-    monkeypatch.setattr(clipseg, "load_pretrained", lambda _, **__: dataclasses.replace(model, config=CRISConfig()))
+    monkeypatch.setattr(huggingface, "load_pretrained", lambda _, **__: dataclasses.replace(model, config=CRISConfig()))
     with mistakes.raises("wrong-model: CLIPSeg, .*CRISConfig"):
         convert(base, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()

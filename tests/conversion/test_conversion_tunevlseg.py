@@ -234,7 +234,7 @@ def predicted(row: dict, sample: int, run, monkeypatch) -> np.ndarray:
     monkeypatch.setattr(Experiment, "token_table", lambda self, phrases: table)
     Path("photo.png").touch()
     # Not compiled: the cases share most operations, and compiling each case takes longer.
-    monkeypatch.setattr(step, "logits_step", step.logits_step.__wrapped__)
+    monkeypatch.setattr(step, "answer_step", step.answer_step.__wrapped__)
     run("--run", "run", "--image", "photo.png", "--prompt", "a", "--output", "masks", main=predict.main)
     mask = cv2.imread("masks/photo_mask.png", cv2.IMREAD_GRAYSCALE)
     assert mask is not None

@@ -1,5 +1,7 @@
 """Tests of scores on the host: distances between outlines by brute force, and what becomes of empty masks."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -202,3 +204,19 @@ def test_empty_masks():
         "absent_classes_marked_per_image": 0.5,
         "absent_false_lesions_per_image": 0.5,
     }
+
+
+def test_presence_scores():
+    """Three pairs of four are in order, one is tied."""
+    there, absent = np.ones((2, 2), bool), np.zeros((2, 2), bool)
+    asked = [(there, 0.9), (there, 0.4), (absent, 0.4), (absent, 0.1)]
+    scored = [record_scores.score("a", "b", "c", absent, target) for target, _ in asked]
+    assert every_class.presence_scores(scored) == {}
+    known = [dataclasses.replace(one, presence=presence) for one, (_, presence) in zip(scored, asked, strict=True)]
+    assert every_class.presence_scores(known) == {
+        "presence_auroc": 0.875,
+        "presence_true_rate": 0.5,
+        "presence_false_rate": 0.0,
+    }
+    alone = every_class.presence_scores(known[:2])
+    assert alone["presence_auroc"] is None and alone["presence_false_rate"] is None

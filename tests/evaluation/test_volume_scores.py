@@ -157,7 +157,7 @@ def test_a_prepared_set_has_scores_of_volumes(monkeypatch, tmp_path, slices, num
     first = 2 if slices == "object" else 0
     assert [one.number for one in own.slices] == list(range(first, first + number * step, step))
 
-    def logits(experiment, learnt, split, batch_size, watch=None):
+    def answers(experiment, learnt, split, batch_size, watch=None):
         del experiment, learnt, batch_size, watch
         asked = split.feed.records if ask_absent else own
         of = {
@@ -165,9 +165,9 @@ def test_a_prepared_set_has_scores_of_volumes(monkeypatch, tmp_path, slices, num
         }
         for image, label in zip(asked.image, asked.label, strict=True):
             mask = of.get((image, label), np.zeros((20, 16), bool))
-            yield np.where(np.roll(mask, 1, axis=0), 9, -9).astype(np.float32)
+            yield np.where(np.roll(mask, 1, axis=0), 9, -9).astype(np.float32), None
 
-    monkeypatch.setattr(inference, "logits_of", logits)
+    monkeypatch.setattr(inference, "answers_of", answers)
     config = SimpleNamespace(train=SimpleNamespace(batch_size=4), data=data)
     experiment = SimpleNamespace(config=config, computed=SimpleNamespace(for_card=dict))
     split = inference.Split(Feed(own), np.zeros(1))

@@ -1,5 +1,7 @@
 """Tests of SAM 3 against transformers' Sam3Model of the same random weights."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +13,11 @@ import torch
 import transformers
 from flax import nnx
 
-from tunevlseg_jax.models.build import fill_module, weight_shapes
+from tunevlseg_jax.models.build import fill_module, weight_shapes, with_masks
 from tunevlseg_jax.models.catalogue import SAM3Config
 from tunevlseg_jax.models.changes import UNCHANGED
+from tunevlseg_jax.models.features import Candidates
+from tunevlseg_jax.models.sam3_instances import OUTSIDE, SAM3InstancesConfig, union
 from tunevlseg_jax.models.sam3_vision import SAM3VisionConfig, VisionBlock
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.sam3_config import config_to_huggingface
@@ -21,11 +25,19 @@ from tunevlseg_jax.pretrained.sam3_tensors import sam3_rules
 from tunevlseg_jax.prompts import Prompts
 
 quick_compilation = small.quick_compilation
+QUICK = ("windows that pad", "one scale")
+OUTPUTS = ("logits", "presence", "masks", "boxes", "scores")
 VARIANTS = {
     "windows that pad": small_sam3.sizes(),
     "windows that fit, positions cut": small_sam3.sizes(image_size=14, window=2),
-    "one scale": small_sam3.sizes(scales=(1.0,), global_blocks=(0, 2)),
-    "two scales, a larger image": small_sam3.sizes(image_size=70, scales=(2.0, 1.0), window=3),
+    "one scale": dataclasses.replace(
+        small_sam3.sizes(scales=(1.0,), global_blocks=(0, 2)),
+        instances=SAM3InstancesConfig(layers=1, heads=2, hidden=12, queries=3),
+    ),
+    "two scales, a larger image": dataclasses.replace(
+        small_sam3.sizes(image_size=70, scales=(2.0, 1.0), window=3),
+        instances=SAM3InstancesConfig(layers=3, heads=8, hidden=20, queries=9),
+    ),
 }
 
 
@@ -60,23 +72,35 @@ def their_stages(model: transformers.Sam3Model, pixels: torch.Tensor, tokens: np
     keep("pixels", model.mask_decoder.pixel_decoder, lambda output: output.permute(0, 2, 3, 1))
     mask = torch.tensor(valid).long()
     output = model(pixel_values=pixels, input_ids=torch.tensor(tokens).long(), attention_mask=mask)
-    return stages | {"logits": torch.nn.functional.interpolate(output.semantic_seg, pixels.shape[2:], mode="bilinear")}
+    return stages | {
+        "logits": torch.nn.functional.interpolate(output.semantic_seg, pixels.shape[2:], mode="bilinear")[:, 0],
+        "presence": output.presence_logits[:, 0],
+        "masks": output.pred_masks,
+        "boxes": output.pred_boxes,
+        "scores": output.pred_logits,
+    }
 
 
 def our_stages(config: SAM3Config, weights, images, tokens) -> dict:
     model = fill_module(config.build, weights)
     features, text = model.vision(images, Prompts()), model.text(tokens, Prompts())
-    words = model.decoder.words(text.states)
-    encoded = model.decoder.encode(features.states[-1], words, text.valid[:, None, None])
+    encoded = model.decoder.encode(features.states[-1], text)
     decoded = model.decode(features, text)
+    candidates = decoded.candidates
+    assert candidates is not None
+    semantic, _ = model.decoder(features.states, text, features.size)
     return {
         "pooled": features.pooled,
         "pyramid": features.states,
-        "words": jnp.where(text.valid[..., None], words, 0.0),
+        "words": jnp.where(text.valid[..., None], encoded.words, 0.0),
         "valid": text.valid,
-        "encoder": encoded,
+        "encoder": encoded.cells,
         "pixels": decoded.features,
-        "logits": decoded.logits,
+        "logits": semantic.logits,
+        "presence": decoded.presence,
+        "masks": candidates.masks,
+        "boxes": candidates.boxes,
+        "scores": candidates.logits,
     }
 
 
@@ -87,9 +111,11 @@ def apart(ours, theirs: torch.Tensor) -> float:
     return np.abs(np.asarray(ours) - expected).max() / np.abs(expected).max()
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in VARIANTS]
+)
 def test_every_stage_agrees_with_transformers(name):
-    config = VARIANTS[name]
+    config = with_masks(VARIANTS[name], "instances")
     weights = small_cris.random_weights(config)
     images, tokens, valid = inputs(config)
     with torch.no_grad():
@@ -100,27 +126,31 @@ def test_every_stage_agrees_with_transformers(name):
     differences = {
         "pooled": apart(ours["pooled"], theirs["backbone"].mean(dim=1)),
         "words": apart(ours["words"], theirs["words"] * torch.tensor(valid)[..., None]),
-        "logits": apart(ours["logits"], theirs["logits"][:, 0]),
-        **{stage: apart(ours[stage], theirs[stage]) for stage in ("encoder", "pixels")},
+        **{stage: apart(ours[stage], theirs[stage]) for stage in ("encoder", "pixels", *OUTPUTS)},
         **{f"grid {i}": apart(grid, theirs["pyramid"][i]) for i, grid in enumerate(ours["pyramid"])},
     }
     assert max(differences.values()) < 1e-5, differences
 
 
 def test_gradients_agree_with_transformers():
-    config = small_sam3.sizes(image_size=28, window=3)
+    """Of a random sum of all outputs, each at the same scale."""
+    config = with_masks(small_sam3.sizes(image_size=28, window=3), "instances")
     weights = small_cris.random_weights(config)
     images, tokens, valid = inputs(config)
-    weighting = np.random.default_rng(1).standard_normal(images.shape[:3], np.float32)
     model = their_model(config, weights)
     pixels = torch.tensor(images.transpose(0, 3, 1, 2)).double().requires_grad_()
-    (their_stages(model, pixels, tokens, valid)["logits"][:, 0] * torch.tensor(weighting)).sum().backward()
+    theirs, rng = their_stages(model, pixels, tokens, valid), np.random.default_rng(1)
+    weighting = {
+        stage: rng.standard_normal(theirs[stage].shape, np.float32) / float(theirs[stage].detach().norm())
+        for stage in OUTPUTS
+    }
+    sum((theirs[stage] * torch.tensor(weighting[stage])).sum() for stage in OUTPUTS).backward()
 
     @jax.jit
     @jax.grad
     def gradients(inputs):
         stages = our_stages(config, weights | {config.token_embedding: inputs["tokens"]}, inputs["images"], tokens)
-        return (stages["logits"] * weighting).sum()
+        return sum((stages[stage] * weighting[stage]).sum() for stage in OUTPUTS)
 
     ours = gradients({"tokens": weights[config.token_embedding], "images": images})
     embedding = model.text_encoder.get_input_embeddings().weight
@@ -137,7 +167,7 @@ def test_gradients_agree_with_transformers():
 def test_the_full_size_has_the_published_names_and_shapes():
     with torch.device("meta"):
         published = transformers.Sam3Model(transformers.Sam3Config()).state_dict()
-    config = SAM3Config()
+    config = SAM3Config(instances=SAM3InstancesConfig())
     shapes = weight_shapes(config)
     theirs = {}
     for rule in sam3_rules(config):
@@ -197,8 +227,33 @@ def test_an_image_that_the_patch_does_not_divide_is_refused():
         model.vision(jnp.zeros((1, 42, 40, 3)), Prompts())
 
 
-def test_a_frozen_model_leaves_out_the_unused_parts():
+def test_a_frozen_model_leaves_out_the_parts_that_its_masks_do_not_need():
     config, weights = small_sam3.model().config, small_sam3.model().weights
     frozen, used = config.for_frozen_encoder(weights)
-    assert used.keys() == weight_shapes(frozen).keys() and not any(path.startswith("unused/") for path in used)
-    assert any(path.startswith("unused/") for path in weights)
+    parts = {path.split("/")[0] for path in used}
+    assert used.keys() == weight_shapes(frozen).keys() and parts == {"text_tower", "vision_tower", "decoder"}
+    frozen, used = with_masks(config, "instances").for_frozen_encoder(weights)
+    assert used.keys() == weight_shapes(frozen).keys()
+    assert {path.split("/")[0] for path in used} == {*parts, "instances"}
+    assert {path.split("/")[0] for path in weights} == {*parts, "instances", "unused"}
+
+
+def test_the_union_takes_the_candidates_with_a_high_score():
+    masks = jnp.array([[[[1.0, -30.0]], [[-2.0, 3.0]], [[9.0, 9.0]]], [[[1.0, 1.0]]] * 3])
+    boxes, logits = jnp.zeros((2, 3, 4)), jnp.zeros((2, 3))
+    scores = jnp.array([[0.6, 0.7, 0.5], [0.4, 0.2, 0.1]])
+    found = union(Candidates(masks, boxes, logits, scores))
+    np.testing.assert_array_equal(found, [[[1.0, 3.0]], [[OUTSIDE, OUTSIDE]]])
+    alone = union(Candidates(masks[:1, :1], boxes, logits, scores[:1, :1]))
+    np.testing.assert_array_equal(alone, [[[1.0, OUTSIDE]]])
+
+
+def test_only_a_sam3_with_its_decoder_finds_instances():
+    config = small_sam3.sizes()
+    without = dataclasses.replace(config, instances=None)
+    assert with_masks(without, "semantic") == without
+    for other in (without, small_cris.sizes()):
+        with pytest.raises(
+            ValueError, match=r"masks must be semantic for this (SAM3|CRIS), got instances; only a SAM 3"
+        ):
+            with_masks(other, "instances")

@@ -17,8 +17,8 @@ from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.data.feeding.scratch import num_bytes
 from tunevlseg_jax.learners import VPT, CoOp, LoRA
 from tunevlseg_jax.learners.contract import Learner
-from tunevlseg_jax.models import SAM3Config
 from tunevlseg_jax.models.build import weight_shapes
+from tunevlseg_jax.models.catalogue import SAM3Config
 from tunevlseg_jax.training.experiment import Experiment, assemble_experiment
 from tunevlseg_jax.training.losses import dice_ce
 

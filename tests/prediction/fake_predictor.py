@@ -14,12 +14,14 @@ class FakePredictor:
 
     Attributes:
       asked: the number of images that were asked for.
+      has_presence: whether it answers the presence of each prompt's object, the largest value of its channel.
     """
 
     fingerprint = "f" * 64
 
     def __init__(self) -> None:
         self.asked = 0
+        self.has_presence = False
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
         return sigmoid(logits)
@@ -28,8 +30,14 @@ class FakePredictor:
         """No prompt is too long."""
 
     def logits(self, questions: Iterable[Question], phrases: Sequence[str]) -> Iterator[Answer]:
+        return (answer for answer, _ in self.answers(questions, phrases))
+
+    def answers(
+        self, questions: Iterable[Question], phrases: Sequence[str]
+    ) -> Iterator[tuple[Answer, np.ndarray | None]]:
         for question in questions:
             self.asked += bool(question.phrases)
             channels = [question.image[..., CHANNELS[phrases[index]]] for index in question.phrases]
             logits = np.stack(channels).astype(np.float32) * (8 / 255) - 4 if channels else None
-            yield Answer(question.key, logits)
+            presence = np.array([channel.max() / 255 for channel in channels], np.float32)
+            yield Answer(question.key, logits), presence if channels and self.has_presence else None

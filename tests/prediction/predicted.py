@@ -47,8 +47,9 @@ def predictor(monkeypatch, tmp_path) -> FakePredictor:
 
     class Run:
         predictor, preprocessing, computed = fake, AS_THEY_ARE, precision.choose("float32", "cpu", 64)
+        masks = "semantic"
 
-    monkeypatch.setattr(runs, "load_run", lambda folder, checkpoint: Run())
+    monkeypatch.setattr(runs, "load_run", lambda folder, checkpoint, masks: Run())
     monkeypatch.chdir(tmp_path)
     return fake
 

@@ -26,9 +26,8 @@ class Counted(Predictor):
 
     def _forward(self, questions, phrases):
         self.passes.append((len(questions), len(questions[0].phrases)))
-        return np.asarray(
-            [[np.full((2, 2), one.image[0, 0, 0] + index) for index in one.phrases] for one in questions], np.float32
-        )
+        logits = [[np.full((2, 2), one.image[0, 0, 0] + index) for index in one.phrases] for one in questions]
+        return np.asarray(logits, np.float32), [None] * len(questions)
 
 
 def image(value: int, size: tuple[int, int] = (1, 1)) -> np.ndarray:

@@ -192,6 +192,21 @@ def test_a_table_of_version_010_is_kept(run):
     assert second["mask"] != "a_mask.png" and (Path("out") / second["mask"]).is_file()
 
 
+def test_a_table_without_presence_is_completed(run, predictor):
+    """It has the columns of later versions, then a presence for the masks of a model that says it."""
+    save("a.png", RED)
+    options = "--image", "a.png", "--output", "out", "--prompt"
+    run(*options, "red")
+    path = Path("out/predictions.csv")
+    lines = path.read_text().splitlines()
+    assert lines[0].endswith(",presence") and lines[1].endswith(",")
+    path.write_text("".join(f"{line.rpartition(',')[0]}\n" for line in lines))
+    predictor.has_presence = True
+    run(*options, "green")
+    assert [(row["prompt"], row["presence"]) for row in rows()] == [("red", ""), ("green", "0")]
+    assert path.read_text().splitlines()[0] == lines[0]
+
+
 def test_several_prompts_give_a_label_map(run):
     """A pixel belongs to the likeliest prompt above the threshold; the first where two are equal."""
     save("a.png", (255, 200, 0), (140, 250, 0), (120, 100, 0))

@@ -24,6 +24,7 @@ REGIONS = {
     "multi_class_iou": "multi\nIoU",
     "false_positive_rate": "false\npos.",
     "absent_false_lesions_per_image": "false les.\n/ image",
+    "presence_auroc": "presence\nAUROC",
 }
 """Headers of the first table's columns."""
 OUTLINES = {
@@ -169,6 +170,13 @@ def print_notes(console: Console, scores: Mapping[str, Any]) -> None:
             "image: the connected parts of what is marked there, over all images",
             soft_wrap=True,
         )
+        if "presence_auroc" in scores:
+            auroc, true, false = (shown(scores[f"presence_{name}"]) for name in ("auroc", "true_rate", "false_rate"))
+            console.print(
+                f"presence: the model's probability that a class is there at all; AUROC {auroc}; over 0.5 in {true} of "
+                f"the records whose class is there, and in {false} of those whose class is absent",
+                soft_wrap=True,
+            )
         if scores["classes_overlap"]:
             console.print(
                 "note: classes overlap here, so one class per pixel can't be right everywhere", soft_wrap=True

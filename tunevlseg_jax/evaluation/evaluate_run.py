@@ -16,6 +16,7 @@ from tunevlseg_jax.evaluation.inference import Scored
 from tunevlseg_jax.evaluation.settings import THRESHOLD, TOLERANCE, Resolution
 from tunevlseg_jax.evaluation.volume_scores import VolumeScores
 from tunevlseg_jax.models.parameters import FlatParams
+from tunevlseg_jax.models.settings import Masks
 from tunevlseg_jax.runtime import exchange
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object, sha256, write_csv, write_json
@@ -64,6 +65,7 @@ def evaluate(
     tolerance: float = TOLERANCE,
     temperature: float = 1.0,
     marks: Mapping[str, Any] | None = None,
+    masks: Masks = "semantic",
 ) -> EvaluationResult:
     """Scores a run, and writes the files if there is a folder for them; several processes score together.
 
@@ -83,6 +85,7 @@ def evaluate(
       tolerance: of NSD, in millimetres where the spacing is known, else in pixels.
       temperature: of the run's card, with which the scores of calibration are given as well.
       marks: of the scores, for the reader; see `EvaluationResult`.
+      masks: what the run's masks are.
     """
     records, ours = split.records, inference.own_images(split.records)
     true_masks = itertools.compress(targets.stored(records), ours)
@@ -97,7 +100,7 @@ def evaluate(
         scored = inference.score_records(experiment, learnt, split, true_masks, least, tolerance, watch)
     name = _usual_name(data, experiment.config.data, records.split, resolution)
     name += "_every_class" * ask_absent + f"_threshold{threshold:g}" * (threshold != THRESHOLD)
-    name += f"_tolerance{tolerance:g}" * (tolerance != TOLERANCE)
+    name += f"_tolerance{tolerance:g}" * (tolerance != TOLERANCE) + f"_{masks}" * (masks != "semantic")
     size = _sizes(scored.sizes)
     rows = _by_class(records.classes, scored)
     scores = record_scores.summary(scored.samples) | _of_all_classes(scored, rows) | _of_volumes(scored)
@@ -107,7 +110,7 @@ def evaluate(
         details: dict[str, Any] = {"run": run, "data": data.name, "protocol": data.protocol}
         details |= {"prompt_index": data.prompt_index, "split": records.split, "resolution": resolution}
         details |= {"every_class": ask_absent, "size": size, "data_sha256": records.fingerprint()}
-        details |= {"threshold": float(threshold), "nsd_tolerance": float(tolerance)}
+        details |= {"threshold": float(threshold), "nsd_tolerance": float(tolerance), "masks": masks}
         about = {"root": data.root, "vanished": len(vanished), "computed": experiment.computed.for_card()}
         about |= calibration.for_file(calibrations)
         about |= ({"volume_note": note} if note else {}) | dict(marks or {})
@@ -185,7 +188,7 @@ def _by_class(names: Sequence[str], scored: Scored) -> list[dict[str, Any]]:
             row |= _of_volumes(scored, name)
             if scored.classes is not None:
                 row |= {"multi_class_iou": _number(scored.classes.iou[label])}
-                row |= every_class.absent_rates(samples, len(samples))
+                row |= every_class.absent_rates(samples, len(samples)) | every_class.presence_scores(samples)
             rows.append(row)
     return rows
 
@@ -200,7 +203,9 @@ def _of_all_classes(scored: Scored, rows: Sequence[Mapping[str, Any]]) -> dict[s
         "miou": _mean(shares),
         "miou_with_background": _mean(with_background),
         "classes_overlap": scored.classes.overlapping,
-    } | every_class.absent_rates(scored.samples, len(scored.samples) // len(rows))
+        **every_class.absent_rates(scored.samples, len(scored.samples) // len(rows)),
+        **every_class.presence_scores(scored.samples),
+    }
 
 
 def _of_volumes(scored: Scored, label: str | None = None) -> dict[str, Any]:

@@ -6,6 +6,9 @@ import numpy as np
 
 from tunevlseg_jax.evaluation.record_scores import Sample, lesion_sums
 
+PRESENT = 0.5
+"""Presence above which a model says that a class is there."""
+
 
 class Classes:
     """Scores of all classes together: each pixel belongs to one class, or to the background.
@@ -46,6 +49,28 @@ class Classes:
     def iou(self) -> np.ndarray:
         """(class + 1,) over the whole set, the background last; NaN where neither mask has the class."""
         return np.where(self.union > 0, self.intersection / np.maximum(self.union, 1), np.nan)
+
+
+def presence_scores(samples: Sequence[Sample]) -> dict[str, float | None]:
+    """How well a model knows which classes are there; nothing for a model that doesn't say.
+
+    Returns:
+      presence_auroc, the share of the pairs of a record whose class is there and one whose class is absent in which the
+      first has the higher presence, ties counting half; presence_true_rate and presence_false_rate, the shares of both
+      kinds of records with a presence over 0.5; None where there is no record of a kind.
+    """
+    known = [(sample.presence, sample.target > 0) for sample in samples if sample.presence is not None]
+    if not known:
+        return {}
+    there, absent = (np.array([value for value, is_there in known if is_there == kind]) for kind in (True, False))
+    ordered = np.sort(absent)
+    # The absent records below each present one, and half of those beside it.
+    below = (np.searchsorted(ordered, there, "left") + np.searchsorted(ordered, there, "right")) / 2
+    return {
+        "presence_auroc": float(np.mean(below / absent.size)) if there.size and absent.size else None,
+        "presence_true_rate": float(np.mean(there > PRESENT)) if there.size else None,
+        "presence_false_rate": float(np.mean(absent > PRESENT)) if absent.size else None,
+    }
 
 
 def absent_rates(samples: Sequence[Sample], images: int) -> dict[str, float | int | None]:

@@ -85,15 +85,15 @@ def score_records(
     """
     records, ours, scored = split.records, own_images(split.records), []
     volumes = VolumeScorer(records, tolerance)
-    logits = logits_of(experiment, learnt, split, experiment.config.train.batch_size, watch)
+    answers = answers_of(experiment, learnt, split, experiment.config.train.batch_size, watch)
     for image, rows in enumerate(progress_bar.track(targets.rows_by_image(records), "scoring")):
-        answers = [next(logits) for _ in rows]
+        given = [next(answers) for _ in rows]
         if not ours[image]:
             continue
         target, samples = next(true_masks), []
-        for row, answer, mask in zip(rows, answers, target.masks, strict=True):
-            predicted = _at(answer, mask.shape) > least
-            samples.append(_score(records, row, predicted, mask, tolerance))
+        for row, (logits, presence), mask in zip(rows, given, target.masks, strict=True):
+            predicted = _at(logits, mask.shape) > least
+            samples.append(_score(records, row, predicted, mask, tolerance, presence))
             volumes.add(image, samples[-1].label, predicted, mask, _spacing(records, row, mask.shape))
         scored.append(_ScoredImage(image, target.void.shape, samples, volumes.close(image)))
     return _of_all_processes(scored, None, volumes.scores)
@@ -113,9 +113,9 @@ def score_every_class(
     volumes = VolumeScorer(records, tolerance)
     feed = dataclasses.replace(split.feed, records=asked)
     batch_size = number * max(1, experiment.config.train.batch_size // number)
-    logits = logits_of(experiment, learnt, Split(feed, split.table), batch_size)
+    answers = answers_of(experiment, learnt, Split(feed, split.table), batch_size)
     for image, rows in enumerate(progress_bar.track(targets.rows_by_image(records), "scoring")):
-        small = [next(logits) for _ in range(number)]
+        given = [next(answers) for _ in range(number)]
         if not ours[image]:
             continue
         target, samples = next(true_masks), []
@@ -123,13 +123,13 @@ def score_every_class(
         masks = np.zeros((number, *size), bool)
         for row, mask in zip(rows, target.masks, strict=True):
             masks[records.label[row]] |= mask
-        answers = np.stack([_at(one, size) for one in small])
-        for label in range(number):
-            row, predicted = image * number + label, answers[label] > least
-            samples.append(_score(asked, row, predicted, masks[label], tolerance))
+        logits = np.stack([_at(small, size) for small, _ in given])
+        for label, (_, presence) in enumerate(given):
+            row, predicted = image * number + label, logits[label] > least
+            samples.append(_score(asked, row, predicted, masks[label], tolerance, presence))
             volumes.add(image, samples[-1].label, predicted, masks[label], _spacing(asked, row, size))
         scored.append(_ScoredImage(image, size, samples, volumes.close(image)))
-        classes.add(answers - np.float32(least), masks, target.void)
+        classes.add(logits - np.float32(least), masks, target.void)
     return _of_all_processes(scored, classes, volumes.scores)
 
 
@@ -147,17 +147,33 @@ def own_images(records: Records) -> np.ndarray:
 def logits_of(
     experiment: Experiment, learnt: FlatParams, split: Split, batch_size: int, watch: Watch = nothing
 ) -> Iterator[np.ndarray]:
-    """The logits of each record at the model's size, in the split's order, from the devices of all processes.
+    """The logits of `answers_of`."""
+    return (logits for logits, _ in answers_of(experiment, learnt, split, batch_size, watch))
+
+
+def answers_of(
+    experiment: Experiment, learnt: FlatParams, split: Split, batch_size: int, watch: Watch = nothing
+) -> Iterator[tuple[np.ndarray, float | None]]:
+    """What the model answers to each record, in the split's order, from the devices of all processes.
 
     `watch` is called with the logits of each batch and the batch, both on the devices.
+
+    Yields:
+      The logits at the model's size, (height, width) float32, and the probability that the record's class is there at
+      all, None where the model doesn't say.
     """
     mesh = split.feed.mesh
     params = experiment.on_mesh(mesh).frozen | sharding.replicate(learnt, mesh)
     hyper = sharding.replicate(jax.tree.map(lambda values: values[0], experiment.hyper()), mesh)
     for number, batch in enumerate(split.feed.evaluation(batch_size)):
-        logits = step.logits_step(params, batch.images, batch.phrase, split.table, hyper, network=experiment.network)
-        watch(logits, batch)
-        yield from sharding.gather_to_host(logits)[: min(batch_size, len(split.records) - number * batch_size)]
+        found = step.answer_step(params, batch.images, batch.phrase, split.table, hyper, network=experiment.network)
+        watch(found.logits, batch)
+        count = min(batch_size, len(split.records) - number * batch_size)
+        logits = sharding.gather_to_host(found.logits)[:count]
+        presence = [None] * count
+        if found.presence is not None:
+            presence = sharding.gather_to_host(found.presence)[:count].tolist()
+        yield from zip(logits, presence, strict=True)
 
 
 def _of_all_processes(scored: list[_ScoredImage], classes: Classes | None, volumes: VolumeScores | None) -> Scored:
@@ -175,11 +191,18 @@ def _at(logits: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return logits if logits.shape == size else resize(logits, (size[0], size[1]), cv2.INTER_LINEAR)
 
 
-def _score(records: Records, row: int, predicted: np.ndarray, mask: np.ndarray, tolerance: float = TOLERANCE) -> Sample:
+def _score(
+    records: Records,
+    row: int,
+    predicted: np.ndarray,
+    mask: np.ndarray,
+    tolerance: float = TOLERANCE,
+    presence: float | None = None,
+) -> Sample:
     label, prompt = records.classes[records.label[row]], records.prompts[records.prompt[row]][0]
     spacing = _spacing(records, row, mask.shape)
     scores = record_scores.score(records.ids[row], label, prompt, predicted, mask, spacing, tolerance)
-    return dataclasses.replace(scores, unit=records.unit(row))
+    return dataclasses.replace(scores, unit=records.unit(row), presence=presence)
 
 
 def _spacing(records: Records, row: int, size: tuple[int, ...]) -> tuple[float, float] | None:

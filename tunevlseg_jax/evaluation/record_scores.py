@@ -66,6 +66,7 @@ class Sample:
       lesions_small: the number of small lesions of the true mask; for these and the classes of size see `lesions`.
       lesions_found_small: those of them that match a predicted one.
       lesions_false_small: small lesions of the predicted mask that match none.
+      presence: in 0..1, the model's probability that the class is there at all; None where the model doesn't say.
     """
 
     id: str
@@ -98,6 +99,7 @@ class Sample:
     lesions_false_small: int | None = None
     lesions_false_medium: int | None = None
     lesions_false_large: int | None = None
+    presence: float | None = None
 
 
 LESION_FIELDS = tuple(f"lesions{kind}_{size}" for kind in ("", "_found", "_false") for size in lesions.SIZES)

@@ -21,7 +21,8 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
       query: (batch, queries, heads, head width).
       key: (batch, keys, heads, head width).
       value: like `key`.
-      mask: (1 or batch, 1, queries, keys) bool, True where a query may attend; None for everywhere.
+      mask: (1 or batch, 1 or heads, queries, keys) bool, True where a query may attend, or float32, added to
+        the scores; None for everywhere.
 
     Returns:
       (batch, queries, heads, head width).
@@ -35,9 +36,9 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
 
 
 def _masked(query: Array, key: Array, value: Array, mask: Array) -> Array:
-    """The plain form, for the short sequences of text; `query` is already scaled."""
+    """The plain form, for short sequences of queries or keys; `query` is already scaled."""
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min) if mask.dtype == bool else scores + mask
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 

@@ -9,9 +9,10 @@ import jax
 from flax import nnx
 from jax import Array
 
-from tunevlseg_jax.models.catalogue import AnyModelConfig, CRISConfig, Model, ModelConfig
+from tunevlseg_jax.models.catalogue import AnyModelConfig, CRISConfig, Model, ModelConfig, SAM3Config
 from tunevlseg_jax.models.parameters import FlatParams, module_parameters
 from tunevlseg_jax.models.products import KERNEL, TRANSPOSED, Product
+from tunevlseg_jax.models.settings import Masks
 
 M = TypeVar("M")
 
@@ -39,6 +40,22 @@ class _OneKey:
     def params(self) -> Array:
         """The same key each time."""
         return self.key
+
+
+def with_masks(config: AnyModelConfig, masks: Masks) -> AnyModelConfig:
+    """The same model with other masks.
+
+    Raises:
+      ValueError: the model doesn't find instances.
+    """
+    if isinstance(config, SAM3Config) and (config.instances is not None or masks == "semantic"):
+        return dataclasses.replace(config, masks=masks)
+    if masks != "semantic":
+        name = type(config).__name__.removesuffix("Config")
+        raise ValueError(
+            f"masks must be semantic for this {name}, got {masks}; only a SAM 3 with its DETR decoder finds instances"
+        )
+    return config
 
 
 def random_model(config: ModelConfig, key: Array) -> FlatParams:

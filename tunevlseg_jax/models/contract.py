@@ -56,7 +56,11 @@ class Model(Protocol):
         ...
 
     def decode(self, image_features: ImageFeatures, text_features: TextFeatures) -> Decoded:
-        """Logits at the images' size and the decoder's last grid, one for each pair of image and phrase."""
+        """Logits at the images' size and the decoder's last grid, one for each pair of image and phrase.
+
+        A model that can say whether a phrase's object is there, or find its instances, also gives `Decoded.presence`
+        and `Decoded.candidates`; they are None for the others.
+        """
         ...
 
 

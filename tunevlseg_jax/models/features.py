@@ -55,13 +55,34 @@ class TextFeatures(NamedTuple):
     valid: Array
 
 
+class Candidates(NamedTuple):
+    """The instances of a phrase's object that a model proposes.
+
+    Attributes:
+      masks: (batch, candidates, grid height, grid width) float32, the logits of each one's pixels on the last grid.
+      boxes: (batch, candidates, 4) float32, left, top, right and bottom, as shares of the image's width and height.
+      logits: (batch, candidates) float32, that a candidate is an instance, provided that there is one at all.
+      scores: (batch, candidates) float32, the probabilities of `logits` times that of the object's presence.
+    """
+
+    masks: Array
+    boxes: Array
+    logits: Array
+    scores: Array
+
+
 class Decoded(NamedTuple):
     """The output of the decoder.
 
     Attributes:
       logits: (batch, height, width).
       features: (batch, grid height, grid width, feature width), the last grid, for the upsampler.
+      presence: (batch,) float32, the logit that the phrase's object is in the image at all; None where the model
+        doesn't say.
+      candidates: the instances; None where the model doesn't look for them.
     """
 
     logits: Array
     features: Array
+    presence: Array | None = None
+    candidates: Candidates | None = None

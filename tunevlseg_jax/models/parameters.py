@@ -21,8 +21,8 @@ RULES: dict[Tune, dict[str, bool]] = {
 
 STATISTICS = r"model/.*/(mean|variance)"
 """Statistics of BatchNorms, which never train."""
-UNUSED = r"model/unused/.*"
-"""Weights that nothing reads; training would only decay them."""
+UNUSED = r"model/(unused|instances)/.*"
+"""Weights that the loss doesn't depend on; training would only decay them."""
 
 DECAY: dict[str, bool] = {
     r".*/kernel": True,

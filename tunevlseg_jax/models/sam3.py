@@ -1,4 +1,4 @@
-"""SAM 3 (Carion et al. 2025): from an image and a phrase to the mask of the concept, without its instances."""
+"""SAM 3 (Carion et al. 2025): from an image and a phrase to the mask of the concept, and if asked to its instances."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,27 +10,30 @@ from jax import Array
 
 from tunevlseg_jax.models.clip import TOKEN_EMBEDDING, TextConfig, TextTower
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
+from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.models.sam3_decoder import GROUPS, Decoder, are_consecutive
+from tunevlseg_jax.models.sam3_instances import Instances, SAM3InstancesConfig, union
 from tunevlseg_jax.models.sam3_unused import SAM3UnusedConfig, Unused
 from tunevlseg_jax.models.sam3_vision import SAM3VisionConfig, VisionTower
-from tunevlseg_jax.models.settings import Recompute
+from tunevlseg_jax.models.settings import Masks, Recompute
 from tunevlseg_jax.models.vectors import vectors
 from tunevlseg_jax.prompts import ModelSpec, Prompts
+from tunevlseg_jax.runtime import schema
 
 BLOCKS = ("text_tower/blocks/", "vision_tower/blocks/")
 """Starts of the paths of biases and scales that aren't among `ModelSpec.vectors`, since they have their own place."""
-UNUSED = "unused/"
-"""Start of the paths of the weights that nothing reads."""
+UNUSED, INSTANCES = "unused/", "instances/"
+"""Starts of the paths of the weights that nothing reads, and of those that only the masks of instances need."""
 TEXT = TextConfig(width=1024, blocks=24, heads=16, hidden=4096, context_length=32, end_token=49407, activation="gelu")
 """Sizes of facebook/sam3's text tower."""
 
 
 @dataclass(frozen=True)
 class SAM3Config:
-    """Sizes of a SAM 3, a `ModelConfig`; the defaults are facebook/sam3's.
+    """Sizes of a SAM 3, a `ModelConfig`; the defaults are facebook/sam3's, without its instances.
 
     Attributes:
-      unused: sizes of the parts that the mask of a concept doesn't need; None to leave them out.
+      unused: sizes of the parts that nothing needs; None to leave them out.
       sentence_width: of the text tower's last projection, which no part reads.
       width: of the pyramid, the encoder and the pixel decoder.
       encoder_layers: of the encoder in which the image attends to the words.
@@ -40,6 +43,8 @@ class SAM3Config:
       image_size: side in pixels of the images that the model is used with.
       mean: of a colour channel, in 0..1, subtracted before the vision tower.
       std: likewise, divided by.
+      instances: sizes of the part that finds instances; None to leave it out.
+      masks: what `decode` computes; "instances" needs the sizes of that part.
     """
 
     text: TextConfig = TEXT
@@ -54,6 +59,8 @@ class SAM3Config:
     image_size: int = 1008
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    instances: SAM3InstancesConfig | None = schema.added(None)
+    masks: Masks = schema.added("semantic")
 
     @property
     def side_multiple(self) -> int:
@@ -96,9 +103,11 @@ class SAM3Config:
     def for_frozen_encoder(
         self, weights: Mapping[str, np.ndarray | Array]
     ) -> tuple["SAM3Config", Mapping[str, np.ndarray | Array]]:
-        """The same model without its unused parts."""
-        used = {path: weight for path, weight in weights.items() if not path.startswith(UNUSED)}
-        return dataclasses.replace(self, unused=None), used
+        """The same model without the parts that its masks don't need."""
+        instances = self.instances if self.masks == "instances" else None
+        left_out = (UNUSED,) if instances else (UNUSED, INSTANCES)
+        used = {path: weight for path, weight in weights.items() if not path.startswith(left_out)}
+        return dataclasses.replace(self, unused=None, instances=instances), used
 
 
 class SAM3(nnx.Module):
@@ -119,9 +128,9 @@ class SAM3(nnx.Module):
             grids=len(config.vision.scales),
             rngs=rngs,
         )
-        self.unused = (
-            nnx.data(None) if config.unused is None else Unused(config.unused, config.vision.width, config.width, rngs)
-        )
+        width, unused, instances = config.width, config.unused, config.instances
+        self.unused = nnx.data(None if unused is None else Unused(unused, config.vision.width, width, rngs))
+        self.instances = nnx.data(None if instances is None else Instances(instances, width, rngs))
 
     def text(self, tokens: Array, prompts: Prompts) -> TextFeatures:
         """See `TextTower`."""
@@ -142,14 +151,21 @@ class SAM3(nnx.Module):
         return dataclasses.replace(image_features, states=self.vision_tower.grids(cells))
 
     def decode(self, image_features: ImageFeatures, text_features: TextFeatures) -> Decoded:
-        """See `Decoder`."""
-        return self.decoder(image_features.states, text_features, image_features.size)
+        """See `Decoder`, and `Instances` for the masks of instances, whose logits are those of their `union`."""
+        decoded, encoded = self.decoder(image_features.states, text_features, image_features.size)
+        if self.config.masks == "semantic":
+            return decoded
+        assert self.instances is not None  # as `check_sizes` makes sure
+        presence, candidates = self.instances(encoded, decoded.features)
+        logits = resize_grid(union(candidates)[..., None], image_features.size, "bilinear")[..., 0]
+        return Decoded(logits, decoded.features, presence, candidates)
 
 
 def check_sizes(config: SAM3Config) -> None:
     """Raises a ValueError if the sizes don't go together."""
     vision = config.vision
     heads = (config.encoder_heads, config.mask_heads, GROUPS, 4)
+    heads += () if config.instances is None else (config.instances.heads,)
     demands = {
         f"the vision tower's heads, {vision.heads}, must divide its width, {vision.width}, into multiples of 4": (
             vision.width % (4 * vision.heads) == 0
@@ -165,6 +181,9 @@ def check_sizes(config: SAM3Config) -> None:
         ),
         f"global_blocks must be among the {vision.blocks} blocks, got {vision.global_blocks}": all(
             0 <= number < vision.blocks for number in vision.global_blocks
+        ),
+        "masks of instances need the sizes of the part that finds them": (
+            config.masks == "semantic" or config.instances is not None
         ),
         f"the scales must be 1, or 2 and 1, or 4, 2 and 1, got {vision.scales}": are_consecutive(vision.scales),
     }

@@ -2,6 +2,7 @@
 attends to the words (Carion et al. 2020, DETR), and a pixel decoder (Cheng et al. 2021, MaskFormer)."""
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,24 @@ from tunevlseg_jax.models.resize import resize_grid
 
 GROUPS = 8
 """Of the pixel decoder's GroupNorms."""
+
+
+class Encoded(NamedTuple):
+    """The states of the encoder, and what it read.
+
+    Attributes:
+      cells: (batch, rows * columns, width).
+      places: (1, rows * columns, width), the positions of the cells.
+      grid: (rows, columns).
+      words: (batch, length, width).
+      valid: (batch, length) bool, True for words to attend to.
+    """
+
+    cells: Array
+    places: Array
+    grid: tuple[int, int]
+    words: Array
+    valid: Array
 
 
 class Decoder(nnx.Module):
@@ -52,7 +71,7 @@ class Decoder(nnx.Module):
         self.pixels = nnx.List(PixelStage(width, rngs) for _ in range(grids - 1))
         self.semantic = Conv(width, 1, 1, rngs=rngs)
 
-    def __call__(self, grids: tuple[Array, ...], text: TextFeatures, size: tuple[int, int]) -> Decoded:
+    def __call__(self, grids: tuple[Array, ...], text: TextFeatures, size: tuple[int, int]) -> tuple[Decoded, Encoded]:
         """Decodes.
 
         Args:
@@ -61,34 +80,26 @@ class Decoder(nnx.Module):
           size: (height, width) of the images in pixels.
 
         Returns:
-          Logits at the images' size, and the pixel embedding, the finest grid.
+          Logits at the images' size, the pixel embedding, which is the finest grid, and the states of the encoder.
         """
         *finer, coarsest = grids
-        words, mask = self.words(text.states), text.valid[:, None, None]
-        x = self.encode(coarsest, words, mask)
-        x = x + self.prompt_attention(self.prompt_norm(x), (words, words), mask)
+        encoded = self.encode(coarsest, text)
+        words, mask = encoded.words, encoded.valid[:, None, None]
+        x = encoded.cells + self.prompt_attention(self.prompt_norm(encoded.cells), (words, words), mask)
         features = x.reshape(coarsest.shape)
         for stage, grid in zip(self.pixels, reversed(finer), strict=True):
             features = stage(features, grid)
-        return Decoded(resize_grid(self.semantic(features), size, "bilinear")[..., 0], features)
+        return Decoded(resize_grid(self.semantic(features), size, "bilinear")[..., 0], features), encoded
 
-    def encode(self, grid: Array, words: Array, mask: Array) -> Array:
-        """The DETR encoder.
-
-        Args:
-          grid: (batch, rows, columns, width).
-          words: (batch, length, width).
-          mask: (batch, 1, 1, length) bool, True for words to attend to.
-
-        Returns:
-          (batch, rows * columns, width).
-        """
+    def encode(self, grid: Array, text: TextFeatures) -> Encoded:
+        """The DETR encoder; `grid` is (batch, rows, columns, width)."""
         batch, rows, columns, width = grid.shape
+        words, mask = self.words(text.states), text.valid[:, None, None]
         places = jnp.asarray(sine_positions(rows, columns, width), grid.dtype)[None]
         x = grid.reshape(batch, rows * columns, width)
         for layer in self.layers:
             x = layer(x, places, words, mask)
-        return x
+        return Encoded(x, places, (rows, columns), words, text.valid)
 
 
 class EncoderLayer(nnx.Module):

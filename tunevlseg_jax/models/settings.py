@@ -10,3 +10,6 @@ Upsampling = Literal["none", "blend", "add"]
 
 Recompute = Literal["nothing", "elementwise", "blocks"]
 """Activations of a block to rematerialise in the backward pass."""
+
+Masks = Literal["semantic", "instances"]
+"""What a mask is: one for all of the phrase's objects, or the union of the instances that the model finds."""

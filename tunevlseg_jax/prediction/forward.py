@@ -11,7 +11,10 @@ import jax
 import numpy as np
 
 from tunevlseg_jax.data.images import resize
+from tunevlseg_jax.models.features import Candidates
 from tunevlseg_jax.models.parameters import FlatParams
+from tunevlseg_jax.models.settings import Masks
+from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment
 
@@ -66,12 +69,43 @@ class Predictor:
         self._hyper = jax.tree.map(lambda values: np.asarray(values)[0], experiment.hyper())  # compiles nothing
         self._encode_text = lru_cache(maxsize=16)(experiment.encode_text)
 
+    @property
+    def masks(self) -> Masks:
+        """What its masks are."""
+        return self._experiment.masks
+
     def check(self, phrases: Sequence[str]) -> None:
         """Raises a UserError if a prompt is too long for the model."""
         self._experiment.token_table(phrases)
 
+    def candidates(self, image: np.ndarray, phrases: Sequence[str]) -> tuple[Candidates, np.ndarray]:
+        """The instances that the model proposes, and the presence as in `answers`.
+
+        Args:
+          image: (height, width, 3) uint8, RGB.
+          phrases: at least one prompt, which takes the place of the batch.
+
+        Raises:
+          UserError: a prompt is too long, or the masks aren't those of instances.
+        """
+        if self.masks != "instances":
+            raise UserError('candidates need masks="instances", got masks="semantic"', "masks-unfit")
+        question = Question(None, image, range(len(phrases)))
+        found = step.candidates_step(*self._inputs([question], tuple(phrases)), network=self._experiment.network)
+        return jax.tree.map(np.asarray, found)
+
     def logits(self, questions: Iterable[Question[T]], phrases: Sequence[str]) -> Iterator[Answer[T]]:
+        """The answers in the order of the questions, see `answers`."""
+        return (answer for answer, _ in self.answers(questions, phrases))
+
+    def answers(
+        self, questions: Iterable[Question[T]], phrases: Sequence[str]
+    ) -> Iterator[tuple[Answer[T], np.ndarray | None]]:
         """The answers in the order of the questions, which are read a batch ahead at most.
+
+        Yields:
+          An answer, and (prompt,) float32, the probability that each prompt's object is there at all; None for a
+          question without prompts, and where the model doesn't say.
 
         Raises:
           UserError: a prompt is too long.
@@ -94,36 +128,51 @@ class Predictor:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the tensors, the image size and a fitted temperature, which decide masks and probabilities."""
+        """SHA-256 of what decides masks and probabilities: tensors, image size, kind of masks, a fitted temperature."""
         digest = hashlib.sha256(self._experiment.pretrained.sha256.encode())
         digest.update(repr(self._experiment.image_size).encode())
         for name, array in sorted(self._learnt.items()):
             digest.update(name.encode() + np.asarray(array).tobytes())
+        if self.masks != "semantic":
+            digest.update(self.masks.encode())
         if self.temperature != 1:
             digest.update(repr(self.temperature).encode())
         return digest.hexdigest()
 
     def _answers(
         self, questions: Sequence[Question[T]], phrases: tuple[str, ...], *, at_once: bool
-    ) -> Iterator[Answer[T]]:
+    ) -> Iterator[tuple[Answer[T], np.ndarray | None]]:
         """The answers, from one forward pass or from one for each image."""
         asked = [question for question in questions if question.phrases]
         batches = [asked] if at_once else [[question] for question in asked]
-        logits = (answer for batch in batches for answer in self._forward(batch, phrases))
-        yield from (Answer(one.key, next(logits) if one.phrases else None) for one in questions)
+        found = (answer for batch in batches for answer in zip(*self._forward(batch, phrases), strict=True))
+        for question in questions:
+            logits, presence = next(found) if question.phrases else (None, None)
+            yield Answer(question.key, logits), presence
 
-    def _forward(self, questions: Sequence[Question[Any]], phrases: tuple[str, ...]) -> np.ndarray:
-        """(image, prompt, height, width) logits; the vision tower sees each image once, however many its prompts."""
+    def _forward(
+        self, questions: Sequence[Question[Any]], phrases: tuple[str, ...]
+    ) -> tuple[np.ndarray, Sequence[np.ndarray | None]]:
+        """(image, prompt, height, width) logits, and the presence of each image's prompts.
+
+        The vision tower sees each image once, however many its prompts.
+        """
+        found = step.answer_step(*self._inputs(questions, phrases), network=self._experiment.network)
+        logits = np.asarray(found.logits).reshape(len(questions), -1, *found.logits.shape[1:])
+        if found.presence is None:
+            return logits, [None] * len(questions)
+        return logits, list(np.asarray(found.presence).reshape(len(questions), -1))
+
+    def _inputs(self, questions: Sequence[Question[Any]], phrases: tuple[str, ...]) -> tuple[Any, ...]:
+        """The arguments of a step."""
         size = self._experiment.image_size
-        logits = step.logits_step(
+        return (
             self._params,
             np.stack([resize(question.image, size, cv2.INTER_CUBIC) for question in questions]),
             np.asarray([phrase for question in questions for phrase in question.phrases], np.int32),
             self._encode_text(phrases),
             self._hyper,
-            network=self._experiment.network,
         )
-        return np.asarray(logits).reshape(len(questions), -1, *logits.shape[1:])
 
 
 def enlarge(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -59,11 +59,11 @@ class Session:
 
     def run(self, plans: Iterable[Plan]) -> Iterator[Row]:
         """Predicts and writes the masks of files; yields the row of each mask that is new."""
-        for work, logits in self.predictor.logits(self._questions(plans), self.settings.prompts):
+        for (work, logits), presence in self.predictor.answers(self._questions(plans), self.settings.prompts):
             if logits is None:
                 self._keep(work)
             else:
-                yield from self._write(work, logits)
+                yield from self._write(work, logits, presence)
         for export in self.exports:
             export.close(self.settings.output)
         self.masks.close()
@@ -126,16 +126,18 @@ class Session:
             self._export(work, prompt, stored > 0, name, self.masks.get(name + MASK) or {})
             self.kept += 1
 
-    def _write(self, work: Work, logits: np.ndarray) -> Iterator[Row]:
+    def _write(self, work: Work, logits: np.ndarray, presence: np.ndarray | None) -> Iterator[Row]:
         """Writes the masks of a frame, and its label map; each is in its table before it is written."""
         size = (work.frame.image.shape[0], work.frame.image.shape[1])
         least = logit(self.settings.threshold)
-        for prompt, mask_name, small in zip(self.settings.prompts, work.plan.masks, logits, strict=True):
-            name = at(mask_name, work.frame.number)
+        named = zip(self.settings.prompts, work.plan.masks, strict=True)
+        for number, (prompt, mask_name) in enumerate(named):
+            name, small = at(mask_name, work.frame.number), logits[number]
             large = forward.enlarge(small, size)
             mask = large > least
             row = self._about(work, prompt) | self._measured(work, mask)
             row |= {"mask": name + MASK, "probabilities": " ".join(self.settings.probabilities)}
+            row |= {"presence": None if presence is None else float(presence[number])}
             self._remove(name + MASK)
             self.masks.add([row])
             for kind in self.settings.probabilities:

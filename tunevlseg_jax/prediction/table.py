@@ -20,12 +20,12 @@ LABELS_FILE = "label_maps.csv"
 """The table of the label maps in a folder, with a row for each value of each map."""
 ABOUT: tuple[str, ...] = ("image", "frame", "prompt", "threshold", "run", "run_sha256")
 SIZES: tuple[str, ...] = ("height", "width", "pixels", "marked", "components", "area_mm2", "image_sha256")
-COLUMNS: tuple[str, ...] = (*ABOUT, "mask", "probabilities", *SIZES)
+COLUMNS: tuple[str, ...] = (*ABOUT, "mask", "probabilities", *SIZES, "presence")
 LABEL_COLUMNS: tuple[str, ...] = (*ABOUT, "labels", "value", *SIZES)
 PART = ".part"
 """In the names of the tables of several processes."""
-EARLIER: tuple[str, ...] = ("image", "prompt", "mask", "marked")
-"""The columns of version 0.1.0."""
+EARLIER: tuple[tuple[str, ...], ...] = (("image", "prompt", "mask", "marked"), COLUMNS[:-1])
+"""The columns of earlier tables, the first those of version 0.1.0."""
 Row = dict[str, Any]
 
 
@@ -111,15 +111,16 @@ class Table:
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"can't read {self.path}: {error}; choose another --output", "unreadable") from error
         cut_off = not text.endswith("\n")  # a killed process, or a full disk, left a part of the last row
-        columns = next((each for each in (self._columns, EARLIER) if rows[:1] == [[*each]]), None)
+        known = (each for each in (self._columns, *EARLIER) if set(each) <= set(self._columns))
+        columns = next((each for each in known if rows[:1] == [[*each]]), None)
         body = rows[1 : len(rows) - cut_off]
         if columns is None or any(len(row) != len(columns) for row in body):
             raise UserError(
                 f"{self.path} lacks the columns {', '.join(self._columns)}; choose another --output", "other-folder"
             )
         for row in body:
-            known = dict.fromkeys(self._columns, "") | dict(zip(columns, row, strict=True))
-            self.rows[self._key_of(known)] = known
+            whole = dict.fromkeys(self._columns, "") | dict(zip(columns, row, strict=True))
+            self.rows[self._key_of(whole)] = whole
         self._appendable = columns == self._columns and not cut_off
         self._has_repeats = len(self.rows) < len(body)
 

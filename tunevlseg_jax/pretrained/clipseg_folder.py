@@ -1,11 +1,11 @@
 """Hugging Face's folder of a CLIPSeg, read and written."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.catalogue import CLIPSegConfig
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.clipseg_config import (
@@ -14,23 +14,14 @@ from tunevlseg_jax.pretrained.clipseg_config import (
     preprocessor_to_huggingface,
 )
 from tunevlseg_jax.pretrained.clipseg_tensors import clipseg_rules
-from tunevlseg_jax.pretrained.huggingface_folder import (
-    check_tokenizer,
-    float_weights,
-    read_preprocessor,
-    save_folder,
-)
+from tunevlseg_jax.pretrained.huggingface_folder import load_folder, save_folder
 from tunevlseg_jax.pretrained.model import (
-    MODEL_CONFIG_FILE,
     PICKLED_FILE,
     WEIGHTS_FILE,
     Pretrained,
     read_tensors,
 )
-from tunevlseg_jax.pretrained.rules import ConversionError
-from tunevlseg_jax.pretrained.tokenizer import Tokenizer
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import read_object, sha256
 
 Unpickle = Callable[[Path], dict[str, np.ndarray]]
 """Reads the tensors of a pickled file, as `conversion.torch_files.unpickled` does."""
@@ -50,17 +41,8 @@ def load(folder: Path, *, weights: bool = True, unpickle: Unpickle | None = None
     Raises:
       UserError: a file is missing or broken, or the tensors don't fit the configuration.
     """
-    try:
-        config = config_from_huggingface(read_object(folder / MODEL_CONFIG_FILE), read_preprocessor(folder))
-        tokenizer = Tokenizer.load(folder)
-        check_tokenizer(tokenizer, config)
-        if not weights:
-            return Pretrained(config, {}, tokenizer, "")
-        path, theirs = _tensors(folder, unpickle)
-        ours = rules.to_ours(clipseg_rules(config), float_weights(theirs, BUFFERS), weight_shapes(config))
-    except ConversionError as error:
-        raise ConversionError(f"{folder}: {error}", error.code) from error
-    return Pretrained(config, ours, tokenizer, sha256(path))
+    tensors = partial(_tensors, unpickle=unpickle)
+    return load_folder(folder, config_from_huggingface, clipseg_rules, tensors, BUFFERS, weights=weights)
 
 
 def save(folder: Path, model: Pretrained, source: Mapping[str, str], dtype: str = "float32") -> None:

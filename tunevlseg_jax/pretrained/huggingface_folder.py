@@ -1,21 +1,59 @@
 """What the folders of every Hugging Face model have in common, read and written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.catalogue import AnyModelConfig
 from tunevlseg_jax.models.clip import LEGACY_END_TOKEN
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.huggingface_config import PREPROCESSOR
 from tunevlseg_jax.pretrained.model import FLOATS, MODEL_CONFIG_FILE, WEIGHTS_FILE, Pretrained, write_tensors
-from tunevlseg_jax.pretrained.rules import ConversionError
+from tunevlseg_jax.pretrained.rules import ConversionError, Rule
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
-from tunevlseg_jax.runtime.files import read_object, write_json
+from tunevlseg_jax.runtime.files import read_object, sha256, write_json
+
+C = TypeVar("C", bound=AnyModelConfig)
 
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+
+
+def load_folder(
+    folder: Path,
+    config_of: Callable[[dict[str, Any], dict[str, Any] | None], C],
+    rules_of: Callable[[C], list[Rule]],
+    tensors: Callable[[Path], tuple[Path, Mapping[str, np.ndarray]]],
+    buffers: Sequence[str] = (),
+    *,
+    weights: bool,
+) -> Pretrained:
+    """A model from Hugging Face's folder.
+
+    Args:
+      folder: with config.json, weights, a tokenizer, and possibly the settings of preprocessing.
+      config_of: our configuration from theirs and from these settings.
+      rules_of: a rule for each of our tensors.
+      tensors: the folder's file of weights, and its tensors.
+      buffers: names of tensors that are no weights, see `float_weights`.
+      weights: False reads no weights.
+
+    Raises:
+      UserError: a file is missing or broken, or the tensors don't fit the configuration.
+    """
+    try:
+        config = config_of(read_object(folder / MODEL_CONFIG_FILE), read_preprocessor(folder))
+        tokenizer = Tokenizer.load(folder)
+        check_tokenizer(tokenizer, config)
+        if not weights:
+            return Pretrained(config, {}, tokenizer, "")
+        path, theirs = tensors(folder)
+        ours = rules.to_ours(rules_of(config), float_weights(theirs, buffers), weight_shapes(config))
+    except ConversionError as error:
+        raise ConversionError(f"{folder}: {error}", error.code) from error
+    return Pretrained(config, ours, tokenizer, sha256(path))
 
 
 def save_folder(

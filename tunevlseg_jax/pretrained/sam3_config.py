@@ -5,6 +5,7 @@ from typing import Any
 from tunevlseg_jax.models.clip import ACTIVATIONS, TextConfig
 from tunevlseg_jax.models.sam3 import TEXT as SAM3_TEXT
 from tunevlseg_jax.models.sam3 import SAM3Config, check_sizes
+from tunevlseg_jax.models.sam3_instances import SAM3InstancesConfig
 from tunevlseg_jax.models.sam3_unused import SAM3UnusedConfig
 from tunevlseg_jax.models.sam3_vision import SAM3VisionConfig
 from tunevlseg_jax.pretrained.clipseg_config import TEXT
@@ -41,10 +42,10 @@ BOXES: Keys = {
     "box_hidden": ("intermediate_size", 2048),
     "roi_size": ("roi_size", 7),
 }
-QUERIES: Keys = {
-    "query_layers": ("num_layers", 6),
-    "query_heads": ("num_attention_heads", 8),
-    "query_hidden": ("intermediate_size", 2048),
+INSTANCES: Keys = {
+    "layers": ("num_layers", 6),
+    "heads": ("num_attention_heads", 8),
+    "hidden": ("intermediate_size", 2048),
     "queries": ("num_queries", 200),
 }
 MASK: Keys = {"mask_heads": ("num_attention_heads", 8)}
@@ -82,13 +83,12 @@ def config_from_huggingface(theirs: dict[str, Any], preprocessor: dict[str, Any]
     scales = _scales(vision)
     stages = whole(mask, "num_upsampling_stages", 3)
     text, sentence_width = _text(theirs)
-    unused = SAM3UnusedConfig(
-        scale=scales[-1], pixel_stages=stages - len(scales) + 2, **sizes(boxes, BOXES), **sizes(queries, QUERIES)
-    )
+    unused = SAM3UnusedConfig(scale=scales[-1], pixel_stages=stages - len(scales) + 2, **sizes(boxes, BOXES))
     config = SAM3Config(
         text=text,
         vision=SAM3VisionConfig(**sizes(backbone, VISION), global_blocks=_blocks(backbone), scales=scales[:-1]),
         unused=unused,
+        instances=SAM3InstancesConfig(**sizes(queries, INSTANCES)),
         sentence_width=sentence_width,
         width=width,
         image_size=whole(backbone, "image_size", 1008),
@@ -150,11 +150,11 @@ def config_to_huggingface(config: SAM3Config) -> dict[str, Any]:
     """The config.json that transformers reads; the inverse of `config_from_huggingface`.
 
     Raises:
-      ConversionError: the model lacks the parts that the mask of a concept doesn't need, which transformers builds.
+      ConversionError: the model lacks parts that transformers builds.
     """
-    unused, vision = config.unused, config.vision
-    if unused is None:
-        raise ConversionError("the model lacks SAM 3's instance parts, which transformers needs", "wrong-model")
+    unused, instances, vision = config.unused, config.instances, config.vision
+    if unused is None or instances is None:
+        raise ConversionError("the model lacks SAM 3's boxes or instances, which transformers needs", "wrong-model")
     backbone = their_sizes(vision, VISION) | {
         "model_type": "sam3_vit_model",
         "image_size": config.image_size,
@@ -169,7 +169,7 @@ def config_to_huggingface(config: SAM3Config) -> dict[str, Any]:
     parts = (
         their_sizes(unused, BOXES),
         their_sizes(config, ENCODER),
-        their_sizes(unused, QUERIES),
+        their_sizes(instances, INSTANCES),
         their_sizes(config, MASK) | {"num_upsampling_stages": stages},
     )
     return {

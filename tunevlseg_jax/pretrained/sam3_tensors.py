@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 
 from tunevlseg_jax.models.sam3 import SAM3Config
+from tunevlseg_jax.models.sam3_instances import SAM3InstancesConfig
 from tunevlseg_jax.models.sam3_unused import SAM3UnusedConfig
 from tunevlseg_jax.pretrained import rules
 from tunevlseg_jax.pretrained.clip_tensors import block, linear, norm, split_attention, text_rules
@@ -23,11 +24,16 @@ NAMES = dataclasses.replace(
 """The names of the text tower."""
 VISION_NAMES = dataclasses.replace(NAMES, attention="attention", norm1="layer_norm1", norm2="layer_norm2")
 
+ATTENTIONS = {"self": "self_attn", "word": "text_cross_attn", "cell": "vision_cross_attn"}
+"""Of a layer of queries, in their order: our names and theirs."""
+
 
 def sam3_rules(config: SAM3Config) -> list[Rule]:
     """A rule for each of our tensors."""
     unused = () if config.unused is None else _unused(config, config.unused)
-    return [*text_rules(config.text.blocks, NAMES, LINEAR), *_vision(config), *_decoder(config), *unused]
+    instances = () if config.instances is None else _instances(config.instances)
+    text = text_rules(config.text.blocks, NAMES, LINEAR)
+    return [*text, *_vision(config), *_decoder(config), *unused, *instances]
 
 
 def _vision(config: SAM3Config) -> Iterator[Rule]:
@@ -78,15 +84,6 @@ def _unused(config: SAM3Config, unused: SAM3UnusedConfig) -> Iterator[Rule]:
     for number in range(unused.pixel_stages):
         yield from _pixels(f"unused/pixels/{number}", grids - 1 + number)
     yield from _boxes(unused)
-    yield from _instances(unused)
-    ours, theirs = "unused/scoring", "dot_product_scoring"
-    yield from _layers(f"{ours}/mlp", f"{theirs}.text_mlp", 2)
-    yield from norm(f"{ours}/norm", f"{theirs}.text_mlp_out_norm")
-    yield from linear(f"{ours}/text", f"{theirs}.text_proj")
-    yield from linear(f"{ours}/query", f"{theirs}.query_proj")
-    for number in range(3):
-        yield from linear(f"unused/mask_embedder/{number}", f"mask_decoder.mask_embedder.layers.{number}")
-    yield from linear("unused/instance_projection", "mask_decoder.instance_projection", CONVOLUTION)
 
 
 def _boxes(unused: SAM3UnusedConfig) -> Iterator[Rule]:
@@ -99,41 +96,46 @@ def _boxes(unused: SAM3UnusedConfig) -> Iterator[Rule]:
     yield from linear(f"{ours}/final", f"{theirs}.final_proj")
     for name in ("vision", "prompt", "output"):
         yield from norm(f"{ours}/{name}_norm", f"{theirs}.{name}_layer_norm")
-    norms = ("layer_norm1", "layer_norm2", "layer_norm3")
     for number in range(unused.box_layers):
-        layer = f"{theirs}.layers.{number}"
-        yield from _layer(f"{ours}/layers/{number}", layer, ("self_attn", "cross_attn"), norms)
+        layer, their_layer = f"{ours}/layers/{number}", f"{theirs}.layers.{number}"
+        for place, name in enumerate(("self_attn", "cross_attn")):
+            yield from split_attention(f"{layer}/attentions/{place}", f"{their_layer}.{name}", out="o_proj")
+        yield from _mlp(layer, their_layer)
+        for place in range(3):
+            yield from norm(f"{layer}/norms/{place}", f"{their_layer}.layer_norm{place + 1}")
 
 
-def _instances(unused: SAM3UnusedConfig) -> Iterator[Rule]:
-    ours, theirs = "unused/instances", "detr_decoder"
-    attentions = ("self_attn", "text_cross_attn", "vision_cross_attn")
-    norms = tuple(f"{name}_layer_norm" for name in (*attentions, "mlp"))
-    for number in range(unused.query_layers):
-        yield from _layer(f"{ours}/layers/{number}", f"{theirs}.layers.{number}", attentions, norms)
-    embeddings = {"query": "query_embed", "reference": "reference_points", "presence": "presence_token"}
+def _instances(config: SAM3InstancesConfig) -> Iterator[Rule]:
+    theirs = "detr_decoder"
+    for number in range(config.layers):
+        ours, layer = f"instances/layers/{number}", f"{theirs}.layers.{number}"
+        for place, (name, their_name) in enumerate(ATTENTIONS.items(), 1):
+            yield from split_attention(f"{ours}/{name}_attention", f"{layer}.{their_name}", out="o_proj")
+            yield from norm(f"{ours}/norm{place}", f"{layer}.{their_name}_layer_norm")
+        yield from _mlp(ours, layer)
+        yield from norm(f"{ours}/norm{len(ATTENTIONS) + 1}", f"{layer}.mlp_layer_norm")
+    embeddings = {"query": "query_embed", "box": "reference_points", "presence": "presence_token"}
     for name, their_name in embeddings.items():
-        yield Rule(f"{ours}/{name}_embedding", (f"{theirs}.{their_name}.weight",), COPY)
-    for name in ("output", "presence"):
-        yield from norm(f"{ours}/{name}_norm", f"{theirs}.{name}_layer_norm")
+        yield Rule(f"instances/{name}_embedding", (f"{theirs}.{their_name}.weight",), COPY)
+    yield from norm("instances/query_norm", f"{theirs}.output_layer_norm")
+    yield from norm("instances/presence_norm", f"{theirs}.presence_layer_norm")
     heads = {
-        "box_head": ("box_head", 3),
-        "presence_head": ("presence_head", 3),
-        "reference_head": ("ref_point_head", 2),
+        "box": ("box_head", 3),
+        "presence": ("presence_head", 3),
+        "position": ("ref_point_head", 2),
         "bias_across": ("box_rpb_embed_x", 2),
         "bias_down": ("box_rpb_embed_y", 2),
     }
     for name, (their_name, count) in heads.items():
-        yield from _layers(f"{ours}/{name}", f"{theirs}.{their_name}", count)
-
-
-def _layer(ours: str, theirs: str, attentions: tuple[str, ...], norms: tuple[str, ...]) -> Iterator[Rule]:
-    """Of an unused transformer layer."""
-    for number, name in enumerate(attentions):
-        yield from split_attention(f"{ours}/attentions/{number}", f"{theirs}.{name}", out="o_proj")
-    yield from _mlp(ours, theirs)
-    for number, name in enumerate(norms):
-        yield from norm(f"{ours}/norms/{number}", f"{theirs}.{name}")
+        yield from _layers(f"instances/{name}", f"{theirs}.{their_name}", count)
+    ours, theirs = "instances/scoring", "dot_product_scoring"
+    yield from _layers(f"{ours}/mlp", f"{theirs}.text_mlp", 2)
+    yield from norm(f"{ours}/norm", f"{theirs}.text_mlp_out_norm")
+    yield from linear(f"{ours}/word", f"{theirs}.text_proj")
+    yield from linear(f"{ours}/query", f"{theirs}.query_proj")
+    for number in range(3):
+        yield from linear(f"instances/mask/{number}", f"mask_decoder.mask_embedder.layers.{number}")
+    yield from linear("instances/pixels", "mask_decoder.instance_projection", CONVOLUTION)
 
 
 def _mlp(ours: str, theirs: str) -> Iterator[Rule]:

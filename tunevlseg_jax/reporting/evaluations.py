@@ -74,6 +74,8 @@ def read(path: Path) -> StoredEvaluation:
         raise UserError(f"{path.name} has the threshold {details['threshold']}, not {THRESHOLD}", "bad-evaluation")
     if (tolerance := details.get("nsd_tolerance", TOLERANCE)) != TOLERANCE:
         raise UserError(f"{path.name} has the tolerance {tolerance}, not {TOLERANCE}", "bad-evaluation")
+    if (masks := details.get("masks", "semantic")) != "semantic":
+        raise UserError(f"{path.name} has masks of {masks}, not semantic ones", "bad-evaluation")
     scores = details["scores"]
     for name in POLICIES:
         if not (is_finite(scores.get(name)) or (name == "hd95_both_nonempty" and scores.get(name, 0) is None)):

@@ -8,26 +8,29 @@ import numpy as np
 
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.models.parameters import FlatParams
+from tunevlseg_jax.models.settings import Masks
 from tunevlseg_jax.runs.card import LEARNT_FILE, load_learnt, precision_of_card
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training.experiment import Experiment, build_experiment
 
 
-def restore(folder: Path, checkpoint: str | None = None) -> tuple[Experiment, FlatParams]:
+def restore(folder: Path, checkpoint: str | None = None, masks: Masks = "semantic") -> tuple[Experiment, FlatParams]:
     """A trained run: its experiment, and its learnt tensors in place of the fresh ones.
 
     Args:
       folder: of the run, or any that holds the learnt tensors and their card.
       checkpoint: present folder or hub id of the base model; None for the one in the card.
+      masks: what the masks are, see `Experiment`.
 
     Raises:
-      UserError: a file is missing or broken, or the base model is not the one that the prompts were learnt for.
+      UserError: a file is missing or broken, the base model is not the one that the prompts were learnt for, or it
+        doesn't find instances.
     """
     config, learnt, data = load_learnt(folder)
     configuration.check(config)
     if checkpoint is not None:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, checkpoint=checkpoint))
-    experiment = build_experiment(config, trains=False, kept=precision_of_card(data))
+    experiment = build_experiment(config, trains=False, kept=precision_of_card(data), masks=masks)
     if experiment.pretrained.sha256 != data["model_sha256"]:
         raise UserError(
             f"{config.model.checkpoint} is not the model that {folder} was trained on: its weights have sha256 "

@@ -16,11 +16,12 @@ from tunevlseg_jax.config import Config, Model, Precision
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.feeding.feature_cache import Encoded, FeatureCache
 from tunevlseg_jax.data.settings import Data
-from tunevlseg_jax.learners.contract import ZeroShot
-from tunevlseg_jax.models.build import random_model, transposed_copies, weight_shapes, with_prompt_offset
-from tunevlseg_jax.models.catalogue import ModelConfig
+from tunevlseg_jax.learners.contract import Learner, ZeroShot
+from tunevlseg_jax.models.build import random_model, transposed_copies, weight_shapes, with_masks, with_prompt_offset
+from tunevlseg_jax.models.catalogue import AnyModelConfig, ModelConfig
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
-from tunevlseg_jax.models.parameters import DECAY, FlatParams, Tune, decide, flatten, split, subtree
+from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, flatten, nested, split, subtree
+from tunevlseg_jax.models.settings import Masks, Tune
 from tunevlseg_jax.network import FrozenText, Network
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
@@ -48,6 +49,7 @@ class Experiment:
       frozen: the other parameters, in the type of the model's computations.
       image_size: (height, width) of the model's images.
       computed: the types of the computations, and why.
+      masks: what the masks are; those of instances only predict and are only evaluated.
 
     With `abstract` of `build_experiment`, shapes take the place of both kinds of parameters.
     """
@@ -60,6 +62,7 @@ class Experiment:
     frozen: FlatParams
     image_size: tuple[int, int]
     computed: ComputeTypes
+    masks: Masks = "semantic"
 
     def hyper(self) -> Hyperparameters:
         """The hyperparameters of this run, as one trial."""
@@ -236,6 +239,7 @@ def build_experiment(
     platform: str | None = None,
     kept: Precision | None = None,
     abstract: bool = False,
+    masks: Masks = "semantic",
 ) -> Experiment:
     """The experiment of a configuration, with the model that it names.
 
@@ -247,12 +251,15 @@ def build_experiment(
       kept: the precision in which the run began on a CPU, see `precision.choose`.
       abstract: whether shapes take the place of the parameters, so that no weight is read or made: for programs that
         are compiled and not run.
+      masks: what the masks are; those of instances don't train.
 
     Raises:
-      UserError: the model can't be loaded, the learner doesn't fit it, or there is nothing to train.
+      UserError: the model can't be loaded, the learner or the masks don't fit it, or there is nothing to train.
     """
     model = load_pretrained(config.model.checkpoint, weights=not (config.model.fresh or abstract))
-    return assemble_experiment(config, model, trains=trains, platform=platform, kept=kept, abstract=abstract)
+    return assemble_experiment(
+        config, model, trains=trains, platform=platform, kept=kept, abstract=abstract, masks=masks
+    )
 
 
 def assemble_experiment(
@@ -263,8 +270,10 @@ def assemble_experiment(
     platform: str | None = None,
     kept: Precision | None = None,
     abstract: bool = False,
+    masks: Masks = "semantic",
 ) -> Experiment:
     """As `build_experiment`, with a loaded model."""
+    sizes = _with_masks(model.config, masks, config, trains=trains)
     learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
     fresh = config.model.fresh and not abstract
     weights: Mapping[str, Any] = random_model(model.config, model_key) if fresh else model.weights
@@ -272,7 +281,7 @@ def assemble_experiment(
     platform = platform or jax.default_backend()
     types = precision.choose(config.train.precision, platform, model.config.text.width, kept)
     try:
-        sizes = with_prompt_offset(model.config, config.model.prompt_offset)
+        sizes = with_prompt_offset(sizes, config.model.prompt_offset)
         if config.train.tune != "all":
             sizes, weights = sizes.for_frozen_encoder({} if abstract else weights)
         network = Network(
@@ -284,6 +293,8 @@ def assemble_experiment(
             trainable, frozen = jax.eval_shape(make, learner_key, weights)
         else:
             trainable, frozen = make(learner_key, weights)
+        if masks == "instances":
+            _check_head(config.learner, trainable)
         decide(DECAY, trainable)
     except ValueError as error:
         raise UserError(str(error), "learner-unfit") from error
@@ -299,6 +310,7 @@ def assemble_experiment(
         frozen=frozen,
         image_size=image_size,
         computed=types,
+        masks=masks,
     )
 
 
@@ -316,6 +328,33 @@ def _parameters(
 def _spec(sizes: ModelConfig, model: Pretrained, weights: Mapping[str, Any]) -> ModelSpec:
     embedding, words = weights[sizes.token_embedding], model.tokenizer.words  # the other weights can be freed
     return sizes.spec(lambda phrase: jnp.asarray(embedding)[words(phrase)])
+
+
+def _with_masks(sizes: AnyModelConfig, masks: Masks, config: Config, *, trains: bool) -> AnyModelConfig:
+    """The model with these masks; raises a UserError where they can't be what the configuration asks for."""
+    try:
+        sizes = with_masks(sizes, masks)
+    except ValueError as error:
+        raise UserError(str(error), "masks-unfit") from error
+    if masks == "instances" and trains:
+        raise _unfit("they don't train: which instances belong to a mask is a choice, and has no gradient")
+    if masks == "instances" and config.upsampling != "none":
+        raise _unfit(f"upsampling must be none, got {config.upsampling}: it has learnt to change the semantic mask")
+    return sizes
+
+
+def _unfit(reason: str) -> UserError:
+    return UserError(f"masks must be semantic, got instances; {reason}", "masks-unfit")
+
+
+def _check_head(learner: Learner, params: FlatParams) -> None:
+    """Raises a UserError if a learner computes the logits, in place of the instances."""
+    prompts = jax.eval_shape(
+        lambda values: learner.prompts(values, jnp.int32(1), dropout=jnp.float32(0), key=None),
+        nested(subtree(params, "learner")),
+    )
+    if prompts.head is not None:
+        raise _unfit(f"{type(learner).__name__} computes the mask itself")
 
 
 def with_copies(network: Network, frozen: FlatParams) -> FlatParams:

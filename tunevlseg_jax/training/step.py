@@ -10,7 +10,7 @@ import optax
 from jax import Array
 
 from tunevlseg_jax.data.feeding.batch import Batch, Source, WithFeatures, gather
-from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
+from tunevlseg_jax.models.features import Candidates, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.network import FrozenText, Network
@@ -40,6 +40,19 @@ class Hyperparameters(NamedTuple):
     dropout: Array
     seed: Array
     values: Mapping[str, Array] = {}
+
+
+class Answers(NamedTuple):
+    """What a model answers to phrases in images.
+
+    Attributes:
+      logits: (batch, height, width) float32.
+      presence: (batch,) float32, the probability that the phrase's object is there at all; None where the model
+        doesn't say.
+    """
+
+    logits: Array
+    presence: Array | None
 
 
 class TrainState(NamedTuple):
@@ -183,6 +196,42 @@ def logits_step(
     The other arguments are those of `Network.logits`.
     """
     return network.logits(params, images, phrase, token_table, depth=hyper.depth, dropout=hyper.dropout)
+
+
+@partial(jax.jit, static_argnames="network")
+def answer_step(
+    params: FlatParams,
+    images: Array | ImageFeatures,
+    phrase: Array,
+    token_table: Array | TextFeatures,
+    hyper: Hyperparameters,
+    *,
+    network: Network,
+) -> Answers:
+    """As `logits_step`, with the presence of each phrase's object."""
+    decoded = network.decode(params, images, phrase, token_table, depth=hyper.depth, dropout=hyper.dropout)
+    return Answers(decoded.logits, None if decoded.presence is None else jax.nn.sigmoid(decoded.presence))
+
+
+@partial(jax.jit, static_argnames="network")
+def candidates_step(
+    params: FlatParams,
+    images: Array | ImageFeatures,
+    phrase: Array,
+    token_table: Array | TextFeatures,
+    hyper: Hyperparameters,
+    *,
+    network: Network,
+) -> tuple[Candidates, Array]:
+    """The instances of each phrase's object, and its presence as in `Answers`; arguments as in `logits_step`.
+
+    Raises:
+      ValueError: the model doesn't look for instances.
+    """
+    decoded = network.decode(params, images, phrase, token_table, depth=hyper.depth, dropout=hyper.dropout)
+    if decoded.candidates is None or decoded.presence is None:
+        raise ValueError("the model doesn't look for instances")
+    return decoded.candidates, jax.nn.sigmoid(decoded.presence)
 
 
 def _scores(
