@@ -1,4 +1,4 @@
-"""Tests of the demo's page in headless Chromium: upload, phrases, threshold, comparison, downloads, painting, training."""
+"""Tests of the demo's page in headless Chromium: upload, phrases, threshold, downloads, painting, training."""
 
 import json
 import shutil

@@ -3,6 +3,9 @@
 import asyncio
 import csv
 import io
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import demo_process
@@ -11,6 +14,7 @@ import pytest
 from demo_process import picture, png
 from PIL import Image
 
+from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.data.images import read_rgb
 from tunevlseg_jax.demonstration import answers, downloads, uploads
 from tunevlseg_jax.demonstration.corrections import Corrections
@@ -137,22 +141,15 @@ def test_both_phrases_of_an_image_come_into_one_split(tmp_path):
     assert {name: len(rows) for name, rows in kept.records().splits.items()} == {"train": 2, "val": 1}
 
 
-class FakeRun:
-    """A run of which a training only needs the configuration."""
-
-
-def started(train, epochs=3) -> Training:
-    """A training by a function that takes the place of `tv.train`."""
-    from tunevlseg_jax.config import Config, Train
-
-    config = Config(train=Train(epochs=epochs), workdir="runs/x")
-    training = Training(config, None, train, lambda run: None)  # type: ignore[arg-type]
-    training.wait()
-    return training
-
-
-def line(epoch: int) -> dict:
+def line(epoch: int) -> dict[str, Any]:
+    """A line of metrics.jsonl."""
     return {"epoch": epoch, "train": {"dice": 0.1}, "val": {"dice": 0.2}}
+
+
+def started(train: Callable[..., Any]) -> Training:
+    """A training of three epochs by a function that takes the place of `tv.train`."""
+    config = Config(train=Train(epochs=3), workdir="runs/x")
+    return Training(config, None, train, lambda run: None)  # type: ignore[arg-type]
 
 
 def test_a_training_reports_its_epochs():
@@ -160,50 +157,47 @@ def test_a_training_reports_its_epochs():
         for epoch in (1, 2, 3):
             on_epoch(line(epoch))
 
-    shown = started(train).shown()
+    training = started(train)
+    training.wait()
+    shown = training.shown()
     assert shown["state"] == "done" and shown["epochs"] == 3
     assert shown["curve"] == [{"epoch": epoch, "train": 0.1, "val": 0.2} for epoch in (1, 2, 3)]
 
 
 def test_a_training_stops_after_the_epoch_in_which_it_is_cancelled():
-    done = []
+    begun, goes_on, done = threading.Event(), threading.Event(), []
 
     def train(config, records, on_epoch):
         for epoch in (1, 2, 3):
             done.append(epoch)
-            if epoch == 2:
-                training[0]._cancelled.set()
+            begun.set()
+            assert goes_on.wait(60)
             on_epoch(line(epoch))
 
-    training: list[Training] = []
-
-    def hold(config, records, on_epoch):
-        while not training:
-            pass
-        train(config, records, on_epoch)
-
-    from tunevlseg_jax.config import Config, Train
-
-    config = Config(train=Train(epochs=3), workdir="runs/x")
-    training.append(Training(config, None, hold, lambda run: None))  # type: ignore[arg-type]
-    training[0].wait()
-    assert done == [1, 2]
-    assert training[0].shown()["state"] == "cancelled"
-    assert training[0].shown()["message"] == "stopped after epoch 2; the checkpoint is in runs/x"
+    training = started(train)
+    assert begun.wait(60)
+    training.cancel()
+    assert training.shown()["state"] == "stopping"
+    goes_on.set()
+    training.wait()
+    assert done == [1]
+    assert training.shown()["state"] == "cancelled"
+    assert training.shown()["message"] == "stopped after epoch 1; the checkpoint is in runs/x"
 
 
 def test_a_failed_training_says_why():
     def train(config, records, on_epoch):
         raise UserError("the loss is nan", "not-finite")
 
-    shown = started(train).shown()
-    assert (shown["state"], shown["message"]) == ("failed", "the loss is nan [not-finite]")
+    training = started(train)
+    training.wait()
+    assert (training.state, training.message) == ("failed", "the loss is nan [not-finite]")
 
 
 @pytest.mark.parametrize("epochs", [0, 201])
 def test_the_number_of_epochs_is_checked(epochs, tmp_path):
     with pytest.raises(UserError, match=f"must be 1 to 200, got {epochs}"):
-        configuration(FakeRun(), None, epochs, tmp_path)  # type: ignore[arg-type]
+        configuration(None, None, epochs, tmp_path)  # type: ignore[arg-type]
 
 
 def status(method="GET", path="/", local=True, **headers) -> int:

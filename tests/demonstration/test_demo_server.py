@@ -172,7 +172,7 @@ def test_two_users_at_once_get_their_own_answers(address):
         assert answer["height"] == image.shape[0]
         assert answer["models"][0]["maps"][0]["highest"] == pytest.approx(highest, abs=1e-4)
     assert correct(users[0], 0)["images"] == 1
-    assert users[1].json("GET", "/training")["corrections"] == []
+    assert users[1].json("GET", "/state")["corrections"] == []
 
 
 def correct(user: User, seed: int) -> dict:

@@ -120,13 +120,13 @@ class Demo:
         (start,) = self.chosen(session, [str(given.get("model", self.models[-1].name))])
         epochs = _number(given.get("epochs", EPOCHS), int, "the number of epochs")
         self.sessions.start(token, start, epochs, self.train)
-        return session.shown()
+        return session.progress()
 
     def cancel(self, session: Session) -> dict[str, Any]:
         """Ends the user's training after its present epoch."""
         if session.training is not None:
             session.training.cancel()
-        return session.shown()
+        return session.progress()
 
 
 def _number(value: Any, kind: type, name: str) -> Any:

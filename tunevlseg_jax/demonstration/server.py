@@ -106,7 +106,7 @@ def _works(demo: Demo) -> dict[tuple[str, str], Work]:
         ("DELETE", "/corrections/{number}"): lambda request, token, body: demo.forget(
             of(token), request.path_params["number"]
         ),
-        ("GET", "/training"): lambda request, token, body: of(token).shown(),
+        ("GET", "/training"): lambda request, token, body: of(token).progress(),
         ("POST", "/training"): lambda request, token, body: demo.start(token, body),
         ("DELETE", "/training"): lambda request, token, body: demo.cancel(of(token)),
     }

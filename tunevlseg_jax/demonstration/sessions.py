@@ -58,13 +58,12 @@ class Session:
     def shown(self) -> dict[str, Any]:
         """Corrections and training, for the page."""
         with self.lock:
-            corrections = self.corrections.shown()
-        return {
-            "corrections": corrections,
-            "images": self.corrections.images,
-            "training": None if self.training is None else self.training.shown(),
-            "folder": str(self.folder),
-        }
+            corrections, images = self.corrections.shown(), self.corrections.images
+        return {"corrections": corrections, "images": images, "folder": str(self.folder), **self.progress()}
+
+    def progress(self) -> dict[str, Any]:
+        """The training, for the page."""
+        return {"training": None if self.training is None else self.training.shown()}
 
     def _show(self, run: Run) -> None:
         assert run.folder is not None

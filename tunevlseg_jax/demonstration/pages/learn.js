@@ -5,6 +5,7 @@ import { ask } from "./server.js";
 const SECONDS = 1; // between two looks at a running training
 const find = (selector) => document.querySelector(selector);
 let timer = null;
+let last = {}; // what is shown
 
 export function listen({ trained, mistake }) {
   find("#training-form").addEventListener("submit", async (event) => {
@@ -26,7 +27,8 @@ export function listen({ trained, mistake }) {
 }
 
 // Shows corrections and training, and looks again while it runs; `trained` is called when a run has come.
-export function show({ corrections, images, training, folder }, trained, mistake) {
+export function show(next, trained, mistake) {
+  const { corrections, images, training, folder } = (last = { ...last, ...next });
   find("#corrections").replaceChildren(...corrections.map((one) => card(one, trained, mistake)));
   const runs = training !== null && ["running", "stopping"].includes(training.state);
   find("#train").disabled = runs || images < 2;

@@ -9,13 +9,13 @@ import { ask, base64 } from "./server.js";
 const find = (selector) => document.querySelector(selector);
 let image = null; // the File
 let panels = []; // { name, maps, shown, combined, element }
-let answer = null;
+let answer = null; // of the server, with the File that it is about
 let waiting = null; // AbortController of the request that is under way
 let preview = null; // URL of the chosen image
 
 const phrases = () => [...new Set(find("#phrases").value.split(",").map((text) => text.trim()).filter(Boolean))];
 const threshold = () => Number(find("#threshold").value);
-const query = () => phrases().map((phrase) => ["phrase", phrase]);
+const phrase = (text) => ["phrase", text]; // in a query
 
 function mistake(message) {
   const place = find("#message");
@@ -51,19 +51,19 @@ async function segment() {
     return mistake("Say what to find.");
   }
   waiting?.abort();
-  const own = (waiting = new AbortController());
+  const [own, file] = [(waiting = new AbortController()), image];
   find("#panels").setAttribute("aria-busy", "true");
   await guarded(async () => {
-    const next = await ask("/segment", { method: "POST", query: query(), body: image, signal: own.signal });
+    const next = await ask("/segment", { method: "POST", query: phrases().map(phrase), body: file, signal: own.signal });
     const maps = await Promise.all(next.models.map((model) => Promise.all(model.maps.map((map) => decode(map.levels)))));
     if (own !== waiting) return;
     mistake("");
-    await show(next, maps);
+    show({ ...next, file }, maps);
   });
   if (own === waiting) find("#panels").setAttribute("aria-busy", "false");
 }
 
-async function show(next, maps) {
+function show(next, maps) {
   answer = next;
   panels = next.models.map((model, number) => panel(model, maps[number]));
   find("#panels").replaceChildren(...panels.map(({ element }) => element));
@@ -78,18 +78,18 @@ function panel(model, maps) {
   element.querySelector(".about").textContent = model.about;
   const base = element.querySelector("img");
   base.src = answer.preview;
-  base.alt = `${image.name} with the masks of ${model.name}`;
+  base.alt = `${answer.file.name} with the masks of ${model.name}`;
   const own = { ...model, decoded: maps, shown: maps.map(() => true), element, base };
-  own.rows = answer.phrases.map((phrase, number) => row(own, phrase, number));
+  own.rows = answer.phrases.map((text, number) => row(own, text, number));
   element.querySelector(".found").append(...own.rows);
   own.combined = combine(maps, own.shown);
   return own;
 }
 
-function row(own, phrase, number) {
+function row(own, text, number) {
   const item = find("#found").content.firstElementChild.cloneNode(true);
   item.style.setProperty("--colour", COLOURS[number]);
-  item.querySelector(".phrase").textContent = phrase;
+  item.querySelector(".phrase").textContent = text;
   item.querySelector("meter").value = own.maps[number].highest;
   item.querySelector(".confidence span").textContent = `probability up to ${Math.round(100 * own.maps[number].highest)} %`;
   item.querySelector("input").addEventListener("change", (event) => {
@@ -98,8 +98,8 @@ function row(own, phrase, number) {
     redraw();
   });
   const correct = item.querySelector(".correct");
-  correct.setAttribute("aria-label", `Correct the mask of ${phrase} by ${own.name}`);
-  correct.addEventListener("click", () => repaint(own, phrase, number));
+  correct.setAttribute("aria-label", `Correct the mask of ${text} by ${own.name}`);
+  correct.addEventListener("click", () => repaint(own, text, number));
   return item;
 }
 
@@ -127,13 +127,13 @@ function size(item, map, least) {
   item.querySelector(".area").textContent = share ? `${percent} % of the image, ${exact ? "" : "about "}${pixels} pixels` : "not found";
 }
 
-function repaint(own, phrase, number) {
+function repaint(own, text, number) {
   const { levels, width, height } = own.decoded[number];
   const mask = levels.map((level) => (level >= threshold() ? 1 : 0));
-  const file = image;
-  edit(`Correct “${phrase}”`, own.base, { width, height, mask }, (png) =>
+  const { file } = answer;
+  edit(`Correct “${text}”`, own.base, { width, height, mask }, (png) =>
     guarded(async () => {
-      const json = { phrase, image: await base64(file), mask: await base64(png) };
+      const json = { phrase: text, image: await base64(file), mask: await base64(png) };
       learn.show(await ask("/corrections", { method: "POST", json }), reload, mistake);
       mistake("");
     }),
@@ -142,11 +142,12 @@ function repaint(own, phrase, number) {
 
 async function download() {
   await guarded(async () => {
-    const more = [["threshold", threshold() / 100], ["name", image.name]];
-    const zip = await ask("/download", { method: "POST", query: [...query(), ...more], body: image, raw: true });
+    const { file, phrases: asked } = answer;
+    const query = [...asked.map(phrase), ["threshold", threshold() / 100], ["name", file.name]];
+    const zip = await ask("/download", { method: "POST", query, body: file, raw: true });
     const link = document.createElement("a");
     link.href = URL.createObjectURL(zip);
-    link.download = `${image.name.replace(/\.\w+$/, "") || "image"}_masks.zip`;
+    link.download = `${file.name.replace(/\.\w+$/, "") || "image"}_masks.zip`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   });
