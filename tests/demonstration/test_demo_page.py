@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import demo_process
 import numpy as np
 import pytest
 import small
@@ -108,13 +107,6 @@ class Page:
         self.find("#paint").send_keys("+ ")
         self.find("#keep").click()
         self.wait(f"document.querySelectorAll('#corrections li').length > {count}")
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("demo")
-    with demo_process.running(folder, "--run", str(small.finished())) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

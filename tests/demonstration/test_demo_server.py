@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
-import demo_process
 import numpy as np
 import pytest
 import small
@@ -20,17 +19,6 @@ from PIL import Image
 import tunevlseg_jax as tv
 
 pytestmark = [pytest.mark.slow, needs_gradio]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("demo")
-
-
-@pytest.fixture(scope="module")
-def address(folder):
-    with demo_process.running(folder, "--run", str(small.finished()), "--upload-mib", "1") as address:
-        yield address
 
 
 def malformed() -> list[bytes]:

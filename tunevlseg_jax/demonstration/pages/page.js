@@ -70,6 +70,7 @@ function show(next, maps) {
   find("#empty").hidden = true;
   find("#bar").hidden = false;
   redraw();
+  if (matchMedia("(max-width: 760px)").matches) find("#results").scrollIntoView();
 }
 
 function panel(model, maps) {
