@@ -48,7 +48,7 @@ def running(folder: Path, *options: str) -> Iterator[str]:
             assert "http://" in line, line + (folder / "stderr").read_text("utf-8")
             yield line.rsplit(": ", 1)[1].strip().rstrip("/")
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130
+            assert process.wait(180) == 130
             assert (folder / "stderr").read_text("utf-8").strip() == "interrupted"
         finally:
             process.kill()

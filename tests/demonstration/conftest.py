@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import demo_process
 import pytest
-import small
 
 
 @pytest.fixture(scope="session")
@@ -17,5 +15,8 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def address(folder) -> Iterator[str]:
     """A demo of a run, which takes uploads of 1 MiB."""
+    import demo_process  # not above: pytest reads this file before the session has a folder
+    import small
+
     with demo_process.running(folder, "--run", str(small.finished()), "--upload-mib", "1") as address:
         yield address
