@@ -16,11 +16,12 @@ from PIL import Image
 
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.data.images import read_rgb
-from tunevlseg_jax.demonstration import answers, downloads, uploads
+from tunevlseg_jax.demonstration import answers, downloads, sessions, uploads
 from tunevlseg_jax.demonstration.corrections import Corrections
 from tunevlseg_jax.demonstration.guards import Guard
 from tunevlseg_jax.demonstration.learning import Training, configuration
 from tunevlseg_jax.demonstration.models import MOST_PHRASES
+from tunevlseg_jax.demonstration.sessions import Sessions
 from tunevlseg_jax.demonstration.uploads import Limits
 from tunevlseg_jax.prediction import forward
 from tunevlseg_jax.runtime.errors import UserError
@@ -239,3 +240,18 @@ def test_the_preview_of_a_small_image_is_exact():
     url = answers.preview(image, (60, 80))
     assert url.startswith("data:image/png;base64,")
     assert np.array_equal(cv2.imdecode(np.frombuffer(demo_process.of_url(url), np.uint8), 1)[..., ::-1], image)
+
+
+def test_the_users_that_were_away_longest_leave_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(sessions, "IN_MEMORY", 2)
+    users = Sessions(tmp_path)
+    users.of("a").corrections.add(picture(0), np.ones((60, 80), bool), "polyp")
+    first = users.of("a")
+    assert users.of("a") is first, "in memory"
+    for token in ("b", "c"):
+        assert users.of(token).shown()["corrections"] == [], "nobody else's"
+    again = users.of("a")
+    assert again is not first and [row["phrase"] for row in again.shown()["corrections"]] == ["polyp"]
+    with pytest.raises(UserError, match="no cookie"):
+        users.of("")
+    assert all(path.name != "a" for path in tmp_path.iterdir()), "a folder doesn't tell the token"

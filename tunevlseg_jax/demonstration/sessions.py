@@ -43,6 +43,11 @@ class Session:
         for path in _finished(folder / "runs")[-RUNS_SHOWN:]:
             self._show(load_run(path))
 
+    @property
+    def is_training(self) -> bool:
+        """Whether a training runs."""
+        return self.training is not None and self.training.is_alive
+
     def start(self, start: Shown, epochs: int, train: TrainFunction) -> None:
         """Starts a training on the corrections.
 
@@ -92,10 +97,9 @@ class Sessions:
                 name = hashlib.sha256(token.encode()).hexdigest()[:16]
                 self._sessions[token] = Session(self._folder / name)
             self._sessions.move_to_end(token)
-            idle = (key for key, one in self._sessions.items() if not (one.training and one.training.is_alive))
-            while len(self._sessions) > IN_MEMORY and (oldest := next(idle, token)) != token:
-                del self._sessions[oldest]
-                idle = (key for key, one in self._sessions.items() if not (one.training and one.training.is_alive))
+            idle = [key for key, one in self._sessions.items() if key != token and not one.is_training]
+            for key in idle[: max(0, len(self._sessions) - IN_MEMORY)]:
+                del self._sessions[key]
             return self._sessions[token]
 
     def start(self, token: str, start: Shown, epochs: int, train: TrainFunction) -> None:
@@ -106,7 +110,7 @@ class Sessions:
         """
         session = self.of(token)
         with self._lock:
-            if any(one.training is not None and one.training.is_alive for one in self._sessions.values()):
+            if any(one.is_training for one in self._sessions.values()):
                 raise UserError("a training runs already; wait for its end", "training-runs")
             session.start(start, epochs, train)
 
