@@ -80,6 +80,7 @@ OTHERS = {
 
 SEVERAL = "needs other hosts; tests/runtime/test_multihost.py starts several processes"
 TOPOLOGY = "compiles for minutes; tests/benchmarks/test_benchmark.py plans one slice"
+DEMO = "serves until it is interrupted; tests/demonstration/ starts it"
 TRAIN = "python -m tunevlseg_jax.train --config configs/clipseg_vpt.py"
 BENCHMARK = "python -m tunevlseg_jax.benchmark --config configs/clipseg_vpt.py --sizes clipseg-rd64"
 ELSEWHERE = {
@@ -92,6 +93,10 @@ ELSEWHERE = {
     "--train.batch-size 1 --train.recompute blocks --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     "python -m tunevlseg_jax.sweep --config configs/clipseg_coop.py --data.name kvasir --study shared "
     "--storage postgresql+psycopg://user@host/name": "needs a server; tests/search/test_storage.py starts one",
+    "python -m tunevlseg_jax.demo": DEMO,
+    "python -m tunevlseg_jax.demo --run runs/quickstart": DEMO,
+    "python -m tunevlseg_jax.demo --run runs/wounds": DEMO,
+    "python -m tunevlseg_jax.demo --run runs/polyps_vpt runs/polyps_coop": DEMO,
     "python -m tunevlseg_jax.study --config configs/study_scenes.py": "half an hour; see tests/studies/test_study.py",
     "python -m tunevlseg_jax.study --config configs/study_scenes.py --shots 1,2,4,8,16,32,all": "hours; see there too",
 }
@@ -108,7 +113,7 @@ HELP = (
     ("tunevlseg_jax.benchmark", "--config", "configs/clipseg_vpt.py"),
     ("tunevlseg_jax.study",),
     *(("tunevlseg_jax.prepare", what) for what in ("kvasir", "folder", "volumes", "dicom", "check")),
-    *((f"tunevlseg_jax.{name}",) for name in ("evaluate", "predict", "report", "study", "benchmarks.loading")),
+    *((f"tunevlseg_jax.{name}",) for name in ("demo", "evaluate", "predict", "report", "study", "benchmarks.loading")),
     *((f"conversion.{name}",) for name in ("clipseg", "cris", "peft", "run", "tunevlseg")),
 )
 """The commands whose --help lists every option."""

@@ -65,7 +65,7 @@ ROOMS = (
     ("cli", "training"),
     ("benchmarks", "runs", "evaluation", "prediction", "preparation"),
     ("search", "run", "reporting.statistics"),
-    ("reporting",),
+    ("reporting", "demonstration"),
     ("reporting.figures", "studies"),
     ("reporting.output", "api"),
     tuple(sorted(COMMANDS)),

@@ -24,6 +24,7 @@ from tunevlseg_jax.evaluation import calibrate_run, evaluate_run, phrase_file, r
 from tunevlseg_jax.evaluation.evaluate_run import EvaluationResult
 from tunevlseg_jax.evaluation.robustness import RobustnessResult
 from tunevlseg_jax.evaluation.settings import TOLERANCE, Resolution, check_threshold, check_tolerance
+from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.models.features import Candidates
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.models.sam3_instances import SCORE
@@ -32,6 +33,7 @@ from tunevlseg_jax.prediction import forward, volume_answers
 from tunevlseg_jax.prediction.forward import Predictor, Question
 from tunevlseg_jax.prediction.frames import first_values
 from tunevlseg_jax.prediction.volume_answers import VolumeAnswer
+from tunevlseg_jax.prompts import ModelSpec
 from tunevlseg_jax.runs import provenance
 from tunevlseg_jax.runs.card import CARD_FILE, add_to_card, temperature_of_card
 from tunevlseg_jax.runs.restore import restore
@@ -100,6 +102,18 @@ class Run:
     def computed(self) -> ComputeTypes:
         """The types of its computations, and why."""
         return self._experiment.computed
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The facts about the model that a learner needs."""
+        return self._experiment.spec
+
+    def zero_shot(self) -> "Run":
+        """The model without what the run learnt, on the same weights in memory."""
+        network, params = self._experiment.zero_shot()
+        config = dataclasses.replace(self.config, learner=ZeroShot(), upsampling="none")
+        model = dataclasses.replace(self._experiment, config=config, network=network, trainable={}, frozen=params)
+        return Run(model, {}, {}, None, self.preprocessing)
 
     def __repr__(self) -> str:
         place = self.config.model.checkpoint if self.folder is None else self.folder

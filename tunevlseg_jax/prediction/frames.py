@@ -159,7 +159,7 @@ def _pages(data: bytes) -> int:
     """The number of an image file's frames, one more where it is cut off; 1 for a file that Pillow doesn't read."""
     pages = 0
     try:
-        with _quiet(), Image.open(io.BytesIO(data)) as image:
+        with without_warnings(), Image.open(io.BytesIO(data)) as image:
             if image.format not in MANY:
                 return 1
             for page in ImageSequence.Iterator(image):
@@ -186,7 +186,7 @@ def _of_pillow(data: bytes, path: Path) -> Iterator[np.ndarray]:
 
 def _next_rgb(pages: Iterator[Image.Image], path: Path) -> np.ndarray | None:
     """The next page, upright; None after the last."""
-    with _quiet():
+    with without_warnings():
         page = next(pages, None)
         if page is None:
             return None
@@ -195,7 +195,7 @@ def _next_rgb(pages: Iterator[Image.Image], path: Path) -> np.ndarray | None:
         return np.asarray(ImageOps.exif_transpose(page).convert("RGB"))
 
 
-def _quiet() -> warnings.catch_warnings:
+def without_warnings() -> warnings.catch_warnings:
     """A block without Pillow's warnings about broken metadata, such as that of a file that ends early."""
     return warnings.catch_warnings(action="ignore")
 

@@ -1,6 +1,7 @@
 """Optional packages, which only some commands need and which an extra installs."""
 
 import importlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -55,6 +56,18 @@ def import_yaml(user: str) -> Any:
     with _needed(f'{user} needs PyYAML: pip install "tunevlseg_jax[annotations]"'):
         import yaml
     return yaml
+
+
+def import_gradio(user: str) -> Any:
+    """Gradio, which reports nothing to anyone, for the command named by `user`.
+
+    Raises:
+      UserError: Gradio isn't installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when it is imported
+    with _needed(f'{user} needs gradio: pip install "tunevlseg_jax[demo]"'):
+        import gradio  # pyright: ignore[reportMissingImports]
+    return gradio
 
 
 def import_heif(user: str) -> Any:

@@ -1,0 +1,1 @@
+"""The page of the command demo: its models, answers, downloads, corrections and trainings."""
