@@ -7,13 +7,13 @@ from typing import Literal
 import numpy as np
 
 from conversion.tiny.contrastive import pretrain
-from conversion.tiny.sizes import clipseg_sizes, cris_sizes, train_tokenizer
+from conversion.tiny.sizes import clipseg_sizes, cris_sizes, sam3_sizes, train_tokenizer
 from tunevlseg_jax import cli
-from tunevlseg_jax.pretrained.load import save_pretrained
+from tunevlseg_jax.pretrained.load import load_pretrained, save_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runtime.errors import UserError
 
-SIZES = {"clipseg": clipseg_sizes, "cris": cris_sizes}
+SIZES = {"clipseg": clipseg_sizes, "cris": cris_sizes, "sam3": sam3_sizes}
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,14 @@ class Options:
       model: kind of the embedded model.
       steps: of training, at least 1.
       seed: of the weights and of the order.
+      start: model to begin with: its weights whose path and shape are those of one here; None for random weights.
     """
 
     output: str
-    model: Literal["clipseg", "cris"] = "clipseg"
+    model: Literal["clipseg", "cris", "sam3"] = "clipseg"
     steps: int = 2500
     seed: int = 0
+    start: str | None = None
 
 
 def main() -> None:
@@ -40,7 +42,8 @@ def main() -> None:
         raise UserError(f"--steps must be at least 1, got {options.steps}", "out-of-range")
     tokenizer = train_tokenizer()
     config = SIZES[options.model](tokenizer)
-    weights = pretrain(config, tokenizer, options.steps, options.seed)
+    start = {} if options.start is None else load_pretrained(options.start).weights
+    weights = pretrain(config, tokenizer, options.steps, options.seed, start)
     model = Pretrained(config, {path: np.asarray(array) for path, array in weights.items()}, tokenizer, "")
     save_pretrained(Path(options.output), model, {"made by": f"python -m conversion.tiny --model {options.model}"})
 
