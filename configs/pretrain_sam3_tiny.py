@@ -17,6 +17,6 @@ config = Config(
     model=Model(checkpoint="checkpoints/clip-sam3-tiny"),
     data=Data(name="scenes/photo", scenes=Scenes(train=6000, val=200, test=400, varied=True, prompts_per_image=3)),
     optim=Optim(learning_rate=2e-3, weight_decay=0.02, warmup_steps=100, cosine=True, plateau_factor=1.0),
-    train=Train(tune="decoder", epochs=3, batch_size=48, augment=False),
+    train=Train(tune="decoder", epochs=2, batch_size=48, augment=False),
     workdir="runs/pretrain_sam3_tiny",
 )
