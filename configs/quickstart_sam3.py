@@ -2,7 +2,7 @@
 
     python -m tunevlseg_jax.train --config configs/quickstart_sam3.py
 
-TODO The same command takes a real checkpoint: --model.checkpoint checkpoints/sam3 --learner.depth 9.
+The model has seen photographs alone. The same command takes a real checkpoint: --model.checkpoint checkpoints/sam3.
 """
 
 from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train

@@ -2,7 +2,8 @@
 
     python -m tunevlseg_jax.study --config configs/study_scenes_sam3.py
 
-TODO. Data, epochs, trials and learning rates are those of configs/study_scenes.py.
+Data, epochs, trials and learning rates are those of configs/study_scenes.py, with three seeds of each best trial. Both
+studies can stand in one report: python -m tunevlseg_jax.report --runs runs.
 """
 
 from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train
