@@ -17,12 +17,14 @@ class Options:
       model: kind of the embedded model.
       steps: of training, at least 1.
       seed: of the weights and of the order.
+      start: model to begin with: its weights whose path and shape are those of one here; None for random weights.
     """
 
     output: str
-    model: Literal["clipseg", "cris"] = "clipseg"
+    model: Literal["clipseg", "cris", "sam3"] = "clipseg"
     steps: int = 2500
     seed: int = 0
+    start: str | None = None
 
 
 def main() -> None:
@@ -34,14 +36,15 @@ def main() -> None:
     import numpy as np
 
     from conversion.tiny.contrastive import pretrain
-    from conversion.tiny.sizes import clipseg_sizes, cris_sizes, train_tokenizer
-    from tunevlseg_jax.pretrained.load import save_pretrained
+    from conversion.tiny.sizes import clipseg_sizes, cris_sizes, sam3_sizes, train_tokenizer
+    from tunevlseg_jax.pretrained.load import load_pretrained, save_pretrained
     from tunevlseg_jax.pretrained.model import Pretrained
 
     tokenizer = train_tokenizer()
-    sizes = {"clipseg": clipseg_sizes, "cris": cris_sizes}
+    sizes = {"clipseg": clipseg_sizes, "cris": cris_sizes, "sam3": sam3_sizes}
     config = sizes[options.model](tokenizer)
-    weights = pretrain(config, tokenizer, options.steps, options.seed)
+    start = {} if options.start is None else load_pretrained(options.start).weights
+    weights = pretrain(config, tokenizer, options.steps, options.seed, start)
     model = Pretrained(config, {path: np.asarray(array) for path, array in weights.items()}, tokenizer, "")
     save_pretrained(Path(options.output), model, {"made by": f"python -m conversion.tiny --model {options.model}"})
 

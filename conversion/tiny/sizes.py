@@ -1,5 +1,7 @@
 """The tokenizer and the sizes of the embedded models."""
 
+import dataclasses
+
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -8,6 +10,8 @@ from tunevlseg_jax.models.clip import TextConfig, VisionConfig
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.models.resnet import ResNetConfig
+from tunevlseg_jax.models.sam3 import SAM3Config
+from tunevlseg_jax.models.sam3_vision import SAM3VisionConfig
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer, with_full_stop
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -57,6 +61,28 @@ def cris_sizes(tokenizer: Tokenizer) -> CRISConfig:
         decoder_heads=4,
         decoder_hidden=192,
         image_size=128,
+    )
+
+
+def sam3_sizes(tokenizer: Tokenizer) -> SAM3Config:
+    """1.4 M parameters, for images of 96 pixels: four windows, whose positions repeat, and grids of 8, 16 and 32 cells.
+
+    The sentence has the pyramid's width, since it is matched with the pyramid's cells.
+    """
+    width = 48
+    return SAM3Config(
+        text=dataclasses.replace(_text(tokenizer, width=48), activation="gelu"),
+        vision=SAM3VisionConfig(
+            width=128, blocks=5, heads=4, hidden=448, patch=12, image_size=48, window=4, global_blocks=(2, 4)
+        ),
+        unused=None,
+        sentence_width=width,
+        width=width,
+        encoder_layers=2,
+        encoder_heads=4,
+        encoder_hidden=192,
+        mask_heads=4,
+        image_size=96,
     )
 
 

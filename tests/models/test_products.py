@@ -212,7 +212,7 @@ def asked(size: int) -> tuple[np.ndarray, list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["clipseg-tiny", "cris-tiny"])
+@pytest.mark.parametrize("name", ["clipseg-tiny", "cris-tiny", "sam3-tiny"])
 def test_masks_of_the_embedded_models_agree(name):
     model = load_pretrained(name)
     config = dataclasses.replace(ZERO_SHOT, model=Model(checkpoint=name))

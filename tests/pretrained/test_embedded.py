@@ -19,13 +19,16 @@ from tunevlseg_jax.training.experiment import Experiment, build_experiment
 
 ROOT = Path(__file__).parents[2]
 RECORDS = 100
-PARAMETERS = {"clipseg-tiny": 1_500_000, "cris-tiny": 2_000_000}
+PARAMETERS = {"clipseg-tiny": 1_500_000, "cris-tiny": 2_000_000, "sam3-tiny": 2_000_000}
 """At most, of each embedded model."""
-DICE = {"clipseg-tiny": 0.70, "cris-tiny": 0.82}
+DICE = {"clipseg-tiny": 0.70, "cris-tiny": 0.82, "sam3-tiny": 0.75}
 """At least, on photographs."""
 
 
-@pytest.fixture(scope="module", params=["clipseg-tiny", pytest.param("cris-tiny", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module",
+    params=["clipseg-tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cris-tiny", "sam3-tiny"))],
+)
 def experiment(request) -> Experiment:
     """An embedded model as it is; an upsampler, since something must be trainable."""
     model = Model(checkpoint=request.param)

@@ -1,0 +1,19 @@
+"""Adapts the embedded SAM 3 to endoscopy-like scenes with visual prompts; nothing to download.
+
+    python -m tunevlseg_jax.train --config configs/quickstart_sam3.py
+
+The model has seen photographs alone. The same command takes a real checkpoint: --model.checkpoint checkpoints/sam3.
+"""
+
+from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train
+from tunevlseg_jax.learners import VPT
+
+config = Config(
+    model=Model(checkpoint="sam3-tiny"),
+    learner=VPT(depth=5, num_context=8),
+    upsampling="blend",
+    data=Data(name="scenes/endoscopy", scenes=Scenes(train=400, val=100, test=200)),
+    optim=Optim(learning_rate=5e-3),
+    train=Train(epochs=20, batch_size=32, augment=False),
+    workdir="runs/quickstart_sam3",
+)

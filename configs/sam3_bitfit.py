@@ -1,0 +1,17 @@
+"""BitFit on SAM 3: only biases of the frozen towers are learnt.
+
+    python -m tunevlseg_jax.train --config configs/sam3_bitfit.py --data.name NAME
+
+needs a converted SAM 3 in checkpoints/sam3 (see docs/configuration.md); to try it on the embedded model instead, add
+--model.checkpoint sam3-tiny --learner.depth 5.
+"""
+
+from tunevlseg_jax.config import Config, Model, Train
+from tunevlseg_jax.learners import BitFit
+
+config = Config(
+    model=Model(checkpoint="checkpoints/sam3"),
+    learner=BitFit(depth=32),
+    train=Train(batch_size=8, recompute="blocks"),
+    workdir="runs/sam3_bitfit",
+)
