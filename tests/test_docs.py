@@ -1,5 +1,6 @@
 """Tests of the pages: commands parse and run, links and named files exist, and numbers match the code."""
 
+import dataclasses
 import re
 import sys
 import tomllib
@@ -24,7 +25,9 @@ from tunevlseg_jax.learners import LEARNERS
 from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
-from tunevlseg_jax.network import Network
+from tunevlseg_jax.models.parameters import flatten
+from tunevlseg_jax.network import FrozenText, Network
+from tunevlseg_jax.prompts import Outputs
 
 COMMANDS = {str(one): one for page in PAGES for one in (*pages.commands(page), *pages.inline(page))}
 PARSED = {text: one for text, one in COMMANDS.items() if text not in docs_runner.OTHERS}
@@ -177,8 +180,12 @@ def test_data_sets_and_findings_match_the_code():
         assert (severity == "warning") == ("|" in before), f"{kind} is in the wrong column"
 
 
+EXAMPLES = ["TiedVPT", "TiedLoRA", "SentenceAdapter", "NearCoOp"]
+"""The learners of docs/extending.md: tokens, low rank, a bottleneck, and a regulariser."""
+
+
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize("name", ["TiedVPT", "TiedLoRA", "SentenceAdapter"])
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_example_learners_work(name):
     """Each tensor has a gradient through a small CLIPSeg; trained, it passes on what `changes` names."""
     learner = pages.example_learners()[name](**({} if name == "SentenceAdapter" else {"depth": 2}))
@@ -190,8 +197,31 @@ def test_the_example_learners_work(name):
     assert leaves and all(gradient.any() for gradient in leaves)
 
 
+def test_the_example_of_a_regulariser_pulls_towards_the_frozen_model():
+    """Its term is the squared distance of the sentence vectors, and training with it alone trains the context."""
+    learner = pages.example_learners()["NearCoOp"](depth=2, nearness=3.0)
+    network = Network(learner_cases.CONFIG, learner)
+    params = learner_cases.init(learner)
+    frozen = {path: jnp.asarray(array) for path, array in learner_cases.Step(learner).frozen.items()}
+    images, table = jnp.zeros((2, 8, 12, 3), jnp.uint8), jnp.asarray([[30, 5, 6, 31], [30, 7, 31, 31]], jnp.int32)
+    text = network.encode_text(frozen, table)
+    target = network.frozen_outputs(frozen, images, jnp.arange(2), FrozenText(text.sentence, text))
+
+    def loss(params: dict) -> tuple[jax.Array, Outputs]:
+        given = frozen | flatten(params, "learner")
+        depth, dropout = (jnp.asarray(value) for value in learner.traced_values())
+        found = network.outputs(given, images, jnp.arange(2), table, depth=depth, dropout=dropout)
+        return learner.regulariser(found, target, {"nearness": jnp.float32(3)}, jnp.ones(2)), found
+
+    (value, found), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    distances = np.square(np.asarray(found.sentence) - np.asarray(target.sentence)).sum(-1)
+    assert value == pytest.approx(3 * distances.mean(), rel=1e-5) and value > 0
+    assert all(gradient.any() for gradient in jax.tree.leaves(gradients))
+    assert learner.static_part() == dataclasses.replace(learner, nearness=0.0)
+
+
 def test_every_example_is_tested():
-    assert list(pages.example_learners()) == ["TiedVPT", "TiedLoRA", "SentenceAdapter"]
+    assert list(pages.example_learners()) == EXAMPLES
 
 
 @pytest.mark.slow

@@ -1,20 +1,19 @@
 """Shows runs in a browser, and learns from corrected masks: `python -m tunevlseg_jax.demo --run runs/x`."""
 
+from __future__ import annotations
+
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tunevlseg_jax import api, cli
-from tunevlseg_jax.data.settings import Data
-from tunevlseg_jax.demonstration import examples, models, server
-from tunevlseg_jax.demonstration.actions import Demo
-from tunevlseg_jax.demonstration.models import SIDES, Shown
-from tunevlseg_jax.demonstration.sessions import Sessions
-from tunevlseg_jax.demonstration.uploads import Limits
+from tunevlseg_jax import cli
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.optional import import_pycocotools
+
+if TYPE_CHECKING:
+    from tunevlseg_jax.demonstration.models import Shown
 
 EXAMPLES = "scenes/photo"
 """The data set of the examples without runs, on which the embedded models find things."""
@@ -49,8 +48,18 @@ class Options:
 def main() -> None:
     """Serves the page until it is interrupted."""
     options = cli.options(Options, "python -m tunevlseg_jax.demo", __doc__ or "")
-    limits = _limits(options)
+    _check(options)
+
+    from tunevlseg_jax import api
+    from tunevlseg_jax.demonstration import examples, models, server
+    from tunevlseg_jax.demonstration.actions import Demo
+    from tunevlseg_jax.demonstration.models import SIDES
+    from tunevlseg_jax.demonstration.sessions import Sessions
+    from tunevlseg_jax.demonstration.uploads import Limits
+    from tunevlseg_jax.runtime.optional import import_pycocotools
+
     import_pycocotools("python -m tunevlseg_jax.demo")
+    limits = Limits(int(options.upload_mib * 2**20), int(options.upload_megapixels * 1e6))
     shown = models.load(options.run, options.model, options.checkpoint)
     for model in shown:
         model.warm_up(SIDES[0])
@@ -59,28 +68,27 @@ def main() -> None:
     demo = Demo(shown, examples.load(data), sessions, limits, api.train)
     _, address = server.serve(demo, options.host, options.port)
     Console().print(f"{', '.join(one.name for one in shown)}: {address}", soft_wrap=True, markup=False)
-    threading.Thread(target=_warm_up, args=(shown,), daemon=True).start()
+    threading.Thread(target=_warm_up, args=(shown, SIDES[1:3]), daemon=True).start()
     try:
         threading.Event().wait()
     finally:
         sessions.end()
 
 
-def _warm_up(shown: list[Shown]) -> None:
-    """Compiles the programs for up to four phrases, while the page is in use already."""
-    for number in SIDES[1:3]:
+def _warm_up(shown: list[Shown], phrases: tuple[int, ...]) -> None:
+    """Compiles the programs for these numbers of phrases, while the page is in use already."""
+    for number in phrases:
         for model in shown:
             model.warm_up(number)
 
 
-def _limits(options: Options) -> Limits:
+def _check(options: Options) -> None:
     for name in ("upload_mib", "upload_megapixels"):
         if not 0 < getattr(options, name) < float("inf"):
             option = name.replace("_", "-")
             raise UserError(f"--{option} must be above 0 and finite, got {getattr(options, name)}", "out-of-range")
     if options.port is not None and not 0 < options.port < 2**16:
         raise UserError(f"--port must be from 1 to 65535, got {options.port}", "out-of-range")
-    return Limits(int(options.upload_mib * 2**20), int(options.upload_megapixels * 1e6))
 
 
 if __name__ == "__main__":

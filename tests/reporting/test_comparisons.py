@@ -115,6 +115,13 @@ def test_a_report_has_intervals_pairs_and_a_table(tmp_path):
         "clipseg-tiny, MaPLe",
         "clipseg-tiny, Shared Separate",
     }
+    for row in rows["differences"]:
+        (pair,) = [
+            each for each in rows["pairs"] if (each["first"], each["second"]) == (row["best"], row["compared with"])
+        ]
+        names = {"difference": "difference", "95 % from": "low", "to": "high", "p": "p", "risk": "false_claim"}
+        assert {name: row[name] for name in names} == {name: pair[theirs] for name, theirs in names.items()}
+        assert not [name for name in row if name.endswith(", %")], "its numbers are fractions"
     text = (output / "report.md").read_text("utf-8")
     assert f"Units: {PATIENTS} of {PATIENTS * IMAGES} records ({DATA})." in text
 

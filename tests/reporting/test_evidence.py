@@ -20,14 +20,18 @@ from scipy import stats
 
 from tunevlseg_jax import report as command
 from tunevlseg_jax.data.settings import Data
+from tunevlseg_jax.evaluation import record_scores
+from tunevlseg_jax.evaluation.corruptions import KINDS
 from tunevlseg_jax.learners import VPT, CoOp
 from tunevlseg_jax.reporting import cells, comparisons, findings, learning_curve, over_sets, runs
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.figures import ranks
 from tunevlseg_jax.reporting.figures.shots import learning_curve as shots_figure
 from tunevlseg_jax.reporting.output import collect, page, write
+from tunevlseg_jax.reporting.output import verify as verification
 from tunevlseg_jax.reporting.output.options import Options
 from tunevlseg_jax.reporting.statistics import intervals
+from tunevlseg_jax.runtime import files
 
 SETS = many_runs.SETS[:5]
 
@@ -145,6 +149,32 @@ def test_the_interval_over_sets_is_a_bootstrap_of_each_set_by_itself():
     assert np.isnan(intervals.over_sets([values[0], np.array([0.5])])[1]).all()
 
 
+def test_every_pair_has_a_difference_over_the_sets(report, compared):
+    """The one of the summary is there, and another is that of the two methods by themselves."""
+    found = rows(report / "pairs_over_sets.csv")
+    names = {(row["first"], row["second"]): row for row in found}
+    assert len(found) == 3
+    (row,) = [row for both, row in names.items() if {*both} == {"clipseg-tiny, CoOp", "clipseg-tiny, CoCoOp"}]
+    places = [[key.combination for key in each.keys] for each in compared]
+    apart = [
+        each.scores[place.index("CoOp")] - each.scores[place.index("CoCoOp")]
+        for each, place in zip(compared, places, strict=True)
+    ]
+    mean, (low, high) = intervals.over_sets(apart, findings.RESAMPLES)
+    assert row["first"] == "clipseg-tiny, CoOp" and mean > 0
+    assert [float(row[name]) for name in ("difference", "low", "high")] == pytest.approx([mean, low, high], rel=1e-6)
+    pairs = [
+        pair for pair in rows(report / "pairs.csv") if {pair["first"], pair["second"]} == {row["first"], row["second"]}
+    ]
+    sure = [pair["first"] for pair in pairs if float(pair["p"]) < 0.05]
+    better, worse, still_open = (int(row[name]) for name in ("better", "worse", "open"))
+    assert (better, worse) == (sure.count(row["first"]), sure.count(row["second"])) and better + still_open + worse == 5
+    said = (report / "report.md").read_text("utf-8")
+    first = names["clipseg-tiny, VPT", "clipseg-tiny, CoCoOp"]
+    shown = [f"{100 * float(first[name]):.1f}" for name in ("difference", "low", "high")]
+    assert f"{shown[0]} points better \\[{shown[1]}, {shown[2]}\\]" in said
+
+
 def test_intervals_over_sets_cover_the_truth():
     """400 simulated studies of three sets, whose cases differ in number and in mean."""
     random, truth, covered = np.random.default_rng(0), (0.1 + 0.3 + 0.8) / 3, 0
@@ -225,6 +255,86 @@ def test_verify_computes_from_the_records(root, report, tmp_path, monkeypatch, c
     with pytest.raises(SystemExit):
         small.run(monkeypatch, command.main, "--runs", root, "--claims", "--verify")
     mistakes.check_line(capsys.readouterr().err, "options-conflict: --claims .*--verify")
+
+
+def scored(root: Path) -> None:
+    """Two runs of four records with every score that a page has, such as `evaluate` writes them: with outlines in
+    millimetres, lesions, bins of calibration, corrupted images and paraphrases."""
+    small_masks = np.zeros((4, 2, 32, 32), bool)  # (record, predicted or true, row, column)
+    small_masks[:, 1, 4:16, 4:16] = small_masks[:, 1, 20:28, 20:28] = True
+    for record in range(3):  # the last has an empty prediction
+        small_masks[record, 0, 5 + record : 17, 4 : 14 + record] = True
+    small_masks[1, 0, 28:30, 2:5] = True
+    for seed, learner in enumerate((VPT(), CoOp())):
+        config = fake_runs.config(learner=learner, data=Data(name="busi"))
+        samples = [
+            record_scores.score(f"{number}", "one", "one", predicted, true, (0.5, 0.7))
+            for number, (predicted, true) in enumerate(small_masks[:, :, :, : 32 - 2 * seed])
+        ]
+        dice = float(np.mean([sample.dice for sample in samples]))
+        folder = fake_runs.run(root / f"run{seed}", config, (0.5, 0.5), dice)
+        path = fake_runs.evaluation(folder, "busi", samples)
+        details = json.loads(path.read_text("utf-8"))
+        bins = [{"pixels": 30, "probability": 0.1, "true": 0.2}, {"pixels": 10, "probability": 0.9, "true": 0.4}]
+        bins += [{"pixels": 0, "probability": None, "true": None}]
+        details["reliability"] = [{"temperature": 1.0, "bins": bins}]
+        details["scores"] |= {"ece": (30 * 0.1 + 10 * 0.5) / 40, "brier": 0.1, "nll": 0.25}
+        path.write_text(json.dumps(details), "utf-8")
+        identity = {"data": "busi", "data_sha256": details["data_sha256"], "split": "test"}
+        columns = {"clean": 0.8} | {f"{kind}_{n}": 0.7 - 0.1 * n for kind, each in KINDS.items() for n in range(1, 6)}
+        values = {kind: [columns[f"{kind}_{n}"] for n in range(1, 6)] for kind in KINDS}
+        stored = {"clean": 0.8, "corrupted": float(np.mean([*values.values()])), **values}
+        robust = folder / "robustness"
+        rows_ = [{"id": str(n), "label": "one", **columns} for n in range(4)]
+        files.write_json(robust / "busi_test_corrupted.json", identity | {"kind": "corrupted", "scores": stored})
+        files.write_csv(robust / "busi_test_corrupted.csv", rows_)
+        phrases = {"one": ["a", "b"], "two": ["c"]}
+        rows_ = [{"id": str(n), "label": "one", "phrase_1": 0.25 + 0.5 * (n % 2), "phrase_2": 1.0} for n in range(2)]
+        rows_ += [{"id": str(n), "label": "two", "phrase_1": 0.25, "phrase_2": None} for n in range(2, 4)]
+        stored = {"mean": (0.75 + 0.25) / 2, "worst": (0.5 + 0.25) / 2, "spread": (0.5 + 0) / 2}  # of "one" and "two"
+        files.write_json(
+            robust / "busi_test_phrases.json", identity | {"kind": "phrases", "phrases": phrases, "scores": stored}
+        )
+        files.write_csv(robust / "busi_test_phrases.csv", rows_)
+
+
+LATER = {
+    "hd95_mm_or_diagonal": "HD95 mm, or diagonal",
+    "assd_px": "ASSD px, both not empty",
+    "nsd": "NSD",
+    "lesion_f1_pooled": "lesion F1",
+    "ece": "calibration error",
+}
+
+
+def test_verify_recomputes_every_later_score(tmp_path):
+    """Scores are changed in the JSON alone: the page shows the changes, and the records don't."""
+    root = tmp_path / "runs"
+    scored(root)
+    computed = collect.collect(str(root), 0, from_records=True)
+
+    def verify() -> verification.Verified:
+        return verification.compare(verification.read(page.render(collect.collect(str(root), 0))), computed)
+
+    found = verify()
+    assert not found.differ and found.agree > 60
+    assert found.unrecorded == {verification.FROM_CURVES: 2, verification.FROM_PIXELS: 4}
+    path = root / "run0" / "evaluations" / "busi_test_model.json"
+    details = json.loads(path.read_text("utf-8"))
+    details["scores"] |= {score: details["scores"][score] + 0.02 for score in LATER}
+    path.write_text(json.dumps(details), "utf-8")
+    for kind, score in (("corrupted", "blur"), ("phrases", "worst")):
+        path = root / "run1" / "robustness" / f"busi_test_{kind}.json"
+        details = json.loads(path.read_text("utf-8"))
+        value = details["scores"][score]
+        details["scores"][score] = [0.1 + each for each in value] if isinstance(value, list) else 0.1 + value
+        path.write_text(json.dumps(details), "utf-8")
+    found = verify()
+    named = [re.search(r"clipseg-tiny, (\w+), ([^:]+): .* on the page, .* computed", line) for line in found.differ]
+    assert sorted((each[1], each[2]) for each in named if each) == sorted(
+        [*(("VPT", column) for column in LATER.values()), ("CoOp", "blur"), ("CoOp", "worst")]
+    )
+    assert all(named)
 
 
 def test_every_figure_says_how_many_cases_are_behind_it(report):

@@ -1,5 +1,6 @@
 """Tests of the report's figures: what is drawn is what the runs say."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import fake_runs
 import numpy as np
 import optuna
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 from optuna.storages import JournalStorage
@@ -21,7 +23,9 @@ from tunevlseg_jax.learners import VPT, CoOp
 from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.reporting import cells, pictures, runs
 from tunevlseg_jax.reporting.cells import Cells, Key, RowKey
+from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.figures import embeddings, importance, style, trends
+from tunevlseg_jax.reporting.figures.cases import cases as cases_figure
 from tunevlseg_jax.reporting.figures.curves import curves
 from tunevlseg_jax.reporting.figures.embeddings import Vectors
 from tunevlseg_jax.reporting.figures.examples import examples
@@ -279,3 +283,16 @@ def test_every_combination_has_another_colour():
     assert len(set(style.LOOKS.values())) == len({colour for colour, _ in style.LOOKS.values()}) == len(style.LOOKS)
     assert style.colour("Another") == style.colour("Another") not in {colour for colour, _ in style.LOOKS.values()}
     assert style.power_of_ten(1e-3) == "10⁻³" and style.power_of_ten(3e4) == "3·10⁴"
+
+
+@pytest.mark.parametrize("number", [6, 10])
+def test_names_of_methods_do_not_overlap(number):
+    """Below the dots of every case, with the longest names."""
+    keys = tuple(Key("clipseg-tiny", "fine-tuned decoder", "", f"set {place}") for place in range(number))
+    scores = np.linspace(0.2, 0.9, number * 20).reshape(number, 20)
+    compared = Comparison("busi", keys, [*map(str, range(20))], scores, scores, np.zeros((number, 2)), ())
+    figure = cases_figure("cases_0", compared).figure
+    FigureCanvasAgg(figure).draw()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert len(boxes) == number
+    assert all(first.x1 <= second.x0 for first, second in itertools.pairwise(boxes))

@@ -1,5 +1,6 @@
 """Tests of the statistics of scores: against scipy and scikit-posthocs, their properties, and what has no number."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import scikit_posthocs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from scipy import stats
+from scipy import special, stats
 
 from tunevlseg_jax.reporting.statistics import intervals, paired, rankings, units
 from tunevlseg_jax.runtime.errors import UserError
@@ -155,6 +156,52 @@ def test_rank_frequencies_by_hand():
     counts = np.array([[2, 0], [1, 1], [0, 2], [0, 2]], float)
     found = rankings.rank_frequencies(np.array([[0.6, 0.2], [0.4, 0.4]]), counts)
     assert found == pytest.approx(np.array([[1.5, 2.5], [2.5, 1.5]]) / 4)
+
+
+def r_uniform(seed: int, number: int) -> np.ndarray:
+    """The first numbers of R's `runif` after `set.seed(seed)`: a Mersenne Twister whose state a congruential generator
+    fills."""
+    states = []
+    for step in range(50 + 625):
+        seed = (69069 * seed + 1) % 2**32
+        states += [seed] * (step >= 50)
+    generator = np.random.RandomState()
+    generator.set_state(("MT19937", np.array(states[1:], np.uint32), 624))
+    return generator.randint(0, 2**32, number, np.uint32) * 2.3283064365386963e-10
+
+
+def challenger_example() -> dict[str, np.ndarray]:
+    """The three simulated tasks of challengeR's README, (method, case) each, drawn as its lines of R say."""
+    uniform = r_uniform(4, 300)[50:].reshape(5, 50)
+    lowest, width = np.array([[0.9, 0.8, 0.7, 0.6, 0.5], [0.1, 0.09, 0.09, 0.09, 0.09]])[..., None]
+    high, low = r_uniform(1, 500).reshape(250, 2).T  # R's normal numbers are made of two uniform ones
+    normal = stats.norm.ppf((np.floor(2**27 * high) + low) / 2**27).reshape(5, 50)
+    orders = np.array([*itertools.permutations(range(5))])
+    worst = np.zeros((5, len(orders)))
+    np.put_along_axis(worst, orders.T, np.linspace(0.8, 1, 5)[:, None], axis=0)
+    return {"c_ideal": lowest + width * uniform, "c_random": special.expit(1.5 + normal), "c_worstcase": worst}
+
+
+def test_ranks_of_challengers_example():
+    """Its data are the published ones, and its ranks and their bootstrap are computed again as challengeR describes
+    them: cases are drawn with replacement, and each sample is aggregated by means and then ranked."""
+    tasks = challenger_example()
+    published = {("c_ideal", 0, 0): 0.938860999816097, ("c_ideal", 4, 49): 0.51589159184834}
+    published |= {("c_random", 0, 0): 0.705483050079144, ("c_random", 2, 4): 0.699604525315967}
+    for (task, method, case), value in published.items():
+        assert tasks[task][method, case] == pytest.approx(value, abs=1e-13)
+    counts = intervals.resamples(50, 1000, seed=1)
+    draws = [np.repeat(np.arange(50), row.astype(int)) for row in counts]
+    for task, stable in (("c_ideal", True), ("c_random", False)):
+        means = np.stack([tasks[task][:, cases].mean(1) for cases in draws])
+        ranks = 1 + (means[:, None, :] > means[:, :, None]).sum(2)  # no two means are equal
+        expected = np.stack([(ranks == rank).mean(0) for rank in range(1, 6)], 1)
+        found = rankings.rank_frequencies(tasks[task], counts)
+        assert np.abs(found - expected).max() < 1e-6
+        assert np.array_equal(found, np.eye(5)) == stable, "the ideal task has one ranking, the random one many"
+    assert stats.rankdata(-tasks["c_random"].mean(1)).tolist() == [1, 2, 5, 3, 4]
+    everything = np.ones((1, tasks["c_worstcase"].shape[1]))
+    assert rankings.rank_frequencies(tasks["c_worstcase"], everything) == pytest.approx(np.full((5, 5), 0.2))
 
 
 def test_kendall():

@@ -332,16 +332,19 @@ def test_the_kind_and_name_of_a_combination(changes, kind, name):
     assert (combination.kind, combination.name) == (kind, f"{name} on model")
 
 
-@pytest.mark.parametrize("name", ["study_scenes", "study_paper"])
-def test_the_studies_that_come_with_the_project(name):
+@pytest.mark.parametrize(
+    ("name", "searched", "sets", "seeds", "ablated"),
+    [("study_scenes", 16, 4, 3, [1, 3]), ("study_paper", 22, 10, 1, [1, 8])],
+)
+def test_the_studies_that_come_with_the_project(name, searched, sets, seeds, ablated):
     definition = grid.load(str(small.ROOT / "configs" / f"{name}.py"))
     learners = [type(c.config.learner).__name__ for c in definition.combinations if c.kind == "searched"]
-    assert len(learners) == 22 and len(definition.data) == {"study_scenes": 4, "study_paper": 10}[name]
+    assert (len(learners), len(definition.data), definition.search.seeds) == (searched, sets, seeds)
     kinds = {
         ablation.name: [c.name for c in definition.combinations if ablation.applies(c)]
         for ablation in definition.ablations
     }
-    assert [len(names) for names in kinds.values()] == [1, 8]
+    assert [len(names) for names in kinds.values()] == ablated
 
 
 SHARED = {

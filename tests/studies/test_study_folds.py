@@ -84,7 +84,7 @@ def test_a_cell_has_all_folds_and_searches_on_the_first(tmp_path):
 def test_the_plan_counts_the_runs_on_all_folds(tmp_path):
     table, _ = plan(definition(tmp_path), {})
     runs = dict(zip(*(column.cells for column in table.columns[:2]), strict=True))
-    expected = {"fine-tuned decoder on model": 2, "CoOp on model": 4, "CoOp on model, no upsampler": 4}
+    expected = {"fine-tuned decoder on model": 4, "CoOp on model": 4, "CoOp on model, no upsampler": 4}
     assert {name: int(runs[name].split(" x ")[0]) for name in expected} == expected
 
 
@@ -120,7 +120,7 @@ def test_a_study_over_folds_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     trains, train = [], runner.train
 
     def stopping(config: Config, *arguments):
-        if (config.data.fold, config.train.seed) == (2, 1):
+        if (config.learner.name, config.data.fold, config.train.seed) == ("CoOp", 2, 1):
             raise KeyboardInterrupt
         return train(config, *arguments)
 
@@ -129,7 +129,7 @@ def test_a_study_over_folds_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
         study.run(asked, QUIET)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("prompts.safetensors")}
     coop = tmp_path / "runs" / "discs" / "coop-on-model"
-    assert {path.parent.name for path in kept} >= {"fold-2", "000", "000-1", "000-2-0"}
+    assert {path.parent.name for path in kept} >= {"fold-2", "seed-1", "000", "000-1", "000-2-0"}
 
     monkeypatch.setattr(runner, "train", lambda config, *more: trains.append(config) or train(config, *more))
     study.run(asked, QUIET)
@@ -140,7 +140,7 @@ def test_a_study_over_folds_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
         (2, 1, "none"),
     ]
     cells = json.loads((tmp_path / "runs" / "cells.json").read_text("utf-8"))
-    assert [len(cell["runs"]) for cell in cells.values()] == [1, 2, 4, 4]
+    assert [len(cell["runs"]) for cell in cells.values()] == [1, 4, 4, 4]
     first, _, _ = load_learnt(coop / "trials" / "000")
     for run in cells["discs/coop-on-model"]["runs"]:
         config, _, card = load_learnt(tmp_path / "runs" / run)
@@ -154,7 +154,7 @@ def test_a_study_over_folds_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     counted = {name: (row["folds"], row["seeds"], row["std_over"]) for name, row in rows.items()}
     assert counted == {
         "zero-shot": ("", "1", ""),
-        "fine-tuned decoder": ("2", "1", "folds"),
+        "fine-tuned decoder": ("2", "2", "folds and seeds"),
         "CoOpGaussian context": ("2", "2", "folds and seeds"),
         "CoOpGaussian context, no upsampler": ("2", "2", "folds and seeds"),
     }

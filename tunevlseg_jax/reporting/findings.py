@@ -13,7 +13,7 @@ from tunevlseg_jax.reporting.statistics.paired import Pair
 from tunevlseg_jax.reporting.table import MINUS
 
 MOST = 12
-"""Sentences on pairs of methods; the others are in pairs.csv."""
+"""Sentences on pairs of methods; the others are in pairs.csv and pairs_over_sets.csv."""
 RESAMPLES = 1999
 NOTHING = "No two methods were scored on the same test records, so that nothing can be said of differences."
 EXPLAINED = (
@@ -56,7 +56,8 @@ def over_sets(first: RowKey, second: RowKey, several: Sequence[Comparison]) -> t
     for each in several:
         one, other = (each.scores[each.keys.index(Key(*row, each.data))] for row in (first, second))
         apart.append(one - other)
-    return intervals.over_sets(apart, RESAMPLES)
+    mean, limits = intervals.over_sets(apart, RESAMPLES)
+    return float(mean), limits
 
 
 def _against(first: RowKey, second: RowKey, several: Sequence[Comparison], with_model: bool) -> str:

@@ -33,6 +33,8 @@ CALIBRATION = {
     "brier_calibrated": "Brier, calibrated",
     "nll_calibrated": "NLL, calibrated",
 }
+FROM_PIXELS = frozenset(title for score, title in CALIBRATION.items() if score not in ("ece", "ece_calibrated"))
+"""Columns of scores that are sums over pixels, which can't be computed again from records."""
 NAMES = ("outline_distances", "outline_shares", "calibration")
 _DISTANCES = (
     "Means over test records, of all runs of a cell. Both not empty: over the records in which something is true and "

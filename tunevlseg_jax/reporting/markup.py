@@ -56,6 +56,8 @@ PREAMBLE = r"""\documentclass{article}
 """
 """The start of a document; a paper that includes a table needs these packages."""
 END = "\\end{document}\n"
+PERCENT = ", %"
+"""At the end of a column's name: its unit."""
 PAGE = 36
 """Rows of a table that fit on a page with the caption."""
 
@@ -104,13 +106,17 @@ def document(tables: Sequence[Table]) -> str:
 
 def csv_rows(table: Table) -> list[dict[str, Any]]:
     """A row for each line, with every number as it was computed: its mean, and its standard deviation where the table
-    has any; where a mean lacks data sets, each has the number of its data sets."""
+    has any; where a mean lacks data sets, each has the number of its data sets.
+
+    A column that is shown in percent but computed as a fraction has the fraction, and no percent in its name.
+    """
     entries = [entry for row in table.rows for entry in row.entries]
     spread, partial = any(entry.std is not None for entry in entries), any(entry.of for entry in entries)
     rows = []
     for row in table.rows:
         details: dict[str, Any] = dict(zip(table.head, row.labels, strict=True))
-        for name, entry in zip(table.columns, row.entries, strict=True):
+        for column, entry in zip(table.columns, row.entries, strict=True):
+            name = column if table.scale == 1 else column.removesuffix(PERCENT)
             details[name] = entry.value
             if spread and name != "mean":
                 details[f"{name} std"] = entry.std

@@ -6,7 +6,7 @@ from typing import Any
 
 from tunevlseg_jax.evaluation.corruptions import KINDS
 from tunevlseg_jax.evaluation.robustness import FOLDER
-from tunevlseg_jax.reporting import headings, scores
+from tunevlseg_jax.reporting import headings, recomputed, scores
 from tunevlseg_jax.reporting.cells import Cell, Cells, summary
 from tunevlseg_jax.reporting.evaluations import is_finite
 from tunevlseg_jax.reporting.runs import Run
@@ -18,6 +18,7 @@ NAMES = {"corrupted": "robustness_corrupted", "phrases": "robustness_phrases"}
 """Of the tables, by the kind of the files."""
 _TITLES = {"corrupted": "Dice on corrupted images", "phrases": "Dice over paraphrases of the prompts"}
 _COLUMNS = {"corrupted": ("clean", "corrupted", *KINDS), "phrases": ("mean", "worst", "spread")}
+_RECOMPUTED = {"corrupted": recomputed.corrupted, "phrases": recomputed.phrases}
 _CAPTIONS = {
     "corrupted": "Dice in % on the test records at the model's size. A kind's number is a mean over five strengths, "
     "and corrupted is the mean over kinds.",
@@ -27,22 +28,29 @@ _CAPTIONS = {
 }
 
 
-def tables(cells: Cells) -> tuple[list[Table], list[str]]:
-    """The tables for which there are files, and a line for each file that can't be used."""
+def tables(cells: Cells, *, from_records: bool = False) -> tuple[list[Table], list[str]]:
+    """The tables for which there are files, and a line for each file that can't be used.
+
+    Args:
+      cells: the runs.
+      from_records: whether the scores are computed again from the CSVs of single records.
+    """
     shown, unread = [], []
     for kind in NAMES:
-        found = {cell.key: [_stored(run, kind, unread) for run in cell.runs] for cell in cells.ordered}
+        found = {cell.key: [_stored(run, kind, unread, from_records) for run in cell.runs] for cell in cells.ordered}
         table = _table(cells, kind, {key: [one for one in each if one is not None] for key, each in found.items()})
         shown += [table] if table is not None else []
     return shown, unread
 
 
-def _stored(run: Run, kind: str, unread: list[str]) -> dict[str, Any] | None:
+def _stored(run: Run, kind: str, unread: list[str], from_records: bool) -> dict[str, Any] | None:
     """The file of a run's own test records; None if there is none."""
     own = run.card["data"]
     for path in sorted((run.folder / FOLDER).glob(f"*_{kind}*.json")):
         try:
             stored = _read(path, kind)
+            if from_records:
+                stored |= {"means": _RECOMPUTED[kind](path.with_suffix(".csv"))}
         except UserError as error:
             unread.append(f"{path}: {error.line}")
             continue

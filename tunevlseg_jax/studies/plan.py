@@ -76,7 +76,7 @@ def _longest(study: Study, cell: GridCell) -> Config:
 def _runs(study: Study, cell: GridCell) -> int:
     """The number of trainings of a cell."""
     trials, repeated = study.search.trials, study.search.seeds * max(1, len(cell.folds))
-    runs = {"zero-shot": 0, "fine-tuned": max(1, len(cell.folds)), "searched": trials + repeated - 1}
+    runs = {"zero-shot": 0, "fine-tuned": repeated, "searched": trials + repeated - 1}
     return runs[cell.combination.kind] if cell.ablation is None else repeated
 
 

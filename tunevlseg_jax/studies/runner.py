@@ -70,6 +70,11 @@ def on_fold(config: Config, fold: int) -> Config:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, fold=fold))
 
 
+def with_seed(config: Config, seed: int) -> Config:
+    """The configuration of the same run with another seed."""
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
+
+
 class _Work:
     """Runs each kind of cell; a model and a data set are loaded once for all cells that need them."""
 
@@ -121,21 +126,29 @@ class _Work:
             runs.append(folder)
 
     def _fine_tuned(self, cells: Sequence[GridCell]) -> None:
-        """Trains a baseline, by `train`."""
+        """Trains a baseline, by `train`, on each fold and with each seed."""
         (cell,) = cells
-        folder = self.folder / cell.folder
-        folders = {folder / f"fold-{fold}": on_fold(cell.config, fold) for fold in cell.folds}
         frozen = dataclasses.replace(cell.config, train=dataclasses.replace(cell.config.train, tune="prompts"))
         with self._recorded(cell) as runs:
-            for each, config in (folders or {folder: cell.config}).items():
-                self._train(each, config)
-                self._evaluate(cell, self._resources(frozen), *restore(each), each)
-                runs.append(each)
+            for folder, config in self._repetitions(cell).items():
+                self._train(folder, config)
+                self._evaluate(cell, self._resources(frozen), *restore(folder), folder)
+                runs.append(folder)
+
+    def _repetitions(self, cell: GridCell) -> dict[Path, Config]:
+        """The configurations of a baseline's runs by folder: each fold, and in its folder each further seed."""
+        folder, first = self.folder / cell.folder, cell.config.train.seed
+        folds = {folder / f"fold-{fold}": on_fold(cell.config, fold) for fold in cell.folds} or {folder: cell.config}
+        return {
+            each if seed == first else each / f"seed-{seed}": with_seed(config, seed)
+            for each, config in folds.items()
+            for seed in range(first, first + self.study.search.seeds)
+        }
 
     def _train(self, folder: Path, config: Config) -> None:
         """Trains a run by `train`, unless it is finished."""
         if not (folder / CARD_FILE).exists():
-            self.display.notify("training" if config.data.fold is None else f"training on fold {config.data.fold}")
+            self.display.notify(_activity(config))
             train(dataclasses.replace(config, workdir=str(folder)), Console(quiet=True))
 
     def _searched(self, cells: Sequence[GridCell]) -> None:
@@ -224,3 +237,8 @@ class _Work:
         seconds = time.perf_counter() - started
         self.progress.add(cell, runs, seconds)
         self.display.done(cell, [read_json(run / CARD_FILE)["scores"]["tuned"] for run in runs], seconds)
+
+
+def _activity(config: Config) -> str:
+    fold = "" if config.data.fold is None else f" on fold {config.data.fold}"
+    return f"training{fold}, seed {config.train.seed}"

@@ -12,6 +12,8 @@ from tunevlseg_jax.reporting.figures.style import Picture
 SPREAD = 0.12
 """How far dots are spread beside their method's place, so that equal ones don't hide one another."""
 MOST_METHODS = 12
+MOST_LEVEL = 6
+"""Methods whose names fit beside each other; those of more are upright."""
 LEAST_SPREAD = 1e-9
 
 
@@ -24,7 +26,8 @@ def cases(name: str, each: Comparison) -> Picture:
       each: of a data set.
     """
     order = np.argsort(-each.scores.mean(1), kind="stable")[:MOST_METHODS]
-    figure, (ax,) = style.grid(1, 1, 2.8)
+    crowded = len(order) > MOST_LEVEL
+    figure, (ax,) = style.grid(1, 1, 3.6 if crowded else 2.8)
     shift = np.random.default_rng(0).uniform(-SPREAD, SPREAD, each.units)
     x = np.arange(len(order))[:, None] + shift
     shown = each.scores[order]
@@ -35,7 +38,7 @@ def cases(name: str, each: Comparison) -> Picture:
         ax.scatter(x[place], shown[place], s=6, color=colour, alpha=0.7, zorder=2)
         ax.plot([place - 0.25, place + 0.25], [shown[place].mean()] * 2, color=style.INK, linewidth=1.5, zorder=3)
     labels = [style.two_lines(each.names[number]) for number in order]
-    ax.set_xticks(range(len(order)), labels, fontsize=6.5)
+    ax.set_xticks(range(len(order)), labels, fontsize=6.5, rotation=90 if crowded else 0)
     ax.set(xlim=(-0.6, len(order) - 0.4), ylim=(-0.03, 1.03), ylabel="test Dice")
     caption = (
         f"Each dot is the mean test Dice of one of the {each.units} independent units ({len(each.ids)} records) of"

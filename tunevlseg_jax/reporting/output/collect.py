@@ -1,8 +1,6 @@
 """Collects the content of a report from the runs under a folder: tables, findings, and what is missing."""
 
-import csv
 import dataclasses
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +11,12 @@ from tunevlseg_jax.reporting import (
     further_scores,
     learning_curve,
     over_sets,
+    recomputed,
     robustness,
     runs,
     tables,
     words,
 )
-from tunevlseg_jax.reporting.evaluations import StoredEvaluation
 from tunevlseg_jax.reporting.output.content import Content
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.reporting.table import Table
@@ -42,7 +40,7 @@ def collect(folder: str, number_words: int, *, from_records: bool = False) -> Co
     Args:
       folder: of the runs.
       number_words: how many of the nearest words to list; 0 for none.
-      from_records: whether the scores of evaluations are computed again from the CSVs of single records.
+      from_records: whether scores are computed again from the files of single records.
 
     Raises:
       UserError: there is no run.
@@ -59,7 +57,7 @@ def collect(folder: str, number_words: int, *, from_records: bool = False) -> Co
     differences = comparisons.table(compared)
     shown += [] if differences is None else [differences]
     untabled += [UNPAIRED] if differences is None else []
-    for more_shown, more_untabled in _later_tables(compared, ranked, cells, number_words):
+    for more_shown, more_untabled in _later_tables(compared, ranked, cells, number_words, from_records):
         shown += more_shown
         untabled += more_untabled
     return Content(
@@ -75,26 +73,20 @@ def collect(folder: str, number_words: int, *, from_records: bool = False) -> Co
 
 
 def _later_tables(
-    compared: list[comparisons.Comparison], ranked: over_sets.Rankings, cells: cell_rules.Cells, number_words: int
+    compared: list[comparisons.Comparison],
+    ranked: over_sets.Rankings,
+    cells: cell_rules.Cells,
+    number_words: int,
+    from_records: bool,
 ) -> Iterator[tuple[list[Table], list[str]]]:
     yield over_sets.tables(compared, ranked)
     yield further_scores.tables(cells), []
-    yield robustness.tables(cells)
+    yield robustness.tables(cells, from_records=from_records)
     if number_words:
         near, unread = words.words(cells, number_words)
         yield [] if near is None else [near], unread
 
 
 def _from_records(run: Run) -> Run:
-    """The run with Dice and IoU of its evaluations computed again from their records."""
-    return dataclasses.replace(run, evaluations=tuple(map(_recomputed, run.evaluations)))
-
-
-def _recomputed(evaluation: StoredEvaluation) -> StoredEvaluation:
-    """By sums alone, so that this doesn't share a mistake with the code that wrote the scores."""
-    with evaluation.samples.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    dice = math.fsum(float(row["dice"]) for row in rows) / len(rows)
-    pixels = [sum(int(row[name]) for row in rows) for name in ("intersection", "union")]
-    iou = pixels[0] / pixels[1] if pixels[1] else 1.0
-    return dataclasses.replace(evaluation, scores={**evaluation.scores, "dice": dice, "iou": iou})
+    """The run with the scores of its evaluations computed again from their records."""
+    return dataclasses.replace(run, evaluations=tuple(map(recomputed.evaluation, run.evaluations)))

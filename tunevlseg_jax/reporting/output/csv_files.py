@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunevlseg_jax.evaluation.record_scores import POLICIES
-from tunevlseg_jax.reporting import comparisons, markup
+from tunevlseg_jax.reporting import comparisons, markup, pairs_over_sets
 from tunevlseg_jax.reporting.cells import Cells
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.output.collect import TABLES
 from tunevlseg_jax.reporting.output.content import Content
 from tunevlseg_jax.runtime.files import write_csv
 
-CELLS_FILE, PAIRS_FILE, CASES = "cells.csv", "pairs.csv", "cases"
+CELLS_FILE, PAIRS_FILE, OVER_SETS_FILE, CASES = "cells.csv", "pairs.csv", "pairs_over_sets.csv", "cases"
 
 
 def write(content: Content, output: Path) -> None:
@@ -27,6 +27,8 @@ def write(content: Content, output: Path) -> None:
     write_csv(output / CELLS_FILE, _cells(content.cells, content.comparisons))  # first: it marks the folder as a report
     if pairs := _pairs(content.comparisons):
         write_csv(output / PAIRS_FILE, pairs)
+    if over_sets := pairs_over_sets.pairs(content.comparisons):
+        write_csv(output / OVER_SETS_FILE, [dataclasses.asdict(pair) for pair in over_sets])
     for each in content.comparisons:
         write_csv(output / _cases_file(each.data), _cases(each))
     for table in content.tables:
@@ -38,7 +40,7 @@ def earlier(output: Path) -> list[str]:
     path = output / CELLS_FILE
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     data = {row["data"]: None for row in csv.DictReader(io.StringIO(text, newline="")) if row.get("data")}
-    return [*(f"{table}.csv" for table in TABLES), PAIRS_FILE, *map(_cases_file, data)]
+    return [*(f"{table}.csv" for table in TABLES), PAIRS_FILE, OVER_SETS_FILE, *map(_cases_file, data)]
 
 
 def _cases_file(data: str) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tunevlseg_jax.reporting import cells, scores, words
+from tunevlseg_jax.reporting import cells, further_scores, scores, words
 from tunevlseg_jax.reporting.headings import place
 from tunevlseg_jax.reporting.output import collect
 from tunevlseg_jax.reporting.output.content import Content
@@ -36,18 +37,43 @@ class Shown:
     findings: list[str] = field(default_factory=list)
 
 
+FROM_CARDS = "from cards, of runs without an evaluation of their test records"
+FROM_CURVES = "validation Dice of runs, from the lines of their epochs"
+FROM_PIXELS = "sums over pixels (Brier, NLL, balanced calibration), of which evaluations hold the total alone"
+FROM_MODELS = "distances of words near prompts, from the models"
+"""Why a number can't be computed from records."""
+
+
 @dataclass
 class Verified:
-    """How many numbers agree; which differ, a line each; and how many have no records to be computed from."""
+    """The comparison of a page with the records.
+
+    Attributes:
+      agree: how many numbers agree.
+      differ: those that differ, a line each.
+      unrecorded: how many agree with the files, but have no records to be computed from, by the reason.
+      unread: how many weren't compared, by the reason.
+    """
 
     agree: int = 0
     differ: list[str] = field(default_factory=list)
-    unrecorded: int = 0
+    unrecorded: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
 
-    def add(self, agrees: bool, line: str) -> None:
-        """Counts a number; the line names it."""
-        self.agree += agrees
-        self.differ += [] if agrees else [line]
+    def add(self, agrees: bool, line: str, unrecorded: str = "") -> None:
+        """Counts a number.
+
+        Args:
+          agrees: whether it is the computed or stored one.
+          line: names it.
+          unrecorded: why it can't be computed from records; "" if it can.
+        """
+        if not agrees:
+            self.differ.append(line)
+        elif unrecorded:
+            self.unrecorded[unrecorded] += 1
+        else:
+            self.agree += 1
 
 
 def verify(runs: str, page: Path, console: Console) -> None:
@@ -64,8 +90,9 @@ def verify(runs: str, page: Path, console: Console) -> None:
         console.print(f"differs: {line}", soft_wrap=True, markup=False, highlight=False)
     total = found.agree + len(found.differ)
     console.print(f"{found.agree} of {total} numbers of {page} agree with the records", soft_wrap=True, highlight=False)
-    if found.unrecorded:
-        console.print(f"{found.unrecorded} more are from cards or models, which have no records to compute them from")
+    for said, counts in (("agree with the files alone", found.unrecorded), ("are not compared", found.unread)):
+        for reason, count in counts.items():
+            console.print(f"{count} more {said}: {reason}", soft_wrap=True, highlight=False)
     if found.differ:
         raise UserError(f"{len(found.differ)} of {total} numbers of {page} differ from the records", "numbers-differ")
 
@@ -83,7 +110,7 @@ def compare(shown: Shown, content: Content) -> Verified:
     expected = {table.title: table for table in content.tables}
     for title in dict.fromkeys((*expected, *(title for title in shown.tables if title != RUNS))):
         if title == words.TITLE:
-            found.unrecorded += sum(
+            found.unread[FROM_MODELS] += sum(
                 len(NUMBER.findall(" ".join(labels[len(words.HEAD) :]))) for labels, _ in shown.tables[title]
             )
         elif title not in shown.tables or title not in expected:
@@ -113,11 +140,11 @@ def _compare_table(found: Verified, table: Table, rows: Sequence[tuple[list[str]
             found.add(False, f"{name}: the row is not on the page")
             continue
         for column, entry, text in zip(table.columns, row.entries, texts, strict=True):
-            if scores.CARD in entry.sign:
-                found.unrecorded += 1
-            elif entry.value is not None or text != table.shown(entry):
-                wanted = table.shown(entry)
-                found.add(_fits(text, entry, table.scale), f"{name}, {column}: {text} on the page, {wanted} computed")
+            if entry.value is not None or text != table.shown(entry):
+                line = f"{name}, {column}: {text} on the page, {table.shown(entry)} computed"
+                from_pixels = FROM_PIXELS * (column in further_scores.FROM_PIXELS)
+                unrecorded = FROM_CARDS if scores.CARD in entry.sign else from_pixels
+                found.add(_fits(text, entry, table.scale), line, unrecorded)
     for labels in there:
         found.add(False, f"{table.title}: {', '.join(labels)}: the row is not in the records")
 
@@ -156,11 +183,12 @@ def _compare_runs(found: Verified, content: Content, rows: Sequence[tuple[list[s
         return
     for (key, run), (_, texts) in zip(content.cells.compared, rows, strict=True):
         test = cells.tested(run)
+        sources = FROM_CURVES, FROM_CARDS * (run.own_test is None)
         values = (run.validation, None if test is None else test["dice"])
-        for column, value, text in zip(("val Dice", "test Dice"), values, texts[4:6], strict=True):
+        for column, value, text, source in zip(("val Dice", "test Dice"), values, texts[4:6], sources, strict=True):
             if value is not None or text != "-":
-                agrees = value is not None and _close(text, [value])
-                found.add(agrees, f"runs: {place(key)}, {run.folder}, {column}: {text} on the page, {value} computed")
+                line = f"runs: {place(key)}, {run.folder}, {column}: {text} on the page, {value} computed"
+                found.add(value is not None and _close(text, [value]), line, source)
 
 
 def _aligned(expected: Sequence[str], there: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -83,31 +83,32 @@ def difference(
     return apart.mean(-1), bca(apart, counts)
 
 
-def over_sets(values: Sequence[np.ndarray], number: int = RESAMPLES) -> tuple[float, np.ndarray]:
+def over_sets(values: Sequence[np.ndarray], number: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
     """The mean over sets of each set's mean, and its BCa interval; the units of each set are drawn by themselves.
 
     Args:
-      values: of each set, (units,).
+      values: of each set, (..., units).
       number: of bootstrap samples.
 
     Returns:
-      The mean, and its limits, (2,); both are NaN where a set has one unit.
+      The mean, (...), and its limits, (2, ...); the limits are NaN where a set has one unit.
 
     Raises:
       UserError: a value isn't finite, or there is no set.
     """
     values = [checked(each) for each in values]
-    means = checked(np.array([each.mean() for each in values]))
-    if min(map(len, values)) < 2:
-        return float(means.mean()), np.full(2, np.nan)
-    total = sum(map(len, values))
+    means = checked(np.array([each.mean(-1) for each in values]))
+    mean = means.mean(0)
+    if min(each.shape[-1] for each in values) < 2:
+        return mean, np.full((2, *mean.shape), np.nan)
+    total = sum(each.shape[-1] for each in values)
     # Scaled so that the mean over all units is the mean over sets, in the sample and whenever units are drawn again.
     scaled = [
-        means.mean() + (each - mean) * total / (len(values) * len(each))
-        for each, mean in zip(values, means, strict=True)
+        mean[..., None] + (each - own[..., None]) * total / (len(values) * each.shape[-1])
+        for each, own in zip(values, means, strict=True)
     ]
-    counts = np.concatenate([resamples(len(each), number, seed) for seed, each in enumerate(values)], 1)
-    return float(means.mean()), bca(np.concatenate(scaled), counts)
+    counts = np.concatenate([resamples(each.shape[-1], number, seed) for seed, each in enumerate(values)], 1)
+    return mean, bca(np.concatenate(scaled, -1), counts)
 
 
 def _acceleration(values: np.ndarray) -> np.ndarray:
