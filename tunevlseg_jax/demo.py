@@ -51,6 +51,7 @@ def main() -> None:
     _check(options)
 
     from tunevlseg_jax import api
+    from tunevlseg_jax.data.settings import Data
     from tunevlseg_jax.demonstration import examples, models, server
     from tunevlseg_jax.demonstration.actions import Demo
     from tunevlseg_jax.demonstration.models import SIDES

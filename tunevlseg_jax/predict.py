@@ -111,13 +111,9 @@ def main() -> None:
             ours = planning.files_of(output, masks, maps)
             earlier = volumes.files_of(output)
             medical = inputs.find(options.image, recursive=options.recursive, ours=earlier, images=KNOWN)
-            scans, given = medical.scans, medical.others if medical.scans else options.image
-            found, left_out = [], []
-            if given or not scans:
-                found, left_out = walk.find(given, recursive=options.recursive, output=output, ours=ours)
-                left_out = [one for one in left_out if inputs.kind_of(one.path) is None]
-            files = _coco_files(options, output, scans)
-            if options.dicom_seg and not any(one.series for one in scans):
+            found, left_out = _images(options, output, medical, ours)
+            files = _coco_files(options, output, medical.scans)
+            if options.dicom_seg and not any(one.series for one in medical.scans):
                 raise UserError("--dicom-seg needs a DICOM series; leave it out for other files", "options-conflict")
             run = load_run(options.run, checkpoint=options.checkpoint, masks=options.masks)
             run.predictor.check(prompts)
@@ -138,6 +134,17 @@ def main() -> None:
         _predict_scans(medical, settings, run, scan_window, seg=options.dicom_seg)
         if found:
             _predict_images(found, left_out, settings, run, masks, maps, files)
+
+
+def _images(
+    options: Options, output: Path, medical: inputs.Found, ours: set[Path]
+) -> tuple[list[Found], list[LeftOut]]:
+    """The files of --image that aren't medical, and what was left out."""
+    if medical.scans and not medical.others:
+        return [], []
+    given = medical.others if medical.scans else options.image
+    found, left_out = walk.find(given, recursive=options.recursive, output=output, ours=ours)
+    return found, [one for one in left_out if inputs.kind_of(one.path) is None]
 
 
 def _window_of(found: Sequence[Found], given: Window | None) -> Window | None:

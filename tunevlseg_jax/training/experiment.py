@@ -290,17 +290,13 @@ def assemble_experiment(
         make = partial(_parameters, network, model, config.train.tune, trains)
         if abstract:
             weights = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in weight_shapes(sizes).items()}
-            trainable, frozen = jax.eval_shape(make, learner_key, weights)
-        else:
-            trainable, frozen = make(learner_key, weights)
-        if masks == "instances":
-            _check_head(config.learner, trainable)
+        trainable, frozen = jax.eval_shape(make, learner_key, weights) if abstract else make(learner_key, weights)
+        _check_head(config.learner, masks, trainable)
         decide(DECAY, trainable)
     except ValueError as error:
         raise UserError(str(error), "learner-unfit") from error
-    if trains and not trainable:
-        details = f"a learner without parameters, no upsampler, and train.tune is {config.train.tune!r}"
-        raise UserError(f"nothing to train: {details}", "nothing-to-train")
+    if trains:
+        _check_trainable(config, trainable)
     return Experiment(
         config=config,
         pretrained=dataclasses.replace(model, weights={}),
@@ -312,6 +308,12 @@ def assemble_experiment(
         computed=types,
         masks=masks,
     )
+
+
+def _check_trainable(config: Config, trainable: FlatParams) -> None:
+    if not trainable:
+        details = f"a learner without parameters, no upsampler, and train.tune is {config.train.tune!r}"
+        raise UserError(f"nothing to train: {details}", "nothing-to-train")
 
 
 def _parameters(
@@ -347,8 +349,10 @@ def _unfit(reason: str) -> UserError:
     return UserError(f"masks must be semantic, got instances; {reason}", "masks-unfit")
 
 
-def _check_head(learner: Learner, params: FlatParams) -> None:
+def _check_head(learner: Learner, masks: Masks, params: FlatParams) -> None:
     """Raises a UserError if a learner computes the logits, in place of the instances."""
+    if masks == "semantic":
+        return
     prompts = jax.eval_shape(
         lambda values: learner.prompts(values, jnp.int32(1), dropout=jnp.float32(0), key=None),
         nested(subtree(params, "learner")),
