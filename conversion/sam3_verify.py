@@ -34,6 +34,7 @@ def _ours(model: Pretrained, image: np.ndarray, tokens: np.ndarray) -> Arrays:
         features, text = sam3.vision(image, Prompts()).repeat(len(tokens)), sam3.text(tokens, Prompts())
         decoded = sam3.decode(features, text)
         semantic, _ = sam3.decoder(features.states, text, features.size)
+        assert decoded.candidates is not None  # as "instances" asks for them
         masks, boxes, scores, _ = decoded.candidates
         return semantic.logits, masks, boxes, scores, decoded.presence
 

@@ -542,15 +542,16 @@ def _instances(
     candidates: Candidates, presence: float, size: tuple[int, int], least_score: float, threshold: float
 ) -> Instances:
     """The candidates of one prompt with a higher score, at the (height, width) of the image."""
-    order = np.argsort(-candidates.scores, kind="stable")
-    order = order[candidates.scores[order] > least_score]
+    logits, boxes, _, scores = map(np.asarray, candidates)
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] > least_score]
     least = forward.logit(threshold)
     masks = np.zeros((len(order), *size), bool)
     for place, index in enumerate(order):
-        masks[place] = forward.enlarge(candidates.masks[index], size) > least
+        masks[place] = forward.enlarge(logits[index], size) > least
     height, width = size
-    boxes = candidates.boxes[order] * np.asarray([width, height, width, height], np.float32)
-    return Instances(masks, boxes, candidates.scores[order], presence)
+    boxes = boxes[order] * np.asarray([width, height, width, height], np.float32)
+    return Instances(masks, boxes, scores[order], presence)
 
 
 def _images(image: Any, window: Window | None) -> tuple[list[np.ndarray], bool]:

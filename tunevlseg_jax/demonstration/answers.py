@@ -9,6 +9,7 @@ import numpy as np
 
 from tunevlseg_jax.data.builders.arrays import check_prompt
 from tunevlseg_jax.data.images import resize
+from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.demonstration import uploads
 from tunevlseg_jax.demonstration.models import MOST_PHRASES, Shown
 from tunevlseg_jax.prediction import forward
@@ -52,7 +53,8 @@ def answer(data: bytes, phrases: Sequence[str], models: Sequence[Shown]) -> dict
     Raises:
       UserError: the image is broken, or a phrase is too long.
     """
-    images = {window: uploads.decode(data, window) for window in {one.run.preprocessing.window for one in models}}
+    windows: set[Window | None] = {one.run.preprocessing.window for one in models}
+    images = {window: uploads.decode(data, window) for window in windows}
     first = images[models[0].run.preprocessing.window]
     height, width = first.shape[:2]
     size = shown_size((height, width))

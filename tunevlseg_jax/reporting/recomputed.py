@@ -87,7 +87,7 @@ def _rows(path: Path) -> list[_Row]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            rows: list[_Row] = [*csv.DictReader(file)]
     except FileNotFoundError as error:
         raise UserError(f"there is no {path.name}", "no-such-file") from error
     if not rows:
