@@ -166,7 +166,7 @@ def r_uniform(seed: int, number: int) -> np.ndarray:
         seed = (69069 * seed + 1) % 2**32
         states += [seed] * (step >= 50)
     generator = np.random.RandomState()
-    generator.set_state(("MT19937", np.array(states[1:], np.uint32), 624))
+    generator.set_state(("MT19937", np.array(states[1:], np.uint32), 624, 0, 0.0))
     return generator.randint(0, 2**32, number, np.uint32) * 2.3283064365386963e-10
 
 

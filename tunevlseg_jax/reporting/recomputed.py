@@ -79,7 +79,7 @@ def phrases(path: Path) -> dict[str, float]:
     return {score: math.fsum(values) / len(values) for score, values in scores.items()}
 
 
-def _rows(path: Path) -> list[_Row]:
+def _rows(path: Path) -> Sequence[_Row]:
     """The rows of a CSV.
 
     Raises:
