@@ -277,12 +277,12 @@ def assemble_experiment(
         )
         spec = sizes.spec(lambda phrase: jnp.asarray(weights[sizes.token_embedding])[model.tokenizer.words(phrase)])
         params = network.init(learner_key, weights, spec)
-        if masks == "instances":
-            _check_head(config.learner, params)
         trainable, frozen = split(params, config.train.tune)
         decide(DECAY, trainable)
     except ValueError as error:
         raise UserError(str(error), "learner-unfit") from error
+    if masks == "instances":
+        _check_head(config.learner, params)
     if trains and not trainable:
         details = f"a learner without parameters, no upsampler, and train.tune is {config.train.tune!r}"
         raise UserError(f"nothing to train: {details}", "nothing-to-train")
