@@ -46,6 +46,7 @@ def run(command: Callable[[], None]) -> None:
             if sys.stdout is not None:  # the shell's >&- closes it
                 sys.stdout.flush()  # an error of the flush at Python's end can't be caught
     except BrokenPipeError:
+        assert sys.stdout is not None
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try to write the rest
         multihost.exit_process(UNREAD, alone=True)
 
