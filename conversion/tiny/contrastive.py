@@ -126,7 +126,8 @@ def _cell_vectors(model: CLIPSeg | CRIS | SAM3, images: Array) -> tuple[list[Arr
         tower = model.vision_tower
         states, pooled = tower(images, Prompts())
         return [tower.projection(tower.post_norm(states[-1][:, 1:]))], pooled
-    grids = model.vision_tower(images, Prompts())[0] if isinstance(model, SAM3) else [model.vision_tower(images)[-1]]
+    sam3 = isinstance(model, SAM3)
+    grids = model.vision(images, Prompts()).states if sam3 else [model.vision_tower(images)[-1]]
     cells = [grid.reshape(grid.shape[0], -1, grid.shape[-1]) for grid in grids]
     return cells, cells[-1].mean(axis=1)
 

@@ -7,13 +7,14 @@ import typing
 import mistakes
 import pytest
 
-from conversion.tiny.sizes import clipseg_sizes, train_tokenizer
+from conversion.tiny.sizes import clipseg_sizes, sam3_sizes, train_tokenizer
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax import learners
 from tunevlseg_jax.config import ADDED, Config, Model, Optim, Train
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import VPT, AnyLearner, CoCoOp, CoOp, MaPLe, Projector, SharedAttention
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
+from tunevlseg_jax.models.sam3 import SAM3Config
 from tunevlseg_jax.runtime import schema
 
 LEARNERS = typing.get_args(AnyLearner)
@@ -47,8 +48,9 @@ def test_every_other_field_there_and_back():
 
 
 def test_model_sizes_there_and_back():
-    for config in (CLIPSegConfig(), clipseg_sizes(train_tokenizer())):
-        again = schema.from_json(CLIPSegConfig, json.loads(json.dumps(schema.to_json(config))), "a test")
+    tokenizer = train_tokenizer()
+    for config in (CLIPSegConfig(), clipseg_sizes(tokenizer), SAM3Config(), sam3_sizes(tokenizer)):
+        again = schema.from_json(type(config), json.loads(json.dumps(schema.to_json(config))), "a test")
         assert again == config and hash(again) == hash(config)
 
 

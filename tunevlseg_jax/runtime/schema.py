@@ -105,10 +105,10 @@ def _read(annotation: Any, data: Any, where: str, path: str) -> Any:
     classes = {
         option.__name__: option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)
     }
-    if classes:
-        return _read_dataclass(classes, data, where, path)
     if data is None and type(None) in options:
         return None
+    if classes:
+        return _read_dataclass(classes, data, where, path)
     *others, option = (option for option in options if option is not type(None))
     for other in others:
         with contextlib.suppress(UserError):
