@@ -26,8 +26,8 @@ from clipseg_folders import (
 )
 from safetensors.numpy import load_file
 
-from conversion import clipseg
 from conversion.torch_files import unpickled
+from tunevlseg_jax.pretrained import load as pretrained
 from tunevlseg_jax.pretrained.clipseg_config import config_from_huggingface
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
@@ -276,7 +276,7 @@ def test_verify_finds_a_wrong_weight(built, tmp_path, convert, monkeypatch):
         name = "vision_tower/pre_norm/scale"
         return dataclasses.replace(model, weights={**model.weights, name: 1.01 * model.weights[name]})
 
-    monkeypatch.setattr(clipseg, "load_pretrained", wrong)
+    monkeypatch.setattr(pretrained, "load_pretrained", wrong)
     with mistakes.raises("wrong-conversion"):
         convert(built, tmp_path / "wrong", "--verify")
     assert not (tmp_path / "wrong").exists()

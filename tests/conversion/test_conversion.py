@@ -19,8 +19,8 @@ from clipseg_folders import (
     change_tensors,
 )
 
-from conversion import clipseg
 from tunevlseg_jax.models.catalogue import CRISConfig
+from tunevlseg_jax.pretrained import load as pretrained
 from tunevlseg_jax.pretrained import model as model_files
 from tunevlseg_jax.pretrained.load import load_pretrained, save_pretrained
 from tunevlseg_jax.runtime.files import read_json, write_json
@@ -245,7 +245,7 @@ def test_our_own_folder_and_the_embedded_sizes(base, source):
 
 def test_a_model_of_another_class_is_refused(base, tmp_path, convert, monkeypatch):
     model = load_pretrained(str(base))
-    monkeypatch.setattr(clipseg, "load_pretrained", lambda _, **__: dataclasses.replace(model, config=CRISConfig()))
+    monkeypatch.setattr(pretrained, "load_pretrained", lambda _, **__: dataclasses.replace(model, config=CRISConfig()))
     with mistakes.raises("wrong-model: CLIPSeg, .*CRISConfig"):
         convert(base, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
