@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import tunevlseg_jax as tv
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax import evaluate, predict
+from tunevlseg_jax.data.builders.arrays import ArrayDataset
 from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.optional import import_simpleitk
@@ -52,7 +53,7 @@ def blobs(count: int = 8) -> tuple[list[np.ndarray], list[np.ndarray]]:
 SPLITS = ["train"] * 4 + ["val"] * 2 + ["test"] * 2
 
 
-def dataset() -> tv.api.ArrayDataset:
+def dataset() -> ArrayDataset:
     return tv.records(*blobs(), "blob", split=SPLITS)
 
 

@@ -46,8 +46,8 @@ def run(command: Callable[[], None]) -> None:
             if sys.stdout is not None:  # the shell's >&- closes it
                 sys.stdout.flush()  # an error of the flush at Python's end can't be caught
     except BrokenPipeError:
-        if sys.stdout is not None:  # Python would try to write the rest
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        assert sys.stdout is not None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try to write the rest
         multihost.exit_process(UNREAD, alone=True)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import killed
 import numpy as np
-import phantoms
 import pytest
 from large_files import write_source
 
@@ -44,17 +43,8 @@ def folder(source: Path) -> tuple[object, ...]:
     return "folder", "--prompt", "x", "--fractions", 1, 0, 0
 
 
-def volumes(source: Path) -> tuple[object, ...]:
-    """150 slices of phantoms; their 30 volumes are in unlike orientations."""
-    for number in range(30):
-        for kind, array in zip(("images", "labels"), phantoms.phantom(number), strict=True):
-            path = source / kind / f"case{number:02}.nii.gz"
-            phantoms.write_nifti(path, (array > 0).astype(np.uint8) if kind == "labels" else array, "LPS")
-    return "volumes", "--prompt", "x", "--fractions", 1, 0, 0, "--slices", "all"
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("layout", "count"), [(folder, 150), (coco, 150), (volumes, 360)])
+@pytest.mark.parametrize(("layout", "count"), [(folder, 150), (coco, 150)])
 def test_killed_at_many_moments(tmp_path, layout, count):
     """One whole run says how long it takes; the others are killed within that time."""
     data, whole = tmp_path / "data", tmp_path / "whole"

@@ -70,15 +70,16 @@ def test_a_fine_tuned_decoder_finds_instances(tmp_path):
     assert all(np.abs(run._learnt[path] - before[path]).max() > 0 for path in run._learnt)
 
     prompts = ["a circle", "a square"]
-    found = run.candidates(IMAGE, prompts)
+    found = run.candidates(IMAGE, prompts, least_score=0.0)
     masks = run.predict(IMAGE, prompts)
     for one, mask in zip(found, masks, strict=True):
-        assert one.presence == pytest.approx(1, abs=1e-4) and 0 < len(one.scores) < 5
+        assert one.presence == pytest.approx(1, abs=1e-3) and len(one.scores) == 5
         assert one.masks.shape == (len(one.scores), 50, 70) and one.boxes.shape == (len(one.scores), 4)
-        assert (np.diff(one.scores) <= 0).all() and one.scores[-1] > 0.5
-        assert np.mean(one.masks.any(axis=0) != mask) < 0.1  # resized before the union, not after it
-    every = run.candidates(IMAGE, prompts[0], least_score=0.0)
-    assert len(every.scores) == 5 and every.scores[0] == found[0].scores[0]
+        assert (np.diff(one.scores) <= 0).all()
+        chosen = one.masks[one.scores > 0.5].any(axis=0)
+        assert np.mean(chosen != mask) < 0.1  # resized before the union, not after it
+    half = np.median(found[0].scores)
+    assert len(run.candidates(IMAGE, prompts[0], least_score=float(half)).scores) == 2
     assert load_run(tmp_path / "run").predictor.fingerprint != run.predictor.fingerprint
 
     plain = load_run(tmp_path / "run").evaluation(ask_absent=True, output=tmp_path / "plain")

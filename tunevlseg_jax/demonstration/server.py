@@ -53,7 +53,7 @@ def serve(demo: Demo, host: str, port: int | None) -> tuple[Any, str]:
         )
     except OSError as error:
         raise UserError(
-            f"can't listen on {host}:{port or 7860}: {error}; choose another --port", "port-taken"
+            f"can't listen on {host}:{port or 7860}: {error}; choose another --port", "unreachable-port"
         ) from error
     return server, address
 

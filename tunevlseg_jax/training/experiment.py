@@ -291,10 +291,10 @@ def assemble_experiment(
         if abstract:
             weights = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in weight_shapes(sizes).items()}
         trainable, frozen = jax.eval_shape(make, learner_key, weights) if abstract else make(learner_key, weights)
-        _check_head(config.learner, masks, trainable)
         decide(DECAY, trainable)
     except ValueError as error:
         raise UserError(str(error), "learner-unfit") from error
+    _check_head(config.learner, masks, trainable)
     if trains:
         _check_trainable(config, trainable)
     return Experiment(
