@@ -119,7 +119,7 @@ def test_named_files_options_and_fields_exist(page):
             assert pages.exists(code, page), f"{page}: {code}"
         for option in re.findall(r"(?<![\w-])--[a-z][\w.-]*", code):
             assert option in known_options() or code.startswith("pip "), f"{page}: {option}"
-        is_file = code in ("model.safetensors", "train.lock")
+        is_file = code in ("model.safetensors", "train.lock", "train.zip", "train.txt")
         if re.fullmatch(r"(model|learner|data|optim|train)\.[a-z_.]+", code) and not is_file:
             option = f"--{code.replace('_', '-')}"
             assert any(name == option or name.startswith(f"{option}.") for name in known_options()), f"{page}: {code}"

@@ -116,7 +116,7 @@ class NormTuning(OffsetLearner):
 
 def _flat(layers: Params) -> dict[str, Array]:
     """The vectors of layers by path."""
-    return cast(dict[str, Array], traverse_util.flatten_dict(layers, sep="/"))
+    return cast("dict[str, Array]", traverse_util.flatten_dict(layers, sep="/"))
 
 
 def _blocks(layers: Params, depth: Array) -> dict[int, BlockChange]:
