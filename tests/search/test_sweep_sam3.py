@@ -20,7 +20,8 @@ from tunevlseg_jax.learners import (
     VLSMAdapter,
 )
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.search.replay import Replay
+from tunevlseg_jax.search import run_sweep
+from tunevlseg_jax.search.options import Replay
 
 quick_compilation = small.quick_compilation
 DEPTH = "depth=1..2"
@@ -46,7 +47,7 @@ def test_a_trial_beside_another_is_the_trial_alone(name, tmp_path, monkeypatch):
     model = Model(checkpoint=str(small_sam3.write_folder(tmp_path / "model")))
     config = small.config(model=model, learner=learner, train=Train(epochs=1, batch_size=4))
     space = (*space, "learning_rate=1e-3..1e-2")
-    sweep.sweep(options(tmp_path, config, trials=2, parallel=2, space=space), QUIET)
+    run_sweep.sweep(options(tmp_path, config, trials=2, parallel=2, space=space), QUIET)
     sweep.replay(Replay(study="s", trial=1, folder=str(tmp_path)), QUIET)
     first, second, again = (tmp_path / "s" / part for part in ("trials/000", "trials/001", "replays/001"))
     assert small.metrics(second) == small.metrics(again)
