@@ -4,7 +4,8 @@
     python -m tunevlseg_jax.train --config configs/pretrain_sam3_tiny.py
     python -m conversion.run --run runs/pretrain_sam3_tiny --output checkpoints/sam3-tiny --dtype float16
 
-The last folder is what lies in tunevlseg_jax/embedded/sam3-tiny.
+takes about ten minutes of CPU time in all. The last folder is what lies in tunevlseg_jax/embedded/sam3-tiny: test Dice
+0.865 on scenes/photo, where a model that marks every digit, whichever is asked for, has 0.709.
 
 The first step begins with the towers of clipseg-tiny, as far as their weights have the same shapes: all but the
 positions, which SAM 3 repeats in each window and rotates. It trains the cells of all three grids of the pyramid. See
