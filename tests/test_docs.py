@@ -26,6 +26,7 @@ from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
 from tunevlseg_jax.models.parameters import flatten
+from tunevlseg_jax.models.sam3 import SAM3Config
 from tunevlseg_jax.network import FrozenText, Network
 from tunevlseg_jax.prompts import Outputs
 
@@ -139,22 +140,25 @@ def known_options() -> set[str]:
 def test_numbers_of_parameters_match_the_code():
     """The table of docs/learners.md, at the sizes of the public models and the configurations' depth."""
     rows = re.findall(
-        r"^\| (\w[\w ]*?) \|.*\| ([\d,]+) \| ([\d,]+|-) \|$", pages.text("docs/learners.md"), re.MULTILINE
+        r"^\| (\w[\w ]*?) \|.*\| ([\d,]+) \| ([\d,]+|-) \| ([\d,]+) \|$", pages.text("docs/learners.md"), re.MULTILINE
     )
     table = {name.replace(" ", ""): numbers for name, *numbers in rows}
     assert table.keys() == {learner.__name__ for learner in LEARNERS} | {"upsampler"}
-    for learner in LEARNERS:
-        assert table[learner.__name__] == [counted(sizes, learner) for sizes in (CLIPSegConfig(), CRISConfig())]
-    bare = [counted(sizes, None) for sizes in (CLIPSegConfig(), CRISConfig())]
-    assert table["upsampler"] == bare
+    models = CLIPSegConfig(), CRISConfig(), SAM3Config()
+    for learner in (*LEARNERS, None):
+        row = table["upsampler" if learner is None else learner.__name__]
+        assert row == [counted(sizes, learner) for sizes in models]
 
 
-def counted(sizes: CLIPSegConfig | CRISConfig, learner) -> str:
+def counted(sizes: CLIPSegConfig | CRISConfig | SAM3Config, learner) -> str:
     """The number of trainable parameters of a learner on a model, or of the upsampler if `learner` is None."""
     towers = sizes.spec(lambda words: jnp.zeros((len(words.split()), sizes.text.width)))
     if learner is not None and "vision" in learner().changes and towers.vision_width is None:
         return "-"
-    network = Network(sizes, ZeroShot() if learner is None else learner(), "none" if learner else "blend")
+    made = ZeroShot() if learner is None else learner()
+    if towers.sentence_width is None and hasattr(made, "sentence"):
+        made = dataclasses.replace(made, sentence=False)
+    network = Network(sizes, made, "none" if learner else "blend")
     params = jax.eval_shape(lambda key: network.init(key, {}, towers), jax.random.key(0))
     return f"{sum(leaf.size for leaf in params.values()):,}"
 

@@ -162,7 +162,7 @@ def test_a_table_and_its_numbers(tmp_path, monkeypatch, capsys):
 @small.TPU
 @pytest.mark.slow
 def test_plans_for_slices(tmp_path):
-    """One of them again, by itself: another slice of the same chips had the program that is compiled for it."""
+    """One of them again, by itself: another slice of the same chips had nearly the program that is compiled for it."""
     config = small.config(train=Train(precision="bfloat16", batch_size=4))
     path = small.write_config(tmp_path / "config.py", config)
 
@@ -177,7 +177,8 @@ def test_plans_for_slices(tmp_path):
     small_slice, large = planned("v5e:2x2", "v5e:4x4")
     (again,) = planned("v5e:4x4")
     (sharing,) = planned("v5e:4x4", options=("--train.shard-frozen",))
-    assert large | {"seconds": 0} == again | {"seconds": 0}
+    nearly = {name: pytest.approx(again[name], rel=0.01) for name in ("temporary", "largest_batch")}
+    assert large | {"seconds": 0} == again | {"seconds": 0} | nearly
     assert (small_slice["chips"], large["chips"], sharing["chips"]) == (4, 16, 16)
     for plan in (large, sharing):
         assert plan["fits"] and plan["flops"] > 0

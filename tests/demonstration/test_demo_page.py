@@ -21,6 +21,7 @@ FLAGS = (
 )
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("demo page"),  # they go on from one another's state
     needs_gradio,
     pytest.mark.skipif(None in PROGRAMS.values(), reason=f"needs a browser and its driver: {PROGRAMS}"),
 ]

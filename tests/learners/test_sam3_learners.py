@@ -170,9 +170,12 @@ def test_trials_together_are_those_alone(name):
     for number, depth in enumerate(depths):
         logits, expected = jax.jit(run)(params[number], model.frozen, depth)
         assert_allclose(together[number], logits, rtol=1e-4, atol=1e-4)
+        # Those of some tensors are nothing but rounding beside the others'.
+        largest = max(np.abs(gradient).max() for gradient in flatten(expected, "").values())
         for path, gradient in flatten(expected, "").items():
+            least = 1e-4 * np.abs(gradient).max() + 1e-6 * largest
             ours = flatten(gradients, "")[path][number]
-            assert_allclose(ours, gradient, rtol=1e-3, atol=1e-4 * np.abs(gradient).max(), err_msg=path)
+            assert_allclose(ours, gradient, rtol=1e-3, atol=least, err_msg=path)
 
 
 def test_the_sentence_vector_is_refused():

@@ -15,9 +15,9 @@ GRADIENT_TOLERANCES = {
     "clipseg_complex/vlsm_adapter_shallow_vc.safetensors": 5e-5,
     "clipseg_complex/vlsm_adapter_dense_vlc.safetensors": 2e-4,
 }
-"""The gradients behind the sentence's adapter amplify rounding. The first differs by 1.2e-5 on a processor with AMX, and by
-less than 1e-5 on others. The other golden tensors themselves are 2.2e-5, 1.2e-5 and 1.2e-4 from float64's, where PyTorch and this code agree to 1.1e-7
-(`test_adapters_agree_with_pytorch_in_float64`)."""
+"""The gradients behind the sentence's adapter amplify rounding. The first is 1.2e-5 from its golden tensor on a
+processor with AMX, and less than 1e-5 on others. The other golden tensors themselves are 2.2e-5, 1.2e-5 and 1.2e-4 from
+float64's, where PyTorch and this code agree to 1.1e-7 (`test_adapters_agree_with_pytorch_in_float64`)."""
 NAMES = {
     r"l_attn_adapters\.(\d+)": "text/after_attention",
     r"l_out_adapters\.(\d+)": "text/after_mlp",
