@@ -87,7 +87,9 @@ class Network:
         key: Array | None = None,
     ) -> Outputs:
         """The logits of each phrase's mask, and the vectors that a regulariser may read; arguments as in `decode`."""
-        decoded, sentence, image = self._decode(params, images, phrase, token_table, depth, dropout, key)
+        decoded, sentence, image = self.decode(
+            params, images, phrase, token_table, depth=depth, dropout=dropout, key=key
+        )
         sentence, image = (vectors.astype(jnp.float32) for vectors in (sentence, image))
         return Outputs(decoded.logits, sentence, image)
 
@@ -101,8 +103,8 @@ class Network:
         depth: Array,
         dropout: Array,
         key: Array | None = None,
-    ) -> Decoded:
-        """What the decoder gives for each phrase in its image, with the final logits in float32.
+    ) -> tuple[Decoded, Array, Array]:
+        """What the decoder gives for each phrase in its image, the sentence vectors and the image vectors.
 
         Args:
           params: every parameter, by path.
@@ -115,26 +117,16 @@ class Network:
           depth: int32 scalar, see `Prompts`; or (2,), those of the towers; or (parts,), those of the learner's parts.
           dropout: float32 scalar, the learner's rate, or (parts,).
           key: of the dropout; None in evaluation.
-        """
-        return self._decode(params, images, phrase, token_table, depth, dropout, key)[0]
 
-    def _decode(
-        self,
-        params: FlatParams,
-        images: Array | ImageFeatures,
-        phrase: Array,
-        token_table: Array | TextFeatures,
-        depth: Array,
-        dropout: Array,
-        key: Array | None,
-    ) -> tuple[Decoded, Array, Array]:
-        """As `decode`, with the sentence vectors of the distinct phrases and the image vectors."""
+        Returns:
+          The decoder's output with the final logits, in float32; and both vectors of `Outputs`, in the type of the
+          activations.
+        """
         learner_params = nested(subtree(params, "learner"))
 
         prompts = self.learner.prompts(learner_params, depth, dropout=dropout, key=key)
         model = self._model(params, prompts)
-        features = images if isinstance(images, ImageFeatures) else self._encoded(model, images, prompts)
-        features = self._expanded(model, features).repeat(len(phrase) // len(features))
+        features = self._decoder_inputs(model, images, prompts, len(phrase))
         prompts = self.learner.condition(learner_params, prompts, features.pooled)
         if "condition" in self.learner.changes:
             distinct = text_features = model.text(cast(Array, token_table)[phrase], prompts)
@@ -154,8 +146,7 @@ class Network:
         XLA leaves out the vision pass if the regulariser reads the sentence vectors alone.
         """
         model = self._model(params, Prompts())
-        features = images if isinstance(images, ImageFeatures) else self._encoded(model, images, Prompts())
-        features = self._expanded(model, features).repeat(len(phrase) // len(features))
+        features = self._decoder_inputs(model, images, Prompts(), len(phrase))
         decoded = model.decode(features, jax.tree.map(lambda rows: rows[phrase], text.features))
         return Outputs(decoded.logits.astype(jnp.float32), text.sentence, features.pooled.astype(jnp.float32))
 
@@ -182,9 +173,12 @@ class Network:
         images = normalize(images, self.config).astype(self.activation_dtype)
         return model.encode(images, prompts, self.recompute).astype(self.dtype)
 
-    def _expanded(self, model: FlaxModel, features: ImageFeatures) -> ImageFeatures:
-        """The decoder's inputs from the features of images."""
-        return model.expand(features.astype(self.activation_dtype))
+    def _decoder_inputs(
+        self, model: FlaxModel, images: Array | ImageFeatures, prompts: Prompts, phrases: int
+    ) -> ImageFeatures:
+        """The decoder's inputs from images or their features, repeated for as many phrases."""
+        features = images if isinstance(images, ImageFeatures) else self._encoded(model, images, prompts)
+        return model.expand(features.astype(self.activation_dtype)).repeat(phrases // len(features))
 
     def cast(self, weights: Mapping[str, Array | np.ndarray]) -> FlatParams:
         """Weights of the model in the types of its computations."""

@@ -106,7 +106,8 @@ def our_logits(folder: Path, image: np.ndarray) -> np.ndarray:
     hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
     tokens, phrase = experiment.token_table([PHRASE]), jnp.zeros(1, jnp.int32)
     params = {**experiment.frozen, **learnt}
-    return np.asarray(step.logits_step(params, image[None], phrase, tokens, hyper, network=experiment.network)[0])
+    answers = step.answer_step(params, image[None], phrase, tokens, hyper, network=experiment.network)
+    return np.asarray(answers.logits[0])
 
 
 def random_image(side: int = small.IMAGE) -> np.ndarray:

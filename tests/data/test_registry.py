@@ -234,7 +234,7 @@ def found_by(run: Path, example: Example, prompts: list[str]) -> np.ndarray:
     hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
     image = cv2.resize(example.rgb(), SIZE, interpolation=cv2.INTER_CUBIC)
     images, phrase = np.stack([image] * len(prompts)), np.arange(len(prompts), dtype=np.int32)
-    logits = step.logits_step(
+    answers = step.answer_step(
         {**experiment.frozen, **learnt},
         images,
         phrase,
@@ -243,7 +243,9 @@ def found_by(run: Path, example: Example, prompts: list[str]) -> np.ndarray:
         network=experiment.network,
     )
     height, width = example.maps()[0].shape
-    return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in np.asarray(logits)])
+    return np.stack(
+        [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in np.asarray(answers.logits)]
+    )
 
 
 @pytest.mark.slow

@@ -183,7 +183,7 @@ def logits(config: Config, model: Pretrained, images: np.ndarray, phrases: list[
     hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
     params = {**experiment.frozen, **experiment.trainable}
     arguments = params, jnp.asarray(images), jnp.arange(len(images)), experiment.token_table(phrases), hyper
-    return np.asarray(step.logits_step(*arguments, network=experiment.network))
+    return np.asarray(step.answer_step(*arguments, network=experiment.network).logits)
 
 
 def differing(config: Config, model: Pretrained, images: np.ndarray, phrases: list[str], *, random: bool) -> float:

@@ -67,9 +67,9 @@ def test_masks_follow_the_prompt(experiment):
     predicted = np.stack(
         [
             jax.nn.sigmoid(
-                step.logits_step(
+                step.answer_step(
                     params, records.images, phrases, experiment.token_table([name]), hyper, network=network
-                )
+                ).logits
             )
             for name in scenes.CLASSES
         ],

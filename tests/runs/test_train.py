@@ -259,7 +259,8 @@ def logits_of(folder: Path, split: Split) -> list[np.ndarray]:
     for image, prompt in zip(split.records.images, split.records.prompt, strict=True):
         batch = np.broadcast_to(image, (forward.BATCH, *image.shape))
         row = jax.tree.map(lambda rows, prompt=prompt: rows[prompt : prompt + 1], split.table)
-        logits.append(np.asarray(step.logits_step(params, batch, phrases, row, hyper, network=experiment.network))[0])
+        answers = step.answer_step(params, batch, phrases, row, hyper, network=experiment.network)
+        logits.append(np.asarray(answers.logits)[0])
     return logits
 
 
@@ -329,8 +330,9 @@ def test_predicting_at_the_size_of_a_large_image(finished, tmp_path, monkeypatch
     batch = np.zeros((forward.BATCH, small.IMAGE, small.IMAGE, 3), np.uint8)
     batch[0] = cv2.resize(image, (small.IMAGE, small.IMAGE), interpolation=cv2.INTER_CUBIC)
     phrases, table = np.zeros(forward.BATCH, np.int32), experiment.encode_text(["seven"])
-    logits = step.logits_step({**experiment.frozen, **learnt}, batch, phrases, table, hyper, network=experiment.network)
-    enlarged = cv2.resize(np.asarray(logits)[0], image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    params = {**experiment.frozen, **learnt}
+    answers = step.answer_step(params, batch, phrases, table, hyper, network=experiment.network)
+    enlarged = cv2.resize(np.asarray(answers.logits)[0], image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     assert_array_equal(mask > 0, enlarged > np.log(threshold / (1 - threshold)))
     assert 0 < (mask > 0).mean() < 1
 

@@ -143,7 +143,7 @@ MESSAGES: dict[str, Callable[[Path], object]] = {
     "tunevlseg_jax.prepare writes sets) [no-such-data-set]": lambda folder: registry.splits(Data(name="scenes/foto")),
     ". is neither empty nor a run folder; choose another --workdir [other-folder]": occupied,
     "no model at 'nowhere': it is no folder with a config.json, no hub id (owner/name), and not one of the embedded "
-    "models (clipseg-tiny, cris-tiny) [no-such-model]": lambda folder: load_pretrained("nowhere"),
+    "models (clipseg-tiny, cris-tiny, sam3-tiny) [no-such-model]": lambda folder: load_pretrained("nowhere"),
 }
 
 

@@ -83,7 +83,7 @@ def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> list[Progra
         arguments = sharding.replicate(
             (experiment.frozen | experiment.trainable, batch.images, batch.phrase, table, hyper), mesh
         )
-        prediction, timings = _compiled(step.logits_step, *arguments, network=experiment.network)
+        prediction, timings = _compiled(step.answer_step, *arguments, network=experiment.network)
         return Program("prediction", lambda: prediction(*arguments), size, *timings)
 
     compiled = [train("training", source), evaluate("evaluation", batch), predict()]

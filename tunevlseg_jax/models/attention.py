@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.custom_batching import custom_vmap
+
+from tunevlseg_jax.models import turns
 
 MAPPED_KEYS = 128
 """Number of keys from which a CPU computes a few heads at a time; below it, the loop costs more than it saves."""
@@ -154,28 +155,13 @@ def _wide(narrow: Array, square: Array) -> Array:
 
 
 def _few_at_a_time(some: Callable[..., Any]) -> Callable[..., Any]:
-    """`some` over the rows of its arguments, a few at a time; `jax.vmap` makes the loop longer, not wider."""
+    """`some` over the rows of its arguments, a few at a time."""
 
-    @custom_vmap
-    def loop(query: Array, key: Array, *others: Array) -> Any:
-        arrays = query, key, *others
-        rows, limit = len(query), max(1, SCORES // (query.shape[1] * key.shape[1]))
-        few = max(number for number in range(1, min(rows, limit) + 1) if rows % number == 0)
-        turns = [array.reshape(-1, few, *array.shape[1:]) for array in arrays]
-        results = lax.map(lambda turn: some(*turn), turns)
-        return jax.tree.map(lambda array: array.reshape(rows, *array.shape[2:]), results)
+    def most(arrays: turns.Arrays) -> int:
+        return SCORES // (arrays[0].shape[1] * arrays[1].shape[1])
 
-    @loop.def_vmap
-    def _(size: int, batched: list[bool], *arrays: Array) -> tuple[Any, Any]:
-        wide = (
-            a if is_batched else jnp.broadcast_to(a[None], (size, *a.shape))
-            for a, is_batched in zip(arrays, batched, strict=True)
-        )
-        results = loop(*(a.reshape(-1, *a.shape[2:]) for a in wide))
-        split = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), results)
-        return split, jax.tree.map(lambda _: True, results)
-
-    return loop
+    loop = turns.in_turns(lambda *arrays: some(*arrays[:-1]), most)
+    return lambda *arrays: loop(arrays, ())
 
 
 _all_rows = _with_gradient(_forward, _backward)

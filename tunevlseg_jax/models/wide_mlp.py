@@ -1,12 +1,12 @@
 """An MLP with a hidden layer much wider than its input, in turns of a few rows, which stay in the caches of a CPU."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jax import Array, lax
-from jax.custom_batching import custom_vmap
+from jax import Array
+
+from tunevlseg_jax.models import turns
 
 EXPANSION = 16
 """Least width of the hidden layer, in widths of the input, from which turns pay."""
@@ -26,9 +26,12 @@ Mlp = Callable[[Array, Weights], Array]
 
 
 def in_turns(mlp: Mlp) -> Mlp:
-    """`mlp` over a few rows at a time; its gradient computes the hidden layer anew instead of storing it."""
-    forward = _turns(mlp)
-    backward = _turns(lambda x, gradient, weights: jax.vjp(lambda x: mlp(x, weights), x)[1](gradient)[0])
+    """`mlp` over a few rows at a time; its gradient computes the hidden layer again instead of storing it."""
+
+    def of_x(x: Array, gradient: Array, weights: Weights) -> Array:
+        return jax.vjp(lambda x: mlp(x, weights), x)[1](gradient)[0]
+
+    forward, backward = (turns.in_turns(some, lambda _: ROWS) for some in (mlp, of_x))
 
     @jax.custom_vjp
     def call(x: Array, weights: Weights) -> Array:
@@ -45,34 +48,3 @@ def in_turns(mlp: Mlp) -> Mlp:
 
     call.defvjp(with_residuals, gradients)
     return call
-
-
-def _turns(some: Callable[..., Array]) -> Callable[[tuple[Array, ...], Weights], Array]:
-    """`some` over the rows of arrays in turns; `jax.vmap` over arrays alone gives more turns, not larger ones."""
-
-    @custom_vmap
-    def turns(arrays: tuple[Array, ...], weights: Weights) -> Array:
-        rows = len(arrays[0])
-        few = max(number for number in range(1, min(rows, ROWS) + 1) if rows % number == 0)
-        parts = [array.reshape(-1, few, array.shape[-1]) for array in arrays]
-        return lax.map(lambda part: some(*part, weights), parts).reshape(rows, -1)
-
-    @turns.def_vmap
-    def _(size: int, batched: list[Any], arrays: tuple[Array, ...], weights: Weights) -> tuple[Array, bool]:
-        wide = tuple(
-            array if is_batched else jnp.broadcast_to(array, (size, *array.shape))
-            for array, is_batched in zip(arrays, batched[0], strict=True)
-        )
-        leaves, structure = jax.tree.flatten(weights)
-        are_batched = jax.tree.leaves(batched[1])
-        if not any(are_batched):
-            result = turns(tuple(array.reshape(-1, array.shape[-1]) for array in wide), weights)
-            return result.reshape(size, -1, result.shape[-1]), True
-
-        def one(number: Array) -> Array:
-            own = [leaf[number] if is_batched else leaf for leaf, is_batched in zip(leaves, are_batched, strict=True)]
-            return turns(tuple(array[number] for array in wide), jax.tree.unflatten(structure, own))
-
-        return lax.map(one, jnp.arange(size)), True
-
-    return turns

@@ -182,23 +182,6 @@ def encode_text_step(frozen: FlatParams, token_table: Array, *, network: Network
 
 
 @partial(jax.jit, static_argnames="network")
-def logits_step(
-    params: FlatParams,
-    images: Array | ImageFeatures,
-    phrase: Array,
-    token_table: Array | TextFeatures,
-    hyper: Hyperparameters,
-    *,
-    network: Network,
-) -> Array:
-    """Logits of one trial, (batch, height, width) float32; `params` and `hyper` have no trial axis.
-
-    The other arguments are those of `Network.logits`.
-    """
-    return network.logits(params, images, phrase, token_table, depth=hyper.depth, dropout=hyper.dropout)
-
-
-@partial(jax.jit, static_argnames="network")
 def answer_step(
     params: FlatParams,
     images: Array | ImageFeatures,
@@ -208,8 +191,11 @@ def answer_step(
     *,
     network: Network,
 ) -> Answers:
-    """As `logits_step`, with the presence of each phrase's object."""
-    decoded = network.decode(params, images, phrase, token_table, depth=hyper.depth, dropout=hyper.dropout)
+    """The answers of one trial to phrases in images; `params` and `hyper` have no trial axis.
+
+    The other arguments are those of `Network.decode`.
+    """
+    decoded, *_ = network.decode(params, images, phrase, token_table, depth=hyper.depth, dropout=hyper.dropout)
     return Answers(decoded.logits, None if decoded.presence is None else jax.nn.sigmoid(decoded.presence))
 
 
@@ -223,12 +209,12 @@ def candidates_step(
     *,
     network: Network,
 ) -> tuple[Candidates, Array]:
-    """The instances of each phrase's object, and its presence as in `Answers`; arguments as in `logits_step`.
+    """The instances of each phrase's object, and its presence as in `Answers`; arguments as in `answer_step`.
 
     Raises:
       ValueError: the model doesn't look for instances.
     """
-    decoded = network.decode(params, images, phrase, token_table, depth=hyper.depth, dropout=hyper.dropout)
+    decoded, *_ = network.decode(params, images, phrase, token_table, depth=hyper.depth, dropout=hyper.dropout)
     if decoded.candidates is None or decoded.presence is None:
         raise ValueError("the model doesn't look for instances")
     return decoded.candidates, jax.nn.sigmoid(decoded.presence)
