@@ -102,11 +102,14 @@ def main() -> None:
     _check_robustness(options)
     multihost.join(options.cluster)
 
+    from tunevlseg_jax.data import registry
     from tunevlseg_jax.run import load_run
 
     with multihost.sync_errors():
         run = load_run(options.run, checkpoint=options.checkpoint, masks=options.masks)
-    data = options.data.over(run.data)
+        data = options.data.over(run.data)
+        if options.data.prompt_index is not None:
+            registry.check_prompt_kind(data)
     console = Console(quiet=not multihost.is_primary())
     if options.corrupt or options.phrases is not None:
         _score_robustness(options, run, data, console)

@@ -70,10 +70,13 @@ def studies(options: Options, resources: Resources) -> dict[str, Config]:
         for data in map(str.strip, config.data.name.split(","))
         for learner in learners
     }
-    for each in configs.values():  # mistakes are reported before the first study begins
+    configs = configs if len(configs) > 1 else {options.study: configs.popitem()[1]}
+    for name, each in configs.items():  # mistakes are reported before the first study begins
         registry.splits(each.data)
+        if not (Path(options.folder) / name).exists():
+            registry.check_prompt_kind(each.data)
     if len(configs) == 1:
-        return {options.study: configs.popitem()[1]}
+        return configs
     for each in configs.values():
         search_space(options, each, resources)
     return configs

@@ -29,7 +29,7 @@ from tunevlseg_jax.search.sampler import Sampler
 from tunevlseg_jax.search.worker import Worker, search_space
 from tunevlseg_jax.studies import stored_data
 from tunevlseg_jax.studies.grid import Ablation, GridCell, Study
-from tunevlseg_jax.studies.progress import StudyDisplay, StudyProgress
+from tunevlseg_jax.studies.progress import STUDY_FILE, StudyDisplay, StudyProgress
 from tunevlseg_jax.training.experiment import Experiment
 
 
@@ -47,6 +47,8 @@ def open_progress(study: Study) -> Iterator[StudyProgress]:
         registry.splits(cell.config.data)
         for fold in cell.folds:
             registry.check_fold(dataclasses.replace(cell.config.data, fold=fold))
+        if not (Path(study.folder) / STUDY_FILE).exists():
+            registry.check_prompt_kind(cell.config.data)
     progress = StudyProgress(Path(study.folder), study)
     with locks.owned(progress.folder / "study.lock", f"works on {progress.folder}"):
         stored_data.check(study, progress)
