@@ -100,6 +100,8 @@ def main() -> None:
     check_threshold(options.threshold, "--threshold")
     check_tolerance(options.tolerance, "--tolerance")
     _check_robustness(options)
+    if options.output is not None and Path(options.output).is_file():
+        raise UserError(f"--output {options.output} is a file; give the name of a folder", "not-a-folder")
     multihost.join(options.cluster)
 
     from tunevlseg_jax.data import registry
