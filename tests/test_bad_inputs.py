@@ -78,7 +78,7 @@ CASES: dict[str, list[tuple[str, dict[str, Content], str]]] = {
         ("--config quickstart --train.seed 4294967296", {}, "out-of-range: train.seed .*4294967296"),
         ("--config quickstart --processes 2 --coordinator x", {}, "missing-option: --process too"),
         ("--config quickstart --model.checkpoint ''", {}, "no-such-model: clipseg-tiny"),
-        (SEVENS, {"data/sevens/1.0.0/dataset_info.json": "{}"}, "unreadable: data/sevens"),
+        (SEVENS, {"data/sevens/1.0.0/dataset_info.json": "{}"}, "unreadable: data/sevens.*; prepare it again"),
         (SEVENS, {"data/sevens/1.0.0/aliases.json": "[]"}, "wrong-json: aliases.json"),
         (SEVENS, {"data/sevens/1.0.0/aliases.json": '{"test": 5}'}, "wrong-json: aliases.json.*5.*prepare"),
         (f"{SEVENS} --data.protocol clean", {}, "no-clean-file: prepare check sevens --protocol clean"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from tunevlseg_jax import __version__
 from tunevlseg_jax.config import Config, Precision
-from tunevlseg_jax.pretrained.model import read_tensors, write_tensors
+from tunevlseg_jax.pretrained.model import FLOATS, read_tensors, write_tensors
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_json, read_object, write_json
@@ -146,4 +146,9 @@ def load_learnt(folder: Path) -> tuple[Config, dict[str, np.ndarray], dict[str, 
     if not isinstance(data, dict) or "config" not in data or "model_sha256" not in data:
         raise UserError(f"{folder / CARD_FILE} is no card: it lacks 'config' or 'model_sha256'", "bad-card")
     config = schema.from_json(Config, data["config"], str(folder / CARD_FILE))
-    return config, read_tensors(folder / LEARNT_FILE), data
+    learnt = read_tensors(folder / LEARNT_FILE)
+    for name, array in learnt.items():
+        if array.dtype.name not in FLOATS:
+            reason = f"{name} must be of floats, got {array.dtype}"
+            raise UserError(f"{folder / LEARNT_FILE}: {reason}; copy it again, or train again", "bad-learnt")
+    return config, learnt, data

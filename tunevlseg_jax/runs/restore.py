@@ -44,9 +44,6 @@ def restore(folder: Path, checkpoint: str | None = None, masks: Masks = "semanti
         ours, theirs = experiment.trainable.get(name), learnt.get(name)
         if ours is None or theirs is None or ours.shape != theirs.shape:
             raise UserError(f"{folder / LEARNT_FILE} doesn't fit its card: {name} differs or is missing", "bad-learnt")
-        if not np.issubdtype(theirs.dtype, np.floating):
-            reason = f"{name} must be of floats, got {theirs.dtype}"
-            raise UserError(f"{folder / LEARNT_FILE}: {reason}; copy it again, or train again", "bad-learnt")
         if not np.isfinite(theirs).all():
             raise UserError(f"{folder / LEARNT_FILE}: {name} has values that aren't finite; train again", "bad-learnt")
     return experiment, {name: jnp.asarray(array) for name, array in learnt.items()}
