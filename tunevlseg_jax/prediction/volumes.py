@@ -94,11 +94,7 @@ def predict(
                 row["seg"] = f"{name}{END}.dcm" if one.series is not None and (seg or before.get("seg")) else None
                 _remove(settings.output, before)
                 part.add([row])  # before the mask: each mask is listed
-                volume_files.write(settings.output / row["mask"], answer.mask)
-                if answer.probability is not None:
-                    volume_files.write(settings.output / row["probability"], answer.probability)
-                if row["seg"] and one.series is not None:
-                    write_seg(settings.output / row["seg"], one.series, scan, answer.mask, question.prompt)
+                _write(settings.output, row, one, scan, answer)
                 yield row
         part.close()
 
@@ -112,6 +108,15 @@ def _remove(folder: Path, row: Mapping[str, Any]) -> None:
             path = folder / str(row[name])
             with as_user_error(path):
                 path.unlink(missing_ok=True)
+
+
+def _write(folder: Path, row: Row, one: ScanInput, scan: Scan, answer: VolumeAnswer) -> None:
+    """Writes the files that a row lists."""
+    volume_files.write(folder / row["mask"], answer.mask)
+    if answer.probability is not None:
+        volume_files.write(folder / row["probability"], answer.probability)
+    if row["seg"] and one.series is not None:
+        write_seg(folder / row["seg"], one.series, scan, answer.mask, row["prompt"])
 
 
 def _row(one: ScanInput, name: str, scan: Scan, answer: VolumeAnswer, axis: Axis, window: Window | None) -> Row:

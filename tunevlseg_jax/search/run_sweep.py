@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
+from tunevlseg_jax.data.feeding import batching
 from tunevlseg_jax.learners import LEARNERS, learners_for
 from tunevlseg_jax.runs import history
 from tunevlseg_jax.runtime import exchange, multihost
@@ -36,6 +37,7 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
     console.print(f"computed in {resources.base.computed}", soft_wrap=True)
     table = SweepDisplay(console, list(configs), options.trials)
     summaries = []
+    batching.import_library()
     with table.live, contextlib.ExitStack() as stack:
         stack.callback(table.notify, "")  # also before an error's line
         for name, config in configs.items():

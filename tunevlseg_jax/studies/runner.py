@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
+from tunevlseg_jax.data.feeding import batching
 from tunevlseg_jax.evaluation import evaluate_run
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.pretrained.load import find_checkpoint
@@ -62,6 +63,7 @@ def run(study: Study, progress: StudyProgress, console: Console) -> None:
       UserError: a search or an ablation is invalid.
     """
     display = StudyDisplay(console, study, progress)
+    batching.import_library()
     with display.live:
         _Work(study, progress, display).run()
         display.end()
