@@ -50,7 +50,7 @@ def check(output: Path, what: str = "a model", is_ours: Callable[[Path], bool] =
       is_ours: whether a folder holds such a result.
     """
     if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file, not a folder", "not-a-folder")
+        raise UserError(f"--output {output} is a file; give the name of a folder", "not-a-folder")
     if output.exists() and any(output.iterdir()) and not is_ours(output):
         raise UserError(f"--output {output} is neither empty nor {what} from here; choose another", "other-folder")
 

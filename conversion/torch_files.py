@@ -15,6 +15,7 @@ from tunevlseg_jax.runtime.optional import import_torch
 
 COUNTERS = "num_batches_tracked"
 """A tensor of each torch BatchNorm that nothing reads."""
+COPY = "download or copy it again"
 
 
 def state_dict(path: Path) -> dict[str, np.ndarray]:
@@ -28,9 +29,9 @@ def state_dict(path: Path) -> dict[str, np.ndarray]:
       UserError: the file is missing, broken, or holds more than tensors and plain values.
     """
     if path.is_dir():
-        raise UserError(f"{path} is a folder, not a file of weights", "not-a-file")
+        raise UserError(f"{path} is a folder; give a file of weights in it", "not-a-file")
     if not path.is_file():
-        raise UserError(f"there is no {path}", "no-such-file")
+        raise UserError(f"there is no {path}; give the file of a trained model", "no-such-file")
     tensors = read_tensors(path) if path.suffix == ".safetensors" else unpickled(path)
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTERS)}
@@ -58,25 +59,27 @@ def unpickled(path: Path) -> dict[str, np.ndarray]:
     except UnpicklingError as error:
         raise UserError(f"can't read {path}: {_refusal(str(error))}", "unreadable") from error
     except Exception as error:  # there is a class for each kind of damage
-        raise UserError(f"can't read {path}: cut off or not torch's ({type(error).__name__})", "unreadable") from error
+        reason = f"cut off or not torch's ({type(error).__name__}); {COPY}"
+        raise UserError(f"can't read {path}: {reason}", "unreadable") from error
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(x, torch.Tensor) for x in loaded.values()):
-        raise UserError(f"can't read {path}: it is no dictionary of tensors, bare or under 'state_dict'", "unreadable")
+        reason = "it is no dictionary of tensors, bare or under 'state_dict'; give the file of a trained model"
+        raise UserError(f"can't read {path}: {reason}", "unreadable")
     try:
         return {
             str(name): (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
             for name, tensor in loaded.items()
         }
     except (RuntimeError, TypeError) as error:  # a type that numpy lacks
-        raise UserError(f"can't read {path}: {str(error).splitlines()[0]}", "unreadable") from error
+        raise UserError(f"can't read {path}: {str(error).splitlines()[0]}; save it as float32", "unreadable") from error
 
 
 def _refusal(message: str) -> str:
     """The problem of a pickle that torch refused, from torch's message."""
     name = re.search(r"unsupported global:? (?:GLOBAL )?([\w.]+\w)", message, re.IGNORECASE)
     if name is None:
-        return "it is broken"
+        return f"it is broken, or no file of weights; {COPY}"
     return (
         f"it holds pickled code beside tensors, which isn't run ({name[1]}); if you trust the file, load it with "
         "torch.load(..., weights_only=False) where it was made, and torch.save its state_dict alone"

@@ -8,8 +8,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small
+from safetensors.numpy import load_file, save
 from test_mistakes import one_line
 
 quick_compilation = small.quick_compilation
@@ -25,6 +27,9 @@ STUDY = (
     "study = Study(folder='s', data=('scenes/photo',), combinations=(Combination(config=Config()),))\n"
 )
 RECORDS = "data/sevens/1.0.0/sevens-train.array_record-00000-of-00001"
+PROMPTS = "runs/coop/prompts.safetensors"
+EMPTY = b"\x02\0\0\0\0\0\0\0{}"
+"""A safetensors file without tensors."""
 CARD, CLEAN = "runs/coop/card.json", "data/sevens/1.0.0/clean.json"
 
 
@@ -50,6 +55,11 @@ def encrypted() -> bytes:
     return bytes(data)
 
 
+def whole_numbers() -> bytes:
+    """Learnt tensors that have lost their fractions."""
+    return save({name: np.array(array, np.int32) for name, array in load_file(EARLIER / PROMPTS).items()})
+
+
 FOLDER = "folder --name a --source photos --output out"
 RUN = "--run runs/coop"
 SEVENS = "--config quickstart --data.name sevens"
@@ -68,7 +78,7 @@ CASES: dict[str, list[tuple[str, dict[str, Content], str]]] = {
         ("--config quickstart --train.seed 4294967296", {}, "out-of-range: train.seed .*4294967296"),
         ("--config quickstart --processes 2 --coordinator x", {}, "missing-option: --process too"),
         ("--config quickstart --model.checkpoint ''", {}, "no-such-model: clipseg-tiny"),
-        (SEVENS, {"data/sevens/1.0.0/dataset_info.json": "{}"}, "unreadable: data/sevens"),
+        (SEVENS, {"data/sevens/1.0.0/dataset_info.json": "{}"}, "unreadable: data/sevens.*; prepare it again"),
         (SEVENS, {"data/sevens/1.0.0/aliases.json": "[]"}, "wrong-json: aliases.json"),
         (SEVENS, {"data/sevens/1.0.0/aliases.json": '{"test": 5}'}, "wrong-json: aliases.json.*5.*prepare"),
         (f"{SEVENS} --data.protocol clean", {}, "no-clean-file: prepare check sevens --protocol clean"),
@@ -93,8 +103,19 @@ CASES: dict[str, list[tuple[str, dict[str, Content], str]]] = {
         (RUN, {CARD: replaced('"batch_size": 4', '"batch_size": 0')}, "out-of-range: train.batch_size .*0"),
         (RUN, {CARD: replaced('"depth": 2', '"depth": 2000')}, "learner-unfit: learner.depth .*2000"),
         (RUN, {CARD: replaced('"scores": {', '"scores": 5, "x": {')}, "bad-card: card.json: scores .*5"),
-        (RUN, {"runs/coop/prompts.safetensors": b"\xff" * 40}, "unreadable: prompts.safetensors"),
-        (RUN, {"runs/coop/prompts.safetensors": b"\x02\0\0\0\0\0\0\0{}"}, "bad-learnt: learner/context .*missing"),
+        (RUN, {PROMPTS: b"\xff" * 40}, "unreadable: prompts.safetensors"),
+        (RUN, {PROMPTS: EMPTY}, "bad-learnt: learner/context .*missing"),
+        (RUN, {PROMPTS: whole_numbers()}, "bad-learnt: learner/context must be of floats, got int32"),
+        ("--run models/small", {}, "run-unfinished: models/small: it is the folder of a model; give .*run"),
+        ("--run stopped", {}, "run-unfinished: stopped: .*the same train command"),
+        ("--run runs", {}, "run-unfinished: in runs: .*give one in it, such as runs/cocoop"),
+        ("--run runs/studies/coop", {}, "run-unfinished: .*such as runs/studies/coop/seeds/001-1"),
+        (f"{RUN} --checkpoint models/small", {}, "model-changed: models/small .*runs/coop .*sha256.*--checkpoint"),
+        (f"{RUN} --checkpoint runs/vpt", {}, "not-a-model: runs/vpt is a run"),
+        (f"{RUN} --output image.png", {}, "not-a-folder: --output image.png is a file; .*folder"),
+        (f"{RUN} --phrases p.json", {"p.json": '"x"'}, "bad-phrases: p.json must hold a JSON list of templates"),
+        (f"{RUN} --phrases p.json", {"p.json": '{"zebra": ["a", "b"]}'}, "bad-phrases: no class 'zebra'.*'zero'"),
+        (f"{RUN} --phrases p.json", {"p.json": b"\xff\xfe"}, "unreadable: p.json.*write it again"),
     ],
     "predict": [
         ("--run nowhere --image image.png --prompt seven --output o", {}, "run-unfinished: card.json in nowhere"),
@@ -166,20 +187,51 @@ CASES: dict[str, list[tuple[str, dict[str, Content], str]]] = {
     "benchmark": [
         ("--config quickstart --repeats 0", {}, "out-of-range: --repeats .*1.*0"),
         ("--config quickstart --sizes clipseg", {}, "invalid-option: 'clipseg'.*'clipseg-rd64'"),
+        *(
+            (f"--config quickstart --topology v5e:2x2 {option}", {}, f"options-conflict: --topology .*{name}, or")
+            for name, option in {
+                "--trials": "--trials 3",
+                "--scaling": "--scaling",
+                "--profile": "--profile o",
+                "--peer": "--peer transformers",
+            }.items()
+        ),
+        ("--config quickstart --no-compile", {}, "options-conflict: --no-compile .*give --topology"),
+        ("--config quickstart --topology v5e:0x2 --no-compile", {}, "unknown-topology: 'v5e:0x2'"),
+        ("--config quickstart --output photos", {}, "unwritable: --output photos is a folder; .*file in it"),
+        ("--config quickstart --profile image.png", {}, "not-a-folder: --profile image.png is a file; .*folder"),
+        ("--config quickstart --sizes sam3 --peer transformers", {}, "wrong-model: --peer .*CLIPSeg, got .*sam3"),
     ],
     "conversion.clipseg": [
         ("--checkpoint photos --output o", {}, "no-such-model: 'photos'"),
         ("--checkpoint m --output o", {"m/config.json": '{"model_type": "bert"}'}, "unknown-model-type: bert"),
+        ("--checkpoint m --output o", {"m/config.json": "[]"}, "wrong-json: m/config.json .*got a list; restore"),
+        ("--checkpoint m --output o", {"m/config.json": "["}, "unreadable: m/config.json.*restore it"),
+        ("--checkpoint m --output o", {"m/config.json": "{}"}, "not-a-model: m/config.json .*'model_type'"),
+        ("--checkpoint runs/vpt --output o", {}, "not-a-model: runs/vpt is a run.*conversion.run"),
+        ("--checkpoint models/small --output photos", {}, "other-folder: --output photos .*choose another"),
+        ("--checkpoint models/small --output image.png", {}, "not-a-folder: image.png is a file; .*folder"),
     ],
     "conversion.sam3": [
         ("--checkpoint photos --output o", {}, "no-such-model: 'photos'"),
         ("--checkpoint models/small --output o", {}, "wrong-model: SAM 3, got CLIPSegConfig"),
     ],
-    "conversion.cris": [("--checkpoint x.pth --output o", {"x.pth": b""}, "unreadable: x.pth")],
+    "conversion.cris": [
+        ("--checkpoint x.pth --output o", {"x.pth": b""}, "unreadable: x.pth"),
+        ("--checkpoint x.pth --output o", {"x.pth": b"<!DOCTYPE html>"}, "unreadable: x.pth: .*download"),
+        ("--checkpoint x.pth --output o", {"x.pth": b"PK\3\4" + bytes(50)}, "unreadable: x.pth: cut off.*download"),
+        ("--checkpoint x.pth --output o", {"x.pth": b"version https://git-lfs"}, "unreadable: x.pth: .*download"),
+        ("--checkpoint photos --output o", {}, "not-a-file: photos is a folder; give a file"),
+        ("--checkpoint nowhere.pth --output o", {}, "no-such-file: nowhere.pth; give the file"),
+    ],
     "conversion.tunevlseg": [
         ("--checkpoint x.ckpt --output o --model models/small", {"x.ckpt": b"x"}, "unreadable: x.ckpt")
     ],
-    "conversion.run": [("--run nowhere --output o", {}, "run-unfinished: card.json in nowhere")],
+    "conversion.run": [
+        ("--run nowhere --output o", {}, "run-unfinished: card.json in nowhere"),
+        ("--run models/small --output o", {}, "run-unfinished: models/small: it is the folder of a model"),
+        ("--run runs/vpt --output o", {}, "not-convertible: runs/vpt trained no weights"),
+    ],
 }
 
 

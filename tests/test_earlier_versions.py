@@ -149,6 +149,57 @@ def test_an_interrupted_run_goes_on(monkeypatch, capsys):
         assert_allclose(learnt[name], expected[name], rtol=0, atol=TRAINED, err_msg=name)
 
 
+def prompt_kind(*paths: Path, number: int = 3) -> None:
+    """Gives stored configurations another kind of prompts, which earlier versions ignored for `scenes`."""
+    for path in paths:
+        stored = path.read_text(encoding="utf-8")
+        assert stored.count('"prompt_index": 1') == 1
+        path.write_text(stored.replace('"prompt_index": 1', f'"prompt_index": {number}'), encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_run_of_scenes_with_another_kind_of_prompts_still_scores(monkeypatch, capsys):
+    run = Path("runs/vpt")
+    prompt_kind(run / "config.json", run / "card.json")
+    small.run(monkeypatch, evaluate.main, "--run", run, "--output", "again")
+    name = "scenes_xray_test_model"
+    assert_same(read(Path(f"again/{name}.csv")), read(run / "evaluations" / f"{name}.csv"))
+    assert read(Path(f"again/{name}.json"))["prompt_index"] == 3
+    with pytest.raises(SystemExit):  # a new choice is refused
+        small.run(monkeypatch, evaluate.main, "--run", run, "--data.prompt-index", 2)
+    mistakes.check_line(capsys.readouterr().err, "prompt-index: scenes/xray .*must be 1, got 2")
+
+
+@pytest.mark.slow
+def test_a_run_of_scenes_with_another_kind_of_prompts_goes_on(monkeypatch, capsys):
+    prompt_kind(Path("stopped/config.json"))
+    asked = [*SCENES, *FEW, *CONTEXT, "--data.prompt-index", 3, "--workdir", "stopped"]
+    small.run(monkeypatch, train.main, "--config", CONFIGS / "quickstart.py", *asked)
+    assert "going on after epoch 1" in capsys.readouterr().out
+    assert_same(read(Path("stopped/results.json")), read(FIXTURES / "runs/vpt/results.json"), rounding=TRAINED)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_study_of_scenes_with_another_kind_of_prompts_goes_on(number, monkeypatch, capsys):
+    """The one that an earlier version began with kind 3; a new one, with kind 2, is refused."""
+    journal, trials = Path("runs/studies/coop/journal.log"), Path("runs/studies/coop/trials")
+    identity = r"\"data.prompt_index\": 1"
+    stored = journal.read_text(encoding="utf-8")
+    assert stored.count(identity) == 1
+    journal.write_text(stored.replace(identity, r"\"data.prompt_index\": 3"), encoding="utf-8")
+    before = contents(trials)
+    study = "coop" if number == 3 else "new"
+    asked = ["--study", study, "--folder", "runs/studies", "--trials", 2, "--data.prompt-index", number]
+    if number == 3:
+        small.run(monkeypatch, sweep.main, *COOP, "clipseg-tiny", *SEARCH, *asked)
+        assert before and contents(trials) == before and asked_for(trials.parent) == 2
+    else:
+        with pytest.raises(SystemExit):
+            small.run(monkeypatch, sweep.main, *COOP, "clipseg-tiny", *SEARCH, *asked)
+        mistakes.check_line(capsys.readouterr().err, "prompt-index: scenes/xray .*must be 1, got 2")
+        assert not Path("runs/studies/new").exists()
+
+
 def test_what_differs_from_an_earlier_run_is_said(monkeypatch, capsys):
     """And nothing else, such as fields that have come and gone since."""
     asked = [*SCENES, *FEW[:-1], 1e-3, *CONTEXT, "--workdir", "stopped"]

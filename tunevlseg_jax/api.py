@@ -14,7 +14,7 @@ from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.builders.arrays import ArrayDataset, records
 from tunevlseg_jax.run import Run, load_run, quiet
 from tunevlseg_jax.runs import trainer
-from tunevlseg_jax.runs.run_folder import CONFIG_FILE, DATA_FOLDER
+from tunevlseg_jax.runs.run_folder import CONFIG_FILE, DATA_FOLDER, check_new
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError, nearest
 from tunevlseg_jax.search import run_sweep
@@ -49,6 +49,7 @@ def train(
     config = _checked(config)
     if records is not None:
         config = _with_records(config, records, Path(config.workdir), Path(config.workdir) / CONFIG_FILE)
+    check_new(config)
     with contextlib.nullcontext() if verbose else quiet():
         trainer.train(config, Console(quiet=not verbose), on_epoch, force_data=force_data)
     return load_run(config.workdir)

@@ -92,9 +92,7 @@ def main() -> None:
         return
     options = cli.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
     configuration.check(options.config)
-    for name in ("repeats", "trials"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}", "out-of-range")
+    _check(options)
     if options.topology:
         rows = _plans(options, console)
     else:
@@ -103,6 +101,27 @@ def main() -> None:
         rows = _measured(options, console)
     if options.output is not None and multihost.is_primary():
         write_json(Path(options.output), rows)
+
+
+def _check(options: Options) -> None:
+    """Raises a UserError for invalid options, and for those that don't go together, before anything is timed."""
+    for name in ("repeats", "trials"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}", "out-of-range")
+    for_devices = {"--trials": options.trials > 1, "--peer": options.peer != "none"}
+    for_devices |= {"--profile": options.profile is not None, "--scaling": options.scaling}
+    for_plans = {"--no-compile": not options.compile, "--no-largest-batch": not options.largest_batch}
+    if options.topology and (given := [name for name, is_given in for_devices.items() if is_given]):
+        reason = "--topology plans a step for absent devices and times nothing"
+        raise UserError(f"{reason}; leave out {given[0]}, or --topology", "options-conflict")
+    if not options.topology and (given := [name for name, is_given in for_plans.items() if is_given]):
+        raise UserError(f"{given[0]} is for plans; give --topology too, such as v5e:4x4", "options-conflict")
+    if options.peer != "none" and options.sizes not in (None, "clipseg-rd64"):
+        raise UserError(f"--peer {options.peer} needs a CLIPSeg, got --sizes {options.sizes}", "wrong-model")
+    if options.profile is not None and Path(options.profile).is_file():
+        raise UserError(f"--profile {options.profile} is a file; give the name of a folder", "not-a-folder")
+    if options.output is not None and Path(options.output).is_dir():
+        raise UserError(f"--output {options.output} is a folder; give the name of a file in it", "unwritable")
 
 
 def _measured(options: Options, console: Console) -> list[dict[str, Any]]:

@@ -100,13 +100,18 @@ def main() -> None:
     check_threshold(options.threshold, "--threshold")
     check_tolerance(options.tolerance, "--tolerance")
     _check_robustness(options)
+    if options.output is not None and Path(options.output).is_file():
+        raise UserError(f"--output {options.output} is a file; give the name of a folder", "not-a-folder")
     multihost.join(options.cluster)
 
+    from tunevlseg_jax.data import registry
     from tunevlseg_jax.run import load_run
 
     with multihost.sync_errors():
         run = load_run(options.run, checkpoint=options.checkpoint, masks=options.masks)
-    data = options.data.over(run.data)
+        data = options.data.over(run.data)
+        if options.data.prompt_index is not None:
+            registry.check_prompt_kind(data)
     console = Console(quiet=not multihost.is_primary())
     if options.corrupt or options.phrases is not None:
         _score_robustness(options, run, data, console)

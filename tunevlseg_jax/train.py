@@ -39,8 +39,11 @@ def main() -> None:
     configuration.check(options.config)
     multihost.join(options.cluster)
 
+    from tunevlseg_jax.runs.run_folder import check_new
     from tunevlseg_jax.runs.trainer import GOES_ON, train
 
+    with multihost.sync_errors():
+        check_new(options.config)
     command = shlex.join([*PROGRAM.split(), *sys.argv[1:]])
     with signals.with_hint(GOES_ON):
         console = Console(quiet=not multihost.is_primary())

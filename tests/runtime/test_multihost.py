@@ -214,6 +214,7 @@ def test_a_checkpoint_of_eight_devices_goes_on_on_two_and_on_one(one, tmp_path):
     [
         ("--processes 2", "missing-option: --process and --coordinator.*--distributed auto"),
         ("--processes 2 --process 2 --coordinator a:1", "out-of-range: --process .*0 .*1, .*2"),
+        ("--processes 0 --process 0 --coordinator a:1", "out-of-range: --processes .*at least 1, got 0"),
         ("--processes 2 --process 0 --coordinator a", "invalid-address: --coordinator .*'a'"),
         ("--distributed auto --process 1", "options-conflict: --distributed auto .*--process"),
         ("--distributed auto", "no-cluster: --distributed auto"),

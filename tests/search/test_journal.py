@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from test_storage import NEVER, SPACE, open_storage
 
 from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.search.journal import open_journal
 from tunevlseg_jax.search.sampler import Sampler
 from tunevlseg_jax.search.storage import JOURNAL, StudyStorage
 
@@ -111,6 +112,40 @@ def test_an_operation_that_the_study_needs(tmp_path, operation, says):
     with mistakes.raises(f"journal-damaged: line {index + 1} of .*{JOURNAL}.*{says}.*--study"):
         opened(tmp_path / "s", content)
     assert (tmp_path / "s" / JOURNAL).read_bytes() == content
+
+
+@pytest.mark.parametrize(("operation", "says"), [(4, "creation of trial 2"), (5, "of trial 2"), (8, "val_dice of")])
+def test_a_whole_line_that_is_gone(tmp_path, operation, says):
+    """Nothing looks damaged then, and a finished trial would silently have other parameters or no result."""
+    index = line_of(operation)
+    content = b"".join([*lines()[:index], *lines()[index + 1 :]])
+    with mistakes.raises(f"journal-damaged: {JOURNAL} isn't as it was written.*{says}.*--study"):
+        opened(tmp_path / "s", content)
+    assert (tmp_path / "s" / JOURNAL).read_bytes() == content
+
+
+def test_parameters_of_an_earlier_name_are_not_lost(tmp_path, whole):
+    """A damaged journal of a study that began with the field's earlier name, in its first trial alone."""
+    before, after = b'"param_name":"learner.init_phrase"', b'"param_name":"learner.words"'
+    phrases = [line.replace(b'"param_name":"learner.depth"', before) for line in lines()]
+    first = next(index for index, line in enumerate(phrases) if before in line)
+    phrases[first] = phrases[first].replace(before, after)
+    storage, notes = tmp_path / "s", []
+    storage.mkdir()
+    (storage / JOURNAL).write_bytes(b"".join([*phrases, b"\n"]))
+    open_journal(storage / JOURNAL, notes.append)
+    assert len(notes) == 1 and len(whole) == TRIALS
+
+
+def test_operations_that_are_there_twice_change_no_finished_trial(tmp_path, whole):
+    """The file, every line, or the creation of a trial."""
+    creation = line_of(4)
+    for name, content in {
+        "file": written() * 2,
+        "lines": b"".join(line * 2 for line in lines()),
+        "creation": b"".join([*lines()[:creation], lines()[creation], *lines()[creation:]]),
+    }.items():
+        assert opened(tmp_path / name, content) == (whole, [])
 
 
 def test_a_trial_that_lost_its_end_is_trained_again(tmp_path):

@@ -164,8 +164,9 @@ def parse(name: str) -> tuple[Chip, int]:
       UserError: the name has another form, or the chip is unknown.
     """
     chip, _, sides = name.partition(":")
-    if chip not in CHIPS or not re.fullmatch(r"\d+(x\d+)+", sides):
-        raise UserError(f"--topology must be like v5e:4x4, got {name!r}{nearest(chip, CHIPS)}", "unknown-topology")
+    if chip not in CHIPS or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)+", sides):
+        hint = "" if chip in CHIPS else nearest(chip, CHIPS)
+        raise UserError(f"--topology must be like v5e:4x4, got {name!r}{hint}", "unknown-topology")
     return CHIPS[chip], math.prod(map(int, sides.split("x")))
 
 

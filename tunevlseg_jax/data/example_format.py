@@ -136,4 +136,4 @@ def open_splits(folder: Path) -> dict[str, Any]:
             if info.num_examples
         }
     except Exception as error:  # TFDS raises various errors for files that it hasn't written
-        raise UserError(f"can't read the prepared set in {folder}: {error}", "unreadable") from error
+        raise UserError(f"can't read the prepared set in {folder}: {error}; prepare it again", "unreadable") from error

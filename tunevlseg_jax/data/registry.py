@@ -105,6 +105,16 @@ def splits(data: Data) -> tuple[str, ...]:
     return scenes.SPLITS if data.name in SCENES else prepared.splits(_folder(data))
 
 
+def check_prompt_kind(data: Data) -> None:
+    """Raises a UserError if `scenes` are asked for another kind of prompts than their only one.
+
+    Only what is new is checked: earlier versions ignored the number, and their runs and studies still go on.
+    """
+    if data.name in SCENES and data.prompt_index != 1:
+        message = f"{data.name} has one kind of prompts: data.prompt_index must be 1, got {data.prompt_index}"
+        raise UserError(message, "prompt-index")
+
+
 def check_fold(data: Data) -> None:
     """Raises a UserError if the data set doesn't exist, or doesn't have the fold that the settings name."""
     _prepared(data, "train")
@@ -130,9 +140,6 @@ def _scenes(data: Data, split: str, complete: bool) -> Records:
         raise UserError(f"there is no split {split!r}{nearest(split, scenes.SPLITS)}", "unknown-split")
     if (number := getattr(data.scenes, split)) < 1:
         raise UserError(f"data.scenes.{split} must be at least 1, got {number}", "out-of-range")
-    if data.prompt_index != 1:
-        message = f"{data.name} has one kind of prompts: data.prompt_index must be 1, got {data.prompt_index}"
-        raise UserError(message, "prompt-index")
     prompts = data.scenes.prompts_per_image if split == "train" else 1
     return scenes.load(
         data.name.removeprefix("scenes/"),

@@ -20,6 +20,7 @@ from tunevlseg_jax.prediction.table import ABOUT, Row, Table
 from tunevlseg_jax.prediction.volume_answers import VolumeAnswer
 from tunevlseg_jax.runtime import exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import as_user_error
 
 TABLE_FILE = "volumes.csv"
 """The table of the masks of volumes in a folder."""
@@ -91,16 +92,31 @@ def predict(
             for question, name, before, answer in zip(questions, own, earlier, answers, strict=True):
                 row = question._asdict() | _row(one, name, scan, answer, scan.axis(axis), window)
                 row["seg"] = f"{name}{END}.dcm" if one.series is not None and (seg or before.get("seg")) else None
+                _remove(settings.output, before)
                 part.add([row])  # before the mask: each mask is listed
-                volume_files.write(settings.output / row["mask"], answer.mask)
-                if answer.probability is not None:
-                    volume_files.write(settings.output / row["probability"], answer.probability)
-                if row["seg"] and one.series is not None:
-                    write_seg(settings.output / row["seg"], one.series, scan, answer.mask, question.prompt)
+                _write(settings.output, row, one, scan, answer)
                 yield row
         part.close()
 
     yield from shared.joined(rows(), [table])
+
+
+def _remove(folder: Path, row: Mapping[str, Any]) -> None:
+    """Removes the files of an earlier row, so that a mask never stands beside the row of another."""
+    for name in FILES:
+        if row.get(name):
+            path = folder / str(row[name])
+            with as_user_error(path):
+                path.unlink(missing_ok=True)
+
+
+def _write(folder: Path, row: Row, one: ScanInput, scan: Scan, answer: VolumeAnswer) -> None:
+    """Writes the files that a row lists."""
+    volume_files.write(folder / row["mask"], answer.mask)
+    if answer.probability is not None:
+        volume_files.write(folder / row["probability"], answer.probability)
+    if row["seg"] and one.series is not None:
+        write_seg(folder / row["seg"], one.series, scan, answer.mask, row["prompt"])
 
 
 def _row(one: ScanInput, name: str, scan: Scan, answer: VolumeAnswer, axis: Axis, window: Window | None) -> Row:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tunevlseg_jax import __version__
 from tunevlseg_jax.config import Config, Precision
-from tunevlseg_jax.pretrained.model import read_tensors, write_tensors
+from tunevlseg_jax.pretrained.model import FLOATS, read_tensors, write_tensors
 from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_json, read_object, write_json
@@ -124,6 +124,16 @@ def _parameters(config: Config) -> dict[str, str]:
     return {}
 
 
+def _no_run(folder: Path) -> str:
+    """Why a folder isn't a finished run, and what to give instead."""
+    if (folder / CONFIG_FILE).is_file():
+        if "learner" in read_object(folder / CONFIG_FILE):
+            return "its training hasn't finished; the same train command goes on with it"
+        return "it is the folder of a model; give the folder of a run"
+    inside = sorted(card for depth in ("*", "*/*") for card in folder.glob(f"{depth}/{CARD_FILE}"))
+    return "it is no run folder" + (f"; give one in it, such as {inside[0].parent}" if inside else "")
+
+
 def load_learnt(folder: Path) -> tuple[Config, dict[str, np.ndarray], dict[str, Any]]:
     """The configuration, the learnt tensors and the card of a run, from its folder or from these two files alone.
 
@@ -131,10 +141,14 @@ def load_learnt(folder: Path) -> tuple[Config, dict[str, np.ndarray], dict[str, 
       UserError: a file is missing or broken.
     """
     if not (folder / CARD_FILE).is_file():
-        hint = "its training hasn't finished" if (folder / CONFIG_FILE).is_file() else "it is no run folder"
-        raise UserError(f"there is no {CARD_FILE} in {folder}: {hint}", "run-unfinished")
+        raise UserError(f"there is no {CARD_FILE} in {folder}: {_no_run(folder)}", "run-unfinished")
     data = read_json(folder / CARD_FILE)
     if not isinstance(data, dict) or "config" not in data or "model_sha256" not in data:
         raise UserError(f"{folder / CARD_FILE} is no card: it lacks 'config' or 'model_sha256'", "bad-card")
     config = schema.from_json(Config, data["config"], str(folder / CARD_FILE))
-    return config, read_tensors(folder / LEARNT_FILE), data
+    learnt = read_tensors(folder / LEARNT_FILE)
+    for name, array in learnt.items():
+        if array.dtype.name not in FLOATS:
+            reason = f"{name} must be of floats, got {array.dtype}"
+            raise UserError(f"{folder / LEARNT_FILE}: {reason}; copy it again, or train again", "bad-learnt")
+    return config, learnt, data

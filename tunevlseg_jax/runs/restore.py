@@ -9,9 +9,10 @@ import numpy as np
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.models.settings import Masks
+from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.runs.card import LEARNT_FILE, load_learnt, precision_of_card
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.training.experiment import Experiment, build_experiment
+from tunevlseg_jax.training.experiment import Experiment, assemble_experiment
 
 
 def restore(folder: Path, checkpoint: str | None = None, masks: Masks = "semantic") -> tuple[Experiment, FlatParams]:
@@ -30,14 +31,15 @@ def restore(folder: Path, checkpoint: str | None = None, masks: Masks = "semanti
     configuration.check(config)
     if checkpoint is not None:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, checkpoint=checkpoint))
-    experiment = build_experiment(config, trains=False, kept=precision_of_card(data), masks=masks)
-    if experiment.pretrained.sha256 != data["model_sha256"]:
+    model = load_pretrained(config.model.checkpoint, weights=not config.model.fresh)
+    if model.sha256 != data["model_sha256"]:
         raise UserError(
             f"{config.model.checkpoint} is not the model that {folder} was trained on: its weights have sha256 "
-            f"{experiment.pretrained.sha256[:12]}, not {str(data['model_sha256'])[:12]}; "
+            f"{model.sha256[:12]}, not {str(data['model_sha256'])[:12]}; "
             "name the right one with --checkpoint",
             "model-changed",
         )
+    experiment = assemble_experiment(config, model, trains=False, kept=precision_of_card(data), masks=masks)
     for name in sorted({*learnt, *experiment.trainable}):
         ours, theirs = experiment.trainable.get(name), learnt.get(name)
         if ours is None or theirs is None or ours.shape != theirs.shape:

@@ -104,6 +104,14 @@ def check_folder(config: Config) -> None:
         raise UserError(f"{path} is neither empty nor a run folder; choose another --workdir", "other-folder")
 
 
+def check_new(config: Config) -> None:
+    """Raises a UserError if a run that hasn't begun asks for prompts that its data lacks; in process 0 alone."""
+    path = Path(config.workdir) / CONFIG_FILE
+    with as_user_error(path):
+        if multihost.is_primary() and not path.exists():
+            registry.check_prompt_kind(config.data)
+
+
 @contextlib.contextmanager
 def lock(config: Config, note: Callable[[str], None] = lambda line: None) -> Iterator[None]:
     """Lets one process at a time train in a run folder; `note` is that of `locks.owned`.

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tunevlseg_jax.config import Config, Precision
+from tunevlseg_jax.data.feeding import batching
 from tunevlseg_jax.learners.base import ContextLearner
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.models.products import TRANSPOSED
@@ -175,6 +176,7 @@ def _train(
         TimeRemainingColumn(),
         console=console,
     )
+    batching.import_library()
     with bar, contextlib.closing(folder):
         folder.begin_logs(int(last.epoch[0]))
         task = bar.add_task(

@@ -176,7 +176,8 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        raise UserError(f"{path} must hold a JSON object", "wrong-json")
+        reason = f"{path} must hold a JSON object, got a {type(value).__name__}"
+        raise UserError(f"{reason}; restore it from a copy or write it again", "wrong-json")
     return value
 
 

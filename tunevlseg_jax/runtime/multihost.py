@@ -92,6 +92,8 @@ def _check(cluster: Cluster, missing: list[str]) -> None:
     if missing:
         raise UserError(f"several processes need {' and '.join(missing)} too, or --distributed auto", "missing-option")
     assert cluster.processes is not None and cluster.process is not None and cluster.coordinator is not None
+    if cluster.processes < 1:
+        raise UserError(f"--processes must be at least 1, got {cluster.processes}", "out-of-range")
     if not 0 <= cluster.process < cluster.processes:
         raise UserError(f"--process must be from 0 to {cluster.processes - 1}, got {cluster.process}", "out-of-range")
     host, _, port = cluster.coordinator.rpartition(":")

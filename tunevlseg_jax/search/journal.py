@@ -16,6 +16,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from tunevlseg_jax.runtime import locks
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error, atomic_file
+from tunevlseg_jax.runtime.schema import current_name
 
 START = re.compile(rb'\{\s*"op_code"\s*:')
 CREATE_TRIAL = 4
@@ -48,7 +49,7 @@ def open_journal(path: Path, note: Callable[[str], None]) -> BaseStorage:
     journal is copied, and `note` receives a line.
 
     Raises:
-      UserError: a damaged line held an operation that the others need; the file can't be read or written.
+      UserError: the others need an operation that is lost; the file can't be read or written.
     """
     lock = path.with_suffix(".lock")
     with locks.locked(lock), as_user_error(path):
@@ -59,8 +60,7 @@ def open_journal(path: Path, note: Callable[[str], None]) -> BaseStorage:
             lines.append(partial)
         kept = [operation for line in lines for operation in _operations(line)]
         damaged = [number for number, line in enumerate(lines, 1) if _operation(line) is None]
-        if damaged:
-            _check(kept, path, damaged[0])
+        _check(kept, path, damaged)
         if damaged or partial:
             copy = _copied(path) if damaged else None
             with atomic_file(path) as temporary:
@@ -120,8 +120,8 @@ class _Kept(BaseJournalBackend):
         raise NotImplementedError
 
 
-def _check(kept: Sequence[bytes], path: Path, line: int) -> None:
-    """Raises a UserError unless a journal makes sense without its damaged lines, of which `line` is the first.
+def _check(kept: Sequence[bytes], path: Path, damaged: Sequence[int]) -> None:
+    """Raises a UserError unless a journal makes sense with its whole operations alone; `damaged` are its other lines.
 
     Every operation must be of a trial that was created before, for else the number of a trial would be another's; the
     finished trials must have the same parameters, and those that came to their end the same results; the study must
@@ -130,9 +130,10 @@ def _check(kept: Sequence[bytes], path: Path, line: int) -> None:
     operations = [json.loads(operation) for operation in kept]
     missing = _missing(operations)
     if missing:
+        what = f"line {damaged[0]} of {path} is damaged" if damaged else f"{path} isn't as it was written"
         raise UserError(
-            f"line {line} of {path} is damaged, and the study can't do without the operation that it held: {missing}; "
-            "restore the file from a copy, or choose another --study (the finished trials stay in its folder)",
+            f"{what}, and the study can't do without an operation that is lost: {missing}; restore the file from a "
+            "copy, or choose another --study (the finished trials stay in its folder)",
             "journal-damaged",
         )
 
@@ -156,11 +157,12 @@ def _missing(operations: Sequence[dict[str, Any]]) -> str:
         return "the study's settings"
     finished = [trial for trial in trials if trial.state.is_finished()]
     complete = [trial for trial in finished if trial.state.name == "COMPLETE"]
-    for group, names in ((finished, "params"), (complete, "user_attrs")):
-        every = {name for trial in group for name in getattr(trial, names)} - {WORKER}
-        for trial in group:
-            if lost := sorted(every - set(getattr(trial, names))):
-                return f"{lost[0]} of trial {trial.number}"
+    for group, values in ((finished, "params"), (complete, "user_attrs")):
+        by_trial = {trial.number: set(map(current_name, getattr(trial, values))) - {WORKER} for trial in group}
+        every = set().union(*by_trial.values())
+        for number, names in by_trial.items():
+            if lost := sorted(every - names):
+                return f"{lost[0]} of trial {number}"
     return ""
 
 

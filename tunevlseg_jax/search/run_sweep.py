@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
+from tunevlseg_jax.data.feeding import batching
 from tunevlseg_jax.learners import LEARNERS, learners_for
 from tunevlseg_jax.runs import history
 from tunevlseg_jax.runtime import exchange, multihost
@@ -36,6 +37,7 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
     console.print(f"computed in {resources.base.computed}", soft_wrap=True)
     table = SweepDisplay(console, list(configs), options.trials)
     summaries = []
+    batching.import_library()
     with table.live, contextlib.ExitStack() as stack:
         stack.callback(table.notify, "")  # also before an error's line
         for name, config in configs.items():
@@ -70,10 +72,13 @@ def studies(options: Options, resources: Resources) -> dict[str, Config]:
         for data in map(str.strip, config.data.name.split(","))
         for learner in learners
     }
-    for each in configs.values():  # mistakes are reported before the first study begins
+    configs = configs if len(configs) > 1 else {options.study: configs.popitem()[1]}
+    for name, each in configs.items():  # mistakes are reported before the first study begins
         registry.splits(each.data)
+        if not (Path(options.folder) / name).exists():
+            registry.check_prompt_kind(each.data)
     if len(configs) == 1:
-        return {options.study: configs.popitem()[1]}
+        return configs
     for each in configs.values():
         search_space(options, each, resources)
     return configs

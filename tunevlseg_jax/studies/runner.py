@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
+from tunevlseg_jax.data.feeding import batching
 from tunevlseg_jax.evaluation import evaluate_run
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.pretrained.load import find_checkpoint
@@ -29,7 +30,7 @@ from tunevlseg_jax.search.sampler import Sampler
 from tunevlseg_jax.search.worker import Worker, search_space
 from tunevlseg_jax.studies import stored_data
 from tunevlseg_jax.studies.grid import Ablation, GridCell, Study
-from tunevlseg_jax.studies.progress import StudyDisplay, StudyProgress
+from tunevlseg_jax.studies.progress import STUDY_FILE, StudyDisplay, StudyProgress
 from tunevlseg_jax.training.experiment import Experiment
 
 
@@ -47,6 +48,8 @@ def open_progress(study: Study) -> Iterator[StudyProgress]:
         registry.splits(cell.config.data)
         for fold in cell.folds:
             registry.check_fold(dataclasses.replace(cell.config.data, fold=fold))
+        if not (Path(study.folder) / STUDY_FILE).exists():
+            registry.check_prompt_kind(cell.config.data)
     progress = StudyProgress(Path(study.folder), study)
     with locks.owned(progress.folder / "study.lock", f"works on {progress.folder}"):
         stored_data.check(study, progress)
@@ -60,6 +63,7 @@ def run(study: Study, progress: StudyProgress, console: Console) -> None:
       UserError: a search or an ablation is invalid.
     """
     display = StudyDisplay(console, study, progress)
+    batching.import_library()
     with display.live:
         _Work(study, progress, display).run()
         display.end()

@@ -1,5 +1,6 @@
 """The records of each batch, in an order that depends only on seed and epoch."""
 
+import importlib
 from collections.abc import Sequence
 from typing import cast
 
@@ -9,6 +10,15 @@ from jax import Array
 from tunevlseg_jax.data.feeding.batch import Rows
 from tunevlseg_jax.data.feeding.negative_rows import ask_for_absent
 from tunevlseg_jax.data.records import Records
+
+
+def import_library() -> None:
+    """Imports grain, which must happen before a live display starts.
+
+    While grain loads, etils replaces Python's import for the whole process by one that refuses relative imports, and a
+    display's thread that imports at that moment ends with a traceback.
+    """
+    importlib.import_module("grain")
 
 
 def training(records: Records, batch_size: int, padded: int, seed: int, epoch: int) -> list[Rows]:
