@@ -1,4 +1,4 @@
-"""What `doctor` looks at: versions, devices, precision, folders, memory, and the embedded model on an embedded image."""
+"""What `doctor` looks at: versions, devices, precision, folders, memory, extras, and the embedded model at work."""
 
 import importlib.metadata
 import platform
@@ -70,7 +70,7 @@ def _guarded(name: str, check: Callable[[], Check], remedy: str) -> Check:
 
 
 def _versions() -> str:
-    found = [f"tunevlseg_jax {__version__}", f"Python {platform.python_version()}", platform.platform(terse=True)]
+    found = [f"tunevlseg_jax {__version__}", f"Python {platform.python_version()}", platform.system()]
     return ", ".join([*found, *(f"{name} {_version(name)}" for name in PACKAGES)])
 
 
@@ -97,7 +97,7 @@ def _precision() -> Check:
 def _cache() -> Check:
     folder = cache.folder()
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
-    found = f"{folder}: {len(files)} files, {_gib(sum(path.stat().st_size for path in files))}"
+    found = f"{folder}: {len(files)} files, {sum(path.stat().st_size for path in files) / 2**20:.1f} MiB"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (probe := folder / ".doctor").touch()
@@ -118,7 +118,8 @@ def _disk(folder: Path) -> Check:
 def _memory() -> Check:
     free = memory.available()
     if free < LEAST_MEMORY:
-        return Check("memory", "note", f"{_gib(free)} available", "close programs, or take a smaller --train.batch-size")
+        remedy = "close programs, or take a smaller --train.batch-size"
+        return Check("memory", "note", f"{_gib(free)} available", remedy)
     return Check("memory", "ok", f"{_gib(free)} available")
 
 
