@@ -45,18 +45,18 @@ def write(
     """
     assert run.folder is not None
     check_folder(folder, name)
-    config, learnt, card = load_learnt(run.folder)
-    public = public_card(card, config, name)
+    _, learnt, card = load_learnt(run.folder)
+    public = public_card(card, run.config, name)
     found = scores.of_run(run.folder, card)
     shown = examples.load(run.data)
     if number is None:
-        number = EXAMPLES if config.data.name in SCENES else 0
+        number = EXAMPLES if run.config.data.name in SCENES else 0
     phrases = list(dict.fromkeys(phrase for example in shown for phrase in example.phrases))
     base = page.base_model(run.config.model.checkpoint, public["config"]["model"]["checkpoint"])
     with atomic_dir(folder) as temporary:
         drawn = pictures.write(temporary, run, shown[:number])
         parameters = sum(array.size for array in learnt.values())
-        about = (config.learner.name, parameters, base, found, phrases, drawn)
+        about = (run.config.learner.name, parameters, base, found, phrases, drawn)
         text = page.page(name, public, *about, licence, data_licence)
         listed = [dataclasses.asdict(score) for score in found]
         check_private(text.splitlines(), PAGE_FILE)

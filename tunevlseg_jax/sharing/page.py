@@ -85,9 +85,10 @@ def page(
         f"were trained with {card.get('made_by', LIBRARY)} ([TuneVLSeg]({PAPER})).",
         *(f"![{one.phrase}]({one.path})" for one in pictures),
         *(["Each picture is a test image, and beside it the mask that the run draws."] if pictures else []),
-        f'## Use\n\n```\npip install {LIBRARY}\npython -m tunevlseg_jax.predict --run {name} --image image.png --prompt "'
-        f'{phrase}"\n```\n\n```python\nimport tunevlseg_jax as tv\n\nmask = tv.load_run("{name}").predict("image.png", '
-        f'"{phrase}")\n```',
+        f"## Use\n\nWith {LIBRARY} installed:\n\n```\n"
+        f'python -m tunevlseg_jax.predict --run {name} --image image.png --prompt "{phrase}"\n```',
+        f'```python\nimport tunevlseg_jax as tv\n\nrun = tv.load_run("{name}")\n'
+        f'mask = run.predict("image.png", "{phrase}")\n```',
         f"The base model is {base.origin}. Its weights must have the sha256 `{card['model_sha256']}`; loading another "
         "model is an error.",
         f"## Scores\n\n{_table(scores)}",

@@ -9,6 +9,7 @@ from typing import Any
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.preprocessing import CARD_KEY
 from tunevlseg_jax.data.settings import Data
+from tunevlseg_jax.pretrained.load import local_folder
 from tunevlseg_jax.runtime import hub, schema
 from tunevlseg_jax.runtime.errors import UserError
 
@@ -17,7 +18,7 @@ KEPT_IF_ANY = ("calibration", "earlier_epochs", "earlier_data")
 """Entries that are copied. The command line is left out: it may hold any path."""
 SHARED_AS = "shared_as"
 """The card's entry with the hub id; it tells a shared folder from a run's."""
-PATH = re.compile(r"(?:^|[\s\"'=(\[,])(?:~?/[^\s/]+/|~/|[A-Za-z]:[\\/]|\\\\)")
+PATH = re.compile(r"^~?/|[\s\"'=(\[,]~?/[^\s/]+/|(?:^|[\s\"'=(\[,])(?:[A-Za-z]:[\\/]|\\\\)")
 """The beginning of an absolute path in a text."""
 
 
@@ -26,7 +27,7 @@ def public_card(card: Mapping[str, Any], config: Config, name: str) -> dict[str,
 
     Args:
       card: of the run.
-      config: of the card.
+      config: of the run, with the present place of its base model.
       name: hub id under which the run is shared.
 
     Raises:
@@ -50,8 +51,8 @@ def public_config(config: Config, name: str) -> Config:
 
 
 def public_checkpoint(checkpoint: str) -> str:
-    """The name of an embedded model or a hub id as it is, and of any other folder its last part."""
-    if hub.is_id(checkpoint):
+    """A hub id as it is, and of a folder or an embedded model the last part of its name."""
+    if hub.is_id(checkpoint) and local_folder(checkpoint) is None:
         return checkpoint
     return PurePosixPath(PureWindowsPath(checkpoint).as_posix()).name
 
@@ -60,9 +61,8 @@ def check_private(value: Any, where: str) -> None:
     """Raises a UserError if a text in a value begins with an absolute path or holds one."""
     for place, text in _texts(value, where):
         if PATH.search(text):
-            raise UserError(
-                f"{place} would show a path of this machine: {text[:200]!r}; nothing was written", "private"
-            )
+            message = f"{place} would show a path of this machine, {text[:200]!r}; nothing was written"
+            raise UserError(message, "private")
 
 
 def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
