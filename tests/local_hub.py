@@ -38,7 +38,7 @@ class Hub:
       repositories: by id.
       gated: ids that need accepted terms.
       objects: uploaded large files, by sha256.
-      downloaded: paths of files whose content was asked for.
+      downloaded: paths of files that were asked for.
     """
 
     address: str
@@ -135,8 +135,7 @@ class Handler(BaseHTTPRequestHandler):
     def _file(self, repository: Repository, path: str) -> None:
         content = repository.files[path]
         headers = {"X-Repo-Commit": repository.sha, "ETag": f'"{hashlib.sha1(content).hexdigest()}"'}
-        if self.command == "GET":
-            self.hub.downloaded.append(path)
+        self.hub.downloaded.append(path)
         if not path.endswith(LARGE):
             self._send(200, content, headers)
             return

@@ -528,7 +528,7 @@ def load_run(run: str | Path, *, checkpoint: str | None = None, masks: Masks = "
         raise UserError(f"{path}: scores must be an object, got {scores!r}", "bad-card")
     reading, temperature = preprocessing.of_card(card, str(path)), temperature_of_card(card, str(path))
     temperature = temperature if masks == "semantic" else 1.0
-    return Run(experiment, learnt, scores, folder, reading, temperature, str(run))
+    return Run(experiment, learnt, scores, folder, reading, temperature, str(Path(run)))
 
 
 def load_model(checkpoint: str | Path, *, masks: Masks = "semantic") -> Run:

@@ -81,6 +81,7 @@ def finish(*arguments: object, **environment: str) -> str:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_on_the_hub_predicts_as_here_bit_for_bit(tmp_path):
     """Shared by the command, loaded in a fresh process without caches; what could be executed isn't downloaded."""
     images = registry.load(
