@@ -25,6 +25,7 @@ from tunevlseg_jax.runs.card import CARD_FILE, LEARNT_FILE
 from tunevlseg_jax.runs.locate import find_run
 from tunevlseg_jax.runtime import hub
 from tunevlseg_jax.runtime.files import read_object, write_json
+from tunevlseg_jax.sharing import page
 from tunevlseg_jax.sharing.public_card import check_private, public_card
 
 quick_compilation = small.quick_compilation
@@ -103,6 +104,7 @@ def test_a_run_on_the_hub_predicts_as_here_bit_for_bit(tmp_path):
         finish(*code, tmp_path / "there.npy", **machine(tmp_path / "there", there.address))
         assert {LEARNT_FILE, CARD_FILE} <= {*there.downloaded}
         assert not {"run.py", "prompts.pkl"} & {*there.downloaded}
+    assert finish("-c", FINDS, NAME, **machine(tmp_path / "there", there.address, HF_HUB_OFFLINE="1")) == ""
     theirs, ours = np.load(tmp_path / "there.npy"), np.stack(load_run(RUN).probabilities(list(images), "seven"))
     assert ours.dtype == theirs.dtype == np.float32 and ours.any()
     np.testing.assert_array_equal(theirs.view(np.uint32), ours.view(np.uint32))
@@ -208,6 +210,19 @@ def test_the_page_has_metadata_and_scores_with_their_intervals(tmp_path, monkeyp
     assert not (output / "examples").exists()
     scores = json.loads((output / "scores.json").read_text(encoding="utf-8"))
     assert scores[0]["interval"] == pytest.approx([low, high]) and scores[0]["own"] and not scores[1]["own"]
+
+
+def test_the_base_model_is_named_as_others_can_get_it(tmp_path):
+    """An embedded one, one of the hub, and a folder by the command that makes it; a folder's place isn't shown."""
+    assert page.base_model("clipseg-tiny", "clipseg-tiny").hub_id is None
+    assert page.base_model("CIDAS/clipseg-rd64", "CIDAS/clipseg-rd64").hub_id == "CIDAS/clipseg-rd64"
+    for origin, published in (("CIDAS/clipseg-rd64", True), ("private scans/model", False)):
+        source = {"made by": "conversion.clipseg", "checkpoint": origin}
+        write_json(tmp_path / "model" / "config.json", {"model": {}, "source": source})
+        base = page.base_model(str(tmp_path / "model"), "model")
+        assert base.hub_id == (origin if published else None) and "--checkpoint FOLDER" in base.origin
+        assert (f"python -m conversion.clipseg --checkpoint {origin} " in base.origin) == published
+        assert str(tmp_path) not in base.origin
 
 
 def test_an_earlier_folder_is_replaced_and_no_other(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """The page of a shared run: README.md with the metadata that the Hugging Face hub reads."""
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +12,7 @@ from tunevlseg_jax.data.builders.catalogue import PUBLIC
 from tunevlseg_jax.data.registry import SCENES
 from tunevlseg_jax.pretrained.load import EMBEDDED, local_folder
 from tunevlseg_jax.pretrained.model import MODEL_CONFIG_FILE
-from tunevlseg_jax.runtime import hub
+from tunevlseg_jax.runs.locate import is_on_hub
 from tunevlseg_jax.runtime.files import read_object
 from tunevlseg_jax.sharing.pictures import Picture
 from tunevlseg_jax.sharing.scores import Score
@@ -43,7 +45,7 @@ def base_model(checkpoint: str, name: str) -> Base:
         return Base(name, None, "in the package, so nothing is downloaded")
     source = read_object(folder / MODEL_CONFIG_FILE).get("source")
     made, origin = (source.get(key) for key in ("made by", "checkpoint")) if isinstance(source, dict) else (None, None)
-    published = origin if isinstance(origin, str) and hub.is_id(origin) else None
+    published = origin if isinstance(origin, str) and is_on_hub(origin) else None
     place = "a folder of your own: give it as `--checkpoint FOLDER`, or `checkpoint=` in Python"
     if made and published:
         place += f". `python -m {made} --checkpoint {published} --output FOLDER` makes it"
@@ -78,6 +80,7 @@ def page(
     """
     data = card["config"]["data"]["name"]
     phrase = phrases[0] if phrases else "the object"
+    command = f"python -m tunevlseg_jax.predict --run {name} --image image.png --prompt {shlex.quote(phrase)}"
     sections = (
         f"---\n{_metadata(name, data, learner, base, scores, licence)}\n---",
         f"# {name}",
@@ -85,10 +88,9 @@ def page(
         f"were trained with {card.get('made_by', LIBRARY)} ([TuneVLSeg]({PAPER})).",
         *(f"![{one.phrase}]({one.path})" for one in pictures),
         *(["Each picture is a test image, and beside it the mask that the run draws."] if pictures else []),
-        f"## Use\n\nWith {LIBRARY} installed:\n\n```\n"
-        f'python -m tunevlseg_jax.predict --run {name} --image image.png --prompt "{phrase}"\n```',
+        f"## Use\n\nWith {LIBRARY} installed:\n\n```\n{command}\n```",
         f'```python\nimport tunevlseg_jax as tv\n\nrun = tv.load_run("{name}")\n'
-        f'mask = run.predict("image.png", "{phrase}")\n```',
+        f'mask = run.predict("image.png", {json.dumps(phrase, ensure_ascii=False)})\n```',
         f"The base model is {base.origin}. Its weights must have the sha256 `{card['model_sha256']}`; loading another "
         "model is an error.",
         f"## Scores\n\n{_table(scores)}",
