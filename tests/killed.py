@@ -1,4 +1,4 @@
-"""A command in a process that is killed after a given time, as often as a test wants, without starting Python anew."""
+"""A command in a process that is killed after a given time, as often as a test wants, without starting Python again."""
 
 import math
 import subprocess

@@ -137,6 +137,7 @@ def known_options() -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_numbers_of_parameters_match_the_code():
     """The table of docs/learners.md, at the sizes of the public models and the configurations' depth."""
     rows = re.findall(
@@ -189,7 +190,9 @@ EXAMPLES = ["TiedVPT", "TiedLoRA", "SentenceAdapter", "NearCoOp"]
 
 
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "NearCoOp" else pytest.mark.slow) for name in EXAMPLES]
+)
 def test_the_example_learners_work(name):
     """Each tensor has a gradient through a small CLIPSeg; trained, it passes on what `changes` names."""
     learner = pages.example_learners()[name](**({} if name == "SentenceAdapter" else {"depth": 2}))

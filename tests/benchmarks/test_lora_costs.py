@@ -22,6 +22,7 @@ WIDE = CLIPSegConfig(
 """A model whose weights are much larger than the activations of its few tokens."""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_eight_trials_hold_one_copy_of_the_frozen_weights():
     learner = LoRA(depth=2, products=("query", "key", "value", "out", "up", "down"))

@@ -28,7 +28,7 @@ LEARNERS = {
     "NormTuning": NormTuning(depth=ROWS, decoder=True),
 }
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-QUICK = ("LoRA", "VLSMAdapter", "NormTuning")
+QUICK = ("LoRA", "VLSMAdapter")
 each_learner = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in LEARNERS]
 )

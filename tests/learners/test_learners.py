@@ -45,9 +45,9 @@ LEARNERS = {
     "TiedVPT": pages.example_learners()["TiedVPT"](depth=ROWS),
 }
 pytestmark = pytest.mark.usefixtures("quick_compilation")
+QUICK = ("CoOp", "CoCoOp", "VPT", "MaPLe", "SharedAttention")
 each_learner = pytest.mark.parametrize(
-    "name",  # the prompts of two are those of CoOp and of IVLP
-    [pytest.param(name, marks=pytest.mark.slow if name in ("KgCoOp", "PromptSRC") else ()) for name in LEARNERS],
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in LEARNERS]
 )
 
 
@@ -159,6 +159,7 @@ def test_prompts_beyond_the_depth_do_nothing(name, depth):
     assert step(name).traces == 1
 
 
+@pytest.mark.slow
 def test_fewer_rows_are_the_same_as_a_smaller_depth():
     """What a block beyond the depth does with its prompt tokens is to carry them."""
     logits, _ = step("MaPLe").run(fresh("MaPLe"), 1)
@@ -167,6 +168,7 @@ def test_fewer_rows_are_the_same_as_a_smaller_depth():
     assert_allclose(short.run(cut, 1)[0], logits, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_each_tower_has_its_own_depth():
     params, ran = fresh("IVLP"), step("IVLP")
     for text, vision in ((1, 2), (2, 1)):

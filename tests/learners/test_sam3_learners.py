@@ -144,7 +144,9 @@ def check(learner: Learner, model: Model) -> None:
     assert run._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "LoRA" else pytest.mark.slow) for name in LEARNERS]
+)
 def test_a_learner_changes_both_towers(name):
     check(LEARNERS[name], random_small())
 

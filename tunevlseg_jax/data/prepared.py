@@ -106,7 +106,7 @@ class Prepared:
             reason = f" ({str(error).partition(';')[0]})" if isinstance(error, RuntimeError) else ""
             raise UserError(
                 f"can't read image {index} of {split} in {self.folder}: its file is missing or broken{reason}; "
-                "prepare the set again, or copy it anew",
+                "prepare the set again, or copy it again",
                 "unreadable",
             ) from error
 

@@ -10,16 +10,14 @@ import numpy as np
 
 from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt
-from tunevlseg_jax.data.images import encode_png, read_rgb, resize, write_png
-from tunevlseg_jax.demonstration.answers import data_url
+from tunevlseg_jax.data.images import read_rgb, resize, write_png
+from tunevlseg_jax.demonstration.answers import thumbnail
 from tunevlseg_jax.prediction.overlay import overlay
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import as_user_error, write_csv
 
 LIST_FILE = "list.csv"
 MOST = 500
-THUMBNAIL = 112
-"""Pixels of the longer side."""
 EVERY = 4
 """Of so many images, one is for validation."""
 
@@ -143,9 +141,7 @@ class Corrections:
     def _thumbnail(self, number: int, row: Correction) -> str:
         if number not in self._thumbnails:
             drawn = overlay(read_rgb(self.folder / row.image), self._mask(row))
-            scale = THUMBNAIL / max(drawn.shape[:2])
-            size = max(1, round(drawn.shape[0] * scale)), max(1, round(drawn.shape[1] * scale))
-            self._thumbnails[number] = data_url(encode_png(resize(drawn, size, cv2.INTER_AREA)), "png")
+            self._thumbnails[number] = thumbnail(drawn)
         return self._thumbnails[number]
 
     def _write(self) -> None:

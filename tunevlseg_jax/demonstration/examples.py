@@ -5,20 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-
 from tunevlseg_jax.data import prepared, registry
-from tunevlseg_jax.data.images import encode_png, resize
+from tunevlseg_jax.data.images import encode_png
 from tunevlseg_jax.data.prepared import Prepared
 from tunevlseg_jax.data.registry import SCENES
 from tunevlseg_jax.data.scene_domains import SIZE
 from tunevlseg_jax.data.settings import Data
-from tunevlseg_jax.demonstration.answers import data_url
+from tunevlseg_jax.demonstration.answers import data_url, thumbnail
 from tunevlseg_jax.runtime.errors import UserError
 
 COUNT = 8
-THUMBNAIL = 96
-"""Pixels of the longer side."""
 
 
 class ShownExample(NamedTuple):
@@ -58,8 +54,4 @@ def _prepared(data: Data) -> Iterator[ShownExample]:
     split = "test" if "test" in registry.splits(data) else "val"
     for example in Prepared(folder, split, data.protocol, data.fold):
         phrases = (record.phrasings(data.prompt_index)[0] for record in example.records)
-        rgb = example.rgb()
-        scale = THUMBNAIL / max(rgb.shape[:2])
-        size = max(1, round(rgb.shape[0] * scale)), max(1, round(rgb.shape[1] * scale))
-        small = encode_png(resize(rgb, size, cv2.INTER_AREA))
-        yield ShownExample(example.id, tuple(dict.fromkeys(phrases)), example.image, data_url(small, "png"))
+        yield ShownExample(example.id, tuple(dict.fromkeys(phrases)), example.image, thumbnail(example.rgb()))

@@ -29,14 +29,14 @@ def hints(files: Sequence[ImageFiles], images: str, masks: str, source: SourceFi
 
 
 def _of_tables(files: Sequence[ImageFiles], source: SourceFiles) -> Iterator[str]:
-    told = {"split": any(one.split for one in files), "group": any(one.group for one in files)}
+    known = {"split": any(one.split for one in files), "group": any(one.group for one in files)}
     for name in source.names:
         if name.lower().endswith((".csv", ".tsv")):
             first = source.read(name).decode("utf-8-sig", "replace").partition("\n")[0][:10000]
             header = max((next(csv.reader([first], delimiter=one), []) for one in ",;\t"), key=len)
             meant = {column: other for other in header for column in TELLING if columns.is_like(other, column)}
             for column, other in meant.items():
-                if not told[column]:
+                if not known[column]:
                     yield (
                         f"note: {name} has the column {other.strip()!r}, which isn't read; a --manifest has a column "
                         f"{column} for it"

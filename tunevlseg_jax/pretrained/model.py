@@ -51,7 +51,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError as error:
         raise UserError(f"there is no {path}", "no-such-file") from error
     except (OSError, SafetensorError) as error:
-        raise UserError(f"can't read {path}: {error}; copy it again, or write it anew", "unreadable") from error
+        raise UserError(f"can't read {path}: {error}; copy it again, or convert it again", "unreadable") from error
 
 
 def tensor_names(path: Path) -> list[str]:
