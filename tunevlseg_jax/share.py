@@ -24,8 +24,8 @@ class Options:
       private: whether a repository that the upload creates is private, so that only you see it at first.
       license: of the learnt prompts, as the hub names it, such as apache-2.0 or cc-by-nc-4.0.
       data_license: of the data set, in words. None for that of a public set.
-      examples: number of pictures of the test split on the page, at most 8. None for 4 of the embedded data and none of other
-        data, whose images may be private or may not be passed on.
+      examples: number of pictures of the test split on the page, at most 8. None for 4 of the embedded data and none of
+        other data, whose images may be private or may not be passed on.
       checkpoint: the base model's new place, if it has moved since training.
     """
 
