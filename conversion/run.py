@@ -29,13 +29,15 @@ def main() -> None:
     from conversion import output
     from conversion.trained_model import load
     from tunevlseg_jax.runs.card import load_learnt
+    from tunevlseg_jax.runs.locate import find_run
 
     folder = Path(options.output)
     output.check(folder)
-    model = load(Path(options.run))
+    run = find_run(options.run)
+    model = load(run)
     source = {"made by": "conversion.run", "run": output.portable(options.run), "sha256": model.sha256}
     print(output.write(folder, model, source, options.dtype))
-    config, _, _ = load_learnt(Path(options.run))
+    config, _, _ = load_learnt(run)
     height, width = config.model.image_size or (0, 0)
     if height != width:
         print(

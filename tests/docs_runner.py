@@ -72,6 +72,7 @@ OTHERS = {
     "python -m venv .venv": "a command of Python",
     ". .venv/bin/activate": "a command of the shell",
     "git clone https://github.com/naamiinepal/medvlsm": "a command of git; the test writes annotations instead",
+    "hf auth login": "a command of huggingface_hub",
     "pre-commit install": "a command of another project, from its manual",
     "pytest": "runs this test, in .ci/run",
     "optuna-dashboard runs/studies/kvasir_coop/journal.log": "a command of another project, not among the extras",
@@ -81,6 +82,7 @@ OTHERS = {
 SEVERAL = "needs other hosts; tests/runtime/test_multihost.py starts several processes"
 TOPOLOGY = "compiles for minutes; tests/benchmarks/test_benchmark.py plans one slice"
 DEMO = "serves until it is interrupted; tests/demonstration/ starts it"
+HUB = "needs the hub; tests/sharing/ has one on this machine"
 TRAIN = "python -m tunevlseg_jax.train --config configs/clipseg_vpt.py"
 BENCHMARK = "python -m tunevlseg_jax.benchmark --config configs/clipseg_vpt.py --sizes clipseg-rd64"
 ELSEWHERE = {
@@ -111,6 +113,12 @@ ELSEWHERE = {
     "python -m tunevlseg_jax.demo --run runs/quickstart": DEMO,
     "python -m tunevlseg_jax.demo --run runs/wounds": DEMO,
     "python -m tunevlseg_jax.demo --run runs/polyps_vpt runs/polyps_coop": DEMO,
+    "python -m tunevlseg_jax.share --run runs/quickstart --to user/digits --license apache-2.0 --upload": HUB,
+    "python -m tunevlseg_jax.predict --run user/digits --image photo.jpg --prompt seven": HUB,
+    "python -m tunevlseg_jax.evaluate --run user/digits --data.name scenes/endoscopy": HUB,
+    "python -m tunevlseg_jax.demo --run user/digits runs/mine": HUB,
+    "python -m tunevlseg_jax.train --config configs/quickstart.py --train.start-from user/digits "
+    "--workdir runs/more": HUB,
     "python -m tunevlseg_jax.study --config configs/study_scenes.py": "half an hour; see tests/studies/test_study.py",
     "python -m tunevlseg_jax.study --config configs/study_scenes.py --shots 1,2,4,8,16,32,all": "hours; see there too",
 }
@@ -127,7 +135,10 @@ HELP = (
     ("tunevlseg_jax.benchmark", "--config", "configs/clipseg_vpt.py"),
     ("tunevlseg_jax.study",),
     *(("tunevlseg_jax.prepare", what) for what in ("kvasir", "folder", "volumes", "dicom", "check")),
-    *((f"tunevlseg_jax.{name}",) for name in ("demo", "evaluate", "predict", "report", "study", "benchmarks.loading")),
+    *(
+        (f"tunevlseg_jax.{name}",)
+        for name in ("demo", "doctor", "share", "evaluate", "predict", "report", "study", "benchmarks.loading")
+    ),
     *((f"conversion.{name}",) for name in ("clipseg", "cris", "peft", "run", "tunevlseg")),
 )
 """The commands whose --help lists every option."""

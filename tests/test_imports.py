@@ -65,8 +65,8 @@ ROOMS = (
     ("cli", "training"),
     ("benchmarks", "runs", "evaluation", "prediction", "preparation"),
     ("search", "run", "reporting.statistics"),
-    ("reporting", "demonstration"),
-    ("reporting.figures", "studies"),
+    ("reporting", "demonstration", "diagnosis"),
+    ("reporting.figures", "studies", "sharing"),
     ("reporting.output", "api"),
     tuple(sorted(COMMANDS)),
 )

@@ -6,6 +6,7 @@ A command imports what computes after its options are parsed, so that help texts
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import io
 import os
@@ -15,7 +16,8 @@ import sys
 import traceback
 import types
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
@@ -30,6 +32,12 @@ T = TypeVar("T")
 UNREAD, MISTAKEN = 1, 2
 RULE = {"─", "-"}
 """Characters of the horizontal lines in tyro's error box."""
+_DECLARES: ContextVar[bool] = ContextVar("declares", default=False)
+"""Whether a command ends before its options are parsed, see `declaration`."""
+
+
+class _Declared(Exception):
+    """Ends a command in `declaration`: holds the class of its options and their default values."""
 
 
 def run(command: Callable[[], None]) -> None:
@@ -169,8 +177,26 @@ def options_over_config(cls: type[T], default: Callable[[Config], T], program: s
         "that comes with the package, such as quickstart, or the config.json of a run."
     )
     program = f"{program} --config FILE"
+    if _DECLARES.get():
+        fields = [("config", str), ("options", Annotated[tyro.conf.AvoidSubcommands[cls], tyro.conf.arg(name="")])]
+        both = dataclasses.make_dataclass("WithConfig", fields)
+        raise _Declared(both, both(tyro.MISSING, default(config)))
     arguments = _arguments(arguments, cls)
     return _parse(tyro.conf.AvoidSubcommands[cls], arguments, program, description, default(config))
+
+
+def declaration(command: Callable[[], None]) -> tuple[Any, Any]:
+    """The class of a command's options, and their default values or None for the class's own, without running it."""
+    token, arguments = _DECLARES.set(True), sys.argv
+    sys.argv = ["", "--help"]
+    try:
+        command()
+    except _Declared as declared:
+        return declared.args
+    finally:
+        sys.argv = arguments
+        _DECLARES.reset(token)
+    raise AssertionError("the command has parsed no options")
 
 
 def _arguments(given: list[str], cls: type) -> list[str]:
@@ -180,6 +206,8 @@ def _arguments(given: list[str], cls: type) -> list[str]:
 
 
 def _parse(cls: Any, arguments: list[str], program: str, description: str, default: Any) -> Any:
+    if _DECLARES.get():
+        raise _Declared(cls, default)
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):

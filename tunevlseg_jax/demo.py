@@ -24,7 +24,8 @@ class Options:
     """The runs to show, and the server.
 
     Attributes:
-      run: folders of runs, which are shown beside each other and beside their base models as they are.
+      run: folders of runs, or hub ids such as owner/name, which are shown beside each other and beside their base
+        models as they are.
       model: without runs, the model to show: a model folder, the name of an embedded model, or a hub id.
       checkpoint: the runs' base model's new place, if it has moved since training.
       output: folder for the corrections and the runs of the page's users.

@@ -51,7 +51,7 @@ class Options:
     """The run, the split and the resolution.
 
     Attributes:
-      run: folder of the run.
+      run: folder of the run, or a hub id such as owner/name.
       data: another data set.
       split: train, val or test.
       resolution: "model" scores at the model's input size; "original" resizes the logits to each mask's size.
@@ -74,7 +74,7 @@ class Options:
         in their name, and a report leaves them out.
       checkpoint: the base model's new place, if it has moved since training.
       output: folder for the scores; None for `evaluations` in the run's folder, and `robustness` for those of corrupt
-        and phrases.
+        and phrases. Those of a run on the hub are in `evaluations/owner_name`.
       cluster: how several processes find each other.
     """
 
@@ -122,10 +122,10 @@ def _score(options: Options, run: Run, data: Data, console: Console) -> None:
     """Scores the split, and prints and writes the scores."""
     from tunevlseg_jax.evaluation import display
     from tunevlseg_jax.evaluation.evaluate_run import FOLDER
-    from tunevlseg_jax.runs import provenance
+    from tunevlseg_jax.runs import locate, provenance
 
     fitted = run.calibrate() if options.calibrate else None
-    folder = Path(options.output) if options.output else Path(options.run) / FOLDER
+    folder = Path(options.output) if options.output else locate.output_folder(options.run, FOLDER)
     result = run.evaluation(
         data,
         options.split,
@@ -149,7 +149,7 @@ def _score(options: Options, run: Run, data: Data, console: Console) -> None:
             + ", where their masks count as empty; --resolution original scores them" * (options.resolution == "model"),
             soft_wrap=True,
         )
-    for line in provenance.lines(Path(options.run), options.split, result.marks):
+    for line in provenance.lines(run.folder, options.split, result.marks):
         console.print(f"warning: {line}; the scores are marked", soft_wrap=True, style="yellow")
     console.print(
         f"scores: {folder / result.name}.json, of each class: {result.name}_classes.csv, "
@@ -162,8 +162,9 @@ def _score(options: Options, run: Run, data: Data, console: Console) -> None:
 def _score_robustness(options: Options, run: Run, data: Data, console: Console) -> None:
     """Scores corrupted images and paraphrases, and prints and writes the scores."""
     from tunevlseg_jax.evaluation import display, robustness
+    from tunevlseg_jax.runs import locate
 
-    folder = Path(options.output or Path(options.run) / robustness.FOLDER)
+    folder = Path(options.output) if options.output else locate.output_folder(options.run, robustness.FOLDER)
     results = run.robustness(data, options.split, corrupt=options.corrupt, phrases=options.phrases, output=folder)
     for kind, result in results.items():
         show = display.corruptions if kind == "corrupted" else display.phrases

@@ -47,7 +47,7 @@ class Options:
     """The run, the images and the prompts.
 
     Attributes:
-      run: folder of the run.
+      run: folder of the run, or a hub id such as owner/name.
       image: image files, folders of them, patterns such as "scans/*.png", or "-" for an image on standard input. The
         endings are those of JPEG, PNG, TIFF, BMP, WebP, GIF and HEIC (with the extra `heic`), and of videos.
       prompt: the name of the object, such as "polyp". Several names give a mask each and a label map, in which a pixel

@@ -36,6 +36,7 @@ from tunevlseg_jax.prediction.volume_answers import VolumeAnswer
 from tunevlseg_jax.prompts import ModelSpec
 from tunevlseg_jax.runs import provenance
 from tunevlseg_jax.runs.card import CARD_FILE, add_to_card, temperature_of_card
+from tunevlseg_jax.runs.locate import check_writable, find_run
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runs.run_folder import DATA_FOLDER
 from tunevlseg_jax.runtime import exchange, multihost
@@ -70,6 +71,7 @@ class Run:
       config: its configuration.
       scores: from its card, by row ("zero-shot", "tuned"), split and metric; empty for a model.
       folder: the run's folder; None for a model.
+      name: of the run, as it was loaded: its folder or its hub id; or of the model.
       preprocessing: how the files of its training set were read.
       predictor: its forward passes, for more images than fit into memory.
     """
@@ -82,8 +84,10 @@ class Run:
         folder: Path | None,
         preprocessing: Preprocessing,
         temperature: float = 1.0,
+        name: str | None = None,
     ):
         self.config, self.scores, self.folder = experiment.config, dict(scores), folder
+        self.name = name or experiment.config.model.checkpoint
         self.preprocessing = preprocessing
         self._experiment, self._learnt = experiment, learnt
         self.predictor = Predictor(experiment, learnt, temperature)
@@ -116,8 +120,7 @@ class Run:
         return Run(model, {}, {}, None, self.preprocessing)
 
     def __repr__(self) -> str:
-        place = self.config.model.checkpoint if self.folder is None else self.folder
-        return f"<Run: {self.config.learner.name} in {place}>"
+        return f"<Run: {self.config.learner.name} in {self.name}>"
 
     def predict(
         self,
@@ -345,7 +348,7 @@ class Run:
                 self._learnt,
                 scored,
                 chosen,
-                run=str(self.folder or self.config.model.checkpoint),
+                run=self.name,
                 folder=None if output is None else Path(output),
                 resolution=resolution,
                 ask_absent=ask_absent,
@@ -391,7 +394,7 @@ class Run:
                 self._learnt,
                 scored,
                 chosen,
-                run=str(self.folder or self.config.model.checkpoint),
+                run=self.name,
                 folder=None if output is None else Path(output),
                 corrupt=corrupt,
                 phrases=asked,
@@ -410,6 +413,7 @@ class Run:
         folder = self.folder
         if folder is None:
             raise UserError("only a run has a card for its temperature, and this is a model", "no-card")
+        check_writable(self.name, "calibration")
         with multihost.sync_errors():
             data = self.data.for_scoring()
             split = self._experiment.split("val", data)
@@ -501,27 +505,30 @@ class Run:
         return questions, phrases, not is_list and isinstance(prompt, str)
 
 
-def load_run(folder: str | Path, *, checkpoint: str | None = None, masks: Masks = "semantic") -> Run:
+def load_run(run: str | Path, *, checkpoint: str | None = None, masks: Masks = "semantic") -> Run:
     """Loads a trained run.
 
     Args:
-      folder: the run's folder, or any folder with its prompts.safetensors and card.json.
+      run: the run's folder, or any folder with its prompts.safetensors and card.json; or a hub id such as
+        "owner/name", whose files are downloaded.
       checkpoint: the base model's new place, if it has moved since training.
       masks: "semantic", one mask for what a prompt names, as in training; or "instances", the union of the instances
         that a SAM 3 finds, with their presence. A temperature is one of semantic masks.
 
     Raises:
-      UserError: a file is missing or broken, the base model isn't the one of the training, or it finds no instances.
+      UserError: a file is missing or broken, the base model isn't the one of the training, it finds no
+        instances, or the hub has no such run.
     """
-    experiment, learnt = restore(Path(folder), checkpoint, masks)
-    path = Path(folder) / CARD_FILE
+    folder = find_run(run)
+    experiment, learnt = restore(folder, checkpoint, masks)
+    path = folder / CARD_FILE
     card = read_object(path)
     scores = card.get("scores") or {}
     if not isinstance(scores, dict):
         raise UserError(f"{path}: scores must be an object, got {scores!r}", "bad-card")
     reading, temperature = preprocessing.of_card(card, str(path)), temperature_of_card(card, str(path))
     temperature = temperature if masks == "semantic" else 1.0
-    return Run(experiment, learnt, scores, Path(folder), reading, temperature)
+    return Run(experiment, learnt, scores, folder, reading, temperature, str(Path(run)))
 
 
 def load_model(checkpoint: str | Path, *, masks: Masks = "semantic") -> Run:

@@ -20,6 +20,7 @@ from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.rules import ConversionError
 from tunevlseg_jax.runs.card import CARD_FILE, LEARNT_FILE, make_card, save_learnt
+from tunevlseg_jax.runs.locate import find_run
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_files, read_object, sha256
@@ -51,7 +52,7 @@ def merge_run(options: Options) -> Iterator[str]:
     output.check(path)
     pairs, _, model, _ = _run(options)
     merged = dataclasses.replace(
-        model, weights=merge(pairs, model), sha256=sha256(Path(str(options.run)) / LEARNT_FILE)
+        model, weights=merge(pairs, model), sha256=sha256(find_run(str(options.run)) / LEARNT_FILE)
     )
     source = {"made by": PROGRAM, "run": output.portable(str(options.run)), "sha256": merged.sha256}
     yield output.write(path, merged, source, "float32", clipseg_folder.save)
@@ -69,7 +70,7 @@ def merge(pairs: Mapping[str, Pair], model: Pretrained) -> dict[str, np.ndarray]
 
 def _run(options: Options) -> tuple[dict[str, Pair], LoRA, Pretrained, str]:
     """The pairs of a run, its learner, and its model with the model's name."""
-    experiment, learnt = restore(Path(str(options.run)), options.model)
+    experiment, learnt = restore(find_run(str(options.run)), options.model)
     learner, checkpoint = experiment.config.learner, experiment.config.model.checkpoint
     model = load_pretrained(checkpoint, weights=options.merge)
     if not isinstance(learner, LoRA):

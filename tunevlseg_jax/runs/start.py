@@ -10,6 +10,7 @@ import numpy as np
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.runs import history, provenance
 from tunevlseg_jax.runs.card import LEARNT_FILE, load_learnt
+from tunevlseg_jax.runs.locate import find_run
 from tunevlseg_jax.runs.run_folder import RunFolder
 from tunevlseg_jax.runtime import multihost
 from tunevlseg_jax.runtime.errors import UserError
@@ -35,16 +36,18 @@ def first_params(experiment: Experiment, folder: RunFolder) -> FlatParams:
     params = {name: np.zeros(array.shape, array.dtype) for name, array in experiment.trainable.items()}
     with multihost.sync_errors():
         if multihost.is_primary() and not folder.checkpoints.kept:
-            params = _read(experiment, Path(source))
-            history.write(folder.path, dataclasses.replace(history.read(folder.path), start_from=_about(Path(source))))
-            folder.data = provenance.after(folder.data, provenance.read(Path(source)))
+            start = find_run(source)
+            params = _read(experiment, source, start)
+            about = _about(source, start)
+            history.write(folder.path, dataclasses.replace(history.read(folder.path), start_from=about))
+            folder.data = provenance.after(folder.data, provenance.read(start))
             provenance.write(folder.path, folder.data)
     return {name: jnp.asarray(array) for name, array in multihost.broadcast_from_primary(params).items()}
 
 
-def _read(experiment: Experiment, source: Path) -> dict[str, np.ndarray]:
+def _read(experiment: Experiment, source: str, folder: Path) -> dict[str, np.ndarray]:
     """The learnt tensors of a run that fit this one."""
-    config, learnt, card = load_learnt(source)
+    config, learnt, card = load_learnt(folder)
     if experiment.pretrained.sha256 != card["model_sha256"]:
         raise UserError(
             f"train.start_from {source} was trained on another model than {experiment.config.model.checkpoint}: the "
@@ -74,7 +77,7 @@ def _read(experiment: Experiment, source: Path) -> dict[str, np.ndarray]:
         )
     for name, array in learnt.items():
         if not np.isfinite(array).all():
-            raise UserError(f"{source / LEARNT_FILE}: {name} has values that aren't finite; train again", "bad-learnt")
+            raise UserError(f"{folder / LEARNT_FILE}: {name} has values that aren't finite; train again", "bad-learnt")
     return {name: learnt[name].astype(np.float32) for name in ours}
 
 
@@ -82,13 +85,13 @@ def _shape(array: Any) -> str:
     return "missing" if array is None else "x".join(map(str, array.shape)) or "a number"
 
 
-def _about(source: Path) -> dict[str, Any]:
+def _about(source: str, folder: Path) -> dict[str, Any]:
     """What a card says about the run whose prompts another began with."""
-    config, _, card = load_learnt(source)
+    config, _, card = load_learnt(folder)
     return {
-        "run": str(source),
+        "run": source,
         "learner": config.learner.name,
         "data": config.data.name,
         "epochs": card.get("epochs"),
-        "prompts_sha256": sha256(source / LEARNT_FILE),
+        "prompts_sha256": sha256(folder / LEARNT_FILE),
     }

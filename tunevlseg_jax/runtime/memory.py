@@ -1,6 +1,7 @@
 """Memory: peak use, and malloc settings that let training steps on the CPU reuse freed memory."""
 
 import ctypes
+import os
 import re
 import resource
 import sys
@@ -37,6 +38,15 @@ def release_freed() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+def available() -> int:
+    """Bytes of the host's memory that programs can still have; on other systems than Linux all of its memory."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():  # with the part of the caches that Linux would drop
+        line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+        return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def peak() -> int:

@@ -1,14 +1,12 @@
 """The number of trials that fit in memory: compares the memory of the compiled step with the free memory."""
 
-import os
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from tunevlseg_jax.runtime import multihost, sharding
+from tunevlseg_jax.runtime import memory, multihost, sharding
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training import step
 from tunevlseg_jax.training.experiment import Experiment
@@ -105,9 +103,6 @@ def free_bytes(setup: TrainSetup) -> int:
     on_devices = sharding.free_memory(setup.mesh)
     if on_devices is not None:
         return on_devices
-    free, meminfo = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), Path("/proc/meminfo")
-    if meminfo.exists():  # Linux: with the part of its caches that it would drop
-        available = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
-        free = int(available.split()[1]) * 1024
+    free = memory.available()
     # The minimum over all processes, so that they make the same decision.
     return int(multihost.gather_numbers([free // len(setup.mesh.local_devices)]).min())

@@ -1,0 +1,1 @@
+"""The checks of `doctor`: what is installed, what computes, and what is missing."""
