@@ -22,7 +22,6 @@ from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.models.build import products
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.products import Conv, Linear, product
-from tunevlseg_jax.models.resize import resize_grid
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runtime import sharding
@@ -83,8 +82,10 @@ def test_a_convolution_in_bfloat16(size, copied):
     assert_allclose(half_back(weight)[0], back(weight)[0], rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(4, 5), (1, 2)])
-def test_a_convolution_of_a_doubled_grid(rows, columns):
+@pytest.mark.parametrize(
+    ("doubling", "rows", "columns"), [("bilinear", 4, 5), ("bilinear", 1, 2), ("nearest", 3, 4), ("nearest", 1, 2)]
+)
+def test_a_convolution_of_a_doubled_grid(doubling, rows, columns):
     """With the products first it equals the resize and then the convolution, and so do its gradients."""
     layer = Conv(3, 2, 3, rngs=nnx.Rngs(0))
     graph, state = nnx.split(layer)
@@ -92,13 +93,14 @@ def test_a_convolution_of_a_doubled_grid(rows, columns):
 
     def value(state: nnx.State, x: jax.Array, first: bool) -> jax.Array:
         merged = nnx.merge(graph, state)
-        y = merged.of_doubled(x) if first else merged(resize_grid(x, (2 * rows, 2 * columns), "bilinear"))
+        large = jax.image.resize(x, (2, 2 * rows, 2 * columns, 3), doubling)
+        y = merged.of_doubled(x, doubling) if first else merged(large)
         return (y * weight).sum()
 
     got, expected = (jax.value_and_grad(value, argnums=(0, 1))(state, x, first) for first in (True, False))
     chex.assert_trees_all_close(got, expected, rtol=1e-5, atol=1e-5)
     layer.transposed = layer.transpose(layer.kernel[...])
-    again = jax.grad(lambda x: (layer.of_doubled(x) * weight).sum())(x)
+    again = jax.grad(lambda x: (layer.of_doubled(x, doubling) * weight).sum())(x)
     assert_allclose(again, expected[1][1], rtol=1e-5, atol=1e-5)
 
 

@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from tunevlseg_jax.models import wide_mlp
 from tunevlseg_jax.models.attention import attention
-from tunevlseg_jax.models.changes import UNCHANGED, bottleneck, changed, dropped
+from tunevlseg_jax.models.changes import UNCHANGED, bottleneck, changed, low_rank
 from tunevlseg_jax.models.products import Linear, linear
 from tunevlseg_jax.models.rotary import Rotation, rotate
 from tunevlseg_jax.prompts import BlockChange
@@ -99,14 +99,15 @@ class Attention(nnx.Module):
           (batch, queries, out width).
         """
         projected = jnp.split(self.qkv(query), 3, axis=-1) if inputs is None else self.qkv.parts((query, *inputs))
-        x = dropped(query, change, 0)
-        projected = (changed(y, x, change, name) for y, name in zip(projected, ("query", "key", "value"), strict=True))
+        names = ("query", "key", "value")
+        added = low_rank(query, change, 0, *names)
+        projected = (changed(y, added, change, name) for y, name in zip(projected, names, strict=True))
         query, key, value = (x.reshape(*x.shape[:2], self.heads, -1) for x in projected)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         mixed = attention(query, key, value, mask)
         mixed = mixed.reshape(*mixed.shape[:2], -1)
-        return changed(self.out(mixed), dropped(mixed, change, 1), change, "out")
+        return changed(self.out(mixed), low_rank(mixed, change, 1, "out"), change, "out")
 
 
 class Mlp(nnx.Module):
@@ -132,9 +133,9 @@ class Mlp(nnx.Module):
         return wide_mlp.in_turns(mlp)(x.reshape(-1, x.shape[-1]), weights).reshape(x.shape)
 
     def _stored(self, x: Array, change: BlockChange) -> Array:
-        raised = changed(self.up(x), dropped(x, change, 2), change, "up")
+        raised = changed(self.up(x), low_rank(x, change, 2, "up"), change, "up")
         hidden: Any = _activated(raised, self.activation, self.down.kernel.dtype)
-        return changed(self.down(hidden), dropped(hidden, change, 3), change, "down")
+        return changed(self.down(hidden), low_rank(hidden, change, 3, "down"), change, "down")
 
 
 class Block(nnx.Module):

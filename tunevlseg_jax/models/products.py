@@ -96,13 +96,14 @@ class Conv(Product):
         """From (size, size, inputs, outputs) to (size, size, outputs, inputs), with rows and columns reversed."""
         return kernel[::-1, ::-1].mT
 
-    def of_doubled(self, x: Array) -> Array:
+    def of_doubled(self, x: Array, doubling: doubled.Doubling = "bilinear", *, use_bias: bool = True) -> Array:
         """The convolution of size 3 of a grid with twice the rows and columns, see `doubled.gather`.
 
         From (batch, rows, columns, inputs) to (batch, 2 * rows, 2 * columns, outputs).
         """
         maps = products_by_cell(x, self.kernel[...], self.transposed)
-        return _add(doubled.gather((maps[:3], maps[3:6], maps[6:])), self.bias)
+        y = doubled.gather((maps[:3], maps[3:6], maps[6:]), doubling)
+        return _add(y, self.bias if use_bias else None)
 
 
 class Unfold(Product):

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from tunevlseg_jax.models.catalogue import AnyModelConfig
-from tunevlseg_jax.pretrained import clipseg_folder, sam3_folder
+from tunevlseg_jax.pretrained import clipseg_folder, sam3_earlier, sam3_folder
 from tunevlseg_jax.pretrained.clipseg_folder import Unpickle
 from tunevlseg_jax.pretrained.model import (
     MODEL_CONFIG_FILE,
@@ -79,7 +79,7 @@ def load_pretrained(checkpoint: str, *, weights: bool = True, unpickle: Unpickle
     if not weights:
         return Pretrained(config, {}, tokenizer, "")
     path = folder / WEIGHTS_FILE
-    tensors = read_tensors(path)
+    tensors = sam3_earlier.present_paths(read_tensors(path))
     check_shapes(tensors, config, path)
     full = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     return Pretrained(config, full, tokenizer, sha256(path))
@@ -91,7 +91,7 @@ def _config(data: Mapping[str, Any], folder: Path) -> AnyModelConfig:
     if "model" not in data:
         raise UserError(f"{folder / MODEL_CONFIG_FILE} has neither 'model' nor 'model_type'", "not-a-model")
     kinds = cast(type[AnyModelConfig], AnyModelConfig)  # a union of classes is no class to a type checker
-    return schema.from_json(kinds, data["model"], str(folder / MODEL_CONFIG_FILE))
+    return schema.from_json(kinds, sam3_earlier.present_sizes(data["model"]), str(folder / MODEL_CONFIG_FILE))
 
 
 def save_pretrained(folder: Path, model: Pretrained, source: Mapping[str, str], dtype: str = "float32") -> None:
