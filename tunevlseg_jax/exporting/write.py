@@ -1,0 +1,47 @@
+"""Exports of one run or of several: each writes a folder and returns a line that describes it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from jax import export
+
+from tunevlseg_jax.exporting import check, folder, program
+from tunevlseg_jax.exporting import stablehlo as stablehlo_file
+from tunevlseg_jax.exporting.program import Task
+
+
+def load(runs: Sequence[str | Path], checkpoint: str | None = None) -> list[Task]:
+    """The runs to export, which one program can serve.
+
+    Raises:
+      UserError: a run can't be restored, or they differ in more than their learnt tensors.
+    """
+    tasks = [program.on_host(program.load(run, checkpoint)) for run in runs]
+    if len(tasks) > 1:
+        program.check_alike(tasks)
+    return tasks
+
+
+def stablehlo(output: Path, tasks: Sequence[Task], pixels: str, phrases: Sequence[str], *, inputs: bool) -> str:
+    """Writes StableHLO for CPUs, CUDA and TPUs; arguments as in `stablehlo_file.serialize` and `folder.make_card`.
+
+    Raises:
+      UserError: the weights are too large for one file, what was read back differs, or the folder can't be written.
+    """
+    if inputs:
+        program.check_alike(tasks)
+    content = stablehlo_file.serialize(tasks, pixels, as_inputs=inputs)
+    call = jax.jit(export.deserialize(bytearray(content)).call)
+    difference = check.compare(call, tasks, pixels, inputs=inputs)
+    card = folder.make_card(tasks, "stablehlo", stablehlo_file.FILE, pixels, phrases, inputs=inputs)
+    folder.write(output, content, stablehlo_file.FILE, "stablehlo.py", tasks, card, inputs=inputs)
+    return described(output, content, difference)
+
+
+def described(output: Path, content: bytes, difference: float) -> str:
+    """A line about a folder with a program."""
+    return (
+        f"wrote {output}: a program of {len(content):,} bytes, whose probabilities differ from the run's by at most "
+        f"{difference:.2g}"
+    )
