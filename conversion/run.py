@@ -27,7 +27,7 @@ def main() -> None:
     options = cli.options(Options, "python -m conversion.run", __doc__ or "")
 
     from conversion import output
-    from conversion.trained_model import load
+    from tunevlseg_jax.runs.trained_model import load
     from tunevlseg_jax.runs.card import load_learnt
 
     folder = Path(options.output)

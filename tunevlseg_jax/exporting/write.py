@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax import export
 
-from tunevlseg_jax.exporting import check, folder, program
+from tunevlseg_jax.exporting import check, folder, onnx_file, program
+from tunevlseg_jax.exporting import huggingface as huggingface_folder
 from tunevlseg_jax.exporting import stablehlo as stablehlo_file
 from tunevlseg_jax.exporting.program import Task
+from tunevlseg_jax.runtime.optional import import_onnx
 
 
 def load(runs: Sequence[str | Path], checkpoint: str | None = None) -> list[Task]:
@@ -45,3 +48,30 @@ def described(output: Path, content: bytes, difference: float) -> str:
         f"wrote {output}: a program of {len(content):,} bytes, whose probabilities differ from the run's by at most "
         f"{difference:.2g}"
     )
+
+
+def onnx(output: Path, task: Task, pixels: str, phrases: Sequence[str]) -> str:
+    """Writes ONNX; arguments as in `onnx_file.serialize` and `folder.make_card`.
+
+    Raises:
+      UserError: as in `onnx_file.serialize`, a package is missing, what was read back differs, or the folder can't be
+        written.
+    """
+    package, runtime = import_onnx("--format onnx")
+    content = onnx_file.serialize(task, pixels, package)
+    session = runtime.InferenceSession(content)
+
+    def call(*inputs: np.ndarray) -> np.ndarray:
+        return session.run(None, dict(zip(onnx_file.INPUTS, inputs, strict=True)))[0]
+
+    difference = check.compare(call, [task], pixels, inputs=False)
+    card = folder.make_card([task], "onnx", onnx_file.FILE, pixels, phrases, inputs=False)
+    folder.write(output, content, onnx_file.FILE, "onnx.py", [task], card, inputs=False)
+    return described(output, content, difference)
+
+
+def huggingface(output: Path, run: str | Path, checkpoint: str | None = None) -> str:
+    """Writes Hugging Face's folder of a run; raises a UserError as `huggingface_folder.write` does."""
+    model = huggingface_folder.write(output, Path(run), checkpoint)
+    size = sum(weight.size for weight in model.weights.values())
+    return f"wrote {output}: {len(model.weights)} tensors, {size:,} parameters, for transformers"
