@@ -50,4 +50,6 @@ def _check(run: Path, config: Config, names: list[str]) -> None:
     else:
         hint = "take stablehlo or onnx"
     what = config.learner.name if any(name.startswith("learner/") for name in beside) else "upsampler"
-    raise UserError(f"{run} learnt {beside[0]} ({what}), which a Hugging Face folder can't hold; {hint}", "not-convertible")
+    raise UserError(
+        f"{run} learnt {beside[0]} ({what}), which a Hugging Face folder can't hold; {hint}", "not-convertible"
+    )

@@ -84,7 +84,11 @@ class Graph:
         values |= zip(jaxpr.invars, inputs, strict=True)
 
         def read(variable: Any) -> Value:
-            return np.asarray(variable.val, variable.aval.dtype) if isinstance(variable, core.Literal) else values[variable]
+            return (
+                np.asarray(variable.val, variable.aval.dtype)
+                if isinstance(variable, core.Literal)
+                else values[variable]
+            )
 
         for equation in jaxpr.eqns:
             given = [read(variable) for variable in equation.invars]
@@ -94,7 +98,9 @@ class Graph:
     def _results(self, equation: core.JaxprEqn, given: list[Value], rules: dict[str, Rule]) -> Sequence[Value]:
         name = equation.primitive.name
         if name in CALLS:
-            called = next(equation.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in equation.params)
+            called = next(
+                equation.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in equation.params
+            )
             inner, constants = (called.jaxpr, called.consts) if hasattr(called, "consts") else (called, ())
             return self.run(inner, constants, given, rules)
         sizes = [size for variable in equation.outvars for size in variable.aval.shape]

@@ -17,7 +17,14 @@ SAME = ("stop_gradient", "copy", "copy_p", "optimization_barrier")
 NODES = {
     **{name: name.title() for name in ("add", "sub", "mul", "div", "neg", "exp", "log", "sqrt", "sin", "cos", "tanh")},
     **{name: name.title() for name in ("max", "min", "pow", "erf", "abs", "sign", "floor", "and", "or", "not")},
-    **{"logistic": "Sigmoid", "eq": "Equal", "lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual"},
+    **{
+        "logistic": "Sigmoid",
+        "eq": "Equal",
+        "lt": "Less",
+        "le": "LessOrEqual",
+        "gt": "Greater",
+        "ge": "GreaterOrEqual",
+    },
 }
 """Operations that are one node without attributes."""
 
@@ -189,17 +196,22 @@ def _convolution(graph: Graph, equation: Equation, given: Given) -> Given:
 
 
 def _gather(graph: Graph, equation: Equation, given: Given) -> Given:
-    """Whole slices at indices: the indexed axes come first, the result's other axes go where they belong."""
+    """A slice; or rows at indices: the indexed axes come first, the result's other axes go where they belong."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     shape = equation.invars[0].aval.shape
     indexed = list(numbers.start_index_map)
     others = [axis for axis in range(len(shape)) if axis not in indexed]
+    result = equation.outvars[0].aval.shape
+    if len(equation.invars[1].aval.shape) == 1:  # one slice
+        starts = _as_type(graph, given[1], np.int64)
+        ends = graph.add("Add", starts, integers([sizes[axis] for axis in indexed]))
+        return [graph.reshape(graph.add("Slice", given[0], starts, ends, integers(indexed)), result)]
     whole = all(export.is_symbolic_dim(shape[axis]) or sizes[axis] == shape[axis] for axis in others)
     if sorted(indexed) != list(numbers.collapsed_slice_dims) or not whole or numbers.operand_batching_dims:
         raise unsupported(f"a gather with {numbers}")
     operand = graph.add("Transpose", given[0], perm=[*indexed, *others])
     found = graph.add("GatherND", operand, _as_type(graph, given[1], np.int64))
-    rank = len(equation.outvars[0].aval.shape)
+    rank = len(result)
     leading = [axis for axis in range(rank) if axis not in numbers.offset_dims]
     order = [int(axis) for axis in np.argsort([*leading, *numbers.offset_dims])]
     return [found if order == list(range(rank)) else graph.add("Transpose", found, perm=order)]
