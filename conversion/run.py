@@ -27,8 +27,8 @@ def main() -> None:
     options = cli.options(Options, "python -m conversion.run", __doc__ or "")
 
     from conversion import output
-    from tunevlseg_jax.runs.trained_model import load
     from tunevlseg_jax.runs.card import load_learnt
+    from tunevlseg_jax.runs.trained_model import load
 
     folder = Path(options.output)
     output.check(folder)

@@ -127,7 +127,8 @@ HELP = (
     ("tunevlseg_jax.benchmark", "--config", "configs/clipseg_vpt.py"),
     ("tunevlseg_jax.study",),
     *(("tunevlseg_jax.prepare", what) for what in ("kvasir", "folder", "volumes", "dicom", "check")),
-    *((f"tunevlseg_jax.{name}",) for name in ("demo", "evaluate", "export", "predict", "report", "study", "benchmarks.loading")),
+    *((f"tunevlseg_jax.{name}",) for name in ("demo", "evaluate", "export", "predict", "report", "study")),
+    ("tunevlseg_jax.benchmarks.loading",),
     *((f"conversion.{name}",) for name in ("clipseg", "cris", "peft", "run", "tunevlseg")),
 )
 """The commands whose --help lists every option."""

@@ -11,10 +11,10 @@ import small
 from tunevlseg_jax import export
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.exporting import program, write
-from tunevlseg_jax.learners import CoOp, LoRA, learners_for
+from tunevlseg_jax.learners import CoOp, LoRA
 from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.pretrained.load import load_pretrained
-from tunevlseg_jax.run import load_model
+from tunevlseg_jax.run import load_run
 from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_json
@@ -59,7 +59,7 @@ def test_stablehlo_needs_jax_and_numpy_alone(runs, command, tmp_path):
     line = command("--run", runs[0], "--format", "stablehlo", "--output", output, "--prompt", *exported.PHRASES)
     assert line.startswith(f"wrote {output}: a program of ")
     pixels = exported.images(SIZE, 7)
-    exported.check_masks(exported.read(output, WITHOUT_US, pixels), runs[0], pixels)
+    exported.check_masks(exported.read(output, WITHOUT_US, pixels), load_run(runs[0]), pixels)
     card = read_json(output / "card.json")
     assert (card["format"], card["runs"], card["threshold"]) == ("stablehlo", ["polyps"], 0.5)
     assert card["image"]["size"] == [*SIZE] and card["prompts"].keys() == {*exported.PHRASES}
@@ -68,7 +68,7 @@ def test_stablehlo_needs_jax_and_numpy_alone(runs, command, tmp_path):
 def test_onnx_needs_no_jax(runs, tmp_path):
     pixels = exported.images(SIZE, 7)
     output = exported.onnx(tmp_path / "out", runs[0])
-    exported.check_masks(exported.read(output, WITHOUT_JAX, pixels), runs[0], pixels)
+    exported.check_masks(exported.read(output, WITHOUT_JAX, pixels), load_run(runs[0]), pixels)
 
 
 def test_one_program_serves_requests_of_several_tasks(runs, tmp_path):

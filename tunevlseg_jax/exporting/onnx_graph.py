@@ -14,9 +14,9 @@ OPSET = 18
 CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}
 """Primitives that call a program, which takes their place."""
 BATCH = "batch"
-Value = np.ndarray | str
+Value = np.ndarray | np.generic | str
 """A constant, or the name of a node's output."""
-Rule = Callable[["Graph", core.JaxprEqn, Sequence[Value]], Sequence[Value]]
+Rule = Callable[["Graph", Any, Sequence[Value]], Sequence[Value]]
 
 
 class Graph:
@@ -84,18 +84,15 @@ class Graph:
         values |= zip(jaxpr.invars, inputs, strict=True)
 
         def read(variable: Any) -> Value:
-            return (
-                np.asarray(variable.val, variable.aval.dtype)
-                if isinstance(variable, core.Literal)
-                else values[variable]
-            )
+            is_constant = isinstance(variable, core.Literal)
+            return np.asarray(variable.val, variable.aval.dtype) if is_constant else values[variable]  # pyright: ignore[reportAttributeAccessIssue]
 
         for equation in jaxpr.eqns:
             given = [read(variable) for variable in equation.invars]
             values |= zip(equation.outvars, self._results(equation, given, rules), strict=True)
         return [read(variable) for variable in jaxpr.outvars]
 
-    def _results(self, equation: core.JaxprEqn, given: list[Value], rules: dict[str, Rule]) -> Sequence[Value]:
+    def _results(self, equation: Any, given: list[Value], rules: dict[str, Rule]) -> Sequence[Value]:
         name = equation.primitive.name
         if name in CALLS:
             called = next(
@@ -104,15 +101,19 @@ class Graph:
             inner, constants = (called.jaxpr, called.consts) if hasattr(called, "consts") else (called, ())
             return self.run(inner, constants, given, rules)
         sizes = [size for variable in equation.outvars for size in variable.aval.shape]
-        if not any(map(export.is_symbolic_dim, sizes)) and not any(isinstance(value, str) for value in given):
-            if name != "dim_as_value":
-                return _computed(equation, given)
+        if not any(map(export.is_symbolic_dim, sizes)) and _is_constant(name, given):
+            return _computed(equation, given)
         if name not in rules:
             raise unsupported(f"the operation {name}")
         return rules[name](self, equation, given)
 
 
-def _computed(equation: core.JaxprEqn, given: Sequence[Any]) -> list[np.ndarray]:
+def _is_constant(name: str, given: Sequence[Value]) -> bool:
+    """Whether an operation depends on constants alone, and not on the batch size."""
+    return name != "dim_as_value" and not any(isinstance(value, str) for value in given)
+
+
+def _computed(equation: Any, given: Sequence[Any]) -> list[np.ndarray]:
     """The results of an operation on constants."""
     found = equation.primitive.bind(*given, **equation.params)
     return [np.asarray(one) for one in (found if equation.primitive.multiple_results else [found])]

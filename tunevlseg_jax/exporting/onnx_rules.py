@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from jax import export
-from jax.extend import core
 
 from tunevlseg_jax.exporting.onnx_graph import Graph, Rule, Value, integers, unsupported
 
-Equation = core.JaxprEqn
+Equation = Any
+"""A traced operation; jax's type says nothing of its arrays."""
 Given = Sequence[Value]
 
 SAME = ("stop_gradient", "copy", "copy_p", "optimization_barrier")
@@ -218,7 +218,7 @@ def _gather(graph: Graph, equation: Equation, given: Given) -> Given:
 
 
 RULES: dict[str, Rule] = {
-    **{name: _same for name in SAME},
+    **dict.fromkeys(SAME, _same),
     **{name: _node(kind) for name, kind in NODES.items()},
     **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
     **{"reduce_sum": _reduce("ReduceSum"), "reduce_max": _reduce("ReduceMax"), "reduce_min": _reduce("ReduceMin")},

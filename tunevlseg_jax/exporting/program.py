@@ -58,7 +58,7 @@ def load(folder: str | Path, checkpoint: str | None = None) -> Task:
     temperature = temperature_of_card(read_object(folder / CARD_FILE), str(folder / CARD_FILE))
     values = {path: np.asarray(array) for path, array in learnt.items()}
     values[DEPTH] = np.asarray(experiment.hyper().depth[0])
-    values[TEMPERATURE] = np.float32(temperature)
+    values[TEMPERATURE] = np.asarray(temperature, np.float32)
     return Task(folder, experiment, values)
 
 
