@@ -31,7 +31,7 @@ def runs(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
     checkpoint = str(small.model_folder())
     return [
-        exported.make_run(folder / name, checkpoint, CoOp(depth=depth, max_depth=2, num_context=2), seed)
+        exported.make_run(folder / name, checkpoint, CoOp(depth=depth, max_depth=2), seed)
         for seed, (name, depth) in enumerate({"polyps": 2, "wounds": 1}.items())
     ]
 
@@ -107,7 +107,9 @@ def test_runs_that_share_no_program_are_refused(runs, command, tmp_path):
     both = ("--run", *runs, "--format", "stablehlo", "--output", tmp_path / "out")
     with pytest.raises(UserError, match="several runs need --prompts-as-inputs"):
         command(*both)
-    other = exported.make_run(tmp_path / "other", str(small.model_folder()), CoOp(depth=2, num_context=3))
+    other = exported.make_run(
+        tmp_path / "other", str(small.model_folder()), CoOp(depth=2, num_context=3, init_phrase=None)
+    )
     with pytest.raises(UserError, match="have another learner; one program serves runs that differ"):
         command("--run", runs[0], other, *both[3:], "--prompts-as-inputs")
 
