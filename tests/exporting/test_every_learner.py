@@ -13,6 +13,7 @@ from tunevlseg_jax.data.preprocessing import AS_THEY_ARE
 from tunevlseg_jax.exporting import onnx_file, program, stablehlo, write
 from tunevlseg_jax.learners import LEARNERS, VPT, learners_for
 from tunevlseg_jax.learners.contract import ZeroShot
+from tunevlseg_jax.models.platforms import only_plain
 from tunevlseg_jax.run import Run, load_model
 
 quick_compilation = small.quick_compilation
@@ -47,3 +48,21 @@ def test_masks_are_those_of_predict(model, cls, tmp_path):
         exported.check_masks(found, loaded, given[0])
         (same,) = session.run(None, dict(zip(onnx_file.INPUTS, given, strict=True)))
         np.testing.assert_allclose(same, found, atol=1e-4)
+
+
+def test_one_program_for_eight_tasks_costs_no_more_operations(tmp_path):
+    """And its file is an eighth as large as eight programs, nearly."""
+    count = 8
+    tasks = write.load(
+        [exported.make_run(tmp_path / name, "clipseg-tiny", VPT(depth=2), upsampling="none") for name in "ab"]
+    )
+    images, tokens = (
+        jax.ShapeDtypeStruct((count, *shape), dtype) for shape, dtype in stablehlo.shapes(tasks[0], "uint8")
+    )
+    rows = {path: jax.ShapeDtypeStruct((count, *value.shape), value.dtype) for path, value in tasks[0].values.items()}
+    with only_plain():
+        shared = jax.jit(program.with_values(tasks[0].experiment)).lower(images, tokens, rows).cost_analysis()
+        alone = jax.jit(program.folded(tasks[0])).lower(images, tokens).cost_analysis()
+    assert shared["flops"] <= 1.01 * alone["flops"]
+    shared_bytes, alone_bytes = (len(stablehlo.serialize(tasks, "uint8", as_inputs=inputs)) for inputs in (True, False))
+    assert shared_bytes < 1.05 * alone_bytes
