@@ -71,6 +71,7 @@ def test_onnx_needs_no_jax(runs, tmp_path):
     exported.check_masks(exported.read(output, WITHOUT_JAX, pixels), load_run(runs[0]), pixels)
 
 
+@pytest.mark.slow
 def test_one_program_serves_requests_of_several_tasks(runs, tmp_path):
     pixels, order = exported.images(SIZE, 4), ("wounds", "polyps", "polyps", "wounds")
     output = exported.stablehlo(tmp_path / "both", *runs, inputs=True)
