@@ -27,9 +27,9 @@ def main() -> None:
     options = cli.options(Options, "python -m conversion.run", __doc__ or "")
 
     from conversion import output
-    from conversion.trained_model import load
     from tunevlseg_jax.runs.card import load_learnt
     from tunevlseg_jax.runs.locate import find_run
+    from tunevlseg_jax.runs.trained_model import load
 
     folder = Path(options.output)
     output.check(folder)

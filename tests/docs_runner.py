@@ -137,8 +137,9 @@ HELP = (
     *(("tunevlseg_jax.prepare", what) for what in ("kvasir", "folder", "volumes", "dicom", "check")),
     *(
         (f"tunevlseg_jax.{name}",)
-        for name in ("demo", "doctor", "share", "evaluate", "predict", "report", "study", "benchmarks.loading")
+        for name in ("demo", "doctor", "export", "share", "evaluate", "predict", "report", "study")
     ),
+    ("tunevlseg_jax.benchmarks.loading",),
     *((f"conversion.{name}",) for name in ("clipseg", "cris", "peft", "run", "tunevlseg")),
 )
 """The commands whose --help lists every option."""

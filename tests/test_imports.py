@@ -58,13 +58,13 @@ def imported(path: Path) -> set[str]:
 
 
 ROOMS = (
-    ("runtime", "prompts"),
+    ("runtime", "prompts", "exporting.readers"),
     ("models", "learners", "data"),
     ("pretrained", "network", "data.builders", "data.audit", "data.feeding"),
     ("config", "data.builders.annotations", "data.medical"),
     ("cli", "training"),
     ("benchmarks", "runs", "evaluation", "prediction", "preparation"),
-    ("search", "run", "reporting.statistics"),
+    ("search", "run", "reporting.statistics", "exporting"),
     ("reporting", "demonstration", "diagnosis"),
     ("reporting.figures", "studies", "sharing"),
     ("reporting.output", "api"),

@@ -12,6 +12,7 @@ COMMANDS = {
     "predict": "draws masks of what a prompt names",
     "demo": "shows runs in a browser, and learns from corrected masks",
     "prepare": "makes data sets of your files, and checks them",
+    "export": "writes a run as StableHLO, ONNX or a Hugging Face folder",
     "share": "writes a run as a folder for others, and uploads it to the Hugging Face hub",
     "sweep": "searches hyperparameters, many trials at a time",
     "study": "runs a grid of data sets, models and learners, and reports on it",

@@ -126,7 +126,7 @@ class Network:
 
         prompts = self.learner.prompts(learner_params, depth, dropout=dropout, key=key)
         model = self._model(params, prompts)
-        features = self._decoder_inputs(model, images, prompts, len(phrase))
+        features = self._decoder_inputs(model, images, prompts, phrase.shape[0])
         prompts = self.learner.condition(learner_params, prompts, features.pooled)
         if "condition" in self.learner.changes:
             distinct = text_features = model.text(cast(Array, token_table)[phrase], prompts)
@@ -146,7 +146,7 @@ class Network:
         XLA leaves out the vision pass if the regulariser reads the sentence vectors alone.
         """
         model = self._model(params, Prompts())
-        features = self._decoder_inputs(model, images, Prompts(), len(phrase))
+        features = self._decoder_inputs(model, images, Prompts(), phrase.shape[0])
         decoded = model.decode(features, jax.tree.map(lambda rows: rows[phrase], text.features))
         return Outputs(decoded.logits.astype(jnp.float32), text.sentence, features.pooled.astype(jnp.float32))
 
@@ -178,7 +178,7 @@ class Network:
     ) -> ImageFeatures:
         """The decoder's inputs from images or their features, repeated for as many phrases."""
         features = images if isinstance(images, ImageFeatures) else self._encoded(model, images, prompts)
-        return model.expand(features.astype(self.activation_dtype)).repeat(phrases // len(features))
+        return model.expand(features.astype(self.activation_dtype)).repeat(phrases // features.pooled.shape[0])
 
     def cast(self, weights: Mapping[str, Array | np.ndarray]) -> FlatParams:
         """Weights of the model in the types of its computations."""

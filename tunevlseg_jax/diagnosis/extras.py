@@ -12,6 +12,7 @@ PURPOSES = {
     "demo": "the page to try runs",
     "heic": "HEIC photographs",
     "medical": "DICOM, NIfTI, NRRD and MetaImage files",
+    "onnx": "exports for ONNX Runtime",
     "postgres": "searches that share a PostgreSQL database",
     "report": "reports with figures",
     "tpu": "TPUs",

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from tunevlseg_jax.models import turns
+from tunevlseg_jax.models.platforms import by_platform
 
 MAPPED_KEYS = 128
 """Number of keys from which a CPU computes a few heads at a time; below it, the loop costs more than it saves."""
@@ -33,7 +34,7 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
         return _masked(query, key, value, mask)
     # In mixed precision a CPU's products stay float32 here: rounding the weights costs a pass over all scores.
     for_cpu = _few_heads if key.shape[1] >= MAPPED_KEYS else _keys_first
-    return lax.platform_dependent(query, key, value, cpu=for_cpu, default=_all_heads)
+    return by_platform(query, key, value, cpu=for_cpu, plain=_all_heads)
 
 
 def _masked(query: Array, key: Array, value: Array, mask: Array) -> Array:

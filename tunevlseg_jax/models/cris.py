@@ -286,7 +286,7 @@ class Projector(nnx.Module):
         x = jax.nn.relu(self.conv1.of_doubled(features))
         x = self.conv3(jax.nn.relu(self.conv2.of_doubled(x)))
         weights = self.sentence(sentence)
-        kernels = weights[:, :-1].reshape(len(weights), x.shape[-1], PROJECTOR_SIZE, PROJECTOR_SIZE)
+        kernels = weights[:, :-1].reshape(x.shape[0], x.shape[-1], PROJECTOR_SIZE, PROJECTOR_SIZE)
         return convolve_each(x, kernels) + weights[:, -1, None, None]
 
 

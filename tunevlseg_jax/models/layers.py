@@ -12,6 +12,7 @@ from jax import Array, lax
 from tunevlseg_jax.models import wide_mlp
 from tunevlseg_jax.models.attention import attention
 from tunevlseg_jax.models.changes import UNCHANGED, bottleneck, changed, low_rank
+from tunevlseg_jax.models.platforms import by_platform
 from tunevlseg_jax.models.products import Linear, linear
 from tunevlseg_jax.models.rotary import Rotation, rotate
 from tunevlseg_jax.prompts import BlockChange
@@ -124,7 +125,7 @@ class Mlp(nnx.Module):
         if hidden < wide_mlp.EXPANSION * width or not {*change.low_rank, *change.bias}.isdisjoint(("up", "down")):
             return self._stored(x, change)
         weights = wide_mlp.Weights(self.up.weights, self.down.weights)
-        return lax.platform_dependent(x, weights, cpu=self._in_turns, default=lambda x, _: self._stored(x, change))
+        return by_platform(x, weights, cpu=self._in_turns, plain=lambda x, _: self._stored(x, change))
 
     def _in_turns(self, x: Array, weights: wide_mlp.Weights) -> Array:
         def mlp(x: Array, weights: wide_mlp.Weights) -> Array:

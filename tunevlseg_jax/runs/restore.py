@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tunevlseg_jax import config as configuration
+from tunevlseg_jax.config import Precision
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.models.settings import Masks
 from tunevlseg_jax.pretrained.load import load_pretrained
@@ -15,13 +16,16 @@ from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training.experiment import Experiment, assemble_experiment
 
 
-def restore(folder: Path, checkpoint: str | None = None, masks: Masks = "semantic") -> tuple[Experiment, FlatParams]:
+def restore(
+    folder: Path, checkpoint: str | None = None, masks: Masks = "semantic", precision: Precision | None = None
+) -> tuple[Experiment, FlatParams]:
     """A trained run: its experiment, and its learnt tensors in place of the fresh ones.
 
     Args:
       folder: of the run, or any that holds the learnt tensors and their card.
       checkpoint: present folder or hub id of the base model; None for the one in the card.
       masks: what the masks are, see `Experiment`.
+      precision: of the computations; None for that of the run.
 
     Raises:
       UserError: a file is missing or broken, the base model is not the one that the prompts were learnt for, or it
@@ -31,6 +35,8 @@ def restore(folder: Path, checkpoint: str | None = None, masks: Masks = "semanti
     configuration.check(config)
     if checkpoint is not None:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, checkpoint=checkpoint))
+    if precision is not None:
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, precision=precision))
     model = load_pretrained(config.model.checkpoint, weights=not config.model.fresh)
     if model.sha256 != data["model_sha256"]:
         raise UserError(

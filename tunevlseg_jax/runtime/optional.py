@@ -70,6 +70,18 @@ def import_gradio(user: str) -> Any:
     return gradio
 
 
+def import_onnx(user: str) -> tuple[Any, Any]:
+    """ONNX and ONNX Runtime, for the option named by `user`.
+
+    Raises:
+      UserError: one of them isn't installed.
+    """
+    with _needed(f'{user} needs onnx and onnxruntime: pip install "tunevlseg_jax[onnx]"'):
+        import onnx
+        import onnxruntime
+    return onnx, onnxruntime
+
+
 def import_heif(user: str) -> Any:
     """pillow-heif, for the file named by `user`.
 

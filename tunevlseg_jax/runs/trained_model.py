@@ -12,8 +12,8 @@ from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import sha256
 
 
-def load(run: Path) -> Pretrained:
-    """The base model of a run with the weights that the run trained.
+def load(run: Path, checkpoint: str | None = None) -> Pretrained:
+    """The base model of a run, or its copy at `checkpoint`, with the weights that the run trained.
 
     Raises:
       UserError: the run hasn't finished, trained something else than its model, or its base model isn't there any more.
@@ -24,9 +24,10 @@ def load(run: Path) -> Pretrained:
         raise UserError(f"{run} trained no weights of its model, {config.model.checkpoint}", "not-convertible")
     if beside:
         raise UserError(f"{run} trained {beside[0]} too, which a model folder can't hold", "not-convertible")
-    base = load_pretrained(config.model.checkpoint, weights=not config.model.fresh)
+    checkpoint = checkpoint or config.model.checkpoint
+    base = load_pretrained(checkpoint, weights=not config.model.fresh)
     if base.sha256 != card["model_sha256"]:
-        raise UserError(f"{config.model.checkpoint} is no longer the model that {run} was trained on", "model-changed")
+        raise UserError(f"{checkpoint} is no longer the model that {run} was trained on", "model-changed")
     trained = {name.removeprefix("model/"): tensor.astype(np.float32) for name, tensor in learnt.items()}
     weights = {**base.weights, **trained}
     path = run / LEARNT_FILE

@@ -1,0 +1,1 @@
+"""Files that are copied beside an export, and that need nothing of this package."""
