@@ -75,6 +75,7 @@ class Page:
 
     def ask(self, phrases: str) -> None:
         """Writes the phrases and presses Enter, and waits for the masks."""
+        self.wait("document.querySelector('#panels').getAttribute('aria-busy') !== 'true'")  # of a new image
         self.run("document.querySelector('#panels').replaceChildren()")
         self.find("#phrases").clear()
         self.find("#phrases").send_keys(phrases + "\n")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -102,7 +103,7 @@ def ended(process: subprocess.Popen) -> tuple[int, str, str, dict]:
     status, out, err = small.finish(process, 600)
     lines = out.splitlines()
     record = [json.loads(line.removeprefix("record: ")) for line in lines if line.startswith("record: ")]
-    rest = [line for line in lines if not line.startswith(("record: ", "[Gloo]"))]
+    rest = [line for line in lines if not line.startswith("record: ")]
     return status, "\n".join(rest), err, record[0] if record else {}
 
 
@@ -232,6 +233,30 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, options, says):
     assert stop.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
     mistakes.check_line(err, says)
     assert not (tmp_path / "run").exists()
+
+
+LOG = "E1130 14:59:41.886578   17442 agent.cc:289] Polled an error from coordination service"
+LOST = supervisor.loss().line
+ENDS = {
+    "its own line among JAX's": (f"{LOG}|error: {LOST}", 1, f"error: {LOST}"),
+    "its own line before JAX's": (f"process 1: error: {LOST}|{LOG}", -6, f"process 1: error: {LOST}"),
+    "aborted": (LOG, -6, f"error: {LOST}"),
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")
+@pytest.mark.parametrize("name", ENDS)
+def test_a_lost_process_is_one_line_whoever_says_it(name):
+    text, status, expected = ENDS[name]
+    script = f"""
+import os, sys
+from tunevlseg_jax.runtime import supervisor
+if supervisor.is_needed():
+    sys.exit(supervisor.supervise())
+print(*{text.split("|")!r}, sep="\\n", file=sys.stderr, flush=True)
+os.abort() if {status} < 0 else sys.exit({status})
+"""
+    assert small.finish(small.start("-c", script)) == (supervisor.STATUS, "", f"{expected}\n")
 
 
 @pytest.mark.parametrize("command", [report, study], ids=lambda module: module.__name__)

@@ -56,14 +56,16 @@ def supervise() -> int:
         before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in signals}
         try:
             assert child.stderr is not None
-            held = _pass_on(child.stderr)
+            is_said, held = _pass_on(child.stderr)
             status = child.wait()
         finally:
             os.close(writing)
             for number, handler in before.items():
                 signal.signal(number, handler)
-    if status < 0 and is_loss("".join(held)):
-        print(f"error: {loss().line}", file=sys.stderr)
+    log = "".join(held)
+    if loss().line in log or (status < 0 and is_loss(log)):
+        if not is_said:
+            print(f"error: {loss().line}", file=sys.stderr)
         return STATUS
     sys.stderr.writelines(held)
     return status if status >= 0 else 128 - status
@@ -81,13 +83,18 @@ def _wait_for_parent(descriptor: int) -> None:
     os._exit(STATUS)
 
 
-def _pass_on(stream: Iterable[str]) -> list[str]:
-    """Prints the lines of a child's stderr as they come; returns those from the first line of JAX's log on."""
-    held: list[str] = []
+def _pass_on(stream: Iterable[str]) -> tuple[bool, list[str]]:
+    """Prints the lines of a child's stderr as they come, up to the first line of JAX's log.
+
+    Returns:
+      Whether a printed line says that another process is lost, and the lines that weren't printed.
+    """
+    is_said, held = False, list[str]()
     for line in stream:
         if held or _LOG.match(line):
             held.append(line)
         else:
+            is_said = is_said or loss().line in line
             sys.stderr.write(line)
             sys.stderr.flush()
-    return held
+    return is_said, held
