@@ -222,6 +222,7 @@ RULES: tuple[tuple[str, Callable[[float], bool], Sequence[str]], ...] = (
     ("above 0 and finite", lambda value: 0 < value < inf, ("optim.learning_rate",)),
     ("above 0 and at most 1", lambda value: 0 < value <= 1, ("optim.plateau_factor",)),
     ("from 0 to 1", lambda value: 0 <= value <= 1, ("data.scenes.absent_fraction",)),
+    ("from 1 to 10", lambda value: 1 <= value <= 10, ("data.scenes.prompts_per_image",)),
     ("at least 0 and below 1", lambda value: 0 <= value < 1, ("data.negatives", "train.ema")),
     ("from 0 to 2^32 - 1", lambda value: 0 <= value < 2**32, ("train.seed", "train.order_seed")),
 )

@@ -133,7 +133,7 @@ def check_start_up(storage: StudyStorage) -> None:
 
 @pytest.mark.slow
 def test_two_workers_never_train_one_trial_twice(tmp_path, url):
-    workers = [start(tmp_path, url, wanted=20) for _ in range(2)]
+    workers = [start(tmp_path, url, wanted=20, pause=0.1) for _ in range(2)]
     for worker in workers:
         go(worker)
     done = [ended(worker) for worker in workers]

@@ -202,7 +202,8 @@ def _check_same(config: Config, path: Path) -> None:
 
 def _logged(path: Path, epochs: int) -> list[str]:
     """The lines of so many epochs."""
-    content = path.read_bytes() if path.exists() else b""
+    with as_user_error(path):
+        content = path.read_bytes() if path.exists() else b""
     lines = content.decode(errors="replace").splitlines(keepends=True)[:epochs]
     for number in range(1, epochs + 1):
         with contextlib.suppress(ValueError, TypeError, KeyError, IndexError):
