@@ -148,7 +148,7 @@ def load_learnt(folder: Path) -> tuple[Config, dict[str, np.ndarray], dict[str, 
     config = schema.from_json(Config, data["config"], str(folder / CARD_FILE))
     learnt = read_tensors(folder / LEARNT_FILE)
     for name, array in learnt.items():
-        if array.dtype.name not in FLOATS:
+        if array.dtype.name not in (*FLOATS, "float64"):
             reason = f"{name} must be of floats, got {array.dtype}"
             raise UserError(f"{folder / LEARNT_FILE}: {reason}; copy it again, or train again", "bad-learnt")
     return config, learnt, data
