@@ -101,6 +101,10 @@ ELSEWHERE = {
     "python -m tunevlseg_jax.benchmark --config configs/cris_coop.py --sizes cris-rn50 --train.batch-size 8 "
     "--learners all --topology v5e:4x4 v5e:16x16 --no-compile --output "
     "cris.json": "minutes; see tests/benchmarks/test_benchmark.py",
+    "python -m tunevlseg_jax.benchmark --config configs/clipseg_coop.py --sizes clipseg-rd64 --learners all --output "
+    "clipseg.json": "minutes; see tests/benchmarks/test_benchmark.py",
+    "python -m tunevlseg_jax.benchmark --config configs/cris_coop.py --sizes cris-rn50 --learners all --output "
+    "cris.json": "minutes; see tests/benchmarks/test_benchmark.py",
     "python -m tunevlseg_jax.study --config configs/study_paper.py --plan --rates "
     "clipseg.json cris.json": "minutes; see tests/benchmarks/test_benchmark.py",
     "python -m tunevlseg_jax.train --config configs/clipseg_coop.py --model.checkpoint checkpoints/sam3 "
