@@ -153,3 +153,9 @@ def write_png(path: Path, image: np.ndarray) -> None:
 def resize(image: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
     """(height, width, ...) resized to (height, width) with one of OpenCV's interpolations, as in the paper."""
     return cv2.resize(image, size[::-1], interpolation=interpolation)  # OpenCV takes the width first
+
+
+def size_with_side(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """A (height, width) scaled to a longer side."""
+    scale = side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

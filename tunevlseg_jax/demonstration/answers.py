@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from tunevlseg_jax.data.builders.arrays import check_prompt
-from tunevlseg_jax.data.images import encode_png, resize
+from tunevlseg_jax.data.images import encode_png, resize, size_with_side
 from tunevlseg_jax.data.windows import Window
 from tunevlseg_jax.demonstration import uploads
 from tunevlseg_jax.demonstration.models import MOST_PHRASES, Shown
@@ -88,19 +88,13 @@ def levels(logits: np.ndarray) -> np.ndarray:
 
 def shown_size(size: tuple[int, int]) -> tuple[int, int]:
     """(height, width) at which the browser shows an image of a (height, width)."""
-    return size if max(size) <= SHOWN_SIDE else _with_side(size, SHOWN_SIDE)
+    return size if max(size) <= SHOWN_SIDE else size_with_side(size, SHOWN_SIDE)
 
 
 def thumbnail(image: np.ndarray) -> str:
     """The data URL of a small copy of an image (height, width, 3)."""
     height, width = image.shape[:2]
-    return data_url(encode_png(resize(image, _with_side((height, width), THUMBNAIL), cv2.INTER_AREA)), "png")
-
-
-def _with_side(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """A (height, width) scaled to a longer side."""
-    scale = side / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    return data_url(encode_png(resize(image, size_with_side((height, width), THUMBNAIL), cv2.INTER_AREA)), "png")
 
 
 def preview(image: np.ndarray, size: tuple[int, int]) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from tunevlseg_jax.data.images import decode_rgb, encode_png, resize
+from tunevlseg_jax.data.images import decode_rgb, encode_png, resize, size_with_side
 from tunevlseg_jax.demonstration.examples import ShownExample
 from tunevlseg_jax.prediction.overlay import overlay
 from tunevlseg_jax.run import Run
@@ -42,8 +42,7 @@ def write(folder: Path, run: Run, examples: Sequence[ShownExample]) -> list[Pict
 
 def _reduced(image: np.ndarray) -> np.ndarray:
     """A (height, width, 3) image, whose longer side is at most `LONGEST`."""
-    scale = LONGEST / max(image.shape[:2])
-    if scale >= 1:
+    height, width = image.shape[:2]
+    if max(height, width) <= LONGEST:
         return image
-    size = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
-    return resize(image, size, cv2.INTER_AREA)
+    return resize(image, size_with_side((height, width), LONGEST), cv2.INTER_AREA)
