@@ -16,22 +16,16 @@ from tunevlseg_jax.runtime.optional import import_onnx
 
 
 def load(runs: Sequence[str | Path], checkpoint: str | None = None) -> list[Task]:
-    """The runs to export, which one program can serve.
-
-    Raises:
-      UserError: a run can't be restored, or they differ in more than their learnt tensors.
-    """
-    tasks = [program.on_host(program.load(run, checkpoint)) for run in runs]
-    if len(tasks) > 1:
-        program.check_alike(tasks)
-    return tasks
+    """The runs to export; raises a UserError as `program.load` does."""
+    return [program.on_host(program.load(run, checkpoint)) for run in runs]
 
 
 def stablehlo(output: Path, tasks: Sequence[Task], pixels: str, phrases: Sequence[str], *, inputs: bool) -> str:
     """Writes StableHLO for CPUs, CUDA and TPUs; arguments as in `stablehlo_file.serialize` and `folder.make_card`.
 
     Raises:
-      UserError: the weights are too large for one file, what was read back differs, or the folder can't be written.
+      UserError: the runs differ in more than their learnt tensors, the weights are too large for one file, what was
+        read back differs, or the folder can't be written.
     """
     if inputs:
         program.check_alike(tasks)
