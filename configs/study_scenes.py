@@ -12,7 +12,8 @@ What differs from the paper's search: three seeds; two trials instead of twenty,
 data set, but the same for all learners as far as they have the same hyperparameters; learning rates around that of the
 quickstart, since a run has 80 steps; one kind of projector, and feed-forward layers as wide as the small towers ask
 for, so that each search is one compiled program; the upsampler is ablated for the plainest textual and the plainest
-visual learner, and learners beyond the paper are on one model. All of this was decided by what runs cost. Seeds: 0, 1
+visual learner, and learners beyond the paper are on one model. All of this was decided by what runs cost. The precision
+is named, so that all cells have the same one on every machine. Seeds: 0, 1
 and 2 for runs; 0, 1, 2 and 3 for the searches on the four domains.
 """
 
@@ -50,7 +51,7 @@ def run(model: str, learner: AnyLearner, upsampling: Upsampling = "blend", tune:
         upsampling=upsampling,
         data=Data(scenes=Scenes(train=160, val=64, test=200)),
         optim=Optim(learning_rate=1e-3),
-        train=Train(epochs=8, batch_size=16, augment=False, tune=tune),
+        train=Train(epochs=8, batch_size=16, augment=False, tune=tune, precision="float32"),
     )
 
 

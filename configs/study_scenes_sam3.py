@@ -21,9 +21,9 @@ def run(learner: AnyLearner, upsampling: Upsampling = "blend") -> Config:
         model=Model(checkpoint="sam3-tiny"),
         learner=learner,
         upsampling=upsampling,
-        data=Data(scenes=Scenes(train=240, val=100, test=200)),
+        data=Data(scenes=Scenes(train=160, val=64, test=200)),
         optim=Optim(learning_rate=1e-3),
-        train=Train(epochs=8, batch_size=16, augment=False),
+        train=Train(epochs=8, batch_size=16, augment=False, precision="float32"),
     )
 
 
@@ -37,6 +37,6 @@ study = Study(
         Combination(config=run(LoRA())),
         Combination(config=run(MaPLe()), space=("projector.kind=mlp",)),
     ),
-    search=Search(trials=4, parallel=4, seeds=3, space=("learning_rate=1e-3..2e-2",)),
+    search=Search(trials=2, parallel=4, seeds=3, space=("learning_rate=1e-3..2e-2",)),
     across=(DOMAINS,),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,9 +131,10 @@ def _measured(options: Options, console: Console) -> list[dict[str, Any]]:
 
     with multihost.sync_errors():
         timed = experiments.build(options.config, options.sizes, every_learner=options.learners == "all")
-        peers = {} if options.peer == "none" else experiments.peers(timed[0])
+        peers = contextlib.nullcontext({}) if options.peer == "none" else experiments.peers(timed[0])
     counts = {"trials": options.trials, "repeats": options.repeats}
-    measured = measure.measure(timed, sharding.mesh(), **counts, peers=peers, trace=options.profile)
+    with peers as runs:
+        measured = measure.measure(timed, sharding.mesh(), **counts, peers=runs, trace=options.profile)
     each = len(measured) // len(timed)
     rows = [
         _identity(options, owner) | row

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tunevlseg_jax.runtime.huge_pages import VARIABLE, with_huge_pages
+from tunevlseg_jax.runtime.huge_pages import VARIABLE, with_huge_pages, without_huge_pages
 
 GLIBC = "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", {})
 
@@ -30,6 +30,8 @@ def test_huge_pages_are_asked_for_where_the_system_gives_them_on_request(tmp_pat
     before = {"HOME": "h", VARIABLE: given}
     after = with_huge_pages(before, path)
     assert after == (None if expected is None else {**before, VARIABLE: expected})
+    if after is not None:
+        assert without_huge_pages(after) == ({"HOME": "h", VARIABLE: given} if given else {"HOME": "h"})
 
 
 def test_a_command_starts_anew_at_most_once():

@@ -1,12 +1,13 @@
 """The experiments that `benchmark` times, and their peer."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 
 import jax
 import numpy as np
 
-from tunevlseg_jax.benchmarks import measure
+from tunevlseg_jax.benchmarks import measure, peer
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.learners import LEARNERS, learners_for
 from tunevlseg_jax.models.build import random_model
@@ -64,14 +65,12 @@ def _one(config: Config, sizes: str | None, *, abstract: bool = False) -> Experi
     return assemble_experiment(config, Pretrained(model, weights, tokenizer, ""), platform=platform, abstract=abstract)
 
 
-def peers(experiment: Experiment) -> measure.Runs:
+def peers(experiment: Experiment) -> contextlib.AbstractContextManager[measure.Runs]:
     """The forward pass of transformers' CLIPSeg in float32 and under autocast, by the name of its precision.
 
     Raises:
       UserError: there are several processes, or the experiment's model isn't a CLIPSeg.
     """
-    from tunevlseg_jax.benchmarks import peer  # loads PyTorch and transformers
-
     if multihost.is_multiprocess():
         raise UserError("--peer transformers runs in one process; leave it out with several", "one-process")
     if not isinstance(experiment.network.config, CLIPSegConfig):

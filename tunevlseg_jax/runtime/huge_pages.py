@@ -34,3 +34,10 @@ def with_huge_pages(environment: Mapping[str, str], mode: Path = MODE) -> dict[s
     if not on_request:
         return None
     return {**environment, VARIABLE: ":".join(filter(None, (given, f"{SETTING}=1")))}
+
+
+def without_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what `with_huge_pages` adds, for a process of somebody else's program."""
+    kept = [setting for setting in environment.get(VARIABLE, "").split(":") if setting not in ("", f"{SETTING}=1")]
+    others = {name: value for name, value in environment.items() if name != VARIABLE}
+    return {**others, VARIABLE: ":".join(kept)} if kept else others
