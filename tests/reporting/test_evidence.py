@@ -20,7 +20,7 @@ from scipy import stats
 
 from tunevlseg_jax import report as command
 from tunevlseg_jax.data.settings import Data
-from tunevlseg_jax.evaluation import record_scores
+from tunevlseg_jax.evaluation import calibration, record_scores
 from tunevlseg_jax.evaluation.corruptions import KINDS
 from tunevlseg_jax.learners import VPT, CoOp
 from tunevlseg_jax.reporting import cells, comparisons, findings, learning_curve, over_sets, runs
@@ -276,7 +276,7 @@ def scored(root: Path) -> None:
         path = fake_runs.evaluation(folder, "busi", samples)
         details = json.loads(path.read_text("utf-8"))
         bins = [{"pixels": 30, "probability": 0.1, "true": 0.2}, {"pixels": 10, "probability": 0.9, "true": 0.4}]
-        bins += [{"pixels": 0, "probability": None, "true": None}]
+        bins += [{"pixels": 0, "probability": None, "true": None}] * (calibration.BINS - len(bins))
         details["reliability"] = [{"temperature": 1.0, "bins": bins}]
         details["scores"] |= {"ece": (30 * 0.1 + 10 * 0.5) / 40, "brier": 0.1, "nll": 0.25}
         path.write_text(json.dumps(details), "utf-8")

@@ -12,6 +12,8 @@ from typing import Any
 
 from tunevlseg_jax.evaluation.record_scores import POLICIES
 from tunevlseg_jax.evaluation.settings import TOLERANCE
+from tunevlseg_jax.reporting import reliability_bins
+from tunevlseg_jax.reporting.reliability_bins import Bins
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object, sha256
 
@@ -36,6 +38,7 @@ class StoredEvaluation:
       data_changed: whether the data set of this name had changed since training, None where that couldn't be seen.
       trained_on: how many of the images trained the run; None where that is unknown.
       computed: in which precision, and why; None in files of earlier versions.
+      reliability: the bins of pixels' probabilities at each temperature; none in files of earlier versions.
       samples: the CSV with a row for each record, with the fields of `record_scores.Sample`.
     """
 
@@ -50,6 +53,7 @@ class StoredEvaluation:
     data_changed: bool | None
     trained_on: int | None
     computed: Mapping[str, Any] | None
+    reliability: tuple[Bins, ...]
     samples: Path
 
     @property
@@ -96,7 +100,7 @@ def read(path: Path) -> StoredEvaluation:
             f"{samples.name} is cut off, or isn't the one that was written with {path.name}", "bad-evaluation"
         )
     values: dict[str, Any] = {field.name: details.get(field.name) for field in dataclasses.fields(StoredEvaluation)}
-    values["samples"] = samples
+    values |= {"samples": samples, "reliability": reliability_bins.read(details.get("reliability"), path.name)}
     return StoredEvaluation(**values)
 
 

@@ -1,7 +1,9 @@
 """Tables of the scores beside Dice and IoU: outlines, lesions, and calibration."""
 
+from collections import Counter
 from collections.abc import Mapping
 
+from tunevlseg_jax.evaluation.calibration import CALIBRATED
 from tunevlseg_jax.reporting import headings, precision, scores
 from tunevlseg_jax.reporting.cells import Cell, Cells
 from tunevlseg_jax.reporting.table import OTHER_PRECISION, Entry, Row, Table
@@ -61,12 +63,33 @@ def tables(cells: Cells) -> list[Table]:
     shown = (
         _table(cells, NAMES[0], "Distances between outlines", _DISTANCES, DISTANCES, 1.0),
         _table(cells, NAMES[1], "Shares of outlines and of lesions", _SHARES, SHARES, 100.0),
-        _table(cells, NAMES[2], "Calibration of pixels", _CALIBRATION, CALIBRATION, 100.0),
+        _table(cells, NAMES[2], "Calibration of pixels", _CALIBRATION, CALIBRATION, 100.0, _fewer_calibrated(cells)),
     )
     return [table for table in shown if table is not None]
 
 
-def _table(cells: Cells, name: str, title: str, caption: str, columns: Mapping[str, str], scale: float) -> Table | None:
+def _fewer_calibrated(cells: Cells) -> tuple[str, ...]:
+    """A note on cells of which some runs were calibrated, and others not."""
+    numbers = Counter[tuple[int, int]]()
+    for cell in cells.ordered:
+        trained, calibrated = cell.score("ece"), cell.score("ece" + CALIBRATED)
+        if trained is not None and calibrated is not None and calibrated.runs < trained.runs:
+            numbers[calibrated.runs, trained.runs] += 1
+    if not numbers:
+        return ()
+    parts = (f"{some} of {all} runs in {n} cell{'s' * (n > 1)}" for (some, all), n in sorted(numbers.items()))
+    return (f"Calibrated scores are of fewer runs than the others: {', '.join(parts)}.",)
+
+
+def _table(
+    cells: Cells,
+    name: str,
+    title: str,
+    caption: str,
+    columns: Mapping[str, str],
+    scale: float,
+    notes: tuple[str, ...] = (),
+) -> Table | None:
     rows: list[Row] = []
     common = precision.usual(cells.ordered)
     for data in headings.ordered({key.data for key in cells.by_key}):
@@ -84,6 +107,7 @@ def _table(cells: Cells, name: str, title: str, caption: str, columns: Mapping[s
         head=("data set", "model", "combination"),
         columns=tuple(list(columns.values())[place] for place in kept),
         rows=tuple(Row(row.labels, tuple(row.entries[place] for place in kept), row.ruled) for row in rows),
+        notes=notes,
         scale=scale,
     )
 

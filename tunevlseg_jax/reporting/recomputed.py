@@ -11,8 +11,8 @@ from tunevlseg_jax.evaluation.calibration import CALIBRATED
 from tunevlseg_jax.evaluation.corruptions import KINDS
 from tunevlseg_jax.evaluation.lesions import SIZES
 from tunevlseg_jax.reporting.evaluations import StoredEvaluation
+from tunevlseg_jax.reporting.reliability_bins import Bins
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import read_object
 
 MEANS = {
     "dice": "dice",
@@ -39,7 +39,7 @@ def evaluation(stored: StoredEvaluation) -> StoredEvaluation:
     intersection, union = (_sum(rows, name) for name in ("intersection", "union"))
     found: dict[str, float | None] = {name: _mean(_values(rows, column)) for name, column in MEANS.items()}
     found |= {"iou": intersection / union if union else 1.0, **_lesions(rows)}
-    found |= _calibration_errors(stored.samples.with_suffix(".json"))
+    found |= _calibration_errors(stored.reliability)
     return dataclasses.replace(stored, scores={name: found.get(name, value) for name, value in stored.scores.items()})
 
 
@@ -129,12 +129,12 @@ def _lesions(rows: Sequence[_Row]) -> dict[str, float | None]:
     return {f"lesion_{name}_pooled": part / of if of else None for name, (part, of) in parts.items()}
 
 
-def _calibration_errors(path: Path) -> dict[str, float | None]:
-    """The calibration errors by their names, from the bins of an evaluation's JSON."""
+def _calibration_errors(reliability: Sequence[Bins]) -> dict[str, float | None]:
+    """The calibration errors by their names, from the bins of an evaluation."""
     errors = {}
-    for stored in read_object(path).get("reliability", ()):
-        bins = [each for each in stored["bins"] if each["pixels"]]
-        apart = math.fsum(each["pixels"] * abs(each["probability"] - each["true"]) for each in bins)
-        pixels = sum(each["pixels"] for each in bins)
-        errors["ece" + CALIBRATED * (stored["temperature"] != 1)] = apart / pixels if pixels else None
+    for bins in reliability:
+        filled = [each for each in zip(bins.pixels, bins.probability, bins.true, strict=True) if each[0]]
+        apart = math.fsum(pixels * abs(probability - true) for pixels, probability, true in filled)
+        total = sum(pixels for pixels, *_ in filled)
+        errors["ece" + CALIBRATED * (bins.temperature != 1)] = float(apart / total) if total else None
     return errors

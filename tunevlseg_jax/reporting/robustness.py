@@ -1,5 +1,6 @@
 """Tables of Dice on corrupted images and over paraphrases, from the files of `evaluate --corrupt` and `--phrases`."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from tunevlseg_jax.evaluation.corruptions import KINDS
 from tunevlseg_jax.evaluation.robustness import FOLDER
 from tunevlseg_jax.reporting import headings, recomputed, scores
-from tunevlseg_jax.reporting.cells import Cell, Cells, summary
+from tunevlseg_jax.reporting.cells import Cell, Cells, Key, summary
 from tunevlseg_jax.reporting.evaluations import is_finite
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.reporting.table import Entry, Row, Table
@@ -37,10 +38,34 @@ def tables(cells: Cells, *, from_records: bool = False) -> tuple[list[Table], li
     """
     shown, unread = [], []
     for kind in NAMES:
-        found = {cell.key: [_stored(run, kind, unread, from_records) for run in cell.runs] for cell in cells.ordered}
-        table = _table(cells, kind, {key: [one for one in each if one is not None] for key, each in found.items()})
-        shown += [table] if table is not None else []
+        found, broken = stored(cells, kind, from_records=from_records)
+        unread += broken
+        shown += [_table(cells, kind, found)] if found else []
     return shown, unread
+
+
+def stored(cells: Cells, kind: str, *, from_records: bool = False) -> tuple[dict[Key, list[dict[str, Any]]], list[str]]:
+    """The files of a kind by the cells of their runs, and a line for each file that can't be used.
+
+    Of a data set those with the paraphrases that most have are taken.
+
+    Args:
+      cells: the runs.
+      kind: "corrupted" or "phrases".
+      from_records: see `tables`.
+    """
+    unread: list[str] = []
+    found = {cell.key: [_stored(run, kind, unread, from_records) for run in cell.runs] for cell in cells.ordered}
+    asked: dict[str, list[Any]] = defaultdict(list)
+    for key, each in found.items():
+        asked[key.data] += [one.get("phrases") for one in each if one is not None]
+    usual = {data: max(phrases, key=phrases.count) for data, phrases in asked.items() if phrases}
+    fitting = {
+        key: [one for one in each if one is not None and one.get("phrases") == usual[key.data]]
+        for key, each in found.items()
+        if key.data in usual
+    }
+    return {key: each for key, each in fitting.items() if each}, unread
 
 
 def _stored(run: Run, kind: str, unread: list[str], from_records: bool) -> dict[str, Any] | None:
@@ -71,7 +96,11 @@ def _read(path: Path, kind: str) -> dict[str, Any]:
     if stored.get("kind") != kind or not isinstance(values, dict):
         raise UserError(f"{path.name} isn't a file of evaluate's", "bad-evaluation")
     means = {name: _mean(values.get(name)) for name in _COLUMNS[kind]}
-    if not all(map(is_finite, means.values())):
+    strengths = KINDS if kind == "corrupted" else {}
+    whole = all(
+        isinstance(values.get(name), list) and len(values[name]) == len(each) for name, each in strengths.items()
+    )
+    if not whole or not all(map(is_finite, means.values())):
         raise UserError(f"the scores of {path.name} must be numbers; evaluate again", "bad-evaluation")
     return stored | {"means": means}
 
@@ -83,17 +112,12 @@ def _mean(value: Any) -> Any:
     return value
 
 
-def _table(cells: Cells, kind: str, found: Mapping[Any, list[dict[str, Any]]]) -> Table | None:
+def _table(cells: Cells, kind: str, found: Mapping[Key, list[dict[str, Any]]]) -> Table:
     rows: list[Row] = []
-    for data in headings.ordered({key.data for key in cells.by_key}):
-        here = [cell for cell in cells.ordered if cell.key.data == data and found[cell.key]]
-        asked = [stored.get("phrases") for cell in here for stored in found[cell.key]]
+    for data in headings.ordered({key.data for key in found}):
+        here = [cell for cell in cells.ordered if cell.key.data == data and cell.key in found]
         for number, cell in enumerate(here):
-            fitting = [one for one in found[cell.key] if one.get("phrases") == max(asked, key=asked.count)]
-            if fitting:
-                rows.append(Row(_labels(data, cell), _entries(kind, fitting), ruled=bool(rows) and not number))
-    if not rows:
-        return None
+            rows.append(Row(_labels(data, cell), _entries(kind, found[cell.key]), ruled=bool(rows) and not number))
     head = ("data set", "model", "combination")
     return Table(NAMES[kind], _TITLES[kind], _CAPTIONS[kind], head, _COLUMNS[kind], tuple(rows))
 

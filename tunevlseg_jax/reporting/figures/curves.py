@@ -11,8 +11,6 @@ from tunevlseg_jax.reporting.figures.style import Picture
 from tunevlseg_jax.reporting.headings import ordered, shown
 from tunevlseg_jax.reporting.runs import Run
 
-DASHES = ("-", "--", ":", "-.")
-
 
 @style.styled
 def curves(chosen: Mapping[Key, Run]) -> Picture | None:
@@ -28,7 +26,7 @@ def curves(chosen: Mapping[Key, Run]) -> Picture | None:
             epochs = [line["epoch"] for line in run.curve]
             dice = [line["val"]["dice"] for line in run.curve]
             colour, best = style.colour(key.combination), int(np.argmax(dice))
-            ax.plot(epochs, dice, color=colour, linestyle=DASHES[models.index(key.model) % 4])
+            ax.plot(epochs, dice, color=colour, linestyle=style.dashes(models, key.model))
             ax.plot(epochs[best], dice[best], "o", color=colour, markersize=3.5)
         ax.set_title(data, loc="left", fontweight="bold")
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
@@ -38,8 +36,9 @@ def curves(chosen: Mapping[Key, Run]) -> Picture | None:
     line = {"linestyle": "-", "marker": "none"}
     handles = {shown(name): style.handle(name, **line) for name in dict.fromkeys(key.combination for key in trained)}
     if len(models) > 1:
-        for number, model in enumerate(models):
-            handles[model] = style.handle(model, color=style.INK, marker="none", linestyle=DASHES[number % 4])
+        for model in models:
+            look = {"color": style.INK, "marker": "none", "linestyle": style.dashes(models, model)}
+            handles[model] = style.handle(model, **look)
     style.legend(figure, handles)
     caption = (
         f"{len(trained)} runs: for each model, combination and data set the configuration with the best validation "

@@ -4,7 +4,7 @@ import io
 import re
 import textwrap
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ SPARE = (("#332288", "H"), ("#aa4466", "8"), ("#44aa99", ">"))
 """For combinations that a user has added."""
 TRUTH = "#f0e442"
 """The one of Okabe and Ito's colours that no learner has."""
+DASHES = ("-", "--", ":", "-.")
+"""Lines of the models, where a figure has several."""
 INK = "#24292f"
 """Text and lines; the page puts its own colour in its place."""
 
@@ -146,6 +148,11 @@ def look(combination: str) -> tuple[str, str]:
 def colour(combination: str) -> str:
     """The colour of a combination, in all figures and on the page."""
     return look(combination)[0]
+
+
+def dashes(models: Sequence[str], model: str) -> str:
+    """The line of one of the models of a figure."""
+    return DASHES[models.index(model) % len(DASHES)]
 
 
 def handle(combination: str, **changes: Any) -> Line2D:

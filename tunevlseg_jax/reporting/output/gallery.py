@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from tunevlseg_jax.reporting import over_sets, pictures
+from tunevlseg_jax.reporting import headings, over_sets, pictures, reliability, robustness
 from tunevlseg_jax.reporting.cells import Cell, Cells, Key, RowKey
+from tunevlseg_jax.reporting.figures import reliability as reliability_figure
+from tunevlseg_jax.reporting.figures import robustness as robustness_figures
 from tunevlseg_jax.reporting.figures import style
 from tunevlseg_jax.reporting.figures.cases import cases
 from tunevlseg_jax.reporting.figures.curves import curves
@@ -45,6 +47,9 @@ def draw_figures(content: Content, samples: int, tell: Callable[[str], None]) ->
             figures.append(figure)
 
     _compare(content, tell, add)
+    tell("drawing calibration and robustness")
+    _reliability(chosen.values(), add)
+    _robustness(cells, add)
     for axis in AXES:
         tell(f"drawing {axis.title}")
         add(axis.title, trend(axis, trials), f"no learner has trials that differ in {axis.field}")
@@ -87,6 +92,33 @@ def _compare(
     add("Learning curve", learning_curve(content.learning_curves), "no runs of a method differ in data.shots")
     for number, each in enumerate(compared):
         add(f"Cases, {each.data}", cases(f"cases_{number}", each), "")
+
+
+def _reliability(cells: Iterable[Cell], add: Callable[[str, style.Picture | None, str], None]) -> None:
+    """The reliability diagrams of each model."""
+    methods, lacking = reliability.methods(cells)
+    for number, model in enumerate(dict.fromkeys(method.key.model for method in methods)):
+        ours = [method for method in methods if method.key.model == model]
+        add(f"Reliability of pixels, {model}", reliability_figure.reliability(f"reliability_{number}", model, ours), "")
+    if lacking or not methods:
+        names = [headings.place(key) for key in lacking]
+        others = f" of {names[0]}{f' and {len(names) - 1} others' * (len(names) > 1)}" if methods else ""
+        reason = "evaluations hold no bins of probabilities (python -m tunevlseg_jax.evaluate writes them)"
+        add(f"Reliability of pixels{others}", None, reason)
+
+
+def _robustness(cells: Cells, add: Callable[[str, style.Picture | None, str], None]) -> None:
+    """The figures of Dice on corrupted images, for each data set, and over paraphrases."""
+    stored = {kind: robustness.stored(cells, kind)[0] for kind in robustness.NAMES}
+    sets = headings.ordered({key.data for key in stored["corrupted"]})
+    for number, data in enumerate(sets):
+        here = {key: files for key, files in stored["corrupted"].items() if key.data == data}
+        figure = robustness_figures.corrupted(f"robustness_corrupted_{number}", data, here)
+        add(f"Dice on corrupted images, {data}", figure, "")
+    if not sets:
+        add("Dice on corrupted images", None, "no run was evaluated with --corrupt")
+    unasked = "no run was evaluated with --phrases"
+    add("Dice over paraphrases of the prompts", robustness_figures.phrases(stored["phrases"]), unasked)
 
 
 def _main_cells(cells: Cells) -> dict[Key, Cell]:
