@@ -15,7 +15,7 @@ from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import VPT, MaPLe, SharedSeparate
 from tunevlseg_jax.reporting import cells, comparisons, runs
 from tunevlseg_jax.reporting.comparisons import Comparison
-from tunevlseg_jax.reporting.output import write
+from tunevlseg_jax.reporting.output import collect, write
 from tunevlseg_jax.reporting.output.options import Options
 
 DATA = "scenes/photo"
@@ -79,6 +79,8 @@ def test_other_records_and_runs_without_an_evaluation_are_not_compared(tmp_path)
     config = fake_runs.config(data=Data(name=DATA), train=Train(epochs=2, batch_size=4))
     fake_runs.run(tmp_path / "card", config, (0.5, 0.5), 0.9)
     (found,) = compared(tmp_path)
+    (line,) = [line for line in collect.collect(str(tmp_path), 0).untabled if line.startswith(comparisons.TITLE)]
+    assert "scenes/photo: without clipseg-tiny, CoOp; clipseg-tiny, MaPLe, as" in line
     assert {key.combination for key in found.keys} == {"VPT", "SharedSeparate"}
     assert comparisons.interval([found], found.keys[0])["units"] == PATIENTS
     assert comparisons.interval([found], found.keys[0]._replace(combination="CoOp")) == {

@@ -107,6 +107,19 @@ def table(comparisons: Sequence[Comparison]) -> Table | None:
     )
 
 
+def uncompared(cells: Cells, comparisons: Sequence[Comparison]) -> list[str]:
+    """A line for each data set that has methods with test scores that couldn't be compared with the others."""
+    lines = []
+    for each in comparisons:
+        others = [cell for cell in cells.ordered if cell.key.data == each.data and cell.key not in each.keys]
+        if names := [name(cell.key) for cell in others if cell.score("dice") is not None]:
+            lines.append(
+                f"{TITLE}, {each.data}: without {'; '.join(names)}, as not all of their runs have an evaluation of the"
+                " test records that most methods have."
+            )
+    return lines
+
+
 def _entry(value: float, *, signed: bool = False) -> Entry:
     """A number of the table; one unit has no interval and no risk, so that they are missing."""
     return Entry() if math.isnan(value) else Entry(value, signed=signed)

@@ -56,7 +56,7 @@ def collect(folder: str, number_words: int, *, from_records: bool = False) -> Co
     shown, untabled = tables.tables(cells, compared)
     differences = comparisons.table(compared)
     shown += [] if differences is None else [differences]
-    untabled += [UNPAIRED] if differences is None else []
+    untabled += [UNPAIRED] if differences is None else comparisons.uncompared(cells, compared)
     for more_shown, more_untabled in _later_tables(compared, ranked, cells, number_words, from_records):
         shown += more_shown
         untabled += more_untabled
