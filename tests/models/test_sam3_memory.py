@@ -100,10 +100,12 @@ def operations(side: int, trials: int) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("side", "share"), [(504, 0.18), (1008, 0.23)])
-def test_eight_trials_share_the_vision_pass(side, share):
+@pytest.mark.parametrize(("side", "most"), [(336, 0.184), (504, 0.18), (672, 0.2), (840, 0.201), (1008, 0.23)])
+def test_eight_trials_share_the_vision_pass(side, most):
     """And the pixel decoder's convolutions of the image's grids; attention among the cells is each trial's own."""
-    assert operations(side, 8) <= share * 8 * operations(side, 1)
+    share = operations(side, 8) / (8 * operations(side, 1))
+    print(side, round(share, 4))
+    assert share <= most
 
 
 SHARDED = """
