@@ -16,8 +16,14 @@ GROUPS = {
 """The paper's data sets as it groups them (section 4.1), and our own."""
 OTHERS = "other"
 BEYOND = "beyond the paper"
-NAMES = {"SharedSeparate": "Shared Separate", "SharedAttention": "Shared Attention"}
-"""Combinations that the paper writes in another way than their classes."""
+NAMES = {
+    "SharedSeparate": "Shared Separate",
+    "SharedAttention": "Shared Attention",
+    "VLSMAdapter": "VLSM-Adapter",
+    "NormTuning": "Norm Tuning",
+    "LinearProbe": "Linear Probe",
+}
+"""Combinations whose papers and pages write them in another way than their classes."""
 
 
 def ordered(data: Iterable[str]) -> list[str]:
