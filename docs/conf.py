@@ -6,8 +6,8 @@ The source folder is the repository's root, so that a link between any two of it
 import re
 from pathlib import Path
 
-from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
+from sphinx.highlighting import lexer_classes
 
 from tunevlseg_jax import __version__
 
@@ -23,14 +23,14 @@ html_title = project
 
 highlight_language = "bash"
 """Of the blocks without a language, which hold commands."""
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["attrs_block", "deflist", "dollarmath"]
 myst_fence_as_directive = ["math"]
 myst_heading_anchors = 4
 
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300
+nb_execution_timeout = 900
 nb_output_stderr = "remove"
 """A warning of tqdm, which asks for ipywidgets."""
 
@@ -63,6 +63,7 @@ def add_start(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    app.add_lexer("csv", TextLexer)
+    """Joins these functions to the build."""
+    lexer_classes["csv"] = lexer_classes["none"]
     app.connect("source-read", add_sidebar)
     app.connect("build-finished", add_start)
