@@ -74,6 +74,8 @@ OTHERS = {
     ". .venv/bin/activate": "a command of the shell",
     "git clone https://github.com/naamiinepal/medvlsm": "a command of git; the test writes annotations instead",
     "hf auth login": "a command of huggingface_hub",
+    "python -m sphinx -W --keep-going -c docs . build/site": "a command of another project, in tests/test_site.py",
+    "python -m sphinx -b linkcheck -D nb_execution_mode=off -c docs . build/links": "needs a network",
     "pre-commit install": "a command of another project, from its manual",
     "pytest": "runs this test, in .ci/run",
     "optuna-dashboard runs/studies/kvasir_coop/journal.log": "a command of another project, not among the extras",
