@@ -48,9 +48,9 @@ def add_sidebar(app: Sphinx, name: str, source: list[str]) -> None:
     listed = set[str]()
     for section in source[0].split("\n## ")[1:]:
         heading, _, body = section.partition("\n")
-        links = dict.fromkeys(re.findall(r"\]\(([\w./-]+\.(?:md|rst|ipynb))\)", body))
-        pages = [link for link in links if link not in listed]
-        listed.update(pages)
+        links = re.findall(r"\[([^]]+)\]\(([\w./-]+\.(?:md|rst|ipynb))\)", body)
+        pages = [f"{text} <{path}>" for text, path in links if path not in listed]
+        listed.update(path for _, path in links)
         source[0] += "\n".join(["", "```{toctree}", ":hidden:", f":caption: {heading}", "", *pages, "```", ""])
 
 
