@@ -332,7 +332,7 @@ def other_tools(folder: Path, rng: np.random.Generator) -> None:
     rows, listed = [], []
     for number in range(10):
         values = blob(rng)
-        labels = values + np.roll(values, 8, axis=0) * (1 - values) * np.uint8(2)
+        labels = (values + np.roll(values, 8, axis=0) * (1 - values) * 2).astype(np.uint8)
         save(folder / "Dataset120_Cells" / "imagesTr" / f"{number}_0000.png", photo(rng))
         save(folder / "Dataset120_Cells" / "labelsTr" / f"{number}.png", labels)
         slices = np.stack([photo(rng)[..., 0], photo(rng)[..., 0]])

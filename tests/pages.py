@@ -12,8 +12,10 @@ import small
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (small.ROOT / "docs").glob("*.md")))
 COMMANDS = ("", "bash")
 """The languages of a fenced block of commands."""
-SHOWN = ("text", "csv", "python", "math", "shell", "yaml", "{code-cell} python")
-"""The languages of any other fenced block; "shell" and "yaml" are for other machines, cells run with the site."""
+SHOWN = ("text", "csv", "python", "math", "shell", "yaml")
+"""The languages of any other fenced block; "shell" and "yaml" are for other machines."""
+CELL = "{code-cell} python"
+"""A cell of a notebook, which runs when the site is built."""
 BETWEEN = ("&&", "&", ";", "|")
 """The separators between two commands of a line."""
 FENCE = re.compile(r"^ *```(.*)$")
