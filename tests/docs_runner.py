@@ -61,6 +61,7 @@ BEFORE = {
         "python -m tunevlseg_jax.train --config configs/clipseg_vpt.py --data.name kvasir --workdir runs/kvasir_vpt",
         "python -m conversion.tunevlseg --checkpoint runs/kvasir_vpt --export --output epoch_012.ckpt",
     ),
+    "docs/from_other_tools.md": ("python -c \"import pages; exec(pages.python('docs/from_other_tools.md')[0])\"",),
     "docs/sweeps.md": (
         "python -m tunevlseg_jax.prepare kvasir --source kvasir-seg.zip",
         "python -m tunevlseg_jax.prepare busi --source Dataset_BUSI_with_GT.zip",
@@ -73,6 +74,8 @@ OTHERS = {
     ". .venv/bin/activate": "a command of the shell",
     "git clone https://github.com/naamiinepal/medvlsm": "a command of git; the test writes annotations instead",
     "hf auth login": "a command of huggingface_hub",
+    "python -m sphinx -W --keep-going -c docs . build/site": "a command of another project, in tests/test_site.py",
+    "python -m sphinx -b linkcheck -D nb_execution_mode=off -c docs . build/links": "needs a network",
     "pre-commit install": "a command of another project, from its manual",
     "pytest": "runs this test, in .ci/run",
     "optuna-dashboard runs/studies/kvasir_coop/journal.log": "a command of another project, not among the extras",
@@ -309,14 +312,42 @@ def medical(folder: Path) -> None:
         for place, stored in (("livers", labels), ("knees", (labels > 0).astype(np.uint8))):
             phantoms.write_nifti(folder / place / "images" / f"{number}.nii.gz", values)
             phantoms.write_nifti(folder / place / "labels" / f"{number}.nii.gz", stored)
+        for place, kinds in (("Dataset003_Liver", ("imagesTr", "labelsTr")), ("FLARE22Train", ("images", "labels"))):
+            phantoms.write_nifti(folder / place / kinds[0] / f"{number}_0000.nii.gz", values)
+            phantoms.write_nifti(folder / place / kinds[1] / f"{number}.nii.gz", labels)
         at, stored = folder / "lungs" / f"{number}", (values.transpose(2, 1, 0) + 1024).astype(np.uint16)
         series = dicoms.write_series(at, stored)
         for file, path in zip(series, sorted(at.iterdir(), reverse=True), strict=True):
             file.PatientID = f"{number}"
             file.save_as(path, enforce_file_format=True)
         dicoms.write_seg(at / "seg", series, {"tumour": labels.transpose(2, 1, 0) > 0})
+    phantoms.write_nifti(folder / "Dataset003_Liver" / "imagesTs" / "9_0000.nii.gz", phantoms.phantom(9)[0])
     (folder / "series").symlink_to(folder / "lungs" / "0")
     (folder / "scan.nii.gz").symlink_to(folder / "livers" / "images" / "0.nii.gz")
+
+
+def other_tools(folder: Path, rng: np.random.Generator) -> None:
+    """Data as nnU-Net, MedSAM, Hugging Face and the published code have them."""
+    (folder / "npz").mkdir()
+    rows, listed = [], []
+    for number in range(10):
+        values = blob(rng)
+        labels = (values + np.roll(values, 8, axis=0) * (1 - values) * 2).astype(np.uint8)
+        save(folder / "Dataset120_Cells" / "imagesTr" / f"{number}_0000.png", photo(rng))
+        save(folder / "Dataset120_Cells" / "labelsTr" / f"{number}.png", labels)
+        slices = np.stack([photo(rng)[..., 0], photo(rng)[..., 0]])
+        np.savez(folder / "npz" / f"{number}.npz", imgs=slices, gts=np.stack([labels, labels]), spacing=(1, 1, 5))
+        for place in ("polyps", "kvasir_polyp"):
+            save(folder / place / "images" / f"{number}.png", photo(rng))
+            save(folder / place / "masks" / f"{number}.png", values * np.uint8(255))
+        rows.append({"image": f"images/{number}.png", "mask": f"masks/{number}.png", "prompt": "polyp"})
+        listed.append(
+            {"img_name": f"{number}.png", "mask_name": f"{number}.png", "prompts": {"p0": "", "p1": ["polyp"]}}
+        )
+    (folder / "polyps" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (folder / "kvasir_polyp" / "anns").mkdir()
+    for split, of_split in (("train", listed[:8]), ("val", listed[8:9]), ("test", listed[9:])):
+        (folder / "kvasir_polyp" / "anns" / f"{split}.json").write_text(json.dumps(of_split), encoding="utf-8")
 
 
 def annotations(folder: Path) -> None:
@@ -379,6 +410,7 @@ def provide(folder: Path) -> None:
         for side in ("left", "right"):
             save(folder / "kidneys" / f"{name}_{side}.png", blob(rng))
     annotations(folder)
+    other_tools(folder, rng)
 
 
 DOWNLOADS = {

@@ -14,6 +14,8 @@ COMMANDS = ("", "bash")
 """The languages of a fenced block of commands."""
 SHOWN = ("text", "csv", "python", "math", "shell", "yaml")
 """The languages of any other fenced block; "shell" and "yaml" are for other machines."""
+CELL = "{code-cell} python"
+"""A cell of a notebook, which runs when the site is built."""
 BETWEEN = ("&&", "&", ";", "|")
 """The separators between two commands of a line."""
 FENCE = re.compile(r"^ *```(.*)$")
@@ -151,6 +153,11 @@ def written(page: str) -> dict[str, str]:
 def exists(path: str, page: str) -> bool:
     """Whether the path of a link or of inline code exists, relative to the page or to the repository."""
     return (small.ROOT / page).parent.joinpath(path).exists() or Path(small.ROOT, path).exists()
+
+
+def python(page: str) -> list[str]:
+    """The Python blocks of a page."""
+    return ["\n".join(block.lines) for block in blocks(page) if block.kind == "python"]
 
 
 def example_learners() -> dict[str, type]:

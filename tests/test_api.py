@@ -337,22 +337,3 @@ def test_the_page_runs(tmp_path, monkeypatch):
             code = "\n" * (block.line - 1) + "\n".join(block.lines)
             code = re.sub(r"epochs=\d+", "epochs=1", code)
             exec(compile(code, "docs/python.md", "exec", dont_inherit=True), names)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # of the kernel's own packages
-def test_the_notebook_runs(tmp_path):
-    import nbclient
-    import nbformat
-
-    notebook = nbformat.read(small.ROOT / "docs" / "python.ipynb", as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
-    monkeypatch = pytest.MonkeyPatch()
-    with monkeypatch.context() as patch:
-        patch.setenv("PYTHONPATH", small.PYTHONPATH)
-        nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    printed = [out for cell in notebook.cells for out in cell.get("outputs", ())]
-    assert any("image/png" in out.get("data", {}) for out in printed)
-    errors = [out for out in printed if out.output_type == "error" or out.get("name") == "stderr"]
-    # tqdm, which Optuna imports, warns in a notebook without ipywidgets.
-    assert not [out for out in errors if "IProgress not found" not in out.get("text", "")], errors

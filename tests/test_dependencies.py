@@ -12,6 +12,7 @@ PROJECT = tomllib.loads((small.ROOT / "pyproject.toml").read_text(encoding="utf-
 EXTRAS = PROJECT["optional-dependencies"]
 IMPORT_NAMES = {
     "markdown-it-py": "markdown_it",
+    "myst-nb": "myst_nb",
     "opencv-python-headless": "cv2",
     "orbax-checkpoint": "orbax",
     "pillow": "PIL",
@@ -20,6 +21,7 @@ IMPORT_NAMES = {
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
     "scikit-posthocs": "scikit_posthocs",
+    "sphinx-copybutton": "sphinx_copybutton",
     "tensorflow-datasets": "tensorflow_datasets",
 }
 """Of the distributions whose modules have another name."""
@@ -29,7 +31,11 @@ NEVER_IMPORTED = {
     "python-gdcm": "pydicom decodes lossless JPEG by it",
     "psycopg": "SQLAlchemy imports it for a PostgreSQL address",
     "xdist": "a plugin of pytest",
-    "ipykernel": "nbclient starts it as the kernel of a notebook",
+    "ipykernel": "myst_nb starts it as the kernel of a notebook",
+    "sphinx": "builds the documentation's site; docs/conf.py names its extensions and its theme",
+    "myst_nb": "one of them",
+    "sphinx_copybutton": "one of them",
+    "furo": "the theme",
 }
 NOT_DECLARED = {"open_clip": "only an optional comparison of `conversion.cris --verify` uses it, which asks for it"}
 LOCAL = {"tunevlseg_jax", "conversion"} | {path.stem for path in (small.ROOT / "tests").rglob("*.py")}
