@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from tunevlseg_jax import reporting
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.learners import VPT, MaPLe, SharedSeparate
@@ -52,6 +53,8 @@ def test_patients_are_the_units_and_seeds_are_averaged_first(tmp_path):
     method(tmp_path / "vpt1", VPT(), other, seed=1)
     method(tmp_path / "maple", MaPLe(), maple)
     (found,) = compared(tmp_path)
+    (from_folder,) = reporting.compare(tmp_path)
+    assert (from_folder.pairs, from_folder.keys) == (found.pairs, found.keys)
     first, second = (vpt + other).mean(1) / 2, maple.mean(1)
     assert found.scores.shape == (2, PATIENTS) and len(found.ids) == PATIENTS * IMAGES
     (pair,) = found.pairs

@@ -136,6 +136,16 @@ def gather(root: Path) -> tuple[list[Run], list[Skipped]]:
     return runs, skipped
 
 
+def gather_some(root: Path) -> tuple[list[Run], list[Skipped]]:
+    """As `gather`; raises a UserError where there is no run."""
+    gathered, skipped = gather(root)
+    if not gathered:
+        details = f": {skipped[0].path}: {skipped[0].reason}" if skipped else ""
+        more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        raise UserError(f"there is no run to report on in {root}{details}{more}", "no-runs")
+    return gathered, skipped
+
+
 def _run(path: Path, searched: Callable[[Path], SearchResult]) -> tuple[Run, list[Skipped]]:
     """A run with the evaluations that count, and the others.
 

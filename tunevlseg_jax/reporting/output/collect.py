@@ -20,7 +20,6 @@ from tunevlseg_jax.reporting import (
 from tunevlseg_jax.reporting.output.content import Content
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.reporting.table import Table
-from tunevlseg_jax.runtime.errors import UserError
 
 TABLES = (
     *tables.NAMES,
@@ -45,11 +44,7 @@ def collect(folder: str, number_words: int, *, from_records: bool = False) -> Co
     Raises:
       UserError: there is no run.
     """
-    gathered, skipped = runs.gather(Path(folder))
-    if not gathered:
-        details = f": {skipped[0].path}: {skipped[0].reason}" if skipped else ""
-        more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
-        raise UserError(f"there is no run to report on in {folder}{details}{more}", "no-runs")
+    gathered, skipped = runs.gather_some(Path(folder))
     cells = cell_rules.choose([_from_records(run) for run in gathered] if from_records else gathered)
     compared = comparisons.compare(cells)
     ranked = over_sets.rank(compared)
