@@ -16,8 +16,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from demo_process import User
-from test_demo_page import Page
+from demo_page import Page
+from demo_user import User
 
 from tunevlseg_jax.data.images import encode_png
 

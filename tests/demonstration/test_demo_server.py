@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 import small
-from demo_process import User, needs_gradio, of_url, picture, png
+from demo_process import needs_gradio
+from demo_user import User, of_url, picture, png
 from PIL import Image
 
 import tunevlseg_jax as tv
