@@ -13,7 +13,7 @@ import compilation
 import pytest
 import small
 
-needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs the extra `demo`")
+needs_server = pytest.mark.skipif(importlib.util.find_spec("uvicorn") is None, reason="needs the extra `demo`")
 
 
 @contextmanager

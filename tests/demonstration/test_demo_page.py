@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import small
 from demo_page import PROGRAMS, Page
-from demo_process import needs_gradio
+from demo_process import needs_server
 from demo_user import picture, png
 
 import tunevlseg_jax as tv
@@ -17,7 +17,7 @@ import tunevlseg_jax as tv
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("demo page"),  # they go on from one another's state
-    needs_gradio,
+    needs_server,
     pytest.mark.skipif(None in PROGRAMS.values(), reason=f"needs a browser and its driver: {PROGRAMS}"),
 ]
 
@@ -98,7 +98,7 @@ def test_a_broken_file_is_named_and_the_page_goes_on(page):
 
 
 def test_an_example_is_found_by_a_click(page):
-    assert len(page.texts("#examples li")) == 6
+    page.wait("document.querySelectorAll('#examples li').length === 6")
     page.run("document.querySelector('#panels').replaceChildren()")
     page.find("#examples button").click()
     page.wait("document.querySelectorAll('.panel').length")

@@ -221,7 +221,7 @@ def status(method="GET", path="/", local=True, **headers) -> int:
 
 def test_the_guard_answers_the_page_alone():
     assert status() == status("POST", "/segment") == 200
-    assert status("GET", "/gradio_api/file=/etc/passwd") == status("POST", "/gradio_api/upload") == 404
+    assert status("GET", "/file=/etc/passwd") == status("POST", "/upload") == 404
     assert status("GET", "/config") == 404
 
 

@@ -39,15 +39,18 @@ class Shown:
           UserError: a phrase is too long.
         """
         asked = next(side for side in SIDES if side >= len(phrases))
-        filled = (*phrases, *[phrases[-1]] * (asked - len(phrases)))
         with self.lock:
-            ((_, logits),) = self.run.predictor.logits([Question(None, image, range(asked))], filled)
-        assert logits is not None
+            logits = self._ask(image, (*phrases, *[phrases[-1]] * (asked - len(phrases))))
         return logits[: len(phrases)]
 
     def warm_up(self, phrases: int) -> None:
-        """Compiles the program for this number of phrases."""
-        self.logits(np.zeros((8, 8, 3), np.uint8), ["a thing"] * phrases)
+        """Compiles the program for this number of phrases, one of SIDES; others are answered meanwhile."""
+        self._ask(np.zeros((8, 8, 3), np.uint8), ("a thing",) * phrases)
+
+    def _ask(self, image: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
+        ((_, logits),) = self.run.predictor.logits([Question(None, image, range(len(phrases)))], phrases)
+        assert logits is not None
+        return logits
 
 
 def load(folders: Sequence[str], model: str, checkpoint: str | None) -> list[Shown]:
