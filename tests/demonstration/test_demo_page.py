@@ -123,7 +123,7 @@ def test_corrections_are_painted_and_learnt(page):
     page.correct(7)
     page.run("document.querySelector('#epochs').value = 2")
     page.find("#train").click()
-    page.wait("['done', 'failed'].includes(document.querySelector('#training-message').dataset.state)")
+    page.wait("['done', 'failed'].includes(document.querySelector('#training-message').dataset.state)", seconds=600)
     assert page.texts("#training-message")[0].startswith("Trained: the run is in ")
     page.wait("document.querySelectorAll('.panel').length === 3")
     assert page.texts(".panel .name") == ["zero-shot", "run", "yours 1"]
