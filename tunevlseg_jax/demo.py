@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = "scenes/photo"
 """The data set of the examples without runs, on which the embedded models find things."""
 PAUSE_SECONDS = 1.0
+"""Without a question, before a program is compiled in the background."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,12 @@ def _train(*given: Any, **named: Any) -> Run:
 
 
 def _warm_up(shown: list[Shown], phrases: tuple[int, ...]) -> None:
-    """Compiles the programs for these numbers of phrases, after a pause in which a first question isn't delayed."""
+    """Compiles the programs for these numbers of phrases while nobody asks, so that no answer is delayed."""
     time.sleep(PAUSE_SECONDS)
     for number in phrases:
         for model in shown:
+            while model.lock.idle_seconds < PAUSE_SECONDS:
+                time.sleep(PAUSE_SECONDS / 10)
             model.warm_up(number)
 
 

@@ -1,6 +1,7 @@
 """The models that the page compares: each base model as it is, and each run."""
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,25 @@ ZERO_SHOT = "zero-shot"
 SIDES = (1, 2, 4, 8)
 """Numbers of phrases that programs are compiled for; a question is filled up to the next of them."""
 MOST_PHRASES = SIDES[-1]
+
+
+class Turns:
+    """A lock that knows for how long it has been free."""
+
+    def __init__(self) -> None:
+        self._lock, self._freed = threading.Lock(), time.monotonic()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._freed = time.monotonic()
+        self._lock.release()
+
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since it was freed; 0 while it is held."""
+        return 0.0 if self._lock.locked() else time.monotonic() - self._freed
 
 
 @dataclass(frozen=True)
@@ -30,7 +50,7 @@ class Shown:
     name: str
     run: Run
     about: str
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: Turns = field(default_factory=Turns)
 
     def logits(self, image: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
         """(phrase, height, width) float32 logits at the model's size of a (height, width, 3) uint8 image.
