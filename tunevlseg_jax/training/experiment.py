@@ -282,8 +282,7 @@ def assemble_experiment(
     """As `build_experiment`, with a loaded model."""
     sizes = _with_masks(model.config, masks, config, trains=trains)
     fresh = config.model.fresh and not abstract
-    draw = partial(_keys, config.train.seed)
-    learner_key, model_key = draw() if trains or fresh else jax.eval_shape(draw)  # nothing else is drawn
+    learner_key, model_key = _keys(config.train.seed, drawn=trains or fresh)
     weights: Mapping[str, Any] = random_model(model.config, model_key) if fresh else model.weights
     image_size = model_image_size(config.model, model.config)
     platform = platform or jax.default_backend()
@@ -318,10 +317,14 @@ def assemble_experiment(
     )
 
 
-def _keys(seed: int) -> tuple[Array, Array]:
-    """The keys of learner and model."""
-    learner, model = jax.random.split(jax.random.key(seed))
-    return learner, model
+def _keys(seed: int, *, drawn: bool) -> tuple[Array, Array]:
+    """The keys of learner and model; where nothing is drawn their types alone, which need no program."""
+
+    def keys() -> tuple[Array, Array]:
+        learner, model = jax.random.split(jax.random.key(seed))
+        return learner, model
+
+    return keys() if drawn else jax.eval_shape(keys)
 
 
 def _check_trainable(config: Config, trainable: FlatParams) -> None:
