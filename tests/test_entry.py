@@ -119,7 +119,7 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(monkeypatch, capsys):
     installed = importlib.metadata.version
 
     def version(name: str) -> str:
-        if name in ("gradio", "jax-cuda12-plugin"):
+        if name in ("uvicorn", "jax-cuda12-plugin"):
             raise importlib.metadata.PackageNotFoundError
         return installed(name)
 
@@ -127,7 +127,7 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(monkeypatch, capsys):
     small.run(monkeypatch, doctor.main, "--json")
     found = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert found["extra demo"]["remedy"] == 'pip install "tunevlseg_jax[demo]"'
-    assert found["extra demo"]["state"] == "note" and "missing gradio" in found["extra demo"]["found"]
+    assert found["extra demo"]["state"] == "note" and "missing uvicorn" in found["extra demo"]["found"]
     assert "jax-cuda12-plugin" in found["extra cuda"]["found"]
     assert "auto is float32" in found["precision"]["found"] and "1 cpu" in found["devices"]["found"]
     small.run(monkeypatch, doctor.main)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -14,9 +16,12 @@ from tunevlseg_jax.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from tunevlseg_jax.demonstration.models import Shown
+    from tunevlseg_jax.run import Run
 
 EXAMPLES = "scenes/photo"
 """The data set of the examples without runs, on which the embedded models find things."""
+PAUSE_SECONDS = 1.0
+"""Without a question, before a program is compiled in the background."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,6 @@ def main() -> None:
     options = cli.options(Options, "python -m tunevlseg_jax.demo", __doc__ or "")
     _check(options)
 
-    from tunevlseg_jax import api
     from tunevlseg_jax.data.settings import Data
     from tunevlseg_jax.demonstration import examples, models, server
     from tunevlseg_jax.demonstration.actions import Demo
@@ -67,8 +71,8 @@ def main() -> None:
         model.warm_up(SIDES[0])
     data = shown[-1].run.data if options.run else Data(name=EXAMPLES)
     sessions = Sessions(Path(options.output))
-    demo = Demo(shown, examples.load(data), sessions, limits, api.train)
-    _, address = server.serve(demo, options.host, options.port)
+    demo = Demo(shown, partial(examples.load, data), sessions, limits, _train)
+    address = server.serve(demo, options.host, options.port)
     Console().print(f"{', '.join(one.name for one in shown)}: {address}", soft_wrap=True, markup=False)
     threading.Thread(target=_warm_up, args=(shown, SIDES[1:3]), daemon=True).start()
     try:
@@ -77,10 +81,20 @@ def main() -> None:
         sessions.end()
 
 
+def _train(*given: Any, **named: Any) -> Run:
+    """`tunevlseg_jax.api.train`, imported when the first training starts."""
+    from tunevlseg_jax import api
+
+    return api.train(*given, **named)
+
+
 def _warm_up(shown: list[Shown], phrases: tuple[int, ...]) -> None:
-    """Compiles the programs for these numbers of phrases, while the page is in use already."""
+    """Compiles the programs for these numbers of phrases while nobody asks, so that no answer is delayed."""
+    time.sleep(PAUSE_SECONDS)
     for number in phrases:
         for model in shown:
+            while model.lock.idle_seconds < PAUSE_SECONDS:
+                time.sleep(PAUSE_SECONDS / 10)
             model.warm_up(number)
 
 

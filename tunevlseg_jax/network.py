@@ -18,7 +18,7 @@ from tunevlseg_jax.models.catalogue import ModelConfig
 from tunevlseg_jax.models.changes import bottleneck
 from tunevlseg_jax.models.features import Decoded, ImageFeatures, TextFeatures
 from tunevlseg_jax.models.linear_head import probed
-from tunevlseg_jax.models.parameters import FlatParams, flatten, module_parameters, nested, subtree
+from tunevlseg_jax.models.parameters import FlatParams, flatten, module_parameters, nested, on_device, subtree
 from tunevlseg_jax.models.products import TRANSPOSED
 from tunevlseg_jax.models.settings import Recompute, Upsampling
 from tunevlseg_jax.models.upsampler import Upsampler
@@ -185,9 +185,7 @@ class Network:
         mixed = self.dtype != self.activation_dtype
         halved = {path for path, layer in products(self.config).items() if layer.halves or not mixed}
         return {
-            path: jnp.asarray(
-                array, self.dtype if path in halved or path.endswith(TRANSPOSED) else self.activation_dtype
-            )
+            path: on_device(array, self.dtype if path in halved or path.endswith(TRANSPOSED) else self.activation_dtype)
             for path, array in weights.items()
         }
 
@@ -201,7 +199,7 @@ class Network:
         Raises:
           ValueError: the learner doesn't fit the model, or its `changes` don't name what it changes.
         """
-        params = {f"model/{path}": jnp.asarray(array) for path, array in model.items()}
+        params = {f"model/{path}": on_device(array, array.dtype) for path, array in model.items()}
         if zeros:
             shapes = jax.eval_shape(partial(self._fresh, spec=spec), key)
             return params | {path: jnp.asarray(np.zeros(leaf.shape, leaf.dtype)) for path, leaf in shapes.items()}

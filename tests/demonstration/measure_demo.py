@@ -16,10 +16,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from demo_process import User
-from test_demo_page import Page
-
-from tunevlseg_jax.data.images import encode_png
+from demo_page import Page
+from demo_user import User
 
 MOVES = 40
 
@@ -39,12 +37,24 @@ def memory(process: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
+def latency(address: str, start: float) -> None:
+    """Asks for one mask after another, and prints the seconds, those of the first since the start of the process."""
+    ready = time.monotonic() - start
+    data, user, times = photograph(), User(address), []
+    for phrase in ("seven", *["seven", "a handwritten digit"] * 10):
+        begin = time.monotonic()
+        user.json("POST", "/segment", data, phrase=phrase)
+        times.append(time.monotonic() - begin)
+    print(f"start to ready {ready:.2f} s; first mask {times[0]:.2f} s later, in all {ready + times[0]:.2f} s")
+    print(f"later masks: median {statistics.median(times[1:]):.3f} s, longest {max(times[1:]):.3f} s", flush=True)
+
+
 def load(address: str, process: int, users: int, seconds: float) -> None:
     """Lets users ask one request after another, and prints how many were answered, lost, and the memory."""
     data, times, lost = photograph(), list[float](), list[str]()
     end = time.monotonic() + seconds
 
-    def ask(number: int) -> None:
+    def ask() -> None:
         user = User(address)
         while (start := time.monotonic()) < end:
             try:
@@ -53,7 +63,7 @@ def load(address: str, process: int, users: int, seconds: float) -> None:
             except Exception as error:
                 lost.append(repr(error))
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(users)]
+    threads = [threading.Thread(target=ask) for _ in range(users)]
     for thread in threads:
         thread.start()
     sizes = []
@@ -92,30 +102,20 @@ def main() -> None:
     parser.add_argument("--no-browser", action="store_true")
     options = parser.parse_args()
     print(f"load average {os.getloadavg()[0]:.1f}")
-    data, folder = photograph(), tempfile.mkdtemp()
     start = time.monotonic()
-    command = [sys.executable, "-m", "tunevlseg_jax.demo", "--output", folder]
+    command = [sys.executable, "-m", "tunevlseg_jax.demo", "--output", tempfile.mkdtemp()]
     command += ["--run", *options.run] if options.run else []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
-    assert process.stdout is not None
-    address = process.stdout.readline().rsplit(": ", 1)[1].strip().rstrip("/")
-    ready = time.monotonic() - start
-    user, times = User(address), []
-    for _ in range(21):
-        start = time.monotonic()
-        user.json("POST", "/segment", data, phrase="seven")
-        times.append(time.monotonic() - start)
-    print(f"start to ready {ready:.2f} s; first mask {times[0]:.2f} s later, in all {ready + times[0]:.2f} s")
-    print(f"later masks: median {statistics.median(times[1:]):.3f} s, longest {max(times[1:]):.3f} s")
-    small = encode_png(cv2.resize(cv2.imdecode(np.frombuffer(data, np.uint8), 1), (512, 384)))
-    start = time.monotonic()
-    user.json("POST", "/segment", small, phrase="seven")
-    print(f"384x512 pixels: {time.monotonic() - start:.3f} s", flush=True)
-    if not options.no_browser:
-        threshold(address)
-    load(address, process.pid, options.users, options.seconds)
-    process.kill()
-    process.wait()
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().rsplit(": ", 1)[1].strip().rstrip("/")
+        latency(address, start)
+        if not options.no_browser:
+            threshold(address)
+        load(address, process.pid, options.users, options.seconds)
+    finally:
+        process.kill()
+        process.wait()
 
 
 if __name__ == "__main__":

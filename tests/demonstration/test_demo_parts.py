@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import cv2
-import demo_process
 import numpy as np
 import pytest
-from demo_process import picture, png
+from demo_user import of_url, picture, png
 from PIL import Image
 
 from tunevlseg_jax.config import Config, Train
@@ -222,7 +221,7 @@ def status(method="GET", path="/", local=True, **headers) -> int:
 
 def test_the_guard_answers_the_page_alone():
     assert status() == status("POST", "/segment") == 200
-    assert status("GET", "/gradio_api/file=/etc/passwd") == status("POST", "/gradio_api/upload") == 404
+    assert status("GET", "/file=/etc/passwd") == status("POST", "/upload") == 404
     assert status("GET", "/config") == 404
 
 
@@ -239,7 +238,7 @@ def test_the_preview_of_a_small_image_is_exact():
     image = picture(3)
     url = answers.preview(image, (60, 80))
     assert url.startswith("data:image/png;base64,")
-    assert np.array_equal(cv2.imdecode(np.frombuffer(demo_process.of_url(url), np.uint8), 1)[..., ::-1], image)
+    assert np.array_equal(cv2.imdecode(np.frombuffer(of_url(url), np.uint8), 1)[..., ::-1], image)
 
 
 def test_the_users_that_were_away_longest_leave_the_memory(tmp_path, monkeypatch):

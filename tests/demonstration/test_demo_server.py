@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 import pytest
 import small
-from demo_process import User, needs_gradio, of_url, picture, png
+from demo_process import needs_server
+from demo_user import User, of_url, picture, png
 from PIL import Image
 
 import tunevlseg_jax as tv
 
-pytestmark = [pytest.mark.slow, needs_gradio]
+pytestmark = [pytest.mark.slow, needs_server]
 
 
 def malformed() -> list[bytes]:
@@ -95,13 +96,13 @@ def test_a_wrong_threshold_is_refused(address, threshold):
 
 def test_only_the_pages_own_addresses_and_files_are_reachable(address):
     user = User(address)
-    for path in ("/config", "/docs", "/openapi.json", "/gradio_api/file=/etc/passwd", "/gradio_api/info", "/file=a"):
+    for path in ("/config", "/docs", "/openapi.json", "/file=/etc/passwd", "/file=a"):
         assert user.ask("GET", path)[0] == 404, path
     for name in ("server.py", "..%2fserver.py", "%2e%2e/server.py", "%2fetc%2fpasswd", "page.html%00"):
         assert user.ask("GET", f"/pages/{name}")[0] == 404, name
     for number in ("-1", "8", "x", "..%2f..%2fetc"):
         assert user.ask("GET", f"/examples/{number}")[0] in (400, 404), number
-    assert user.ask("POST", "/gradio_api/upload", b"x")[0] == 404
+    assert user.ask("POST", "/upload", b"x")[0] == 404
     assert user.ask("POST", "/training", b"{}", {"Origin": "http://elsewhere.example"})[0] == 403
     assert user.ask("GET", "/", headers={"Host": "elsewhere.example"})[0] == 403
     page = user.ask("GET", "/")[1].decode()

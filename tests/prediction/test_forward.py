@@ -1,5 +1,6 @@
 """Tests of the forward passes: how many there are, of which sizes, and that the answers don't depend on them."""
 
+import compilation
 import cv2
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from numpy.testing import assert_array_equal
 
 from tunevlseg_jax.prediction import forward
 from tunevlseg_jax.prediction.forward import Predictor, Question
+from tunevlseg_jax.run import load_run
 
 quick_compilation = small.quick_compilation
 
@@ -93,3 +95,13 @@ def test_the_label_map_is_the_argmax_above_the_threshold():
     for least in (-10.0, 0.0, 0.7):
         expected = np.where(large.max(axis=0) > least, large.argmax(axis=0) + 1, 0)
         assert_array_equal(forward.best_label(logits, (19, 23), least), expected)
+
+
+@pytest.mark.slow  # it compiles
+def test_phrases_of_other_lengths_need_no_other_program():
+    run = load_run(small.finished())
+    picture = image(9, (60, 80))
+    run.predict(picture, "seven")
+    with compilation.counted() as compiled:
+        run.predict(picture, "a photo of a seven")
+    assert not {"answer_step", "encode_text_step"} & compiled.keys()

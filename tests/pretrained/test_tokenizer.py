@@ -31,6 +31,13 @@ def test_rows_are_padded_with_the_end_token(tokenizer, ends):
     assert tokenizer.table(["seven"], 32).shape[1] < table.shape[1]
 
 
+def test_rows_are_filled_up_to_a_multiple_as_far_as_they_fit(tokenizer, ends):
+    short = tokenizer.table(["seven"], 32)[0].tolist()
+    assert tokenizer.table(["seven"], 32, multiple=8).tolist() == [short + [ends[1]] * (8 - len(short))]
+    assert tokenizer.table([LONG], 32, multiple=8).shape == (1, 24)
+    assert tokenizer.table([LONG], 20, multiple=8).shape == (1, 20)
+
+
 def test_words_have_no_ends(tokenizer, ends):
     words = tokenizer.words("a photo of a")
     assert words.dtype == np.int32 and len(words) == 4

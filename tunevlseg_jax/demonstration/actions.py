@@ -3,8 +3,9 @@
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -26,17 +27,22 @@ class Demo:
 
     Attributes:
       models: of everybody.
-      examples: images to try.
+      load_examples: loads the images to try, when the page first asks for them.
       sessions: of the users.
       limits: of uploads.
       train: `tunevlseg_jax.api.train`.
     """
 
     models: Sequence[Shown]
-    examples: Sequence[ShownExample]
+    load_examples: Callable[[], Sequence[ShownExample]]
     sessions: Sessions
     limits: Limits
     train: TrainFunction
+
+    @cached_property
+    def examples(self) -> Sequence[ShownExample]:
+        """The images to try."""
+        return self.load_examples()
 
     def models_of(self, session: Session) -> list[Shown]:
         """Those of everybody, and the user's own runs."""
@@ -61,13 +67,14 @@ class Demo:
         """What the page shows when it is loaded."""
         return {
             "models": [{"name": one.name, "about": one.about} for one in self.models_of(session)],
-            "examples": [
-                {"name": one.name, "phrases": one.phrases, "thumbnail": one.thumbnail} for one in self.examples
-            ],
             "limits": {"bytes": self.limits.bytes, "phrases": MOST_PHRASES, "epochs": MOST_EPOCHS},
             "epochs": EPOCHS,
             **session.shown(),
         }
+
+    def examples_shown(self) -> list[dict[str, Any]]:
+        """The examples in the page's list."""
+        return [{"name": one.name, "phrases": one.phrases, "thumbnail": one.thumbnail} for one in self.examples]
 
     def example(self, number: str) -> bytes:
         """The encoded image of an example."""

@@ -8,8 +8,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-STARTUP = "/gradio_api/startup-events"
-"""Gradio asks its own server for this once, when it starts."""
 HEADERS = (
     (
         b"content-security-policy",
@@ -25,9 +23,8 @@ HEADERS = (
 class Guard:
     """An ASGI layer around the server.
 
-    It answers the page's own addresses alone, so that no address of Gradio's, of which some serve or take files, is
-    reachable. A server on this machine alone answers to this machine's names, so that no other site can reach it by a
-    name of its own. Requests that change something must come from the page itself.
+    It answers the page's own addresses alone. A server on this machine alone answers to this machine's names, so that
+    no other site can reach it by a name of its own. Requests that change something must come from the page itself.
     """
 
     def __init__(self, app: Any, *, prefixes: tuple[str, ...], local: bool):
@@ -58,7 +55,7 @@ class Guard:
     def _refused(self, scope: Scope) -> tuple[int, str] | None:
         """Status and message for a request that isn't answered; None for others."""
         path = scope.get("path", "")
-        if scope["type"] != "http" or not (path in ("/", STARTUP) or path.startswith(self._prefixes)):
+        if scope["type"] != "http" or not (path == "/" or path.startswith(self._prefixes)):
             return 404, "there is no such address"
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get("host", "")

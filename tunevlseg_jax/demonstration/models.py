@@ -1,6 +1,7 @@
 """The models that the page compares: each base model as it is, and each run."""
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,25 @@ ZERO_SHOT = "zero-shot"
 SIDES = (1, 2, 4, 8)
 """Numbers of phrases that programs are compiled for; a question is filled up to the next of them."""
 MOST_PHRASES = SIDES[-1]
+
+
+class Turns:
+    """A lock that knows for how long it has been free."""
+
+    def __init__(self) -> None:
+        self._lock, self._freed = threading.Lock(), time.monotonic()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._freed = time.monotonic()
+        self._lock.release()
+
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since it was freed; 0 while it is held."""
+        return 0.0 if self._lock.locked() else time.monotonic() - self._freed
 
 
 @dataclass(frozen=True)
@@ -30,7 +50,7 @@ class Shown:
     name: str
     run: Run
     about: str
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: Turns = field(default_factory=Turns)
 
     def logits(self, image: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
         """(phrase, height, width) float32 logits at the model's size of a (height, width, 3) uint8 image.
@@ -39,15 +59,18 @@ class Shown:
           UserError: a phrase is too long.
         """
         asked = next(side for side in SIDES if side >= len(phrases))
-        filled = (*phrases, *[phrases[-1]] * (asked - len(phrases)))
         with self.lock:
-            ((_, logits),) = self.run.predictor.logits([Question(None, image, range(asked))], filled)
-        assert logits is not None
+            logits = self._ask(image, (*phrases, *[phrases[-1]] * (asked - len(phrases))))
         return logits[: len(phrases)]
 
     def warm_up(self, phrases: int) -> None:
-        """Compiles the program for this number of phrases."""
-        self.logits(np.zeros((8, 8, 3), np.uint8), ["a thing"] * phrases)
+        """Compiles the program for this number of phrases, one of SIDES; others are answered meanwhile."""
+        self._ask(np.zeros((8, 8, 3), np.uint8), ("a thing",) * phrases)
+
+    def _ask(self, image: np.ndarray, phrases: Sequence[str]) -> np.ndarray:
+        ((_, logits),) = self.run.predictor.logits([Question(None, image, range(len(phrases)))], phrases)
+        assert logits is not None
+        return logits
 
 
 def load(folders: Sequence[str], model: str, checkpoint: str | None) -> list[Shown]:

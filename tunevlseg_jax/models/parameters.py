@@ -4,8 +4,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import cast
 
+import jax
+import numpy as np
 from flax import nnx, traverse_util
 from jax import Array
+from jax.typing import DTypeLike
 
 from tunevlseg_jax.models.settings import Tune
 
@@ -40,6 +43,13 @@ def flatten(tree: Mapping, prefix: str) -> FlatParams:
 def subtree(flat: FlatParams, prefix: str) -> FlatParams:
     """The entries under `prefix`, without it."""
     return {path.removeprefix(f"{prefix}/"): array for path, array in flat.items() if path.startswith(f"{prefix}/")}
+
+
+def on_device(array: Array | np.ndarray, dtype: DTypeLike) -> Array:
+    """An array of a type; a NumPy array is sent as it is, for which jnp.asarray would compile a program a shape."""
+    if isinstance(array, Array):
+        return array.astype(dtype)
+    return jax.device_put(np.asarray(array, dtype))
 
 
 def nested(flat: FlatParams) -> dict:

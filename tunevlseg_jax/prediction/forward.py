@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import cv2
@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 BATCH = 8
 """Masks in a batch. The images that don't fill a batch pass one by one: two programs serve any number of images."""
+TOKENS = 8
+"""The number of tokens of a phrase is filled up to a multiple of it: one program serves short and longer phrases."""
 MOST_PIXELS = 2**26
 """Pixels of the images that wait for a batch; larger ones pass one by one, so that memory stays bounded."""
 
@@ -67,7 +69,7 @@ class Predictor:
         self._experiment, self._learnt = experiment, learnt
         self._params = {**experiment.frozen, **learnt}
         self._hyper = jax.tree.map(lambda values: np.asarray(values)[0], experiment.hyper())  # compiles nothing
-        self._encode_text = lru_cache(maxsize=16)(experiment.encode_text)
+        self._encode_text = lru_cache(maxsize=16)(partial(experiment.encode_text, multiple=TOKENS))
 
     @property
     def masks(self) -> Masks:

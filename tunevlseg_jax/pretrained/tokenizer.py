@@ -47,13 +47,14 @@ class Tokenizer:
         """(tokens,) int32 of a phrase alone, without start and end."""
         return np.asarray(self.backend.encode(phrase, add_special_tokens=False).ids, np.int32)
 
-    def table(self, phrases: Sequence[str], longest: int, *, truncate: bool = False) -> np.ndarray:
-        """Tokens of phrases with start and end, padded with the end token to the longest of them.
+    def table(self, phrases: Sequence[str], longest: int, *, truncate: bool = False, multiple: int = 1) -> np.ndarray:
+        """Tokens of phrases with start and end, padded with the end token to the longest of them or further.
 
         Args:
           phrases: at least one.
           longest: number of tokens that fit, start and end included.
           truncate: whether a longer phrase loses the tokens before its end, instead of being an error.
+          multiple: the length is a multiple of it, or `longest`.
 
         Returns:
           (phrases, length) int32, length at most `longest`.
@@ -75,7 +76,7 @@ class Tokenizer:
                     )
                 row = row[: longest - 1] + row[-1:]
             rows.append(row)
-        length = max(map(len, rows))
+        length = min(longest, -(-max(map(len, rows)) // multiple) * multiple)
         return np.asarray([row + row[-1:] * (length - len(row)) for row in rows], np.int32)
 
 

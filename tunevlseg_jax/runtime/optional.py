@@ -1,7 +1,6 @@
 """Optional packages, which only some commands need and which an extra installs."""
 
 import importlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -58,16 +57,16 @@ def import_yaml(user: str) -> Any:
     return yaml
 
 
-def import_gradio(user: str) -> Any:
-    """Gradio, which reports nothing to anyone, for the command named by `user`.
+def import_web_server(user: str) -> Any:
+    """uvicorn, and Starlette for its applications, for the command named by `user`.
 
     Raises:
-      UserError: Gradio isn't installed.
+      UserError: one of them isn't installed.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when it is imported
-    with _needed(f'{user} needs gradio: pip install "tunevlseg_jax[demo]"'):
-        import gradio  # pyright: ignore[reportMissingImports]
-    return gradio
+    with _needed(f'{user} needs starlette and uvicorn: pip install "tunevlseg_jax[demo]"'):
+        import starlette  # noqa: F401  # pyright: ignore[reportMissingImports]
+        import uvicorn  # pyright: ignore[reportMissingImports]
+    return uvicorn
 
 
 def import_onnx(user: str) -> tuple[Any, Any]:

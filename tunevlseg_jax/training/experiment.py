@@ -20,7 +20,7 @@ from tunevlseg_jax.learners.contract import Learner, ZeroShot
 from tunevlseg_jax.models.build import random_model, transposed_copies, weight_shapes, with_masks, with_prompt_offset
 from tunevlseg_jax.models.catalogue import AnyModelConfig, ModelConfig
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
-from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, flatten, nested, split, subtree
+from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, flatten, nested, on_device, split, subtree
 from tunevlseg_jax.models.settings import Masks, Tune
 from tunevlseg_jax.network import FrozenText, Network
 from tunevlseg_jax.pretrained.load import load_pretrained
@@ -181,13 +181,17 @@ class Experiment:
         """The features of images, (batch, height, width, 3) uint8, without vision prompts."""
         return step.encode_images_step(self.frozen, images, network=self.network)
 
-    def encode_text(self, phrases: Sequence[str], mesh: Mesh | None = None) -> Array | TextFeatures:
+    def encode_text(
+        self, phrases: Sequence[str], mesh: Mesh | None = None, *, multiple: int = 1
+    ) -> Array | TextFeatures:
         """The features of phrases if they never change, else their tokens; replicated on the mesh if there is one.
+
+        `multiple` is that of `token_table`.
 
         Raises:
           UserError: a phrase is too long.
         """
-        tokens = self.token_table(phrases)
+        tokens = self.token_table(phrases, multiple=multiple)
         if mesh is not None:
             tokens = sharding.replicate(tokens, mesh)
         if "text" in self.network.learner.changes or self.config.train.tune != "prompts":
@@ -216,20 +220,23 @@ class Experiment:
         text = FrozenText(sentence, features)
         return text if mesh is None else sharding.replicate(text, mesh)
 
-    def token_table(self, phrases: Sequence[str]) -> Array:
+    def token_table(self, phrases: Sequence[str], *, multiple: int = 1) -> Array:
         """(phrases, length) int32 tokens, ready for the text tower and the learner's context.
+
+        The length is a multiple of `multiple` where that fits, so that phrases of other lengths need no program of
+        their own.
 
         Raises:
           UserError: a phrase is too long.
         """
-        return self._tokens(phrases, self.network.learner.text_tokens)
+        return self._tokens(phrases, self.network.learner.text_tokens, multiple)
 
-    def _tokens(self, phrases: Sequence[str], reserved: int) -> Array:
+    def _tokens(self, phrases: Sequence[str], reserved: int, multiple: int = 1) -> Array:
         """As `token_table`, with `reserved` positions for other tokens."""
         data = self.config.data
         phrases = [with_full_stop(phrase) if data.full_stop else phrase for phrase in phrases]
         longest = self.network.config.text.context_length - reserved
-        return jnp.asarray(self.pretrained.tokenizer.table(phrases, longest, truncate=data.truncate))
+        return jnp.asarray(self.pretrained.tokenizer.table(phrases, longest, truncate=data.truncate, multiple=multiple))
 
 
 def build_experiment(
@@ -274,8 +281,8 @@ def assemble_experiment(
 ) -> Experiment:
     """As `build_experiment`, with a loaded model."""
     sizes = _with_masks(model.config, masks, config, trains=trains)
-    learner_key, model_key = jax.random.split(jax.random.key(config.train.seed))
     fresh = config.model.fresh and not abstract
+    learner_key, model_key = _keys(config.train.seed, drawn=trains or fresh)
     weights: Mapping[str, Any] = random_model(model.config, model_key) if fresh else model.weights
     image_size = model_image_size(config.model, model.config)
     platform = platform or jax.default_backend()
@@ -310,6 +317,16 @@ def assemble_experiment(
     )
 
 
+def _keys(seed: int, *, drawn: bool) -> tuple[Array, Array]:
+    """The keys of learner and model; where nothing is drawn their types alone, which need no program."""
+
+    def keys() -> tuple[Array, Array]:
+        learner, model = jax.random.split(jax.random.key(seed))
+        return learner, model
+
+    return keys() if drawn else jax.eval_shape(keys)
+
+
 def _check_trainable(config: Config, trainable: FlatParams) -> None:
     if not trainable:
         details = f"a learner without parameters, no upsampler, and train.tune is {config.train.tune!r}"
@@ -323,7 +340,7 @@ def _parameters(
     params = network.init(key, weights, _spec(network.config, model, weights), zeros=not trains)
     trainable, frozen = split(params, tune)
     cast = flatten(network.cast(subtree(frozen, "model")), "model")
-    trainable = {path: jnp.asarray(array, jnp.float32) for path, array in trainable.items()}
+    trainable = {path: on_device(array, jnp.float32) for path, array in trainable.items()}
     return trainable, with_copies(network, cast) if trains else cast
 
 

@@ -209,8 +209,8 @@ learn.listen({ trained: reload, mistake });
 guarded(async () => {
   const state = await ask("/state");
   models(state.models);
-  examples(state.examples);
   [find("#epochs").value, find("#epochs").max] = [state.epochs, state.limits.epochs];
   learn.show(state, reload, mistake);
   document.body.dataset.ready = "true";
+  examples(await ask("/examples"));
 });
