@@ -58,6 +58,29 @@ def test_each_form_in_half_precision(arrays, form):
         assert_allclose(got.astype(jnp.float32), wanted, rtol=0, atol=0.02 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize("axes", [None, (0, 0, 0), (0, None, None)])
+def test_products_of_rounded_operands(arrays, axes):
+    """As near to float32's as bfloat16 can be, with float32 results; for one trial, and for trials side by side."""
+    rounded = [array.astype(jnp.bfloat16).astype(jnp.float32) for array in arrays]
+    given = [array if axes and axis == 0 else array[0] for array, axis in zip(rounded, axes or (0, 0, 0), strict=True)]
+    forms = [form if axes is None else jax.vmap(form, in_axes=axes) for form in (attention._few_rounded_heads, plain)]
+    ((_, mixed), gradients), ((_, expected), exact) = (everything(form)(*given) for form in forms)
+    for got, wanted in zip([mixed, *gradients], [expected, *exact], strict=True):
+        assert got.dtype == jnp.float32
+        assert_allclose(got, wanted, rtol=0, atol=0.02 * np.abs(wanted).max())
+
+
+def test_only_a_cpu_in_mixed_precision_rounds_operands(arrays):
+    one = [array[0] for array in arrays]
+
+    def lowered(arrays, operands, platform):
+        traced = jax.jit(lambda *given: attention.attention(*given, operands=operands)).trace(*arrays)
+        return traced.lower(lowering_platforms=(platform,)).as_text()
+
+    assert "bf16" in lowered(one, jnp.bfloat16, "cpu")
+    assert "bf16" not in lowered(one, jnp.float32, "cpu") and "bf16" not in lowered(one, jnp.bfloat16, "tpu")
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("axes", [(0, 0, 0), (0, None, None)])
 def test_each_form_under_vmap(arrays, axes, form):
@@ -78,7 +101,7 @@ def test_the_form_follows_the_platform(arrays):
     assert "while" not in jax.jit(attention.attention).lower(*short).as_text()
 
 
-@pytest.mark.parametrize("form", [attention._few_heads, attention._all_heads])
+@pytest.mark.parametrize("form", [attention._few_heads, attention._few_rounded_heads, attention._all_heads])
 def test_scores_are_not_stored(arrays, form):
     """Training keeps nothing as large as the scores of all heads."""
     one = [array[0] for array in arrays]

@@ -16,7 +16,9 @@ SCORES = 1 << 20
 """Number of scores in one turn of that loop, unless a single head has more: 4 MiB, which fit in a CPU's caches."""
 
 
-def attention(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
+def attention(
+    query: Array, key: Array, value: Array, mask: Array | None = None, operands: jnp.dtype | None = None
+) -> Array:
     """Scaled dot-product attention with its softmax in float32.
 
     Args:
@@ -25,6 +27,7 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
       value: like `key`.
       mask: (1 or batch, 1 or heads, queries, keys) bool, True where a query may attend, or float32, added to
         the scores; None for everywhere.
+      operands: type of the products' operands, if it isn't that of the arrays: a CPU's in mixed precision.
 
     Returns:
       (batch, queries, heads, head width).
@@ -32,8 +35,9 @@ def attention(query: Array, key: Array, value: Array, mask: Array | None = None)
     query = query * query.shape[-1] ** -0.5
     if mask is not None:
         return _masked(query, key, value, mask)
-    # In mixed precision a CPU's products stay float32 here: rounding the weights costs a pass over all scores.
     for_cpu = _few_heads if key.shape[1] >= MAPPED_KEYS else _keys_first
+    if for_cpu is _few_heads and operands == jnp.bfloat16 and query.dtype == jnp.float32:
+        for_cpu = _few_rounded_heads
     return by_platform(query, key, value, cpu=for_cpu, plain=_all_heads)
 
 
@@ -53,6 +57,14 @@ def _all_heads(query: Array, key: Array, value: Array) -> Array:
 def _few_heads(query: Array, key: Array, value: Array) -> Array:
     """A few heads at a time: the scores stay in a CPU's cache, and the backward pass recomputes them."""
     return _of_rows(_looped, query, key, value)
+
+
+def _few_rounded_heads(query: Array, key: Array, value: Array) -> Array:
+    """As `_few_heads`, with operands in bfloat16, whose transposed copies are made before the loop.
+
+    A CPU's products of bfloat16 operands are slow if one is transposed beside its product.
+    """
+    return _of_rows(_rounded, query, key, value)
 
 
 def _keys_first(query: Array, key: Array, value: Array) -> Array:
@@ -167,3 +179,47 @@ def _few_at_a_time(some: Callable[..., Any]) -> Callable[..., Any]:
 
 _all_rows = _with_gradient(_forward, _backward)
 _looped = _with_gradient(_few_at_a_time(_forward), _few_at_a_time(_backward))
+
+
+@jax.custom_vjp
+def _rounded(query: Array, key: Array, value: Array) -> Array:
+    return _rounded_forward(query, key, value)[0]
+
+
+def _rounded_forward(query: Array, key: Array, value: Array) -> tuple[Array, tuple[Array, ...]]:
+    query, key, value = (array.astype(jnp.bfloat16) for array in (query, key, value))
+    mixed = _turns_forward(query, value, lax.optimization_barrier(key.mT))
+    return mixed, (query, key, value, mixed)
+
+
+def _rounded_backward(residuals: tuple[Array, ...], gradient: Array) -> tuple[Array, ...]:
+    query, key, value, mixed, gradient = lax.optimization_barrier((*residuals, gradient))
+    mean = (gradient * mixed).sum(axis=-1)
+    gradient = gradient.astype(value.dtype)
+    copies = lax.optimization_barrier((query.mT, key.mT, gradient.mT))
+    return _turns_backward(query, key, value, gradient, *copies, mean)
+
+
+def _turn_forward(query: Array, value: Array, keys: Array) -> Array:
+    """A few rows; `keys` is (rows, width, keys)."""
+    raised, total = _exponentials(_product(query, keys), axis=-1)
+    return _product(raised.astype(value.dtype), value) / total
+
+
+def _turn_backward(
+    query: Array, key: Array, value: Array, gradient: Array, queries: Array, keys: Array, gradients: Array, mean: Array
+) -> tuple[Array, ...]:
+    """The gradients of a few rows.
+
+    The scores are (rows, keys, queries); `queries`, `keys` and `gradients` are transposed copies, and `mean` is
+    (rows, queries).
+    """
+    raised, total = _exponentials(_product(key, queries), axis=-2)
+    weights = raised / total
+    scores = (weights * (_product(value, gradients) - mean[:, None])).astype(key.dtype)
+    of_query = lax.optimization_barrier(_product(keys, scores)).mT  # its own transposition would be a slow product
+    return of_query, _product(scores, query), _product(weights.astype(key.dtype), gradient)
+
+
+_turns_forward, _turns_backward = _few_at_a_time(_turn_forward), _few_at_a_time(_turn_backward)
+_rounded.defvjp(_rounded_forward, _rounded_backward)

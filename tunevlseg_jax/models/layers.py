@@ -106,7 +106,7 @@ class Attention(nnx.Module):
         query, key, value = (x.reshape(*x.shape[:2], self.heads, -1) for x in projected)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
-        mixed = attention(query, key, value, mask)
+        mixed = attention(query, key, value, mask, self.qkv.kernel.dtype)
         mixed = mixed.reshape(*mixed.shape[:2], -1)
         return changed(self.out(mixed), low_rank(mixed, change, 1, "out"), change, "out")
 
