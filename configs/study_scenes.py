@@ -3,18 +3,18 @@
     python -m tunevlseg_jax.study --config configs/study_scenes.py
 
 trains 64 searches of two trials, repeats the better trial of each with two more seeds, and trains 16 ablations and four
-fine-tuned decoders with three seeds: 316 runs of 8 epochs of 160 records. docs/miniature.md has results of the part
-that was run so far; `runs/study_scenes/report` has the paper's tables and figures when all of it has ended. The models
-have seen `scenes/photo` alone, so the other domains are to them what medical images are to a model of
-photographs; the learners that prompt the vision tower can adapt to that, and learnt words can't where nothing is seen.
+fine-tuned decoders with three seeds: 316 runs of 8 epochs of 160 records, in about an hour on two cores.
+docs/miniature.md has the results; `runs/study_scenes/report` gets the paper's tables and figures. The models have seen
+`scenes/photo` alone, so the other domains are to them what medical images are to a model of photographs; the learners
+that prompt the vision tower can adapt to that, and learnt words can't where nothing is seen.
 
 What differs from the paper's search: three seeds; two trials instead of twenty, both of them random and others on each
 data set, but the same for all learners as far as they have the same hyperparameters; learning rates around that of the
 quickstart, since a run has 80 steps; one kind of projector, and feed-forward layers as wide as the small towers ask
 for, so that each search is one compiled program; the upsampler is ablated for the plainest textual and the plainest
 visual learner, and learners beyond the paper are on one model. All of this was decided by what runs cost. The precision
-is named, so that all cells have the same one on every machine. Seeds: 0, 1
-and 2 for runs; 0, 1, 2 and 3 for the searches on the four domains.
+is named, so that all cells have the same one on every machine. Seeds: 0, 1 and 2 for runs; 0, 1, 2 and 3 for the
+searches on the four domains.
 """
 
 from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train

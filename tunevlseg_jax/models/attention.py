@@ -195,29 +195,31 @@ def _rounded_forward(query: Array, key: Array, value: Array) -> tuple[Array, tup
 def _rounded_backward(residuals: tuple[Array, ...], gradient: Array) -> tuple[Array, ...]:
     query, key, value, mixed, gradient = lax.optimization_barrier((*residuals, gradient))
     mean = (gradient * mixed).sum(axis=-1)
-    gradient = gradient.astype(value.dtype)
-    copies = lax.optimization_barrier((query.mT, key.mT, gradient.mT))
-    return _turns_backward(query, key, value, gradient, *copies, mean)
+    gradient = gradient.astype(jnp.bfloat16)
+    # In one array, because the compiler would make the query's copy early, and hold it for all blocks.
+    copies = lax.optimization_barrier(jnp.stack((query, gradient), axis=1).mT)
+    return _turns_backward(query, key, value, gradient, copies, lax.optimization_barrier(key.mT), mean)
 
 
 def _turn_forward(query: Array, value: Array, keys: Array) -> Array:
-    """A few rows; `keys` is (rows, width, keys)."""
+    """A few rows of bfloat16, to float32; `keys` is (rows, width, keys)."""
     raised, total = _exponentials(_product(query, keys), axis=-1)
     return _product(raised.astype(value.dtype), value) / total
 
 
 def _turn_backward(
-    query: Array, key: Array, value: Array, gradient: Array, queries: Array, keys: Array, gradients: Array, mean: Array
+    query: Array, key: Array, value: Array, gradient: Array, copies: Array, keys: Array, mean: Array
 ) -> tuple[Array, ...]:
     """The gradients of a few rows.
 
-    The scores are (rows, keys, queries); `queries`, `keys` and `gradients` are transposed copies, and `mean` is
-    (rows, queries).
+    The scores are (rows, keys, queries), `mean` is (rows, queries), and `copies` has the query and the gradient
+    transposed: (rows, 2, width, queries).
     """
+    queries, gradients = copies[:, 0], copies[:, 1]
     raised, total = _exponentials(_product(key, queries), axis=-2)
     weights = raised / total
     scores = (weights * (_product(value, gradients) - mean[:, None])).astype(key.dtype)
-    of_query = lax.optimization_barrier(_product(keys, scores)).mT  # its own transposition would be a slow product
+    of_query = lax.optimization_barrier(_product(keys, scores)).mT
     return of_query, _product(scores, query), _product(weights.astype(key.dtype), gradient)
 
 

@@ -41,7 +41,7 @@ def examples(name: str, data: str, model: str, pictures: Sequence[Picture]) -> s
         for ax, who in zip(row[2:], columns, strict=True):
             image = tinted(picture.image, picture.predicted[who], style.colour(who[1]))
             dice = f"{picture.dice[who]:.2f}"
-            combination = shown(who[1]).replace(" ", "\n", 1)
+            combination = shown(who[1]).replace("-", "-\n").replace(" ", "\n")
             _show(ax, image, dice if number else f"{combination}\n{dice}")
     caption = (
         f"{model} on the test split of {data}: the records with the highest, the median and the lowest Dice, which is "
