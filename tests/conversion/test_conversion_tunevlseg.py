@@ -234,7 +234,7 @@ def predicted(row: dict, sample: int, run, monkeypatch) -> np.ndarray:
         monkeypatch.setattr(ModifiedResNet, "__call__", stand_in)
     monkeypatch.setattr(session.frames, "open_file", lambda path, *_: Opened(path, lambda: iter([image])))
     monkeypatch.setattr(session, "overlay", lambda image, mask: np.zeros((1, 1, 3), np.uint8))
-    monkeypatch.setattr(Experiment, "token_table", lambda self, phrases: table)
+    monkeypatch.setattr(Experiment, "token_table", lambda self, phrases, **_: table)
     Path("photo.png").touch()
     # Not compiled: the cases share most operations, and compiling each case takes longer.
     monkeypatch.setattr(step, "answer_step", step.answer_step.__wrapped__)

@@ -236,7 +236,7 @@ def test_examples_show_three_records_and_their_scores():
     drawn = examples("examples", "photos", "tiny", pictures_shown)
     assert drawn.name == "examples"
     titles = [ax.get_title() for ax in drawn.figure.axes]
-    assert len(titles) == 3 * 4 and titles[2:4] == ["zero-shot\n0.90", "CoOp\n0.90"] and titles[-1] == "0.10"
+    assert len(titles) == 3 * 4 and titles[2:4] == ["zero-\nshot\n0.90", "CoOp\n0.90"] and titles[-1] == "0.10"
     truth = drawn.figure.axes[1].images[0].get_array()
     assert (np.ptp(truth, axis=-1) > 0).sum() == 400, "tinted where the mask is, grey elsewhere"
 

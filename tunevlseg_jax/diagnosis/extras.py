@@ -3,7 +3,7 @@
 import importlib.metadata
 import re
 
-DEVELOPMENT = ("dev", "test")
+DEVELOPMENT = ("dev", "docs", "test")
 PURPOSES = {
     "annotations": "exports of annotation tools",
     "convert": "conversion of PyTorch checkpoints",
