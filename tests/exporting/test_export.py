@@ -53,6 +53,7 @@ def command(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_stablehlo_needs_jax_and_numpy_alone(runs, command, tmp_path):
     """Its phrases are in the card, so it needs no tokenizer either."""
     output = tmp_path / "out"

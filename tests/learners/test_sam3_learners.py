@@ -144,9 +144,8 @@ def check(learner: Learner, model: Model) -> None:
     assert run._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "LoRA" else pytest.mark.slow) for name in LEARNERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LEARNERS)
 def test_a_learner_changes_both_towers(name):
     check(LEARNERS[name], random_small())
 

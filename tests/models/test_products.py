@@ -83,7 +83,8 @@ def test_a_convolution_in_bfloat16(size, copied):
 
 
 @pytest.mark.parametrize(
-    ("doubling", "rows", "columns"), [("bilinear", 4, 5), ("bilinear", 1, 2), ("nearest", 3, 4), ("nearest", 1, 2)]
+    ("doubling", "rows", "columns"),
+    [pytest.param("bilinear", 4, 5, marks=pytest.mark.slow), ("bilinear", 1, 2), ("nearest", 3, 4), ("nearest", 1, 2)],
 )
 def test_a_convolution_of_a_doubled_grid(doubling, rows, columns):
     """With the products first it equals the resize and then the convolution, and so do its gradients."""

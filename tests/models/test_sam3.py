@@ -132,6 +132,7 @@ def test_every_stage_agrees_with_transformers(name):
     assert max(differences.values()) < 1e-5, differences
 
 
+@pytest.mark.slow
 def test_gradients_agree_with_transformers():
     """Of a random sum of all outputs, each at the same scale."""
     config = with_masks(small_sam3.sizes(image_size=28, window=3), "instances")
