@@ -313,6 +313,7 @@ def test_an_unfinished_study_goes_on(monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_a_prepared_set_trains(monkeypatch):
     asked = ["--data.name", "sevens", *FEW[:2], *FEW[4:], *WORDS, "--train.epochs", 1, "--workdir", "again"]
     small.run(monkeypatch, train.main, *COOP, "models/small", *asked)

@@ -48,7 +48,7 @@ def test_each_part_has_its_own_depth_in_one_program():
     assert np.abs(logits[1, 2, 1, 2] - logits[2, 2, 2, 2]).max() > 1e-4
 
 
-@pytest.mark.parametrize("alone", [VPT(depth=ROWS), COOP], ids=["VPT", "CoOp"])
+@pytest.mark.parametrize("alone", [pytest.param(VPT(depth=ROWS), marks=pytest.mark.slow), COOP], ids=["VPT", "CoOp"])
 def test_a_part_beside_one_that_changes_nothing_is_the_part_alone(alone):
     pair = Combined(of=(LoRA(depth=ROWS), alone))
     params = init(pair)

@@ -59,11 +59,13 @@ def test_a_run_on_other_data_than_is_there_now_is_not_shown(evaluated):
 
 def test_every_figure_with_content_is_in_the_gallery(evaluated):
     drawn = gallery.draw_figures(content(evaluated), 6, lambda message: None)
-    assert [figure.name for figure in drawn.figures] == ["curves", "parameters", "examples_0_0", "embeddings_0"]
+    names = ["reliability_0", "curves", "parameters", "examples_0_0", "embeddings_0"]
+    assert [figure.name for figure in drawn.figures] == names
     assert list(drawn.samples) == ["scenes/photo"]
-    assert len(drawn.undrawn) == 8, "three trends and importance need trials, and four comparisons other methods"
+    why = "three trends and importance need trials, four comparisons other methods, and two figures evaluations"
+    assert len(drawn.undrawn) == 10, why
     none = gallery.draw_figures(content(evaluated), 0, lambda message: None)
-    assert [figure.name for figure in none.figures] == ["curves", "parameters"] and not none.samples
+    assert [figure.name for figure in none.figures] == names[:3] and not none.samples
 
 
 def test_vectors_are_those_of_the_model_without_prompts(evaluated):

@@ -164,6 +164,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, says):
     mistakes.check_line(err, says)
 
 
+@pytest.mark.slow
 def test_sets_and_learners_have_a_study_each(tmp_path, monkeypatch):
     config = small.config(learner=COOP, data=Data(name="scenes/photo, scenes/xray"))
     configs = run_sweep.studies(options(tmp_path, config, learners="all"), Resources(config))

@@ -106,7 +106,8 @@ def run(setup: TrainSetup, experiment: Experiment, values: dict[str, float], tex
     return {path: np.asarray(array[0]) for path, array in state.trainable.items()}
 
 
-@pytest.mark.parametrize("regularised", [KgCoOp, pytest.param(PromptSRC, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("regularised", [KgCoOp, PromptSRC])
 def test_weights_are_values(regularised):
     """Without them the frozen targets don't matter, to the bit; nothing is compiled for other weights."""
     experiment, setup = prepared(config(regularised(**SHORT)))

@@ -87,6 +87,7 @@ def test_stored_features_are_those_of_augmented_images(data):
     assert (np.asarray(first[1][0].images.pooled) != np.asarray(first[2][0].images.pooled)).any()
 
 
+@pytest.mark.slow
 def test_another_batch_size_or_order_is_encoded_separately():
     encoder = Encoder()
     cache = cache_of(encoder)
