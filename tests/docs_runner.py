@@ -126,7 +126,8 @@ ELSEWHERE = {
     "python -m tunevlseg_jax.demo --run user/digits runs/mine": HUB,
     "python -m tunevlseg_jax.train --config configs/quickstart.py --train.start-from user/digits "
     "--workdir runs/more": HUB,
-    "python -m tunevlseg_jax.study --config configs/study_scenes.py": "half an hour; see tests/studies/test_study.py",
+    "python -m tunevlseg_jax.study --config configs/study_scenes.py": "an hour; see tests/studies/test_study.py",
+    "python -m tunevlseg_jax.study --config configs/study_scenes_sam3.py": "half an hour; see there too",
     "python -m tunevlseg_jax.study --config configs/study_scenes.py --shots 1,2,4,8,16,32,all": "hours; see there too",
 }
 """Commands that are parsed but not run here, with the reason and the test that runs them."""
