@@ -22,14 +22,10 @@ def differences(compared: Sequence[Comparison]) -> Picture | None:
         best = [pair for pair in each.pairs if pair.first == each.best]
         for place, pair in enumerate(best):
             combination = each.keys[each.names.index(pair.second)].combination
-            colour, _ = style.look(combination)
-            if each.units > 1:
-                ax.plot([100 * pair.low, 100 * pair.high], [place, place], color=colour, linewidth=1.6)
-            mark = style.handle(combination)
-            mark.set_data([100 * pair.difference], [place])
+            limits = (100 * pair.low, 100 * pair.high) if each.units > 1 else None
+            mark = style.interval(ax, combination, place, 100 * pair.difference, limits)
             if not pair.distinguishable:
                 mark.set_markerfacecolor("white")
-            ax.add_line(mark)
         ax.autoscale(axis="x")
         ax.axvline(0, color=style.INK, linewidth=0.8)
         ax.set_yticks(range(len(best)), [style.two_lines(pair.second) for pair in best], fontsize=6.5)

@@ -13,7 +13,7 @@ from tunevlseg_jax.reporting.figures.style import Picture
 from tunevlseg_jax.reporting.headings import ordered
 
 MOST_METHODS = 12
-"""Lines of a panel that can be told apart."""
+"""The most methods in a panel; more lines would hide each other."""
 ROW = 0.28
 """Inches of a method."""
 
@@ -68,20 +68,18 @@ def phrases(stored: Stored) -> Picture | None:
         data: sorted((key for key in stored if key.data == data), key=lambda key: -_mean(stored[key], "mean"))
         for data in sets
     }
+    records = {data: _records({key: stored[key] for key in keys}) for data, keys in here.items()}
     figure, axes = style.grid(len(sets), 2, 1.1 + ROW * max(map(len, here.values())))
     for ax, data in zip(axes, sets, strict=True):
         for place, key in enumerate(here[data]):
             mean, worst, spread = (_mean(stored[key], score) for score in ("mean", "worst", "spread"))
-            mark = style.handle(key.combination)
-            mark.set_data([mean], [place])
-            ax.plot([worst, worst + spread], [place, place], color=mark.get_color(), linewidth=1.6)
-            ax.add_line(mark)
+            style.interval(ax, key.combination, place, mean, (worst, worst + spread))
         labels = [style.two_lines(comparisons.name(key)) for key in here[data]]
         ax.set_yticks(range(len(labels)), labels, fontsize=6.5)
         ax.set_ylim(len(labels) - 0.4, -0.6)
-        style.headline(ax, data, f"{_records({key: stored[key] for key in here[data]})} records")
+        style.headline(ax, data, f"{records[data]} records")
     figure.supxlabel("test Dice", fontsize=8)
-    counts = ", ".join(f"{_records({key: stored[key] for key in here[data]})} ({data})" for data in sets)
+    counts = ", ".join(f"{number} ({data})" for data, number in records.items())
     caption = (
         "How much the test Dice depends on the words of the prompt: from the worst paraphrase of a class to the best,"
         " with a mark at the mean over paraphrases, averaged over classes by their records and over a method's runs."

@@ -161,6 +161,16 @@ def handle(combination: str, **changes: Any) -> Line2D:
     return Line2D([], [], **({"color": colour, "marker": marker, "linestyle": "none", "markersize": 5} | changes))
 
 
+def interval(ax: Axes, combination: str, place: int, value: float, limits: tuple[float, float] | None) -> Line2D:
+    """Draws a combination's mark in a row of a panel, and the line between its limits if there are any."""
+    mark = handle(combination)
+    mark.set_data([value], [place])
+    if limits is not None:
+        ax.plot(limits, [place, place], color=mark.get_color(), linewidth=1.6)
+    ax.add_line(mark)
+    return mark
+
+
 def without_axes(ax: Axes) -> None:
     """Removes ticks and grid."""
     ax.set(xticks=[], yticks=[])
