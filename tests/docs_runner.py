@@ -83,6 +83,7 @@ OTHERS = {
 """Commands of other projects, which aren't parsed, and their origin."""
 
 SEVERAL = "needs other hosts; tests/runtime/test_multihost.py starts several processes"
+OTHER_COMMANDS = "needs other hosts; tests/runtime/test_multihost_commands.py starts several processes"
 TOPOLOGY = "compiles for minutes; tests/benchmarks/test_benchmark.py plans one slice"
 DEMO = "serves until it is interrupted; tests/demonstration/ starts it"
 HUB = "needs the hub; tests/sharing/ has one on this machine"
@@ -92,6 +93,14 @@ ELSEWHERE = {
     f"{TRAIN} --distributed auto": SEVERAL,
     f"{TRAIN} --processes 2 --process 0 --coordinator 10.0.0.1:8476": SEVERAL,
     f"{TRAIN} --processes 2 --process 1 --coordinator 10.0.0.1:8476": SEVERAL,
+    "python -m tunevlseg_jax.evaluate --run /mnt/shared/runs/vpt --distributed auto": OTHER_COMMANDS,
+    "python -m tunevlseg_jax.predict --run /mnt/shared/runs/vpt --image /mnt/shared/photos --prompt polyp "
+    "--output /mnt/shared/masks --distributed auto": OTHER_COMMANDS,
+    "python -m tunevlseg_jax.sweep --config configs/clipseg_vpt.py --study vpt --folder /mnt/shared/studies "
+    "--distributed auto": OTHER_COMMANDS,
+    f"{BENCHMARK} --train.batch-size 128 --scaling --output measured.json --distributed auto": OTHER_COMMANDS,
+    "python -m tunevlseg_jax.benchmark compare plan.json "
+    "measured.json": "needs a plan and a measurement of the same chips; see tests/benchmarks/test_benchmark.py",
     f"{BENCHMARK} --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     f"{BENCHMARK} --train.batch-size 8 --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     "python -m tunevlseg_jax.benchmark --config configs/clipseg_lora.py --sizes sam3 --upsampling none "

@@ -28,7 +28,8 @@ from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.tokenizer import Tokenizer
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.card import TIMING_FIELDS
-from tunevlseg_jax.training.experiment import Experiment, build_experiment
+from tunevlseg_jax.training.build import build_experiment
+from tunevlseg_jax.training.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
 PYTHONPATH = os.pathsep.join(map(str, [ROOT, *sorted({path.parent for path in (ROOT / "tests").rglob("*.py")})]))

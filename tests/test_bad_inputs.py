@@ -194,6 +194,8 @@ CASES: dict[str, list[tuple[str, dict[str, Content], str]]] = {
                 "--scaling": "--scaling",
                 "--profile": "--profile o",
                 "--peer": "--peer transformers",
+                "--distributed": "--distributed auto",
+                "--processes": "--processes 2 --process 0 --coordinator localhost:1234",
             }.items()
         ),
         ("--config quickstart --no-compile", {}, "options-conflict: --no-compile .*give --topology"),

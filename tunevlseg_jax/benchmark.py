@@ -65,7 +65,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Prints the bound of a plan beside the measured training step of the same model, learner, chips and batch.
+    """Prints the bound of a plan beside the measured training step of the same program on the same kind of chip.
 
     Attributes:
       plan: JSON file of a benchmark with --topology and --output.
@@ -82,10 +82,10 @@ def main() -> None:
     """Prints a table, and writes its numbers to --output; `compare` prints a plan beside a measurement."""
     console = Console()
     if sys.argv[1:2] == ["compare"]:
-        from tunevlseg_jax.benchmarks import compare
-
         del sys.argv[1]
         files = cli.options(Compare, f"{PROGRAM} compare", Compare.__doc__ or "")
+        from tunevlseg_jax.benchmarks import compare
+
         rows = compare.compare(Path(files.plan), Path(files.measured))
         console.print(compare.table(rows))
         if files.output is not None:
@@ -111,6 +111,7 @@ def _check(options: Options) -> None:
             raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}", "out-of-range")
     for_devices = {"--trials": options.trials > 1, "--peer": options.peer != "none"}
     for_devices |= {"--profile": options.profile is not None, "--scaling": options.scaling}
+    for_devices |= dict.fromkeys(multihost.given(options.cluster), True)
     for_plans = {"--no-compile": not options.compile, "--no-largest-batch": not options.largest_batch}
     if options.topology and (given := [name for name, is_given in for_devices.items() if is_given]):
         reason = "--topology plans a step for absent devices and times nothing"
@@ -173,10 +174,11 @@ def _plans(options: Options, console: Console) -> list[dict[str, Any]]:
     return rows
 
 
-def _identity(options: Options, experiment: Experiment) -> dict[str, str]:
+def _identity(options: Options, experiment: Experiment) -> dict[str, Any]:
     from tunevlseg_jax.benchmarks import rates
 
-    return rates.identity(experiment.config, options.sizes or experiment.config.model.checkpoint)
+    named = rates.identity(experiment.config, options.sizes or experiment.config.model.checkpoint)
+    return named | rates.settings(experiment.config, experiment.image_size, experiment.network.dtype.name)
 
 
 if __name__ == "__main__":

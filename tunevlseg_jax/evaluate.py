@@ -137,6 +137,8 @@ def _score(options: Options, run: Run, data: Data, console: Console) -> None:
     )
     title = f"{options.run} on {data.name}, {options.split} ({result.scores['records']} records)"
     console.print(display.regions(title, options.resolution, options.threshold, result))
+    if options.ask_absent:
+        console.print(display.absent(result))
     console.print(display.outlines(options.tolerance, result))
     console.print(f"computed in {run.computed}", soft_wrap=True)
     display.print_notes(console, result.scores)

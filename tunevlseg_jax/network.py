@@ -12,7 +12,7 @@ from flax import nnx
 from jax import Array
 
 from tunevlseg_jax.learners.contract import Learner
-from tunevlseg_jax.models.build import fill_model, fill_module, products
+from tunevlseg_jax.models.build import fill_model, fill_module, products, transposed_copies
 from tunevlseg_jax.models.catalogue import Model as FlaxModel
 from tunevlseg_jax.models.catalogue import ModelConfig
 from tunevlseg_jax.models.changes import bottleneck
@@ -188,6 +188,21 @@ class Network:
             path: on_device(array, self.dtype if path in halved or path.endswith(TRANSPOSED) else self.activation_dtype)
             for path, array in weights.items()
         }
+
+    def with_copies(self, frozen: FlatParams) -> FlatParams:
+        """Frozen weights with the transposed copies that the learner's gradient needs, see `Product`.
+
+        Only a CPU's bfloat16 products need any. The gradient passes through the decoder, and through the stages that
+        the learner changes.
+        """
+        changes = self.learner.changes
+        if self.dtype == self.activation_dtype or not changes:
+            return frozen
+        stages = ["decoder"]
+        stages += ["text_tower"] if changes & {"text", "condition"} else []
+        stages += ["vision_tower"] if "vision" in changes else []
+        copies = transposed_copies(self.config, subtree(frozen, "model"), stages)
+        return flatten(copies, "model") | frozen
 
     def init(
         self, key: Array, model: Mapping[str, Array | np.ndarray], spec: ModelSpec, *, zeros: bool = False

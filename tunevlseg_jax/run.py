@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import rich
@@ -14,7 +14,7 @@ import rich
 from tunevlseg_jax.config import Config, Model
 from tunevlseg_jax.data import preprocessing, windows
 from tunevlseg_jax.data.builders import arrays
-from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompt, check_prompts, for_each, to_rgb
+from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompts
 from tunevlseg_jax.data.medical import inputs
 from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Axis, Preprocessing
 from tunevlseg_jax.data.registry import SCENES
@@ -31,7 +31,8 @@ from tunevlseg_jax.models.sam3_instances import SCORE
 from tunevlseg_jax.models.settings import Masks
 from tunevlseg_jax.prediction import forward, volume_answers
 from tunevlseg_jax.prediction.forward import Predictor, Question
-from tunevlseg_jax.prediction.frames import first_values
+from tunevlseg_jax.prediction.instances import above_score
+from tunevlseg_jax.prediction.questions import as_questions, read_images
 from tunevlseg_jax.prediction.volume_answers import VolumeAnswer
 from tunevlseg_jax.prompts import ModelSpec
 from tunevlseg_jax.runs import provenance
@@ -42,26 +43,11 @@ from tunevlseg_jax.runs.run_folder import DATA_FOLDER
 from tunevlseg_jax.runtime import exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object
-from tunevlseg_jax.training.experiment import Experiment, build_experiment
+from tunevlseg_jax.training.build import build_experiment
+from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.precision import ComputeTypes
 
 Image = np.ndarray | str | Path
-
-
-class Instances(NamedTuple):
-    """The instances that a prompt names in an image, best first.
-
-    Attributes:
-      masks: (instance, height, width) bool, at the image's size.
-      boxes: (instance, 4) float32, left, top, right and bottom in pixels.
-      scores: (instance,) float32 in 0..1, the model's scores, weighted by the presence.
-      presence: in 0..1, the probability that there is any.
-    """
-
-    masks: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-    presence: float
 
 
 class Run:
@@ -188,7 +174,7 @@ class Run:
         """
         check_threshold(threshold)
         check_prompts(prompts)
-        least, (images, is_list) = forward.logit(threshold), _images(image, window or self.preprocessing.window)
+        least, (images, is_list) = forward.logit(threshold), read_images(image, window or self.preprocessing.window)
         questions = (Question(one.shape[:2], one, range(len(prompts))) for one in images)
         answers = self.predictor.logits(questions, prompts)
         maps = [forward.best_label(logits, size, least) for size, logits in answers if logits is not None]
@@ -222,13 +208,13 @@ class Run:
         check_threshold(threshold)
         if not 0 <= least_score < 1:
             raise UserError(f"least_score must be at least 0 and below 1, got {least_score}", "out-of-range")
-        questions, phrases, is_single = self._questions(image, prompt, window)
+        questions, phrases, is_single = as_questions(image, prompt, window or self.preprocessing.window)
         found = []
         for _, pixels, asked in questions:
             candidates, presence = self.predictor.candidates(pixels, [phrases[index] for index in asked])
             for number in range(len(asked)):
                 one = Candidates(*(array[number] for array in candidates))
-                found.append(_instances(one, float(presence[number]), pixels.shape[:2], least_score, threshold))
+                found.append(above_score(one, float(presence[number]), pixels.shape[:2], least_score, threshold))
         return found[0] if is_single else found
 
     def predict_volume(
@@ -482,27 +468,10 @@ class Run:
         window: Window | None,
     ) -> Any:
         """One answer for each image or prompt, from its logits at the model's size and the image's size."""
-        questions, phrases, is_single = self._questions(image, prompt, window)
+        questions, phrases, is_single = as_questions(image, prompt, window or self.preprocessing.window)
         found = self.predictor.logits(questions, phrases)
         answers = [answer(one, size) for size, logits in found if logits is not None for one in logits]
         return answers[0] if is_single else answers
-
-    def _questions(
-        self, image: Any, prompt: str | Sequence[str], window: Window | None
-    ) -> tuple[list[Question], tuple[str, ...], bool]:
-        """The questions, whose keys are the images' sizes, their phrases, and whether there is one answer, no list."""
-        images, is_list = _images(image, window or self.preprocessing.window)
-        if not is_list and not isinstance(prompt, str):
-            phrases = check_prompts(prompt)
-            questions = [Question(images[0].shape[:2], images[0], range(len(phrases)))]
-        else:
-            prompts = for_each(prompt, len(images), "prompts")
-            for index, text in enumerate(prompts):
-                check_prompt(text, f"prompt {index}" if len(set(prompts)) > 1 else "prompt")
-            phrases = tuple(dict.fromkeys(prompts))
-            pairs = zip(images, prompts, strict=True)
-            questions = [Question(one.shape[:2], one, [phrases.index(text)]) for one, text in pairs]
-        return questions, phrases, not is_list and isinstance(prompt, str)
 
 
 def load_run(run: str | Path, *, checkpoint: str | None = None, masks: Masks = "semantic") -> Run:
@@ -543,42 +512,6 @@ def load_model(checkpoint: str | Path, *, masks: Masks = "semantic") -> Run:
     """
     experiment = build_experiment(Config(model=Model(checkpoint=str(checkpoint))), trains=False, masks=masks)
     return Run(experiment, experiment.trainable, {}, None, AS_THEY_ARE)
-
-
-def _instances(
-    candidates: Candidates, presence: float, size: tuple[int, int], least_score: float, threshold: float
-) -> Instances:
-    """The candidates of one prompt with a higher score, at the (height, width) of the image."""
-    logits, boxes, _, scores = map(np.asarray, candidates)
-    order = np.argsort(-scores, kind="stable")
-    order = order[scores[order] > least_score]
-    least = forward.logit(threshold)
-    masks = np.zeros((len(order), *size), bool)
-    for place, index in enumerate(order):
-        masks[place] = forward.enlarge(logits[index], size) > least
-    height, width = size
-    boxes = boxes[order] * np.asarray([width, height, width, height], np.float32)
-    return Instances(masks, boxes, scores[order], presence)
-
-
-def _images(image: Any, window: Window | None) -> tuple[list[np.ndarray], bool]:
-    """The (height, width, 3) uint8 images that are given, and whether they are several.
-
-    Those of more than 8 bits are scaled by the window, or by one for all of them.
-    """
-    is_list = isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4)
-    given = list(image) if is_list else [image]
-    arrays_ = [_first_values(Path(item)) if isinstance(item, str | Path) else item for item in given]
-    window = arrays.array_window(arrays_, window)
-    names = [f"image {index}" if is_list else "the image" for index in range(len(given))]
-    return [to_rgb(array, name, window) for array, name in zip(arrays_, names, strict=True)], is_list
-
-
-def _first_values(path: Path) -> np.ndarray:
-    """The values of a file's first frame, as in `frames.first_values`; raises a UserError for a medical file."""
-    if inputs.kind_of(path):
-        raise UserError(f"{path} is a medical file, which Run.predict_volume predicts slice by slice", "medical-file")
-    return first_values(path)
 
 
 @contextlib.contextmanager

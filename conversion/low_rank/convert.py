@@ -24,7 +24,7 @@ from tunevlseg_jax.runs.locate import find_run
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_files, read_object, sha256
-from tunevlseg_jax.training.experiment import model_image_size
+from tunevlseg_jax.training.build import model_image_size
 
 
 def export_run(options: Options) -> Iterator[str]:

@@ -30,7 +30,7 @@ from tunevlseg_jax.runs.card import CARD_FILE, make_card, save_learnt
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import atomic_files, read_object, sha256
-from tunevlseg_jax.training.experiment import model_image_size
+from tunevlseg_jax.training.build import model_image_size
 
 
 def import_checkpoint(options: Options) -> Iterator[str]:

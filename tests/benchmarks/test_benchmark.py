@@ -37,7 +37,7 @@ from tunevlseg_jax.learners import (
 from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.training.experiment import assemble_experiment, build_experiment
+from tunevlseg_jax.training.build import assemble_experiment, build_experiment
 
 quick_compilation = small.quick_compilation
 
@@ -147,6 +147,9 @@ def test_a_table_and_its_numbers(tmp_path, monkeypatch, capsys):
     }
     assert all(identity.items() <= row.items() for row in rows)
     assert rows[0]["flops"] > 1.5 * rows[1]["flops"]
+    speeds = rows[0]["loading_images_per_second"]
+    assert speeds.keys() == {"streaming", "resident"} and min(speeds.values()) > 0
+    assert not any("loading_images_per_second" in row for row in rows[1:])
     peaks = list(rows[0]["peak_bytes"].values())
     assert peaks[0] > 0 and peaks == sorted(peaks)
     out = capsys.readouterr().out
@@ -287,19 +290,44 @@ def compared(tmp_path, monkeypatch, plan, measured) -> list[dict]:
 
 
 def test_a_plan_beside_a_measurement(tmp_path, monkeypatch, capsys):
-    """Rows agree in model, learner, chips and records a chip; the measured step took 1.5 of the bound."""
+    """Rows agree in model, learner, chips of a kind and records a chip; the measured step took 1.5 of the bound."""
     others = [measured_row(learner="CoOp"), measured_row(program="evaluation"), measured_row(batch=64)]
-    (row,) = compared(tmp_path, monkeypatch, [plan_row(), plan_row(chips=8)], [measured_row(), *others])
+    plans = [plan_row(), plan_row(chips=8), plan_row(device="v6e:2x2", bound={"memory": 0.01})]
+    (row,) = compared(tmp_path, monkeypatch, plans, [measured_row(), *others])
     assert row["of_bound"] == pytest.approx(1.5) and row["bound_by"] == "memory" and row["batch a chip"] == 8
-    assert "1.50" in capsys.readouterr().out
+    assert row["slice"] == "v5e:2x2" and "1.50" in capsys.readouterr().out
+
+
+def test_every_plan_of_the_same_program_is_compared(tmp_path, monkeypatch):
+    """Two slices of as many chips, and no step of other settings; files of earlier versions lack those."""
+    (row,) = compared(
+        tmp_path, monkeypatch, [plan_row(precision="float32"), plan_row(chips=8)], [measured_row(precision="float32")]
+    )
+    assert row["of_bound"] == pytest.approx(1.5)
+    settings = {"recompute": "blocks", "precision": "bfloat16"}
+    plans = [plan_row(**settings), plan_row(device="v5e:1x4", **settings), plan_row(recompute="nothing")]
+    measured = [measured_row(device="TPU v5 lite", **settings), measured_row(recompute="blocks", precision="float32")]
+    rows = compared(tmp_path, monkeypatch, plans, measured)
+    assert [row["slice"] for row in rows] == ["v5e:2x2", "v5e:1x4"]
+    assert len(compared(tmp_path, monkeypatch, plans, [measured_row()])) == 3
 
 
 @pytest.mark.parametrize(
     ("plan", "measured", "line"),
     [
         ([measured_row()], [measured_row()], r"not-plan: plan\.json.*--topology"),
-        ([plan_row()], [measured_row(devices=8)], r"nothing-in-common: .*vit.*4, 8\).*vit.*8, 4\)"),
+        (
+            [plan_row()],
+            [measured_row(devices=8)],
+            "nothing-in-common: .*4 chips of v5e.*8 records.*8 chips.*4 records",
+        ),
         ([plan_row()], [], "nothing-in-common: .*no training step"),
+        ([plan_row()], [measured_row(device="cpu")], "nothing-in-common: .*4 chips of cpu"),
+        ([plan_row()], [measured_row(devices=None)], r"not-rates: measured\.json"),
+        ([plan_row()], [measured_row(devices=0)], r"not-rates: measured\.json"),
+        ([plan_row()], [{"program": "training"}], r"not-rates: measured\.json.*lacks 'devices'"),
+        ([plan_row(bound={})], [measured_row()], r"not-rates: plan\.json.*lacks 'memory'"),
+        ([plan_row(bound={"memory": 0})], [measured_row()], r"not-rates: plan\.json"),
         ([plan_row()], {"program": 1}, r"not-rates: measured\.json"),
         ([{"program": "training", "bound": {}}], [], "not-rates: .*model"),
     ],
@@ -334,6 +362,11 @@ def test_two_processes_and_scaling(tmp_path):
     training = rows["training"]
     assert training["devices"] == 4 and training["hosts"] == len(training["ceiling_by_host"]) == 2
     assert training["seconds"] == max(training["seconds_by_host"]) and training["stall_seconds"] >= 0
+    assert (
+        len(training["stall_seconds_by_host"]) == 2
+        and max(training["stall_seconds_by_host"]) == training["stall_seconds"]
+    )
+    assert all(f"  process {number}: a step " in out for number in range(2)) and " each" in out
     assert 0 < training["collective_seconds"] < training["slowest"] * 2
     assert [rows[f"training on {number}"]["batch"] for number in (1, 2, 4)] == [2, 4, 8]
     assert rows["training on 1"]["efficiency"] == 1

@@ -34,7 +34,7 @@ from tunevlseg_jax.runs.card import load_learnt, make_card, save_learnt
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime.files import read_json, write_json
 from tunevlseg_jax.training import step
-from tunevlseg_jax.training.experiment import build_experiment
+from tunevlseg_jax.training.build import build_experiment
 
 quick_compilation = small.quick_compilation
 pytestmark = [

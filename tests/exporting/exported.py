@@ -13,7 +13,7 @@ from tunevlseg_jax.exporting import write
 from tunevlseg_jax.learners.contract import Learner, ZeroShot
 from tunevlseg_jax.run import Run
 from tunevlseg_jax.runs.card import make_card, save_learnt
-from tunevlseg_jax.training.experiment import build_experiment
+from tunevlseg_jax.training.build import build_experiment
 
 PHRASES = ("three", "the digit seven")
 TEMPERATURE = 4.0

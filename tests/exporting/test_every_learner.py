@@ -21,23 +21,29 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("exports")]
 MODELS = ("clipseg-tiny", "cris-tiny", "sam3-tiny")
 HUNDRED = {VPT}
 """The learners that are asked for 100 images, and for one; the others for 7."""
-DEEP = {cls: {"depth": 2} for cls in LEARNERS if "depth" in cls.__dataclass_fields__}
-TAKEN = {model: (ZeroShot, *learners_for(load_model(model).spec)) for model in MODELS}
+TAKEN = {
+    model: {type(learner): learner for learner in (ZeroShot(), *learners_for(load_model(model).spec))}
+    for model in MODELS
+}
 CASES = [
-    (next(model for model in (*MODELS[number % 3 :], *MODELS) if cls in TAKEN[model]), cls)
+    (model, TAKEN[model][cls])
     for number, cls in enumerate((ZeroShot, *LEARNERS))
+    for model in [next(model for model in (*MODELS[number % 3 :], *MODELS) if cls in TAKEN[model])]
 ]
 """Each learner on one of the models that take it, in turn: all pairs would take five minutes."""
 
 
-@pytest.mark.parametrize(("model", "cls"), [pytest.param(*case, id=f"{case[0]}-{case[1].__name__}") for case in CASES])
-def test_masks_are_those_of_predict(model, cls, tmp_path):
-    upsampling = "none" if cls is ZeroShot else "blend"  # a run without a learner has nothing else to learn
-    run = exported.make_run(tmp_path / "run", model, cls(**DEEP.get(cls, {})), upsampling=upsampling)
+@pytest.mark.parametrize(
+    ("model", "learner"), [pytest.param(*case, id=f"{case[0]}-{type(case[1]).__name__}") for case in CASES]
+)
+def test_masks_are_those_of_predict(model, learner, tmp_path):
+    # a run without a learner has nothing else to learn
+    upsampling = "none" if isinstance(learner, ZeroShot) else "blend"
+    run = exported.make_run(tmp_path / "run", model, learner.at_depth(2), upsampling=upsampling)
     (task,) = write.load([run])
     learnt = {path: value for path, value in task.values.items() if path not in (program.DEPTH, program.TEMPERATURE)}
     loaded = Run(task.experiment, learnt, {}, None, AS_THEY_ARE, exported.TEMPERATURE)
-    counts = (100, 1) if cls in HUNDRED else (7,)
+    counts = (100, 1) if type(learner) in HUNDRED else (7,)
     pixels = exported.images(task.experiment.image_size, counts[0])
     tokens = task.tokens(exported.asked(counts[0]))
     call = jax.jit(export.deserialize(bytearray(stablehlo.serialize([task], "uint8", as_inputs=False))).call)

@@ -12,6 +12,8 @@ import small_cris
 import small_sam3
 from numpy.testing import assert_allclose, assert_array_equal
 
+from tunevlseg_jax import config as configuration
+from tunevlseg_jax.benchmarks import experiments
 from tunevlseg_jax.learners import (
     IVLP,
     VPT,
@@ -179,13 +181,26 @@ def test_trials_together_are_those_alone(name):
             assert_allclose(ours, gradient, rtol=1e-3, atol=least, err_msg=path)
 
 
+@pytest.mark.slow
+def test_configurations_fit_the_full_size():
+    """Each is joined with the model's shapes, so a depth that it lacks would be refused."""
+    paths = sorted((small.ROOT / "configs").glob("sam3_*.py"))
+    assert len(paths) >= 16
+    for path in paths:
+        (experiment,) = experiments.planned(configuration.load(str(path)), "sam3")
+        assert sum(array.size for array in experiment.frozen.values()) > 8e8 or path.stem == "sam3_finetune"
+
+
 def test_the_sentence_vector_is_refused():
     with pytest.raises(ValueError, match=r"learner\.sentence must be False .*, got True: its decoder doesn't read"):
         VLSMAdapter(depth=1).init(jax.random.key(0), random_small().spec)
 
 
-def test_the_learners_that_fit_are_those_without_the_sentence_vector():
-    assert learners_for(random_small().spec) == [cls for cls in LEARNER_CLASSES if cls is not VLSMAdapter]
+def test_every_learner_fits_without_the_sentence_vector():
+    """So a sweep over all learners leaves out none."""
+    learners = learners_for(random_small().spec)
+    assert [type(learner) for learner in learners] == list(LEARNER_CLASSES)
+    assert [learner for learner in learners if isinstance(learner, VLSMAdapter)] == [VLSMAdapter(sentence=False)]
 
 
 def test_depths_beyond_the_blocks_are_refused():

@@ -39,7 +39,8 @@ from tunevlseg_jax.models.resnet import RN50, RN101, ModifiedResNet
 from tunevlseg_jax.network import Network
 from tunevlseg_jax.prompts import Prompts
 from tunevlseg_jax.training import step
-from tunevlseg_jax.training.experiment import Experiment, build_experiment
+from tunevlseg_jax.training.build import build_experiment
+from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.optim import Schedule
 
 quick_compilation = small.quick_compilation

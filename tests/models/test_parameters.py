@@ -27,7 +27,7 @@ from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.parameters import DECAY, RULES, decide, flatten, nested, split, subtree
 from tunevlseg_jax.network import Network
-from tunevlseg_jax.training.experiment import build_experiment
+from tunevlseg_jax.training.build import build_experiment
 
 PROJECTORS = [
     Projector(kind="linear"),

@@ -19,7 +19,8 @@ from tunevlseg_jax.learners import VPT, CoOp, LoRA
 from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.catalogue import SAM3Config
-from tunevlseg_jax.training.experiment import Experiment, assemble_experiment
+from tunevlseg_jax.training.build import assemble_experiment
+from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.losses import dice_ce
 
 quick_compilation = small.quick_compilation
@@ -115,7 +116,7 @@ from tunevlseg_jax.config import Config, Model, Train
 from tunevlseg_jax.learners import VPT
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import loop, step
-from tunevlseg_jax.training.experiment import build_experiment
+from tunevlseg_jax.training.build import build_experiment
 from tunevlseg_jax.training.optim import Schedule
 
 mesh = sharding.mesh()

@@ -15,7 +15,8 @@ from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.pretrained.load import EMBEDDED, load_pretrained
 from tunevlseg_jax.studies import grid
 from tunevlseg_jax.training import loop, metrics, step
-from tunevlseg_jax.training.experiment import Experiment, build_experiment
+from tunevlseg_jax.training.build import build_experiment
+from tunevlseg_jax.training.experiment import Experiment
 
 ROOT = Path(__file__).parents[2]
 RECORDS = 100

@@ -1,5 +1,6 @@
 """Tests of the report's figures: what is drawn is what the runs say."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -239,6 +240,18 @@ def test_examples_show_three_records_and_their_scores():
     assert len(titles) == 3 * 4 and titles[2:4] == ["zero-\nshot\n0.90", "CoOp\n0.90"] and titles[-1] == "0.10"
     truth = drawn.figure.axes[1].images[0].get_array()
     assert (np.ptp(truth, axis=-1) > 0).sum() == 400, "tinted where the mask is, grey elsewhere"
+
+
+def test_many_combinations_have_rows_of_their_own():
+    """Twelve: two blocks of three records, each with the image and the truth."""
+    names = ["zero-shot", *(f"method {number}" for number in range(11))]
+    scenes = [scene(why, why, 0.5) for why in ("best", "median", "worst")]
+    predicted = {("tiny", name): scenes[0].truth for name in names}
+    many = [dataclasses.replace(one, predicted=predicted, dice=dict.fromkeys(predicted, 0.5)) for one in scenes]
+    axes = examples("examples", "photos", "tiny", many).figure.axes
+    assert len(axes) == 3 * (12 + 2 * 2)
+    heads = [ax.get_title().removesuffix("\n0.50") for ax in axes if "\n" in ax.get_title()]
+    assert [head.replace("-\n", "-").replace("\n", " ") for head in heads] == names
 
 
 def test_embeddings_of_sets_that_differ_lie_apart_and_always_in_the_same_places():

@@ -1,16 +1,22 @@
 """Tests of reports on runs of different precision: numbers are marked, and notes say which is which."""
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
 
 import fake_runs
 import pytest
+from rich.console import Console
 
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.learners import VPT
-from tunevlseg_jax.reporting import cells, runs, tables
+from tunevlseg_jax.reporting import cells, comparisons, findings, over_sets, robustness, runs, tables
+from tunevlseg_jax.reporting.output import collect
+from tunevlseg_jax.reporting.output import write as output
+from tunevlseg_jax.reporting.output.options import Options
 from tunevlseg_jax.reporting.table import Table
+from tunevlseg_jax.runtime import files
 
 COOP = fake_runs.config()
 PROMPTED = fake_runs.config(learner=VPT(depth=2))
@@ -91,3 +97,97 @@ def test_cards_of_earlier_versions(tmp_path, asked, said):
     write(tmp_path / "a", dataclasses.replace(COOP, train=Train(epochs=2, batch_size=4, precision=asked)), 0.5, None)
     table = table3(tmp_path)
     assert ("Computed in float32" in table.caption) == said and "‡" not in str(shown(table))
+
+
+SETS = ("scenes/photo", "scenes/xray")
+
+
+def evaluated(root: Path, *precisions: str) -> Path:
+    """CoOp in float32 and VPT in these precisions, one for each data set, all with evaluations of their records."""
+    for name, other in zip(SETS, precisions, strict=False):
+        for config, test, precision in ((COOP, 0.5, "float32"), (PROMPTED, 0.4, other)):
+            folder = root / f"{type(config.learner).__name__}_{name.removeprefix('scenes/')}"
+            config = dataclasses.replace(config, data=fake_runs.Data(name=name))
+            fake_runs.run(folder, config, test=test)
+            computed(folder / "card.json", precision)
+            computed(fake_runs.evaluation(folder, name, fake_runs.records(test)), precision)
+    return root
+
+
+def compared(root: Path) -> list[comparisons.Comparison]:
+    found, skipped = runs.gather(root)
+    assert not skipped
+    return comparisons.compare(cells.choose(found))
+
+
+def test_differences_between_precisions_are_marked(tmp_path):
+    found = compared(evaluated(tmp_path, "float32", "bfloat16"))
+    table = comparisons.table(found)
+    assert table is not None and table.caption.endswith("Computed in float32 unless a note says otherwise.")
+    assert [table.shown(row.entries[0]) for row in table.rows] == ["+10.00", "+10.00‡"]
+    (note,) = table.notes
+    assert note == ("‡ clipseg-tiny, VPT, scenes/xray: computed in bfloat16, where most numbers are in float32.")
+
+
+def test_the_summary_says_where_precisions_differ(tmp_path):
+    found = compared(evaluated(tmp_path, "float32", "bfloat16"))
+    (both,) = [line for line in findings.sentences(found, over_sets.rank(found)) if "VPT" in line]
+    assert both.endswith(" Their precisions differ on scenes/xray: CoOp was computed in float32, VPT in bfloat16.")
+    (one,) = [line for line in findings.sentences(found[1:], over_sets.rank(found[1:])) if "VPT" in line]
+    assert one.endswith(" Their precisions differ: CoOp was computed in float32, VPT in bfloat16.")
+
+
+def test_rankings_of_different_precisions_have_a_note(tmp_path):
+    found = compared(evaluated(tmp_path, "bfloat16", "bfloat16"))
+    shown, _ = over_sets.tables(found, over_sets.rank(found))
+    note = (
+        "Methods of different precision are compared. Computed in bfloat16: clipseg-tiny, VPT. Computed in float32:"
+        " clipseg-tiny, CoOp."
+    )
+    assert [table.notes for table in shown] == [(note,)] * 2
+
+
+def test_comparisons_of_one_precision_have_no_note(tmp_path):
+    found = compared(evaluated(tmp_path, "float32", "float32"))
+    ranked = over_sets.rank(found)
+    table = comparisons.table(found)
+    assert table is not None and not table.notes and "‡" not in str(table.rows)
+    assert not any(each.notes for each in over_sets.tables(found, ranked)[0])
+    assert "precisions differ" not in " ".join(findings.sentences(found, ranked))
+
+
+def test_csv_files_have_the_precisions(tmp_path):
+    evaluated(tmp_path / "runs", "float32", "bfloat16")
+    report = tmp_path / "report"
+    output.report(Options(str(tmp_path / "runs"), str(report), words=0, samples=0, page=False), Console(quiet=True))
+    rows = {
+        name: list(csv.DictReader((report / f"{name}.csv").read_text("utf-8").splitlines()))
+        for name in ("cells", "pairs", "pairs_over_sets")
+    }
+    of_cells = {(row["combination"], row["data"]): row["precision"] for row in rows["cells"]}
+    assert of_cells.pop(("VPT", "scenes/xray")) == "bfloat16" and {*of_cells.values()} == {"float32"}
+    of_pairs = [(row["first_precision"], row["second_precision"]) for row in rows["pairs"]]
+    assert of_pairs == [("float32", "float32"), ("float32", "bfloat16")]
+    (row,) = rows["pairs_over_sets"]
+    assert (row["first_precision"], row["second_precision"]) == ("float32", "bfloat16 float32")
+
+
+def test_later_tables_name_the_other_precision(tmp_path):
+    """Those of outlines, from the evaluations, and of robustness, from files of their own."""
+    evaluated(tmp_path, "float32", "float32")
+    for folder in tmp_path.iterdir():
+        details = json.loads((folder / "card.json").read_text())["data"]
+        values = dict.fromkeys(("mean", "worst", "spread"), 0.5)
+        path = folder / "robustness" / "test_phrases.json"
+        stored = {"kind": "phrases", "phrases": {"one": ["a"]}, "scores": values, "split": "test"}
+        files.write_json(path, stored | {"data": details["name"], "data_sha256": details["test"]})
+        computed(path, "bfloat16" if folder.name == "VPT_xray" else "float32")
+    computed(tmp_path / "VPT_photo" / "evaluations" / "scenes_photo_test_model.json", "bfloat16")
+    shown = {table.name: table for table in collect.collect(str(tmp_path), 0).tables}
+    for name, data in (("outline_distances", "photo"), (robustness.NAMES["phrases"], "xray")):
+        table = shown[name]
+        (note,) = table.notes
+        assert note.startswith(f"‡ clipseg-tiny, VPT, scenes/{data}: computed in bfloat16 and float32, where most")
+        signed = [row.labels for row in table.rows if all("‡" in entry.sign for entry in row.entries)]
+        assert signed == [(f"scenes/{data}", "clipseg-tiny", "VPT")]
+        assert "Computed in float32 unless a note says otherwise." in table.caption

@@ -1,14 +1,18 @@
 """Tests of a run whose model is a SAM 3, loaded from Hugging Face's folder: training, evaluation and prediction."""
 
+import csv
 import dataclasses
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import small
 import small_sam3
+from numpy.testing import assert_array_equal
 from rich.console import Console
 
+from tunevlseg_jax import evaluate, predict
 from tunevlseg_jax.config import Model, Train
 from tunevlseg_jax.learners import CoOp, LinearProbe, LoRA, MaPLe, Projector, ZeroShot
 from tunevlseg_jax.models.parameters import Tune
@@ -17,7 +21,7 @@ from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.run import load_model, load_run
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.training.experiment import build_experiment
+from tunevlseg_jax.training.build import build_experiment
 
 quick_compilation = small.quick_compilation
 LEARNERS = {
@@ -60,7 +64,7 @@ def test_a_run_trains_evaluates_and_predicts(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_fine_tuned_decoder_finds_instances(tmp_path):
+def test_a_fine_tuned_decoder_finds_instances(tmp_path, monkeypatch, capsys):
     """Fine-tuning trains every weight of the decoder and no other; the run answers with both kinds of masks."""
     trainer.train(config(tmp_path, "decoder", learner=ZeroShot(), upsampling="none"), Console(quiet=True))
     first, last = small.metrics(tmp_path / "run")
@@ -96,6 +100,23 @@ def test_a_fine_tuned_decoder_finds_instances(tmp_path):
     for refused in (run.calibrate, run.robustness):
         with pytest.raises(UserError, match="needs semantic masks, got instances"):
             refused()
+
+    cv2.imwrite(str(tmp_path / "photo.png"), IMAGE[..., ::-1])
+    run_of = "--run", tmp_path / "run", "--masks", "instances"
+    asked_for = "--image", tmp_path / "photo.png", "--prompt", *prompts, "--output", tmp_path / "found"
+    small.run(monkeypatch, predict.main, *run_of, *asked_for)
+    for prompt, mask in zip(prompts, masks, strict=True):
+        path = tmp_path / "found" / f"photo_{prompt.replace(' ', '-')}_mask.png"
+        assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED) > 0, mask)
+    with (tmp_path / "found" / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 and all(float(row["presence"]) > 0.99 for row in rows)
+    capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", "80")
+    small.run(monkeypatch, evaluate.main, *run_of, "--ask-absent", "--output", tmp_path / "again")
+    text = capsys.readouterr().out
+    assert "presence: the model's probability" in text and "every image asked for every class" in text
+    assert "…" not in text, "no score is cut on a narrow terminal"
 
 
 def test_what_the_masks_of_instances_do_not_fit_is_refused(tmp_path):

@@ -266,3 +266,13 @@ def test_other_commands_refuse_to_be_several(monkeypatch, capsys, command):
     with pytest.raises(SystemExit):
         small.run(monkeypatch, command.main, *required, "--processes", 2, "--process", 0)
     mistakes.check_line(capsys.readouterr().err, "one-process: --processes")
+
+
+@pytest.mark.parametrize("end", ["\n", ""], ids=["line ended", "line not ended"])
+def test_the_log_of_a_thread_after_our_line_is_held_back(capsys, end):
+    """A thread may write before the newline of our error."""
+    ours = f"process 1: error: {supervisor.loss().line}"
+    log = ["E1130 23:08:08.710034   28759 agent.cc:289] Polled an error\n", "Socket closed\n"]
+    said, held = supervisor._pass_on(f"{ours}{end}{''.join(log)}".splitlines(keepends=True))
+    assert said and held == log
+    assert capsys.readouterr().err == f"{ours}\n"

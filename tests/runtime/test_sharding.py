@@ -26,8 +26,7 @@ from rich.console import Console
 from tunevlseg_jax import config
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.training import experiment
-from tunevlseg_jax.training.experiment import build_experiment
+from tunevlseg_jax.training.build import build_experiment
 for path in sys.argv[1:]:
     trainer.train(config.load(path), Console())
 frozen = build_experiment(config.load(path)).on_mesh(sharding.mesh()).frozen.values()
@@ -98,7 +97,7 @@ from tunevlseg_jax.benchmarks import programs
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.learners import CoOp
 from tunevlseg_jax.training.optim import Schedule
-from tunevlseg_jax.training.experiment import build_experiment
+from tunevlseg_jax.training.build import build_experiment
 
 mesh = sharding.mesh(4)
 config = Config(learner=CoOp(depth=5), upsampling="blend", train=Train(batch_size=8))

@@ -26,7 +26,7 @@ from tunevlseg_jax.search.sampler import Sampler
 from tunevlseg_jax.search.summary import SweepDisplay
 from tunevlseg_jax.search.worker import Worker
 from tunevlseg_jax.studies.grid import Ablation
-from tunevlseg_jax.training.experiment import build_experiment
+from tunevlseg_jax.training.build import build_experiment
 
 quick_compilation = small.quick_compilation
 

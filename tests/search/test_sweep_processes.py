@@ -17,7 +17,7 @@ from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.search import trial_config
 from tunevlseg_jax.search.sampler import Sampler
 from tunevlseg_jax.search.storage import JOURNAL
-from tunevlseg_jax.training.experiment import build_experiment
+from tunevlseg_jax.training.build import build_experiment
 
 quick_compilation = small.quick_compilation
 

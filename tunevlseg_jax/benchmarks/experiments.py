@@ -19,7 +19,8 @@ from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.prompts import ModelSpec
 from tunevlseg_jax.runtime import multihost, sharding
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.training.experiment import Experiment, assemble_experiment, build_experiment
+from tunevlseg_jax.training.build import assemble_experiment, build_experiment
+from tunevlseg_jax.training.experiment import Experiment
 
 SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig, "sam3": SAM3Config}
 """The sizes of public models, by the name that `--sizes` takes."""
@@ -51,7 +52,7 @@ def planned(config: Config, sizes: str | None, *, every_learner: bool = False) -
 
 def _with_learners(config: Config, spec: ModelSpec) -> list[Config]:
     depth = max(getattr(part, "depth", 0) for part in config.learner.parts.values())
-    return [dataclasses.replace(config, learner=cls().at_depth(depth or 1)) for cls in learners_for(spec)]
+    return [dataclasses.replace(config, learner=each.at_depth(depth or 1)) for each in learners_for(spec)]
 
 
 def _one(config: Config, sizes: str | None, *, abstract: bool = False) -> Experiment:

@@ -1,10 +1,10 @@
 """How fast batches reach the devices, and how long a step waits for them."""
 
+import contextlib
 import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tunevlseg_jax.data import scenes
 from tunevlseg_jax.data.feeding.batch import Source, gather
 from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.data.records import Records, resized
+from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training.experiment import Experiment
 
 STALL_STEPS = 2
@@ -50,8 +51,7 @@ def stall(step: Callable[[Source], Any], experiment: Experiment, mesh: Mesh, bat
       seconds: of the step on a batch that is on the devices already.
     """
     config = experiment.config
-    records = resized(scenes.load("photo", "train", STALL_STEPS * batch_size), experiment.image_size)
-    feed = Feed(records, mesh, "streaming", config.data.workers)
+    feed = Feed(_records(experiment, batch_size), mesh, "streaming", config.data.workers)
 
     def epoch(number: int) -> float:
         started, result = time.perf_counter(), None
@@ -64,7 +64,24 @@ def stall(step: Callable[[Source], Any], experiment: Experiment, mesh: Mesh, bat
     return max(0.0, epoch(2) / STALL_STEPS - seconds)
 
 
-@contextmanager
+def loading(experiment: Experiment, mesh: Mesh, batch_size: int) -> dict[str, float]:
+    """Images a second of an experiment's training batches on the devices: streamed, and resident where they fit."""
+    records, config = _records(experiment, batch_size), experiment.config
+    feeds = [Feed(records, mesh, "streaming", config.data.workers), Feed(records, mesh, "resident")]
+    speeds = {}
+    for feed in feeds:
+        with contextlib.suppress(UserError):  # the devices' memory is too small
+            speed = images_per_second(feed, batch_size, 1, augment=config.train.augments_each_step)
+            speeds[str(feed.placement)] = speed
+    return speeds
+
+
+def _records(experiment: Experiment, batch_size: int) -> Records:
+    """A few batches of photographs, at the model's size."""
+    return resized(scenes.load("photo", "train", STALL_STEPS * batch_size), experiment.image_size)
+
+
+@contextlib.contextmanager
 def mapped(records: Records) -> Iterator[Records]:
     """The records with their pixels in files, as prepared sets have them."""
     with tempfile.TemporaryDirectory() as folder:

@@ -45,7 +45,8 @@ def measure(
                 jax.block_until_ready(program.run())
     peer_seconds = dict(zip(peers, seconds[1 + len(timed) :], strict=True))
     highest = multihost.gather_numbers([matrix_flops / float(np.median(seconds[0]))])[:, 0]
-    most = dict(zip(peaks, multihost.gather_numbers(list(peaks.values())).max(axis=0).tolist(), strict=True))
+    fullest = np.maximum.accumulate(multihost.gather_numbers(list(peaks.values())).max(axis=0))
+    most = dict(zip(peaks, fullest.tolist(), strict=True))  # Linux counts pages a core, and its peak may fall by some
     rows = []
     for (owner, program), taken in zip(timed, seconds[1:], strict=False):
         row = _row(owner, program, mesh, taken, float(highest.min()))
@@ -66,7 +67,7 @@ def scaling(experiment: Experiment, repeats: int) -> list[Row]:
         smaller = dataclasses.replace(experiment, config=dataclasses.replace(experiment.config, train=settings))
         mesh, taken = sharding.mesh(devices=devices[:number]), [0.0]
         if mesh.local_devices:  # the other processes wait for the numbers
-            taken = programs.timed([programs.programs(smaller, mesh)[0].run], repeats)[0]
+            taken = programs.timed([next(programs.programs(smaller, mesh)).run], repeats)[0]
         median = float(multihost.gather_numbers([float(np.median(taken))]).max())
         rate = each * number / median
         alone = rows[0]["images_per_second"] if rows else rate
@@ -108,7 +109,12 @@ def _row(experiment: Experiment, program: Program, mesh: Mesh, seconds: Sequence
     if mesh.size > 1:
         row["collective_seconds"] = float(multihost.gather_numbers([collective_seconds(program.run)]).max())
     if program.step is not None:
-        row["stall_seconds"] = loading_speed.stall(program.step, experiment, mesh, program.records, median)
+        waiting = loading_speed.stall(program.step, experiment, mesh, program.records, median)
+        row["stall_seconds_by_host"] = multihost.gather_numbers([waiting])[:, 0].tolist()
+        row["stall_seconds"] = max(row["stall_seconds_by_host"])
+        speeds = loading_speed.loading(experiment, mesh, program.records)
+        slowest = multihost.gather_numbers(list(speeds.values())).min(axis=0).tolist()
+        row["loading_images_per_second"] = dict(zip(speeds, slowest, strict=True))
     return row
 
 

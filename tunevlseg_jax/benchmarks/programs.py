@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,8 @@ class Program:
     step: Callable[[Source], Any] | None = None
 
 
-def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> list[Program]:
-    """Training, evaluation and prediction of an experiment on one batch of random images.
+def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> Iterator[Program]:
+    """Training, evaluation and prediction of an experiment on one batch of random images, compiled one by one.
 
     If training leaves the image features unchanged, training and evaluation also run on cached features. With more
     than one trial, training also runs with this many trials in one program.
@@ -86,14 +86,15 @@ def programs(experiment: Experiment, mesh: Mesh, trials: int = 1) -> list[Progra
         prediction, timings = _compiled(step.answer_step, *arguments, network=experiment.network)
         return Program("prediction", lambda: prediction(*arguments), size, *timings)
 
-    compiled = [train("training", source), evaluate("evaluation", batch), predict()]
+    yield train("training", source)
+    yield evaluate("evaluation", batch)
+    yield predict()
     if trials > 1:
-        compiled.append(train(f"training x {trials}", source, trials))
+        yield train(f"training x {trials}", source, trials)
     if experiment.config.features_cacheable("val"):
         features = step.encode_images_step(frozen, batch.images, network=experiment.network)
-        compiled.append(train("training, cached", source._replace(images=features, draw=None)))
-        compiled.append(evaluate("evaluation, cached", batch._replace(images=features)))
-    return compiled
+        yield train("training, cached", source._replace(images=features, draw=None))
+        yield evaluate("evaluation, cached", batch._replace(images=features))
 
 
 def training(experiment: Experiment, mesh: Mesh, batch: int) -> Any:

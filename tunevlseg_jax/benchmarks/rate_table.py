@@ -37,7 +37,7 @@ def table(rows: Sequence[Row]) -> Table:
         cells = [
             row["program"],
             f"{row['seconds']:.3g}\n{row['fastest']:.3g}-{row['slowest']:.3g}",
-            f"{row['images_per_second']:.1f}",
+            _rate(row),
             f"{row['share_of_ceiling']:.0%}",
             f"{row['flops'] / 1e9:,.0f}",
             f"{row['temporary_bytes'] / 2**20:,.0f}",
@@ -47,10 +47,20 @@ def table(rows: Sequence[Row]) -> Table:
     return shown
 
 
+def _rate(row: Row) -> str:
+    """Images a second, of all devices and, where there are several, of each."""
+    each = f"\n{row['images_per_second_per_device']:.1f} each"
+    return f"{row['images_per_second']:.1f}{each if row['devices'] > 1 else ''}"
+
+
 def peer_table(rows: Sequence[Row]) -> Table:
     """One learner's programs as ratios to the peer's forward pass in each precision, with their spread."""
     peers = {key: value for key, value in rows[0].items() if key.startswith("peer_")}
-    names = [f"{key.removeprefix('peer_')}\n{peer['seconds']:.3g} s" for key, peer in peers.items()]
+    best = min(peers, key=lambda key: peers[key]["seconds"])
+    names = [
+        f"{key.removeprefix('peer_')}{' (its best)' if key == best and len(peers) > 1 else ''}\n{peer['seconds']:.3g} s"
+        for key, peer in peers.items()
+    ]
     shown = _table(["of the peer's\nforward pass", *names])
     for row in rows:
         ratios = [row[key] for key in peers]
@@ -84,6 +94,15 @@ def _waits(row: Row) -> list[str]:
         lines.append(f"{row['program']}: {row['collective_seconds']:.3g} s of a step in collectives ({share:.0%})\n")
     if "stall_seconds" in row:
         lines.append(f"{row['program']}: a step waits {row['stall_seconds']:.3g} s for its batch\n")
+    if speeds := row.get("loading_images_per_second"):
+        rates = ", ".join(f"{speed:,.0f} images/s {placement}" for placement, speed in speeds.items())
+        lines.append(f"{row['program']}: batches reach the devices at {rates}\n")
+    if row["hosts"] > 1:
+        waits = row.get("stall_seconds_by_host") or [None] * row["hosts"]
+        parts = zip(row["seconds_by_host"], row["compilation_seconds_by_host"], waits, strict=True)
+        for number, (seconds, compiling, wait) in enumerate(parts):
+            waiting = "" if wait is None else f", waits {wait:.3g} s"
+            lines.append(f"  process {number}: a step {seconds:.3g} s{waiting}, compiled in {compiling:.1f} s\n")
     return lines
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tunevlseg_jax.config import Config
+from tunevlseg_jax.runtime import schema
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_json
 
@@ -12,9 +13,20 @@ Rates = Mapping[tuple[str, ...], float]
 """Training images per second of one device, by model, learner, train.tune and program."""
 
 
+SETTINGS = ("precision", "image_size", "upsampling", "recompute", "shard_frozen", "learner_fields")
+"""Other settings that change a program; files of earlier versions lack them."""
+
+
 def identity(config: Config, model: str) -> dict[str, str]:
-    """The parts of a configuration that determine its training speed; `model` is a path or a name."""
+    """The parts of a configuration that a rate is found by; `model` is a path or a name."""
     return {"model": Path(model).name, "learner": config.learner.name, "tune": config.train.tune}
+
+
+def settings(config: Config, image_size: tuple[int, int], precision: str) -> dict[str, Any]:
+    """The values of `SETTINGS`."""
+    train, fields = config.train, schema.to_json(config.learner)
+    values = precision, list(image_size), config.upsampling, train.recompute, train.shard_frozen, fields
+    return dict(zip(SETTINGS, values, strict=True))
 
 
 def read(paths: Sequence[str]) -> Mapping[str, Rates]:

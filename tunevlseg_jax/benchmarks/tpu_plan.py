@@ -27,18 +27,20 @@ class Chip:
       memory: bytes of HBM.
       bandwidth: bytes per second to and from HBM.
       interconnect: bytes per second to other chips, in one direction (half of the published sum of both).
+      kinds: JAX's names of such a device.
     """
 
     flops: float
     memory: float
     bandwidth: float
     interconnect: float
+    kinds: tuple[str, ...]
 
 
 CHIPS = {
-    "v5e": Chip(197e12, 16e9, 819e9, 200e9),
-    "v5p": Chip(459e12, 95e9, 2765e9, 600e9),
-    "v6e": Chip(918e12, 32e9, 1638e9, 400e9),
+    "v5e": Chip(197e12, 16e9, 819e9, 200e9, ("TPU v5e", "TPU v5 lite")),
+    "v5p": Chip(459e12, 95e9, 2765e9, 600e9, ("TPU v5p", "TPU v5")),
+    "v6e": Chip(918e12, 32e9, 1638e9, 400e9, ("TPU v6e", "TPU v6 lite")),
 }
 OFF_POD = {
     "TPU_SKIP_MDS_QUERY": "1",

@@ -21,12 +21,15 @@ REGIONS = {
     "lesion_recall_pooled": "lesion\nrecall",
     "lesion_precision_pooled": "lesion\nprec.",
     "lesion_f1_pooled": "lesion\nF1",
+}
+"""Headers of the first table's columns."""
+ABSENT = {
     "multi_class_iou": "multi\nIoU",
     "false_positive_rate": "false\npos.",
     "absent_false_lesions_per_image": "false les.\n/ image",
     "presence_auroc": "presence\nAUROC",
 }
-"""Headers of the first table's columns."""
+"""Headers of the columns of the table of `--ask-absent`."""
 OUTLINES = {
     "hd95_both_nonempty": "HD95 px",
     "hd95_px_or_diagonal": "HD95 px\nor diag.",
@@ -37,7 +40,7 @@ OUTLINES = {
     "surface_dice_2px": "sDice\n2 px",
     "nsd": "NSD",
 }
-"""Headers of the second table's columns."""
+"""Headers of the columns of the table of outlines."""
 PIXELS = {
     "ece": "calibration error",
     "brier": "Brier",
@@ -66,6 +69,16 @@ def regions(title: str, resolution: Resolution, threshold: float, result: Evalua
         "parts, matched where their IoU is over 0.1; one ratio over all lesions."
     )
     return _table(Table(title=title, caption=caption), REGIONS, result)
+
+
+def absent(result: EvaluationResult) -> Table:
+    """The scores of asking every image for every class, of each class and of all."""
+    caption = (
+        "Multi IoU: each pixel goes to its likeliest class, or to the background. False pos.: of the images that don't "
+        "show a class, the share in which any pixel is marked. False les. / image: the connected parts of what is "
+        "marked there, over all images."
+    )
+    return _table(Table(title="every image asked for every class", caption=caption), ABSENT, result)
 
 
 def outlines(tolerance: float, result: EvaluationResult) -> Table:
@@ -164,10 +177,7 @@ def print_notes(console: Console, scores: Mapping[str, Any]) -> None:
     if "miou" in scores:
         mean, background = (shown(scores[name]) for name in ("miou", "miou_with_background"))
         console.print(
-            f"multi IoU: each pixel goes to its likeliest class, or to the background; mean over classes {mean}, "
-            f"with the background {background}\n"
-            "false pos.: of the images that don't show a class, the share in which any pixel is marked; false les. / "
-            "image: the connected parts of what is marked there, over all images",
+            f"multi IoU: mean over classes {mean}, with the background {background}",
             soft_wrap=True,
         )
         if "presence_auroc" in scores:

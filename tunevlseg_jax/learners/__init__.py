@@ -21,11 +21,14 @@ LEARNERS = (*PAPER, LoRA, VLSMAdapter, BitFit, NormTuning, LinearProbe, IVLP, Kg
 AnyLearner = ZeroShot | Part | Combined | IVLP | KgCoOp | PromptSRC
 
 
-def learners_for(spec: ModelSpec) -> list[type[Learner]]:
-    """The classes of `LEARNERS` whose defaults change only parts that the model has and its decoder reads."""
-    lacking = {"vision"} if spec.vision_width is None else set()
-    lacking |= {"sentence"} if spec.sentence_width is None else set()
-    return [cls for cls in LEARNERS if not lacking & cls().changes]
+def learners_for(spec: ModelSpec) -> list[Learner]:
+    """Those of `LEARNERS` that a model takes, with their defaults.
+
+    VLSM-Adapter leaves out its third adapter where the decoder doesn't read the sentence vector.
+    """
+    adapter = VLSMAdapter(sentence=spec.sentence_width is not None)
+    learners: list[Learner] = [adapter if cls is VLSMAdapter else cls() for cls in LEARNERS]
+    return [learner for learner in learners if spec.vision_width is not None or "vision" not in learner.changes]
 
 
 __all__ = [

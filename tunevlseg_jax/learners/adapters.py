@@ -64,7 +64,8 @@ class VLSMAdapter(BlockLearner):
         super().check(spec)
         if self.sentence and spec.sentence_width is None:
             raise ValueError(
-                "learner.sentence must be False for this model, got True: its decoder doesn't read the sentence vector"
+                "learner.sentence must be False for VLSM-Adapter on this model, got True: its decoder doesn't read the "
+                "sentence vector"
             )
         for name in ("hidden", "sentence_hidden"):
             if getattr(self, name) < 1:

@@ -111,7 +111,7 @@ def save_pretrained(folder: Path, model: Pretrained, source: Mapping[str, str], 
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         folder = Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", WEIGHTS_FILE]))
@@ -124,8 +124,15 @@ def _from_hub(name: str) -> Path:
             "gated-model",
         ) from error
     except Exception as error:  # there is a class for each kind of failure
-        reason = str(error).splitlines()[0]
-        raise UserError(f"no folder {name!r}, and none on the Hugging Face hub: {reason}", "no-such-model") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        unread = f"the Hugging Face hub could not be read ({reason.removeprefix('Got: ')})"
+        hub = (
+            "the Hugging Face hub has no such model, or it is private"
+            if isinstance(error, RepositoryNotFoundError)
+            else unread
+        )
+        hint = "give a folder that `python -m conversion.clipseg`, `cris` or `sam3` wrote"
+        raise UserError(f"there is no folder {name!r}, and {hub}; {hint}", "no-such-model") from error
     if not (folder / MODEL_CONFIG_FILE).is_file():
         raise UserError(f"{name!r} on the Hugging Face hub has no {MODEL_CONFIG_FILE}", "no-such-model")
     return folder

@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from tunevlseg_jax.reporting import headings, scores
+from tunevlseg_jax.reporting import headings, precision, scores
 from tunevlseg_jax.reporting.cells import Cell, Cells, Key, tested
 from tunevlseg_jax.reporting.evaluations import read_units
 from tunevlseg_jax.reporting.statistics import intervals, paired, units
 from tunevlseg_jax.reporting.statistics.paired import Pair
-from tunevlseg_jax.reporting.table import Entry, Row, Table
+from tunevlseg_jax.reporting.table import OTHER_PRECISION, Entry, Row, Table
 
 NAME = "differences"
 TITLE = "Differences from the best, Dice"
@@ -32,6 +32,7 @@ class Comparison:
       scores: mean Dice of each independent unit over a cell's runs, (cell, unit).
       limits: of the 95 % interval of each cell's mean over units, (cell, 2); NaN for one unit.
       pairs: every pair of methods, by their names.
+      precisions: behind the scores of each cell.
     """
 
     data: str
@@ -41,6 +42,7 @@ class Comparison:
     scores: np.ndarray
     limits: np.ndarray
     pairs: Sequence[Pair]
+    precisions: Mapping[Key, precision.Names] = field(default_factory=dict)
 
     @property
     def best(self) -> str:
@@ -56,6 +58,11 @@ class Comparison:
     def names(self) -> list[str]:
         """The methods' names, in the order of `keys`."""
         return [name(key) for key in self.keys]
+
+    @property
+    def named_precisions(self) -> dict[str, precision.Names]:
+        """The precisions behind each method's scores, by its name."""
+        return {name(key): self.precisions.get(key, frozenset()) for key in self.keys}
 
     @property
     def indistinguishable(self) -> frozenset[Key]:
@@ -77,33 +84,41 @@ def compare(cells: Cells) -> list[Comparison]:
     """
     comparisons = []
     for data in headings.ordered({key.data for key in cells.by_key}):
-        found = {cell.key: _records(cell) for cell in cells.ordered if cell.key.data == data}
+        here = [cell for cell in cells.ordered if cell.key.data == data]
+        found = {cell.key: _records(cell) for cell in here}
         sets = [frozenset(records) for records in found.values() if records]
         most = max(sets, key=sets.count, default=frozenset())
         fitting = {key: records for key, records in found.items() if records and records.keys() == most}
         if fitting:
-            comparisons.append(_comparison(data, fitting))
+            precisions = {cell.key: precision.of_cell(cell) for cell in here if cell.key in fitting}
+            comparisons.append(_comparison(data, fitting, precisions))
     return comparisons
 
 
 def table(comparisons: Sequence[Comparison]) -> Table | None:
     """Each method against the best of its data set; None where no data set has two methods."""
     rows: list[Row] = []
-    for each in comparisons:
+    several = [each for each in comparisons if each.pairs]
+    common = precision.most(names for each in several for names in each.named_precisions.values())
+    for each in several:
+        others = {method for method, names in each.named_precisions.items() if names != common}
         best = [pair for pair in each.pairs if each.best in (pair.first, pair.second)]
         for number, pair in enumerate(sorted(best, key=lambda pair: pair.difference)):
-            apart = [_entry(value, signed=True) for value in (pair.difference, pair.low, pair.high)]
-            numbers = (*apart, _entry(pair.p), _entry(pair.false_claim))
+            sign = OTHER_PRECISION * bool(others & {pair.first, pair.second})
+            limits = [_entry(value, signed=True) for value in (pair.low, pair.high)]
+            numbers = (Entry(pair.difference, signed=True, sign=sign), *limits)
+            numbers += (_entry(pair.p), _entry(pair.false_claim))
             rows.append(Row((each.data, pair.first, pair.second), numbers, ruled=bool(rows) and not number))
     if not rows:
         return None
     return Table(
         name=NAME,
         title=TITLE,
-        caption=" ".join((*_explained(), _units(comparisons))),
+        caption=" ".join(filter(None, (*_explained(), _units(comparisons), precision.caption(common)))),
         head=("data set", "best", "compared with"),
         columns=("difference", "95 % from", "to", "p, %", "risk, %"),
         rows=tuple(rows),
+        notes=_other_precisions(several, common),
     )
 
 
@@ -118,6 +133,16 @@ def uncompared(cells: Cells, comparisons: Sequence[Comparison]) -> list[str]:
                 " test records that most methods have."
             )
     return lines
+
+
+def _other_precisions(several: Sequence[Comparison], common: precision.Names) -> tuple[str, ...]:
+    """Notes on the methods of another precision than most."""
+    notes = [
+        precision.note_on(key, names, common, OTHER_PRECISION)
+        for each in several
+        for key, names in each.precisions.items()
+    ]
+    return tuple(note for note in notes if note is not None)
 
 
 def _entry(value: float, *, signed: bool = False) -> Entry:
@@ -147,7 +172,11 @@ def _records(cell: Cell) -> dict[str, tuple[float, str]]:
     return {id: (mean, unit) for mean, (id, (_, unit)) in zip(means.tolist(), runs[0].items(), strict=True)}
 
 
-def _comparison(data: str, found: Mapping[Key, Mapping[str, tuple[float, str]]]) -> Comparison:
+def _comparison(
+    data: str,
+    found: Mapping[Key, Mapping[str, tuple[float, str]]],
+    precisions: Mapping[Key, precision.Names],
+) -> Comparison:
     names = [name(key) for key in found]
     ids, dice = units.matrix(
         {name(key): {id: mean for id, (mean, _) in records.items()} for key, records in found.items()}
@@ -157,7 +186,7 @@ def _comparison(data: str, found: Mapping[Key, Mapping[str, tuple[float, str]]])
     values = units.unit_means(dice, groups)
     counts = resamples(values.shape[1])
     limits = np.stack([intervals.bca(row, counts) for row in values])
-    return Comparison(data, tuple(found), ids, dice, values, limits, paired.pairs(names, values, counts))
+    return Comparison(data, tuple(found), ids, dice, values, limits, paired.pairs(names, values, counts), precisions)
 
 
 def resamples(number: int) -> np.ndarray:
@@ -170,7 +199,7 @@ def _explained() -> tuple[str, ...]:
         "Difference in points: the best method's mean Dice minus the other's, over independent units.",
         "A unit is a patient or a video where the set knows them, else an image; a case's seeds are averaged first.",
         "95 %: the interval of the difference by the BCa bootstrap over units.",
-        "p in %: Wilcoxon's signed-rank test, with Holm's correction over all pairs of the data set.",
+        "p in %: Wilcoxon's signed-rank test, Holm's correction over the data set's pairs; 0.00 is less than 0.005.",
         "Risk in %: the probability that the best isn't better, given the scores.",
         "All of them speak of the choice of test cases, and not of the choice of seeds.",
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tunevlseg_jax.reporting import comparisons
+from tunevlseg_jax.reporting import comparisons, precision
 from tunevlseg_jax.reporting.cells import Key, RowKey
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.over_sets import Rankings
@@ -69,7 +69,8 @@ def _against(first: RowKey, second: RowKey, several: Sequence[Comparison], with_
         return ""
     if len(pairs) == 1:
         ((data, pair),) = pairs.items()
-        return _on_one(data, pair, names, pair.first == comparisons.name(Key(*first, data)))
+        said = _on_one(data, pair, names, pair.first == comparisons.name(Key(*first, data)))
+        return said + _precisions(first, second, both, names)
     won, lost, open_ = [], [], []
     for data, pair in pairs.items():
         better = pair.first == comparisons.name(Key(*first, data))
@@ -78,7 +79,19 @@ def _against(first: RowKey, second: RowKey, several: Sequence[Comparison], with_
     sentence = f"{names[0]} beats {names[1]} on {len(won)} of {len(pairs)} data sets"
     sentence += f"; over all of them it is {_points(mean, *limits)}"
     sentence += f"; {names[1]} beats it on {_listed(lost)}" if lost else ""
-    return sentence + (f"; on {_listed(open_)} nothing can be said." if open_ else ".")
+    sentence += f"; on {_listed(open_)} nothing can be said." if open_ else "."
+    return sentence + _precisions(first, second, both, names)
+
+
+def _precisions(first: RowKey, second: RowKey, both: Sequence[Comparison], names: Sequence[str]) -> str:
+    """A sentence on two methods of different precision; "" where they have the same on each data set."""
+    of = {each.data: [each.precisions.get(Key(*row, each.data)) for row in (first, second)] for each in both}
+    other = {data: pair for data, pair in of.items() if pair[0] != pair[1]}
+    if not other:
+        return ""
+    one, two = (precision.joined(frozenset().union(*(pair[side] or () for pair in other.values()))) for side in (0, 1))
+    where = "" if len(other) == len(both) else f" on {_listed(list(other))}"
+    return f" Their precisions differ{where}: {names[0]} was computed in {one}, {names[1]} in {two}."
 
 
 def _on_one(data: str, pair: Pair, names: Sequence[str], in_order: bool) -> str:

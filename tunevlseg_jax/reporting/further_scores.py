@@ -91,15 +91,18 @@ def _table(
     notes: tuple[str, ...] = (),
 ) -> Table | None:
     rows: list[Row] = []
+    used: list[Cell] = []
     common = precision.usual(cells.ordered)
     for data in headings.ordered({key.data for key in cells.by_key}):
         found = [(cell, _entries(cell, columns, common)) for cell in cells.ordered if cell.key.data == data]
         measured = [(cell, entries) for cell, entries in found if any(entry.value is not None for entry in entries)]
         for number, (cell, entries) in enumerate(measured):
             rows.append(Row((data, *scores.labels(cell.key.row)), entries, ruled=bool(rows) and not number))
+            used.append(cell)
     kept = [place for place in range(len(columns)) if any(row.entries[place].value is not None for row in rows)]
     if not kept:
         return None
+    others = [note for cell in used if (note := precision.note(cell, common, OTHER_PRECISION)) is not None]
     return Table(
         name=name,
         title=title,
@@ -107,7 +110,7 @@ def _table(
         head=("data set", "model", "combination"),
         columns=tuple(list(columns.values())[place] for place in kept),
         rows=tuple(Row(row.labels, tuple(row.entries[place] for place in kept), row.ruled) for row in rows),
-        notes=notes,
+        notes=(*others, *notes),
         scale=scale,
     )
 

@@ -1,11 +1,12 @@
 """Ranks methods over data sets: mean ranks, how stable they are on each set, and how far the sets agree."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tunevlseg_jax.reporting import comparisons
+from tunevlseg_jax.reporting import comparisons, precision
 from tunevlseg_jax.reporting.cells import Key, RowKey
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.statistics import rankings
@@ -29,12 +30,14 @@ class Rankings:
       rows: of the methods; empty where no method is on all data sets.
       scores: mean Dice over units, (set, method).
       left_out: names of the other methods.
+      mixed: a note on methods of different precision, if a data set has such.
     """
 
     data: tuple[str, ...]
     rows: tuple[RowKey, ...]
     scores: np.ndarray
     left_out: tuple[str, ...]
+    mixed: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -56,7 +59,8 @@ def rank(compared: Sequence[Comparison]) -> Rankings:
     shared = [row for row in rows if all(Key(*row, each.data) in each.keys for each in several)]
     means = [[each.scores[each.keys.index(Key(*row, each.data))].mean() for row in shared] for each in several]
     left_out = tuple(comparisons.name(Key(*row, "")) for row in rows if row not in shared)
-    return Rankings(tuple(each.data for each in several), tuple(shared), np.array(means), left_out)
+    mixed = _mixed(several, shared)
+    return Rankings(tuple(each.data for each in several), tuple(shared), np.array(means), left_out, mixed)
 
 
 def frequencies(comparison: Comparison) -> np.ndarray:
@@ -95,13 +99,13 @@ def ranks(ranked: Rankings) -> Table | None:
                 f"Ranks of {methods} methods by mean Dice over units, on {sets} data sets; 1 is the best.",
                 f"Friedman's test that all are alike: p = {100 * tested.p:.3g} %.",
                 f"Nemenyi's test: mean ranks that differ by {tested.critical_difference:.2f} or more are",
-                "distinguishable at 5 %; p in % of each pair.",
+                "distinguishable at 5 %; p in % of each pair, 0.00 is less than 0.005.",
             )
         ),
         head=("place", "method"),
         columns=("mean rank", *(f"p to {number}, %" for number in range(1, methods + 1))),
         rows=tuple(rows),
-        notes=_left_out(ranked),
+        notes=(*_left_out(ranked), *ranked.mixed),
         scale=1.0,
     )
 
@@ -124,7 +128,7 @@ def agreement(ranked: Rankings) -> Table | None:
         head=("data set",),
         columns=ranked.data,
         rows=tuple(rows),
-        notes=_left_out(ranked),
+        notes=(*_left_out(ranked), *ranked.mixed),
         scale=1.0,
     )
 
@@ -151,7 +155,22 @@ def _frequency_table(compared: Sequence[Comparison]) -> Table | None:
         head=("data set", "method"),
         columns=tuple(f"rank {number}" for number in range(1, most + 1)),
         rows=tuple(rows),
+        notes=_mixed(several, {key.row for each in several for key in each.keys}),
     )
+
+
+def _mixed(several: Sequence[Comparison], rows: Collection[RowKey]) -> tuple[str, ...]:
+    """A note on methods that are compared with those of another precision; none where each data set has one."""
+    found = [{key.row: names for key, names in each.precisions.items() if key.row in rows} for each in several]
+    methods: dict[str, dict[str, None]] = defaultdict(dict)
+    for each in found:
+        if len({*each.values()}) > 1:
+            for row, names in each.items():
+                methods[precision.joined(names)][comparisons.name(Key(*row, ""))] = None
+    if not methods:
+        return ()
+    parts = (f"Computed in {names}: {'; '.join(each)}." for names, each in sorted(methods.items()))
+    return (" ".join(("Methods of different precision are compared.", *parts)),)
 
 
 def _left_out(ranked: Rankings) -> tuple[str, ...]:

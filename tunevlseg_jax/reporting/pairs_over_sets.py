@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunevlseg_jax.reporting import comparisons, findings
+from tunevlseg_jax.reporting import comparisons, findings, precision
 from tunevlseg_jax.reporting.cells import Key, RowKey
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.statistics import intervals
@@ -24,6 +24,8 @@ class PairOverSets:
       better: on how many data sets the first is distinguishably better, see `paired.Pair.distinguishable`.
       worse: on how many it is distinguishably worse.
       open: on how many neither can be said.
+      first_precision: of the first's scores; several are between spaces.
+      second_precision: of the second's.
     """
 
     first: str
@@ -34,6 +36,8 @@ class PairOverSets:
     better: int
     worse: int
     open: int
+    first_precision: str
+    second_precision: str
 
 
 def pairs(compared: Sequence[Comparison]) -> list[PairOverSets]:
@@ -67,8 +71,14 @@ def _of(sets: Sequence[Comparison], both: Sequence[tuple[RowKey, RowKey]]) -> li
             names.reverse()
             mean, low, high = -mean, -high, -low
         counts = _counts(sets, names[0], names[1])
-        found.append(PairOverSets(names[0], names[1], mean, low, high, *counts))
+        precisions = (_precision(sets, name) for name in names)
+        found.append(PairOverSets(names[0], names[1], mean, low, high, *counts, *precisions))
     return found
+
+
+def _precision(sets: Sequence[Comparison], name: str) -> str:
+    """The precisions behind a method's scores on these data sets."""
+    return precision.column(frozenset().union(*(each.named_precisions[name] for each in sets)))
 
 
 def _counts(sets: Sequence[Comparison], first: str, second: str) -> tuple[int, int, int]:

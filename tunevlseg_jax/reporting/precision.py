@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tunevlseg_jax.reporting import headings
-from tunevlseg_jax.reporting.cells import Cell
+from tunevlseg_jax.reporting.cells import Cell, Key
 from tunevlseg_jax.reporting.evaluations import StoredEvaluation
 from tunevlseg_jax.reporting.runs import Run
 
@@ -23,8 +23,7 @@ def trained(run: Run) -> str:
 
 def scored(evaluation: StoredEvaluation | None) -> Names:
     """The precision of an evaluation; empty where there is none, or it doesn't say."""
-    name = None if evaluation is None else _recorded(evaluation.computed)
-    return frozenset() if name is None else frozenset({name})
+    return frozenset() if evaluation is None else _named(evaluation.computed)
 
 
 def of_cell(cell: Cell) -> Names:
@@ -32,31 +31,56 @@ def of_cell(cell: Cell) -> Names:
     return frozenset().union(*({trained(run)} | scored(run.own_test) for run in cell.runs))
 
 
+def of_file(run: Run, file: Mapping[str, Any]) -> Names:
+    """The precisions behind the scores in a file of a run: of its training, and of the file if it says so."""
+    return frozenset({trained(run)}) | _named(file.get("computed"))
+
+
 def usual(cells: Iterable[Cell]) -> Names:
     """The precisions behind most cells; of equals those that come first."""
-    return max(Counter(map(of_cell, cells)).items(), key=lambda pair: pair[1], default=(frozenset(), 0))[0]
+    return most(map(of_cell, cells))
+
+
+def most(each: Iterable[Names]) -> Names:
+    """The precisions that are there most often; of equals those that come first."""
+    return max(Counter(each).items(), key=lambda pair: pair[1], default=(frozenset(), 0))[0]
 
 
 def caption(common: Names) -> str:
     """What a caption says of the unmarked numbers; nothing where no card records it."""
-    return "" if common <= {UNKNOWN} else f"Computed in {_joined(common)} unless a note says otherwise."
+    return "" if common <= {UNKNOWN} else f"Computed in {joined(common)} unless a note says otherwise."
 
 
 def note(cell: Cell, common: Names, sign: str) -> str | None:
     """The note on a cell of another precision than most; None for the others."""
     names = of_cell(cell)
+    if names != common and len({trained(run) for run in cell.runs}) > 1:
+        return f"{sign} {headings.place(cell.key)}: a mean over runs computed in {joined(names)}."
+    return note_on(cell.key, names, common, sign)
+
+
+def note_on(key: Key, names: Names, common: Names, sign: str) -> str | None:
+    """The note on a cell's number of these precisions; None where they are those of most numbers."""
     if names == common:
         return None
-    place = headings.place(cell.key)
-    if len({trained(run) for run in cell.runs}) > 1:
-        return f"{sign} {place}: a mean over runs computed in {_joined(names)}."
-    return f"{sign} {place}: computed in {_joined(names)}, where most numbers are in {_joined(common)}."
+    return f"{sign} {headings.place(key)}: computed in {joined(names)}, where most numbers are in {joined(common)}."
+
+
+def joined(names: Names) -> str:
+    """Precisions in words."""
+    return " and ".join(sorted(names))
+
+
+def column(names: Names) -> str:
+    """Precisions in a column of a CSV file, between spaces."""
+    return " ".join(sorted("unknown" if name == UNKNOWN else name for name in names))
+
+
+def _named(computed: Any) -> Names:
+    name = _recorded(computed)
+    return frozenset() if name is None else frozenset({name})
 
 
 def _recorded(computed: Any) -> str | None:
     name = computed.get("precision") if isinstance(computed, Mapping) else None
     return name if isinstance(name, str) else None
-
-
-def _joined(names: Names) -> str:
-    return " and ".join(sorted(names))

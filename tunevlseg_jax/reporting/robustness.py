@@ -7,11 +7,11 @@ from typing import Any
 
 from tunevlseg_jax.evaluation.corruptions import KINDS
 from tunevlseg_jax.evaluation.robustness import FOLDER
-from tunevlseg_jax.reporting import headings, recomputed, scores
+from tunevlseg_jax.reporting import headings, precision, recomputed, scores
 from tunevlseg_jax.reporting.cells import Cell, Cells, Key, summary
 from tunevlseg_jax.reporting.evaluations import is_finite
 from tunevlseg_jax.reporting.runs import Run
-from tunevlseg_jax.reporting.table import Entry, Row, Table
+from tunevlseg_jax.reporting.table import OTHER_PRECISION, Entry, Row, Table
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_object
 
@@ -81,7 +81,7 @@ def _stored(run: Run, kind: str, unread: list[str], from_records: bool) -> dict[
             continue
         same = (stored.get("data"), stored.get("data_sha256")) == (own["name"], own.get("test"))
         if same and stored.get("split") == "test":
-            return stored
+            return stored | {"precisions": precision.of_file(run, stored)}
     return None
 
 
@@ -114,17 +114,29 @@ def _mean(value: Any) -> Any:
 
 def _table(cells: Cells, kind: str, found: Mapping[Key, list[dict[str, Any]]]) -> Table:
     rows: list[Row] = []
+    names = {key: frozenset().union(*(one["precisions"] for one in each)) for key, each in found.items()}
+    common = precision.most(names.values())
+    notes = [precision.note_on(key, each, common, OTHER_PRECISION) for key, each in names.items()]
     for data in headings.ordered({key.data for key in found}):
         here = [cell for cell in cells.ordered if cell.key.data == data and cell.key in found]
         for number, cell in enumerate(here):
-            rows.append(Row(_labels(data, cell), _entries(kind, found[cell.key]), ruled=bool(rows) and not number))
-    head = ("data set", "model", "combination")
-    return Table(NAMES[kind], _TITLES[kind], _CAPTIONS[kind], head, _COLUMNS[kind], tuple(rows))
+            sign = OTHER_PRECISION * (names[cell.key] != common)
+            entries = _entries(kind, found[cell.key], sign)
+            rows.append(Row(_labels(data, cell), entries, ruled=bool(rows) and not number))
+    return Table(
+        name=NAMES[kind],
+        title=_TITLES[kind],
+        caption=" ".join(filter(None, (_CAPTIONS[kind], precision.caption(common)))),
+        head=("data set", "model", "combination"),
+        columns=_COLUMNS[kind],
+        rows=tuple(rows),
+        notes=tuple(note for note in notes if note is not None),
+    )
 
 
 def _labels(data: str, cell: Cell) -> tuple[str, ...]:
     return (data, *scores.labels(cell.key.row))
 
 
-def _entries(kind: str, fitting: list[dict[str, Any]]) -> tuple[Entry, ...]:
-    return tuple(Entry.of_score(summary([one["means"][name] for one in fitting])) for name in _COLUMNS[kind])
+def _entries(kind: str, fitting: list[dict[str, Any]], sign: str) -> tuple[Entry, ...]:
+    return tuple(Entry.of_score(summary([one["means"][name] for one in fitting]), sign) for name in _COLUMNS[kind])

@@ -13,7 +13,8 @@ from tunevlseg_jax.models.settings import Masks
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.runs.card import LEARNT_FILE, load_learnt, precision_of_card
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.training.experiment import Experiment, assemble_experiment
+from tunevlseg_jax.training.build import assemble_experiment
+from tunevlseg_jax.training.experiment import Experiment
 
 
 def restore(

@@ -26,18 +26,16 @@ from tunevlseg_jax.runs.provenance import of_splits
 from tunevlseg_jax.runs.run_folder import RunFolder, check_folder, lock, metrics_line, run_card
 from tunevlseg_jax.runs.scores import SplitScores, score_splits, scored_splits
 from tunevlseg_jax.runs.start import first_params
-from tunevlseg_jax.runtime import cache as disk_cache
 from tunevlseg_jax.runtime import multihost, sharding
 from tunevlseg_jax.runtime.errors import EverywhereError
 from tunevlseg_jax.runtime.signals import Interrupted, Interruptions
 from tunevlseg_jax.training import loop
-from tunevlseg_jax.training.experiment import Experiment, build_experiment
+from tunevlseg_jax.training.build import build_experiment
+from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.loop import Epoch, LoopState, TrainSetup
 from tunevlseg_jax.training.metrics import Sums
 from tunevlseg_jax.training.split import Split
 
-NOTED_BYTES = 2**30
-"""Size of the features of images from which `train` says it before it computes them."""
 GOES_ON = "the same command goes on"
 Results = dict[str, SplitScores]
 """Scores by row ("zero-shot", "tuned"), split and metric."""
@@ -92,9 +90,8 @@ def _train_alone(
         if multihost.is_primary() and config.train.precision == "auto":
             history.keep_precision(folder.path, experiment.computed)
     _introduce(experiment, setup, console)
-    if (stored := _feature_bytes(setup, splits)) > NOTED_BYTES:
-        sizes = f"features of images, computed once, take {stored / 2**30:.1f} GiB"
-        console.print(f"{sizes} in {disk_cache.folder()}", soft_wrap=True)
+    if note := setup.features_note(split for name, split in splits.items() if name == "test"):
+        console.print(note, soft_wrap=True)
     with Interruptions(mesh) as interruptions:
         last = _train(experiment, setup, folder, interruptions.check, console, on_epoch)
         hyper = sharding.replicate(experiment.hyper(), mesh)
@@ -117,12 +114,6 @@ def _of_all_processes(kept: Precision | None) -> Precision | None:
     """The first process's precision, for it alone reads the run folder."""
     choices: tuple[Precision | None, ...] = (None, "float32", "bfloat16")
     return choices[int(multihost.broadcast_from_primary(np.int32(choices.index(kept))))]
-
-
-def _feature_bytes(setup: TrainSetup, splits: Mapping[str, Split]) -> int:
-    """Bytes of the features of the run's images in the cache folder."""
-    others = (split.feed for name, split in splits.items() if name != "train")
-    return sum(feed.feature_bytes for feed in (*(setup.views or (setup.train.feed,)), *others))
 
 
 def _introduce(experiment: Experiment, setup: TrainSetup, console: Console) -> None:

@@ -48,6 +48,12 @@ OPTIONS = tuple(f"--{name}" for name in Cluster.__dataclass_fields__)
 """The names of these options on the command line."""
 
 
+def given(cluster: Cluster) -> list[str]:
+    """The options that differ from one process's."""
+    usual = Cluster()
+    return [f"--{name}" for name in Cluster.__dataclass_fields__ if getattr(cluster, name) != getattr(usual, name)]
+
+
 def join(cluster: Cluster) -> None:
     """Waits for the other processes, if there are any. Must run before anything else uses the devices.
 
@@ -57,11 +63,11 @@ def join(cluster: Cluster) -> None:
     Raises:
       UserError: an option is missing or out of range, no cluster is found, or the processes can't connect.
     """
-    given = {name: getattr(cluster, name) for name in ("processes", "process", "coordinator")}
-    missing = [f"--{name}" for name, value in given.items() if value is None]
-    if cluster.distributed == "auto" and len(missing) < len(given):
+    places = {name: getattr(cluster, name) for name in ("processes", "process", "coordinator")}
+    missing = [f"--{name}" for name, value in places.items() if value is None]
+    if cluster.distributed == "auto" and len(missing) < len(places):
         raise UserError("--distributed auto needs no --processes, --process or --coordinator", "options-conflict")
-    if cluster.distributed == "off" and len(missing) == len(given):
+    if cluster.distributed == "off" and len(missing) == len(places):
         return
     if cluster.distributed == "off":
         _check(cluster, missing)

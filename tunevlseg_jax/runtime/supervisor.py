@@ -19,7 +19,7 @@ MEMBER = "TUNEVLSEG_MEMBER"
 STATUS = 1
 """Exit status of a process that lost another."""
 _LOG = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d")
-"""The start of a line in the log of JAX's threads."""
+"""The start of a line in the log of JAX's threads, which may follow our words before their line has ended."""
 _LOSS = re.compile("gloo|heartbeat|coordination service|connection (closed|reset|refused)|socket closed", re.IGNORECASE)
 
 
@@ -91,9 +91,13 @@ def _pass_on(stream: Iterable[str]) -> tuple[bool, list[str]]:
     """
     is_said, held = False, list[str]()
     for line in stream:
-        if held or _LOG.match(line):
+        if held:
             held.append(line)
-        else:
+            continue
+        if log := _LOG.search(line):
+            held.append(line[log.start() :])
+            line = f"{line[: log.start()]}\n" if log.start() else ""
+        if line:
             is_said = is_said or loss().line in line
             sys.stderr.write(line)
             sys.stderr.flush()

@@ -5,7 +5,8 @@ import dataclasses
 from tunevlseg_jax.config import Config, Precision
 from tunevlseg_jax.learners import ZeroShot
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.training.experiment import Experiment, build_experiment
+from tunevlseg_jax.training.build import build_experiment
+from tunevlseg_jax.training.experiment import Experiment
 
 
 class Resources:
@@ -15,6 +16,7 @@ class Resources:
       mesh: the devices.
       base: the model without a learner, its frozen weights on the devices.
       cache: the splits, and the features of their images.
+      notes: lines on them that were printed, so that no study prints one again.
     """
 
     def __init__(self, config: Config, trials: int = 1, scratch: float = 0.0, kept: Precision | None = None):
@@ -34,6 +36,7 @@ class Resources:
         base = build_experiment(bare, trains=False, kept=kept)
         self.base = base.on_mesh(self.mesh)
         self.cache = self.base.feature_cache(self.mesh, scratch * 2**30)
+        self.notes: set[str] = set()
 
     def experiment(self, config: Config) -> Experiment:
         """The model with a configuration's learner and upsampler.

@@ -54,20 +54,21 @@ def sweep(options: Options, console: Console) -> list[dict[str, Any]]:
 def studies(options: Options, resources: Resources) -> dict[str, Config]:
     """The configurations to search, by the name of their study."""
     config = options.config
-    learners = [type(config.learner)]
+    learners = [config.learner]
+    fitting = {type(learner): learner for learner in learners_for(resources.base.spec)}
     if options.learners == "all":
-        learners = learners_for(resources.base.spec)
+        learners = list(fitting.values())
     elif options.learners is not None:
         names = [name.strip().replace("-", "").replace("_", "").lower() for name in options.learners.split(",")]
         for name in names:
             if name not in BY_NAME:
                 raise UserError(f"there is no learner {name!r}{nearest(name, ['all', *BY_NAME])}", "unknown-learner")
-        learners = [BY_NAME[name] for name in names]
+        learners = [fitting.get(BY_NAME[name]) or BY_NAME[name]() for name in names]
     configs = {
-        f"{options.study}/{data.replace('/', '-')}.{learner.__name__.lower()}": dataclasses.replace(
+        f"{options.study}/{data.replace('/', '-')}.{type(learner).__name__.lower()}": dataclasses.replace(
             config,
             data=dataclasses.replace(config.data, name=data),
-            learner=config.learner if type(config.learner) is learner else learner(),
+            learner=config.learner if type(config.learner) is type(learner) else learner,
         )
         for data in map(str.strip, config.data.name.split(","))
         for learner in learners

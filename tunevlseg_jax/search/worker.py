@@ -96,7 +96,12 @@ class Worker:
     @cached_property
     def setup(self) -> TrainSetup:
         """The training setup that all trials share, built when the first trial is trained."""
-        return self.experiment.train_setup(self.splits, self.resources.cache, parallel=True)
+        setup = self.experiment.train_setup(self.splits, self.resources.cache, parallel=True)
+        note = setup.features_note([self.test] if self.test else ())
+        if note and note not in self.resources.notes:
+            self.resources.notes.add(note)
+            self.listener.note(note)
+        return setup
 
     def run(self) -> None:
         """Trains until the study has its number of finished trials, of this worker or others."""

@@ -5,31 +5,27 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
 
-from tunevlseg_jax.config import Config, Model, Precision
+from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.feeding.feature_cache import Encoded, FeatureCache
 from tunevlseg_jax.data.settings import Data
-from tunevlseg_jax.learners.contract import Learner, ZeroShot
-from tunevlseg_jax.models.build import random_model, transposed_copies, weight_shapes, with_masks, with_prompt_offset
-from tunevlseg_jax.models.catalogue import AnyModelConfig, ModelConfig
+from tunevlseg_jax.learners.contract import ZeroShot
 from tunevlseg_jax.models.features import ImageFeatures, TextFeatures
-from tunevlseg_jax.models.parameters import DECAY, FlatParams, decide, flatten, nested, on_device, split, subtree
-from tunevlseg_jax.models.settings import Masks, Tune
+from tunevlseg_jax.models.parameters import FlatParams
+from tunevlseg_jax.models.settings import Masks
 from tunevlseg_jax.network import FrozenText, Network
-from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.pretrained.tokenizer import with_full_stop
 from tunevlseg_jax.prompts import ModelSpec
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.training import precision, step
+from tunevlseg_jax.training import step
 from tunevlseg_jax.training.loop import TrainSetup
 from tunevlseg_jax.training.precision import ComputeTypes
 from tunevlseg_jax.training.split import Split
@@ -51,7 +47,7 @@ class Experiment:
       computed: the types of the computations, and why.
       masks: what the masks are; those of instances only predict and are only evaluated.
 
-    With `abstract` of `build_experiment`, shapes take the place of both kinds of parameters.
+    With `abstract` of `build.build_experiment`, shapes take the place of both kinds of parameters.
     """
 
     config: Config
@@ -113,7 +109,7 @@ class Experiment:
           UserError: the learner doesn't fit the model.
         """
         network = dataclasses.replace(self.network, learner=config.learner.static_part(), upsampling=config.upsampling)
-        frozen, trainable = with_copies(network, self.frozen), self.init_params(config)
+        frozen, trainable = network.with_copies(self.frozen), self.init_params(config)
         return dataclasses.replace(self, config=config, network=network, frozen=frozen, trainable=trainable)
 
     def zero_shot(self) -> tuple[Network, FlatParams]:
@@ -239,169 +235,6 @@ class Experiment:
         return jnp.asarray(self.pretrained.tokenizer.table(phrases, longest, truncate=data.truncate, multiple=multiple))
 
 
-def build_experiment(
-    config: Config,
-    *,
-    trains: bool = True,
-    platform: str | None = None,
-    kept: Precision | None = None,
-    abstract: bool = False,
-    masks: Masks = "semantic",
-) -> Experiment:
-    """The experiment of a configuration, with the model that it names.
-
-    Args:
-      config: of the experiment.
-      trains: whether the experiment will train; one without trainable parameters is then an error. Otherwise those of
-        learner and upsampler are zeros, for learnt ones to take their places.
-      platform: of the devices, such as "tpu"; None for this process's.
-      kept: the precision in which the run began on a CPU, see `precision.choose`.
-      abstract: whether shapes take the place of the parameters, so that no weight is read or made: for programs that
-        are compiled and not run.
-      masks: what the masks are; those of instances don't train.
-
-    Raises:
-      UserError: the model can't be loaded, the learner or the masks don't fit it, or there is nothing to train.
-    """
-    model = load_pretrained(config.model.checkpoint, weights=not (config.model.fresh or abstract))
-    return assemble_experiment(
-        config, model, trains=trains, platform=platform, kept=kept, abstract=abstract, masks=masks
-    )
-
-
-def assemble_experiment(
-    config: Config,
-    model: Pretrained,
-    *,
-    trains: bool = True,
-    platform: str | None = None,
-    kept: Precision | None = None,
-    abstract: bool = False,
-    masks: Masks = "semantic",
-) -> Experiment:
-    """As `build_experiment`, with a loaded model."""
-    sizes = _with_masks(model.config, masks, config, trains=trains)
-    fresh = config.model.fresh and not abstract
-    learner_key, model_key = _keys(config.train.seed, drawn=trains or fresh)
-    weights: Mapping[str, Any] = random_model(model.config, model_key) if fresh else model.weights
-    image_size = model_image_size(config.model, model.config)
-    platform = platform or jax.default_backend()
-    types = precision.choose(config.train.precision, platform, model.config.text.width, kept)
-    try:
-        sizes = with_prompt_offset(sizes, config.model.prompt_offset)
-        if config.train.tune != "all":
-            sizes, weights = sizes.for_frozen_encoder({} if abstract else weights)
-        network = Network(
-            sizes, config.learner, config.upsampling, types.kernels, types.activations, config.train.recompute
-        )
-        make = partial(_parameters, network, model, config.train.tune, trains)
-        if abstract:
-            weights = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in weight_shapes(sizes).items()}
-        trainable, frozen = jax.eval_shape(make, learner_key, weights) if abstract else make(learner_key, weights)
-        decide(DECAY, trainable)
-    except ValueError as error:
-        raise UserError(str(error), "learner-unfit") from error
-    _check_head(config.learner, masks, trainable)
-    if trains:
-        _check_trainable(config, trainable)
-    return Experiment(
-        config=config,
-        pretrained=dataclasses.replace(model, weights={}),
-        spec=_spec(sizes, model, weights),
-        network=dataclasses.replace(network, learner=config.learner.static_part()),
-        trainable=trainable,
-        frozen=frozen,
-        image_size=image_size,
-        computed=types,
-        masks=masks,
-    )
-
-
-def _keys(seed: int, *, drawn: bool) -> tuple[Array, Array]:
-    """The keys of learner and model; where nothing is drawn their types alone, which need no program."""
-
-    def keys() -> tuple[Array, Array]:
-        learner, model = jax.random.split(jax.random.key(seed))
-        return learner, model
-
-    return keys() if drawn else jax.eval_shape(keys)
-
-
-def _check_trainable(config: Config, trainable: FlatParams) -> None:
-    if not trainable:
-        details = f"a learner without parameters, no upsampler, and train.tune is {config.train.tune!r}"
-        raise UserError(f"nothing to train: {details}", "nothing-to-train")
-
-
-def _parameters(
-    network: Network, model: Pretrained, tune: Tune, trains: bool, key: Array, weights: Mapping[str, Any]
-) -> tuple[FlatParams, FlatParams]:
-    """The parameters that train, and the frozen ones in the types of the computations."""
-    params = network.init(key, weights, _spec(network.config, model, weights), zeros=not trains)
-    trainable, frozen = split(params, tune)
-    cast = flatten(network.cast(subtree(frozen, "model")), "model")
-    trainable = {path: on_device(array, jnp.float32) for path, array in trainable.items()}
-    return trainable, with_copies(network, cast) if trains else cast
-
-
-def _spec(sizes: ModelConfig, model: Pretrained, weights: Mapping[str, Any]) -> ModelSpec:
-    embedding, words = weights[sizes.token_embedding], model.tokenizer.words  # the other weights can be freed
-    return sizes.spec(lambda phrase: jnp.asarray(embedding)[words(phrase)])
-
-
-def _with_masks(sizes: AnyModelConfig, masks: Masks, config: Config, *, trains: bool) -> AnyModelConfig:
-    """The model with these masks; raises a UserError where they can't be what the configuration asks for."""
-    try:
-        sizes = with_masks(sizes, masks)
-    except ValueError as error:
-        raise UserError(str(error), "masks-unfit") from error
-    if masks == "instances" and trains:
-        raise _unfit("they don't train: which instances belong to a mask is a choice, and has no gradient")
-    if masks == "instances" and config.upsampling != "none":
-        raise _unfit(f"upsampling must be none, got {config.upsampling}: it has learnt to change the semantic mask")
-    return sizes
-
-
-def _unfit(reason: str) -> UserError:
-    return UserError(f"masks must be semantic, got instances; {reason}", "masks-unfit")
-
-
-def _check_head(learner: Learner, masks: Masks, params: FlatParams) -> None:
-    """Raises a UserError if a learner computes the logits, in place of the instances."""
-    if masks == "semantic":
-        return
-    prompts = jax.eval_shape(
-        lambda values: learner.prompts(values, jnp.int32(1), dropout=jnp.float32(0), key=None),
-        nested(subtree(params, "learner")),
-    )
-    if prompts.head is not None:
-        raise _unfit(f"{type(learner).__name__} computes the mask itself")
-
-
-def with_copies(network: Network, frozen: FlatParams) -> FlatParams:
-    """Frozen weights with the transposed copies that a learner's gradient needs, see `Product`.
-
-    Only a CPU's bfloat16 products need any. The gradient passes through the decoder, and through the stages that the
-    learner changes.
-    """
-    changes = network.learner.changes
-    if network.dtype == network.activation_dtype or not changes:
-        return frozen
-    stages = ["decoder"]
-    stages += ["text_tower"] if changes & {"text", "condition"} else []
-    stages += ["vision_tower"] if "vision" in changes else []
-    copies = transposed_copies(network.config, subtree(frozen, "model"), stages)
-    return flatten(copies, "model") | frozen
-
-
 def _number(value: float | None) -> float:
     """A value of `Learner.traced_fields`."""
     return math.inf if value is None else value
-
-
-def model_image_size(model: Model, sizes: ModelConfig) -> tuple[int, int]:
-    """(height, width) of a model's images; raises a UserError if the model takes no such images."""
-    size = model.image_size or (sizes.image_size, sizes.image_size)
-    if any(side % sizes.side_multiple or side <= 0 for side in size):
-        raise UserError(f"model.image_size must be multiples of {sizes.side_multiple} pixels, got {size}", "image-size")
-    return size

@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -22,6 +22,7 @@ from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
 from tunevlseg_jax.data.feeding.feed import Feed
 from tunevlseg_jax.models.parameters import FlatParams
 from tunevlseg_jax.network import FrozenText, Network
+from tunevlseg_jax.runtime import cache as disk_cache
 from tunevlseg_jax.runtime import memory, sharding
 from tunevlseg_jax.runtime.signals import Interrupted, never
 from tunevlseg_jax.training import metrics, optim, step
@@ -30,6 +31,8 @@ from tunevlseg_jax.training.optim import Schedule, StoppingState
 from tunevlseg_jax.training.split import Split
 from tunevlseg_jax.training.step import Hyperparameters, TrainState
 
+NOTED_BYTES = 2**30
+"""Features of images that take more are announced before they are computed."""
 AnyBatch = TypeVar("AnyBatch", Batch, Source)
 
 DISPATCH = threading.Lock()
@@ -125,6 +128,14 @@ class TrainSetup:
     def negatives(self) -> bool:
         """Whether training asks for absent things, which changes the loss of empty masks."""
         return self.config.data.negatives > 0
+
+    def features_note(self, others: Iterable[Split] = ()) -> str | None:
+        """A line on the features that will be kept of the images, and of other splits; None if they are small."""
+        feeds = (*(self.views or (self.train.feed,)), self.val.feed, *(split.feed for split in others))
+        stored = sum(feed.feature_bytes for feed in feeds)
+        if stored <= NOTED_BYTES:
+            return None
+        return f"features of images, computed once, take {stored / 2**30:.1f} GiB in {disk_cache.folder()}"
 
     def batches(self, order: int, skip: int = 0) -> Iterator[Source]:
         """The training batches of one epoch, except the first `skip`.

@@ -37,7 +37,7 @@ from tunevlseg_jax.models.features import TextFeatures
 from tunevlseg_jax.runs.trainer import train
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import step
-from tunevlseg_jax.training.experiment import build_experiment
+from tunevlseg_jax.training.build import build_experiment
 from tunevlseg_jax.training.split import Split
 
 quick_compilation = small.quick_compilation

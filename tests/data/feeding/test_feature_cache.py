@@ -1,5 +1,8 @@
 """Tests of the features of augmented epochs: the same for all trials, computed once and stored while there is room."""
 
+import dataclasses
+import io
+
 import jax
 import mistakes
 import numpy as np
@@ -15,9 +18,11 @@ from tunevlseg_jax.data.feeding.feature_cache import FeatureCache
 from tunevlseg_jax.data.feeding.scratch import num_bytes
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.learners import VPT, CoOp
+from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.search import run_sweep
 from tunevlseg_jax.search.options import Options
+from tunevlseg_jax.training import loop
 from tunevlseg_jax.training.experiment import Experiment
 
 quick_compilation = small.quick_compilation
@@ -162,11 +167,41 @@ def test_later_trials_need_no_encoding(tmp_path, monkeypatch):
             Options(study="s", trials=4, parallel=2, scratch=scratch, folder=str(folder), config=shared),
             Console(quiet=True),
         )
-        assert len(calls) == expected + 2 + 1  # val and test once, and the count of memory
+        assert len(calls) == expected + 2 + 2 + 1  # val and test once, their sizes, and the count of memory
         calls.clear()
     for number in range(4):
         one, other = (tmp_path / scratch / "s" / "trials" / f"{number:03d}" for scratch in ("8.0", "0.0"))
         assert small.metrics(one) == small.metrics(other)
+
+
+@pytest.mark.slow
+def test_the_size_of_features_is_told_before_they_are_computed(tmp_path, monkeypatch):
+    """By `train`, and once by a sweep over two learners; it is the size of what is stored."""
+    plain = dataclasses.replace(
+        config(workdir=str(tmp_path / "run")), train=Train(epochs=1, batch_size=4, augment=False)
+    )
+    experiment = small.build(plain)
+    cache = experiment.feature_cache(sharding.mesh())
+    splits = experiment.splits(cache)
+    setup = experiment.train_setup(splits, cache)
+    stored = sum(
+        num_bytes(experiment.encode_images(jax.numpy.asarray(split.feed.records.images))) for split in splits.values()
+    )
+    monkeypatch.setattr(loop, "NOTED_BYTES", stored)
+    assert setup.features_note([splits["test"]]) is None
+    monkeypatch.setattr(loop, "NOTED_BYTES", stored - 1)
+    note = setup.features_note([splits["test"]])
+    assert note and note.startswith("features of images, computed once, take 0.0 GiB in ")
+
+    printed = io.StringIO()
+    console = Console(file=printed, width=80)
+    trainer.train(plain, console)
+    lines = printed.getvalue().splitlines()
+    assert lines.index(note) < next(number for number, line in enumerate(lines) if line.startswith("epoch "))
+    printed.truncate(0)
+    searched = Options(study="s", trials=1, learners="coop,kgcoop", folder=str(tmp_path), config=plain)
+    run_sweep.sweep(searched, console)
+    assert printed.getvalue().splitlines().count(note) == 1
 
 
 def test_several_devices_encode_within_the_step():

@@ -1,8 +1,9 @@
-"""Tests of NRRD and MetaImage sources: slices, labels and spacing are those of SimpleITK, whatever the direction."""
+"""Tests of sources of volumes: slices, labels and spacing are those of SimpleITK; what isn't read is named."""
 
 from pathlib import Path
 
 import numpy as np
+import phantoms
 import pytest
 import small
 
@@ -42,3 +43,18 @@ def test_slices_of_oblique_volumes(monkeypatch, tmp_path, images, masks):
         assert one.spacing == pytest.approx((row, column), abs=1e-6)
         assert one.slice is not None and one.slice.number == number
         assert one.slice.spacing == pytest.approx(between, abs=1e-6)
+
+
+def test_other_channels_and_unlabelled_volumes_are_told(monkeypatch, tmp_path, capsys):
+    """Of nnU-Net's channels the first is read."""
+    monkeypatch.chdir(tmp_path)
+    values, labels = phantoms.phantom()
+    for channel in range(3):
+        phantoms.write_nifti(Path(f"source/imagesTr/a_000{channel}.nii.gz"), values)
+    phantoms.write_nifti(Path("source/labelsTr/a.nii.gz"), (labels > 0).astype(np.uint8))
+    phantoms.write_nifti(Path("source/imagesTs/b_0000.nii.gz"), values)
+    options = "--source", "source", "--prompt", "x", "--fractions", 1, 0, 0
+    small.run(monkeypatch, prepare.main, "volumes", "--name", "mine", *options)
+    lines = capsys.readouterr().out.splitlines()
+    assert "left out: 2 volumes that fit neither pattern, such as imagesTr/a_0001.nii.gz" in lines
+    assert "left out: 1 volumes without labels, such as imagesTs/b_0000.nii.gz" in lines

@@ -112,7 +112,7 @@ def find(
         files[place] = ImageFiles(name, image, tuple(labelled), group, split)
     labels = None if classes is None else {label: one.prompts for label, one in classes.named.items()}
     kept, notes = _without_masks(list(files.values()), labels, source, masks, negatives)
-    notes += _left_out(source, {*by_image, *by_mask})
+    notes += left_out(source, {*by_image, *by_mask}, "image files", SUFFIXES)
     if orphans := [mask for place, found in masks_of.items() if place not in files for mask in found]:
         raise UserError(f"{len(orphans)} masks have no image ({', '.join(SUFFIXES)}): {orphans[0]}", "image-missing")
     return Matched(kept, notes)
@@ -206,10 +206,10 @@ def _without_masks(
     return [image if image.masks else user_files.healthy(image, labels) for image in kept], notes
 
 
-def _left_out(source: SourceFiles, matched: Collection[str]) -> list[str]:
-    """Lines on the image files that fit neither pattern, and on archives that aren't read, if there are any."""
-    others = [name for name in source.names if name.lower().endswith(SUFFIXES) and name not in matched]
-    lines = [f"left out: {len(others)} image files that fit neither pattern, such as {others[0]}"] if others else []
+def left_out(source: SourceFiles, matched: Collection[str], what: str, suffixes: tuple[str, ...]) -> list[str]:
+    """Lines on the files with these suffixes that weren't matched, and on archives that aren't read, if any."""
+    others = [name for name in source.names if name.lower().endswith(suffixes) and name not in matched]
+    lines = [f"left out: {len(others)} {what} that fit neither pattern, such as {others[0]}"] if others else []
     return lines + [f"left out: {name}, which isn't read; unpack it" for name in source.unread[:3]]
 
 

@@ -73,7 +73,7 @@ class Volumes:
 
 
 def items(options: Volumes, source: SourceFiles, folder: Path, window: Window) -> tuple[str, list[Item]]:
-    """Lines on the layout and the splits, and the slices; `folder` is for temporary files.
+    """Lines on the layout, the splits and what was left out, and the slices; `folder` is for temporary files.
 
     Raises:
       UserError: options contradict each other, or a file is missing, broken, or has another geometry than its image.
@@ -93,7 +93,12 @@ def items(options: Volumes, source: SourceFiles, folder: Path, window: Window) -
         found += labels.items(volume, options.axis, options.slices, window)
     if not found:
         raise UserError(f"no slice of {source} shows an object; --slices all takes all", "no-images")
-    return f"layout: {images} and {masks}, {len(files)} volumes\nsplits: {line}", found
+    by_pattern = {name for text in (images, masks) for name, _ in _find(source, text)}
+    lines = [f"layout: {images} and {masks}, {len(files)} volumes", f"splits: {line}"]
+    lines += matching.left_out(source, by_pattern, "volumes", volume_files.SUFFIXES)
+    if unlabelled := by_pattern - {name for one in files for name in (one.image, *(mask.file for mask in one.masks))}:
+        lines.append(f"left out: {len(unlabelled)} volumes without labels, such as {min(unlabelled)}")
+    return "\n".join(lines), found
 
 
 def _patterns(options: Volumes, source: SourceFiles) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunevlseg_jax.evaluation.record_scores import POLICIES
-from tunevlseg_jax.reporting import comparisons, markup, pairs_over_sets
+from tunevlseg_jax.reporting import comparisons, markup, pairs_over_sets, precision
 from tunevlseg_jax.reporting.cells import Cells
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.output.collect import TABLES
@@ -49,8 +49,14 @@ def _cases_file(data: str) -> str:
 
 
 def _pairs(compared: Sequence[Comparison]) -> list[dict[str, object]]:
-    """Every pair of methods of every data set, with the fields of `paired.Pair`."""
-    return [{"data": each.data, **dataclasses.asdict(pair)} for each in compared for pair in each.pairs]
+    """Every pair of methods of every data set, with the fields of `paired.Pair` and the precisions of both."""
+    rows = []
+    for each in compared:
+        names = {method: precision.column(of) for method, of in each.named_precisions.items()}
+        for pair in each.pairs:
+            both = {"first_precision": names[pair.first], "second_precision": names[pair.second]}
+            rows.append({"data": each.data, **dataclasses.asdict(pair), **both})
+    return rows
 
 
 def _cases(each: Comparison) -> list[dict[str, object]]:
@@ -73,6 +79,7 @@ def _cells(cells: Cells, compared: Sequence[Comparison]) -> list[dict[str, objec
         details |= {"from": "card" if cell.from_card else "evaluations"}
         details |= {"configurations": cell.configurations, "seeds": cell.seeds}
         details |= {"folds": len(cell.folds) or None, "std_over": cell.spread or None}
+        details |= {"precision": precision.column(precision.of_cell(cell))}
         details |= {"runs": " ".join(str(run.folder) for run in cell.runs)}
         rows.append(cell.key._asdict() | scores | details)
     return rows
