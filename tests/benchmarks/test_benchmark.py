@@ -37,7 +37,7 @@ from tunevlseg_jax.learners import (
 from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.runtime import sharding
-from tunevlseg_jax.training.build import assemble_experiment, build_experiment
+from tunevlseg_jax.training.build import build_experiment
 
 quick_compilation = small.quick_compilation
 
@@ -248,7 +248,7 @@ def test_an_abstract_experiment_has_the_shapes_of_a_real_one(model):
     pretrained = small_cris.model() if model == "cris" else load_pretrained(config.model.checkpoint)
     without = dataclasses.replace(pretrained, weights={})
     real, abstract = (
-        assemble_experiment(config, one, platform="tpu", abstract=one is without) for one in (pretrained, without)
+        build_experiment(config, one, platform="tpu", abstract=one is without) for one in (pretrained, without)
     )
     for ours, theirs in ((abstract.trainable, real.trainable), (abstract.frozen, real.frozen)):
         assert {path: (a.shape, a.dtype) for path, a in ours.items()} == {
@@ -339,8 +339,9 @@ def test_files_that_can_not_be_compared(tmp_path, monkeypatch, capsys, plan, mea
 
 
 @pytest.mark.slow
-def test_two_processes_and_scaling(tmp_path):
-    """Two processes of two devices: one prints and writes, and the numbers speak of all devices and of both hosts."""
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_and_scaling(tmp_path, processes):
+    """Four devices shared out: one process prints and writes, and the numbers speak of all devices and of each host."""
     config = small.write_config(tmp_path / "config.py", small.config())
     output = tmp_path / "numbers.json"
     script = "from tunevlseg_jax import benchmark, cli\nfrom tunevlseg_jax.benchmarks import programs\n"
@@ -349,24 +350,20 @@ def test_two_processes_and_scaling(tmp_path):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         where = f"localhost:{probe.getsockname()[1]}"
-    flags = "--xla_force_host_platform_device_count=2"
-    members = [
-        small.start(
-            *("-c", script, *options, "--processes", 2, "--coordinator", where, "--process", number), XLA_FLAGS=flags
-        )
-        for number in range(2)
-    ]
-    (status, out, _), (other, nothing, _) = (small.finish(member, 400) for member in members)
-    assert (status, other, nothing) == (0, 0, "") and "4 x cpu in 2 processes" in out
+    flags = f"--xla_force_host_platform_device_count={4 // processes}"
+    cluster = "--processes", processes, "--coordinator", where, "--process"
+    members = [small.start("-c", script, *options, *cluster, number, XLA_FLAGS=flags) for number in range(processes)]
+    ended = [small.finish(member, 400) for member in members]
+    out = ended[0][1]
+    assert [status for status, _, _ in ended] == [0] * processes and f"4 x cpu in {processes} processes" in out
+    assert [printed for _, printed, _ in ended[1:]] == [""] * (processes - 1)
     rows = {row["program"]: row for row in json.loads(output.read_text())}
     training = rows["training"]
-    assert training["devices"] == 4 and training["hosts"] == len(training["ceiling_by_host"]) == 2
+    assert training["devices"] == 4 and training["hosts"] == len(training["ceiling_by_host"]) == processes
     assert training["seconds"] == max(training["seconds_by_host"]) and training["stall_seconds"] >= 0
-    assert (
-        len(training["stall_seconds_by_host"]) == 2
-        and max(training["stall_seconds_by_host"]) == training["stall_seconds"]
-    )
-    assert all(f"  process {number}: a step " in out for number in range(2)) and " each" in out
+    stalls = training["stall_seconds_by_host"]
+    assert len(stalls) == processes and max(stalls) == training["stall_seconds"]
+    assert all(f"  process {number}: a step " in out for number in range(processes)) and " each" in out
     assert 0 < training["collective_seconds"] < training["slowest"] * 2
     assert [rows[f"training on {number}"]["batch"] for number in (1, 2, 4)] == [2, 4, 8]
     assert rows["training on 1"]["efficiency"] == 1

@@ -27,7 +27,7 @@ from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.runtime import sharding
 from tunevlseg_jax.training import step
-from tunevlseg_jax.training.build import assemble_experiment
+from tunevlseg_jax.training.build import build_experiment
 from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.losses import dice_ce
 
@@ -129,7 +129,7 @@ def test_parts_of_a_linear_layer():
 
 def experiment(model: str, learner: VPT | CoOp) -> Experiment:
     config = small.config(learner=learner, upsampling="blend", train=HALF)
-    return small.build(config) if model == "clipseg" else assemble_experiment(config, small_cris.model())
+    return small.build(config) if model == "clipseg" else build_experiment(config, small_cris.model())
 
 
 def loss_and_gradient(learner: Learner, precision: Precision) -> tuple[float, np.ndarray]:
@@ -222,7 +222,7 @@ def test_no_frozen_kernel_is_transposed_or_converted_in_the_step(model, learner)
 
 def logits(config: Config, model: Pretrained, images: np.ndarray, phrases: list[str]) -> np.ndarray:
     """(image, height, width): the model's answers without a learner, each image asked for its phrase."""
-    experiment = assemble_experiment(config, model, trains=False)
+    experiment = build_experiment(config, model, trains=False)
     hyper = jax.tree.map(lambda values: values[0], experiment.hyper())
     params = {**experiment.frozen, **experiment.trainable}
     arguments = params, jnp.asarray(images), jnp.arange(len(images)), experiment.token_table(phrases), hyper

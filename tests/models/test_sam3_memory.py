@@ -19,7 +19,7 @@ from tunevlseg_jax.learners import VPT, CoOp, LoRA
 from tunevlseg_jax.learners.contract import Learner
 from tunevlseg_jax.models.build import weight_shapes
 from tunevlseg_jax.models.catalogue import SAM3Config
-from tunevlseg_jax.training.build import assemble_experiment
+from tunevlseg_jax.training.build import build_experiment
 from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.losses import dice_ce
 
@@ -29,7 +29,7 @@ REAL = dataclasses.replace(SAM3Config(), unused=None)
 
 
 def built(learner: Learner, **train) -> Experiment:
-    return assemble_experiment(Config(learner=learner, train=Train(**train)), small_sam3.model())
+    return build_experiment(Config(learner=learner, train=Train(**train)), small_sam3.model())
 
 
 def inputs() -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -92,7 +91,7 @@ cli.run(main)
 """
 MODULES = {"evaluate": evaluate, "predict": predict, "sweep": sweep, "benchmark": benchmark}
 SIZES = [(40, 60), (48, 48), (70, 30), (50, 50), (33, 44)]
-"""(height, width) of the images; the second process gets the last three."""
+"""(height, width) of the images; the second of two processes gets the last three."""
 
 
 def start(
@@ -191,13 +190,6 @@ def one(quick_compilation, shared, tmp_path_factory) -> Path:
     return output
 
 
-@pytest.fixture(scope="module")
-def two(quick_compilation, shared, tmp_path_factory) -> Iterator[tuple[Path, str]]:
-    """What two processes of two devices each write, and what the first one prints."""
-    output = tmp_path_factory.mktemp("two")
-    yield output, printed(start(2, commands(shared, output), 2))
-
-
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -264,8 +256,11 @@ def check_trials(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives(one, two):
-    output, out = two
+@pytest.mark.parametrize(("processes", "devices"), [(2, 2), (4, 1)])
+def test_several_processes_give_what_one_gives(one, shared, tmp_path, processes, devices):
+    """Each with this many devices; the first one alone prints."""
+    output = tmp_path
+    out = printed(start(processes, commands(shared, output), devices))
     assert "all" in out and "masks and overlays" in out and "best trials" in out
     check_scores(one, output)
     check_masks(one, output)
@@ -278,12 +273,6 @@ def test_two_processes_give_what_one_gives(one, two):
     table = Path("studies", "p", "trials.csv")
     check_rows(one / table, output / table)
     assert {row["state"] for row in rows(output / table)} == {"complete", "pruned"}
-
-
-@pytest.mark.slow
-def test_four_processes_score_as_one_does(one, tmp_path):
-    printed(start(4, evaluations(tmp_path)))
-    check_scores(one, tmp_path)
 
 
 @pytest.mark.slow

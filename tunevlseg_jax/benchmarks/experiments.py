@@ -19,7 +19,7 @@ from tunevlseg_jax.pretrained.model import Pretrained
 from tunevlseg_jax.prompts import ModelSpec
 from tunevlseg_jax.runtime import multihost, sharding
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.training.build import assemble_experiment, build_experiment
+from tunevlseg_jax.training.build import build_experiment
 from tunevlseg_jax.training.experiment import Experiment
 
 SIZES = {"clipseg-rd64": CLIPSegConfig, "cris-rn50": CRISConfig, "sam3": SAM3Config}
@@ -63,7 +63,7 @@ def _one(config: Config, sizes: str | None, *, abstract: bool = False) -> Experi
     tokenizer = load_pretrained("clipseg-tiny", weights=False).tokenizer
     if not abstract:
         weights = {path: np.asarray(array) for path, array in random_model(model, jax.random.key(0)).items()}
-    return assemble_experiment(config, Pretrained(model, weights, tokenizer, ""), platform=platform, abstract=abstract)
+    return build_experiment(config, Pretrained(model, weights, tokenizer, ""), platform=platform, abstract=abstract)
 
 
 def peers(experiment: Experiment) -> contextlib.AbstractContextManager[measure.Runs]:

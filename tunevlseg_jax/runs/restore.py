@@ -13,7 +13,7 @@ from tunevlseg_jax.models.settings import Masks
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.runs.card import LEARNT_FILE, load_learnt, precision_of_card
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.training.build import assemble_experiment
+from tunevlseg_jax.training.build import build_experiment
 from tunevlseg_jax.training.experiment import Experiment
 
 
@@ -46,7 +46,7 @@ def restore(
             "name the right one with --checkpoint",
             "model-changed",
         )
-    experiment = assemble_experiment(config, model, trains=False, kept=precision_of_card(data), masks=masks)
+    experiment = build_experiment(config, model, trains=False, kept=precision_of_card(data), masks=masks)
     for name in sorted({*learnt, *experiment.trainable}):
         ours, theirs = experiment.trainable.get(name), learnt.get(name)
         if ours is None or theirs is None or ours.shape != theirs.shape:

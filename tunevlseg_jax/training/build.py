@@ -26,6 +26,7 @@ from tunevlseg_jax.training.experiment import Experiment
 
 def build_experiment(
     config: Config,
+    model: Pretrained | None = None,
     *,
     trains: bool = True,
     platform: str | None = None,
@@ -33,10 +34,11 @@ def build_experiment(
     abstract: bool = False,
     masks: Masks = "semantic",
 ) -> Experiment:
-    """The experiment of a configuration, with the model that it names.
+    """The experiment of a configuration.
 
     Args:
       config: of the experiment.
+      model: a loaded model; None to load the one that the configuration names.
       trains: whether the experiment will train; one without trainable parameters is then an error. Otherwise those of
         learner and upsampler are zeros, for learnt ones to take their places.
       platform: of the devices, such as "tpu"; None for this process's.
@@ -48,23 +50,8 @@ def build_experiment(
     Raises:
       UserError: the model can't be loaded, the learner or the masks don't fit it, or there is nothing to train.
     """
-    model = load_pretrained(config.model.checkpoint, weights=not (config.model.fresh or abstract))
-    return assemble_experiment(
-        config, model, trains=trains, platform=platform, kept=kept, abstract=abstract, masks=masks
-    )
-
-
-def assemble_experiment(
-    config: Config,
-    model: Pretrained,
-    *,
-    trains: bool = True,
-    platform: str | None = None,
-    kept: Precision | None = None,
-    abstract: bool = False,
-    masks: Masks = "semantic",
-) -> Experiment:
-    """As `build_experiment`, with a loaded model."""
+    if model is None:
+        model = load_pretrained(config.model.checkpoint, weights=not (config.model.fresh or abstract))
     sizes = _with_masks(model.config, masks, config, trains=trains)
     fresh = config.model.fresh and not abstract
     learner_key, model_key = _keys(config.train.seed, drawn=trains or fresh)
