@@ -36,7 +36,7 @@ class Options:
       trials: also time the training of this many trials in one program, as in a sweep on an accelerator.
       repeats: number of runs of each program; the programs take turns.
       peer: "transformers" also times the forward pass of Hugging Face's CLIPSeg on the same device and images, in
-        float32 and under autocast (bfloat16 on a CPU, float16 on a GPU).
+        float32 and under autocast (bfloat16 on a CPU, float16 on a GPU), and for CoOp and VPT its training step.
       topology: compile the training step for these TPU slices instead, such as v5e:16x16 v5p:4x4x4; needs libtpu (the
         extra `tpu`) but no TPU, and reads no weights. train.batch_size is then per chip.
       compile: with topology, False counts the operations of the traced step instead, which takes seconds and needs no
@@ -128,14 +128,15 @@ def _check(options: Options) -> None:
 
 def _measured(options: Options, console: Console) -> list[dict[str, Any]]:
     from tunevlseg_jax.benchmarks import experiments, measure, rate_table
+    from tunevlseg_jax.benchmarks.peer import Peer
     from tunevlseg_jax.runtime import sharding
 
     with multihost.sync_errors():
         timed = experiments.build(options.config, options.sizes, every_learner=options.learners == "all")
-        peers = contextlib.nullcontext({}) if options.peer == "none" else experiments.peers(timed[0])
+        peer = contextlib.nullcontext(Peer()) if options.peer == "none" else experiments.started_peer(timed)
     counts = {"trials": options.trials, "repeats": options.repeats}
-    with peers as runs:
-        measured = measure.measure(timed, sharding.mesh(), **counts, peers=runs, trace=options.profile)
+    with peer as started:
+        measured = measure.measure(timed, sharding.mesh(), **counts, peer=started, trace=options.profile)
     each = len(measured) // len(timed)
     rows = [
         _identity(options, owner) | row

@@ -158,8 +158,10 @@ def test_a_table_and_its_numbers(tmp_path, monkeypatch, capsys):
     peer = {"seconds": 4.9, "ratio": 2.65, "least": 2.391, "most": 12.9}
     large = [row | {"seconds": 123.456, "flops": 1.2e15, "temporary_bytes": 10**10} for row in rows]
     large = [row | {"peer_float32": peer, "peer_autocast": peer} for row in large]
-    Console(width=80).print(rate_table.table(large), rate_table.peer_table(large))
-    assert "…" not in capsys.readouterr().out
+    large[0] |= {"peer_training_float32": peer, "peer_training_autocast": peer}
+    Console(width=80).print(rate_table.table(large), *rate_table.peer_tables(large))
+    out = capsys.readouterr().out
+    assert "…" not in out and "forward pass" in out and "training step" in out
 
 
 @small.TPU

@@ -1,7 +1,7 @@
 """Our CLIPSeg against Hugging Face's, with the same random weights."""
 
 import dataclasses
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,8 @@ import pytest
 import torch
 import transformers
 
-from tunevlseg_jax.learners import VPT, ZeroShot
+from tunevlseg_jax.benchmarks import peer_process
+from tunevlseg_jax.learners import VPT, CoOp, ZeroShot
 from tunevlseg_jax.models.build import random_model, weight_shapes
 from tunevlseg_jax.models.clip import LEGACY_END_TOKEN, TextConfig, VisionConfig
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
@@ -48,6 +49,28 @@ def test_logits_agree_with_transformers(complex_upsampling, size):
     theirs = their_logits(config, images, PROMPTS)
     assert theirs.shape == (2, *size)
     assert difference(our_logits(config, images, PROMPTS), theirs) <= 1e-5
+
+
+@pytest.mark.parametrize("learner", [CoOp(depth=2, num_context=3), VPT(depth=3, num_context=3)], ids=repr)
+@pytest.mark.usefixtures("quick_compilation")
+def test_logits_with_prompts_agree_with_those_of_the_peer_that_trains(learner):
+    images, phrase = random_images(2, (64, 64)), jnp.arange(2)
+    tower, width = ("text", SMALL.text.width) if isinstance(learner, CoOp) else ("vision", SMALL.vision.width)
+    context = 0.5 * np.random.default_rng(1).normal(size=(learner.depth, 3, width)).astype(np.float32)
+    model = their_model(SMALL)
+    model.set_attn_implementation("sdpa")
+    pixels = torch.tensor(np.asarray(normalize(jnp.asarray(images), SMALL))).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        prompts = {tower: torch.tensor(context)}
+        theirs = peer_process.logits(model, pixels, torch.tensor(PROMPTS), **prompts).numpy()
+        without = peer_process.logits(model, pixels, torch.tensor(PROMPTS)).numpy()
+    model.set_attn_implementation("eager")
+    weights = our_weights(SMALL) | {"learner/context": jnp.asarray(context)}
+    network = Network(SMALL, learner)
+    run = jax.jit(partial(network.logits, depth=jnp.int32(learner.depth), dropout=jnp.float32(0)))
+    assert difference(np.asarray(run(weights, jnp.asarray(images), phrase, jnp.asarray(PROMPTS))), theirs) <= 1e-5
+    assert difference(our_logits(SMALL, images, PROMPTS), without) <= 1e-5
+    assert difference(theirs, without) > 1e-2
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 
-from tunevlseg_jax.benchmarks import measure, peer
+from tunevlseg_jax.benchmarks import peer
+from tunevlseg_jax.benchmarks.peer import Peer
+from tunevlseg_jax.benchmarks.peer_process import Learnt
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.learners import LEARNERS, learners_for
+from tunevlseg_jax.learners import LEARNERS, VPT, CoOp, Learner, learners_for
 from tunevlseg_jax.models.build import random_model
 from tunevlseg_jax.models.clipseg import CLIPSegConfig
 from tunevlseg_jax.models.cris import CRISConfig
@@ -66,12 +68,13 @@ def _one(config: Config, sizes: str | None, *, abstract: bool = False) -> Experi
     return build_experiment(config, Pretrained(model, weights, tokenizer, ""), platform=platform, abstract=abstract)
 
 
-def peers(experiment: Experiment) -> contextlib.AbstractContextManager[measure.Runs]:
-    """The forward pass of transformers' CLIPSeg in float32 and under autocast, by the name of its precision.
+def started_peer(experiments: Sequence[Experiment]) -> contextlib.AbstractContextManager[Peer]:
+    """The peer of experiments with one model; it has a training step for one experiment of CoOp or VPT.
 
     Raises:
-      UserError: there are several processes, or the experiment's model isn't a CLIPSeg.
+      UserError: there are several processes, or the model isn't a CLIPSeg.
     """
+    experiment = experiments[0]
     if multihost.is_multiprocess():
         raise UserError("--peer transformers runs in one process; leave it out with several", "one-process")
     if not isinstance(experiment.network.config, CLIPSegConfig):
@@ -79,4 +82,13 @@ def peers(experiment: Experiment) -> contextlib.AbstractContextManager[measure.R
         raise UserError(f"--peer transformers needs a CLIPSeg, got a {name}", "wrong-model")
     records = sharding.round_up(experiment.config.train.batch_size, sharding.mesh())
     images = np.random.default_rng(0).integers(0, 256, (records, *experiment.image_size, 3), dtype=np.uint8)
-    return peer.forwards(experiment.network.config, images, np.asarray(experiment.token_table(["polyp"])))
+    tokens = np.asarray(experiment.token_table(["polyp"]))
+    learnt = _learnt(experiment.config.learner) if len(experiments) == 1 else None
+    return peer.started(experiment.network.config, images, tokens, learnt)
+
+
+def _learnt(learner: Learner) -> Learnt | None:
+    """The prompts of a learner whose training step the peer has."""
+    if type(learner) is CoOp:
+        return Learnt("text", learner.num_context, learner.depth)
+    return Learnt("vision", learner.num_context, learner.depth) if type(learner) is VPT else None

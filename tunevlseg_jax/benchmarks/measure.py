@@ -10,16 +10,18 @@ from jax.sharding import Mesh
 
 from tunevlseg_jax.benchmarks import loading_speed, programs
 from tunevlseg_jax.benchmarks.collectives import collective_seconds
+from tunevlseg_jax.benchmarks.peer import Peer
 from tunevlseg_jax.benchmarks.programs import Program
 from tunevlseg_jax.runtime import memory, multihost, sharding
 from tunevlseg_jax.training.experiment import Experiment
 
 Row = dict[str, Any]
-Runs = Mapping[str, Callable[[], Any]]
+TRAINING_STEPS = ("training", "training, cached")
+"""The programs that the peer's training step is compared with."""
 
 
 def measure(
-    experiments: Sequence[Experiment], mesh: Mesh, *, trials: int, repeats: int, peers: Runs, trace: str | None
+    experiments: Sequence[Experiment], mesh: Mesh, *, trials: int, repeats: int, peer: Peer, trace: str | None
 ) -> list[Row]:
     """A row for each program of each experiment, ready for JSON; the same in every process.
 
@@ -28,7 +30,7 @@ def measure(
       mesh: the devices.
       trials: see `programs.programs`.
       repeats: runs of each program; all programs take turns.
-      peers: other programs that take turns with them, by name.
+      peer: its programs take turns with them.
       trace: folder for a trace of one run of each program, or None.
     """
     peaks = {"with weights created": memory.peak()}
@@ -36,21 +38,25 @@ def measure(
     peaks["with programs compiled"] = memory.peak()
     memory.release_freed()  # as training does
     matrix, matrix_flops = programs.ceiling(experiments[0].network)
-    runs: list[Callable[[], Any]] = [matrix, *(program.run for _, program in timed), *peers.values()]
+    runs: list[Callable[[], Any]] = [matrix, *(program.run for _, program in timed)]
+    runs += [*peer.forward.values(), *peer.training.values()]
     seconds = programs.timed(runs, repeats)
     peaks["in the end"] = memory.peak()
     if trace is not None:
         with jax.profiler.trace(trace):
             for _, program in timed:
                 jax.block_until_ready(program.run())
-    peer_seconds = dict(zip(peers, seconds[1 + len(timed) :], strict=True))
+    theirs = iter(seconds[1 + len(timed) :])
+    forward = {f"peer_{name}": next(theirs) for name in peer.forward}
+    training = {f"peer_training_{name}": next(theirs) for name in peer.training}
     highest = multihost.gather_numbers([matrix_flops / float(np.median(seconds[0]))])[:, 0]
     fullest = np.maximum.accumulate(multihost.gather_numbers(list(peaks.values())).max(axis=0))
     most = dict(zip(peaks, fullest.tolist(), strict=True))  # Linux counts pages a core, and its peak may fall by some
     rows = []
     for (owner, program), taken in zip(timed, seconds[1:], strict=False):
         row = _row(owner, program, mesh, taken, float(highest.min()))
-        row |= {f"peer_{name}": _ratio(taken, peer) for name, peer in peer_seconds.items()}
+        compared = forward | training if program.name in TRAINING_STEPS else forward
+        row |= {name: _ratio(taken, peer_seconds) for name, peer_seconds in compared.items()}
         rows.append(row | {"ceiling_by_host": highest.tolist(), "peak_bytes": most})
     return rows
 

@@ -1,7 +1,7 @@
 """Tables of the measured programs, no wider than a terminal of 80 columns."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tunevlseg_jax.benchmarks import programs
+from tunevlseg_jax.benchmarks.peer_process import PRECISIONS
 
 Row = dict[str, Any]
 
@@ -23,8 +24,8 @@ def show(rows: Sequence[Row], repeats: int, console: Console) -> None:
         trains = f"{first['trainable_bytes'] / 2**10:,.0f} KiB"
         console.print(f"[bold]{learner}[/bold], trains {trains}: {about}; medians of {repeats}", soft_wrap=True)
         console.print(table(of_learner), "")
-        if any(key.startswith("peer_") for key in first):
-            console.print(peer_table(of_learner), "")
+        for compared in peer_tables(of_learner):
+            console.print(compared, "")
         for row in of_learner:
             console.print(*_waits(row), sep="", end="", soft_wrap=True)
     _legend(rows[0], console)
@@ -53,17 +54,23 @@ def _rate(row: Row) -> str:
     return f"{row['images_per_second']:.1f}{each if row['devices'] > 1 else ''}"
 
 
-def peer_table(rows: Sequence[Row]) -> Table:
-    """One learner's programs as ratios to the peer's forward pass in each precision, with their spread."""
-    peers = {key: value for key, value in rows[0].items() if key.startswith("peer_")}
-    best = min(peers, key=lambda key: peers[key]["seconds"])
-    names = [
-        f"{key.removeprefix('peer_')}{' (its best)' if key == best and len(peers) > 1 else ''}\n{peer['seconds']:.3g} s"
-        for key, peer in peers.items()
+def peer_tables(rows: Sequence[Row]) -> Iterator[Table]:
+    """One learner's programs as ratios to the peer's forward pass and to its training step, with their spread."""
+    for prefix, what in (("peer_", "forward pass"), ("peer_training_", "training step")):
+        names = {f"{prefix}{precision}": precision for precision in PRECISIONS}
+        compared = [row for row in rows if names.keys() & row.keys()]
+        if compared:
+            yield _peer_table(compared, names, what)
+
+
+def _peer_table(rows: Sequence[Row], names: Mapping[str, str], what: str) -> Table:
+    best = min(names, key=lambda key: rows[0][key]["seconds"])
+    heads = [
+        f"{name}{' (its best)' if key == best else ''}\n{rows[0][key]['seconds']:.3g} s" for key, name in names.items()
     ]
-    shown = _table(["of the peer's\nforward pass", *names])
+    shown = _table([f"of the peer's\n{what}", *heads])
     for row in rows:
-        ratios = [row[key] for key in peers]
+        ratios = [row[key] for key in names]
         spreads = (f"{ratio['ratio']:.2f} ({ratio['least']:.2f}-{ratio['most']:.2f})" for ratio in ratios)
         shown.add_row(row["program"], *spreads)
     return shown
