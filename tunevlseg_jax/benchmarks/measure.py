@@ -30,7 +30,7 @@ def measure(
       mesh: the devices.
       trials: see `programs.programs`.
       repeats: runs of each program; all programs take turns.
-      peer: its programs take turns with them.
+      peer: its forward pass takes turns with them, its training step with each training step.
       trace: folder for a trace of one run of each program, or None.
     """
     peaks = {"with weights created": memory.peak()}
@@ -39,24 +39,22 @@ def measure(
     memory.release_freed()  # as training does
     matrix, matrix_flops = programs.ceiling(experiments[0].network)
     runs: list[Callable[[], Any]] = [matrix, *(program.run for _, program in timed)]
-    runs += [*peer.forward.values(), *peer.training.values()]
+    runs += peer.forward.values()
     seconds = programs.timed(runs, repeats)
     peaks["in the end"] = memory.peak()
     if trace is not None:
         with jax.profiler.trace(trace):
             for _, program in timed:
                 jax.block_until_ready(program.run())
-    theirs = iter(seconds[1 + len(timed) :])
-    forward = {f"peer_{name}": next(theirs) for name in peer.forward}
-    training = {f"peer_training_{name}": next(theirs) for name in peer.training}
+    peer_seconds = dict(zip(peer.forward, seconds[1 + len(timed) :], strict=True))
     highest = multihost.gather_numbers([matrix_flops / float(np.median(seconds[0]))])[:, 0]
     fullest = np.maximum.accumulate(multihost.gather_numbers(list(peaks.values())).max(axis=0))
     most = dict(zip(peaks, fullest.tolist(), strict=True))  # Linux counts pages a core, and its peak may fall by some
     rows = []
     for (owner, program), taken in zip(timed, seconds[1:], strict=False):
         row = _row(owner, program, mesh, taken, float(highest.min()))
-        compared = forward | training if program.name in TRAINING_STEPS else forward
-        row |= {name: _ratio(taken, peer_seconds) for name, peer_seconds in compared.items()}
+        row |= {f"peer_{name}": _ratio(taken, theirs) for name, theirs in peer_seconds.items()}
+        row |= _training_ratios(program, peer, repeats)
         rows.append(row | {"ceiling_by_host": highest.tolist(), "peak_bytes": most})
     return rows
 
@@ -122,6 +120,14 @@ def _row(experiment: Experiment, program: Program, mesh: Mesh, seconds: Sequence
         slowest = multihost.gather_numbers(list(speeds.values())).min(axis=0).tolist()
         row["loading_images_per_second"] = dict(zip(speeds, slowest, strict=True))
     return row
+
+
+def _training_ratios(program: Program, peer: Peer, repeats: int) -> Row:
+    """A training step compared with the peer's, in turns of their own: the peer's step takes much time and memory."""
+    if not peer.training or program.name not in TRAINING_STEPS:
+        return {}
+    ours, *theirs = programs.timed([program.run, *peer.training.values()], repeats)
+    return {f"peer_training_{name}": _ratio(ours, each) for name, each in zip(peer.training, theirs, strict=True)}
 
 
 def _ratio(seconds: Sequence[float], peer: Sequence[float]) -> dict[str, float]:
