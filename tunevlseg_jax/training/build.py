@@ -50,15 +50,13 @@ def build_experiment(
     Raises:
       UserError: the model can't be loaded, the learner or the masks don't fit it, or there is nothing to train.
     """
-    if model is None:
-        model = load_pretrained(config.model.checkpoint, weights=not (config.model.fresh or abstract))
+    model = model or load_pretrained(config.model.checkpoint, weights=not (config.model.fresh or abstract))
     sizes = _with_masks(model.config, masks, config, trains=trains)
     fresh = config.model.fresh and not abstract
     learner_key, model_key = _keys(config.train.seed, drawn=trains or fresh)
     weights: Mapping[str, Any] = random_model(model.config, model_key) if fresh else model.weights
     image_size = model_image_size(config.model, model.config)
-    platform = platform or jax.default_backend()
-    types = precision.choose(config.train.precision, platform, model.config.text.width, kept)
+    types = precision.choose(config.train.precision, platform or jax.default_backend(), model.config.text.width, kept)
     try:
         sizes = with_prompt_offset(sizes, config.model.prompt_offset)
         if config.train.tune != "all":
