@@ -3,8 +3,8 @@
     python -m tunevlseg_jax.train --config configs/quickstart_sam3.py
 
 takes about two and a half minutes of CPU time, compilation included, and ends near Dice 0.59 on the test split, where
-the model as it is has 0.07: it has seen photographs alone. The same command takes a real checkpoint: --model.checkpoint
-checkpoints/sam3.
+the model as it is has 0.07: it has seen photographs alone. For a real checkpoint take configs/sam3_vpt.py: images of
+1008 x 1008 pixels need its smaller batches and less memory for each.
 """
 
 from tunevlseg_jax.config import Config, Data, Model, Optim, Scenes, Train

@@ -103,8 +103,8 @@ ELSEWHERE = {
     "measured.json": "needs a plan and a measurement of the same chips; see tests/benchmarks/test_benchmark.py",
     f"{BENCHMARK} --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     f"{BENCHMARK} --train.batch-size 8 --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
-    "python -m tunevlseg_jax.benchmark --config configs/clipseg_lora.py --sizes sam3 --upsampling none "
-    "--train.batch-size 1 --train.recompute blocks --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
+    "python -m tunevlseg_jax.benchmark --config configs/sam3_lora.py --sizes sam3 --upsampling none "
+    "--train.batch-size 1 --topology v5e:4x4 v5p:4x4x4": TOPOLOGY,
     "python -m tunevlseg_jax.sweep --config configs/clipseg_coop.py --data.name kvasir --study shared "
     "--storage postgresql+psycopg://user@host/name": "needs a server; tests/search/test_storage.py starts one",
     "python -m tunevlseg_jax.benchmark --config configs/clipseg_vpt.py --sizes clipseg-rd64 "
@@ -119,8 +119,8 @@ ELSEWHERE = {
     "cris.json": "minutes; see tests/benchmarks/test_benchmark.py",
     "python -m tunevlseg_jax.study --config configs/study_paper.py --plan --rates "
     "clipseg.json cris.json": "minutes; see tests/benchmarks/test_benchmark.py",
-    "python -m tunevlseg_jax.train --config configs/clipseg_coop.py --model.checkpoint checkpoints/sam3 "
-    "--upsampling none --workdir runs/words": "see tests/runs/test_sam3_run.py",
+    "python -m tunevlseg_jax.train --config configs/sam3_coop.py --upsampling none --workdir "
+    "runs/words": "see tests/runs/test_sam3_run.py",
     "python -m tunevlseg_jax.predict --run runs/words --image photo.jpg --prompt seven --masks instances "
     "--output found": "see tests/runs/test_sam3_run.py",
     "python -m tunevlseg_jax.evaluate --run runs/words --ask-absent --masks "

@@ -155,6 +155,7 @@ CASES: dict[str, list[tuple[str, dict[str, Content], str]]] = {
     "sweep": [
         ("--config quickstart --study ../s", {}, r"invalid-name: study .*'\.\./s'"),
         (f"{SEARCH} --scratch nan", {}, "out-of-range: scratch .*nan"),
+        (f"{SEARCH} --workdir runs/mine", {}, "options-conflict: --workdir runs/mine.*--folder"),
         ("replay coop nine --folder runs/studies", {}, "invalid-option: nine"),
         ("replay coop 9 --folder runs/studies", {}, "no-such-trial: 9; there are 0, 1"),
         ("replay nowhere 0 --folder runs/studies", {}, "no-such-trial: nowhere"),

@@ -25,11 +25,17 @@ def main() -> None:
         replay(cli.options(Replay, f"{PROGRAM} replay", "Trains one trial of a study again, by itself."), Console())
         return
 
+    files: list[Config] = []
+
     def over(config: Config) -> Options:
+        files.append(config)
         return Options(study=tyro.MISSING, config=config)
 
     options = cli.options_over_config(Options, over, PROGRAM, __doc__ or "")
     options.check()
+    if options.config.workdir != files[0].workdir:
+        place = "a sweep's runs lie in the folder of its study; --folder is that of all studies"
+        raise UserError(f"--workdir {options.config.workdir}: {place}", "options-conflict")
     multihost.join(options.cluster)
 
     from tunevlseg_jax.search.run_sweep import sweep

@@ -155,6 +155,13 @@ def test_another_model_is_refused(tmp_path, convert):
         convert("clipseg-tiny", tmp_path / "ours")
 
 
+@pytest.mark.parametrize("option", ["--to-huggingface", "--verify"])
+def test_a_model_without_instances_has_no_folder_for_transformers(option, tmp_path, convert):
+    with mistakes.raises("wrong-model: lacks SAM 3's boxes or instances, .*; only a folder of ours holds it"):
+        convert("sam3-tiny", tmp_path / "theirs", option)
+    assert not (tmp_path / "theirs").exists()
+
+
 def test_a_gated_repository_says_what_to_do(tmp_path, convert, monkeypatch):
     class Refusal(GatedRepoError):
         def __init__(self):

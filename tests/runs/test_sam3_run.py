@@ -126,6 +126,11 @@ def test_what_the_masks_of_instances_do_not_fit_is_refused(tmp_path):
         ({"upsampling": "blend"}, False, "upsampling must be none, got blend"),
         ({"learner": LinearProbe()}, False, "LinearProbe computes the mask itself"),
         (
+            {"model": Model(checkpoint="sam3-tiny")},
+            False,
+            "sam3-tiny: masks must be semantic for this SAM3, got inst",
+        ),
+        (
             {"model": Model(checkpoint=str(small.model_folder()))},
             False,
             "masks must be semantic for this CLIPSeg, got inst",

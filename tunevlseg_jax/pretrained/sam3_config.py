@@ -154,7 +154,10 @@ def config_to_huggingface(config: SAM3Config) -> dict[str, Any]:
     """
     unused, instances, vision = config.unused, config.instances, config.vision
     if unused is None or instances is None:
-        raise ConversionError("the model lacks SAM 3's boxes or instances, which transformers needs", "wrong-model")
+        raise ConversionError(
+            "the model lacks SAM 3's boxes or instances, which transformers needs; only a folder of ours holds it",
+            "wrong-model",
+        )
     backbone = their_sizes(vision, VISION) | {
         "model_type": "sam3_vit_model",
         "image_size": config.image_size,

@@ -124,7 +124,7 @@ def _with_masks(sizes: AnyModelConfig, masks: Masks, config: Config, *, trains: 
     try:
         sizes = with_masks(sizes, masks)
     except ValueError as error:
-        raise UserError(str(error), "masks-unfit") from error
+        raise UserError(f"{config.model.checkpoint}: {error}", "masks-unfit") from error
     if masks == "instances" and trains:
         raise _unfit("they don't train: which instances belong to a mask is a choice, and has no gradient")
     if masks == "instances" and config.upsampling != "none":
