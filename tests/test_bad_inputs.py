@@ -191,6 +191,7 @@ CASES: dict[str, list[tuple[str, dict[str, Content], str]]] = {
         *(
             (f"--config quickstart --topology v5e:2x2 {option}", {}, f"options-conflict: --topology .*{name}, or")
             for name, option in {
+                "--repeats": "--repeats 3",
                 "--trials": "--trials 3",
                 "--scaling": "--scaling",
                 "--profile": "--profile o",
@@ -201,6 +202,11 @@ CASES: dict[str, list[tuple[str, dict[str, Content], str]]] = {
         ),
         ("--config quickstart --no-compile", {}, "options-conflict: --no-compile .*give --topology"),
         ("--config quickstart --topology v5e:0x2 --no-compile", {}, "unknown-topology: 'v5e:0x2'"),
+        ("--config quickstart --topology v5e:4x4x4 --no-compile", {}, "unknown-topology: v5e:4x4, got 'v5e:4x4x4'"),
+        ("--config quickstart --topology v5p:4x4 --no-compile", {}, "unknown-topology: v5p:4x4x4, got 'v5p:4x4'"),
+        ("compare", {}, "invalid-option: PLAN .*MEASURED"),
+        ("--config quickstart --output image.png/o.json", {}, "unwritable: image.png/o.json: .*choose another place"),
+        ("--config quickstart --profile image.png/o", {}, "unwritable: image.png/o.*: .*choose another place"),
         ("--config quickstart --output photos", {}, "unwritable: --output photos is a folder; .*file in it"),
         ("--config quickstart --profile image.png", {}, "not-a-folder: --profile image.png is a file; .*folder"),
         ("--config quickstart --sizes sam3 --peer transformers", {}, "wrong-model: --peer .*CLIPSeg, got .*sam3"),

@@ -14,9 +14,9 @@ from rich.console import Console
 from tunevlseg_jax import cli
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runtime import cache, multihost
+from tunevlseg_jax.runtime import cache, exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import write_json
+from tunevlseg_jax.runtime.files import check_writable, write_json
 from tunevlseg_jax.runtime.multihost import Cluster
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class Compare:
       output: JSON file for the numbers.
     """
 
-    plan: tyro.conf.Positional[str]
-    measured: tyro.conf.Positional[str]
+    plan: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PLAN")]
+    measured: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MEASURED")]
     output: str | None = None
 
 
@@ -83,7 +83,7 @@ def main() -> None:
     console = Console()
     if sys.argv[1:2] == ["compare"]:
         del sys.argv[1]
-        files = cli.options(Compare, f"{PROGRAM} compare", Compare.__doc__ or "")
+        files = cli.options(Compare, f"{PROGRAM} compare", (Compare.__doc__ or "").partition("\n")[0])
         from tunevlseg_jax.benchmarks import compare
 
         rows = compare.compare(Path(files.plan), Path(files.measured))
@@ -94,12 +94,16 @@ def main() -> None:
     options = cli.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
     configuration.check(options.config)
     _check(options)
-    if options.topology:
-        rows = _plans(options, console)
-    else:
+    if not options.topology:
         multihost.join(options.cluster)
         console.quiet = not multihost.is_primary()
-        rows = _measured(options, console)
+        exchange.check_same(options, but=("cluster.", "config.data.", "config.workdir", "output", "profile"))
+    with multihost.sync_errors():
+        if options.output is not None and multihost.is_primary():
+            check_writable(Path(options.output))
+        if options.profile is not None:
+            check_writable(Path(options.profile) / "trace")
+    rows = _plans(options, console) if options.topology else _measured(options, console)
     if options.output is not None and multihost.is_primary():
         write_json(Path(options.output), rows)
 
@@ -109,8 +113,12 @@ def _check(options: Options) -> None:
     for name in ("repeats", "trials"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}", "out-of-range")
-    for_devices = {"--trials": options.trials > 1, "--peer": options.peer != "none"}
-    for_devices |= {"--profile": options.profile is not None, "--scaling": options.scaling}
+    for_devices = {"--repeats": options.repeats != Options.repeats, "--trials": options.trials > 1}
+    for_devices |= {
+        "--peer": options.peer != "none",
+        "--profile": options.profile is not None,
+        "--scaling": options.scaling,
+    }
     for_devices |= dict.fromkeys(multihost.given(options.cluster), True)
     for_plans = {"--no-compile": not options.compile, "--no-largest-batch": not options.largest_batch}
     if options.topology and (given := [name for name, is_given in for_devices.items() if is_given]):

@@ -12,7 +12,7 @@ from rich.console import Console
 from tunevlseg_jax import cli
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runtime import multihost, signals
+from tunevlseg_jax.runtime import exchange, multihost, signals
 from tunevlseg_jax.runtime.multihost import Cluster
 
 PROGRAM = "python -m tunevlseg_jax.train"
@@ -38,6 +38,8 @@ def main() -> None:
     options = cli.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
     configuration.check(options.config)
     multihost.join(options.cluster)
+    places = "workdir", "data.root", "data.cache", "data.workers"
+    exchange.check_same(options, but=("cluster.", *(f"config.{name}" for name in places)))
 
     from tunevlseg_jax.runs.run_folder import check_new
     from tunevlseg_jax.runs.trainer import GOES_ON, train

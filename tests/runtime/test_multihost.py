@@ -21,7 +21,8 @@ from tunevlseg_jax import report, study, train
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.checkpoint import Checkpoints
-from tunevlseg_jax.runtime import supervisor
+from tunevlseg_jax.runtime import exchange, multihost, supervisor
+from tunevlseg_jax.runtime.multihost import Cluster
 
 quick_compilation = small.quick_compilation
 
@@ -217,6 +218,7 @@ def test_a_checkpoint_of_eight_devices_goes_on_on_two_and_on_one(one, tmp_path):
         ("--processes 2 --process 2 --coordinator a:1", "out-of-range: --process .*0 .*1, .*2"),
         ("--processes 0 --process 0 --coordinator a:1", "out-of-range: --processes .*at least 1, got 0"),
         ("--processes 2 --process 0 --coordinator a", "invalid-address: --coordinator .*'a'"),
+        ("--processes 2 --process 0 --coordinator a:99999", "invalid-address: --coordinator .*'a:99999'"),
         ("--distributed auto --process 1", "options-conflict: --distributed auto .*--process"),
         ("--distributed auto", "no-cluster: --distributed auto"),
         ("--distributed maybe", "invalid-option: maybe"),
@@ -235,12 +237,33 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, options, says):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_port_that_is_taken():
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with mistakes.raises(f"cannot-connect: port {port} .*Address already in use; .*another port"):
+            multihost.join(Cluster(processes=2, process=0, coordinator=f"localhost:{port}"))
+
+
+def test_options_that_differ_are_named(monkeypatch):
+    def gather(mine: dict) -> list[dict]:
+        assert "workdir" not in mine and "data.root" not in mine
+        return [mine, mine, mine | {"train.seed": 7}]
+
+    monkeypatch.setattr(exchange, "gather", gather)
+    with mistakes.raises("options-conflict: process 2 has train.seed 7, process 0 has 0; .*same options"):
+        exchange.check_same(Config(), but=("workdir", "data."))
+
+
 LOG = "E1130 14:59:41.886578   17442 agent.cc:289] Polled an error from coordination service"
+ALONE = (
+    "F1201 03:16:51.444715    2748 client.h:80] fatal errors|RPC: /xla.coordination.CoordinationService/RegisterTask"
+)
 LOST = supervisor.loss().line
 ENDS = {
     "its own line among JAX's": (f"{LOG}|error: {LOST}", 1, f"error: {LOST}"),
     "its own line before JAX's": (f"process 1: error: {LOST}|{LOG}", -6, f"process 1: error: {LOST}"),
     "aborted": (LOG, -6, f"error: {LOST}"),
+    "aborted before it met the others": (ALONE, -6, f"error: {supervisor.absence().line}"),
 }
 
 

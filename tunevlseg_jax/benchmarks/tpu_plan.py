@@ -28,6 +28,7 @@ class Chip:
       bandwidth: bytes per second to and from HBM.
       interconnect: bytes per second to other chips, in one direction (half of the published sum of both).
       kinds: JAX's names of such a device.
+      slice: an example of a slice's sides, all of which have as many.
     """
 
     flops: float
@@ -35,12 +36,13 @@ class Chip:
     bandwidth: float
     interconnect: float
     kinds: tuple[str, ...]
+    slice: str
 
 
 CHIPS = {
-    "v5e": Chip(197e12, 16e9, 819e9, 200e9, ("TPU v5e", "TPU v5 lite")),
-    "v5p": Chip(459e12, 95e9, 2765e9, 600e9, ("TPU v5p", "TPU v5")),
-    "v6e": Chip(918e12, 32e9, 1638e9, 400e9, ("TPU v6e", "TPU v6 lite")),
+    "v5e": Chip(197e12, 16e9, 819e9, 200e9, ("TPU v5e", "TPU v5 lite"), "4x4"),
+    "v5p": Chip(459e12, 95e9, 2765e9, 600e9, ("TPU v5p", "TPU v5"), "4x4x4"),
+    "v6e": Chip(918e12, 32e9, 1638e9, 400e9, ("TPU v6e", "TPU v6 lite"), "4x4"),
 }
 OFF_POD = {
     "TPU_SKIP_MDS_QUERY": "1",
@@ -166,9 +168,11 @@ def parse(name: str) -> tuple[Chip, int]:
       UserError: the name has another form, or the chip is unknown.
     """
     chip, _, sides = name.partition(":")
-    if chip not in CHIPS or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)+", sides):
-        hint = "" if chip in CHIPS else nearest(chip, CHIPS)
-        raise UserError(f"--topology must be like v5e:4x4, got {name!r}{hint}", "unknown-topology")
+    if chip not in CHIPS:
+        raise UserError(f"--topology must be like v5e:4x4, got {name!r}{nearest(chip, CHIPS)}", "unknown-topology")
+    example = CHIPS[chip].slice
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)+", sides) or sides.count("x") != example.count("x"):
+        raise UserError(f"--topology must be like {chip}:{example}, got {name!r}", "unknown-topology")
     return CHIPS[chip], math.prod(map(int, sides.split("x")))
 
 

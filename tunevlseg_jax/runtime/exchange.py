@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tunevlseg_jax.runtime import multihost
+from tunevlseg_jax.runtime import multihost, schema
 from tunevlseg_jax.runtime.errors import EverywhereError, UserError
 from tunevlseg_jax.runtime.lazy import jax, multihost_utils
 
@@ -43,6 +43,23 @@ def gather(item: T) -> list[T]:
     length = int(multihost.gather_numbers([len(sent)]).max())
     received = multihost_utils.process_allgather(_padded(sent, length))
     return [pickle.loads(row.tobytes()) for row in np.asarray(received)]
+
+
+def check_same(options: Any, but: tuple[str, ...]) -> None:
+    """Raises an EverywhereError if a process was started with other options; all processes must call this.
+
+    Args:
+      options: a dataclass.
+      but: the beginnings of the dotted names that may differ.
+    """
+    mine = {name: value for name, value in schema.flat(schema.to_json(options)).items() if not name.startswith(but)}
+    first, *others = gather(mine)
+    for number, theirs in enumerate(others, 1):
+        for name in sorted({*first, *theirs}):
+            if first.get(name) != theirs.get(name):
+                field = name.removeprefix("config.")
+                given = f"process {number} has {field} {theirs.get(name)}, process 0 has {first.get(name)}"
+                raise EverywhereError(f"{given}; start all processes with the same options", "options-conflict")
 
 
 def share() -> slice:

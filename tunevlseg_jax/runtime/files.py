@@ -49,6 +49,14 @@ def as_user_error(path: Path) -> Iterator[None]:
         raise UserError(f"can't write {path}: {error.strerror or error}{remedy}", "unwritable") from error
 
 
+def check_writable(path: Path) -> None:
+    """Raises a UserError if no file can be written at `path`, before long work whose result it takes."""
+    with as_user_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it replaces `path` when the block ends without an error.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -94,7 +95,7 @@ def join(cluster: Cluster) -> None:
 
 
 def _check(cluster: Cluster, missing: list[str]) -> None:
-    """Raises a UserError if an option is missing or out of range."""
+    """Raises a UserError if an option is missing or out of range, or the coordinator's port is taken."""
     if missing:
         raise UserError(f"several processes need {' and '.join(missing)} too, or --distributed auto", "missing-option")
     assert cluster.processes is not None and cluster.process is not None and cluster.coordinator is not None
@@ -103,8 +104,21 @@ def _check(cluster: Cluster, missing: list[str]) -> None:
     if not 0 <= cluster.process < cluster.processes:
         raise UserError(f"--process must be from 0 to {cluster.processes - 1}, got {cluster.process}", "out-of-range")
     host, _, port = cluster.coordinator.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise UserError(f"--coordinator must be like 10.0.0.1:8476, got {cluster.coordinator!r}", "invalid-address")
+    if cluster.process == 0:
+        _check_port(int(port))
+
+
+def _check_port(port: int) -> None:
+    """Raises a UserError if this host can't listen at a port; JAX would crash."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as JAX does
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            reason = f"process 0 can't listen at port {port} of --coordinator: {error.strerror}"
+            raise UserError(f"{reason}; give all processes another port", "cannot-connect") from error
 
 
 def is_multiprocess() -> bool:

@@ -21,6 +21,8 @@ STATUS = 1
 _LOG = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d")
 """The start of a line in the log of JAX's threads, which may follow our words before their line has ended."""
 _LOSS = re.compile("gloo|heartbeat|coordination service|connection (closed|reset|refused)|socket closed", re.IGNORECASE)
+_ABSENCE = "CoordinationService/RegisterTask"
+"""What JAX's log names when it has waited for the other processes in vain."""
 
 
 def is_loss(message: str) -> bool:
@@ -32,6 +34,13 @@ def loss() -> UserError:
     """The error of a process that lost another."""
     message = "lost another process, which ended or can't be reached; the same commands go on where this left off"
     return UserError(message, "lost-process")
+
+
+def absence() -> UserError:
+    """The error of a process whose others didn't all come."""
+    message = "not all processes met at the coordinator within five minutes"
+    remedy = "start the same command on every host, with a --coordinator that each of them reaches"
+    return UserError(f"{message}; {remedy}", "cannot-connect")
 
 
 def is_needed() -> bool:
@@ -66,6 +75,9 @@ def supervise() -> int:
     if loss().line in log or (status < 0 and is_loss(log)):
         if not is_said:
             print(f"error: {loss().line}", file=sys.stderr)
+        return STATUS
+    if status < 0 and _ABSENCE in log:
+        print(f"error: {absence().line}", file=sys.stderr)
         return STATUS
     sys.stderr.writelines(held)
     return status if status >= 0 else 128 - status
