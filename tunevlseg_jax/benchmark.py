@@ -16,7 +16,7 @@ from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.runtime import cache, exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError
-from tunevlseg_jax.runtime.files import check_writable, write_json
+from tunevlseg_jax.runtime.files import check_output, write_json
 from tunevlseg_jax.runtime.multihost import Cluster
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ def main() -> None:
         exchange.check_same(options, but=("cluster.", "config.data.", "config.workdir", "output", "profile"))
     with multihost.sync_errors():
         if options.output is not None and multihost.is_primary():
-            check_writable(Path(options.output))
+            check_output(Path(options.output))
         if options.profile is not None:
-            check_writable(Path(options.profile) / "trace")
+            check_output(Path(options.profile) / "trace")
     rows = _plans(options, console) if options.topology else _measured(options, console)
     if options.output is not None and multihost.is_primary():
         write_json(Path(options.output), rows)
@@ -113,13 +113,14 @@ def _check(options: Options) -> None:
     for name in ("repeats", "trials"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}", "out-of-range")
-    for_devices = {"--repeats": options.repeats != Options.repeats, "--trials": options.trials > 1}
-    for_devices |= {
+    for_devices = {
+        "--repeats": options.repeats != Options.repeats,
+        "--trials": options.trials > 1,
         "--peer": options.peer != "none",
         "--profile": options.profile is not None,
         "--scaling": options.scaling,
+        **dict.fromkeys(multihost.given(options.cluster), True),
     }
-    for_devices |= dict.fromkeys(multihost.given(options.cluster), True)
     for_plans = {"--no-compile": not options.compile, "--no-largest-batch": not options.largest_batch}
     if options.topology and (given := [name for name, is_given in for_devices.items() if is_given]):
         reason = "--topology plans a step for absent devices and times nothing"

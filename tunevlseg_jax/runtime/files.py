@@ -49,7 +49,7 @@ def as_user_error(path: Path) -> Iterator[None]:
         raise UserError(f"can't write {path}: {error.strerror or error}{remedy}", "unwritable") from error
 
 
-def check_writable(path: Path) -> None:
+def check_output(path: Path) -> None:
     """Raises a UserError if no file can be written at `path`, before long work whose result it takes."""
     with as_user_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
