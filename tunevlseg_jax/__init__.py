@@ -32,7 +32,8 @@ if TYPE_CHECKING:
         VLSMAdapter,
         ZeroShot,
     )
-    from tunevlseg_jax.run import Run, load_model, load_run
+    from tunevlseg_jax.loading import load_model, load_run
+    from tunevlseg_jax.run import Run
     from tunevlseg_jax.runtime.errors import UserError
 
 __version__ = "0.1.0"
@@ -91,7 +92,8 @@ _MODULES = {
         "VLSMAdapter",
         "ZeroShot",
     ),
-    "run": ("Run", "load_model", "load_run"),
+    "loading": ("load_model", "load_run"),
+    "run": ("Run",),
     "runtime.errors": ("UserError",),
 }
 _COMMANDS = ("sweep", "train")

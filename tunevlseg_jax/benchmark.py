@@ -97,7 +97,7 @@ def main() -> None:
     if not options.topology:
         multihost.join(options.cluster)
         console.quiet = not multihost.is_primary()
-        exchange.check_same(options, but=("cluster.", "config.data.", "config.workdir", "output", "profile"))
+        exchange.check_same(options, but=("config.data.", "output", "profile"))
     with multihost.sync_errors():
         if options.output is not None and multihost.is_primary():
             check_output(Path(options.output))

@@ -14,7 +14,7 @@ from tunevlseg_jax import cli
 from tunevlseg_jax.data.settings import Data, Protocol
 from tunevlseg_jax.evaluation.settings import THRESHOLD, TOLERANCE, Resolution, check_threshold, check_tolerance
 from tunevlseg_jax.models.settings import Masks
-from tunevlseg_jax.runtime import multihost
+from tunevlseg_jax.runtime import exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.multihost import Cluster
 
@@ -103,9 +103,10 @@ def main() -> None:
     if options.output is not None and Path(options.output).is_file():
         raise UserError(f"--output {options.output} is a file; give the name of a folder", "not-a-folder")
     multihost.join(options.cluster)
+    exchange.check_same(options, but=("data.root", "data.cache", "output"))
 
     from tunevlseg_jax.data import registry
-    from tunevlseg_jax.run import load_run
+    from tunevlseg_jax.loading import load_run
 
     with multihost.sync_errors():
         run = load_run(options.run, checkpoint=options.checkpoint, masks=options.masks)

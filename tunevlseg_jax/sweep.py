@@ -11,7 +11,7 @@ from rich.console import Console
 from tunevlseg_jax import cli
 from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
-from tunevlseg_jax.runtime import multihost, signals
+from tunevlseg_jax.runtime import exchange, multihost, signals
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.search.options import Options, Replay
 
@@ -37,6 +37,7 @@ def main() -> None:
         place = "a sweep's runs lie in the folder of its study; --folder is that of all studies"
         raise UserError(f"--workdir {options.config.workdir}: {place}", "options-conflict")
     multihost.join(options.cluster)
+    exchange.check_same(options, but=("folder", "storage"))
 
     from tunevlseg_jax.search.run_sweep import sweep
 

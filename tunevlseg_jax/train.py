@@ -38,8 +38,7 @@ def main() -> None:
     options = cli.options_over_config(Options, lambda config: Options(config=config), PROGRAM, __doc__ or "")
     configuration.check(options.config)
     multihost.join(options.cluster)
-    places = "workdir", "data.root", "data.cache", "data.workers"
-    exchange.check_same(options, but=("cluster.", *(f"config.{name}" for name in places)))
+    exchange.check_same(options)
 
     from tunevlseg_jax.runs.run_folder import check_new
     from tunevlseg_jax.runs.trainer import GOES_ON, train

@@ -16,10 +16,10 @@ from scipy import ndimage
 from tunevlseg_jax import evaluate
 from tunevlseg_jax.evaluation import phrase_file, robustness
 from tunevlseg_jax.evaluation.corruptions import KINDS, NAMES, corrupt
+from tunevlseg_jax.loading import load_run
 from tunevlseg_jax.prediction import forward
 from tunevlseg_jax.reporting import cells, runs
 from tunevlseg_jax.reporting import robustness as robustness_tables
-from tunevlseg_jax.run import load_run
 from tunevlseg_jax.runtime.errors import UserError
 
 quick_compilation = small.quick_compilation

@@ -13,8 +13,9 @@ from tunevlseg_jax.data.preprocessing import AS_THEY_ARE
 from tunevlseg_jax.exporting import onnx_file, program, stablehlo, write
 from tunevlseg_jax.learners import LEARNERS, VPT, learners_for
 from tunevlseg_jax.learners.contract import ZeroShot
+from tunevlseg_jax.loading import load_model
 from tunevlseg_jax.models.platforms import only_plain
-from tunevlseg_jax.run import Run, load_model
+from tunevlseg_jax.run import Run
 
 quick_compilation = small.quick_compilation
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("exports")]

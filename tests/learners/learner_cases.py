@@ -44,7 +44,6 @@ class Step:
     """A small CLIPSeg under a learner, compiled once: logits, and gradients of a loss, for any depth."""
 
     def __init__(self, learner: Learner):
-        self.traces = 0
         net = Network(CONFIG, learner)
         random = np.random.default_rng(0)
         images = random.integers(0, 256, (BATCH, 8, 12, 3), np.uint8)
@@ -55,8 +54,6 @@ class Step:
         }
 
         def run(params, frozen, depth, dropout, key):
-            self.traces += 1
-
             def loss_of(params):
                 logits = net.logits(
                     frozen | flatten(params, "learner"),
@@ -73,6 +70,11 @@ class Step:
             return logits, gradients
 
         self._run = jax.jit(run)
+
+    @property
+    def programs(self) -> int:
+        """How many programs `run` has compiled and keeps: none after a test that dropped them (`conftest.py`)."""
+        return self._run._cache_size()  # pyright: ignore[reportFunctionMemberAccess]
 
     def run(
         self, params: dict, depth: int | np.ndarray, dropout: float | np.ndarray = 0.0, key=None

@@ -56,7 +56,7 @@ def test_depth_is_a_value(name):
             assert all(row.any() for row in gradient[:depth]), path
         others = jax.tree.map(lambda x, depth=depth: np.concatenate([x[:depth], -3 * x[depth:]]), params)
         assert_array_equal(step(name).run(others, depth)[0], ran[depth])
-    assert step(name).traces == 1
+    assert step(name).programs == 1
     assert np.abs(ran[1] - ran[ROWS]).max() > 1e-5
 
 

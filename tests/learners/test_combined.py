@@ -44,7 +44,7 @@ def test_each_part_has_its_own_depth_in_one_program():
             depth = depths[int(path.split("/")[2])]
             assert "outside" in path or not gradient[depth:].any(), path
             assert all(row.any() for row in gradient[:depth]), path
-    assert step.traces == 1
+    assert step.programs == 1
     assert np.abs(logits[1, 2, 1, 2] - logits[2, 2, 2, 2]).max() > 1e-4
 
 

@@ -140,7 +140,7 @@ def step(name: str) -> Step:
 @each_learner
 def test_another_depth_compiles_nothing(name):
     logits = [step(name).run(fresh(name), depth)[0] for depth in range(1, ROWS + 1)]
-    assert step(name).traces == 1
+    assert step(name).programs == 1
     for shallower, deeper in itertools.pairwise(logits):
         assert np.abs(shallower - deeper).max() > 1e-6
 
@@ -156,7 +156,7 @@ def test_prompts_beyond_the_depth_do_nothing(name, depth):
             assert all(row.any() for row in gradient[:depth]), path
     others = jax.tree.map(lambda array: np.concatenate([array[:depth], -3 * array[depth:]]), params)
     assert_array_equal(step(name).run(others, depth)[0], logits)
-    assert step(name).traces == 1
+    assert step(name).programs == 1
 
 
 @pytest.mark.slow

@@ -129,8 +129,9 @@ def test_a_finished_run_is_not_trained_again(finished, tmp_path, monkeypatch, ca
     assert read(tmp_path / "run" / "card.json") == card, "a call without a command line keeps the command"
 
 
-def test_the_command_line_overrides_the_file_and_compiles_nothing_again(finished, tmp_path, monkeypatch, capsys):
+def test_the_command_line_overrides_the_file_and_compiles_nothing_again(tmp_path, monkeypatch, capsys):
     config = small.write_config(tmp_path / "config.py", small.config())
+    small.run(monkeypatch, train.main, "--config", config, "--workdir", tmp_path / "as-written")
     learner = "--learner.depth", "3"
     options = (*learner, "--optim.learning-rate", "0.02", "--optim.weight-decay", "0.1", "--train.epochs", "2")
     with compilation.counted() as compiled:

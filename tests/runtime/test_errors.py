@@ -16,11 +16,11 @@ import pytest
 import small
 
 from tunevlseg_jax import config as configuration
-from tunevlseg_jax import run
 from tunevlseg_jax.config import Config, Optim, Train
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.settings import Data
+from tunevlseg_jax.evaluation.settings import check_threshold
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.runs import run_folder
 from tunevlseg_jax.runtime import files, multihost, schema
@@ -126,7 +126,7 @@ MESSAGES: dict[str, Callable[[Path], object]] = {
         train=Train(augment=False, augmented_views=2)
     ),
     "trials must be at least 1, got 0 [out-of-range]": lambda folder: Search(trials=0).check(),
-    "threshold must be above 0 and below 1, got 2 [out-of-range]": lambda folder: run.check_threshold(2),
+    "threshold must be above 0 and below 1, got 2 [out-of-range]": lambda folder: check_threshold(2),
     "there is no configuration quikstart; did you mean 'quickstart'? [no-such-file]": lambda folder: configuration.load(
         "quikstart"
     ),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import small
 from numpy.testing import assert_allclose
 from rich.console import Console
 
-from tunevlseg_jax import report, study, train
+from tunevlseg_jax import benchmark, evaluate, predict, report, study, sweep, train
 from tunevlseg_jax.config import Config, Train
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.checkpoint import Checkpoints
@@ -252,6 +253,30 @@ def test_options_that_differ_are_named(monkeypatch):
     monkeypatch.setattr(exchange, "gather", gather)
     with mistakes.raises("options-conflict: process 2 has train.seed 7, process 0 has 0; .*same options"):
         exchange.check_same(Config(), but=("workdir", "data."))
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "differing"),
+    [
+        (train, "--config FILE", "config.train.seed"),
+        (benchmark, "--config FILE", "config.train.batch_size"),
+        (sweep, "--config FILE --study s", "trials"),
+        (evaluate, "--run r", "threshold"),
+        (predict, "--run r --image i --prompt p", "threshold"),
+    ],
+    ids=["train", "benchmark", "sweep", "evaluate", "predict"],
+)
+def test_every_command_refuses_options_that_differ(tmp_path, monkeypatch, capsys, command, options, differing):
+    path = small.write_config(tmp_path / "config.py", config(tmp_path / "run"))
+    monkeypatch.setattr(exchange, "gather", lambda mine: [mine, mine | {differing: 7}])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, command.main, *options.replace("FILE", str(path)).split())
+    assert stop.value.code == 2
+    name = differing.removeprefix("config.")
+    says = f"options-conflict: process 1 has {re.escape(name)} 7, process 0 has [0-9.]+; .*same options"
+    mistakes.check_line(capsys.readouterr().err, says)
+    assert [one.name for one in tmp_path.iterdir()] == ["config.py"]
 
 
 LOG = "E1130 14:59:41.886578   17442 agent.cc:289] Polled an error from coordination service"

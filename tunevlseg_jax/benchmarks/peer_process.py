@@ -99,31 +99,18 @@ def _passes(
         prompts = torch.nn.Parameter(0.02 * torch.randn(learnt.depth, learnt.number, width, device=device))
         optimizer = torch.optim.AdamW([prompts])
         scaler = torch.amp.GradScaler(device, enabled=name == "autocast" and device == "cuda")  # float16 needs it
-        passes[f"training {name}"] = partial(
-            training_step, model, learnt.tower, prompts, pixels, ids, masks, context, optimizer, scaler
-        )
+        answer = partial(logits, model, pixels, ids, **{learnt.tower: prompts})
+        passes[f"training {name}"] = partial(training_step, answer, masks, context, optimizer, scaler)
     return passes
 
 
 def training_step(
-    model: Any,
-    tower: str,
-    prompts: Any,
-    pixels: Any,
-    ids: Any,
-    masks: Any,
-    context: Callable[[], Any],
-    optimizer: Any,
-    scaler: Any,
+    answer: Callable[[], Any], masks: Any, context: Callable[[], Any], optimizer: Any, scaler: Any
 ) -> None:
-    """One step of AdamW on the prompts of one tower, with the binary cross-entropy of the masks.
+    """One step of an optimizer, with the binary cross-entropy of the masks.
 
     Args:
-      model: a CLIPSegForImageSegmentation whose parameters are frozen.
-      tower: "text" or "vision".
-      prompts: (depth, number, width) parameter.
-      pixels: (batch, 3, height, width) float32.
-      ids: (batch, length) int32.
+      answer: the forward pass, which gives (batch, height, width) logits.
       masks: (batch, height, width) float32.
       context: in which the forward pass runs.
       optimizer: of the prompts.
@@ -131,13 +118,13 @@ def training_step(
     """
     torch = import_torch("--peer transformers")
     with context():
-        answer = logits(model, pixels, ids, **{tower: prompts})
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(answer.float(), masks)
+        found = answer()
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(found.float(), masks)
     optimizer.zero_grad()
     scaler.scale(loss).backward()
     scaler.step(optimizer)
     scaler.update()
-    if pixels.is_cuda:
+    if masks.is_cuda:
         torch.cuda.synchronize()
 
 

@@ -17,7 +17,7 @@ from tunevlseg_jax.demonstration.learning import EPOCHS, MOST_EPOCHS, TrainFunct
 from tunevlseg_jax.demonstration.models import MOST_PHRASES, Shown, unique
 from tunevlseg_jax.demonstration.sessions import Session, Sessions
 from tunevlseg_jax.demonstration.uploads import Limits
-from tunevlseg_jax.run import check_threshold
+from tunevlseg_jax.evaluation.settings import check_threshold
 from tunevlseg_jax.runtime.errors import UserError, nearest
 
 

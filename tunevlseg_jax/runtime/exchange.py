@@ -12,6 +12,9 @@ from tunevlseg_jax.runtime.lazy import jax, multihost_utils
 
 T = TypeVar("T")
 
+PLACES = ("cluster.", "config.workdir", "config.data.root", "config.data.cache", "config.data.workers")
+"""Beginnings of the names of options that may differ between hosts, whatever the command."""
+
 
 def from_primary(function: Callable[[], T]) -> T:
     """Calls a function in process 0 alone, and returns its result in every process; all processes must call this.
@@ -45,14 +48,15 @@ def gather(item: T) -> list[T]:
     return [pickle.loads(row.tobytes()) for row in np.asarray(received)]
 
 
-def check_same(options: Any, but: tuple[str, ...]) -> None:
+def check_same(options: Any, but: tuple[str, ...] = ()) -> None:
     """Raises an EverywhereError if a process was started with other options; all processes must call this.
 
     Args:
       options: a dataclass.
-      but: the beginnings of the dotted names that may differ.
+      but: the beginnings of the dotted names that may differ beside PLACES.
     """
-    mine = {name: value for name, value in schema.flat(schema.to_json(options)).items() if not name.startswith(but)}
+    given = schema.flat(schema.to_json(options))
+    mine = {name: value for name, value in given.items() if not name.startswith((*PLACES, *but))}
     first, *others = gather(mine)
     for number, theirs in enumerate(others, 1):
         for name in sorted({*first, *theirs}):
