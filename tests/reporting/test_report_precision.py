@@ -11,8 +11,8 @@ from rich.console import Console
 
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.learners import VPT
-from tunevlseg_jax.reporting import cells, comparisons, findings, over_sets, robustness, runs, tables
-from tunevlseg_jax.reporting.output import collect
+from tunevlseg_jax.reporting import cells, claims, comparisons, findings, over_sets, robustness, runs, tables
+from tunevlseg_jax.reporting.output import collect, gallery, show_claims
 from tunevlseg_jax.reporting.output import write as output
 from tunevlseg_jax.reporting.output.options import Options
 from tunevlseg_jax.reporting.table import Table
@@ -102,7 +102,7 @@ def test_cards_of_earlier_versions(tmp_path, asked, said):
 SETS = ("scenes/photo", "scenes/xray")
 
 
-def evaluated(root: Path, *precisions: str) -> Path:
+def evaluated(root: Path, *precisions: str, records: int = 4) -> Path:
     """CoOp in float32 and VPT in these precisions, one for each data set, all with evaluations of their records."""
     for name, other in zip(SETS, precisions, strict=False):
         for config, test, precision in ((COOP, 0.5, "float32"), (PROMPTED, 0.4, other)):
@@ -110,7 +110,7 @@ def evaluated(root: Path, *precisions: str) -> Path:
             config = dataclasses.replace(config, data=fake_runs.Data(name=name))
             fake_runs.run(folder, config, test=test)
             computed(folder / "card.json", precision)
-            computed(fake_runs.evaluation(folder, name, fake_runs.records(test)), precision)
+            computed(fake_runs.evaluation(folder, name, fake_runs.records(test, records)), precision)
     return root
 
 
@@ -147,9 +147,32 @@ def test_rankings_of_different_precisions_have_a_note(tmp_path):
     assert [table.notes for table in shown] == [(note,)] * 2
 
 
+def test_captions_of_figures_name_the_precisions_that_they_compare(tmp_path):
+    """Those of one data set in a figure of its own, and of trainings where a figure shows these."""
+    drawn = gallery.draw_figures(collect.collect(str(evaluated(tmp_path, "float32", "bfloat16")), 0), 0, str.strip)
+    note = "Methods of different precision are compared. Computed in bfloat16: clipseg-tiny, VPT. Computed in float32:"
+    captions = {figure.name: note in figure.caption for figure in drawn.figures}
+    expected = {"differences": True, "rank_frequencies": True, "cases_0": False, "cases_1": True}
+    assert captions == expected | {"curves": True, "parameters": True}
+
+
+def test_claims_name_the_precisions_where_they_differ(tmp_path):
+    evaluated(tmp_path, "float32", "bfloat16", records=20)
+    found, _ = claims.claims(compared(tmp_path), over_sets.rank(compared(tmp_path)))
+    first, second = map(show_claims.line, found)
+    assert first.startswith("scenes/photo: ") and "precision" not in first
+    assert second.startswith("scenes/xray: clipseg-tiny, CoOp is better than clipseg-tiny, VPT (Wilcoxon")
+    assert second.endswith(
+        "). Their precisions differ: clipseg-tiny, CoOp was computed in float32, clipseg-tiny, VPT in bfloat16."
+    )
+
+
 def test_comparisons_of_one_precision_have_no_note(tmp_path):
     found = compared(evaluated(tmp_path, "float32", "float32"))
     ranked = over_sets.rank(found)
+    drawn = gallery.draw_figures(collect.collect(str(tmp_path), 0), 0, str.strip)
+    assert len(drawn.figures) > 3 and not any("precision" in figure.caption for figure in drawn.figures)
+    assert not any(claim.mixed for claim in claims.claims(found, ranked)[0])
     table = comparisons.table(found)
     assert table is not None and not table.notes and "‡" not in str(table.rows)
     assert not any(each.notes for each in over_sets.tables(found, ranked)[0])

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tunevlseg_jax.reporting import precision
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.over_sets import Rankings
 from tunevlseg_jax.reporting.statistics.paired import SIGNIFICANCE
@@ -23,6 +24,7 @@ class Claim(NamedTuple):
       n: how many independent units, or data sets, the test has.
       p: of the test, after the correction.
       risk: the probability of false outperformance; None where it isn't of two methods on one data set.
+      mixed: a sentence on methods of different precision; "" where all have one.
     """
 
     text: str
@@ -31,6 +33,7 @@ class Claim(NamedTuple):
     n: int
     p: float
     risk: float | None
+    mixed: str
 
 
 def claims(compared: Sequence[Comparison], ranked: Rankings) -> tuple[list[Claim], int]:
@@ -40,7 +43,8 @@ def claims(compared: Sequence[Comparison], ranked: Rankings) -> tuple[list[Claim
         for pair in each.pairs:
             if pair.distinguishable:
                 text = f"{pair.first} is better than {pair.second}"
-                found.append(Claim(text, each.data, WILCOXON, pair.units, pair.p, pair.false_claim))
+                mixed = precision.apart(pair.first, pair.second, each.named_precisions)
+                found.append(Claim(text, each.data, WILCOXON, pair.units, pair.p, pair.false_claim, mixed))
             open_ += not pair.distinguishable
     return found + _over_sets(ranked), open_
 
@@ -52,11 +56,12 @@ def _over_sets(ranked: Rankings) -> list[Claim]:
         return []
     sets = len(ranked.data)
     data = f"{sets} data sets"
-    found = [Claim("the methods differ", data, FRIEDMAN, sets, tested.p, None)]
+    mixed = " ".join(ranked.mixed)
+    found = [Claim("the methods differ", data, FRIEDMAN, sets, tested.p, None, mixed)]
     order = np.argsort(tested.ranks, kind="stable")
     for number, first in enumerate(order):
         for second in order[number + 1 :]:
             if (p := float(tested.nemenyi[first, second])) < SIGNIFICANCE:
                 text = f"{ranked.names[first]} ranks better than {ranked.names[second]}"
-                found.append(Claim(text, data, NEMENYI, sets, p, None))
+                found.append(Claim(text, data, NEMENYI, sets, p, None, mixed))
     return found

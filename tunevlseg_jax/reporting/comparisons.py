@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tunevlseg_jax.reporting import headings, precision, scores
+from tunevlseg_jax.reporting import headings, precision
 from tunevlseg_jax.reporting.cells import Cell, Cells, Key, tested
 from tunevlseg_jax.reporting.evaluations import read_units
 from tunevlseg_jax.reporting.statistics import intervals, paired, units
@@ -73,7 +73,7 @@ class Comparison:
 
 def name(key: Key) -> str:
     """A method's name on its data set."""
-    return ", ".join(scores.labels(key.row))
+    return headings.method(key.row)
 
 
 def compare(cells: Cells) -> list[Comparison]:

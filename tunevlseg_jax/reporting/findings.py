@@ -85,13 +85,15 @@ def _against(first: RowKey, second: RowKey, several: Sequence[Comparison], with_
 
 def _precisions(first: RowKey, second: RowKey, both: Sequence[Comparison], names: Sequence[str]) -> str:
     """A sentence on two methods of different precision; "" where they have the same on each data set."""
-    of = {each.data: [each.precisions.get(Key(*row, each.data)) for row in (first, second)] for each in both}
+    of = {
+        each.data: [each.precisions.get(Key(*row, each.data), frozenset()) for row in (first, second)] for each in both
+    }
     other = {data: pair for data, pair in of.items() if pair[0] != pair[1]}
     if not other:
         return ""
-    one, two = (precision.joined(frozenset().union(*(pair[side] or () for pair in other.values()))) for side in (0, 1))
+    joined = (frozenset().union(*each) for each in zip(*other.values(), strict=True))
     where = "" if len(other) == len(both) else f" on {_listed(list(other))}"
-    return f" Their precisions differ{where}: {names[0]} was computed in {one}, {names[1]} in {two}."
+    return f" {precision.apart(names[0], names[1], dict(zip(names, joined, strict=True)), where)}"
 
 
 def _on_one(data: str, pair: Pair, names: Sequence[str], in_order: bool) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.learners import PAPER
-from tunevlseg_jax.reporting.cells import BASELINES, Key
+from tunevlseg_jax.reporting.cells import BASELINES, Key, RowKey
 
 GROUPS = {
     "medical, not radiology": ("kvasir", "clinicdb", "bkai", "isic2016", "dfu2022"),
@@ -51,6 +51,11 @@ def shown(combination: str) -> str:
     return NAMES.get(combination, combination)
 
 
+def method(row: RowKey) -> str:
+    """A method in words."""
+    return ", ".join(filter(None, (row.model, shown(row.combination), row.ablation)))
+
+
 def place(key: Key) -> str:
     """Where a cell is, in words."""
-    return ", ".join(filter(None, (key.model, shown(key.combination), key.ablation, key.data)))
+    return ", ".join(filter(None, (method(key.row), key.data)))

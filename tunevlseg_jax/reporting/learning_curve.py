@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tunevlseg_jax.reporting import cells as cell_rules
-from tunevlseg_jax.reporting import comparisons
+from tunevlseg_jax.reporting import comparisons, precision
 from tunevlseg_jax.reporting.cells import RowKey
 from tunevlseg_jax.reporting.runs import Run
 
@@ -21,6 +21,7 @@ class Point(NamedTuple):
       low: lower limit of its 95 % interval over test cases; None without evaluations of the test records.
       high: upper limit.
       units: how many independent units the interval is over; None likewise.
+      precisions: behind the runs' scores.
     """
 
     shots: str
@@ -28,6 +29,7 @@ class Point(NamedTuple):
     low: float | None
     high: float | None
     units: int | None
+    precisions: precision.Names
 
 
 Curves = dict[str, dict[RowKey, list[Point]]]
@@ -52,7 +54,7 @@ def curves(runs: Sequence[Run]) -> Curves:
             limits = comparisons.interval(compared, cell.key)
             number = next((each.units for each in compared if cell.key in each.keys), None)
             name = ALL if shots is None else str(shots)
-            point = Point(name, score.mean, limits["dice_low"], limits["dice_high"], number)
+            point = Point(name, score.mean, limits["dice_low"], limits["dice_high"], number, precision.of_cell(cell))
             found[cell.key.data][cell.key.row].append(point)
     several = {data: {row: points for row, points in rows.items() if len(points) > 1} for data, rows in found.items()}
     return {data: rows for data, rows in several.items() if rows}

@@ -1,7 +1,6 @@
 """Ranks methods over data sets: mean ranks, how stable they are on each set, and how far the sets agree."""
 
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +29,7 @@ class Rankings:
       rows: of the methods; empty where no method is on all data sets.
       scores: mean Dice over units, (set, method).
       left_out: names of the other methods.
-      mixed: a note on methods of different precision, if a data set has such.
+      mixed: a note on methods of different precision, in a tuple; empty where each data set has one precision.
     """
 
     data: tuple[str, ...]
@@ -59,7 +58,7 @@ def rank(compared: Sequence[Comparison]) -> Rankings:
     shared = [row for row in rows if all(Key(*row, each.data) in each.keys for each in several)]
     means = [[each.scores[each.keys.index(Key(*row, each.data))].mean() for row in shared] for each in several]
     left_out = tuple(comparisons.name(Key(*row, "")) for row in rows if row not in shared)
-    mixed = _mixed(several, shared)
+    mixed = precision.mixed(pair for each in several for pair in each.precisions.items() if pair[0].row in shared)
     return Rankings(tuple(each.data for each in several), tuple(shared), np.array(means), left_out, mixed)
 
 
@@ -155,22 +154,8 @@ def _frequency_table(compared: Sequence[Comparison]) -> Table | None:
         head=("data set", "method"),
         columns=tuple(f"rank {number}" for number in range(1, most + 1)),
         rows=tuple(rows),
-        notes=_mixed(several, {key.row for each in several for key in each.keys}),
+        notes=precision.mixed(pair for each in several for pair in each.precisions.items()),
     )
-
-
-def _mixed(several: Sequence[Comparison], rows: Collection[RowKey]) -> tuple[str, ...]:
-    """A note on methods that are compared with those of another precision; none where each data set has one."""
-    found = [{key.row: names for key, names in each.precisions.items() if key.row in rows} for each in several]
-    methods: dict[str, dict[str, None]] = defaultdict(dict)
-    for each in found:
-        if len({*each.values()}) > 1:
-            for row, names in each.items():
-                methods[precision.joined(names)][comparisons.name(Key(*row, ""))] = None
-    if not methods:
-        return ()
-    parts = (f"Computed in {names}: {'; '.join(each)}." for names, each in sorted(methods.items()))
-    return (" ".join(("Methods of different precision are compared.", *parts)),)
 
 
 def _left_out(ranked: Rankings) -> tuple[str, ...]:

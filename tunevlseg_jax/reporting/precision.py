@@ -1,11 +1,12 @@
 """The precision in which the runs of a cell were computed, so that no table mixes precisions without saying so."""
 
-from collections import Counter
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tunevlseg_jax.reporting import headings
-from tunevlseg_jax.reporting.cells import Cell, Key
+from tunevlseg_jax.reporting.cells import Cell, Key, RowKey
 from tunevlseg_jax.reporting.evaluations import StoredEvaluation
 from tunevlseg_jax.reporting.runs import Run
 
@@ -64,6 +65,40 @@ def note_on(key: Key, names: Names, common: Names, sign: str) -> str | None:
     if names == common:
         return None
     return f"{sign} {headings.place(key)}: computed in {joined(names)}, where most numbers are in {joined(common)}."
+
+
+def mixed(each: Iterable[tuple[Key, Names]]) -> tuple[str, ...]:
+    """A note on methods that are compared with others of another precision on a data set; none without such.
+
+    Args:
+      each: the precisions behind each number; a method may have several on a data set.
+    """
+    sets: dict[str, list[tuple[RowKey, Names]]] = defaultdict(list)
+    for key, names in each:
+        sets[key.data].append((key.row, names))
+    compared = [pairs for pairs in sets.values() if len({names for _, names in pairs}) > 1]
+    methods: dict[str, dict[str, None]] = defaultdict(dict)
+    for row, names in itertools.chain(*compared):
+        methods[joined(names)][headings.method(row)] = None
+    if not methods:
+        return ()
+    parts = (f"Computed in {names}: {'; '.join(each)}." for names, each in sorted(methods.items()))
+    return (" ".join(("Methods of different precision are compared.", *parts)),)
+
+
+def apart(first: str, second: str, of: Mapping[str, Names], where: str = "") -> str:
+    """A sentence on two methods of different precision, by their names; "" where they have the same.
+
+    Args:
+      first: name of a method.
+      second: of the other.
+      of: the precisions of each.
+      where: words behind "Their precisions differ", such as " on kvasir".
+    """
+    if of[first] == of[second]:
+        return ""
+    each = f"{first} was computed in {joined(of[first])}, {second} in {joined(of[second])}"
+    return f"Their precisions differ{where}: {each}."
 
 
 def joined(names: Names) -> str:

@@ -1,7 +1,7 @@
 """Tables of Dice on corrupted images and over paraphrases, from the files of `evaluate --corrupt` and `--phrases`."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +29,29 @@ _CAPTIONS = {
 }
 
 
-def tables(cells: Cells, *, from_records: bool = False) -> tuple[list[Table], list[str]]:
-    """The tables for which there are files, and a line for each file that can't be used.
-
-    Args:
-      cells: the runs.
-      from_records: whether the scores are computed again from the CSVs of single records.
-    """
-    shown, unread = [], []
-    for kind in NAMES:
-        found, broken = stored(cells, kind, from_records=from_records)
-        unread += broken
-        shown += [_table(cells, kind, found)] if found else []
-    return shown, unread
+Stored = Mapping[Key, Sequence[Mapping[str, Any]]]
+"""The files of a kind by the cells of their runs."""
 
 
-def stored(cells: Cells, kind: str, *, from_records: bool = False) -> tuple[dict[Key, list[dict[str, Any]]], list[str]]:
-    """The files of a kind by the cells of their runs, and a line for each file that can't be used.
+def read(cells: Cells, *, from_records: bool = False) -> tuple[dict[str, Stored], list[str]]:
+    """The files of each kind, and a line for each file that can't be used.
 
     Of a data set those with the paraphrases that most have are taken.
 
     Args:
       cells: the runs.
-      kind: "corrupted" or "phrases".
-      from_records: see `tables`.
+      from_records: whether the scores are computed again from the CSVs of single records.
     """
     unread: list[str] = []
+    return {kind: _fitting(cells, kind, unread, from_records) for kind in NAMES}, unread
+
+
+def tables(cells: Cells, stored: Mapping[str, Stored]) -> list[Table]:
+    """The tables of the kinds that have files."""
+    return [_table(cells, kind, found) for kind, found in stored.items() if found]
+
+
+def _fitting(cells: Cells, kind: str, unread: list[str], from_records: bool) -> Stored:
     found = {cell.key: [_stored(run, kind, unread, from_records) for run in cell.runs] for cell in cells.ordered}
     asked: dict[str, list[Any]] = defaultdict(list)
     for key, each in found.items():
@@ -65,7 +62,7 @@ def stored(cells: Cells, kind: str, *, from_records: bool = False) -> tuple[dict
         for key, each in found.items()
         if key.data in usual
     }
-    return {key: each for key, each in fitting.items() if each}, unread
+    return {key: each for key, each in fitting.items() if each}
 
 
 def _stored(run: Run, kind: str, unread: list[str], from_records: bool) -> dict[str, Any] | None:
@@ -112,7 +109,7 @@ def _mean(value: Any) -> Any:
     return value
 
 
-def _table(cells: Cells, kind: str, found: Mapping[Key, list[dict[str, Any]]]) -> Table:
+def _table(cells: Cells, kind: str, found: Stored) -> Table:
     rows: list[Row] = []
     names = {key: frozenset().union(*(one["precisions"] for one in each)) for key, each in found.items()}
     common = precision.most(names.values())
@@ -138,5 +135,5 @@ def _labels(data: str, cell: Cell) -> tuple[str, ...]:
     return (data, *scores.labels(cell.key.row))
 
 
-def _entries(kind: str, fitting: list[dict[str, Any]], sign: str) -> tuple[Entry, ...]:
+def _entries(kind: str, fitting: Sequence[Mapping[str, Any]], sign: str) -> tuple[Entry, ...]:
     return tuple(Entry.of_score(summary([one["means"][name] for one in fitting]), sign) for name in _COLUMNS[kind])

@@ -7,18 +7,15 @@ import numpy as np
 
 from tunevlseg_jax.evaluation.corruptions import KINDS
 from tunevlseg_jax.reporting import comparisons
-from tunevlseg_jax.reporting.cells import Key
 from tunevlseg_jax.reporting.figures import style
 from tunevlseg_jax.reporting.figures.style import Picture
 from tunevlseg_jax.reporting.headings import ordered
+from tunevlseg_jax.reporting.robustness import Stored
 
 MOST_METHODS = 12
 """The most methods in a panel; more lines would hide each other."""
 ROW = 0.28
 """Inches of a method."""
-
-Stored = Mapping[Key, Sequence[Mapping[str, Any]]]
-"""The files of a kind by the cells of their runs, as `robustness.stored` gives them."""
 
 
 @style.styled

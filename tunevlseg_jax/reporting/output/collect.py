@@ -1,7 +1,7 @@
 """Collects the content of a report from the runs under a folder: tables, findings, and what is missing."""
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
 from pathlib import Path
 
 from tunevlseg_jax.reporting import cells as cell_rules
@@ -52,9 +52,15 @@ def collect(folder: str, number_words: int, *, from_records: bool = False) -> Co
     differences = comparisons.table(compared)
     shown += [] if differences is None else [differences]
     untabled += [UNPAIRED] if differences is None else comparisons.uncompared(cells, compared)
-    for more_shown, more_untabled in _later_tables(compared, ranked, cells, number_words, from_records):
-        shown += more_shown
-        untabled += more_untabled
+    stored, unread = robustness.read(cells, from_records=from_records)
+    more = [
+        over_sets.tables(compared, ranked),
+        (further_scores.tables(cells), []),
+        (robustness.tables(cells, stored), unread),
+        _words(cells, number_words),
+    ]
+    shown += itertools.chain.from_iterable(tables for tables, _ in more)
+    untabled += itertools.chain.from_iterable(lines for _, lines in more)
     return Content(
         folder,
         cells,
@@ -64,22 +70,16 @@ def collect(folder: str, number_words: int, *, from_records: bool = False) -> Co
         findings=findings.sentences(compared, ranked),
         comparisons=compared,
         learning_curves=learning_curve.curves(gathered),
+        robustness=stored,
     )
 
 
-def _later_tables(
-    compared: list[comparisons.Comparison],
-    ranked: over_sets.Rankings,
-    cells: cell_rules.Cells,
-    number_words: int,
-    from_records: bool,
-) -> Iterator[tuple[list[Table], list[str]]]:
-    yield over_sets.tables(compared, ranked)
-    yield further_scores.tables(cells), []
-    yield robustness.tables(cells, from_records=from_records)
-    if number_words:
-        near, unread = words.words(cells, number_words)
-        yield [] if near is None else [near], unread
+def _words(cells: cell_rules.Cells, number: int) -> tuple[list[Table], list[str]]:
+    """The table of the nearest words, and a line for each run of which there are none; neither for 0 words."""
+    if not number:
+        return [], []
+    near, unread = words.words(cells, number)
+    return [] if near is None else [near], unread
 
 
 def _from_records(run: Run) -> Run:

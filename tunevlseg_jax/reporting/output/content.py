@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tunevlseg_jax.reporting.cells import Cells
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.learning_curve import Curves
+from tunevlseg_jax.reporting.robustness import Stored
 from tunevlseg_jax.reporting.runs import Skipped
 from tunevlseg_jax.reporting.table import Table
 
@@ -31,6 +32,7 @@ class Content:
       findings: sentences that say which method is better than which.
       comparisons: the methods of each data set, case by case.
       learning_curves: of runs that differ in their training records.
+      robustness: the files of each kind.
     """
 
     source: str
@@ -44,6 +46,7 @@ class Content:
     findings: Sequence[str] = ()
     comparisons: Sequence[Comparison] = ()
     learning_curves: Curves = field(default_factory=dict)
+    robustness: Mapping[str, Stored] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:

@@ -1,11 +1,13 @@
 """Draws the figures of a report, and the samples of its page."""
 
 import dataclasses
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tunevlseg_jax.reporting import headings, over_sets, pictures, reliability, robustness
+from tunevlseg_jax.reporting import headings, over_sets, pictures, precision, reliability
 from tunevlseg_jax.reporting.cells import Cell, Cells, Key, RowKey
 from tunevlseg_jax.reporting.figures import reliability as reliability_figure
 from tunevlseg_jax.reporting.figures import robustness as robustness_figures
@@ -21,9 +23,29 @@ from tunevlseg_jax.reporting.figures.ranks import critical_difference, rank_freq
 from tunevlseg_jax.reporting.figures.shots import learning_curve
 from tunevlseg_jax.reporting.figures.trends import AXES, trend
 from tunevlseg_jax.reporting.output.content import Content
+from tunevlseg_jax.reporting.robustness import Stored
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.reporting.statistics.rankings import FEWEST_METHODS, FEWEST_SETS
 from tunevlseg_jax.runtime.errors import UserError
+
+Precisions = Iterable[tuple[Key, precision.Names]]
+"""Those behind the numbers of a figure."""
+
+
+@dataclass
+class _Gallery:
+    """The figures of a report, and why others aren't drawn."""
+
+    figures: list[style.Picture] = field(default_factory=list)
+    undrawn: list[str] = field(default_factory=list)
+
+    def add(self, name: str, figure: style.Picture | None, reason: str, precisions: Precisions = ()) -> None:
+        """Adds a figure, whose caption names the precisions if it compares several, or why it isn't drawn."""
+        if figure is None:
+            self.undrawn.append(f"{name}: not drawn, since {reason}")
+        else:
+            caption = " ".join((figure.caption, *precision.mixed(precisions)))
+            self.figures.append(dataclasses.replace(figure, caption=caption))
 
 
 def draw_figures(content: Content, samples: int, tell: Callable[[str], None]) -> Content:
@@ -37,88 +59,102 @@ def draw_figures(content: Content, samples: int, tell: Callable[[str], None]) ->
     cells = content.cells
     trials = [(key, run) for key, run in cells.compared if run.role == "trial"]
     chosen = _main_cells(cells)
-    figures: list[style.Picture] = []
-    undrawn: list[str] = []
-
-    def add(name: str, figure: style.Picture | None, reason: str) -> None:
-        if figure is None:
-            undrawn.append(f"{name}: not drawn, since {reason}")
-        else:
-            figures.append(figure)
-
-    _compare(content, tell, add)
+    gallery = _Gallery()
+    _compare(content, tell, gallery)
     tell("drawing calibration and robustness")
-    _reliability(chosen.values(), add)
-    _robustness(cells, add)
+    _reliability(chosen, gallery)
+    _robustness(content, gallery)
     for axis in AXES:
         tell(f"drawing {axis.title}")
-        add(axis.title, trend(axis, trials), f"no learner has trials that differ in {axis.field}")
+        reason = f"no learner has trials that differ in {axis.field}"
+        gallery.add(axis.title, trend(axis, trials), reason, _of_trainings(trials))
     first = {key: cell.runs[0] for key, cell in chosen.items()}
-    add("Training curves", curves(first), "nothing was trained")
+    gallery.add("Training curves", curves(first), "nothing was trained", _of_trainings(first.items()))
     dice = {key: score.mean for key, cell in chosen.items() if (score := cell.score("dice")) is not None}
     reason = "no combination that learns was tested on every data set"
-    add("Dice against the number of parameters", parameters(first, dice), reason)
+    name = "Dice against the number of parameters"
+    gallery.add(name, parameters(first, dice), reason, [(key, precision.of_cell(chosen[key])) for key in dice])
     tell("computing the importance of hyperparameters")
     studies: dict[RowKey, dict[Path, None]] = defaultdict(dict)
     for key, run in trials:
         if run.study is not None:
             studies[key.row][run.study] = None
-    add("Importance of hyperparameters", importance(studies), f"no search in a journal has {FEW} trials")
+    gallery.add("Importance of hyperparameters", importance(studies), f"no search in a journal has {FEW} trials")
     if not samples:
-        undrawn.append("Examples and embeddings: not drawn, since no samples were asked for")
-        return dataclasses.replace(content, figures=figures, undrawn=undrawn)
-    shown = _samples(chosen, samples, tell, undrawn)
+        gallery.undrawn.append("Examples and embeddings: not drawn, since no samples were asked for")
+        return dataclasses.replace(content, figures=gallery.figures, undrawn=gallery.undrawn)
+    shown = _samples(chosen, samples, tell, gallery.undrawn)
     for number, (data, records) in enumerate(shown.items()):
         for place, model in enumerate(dict.fromkeys(model for model, _ in records[0].predicted)):
             name = f"examples_{number}_{place}"
             enough = {*ROWS} <= {record.why for record in records}
             figure = examples(name, data, model, records) if enough else None
-            add(f"Examples, {data}, {model}", figure, "it has too few test records")
-    _embed(first, tell, add)
-    return dataclasses.replace(content, figures=figures, undrawn=undrawn, samples=shown)
+            gallery.add(f"Examples, {data}, {model}", figure, "it has too few test records")
+    _embed(first, tell, gallery)
+    return dataclasses.replace(content, figures=gallery.figures, undrawn=gallery.undrawn, samples=shown)
 
 
-def _compare(
-    content: Content, tell: Callable[[str], None], add: Callable[[str, style.Picture | None, str], None]
-) -> None:
+def _compare(content: Content, tell: Callable[[str], None], gallery: _Gallery) -> None:
     """The figures that compare methods case by case."""
     tell("drawing comparisons of methods")
     compared = content.comparisons
     unpaired = "no data set has two methods with evaluations of the same test records"
-    add("Differences from the best", differences(compared), unpaired)
+    of_each = [list(each.precisions.items()) for each in compared]
+    of_all = list(itertools.chain(*of_each))
+    gallery.add("Differences from the best", differences(compared), unpaired, of_all)
     few = f"it needs {FEWEST_METHODS} methods on all of {FEWEST_SETS} data sets"
-    add("Critical-difference diagram", critical_difference(over_sets.rank(compared)), few)
-    add("How often each method takes each rank", rank_frequencies(compared), unpaired)
-    add("Learning curve", learning_curve(content.learning_curves), "no runs of a method differ in data.shots")
-    for number, each in enumerate(compared):
-        add(f"Cases, {each.data}", cases(f"cases_{number}", each), "")
+    ranked = over_sets.rank(compared)
+    of_ranked = [(key, names) for key, names in of_all if key.row in ranked.rows]
+    gallery.add("Critical-difference diagram", critical_difference(ranked), few, of_ranked)
+    gallery.add("How often each method takes each rank", rank_frequencies(compared), unpaired, of_all)
+    lines = content.learning_curves.items()
+    of_points = [
+        (Key(*row, data), point.precisions) for data, rows in lines for row, points in rows.items() for point in points
+    ]
+    reason = "no runs of a method differ in data.shots"
+    gallery.add("Learning curve", learning_curve(content.learning_curves), reason, of_points)
+    for number, (each, precisions) in enumerate(zip(compared, of_each, strict=True)):
+        gallery.add(f"Cases, {each.data}", cases(f"cases_{number}", each), "", precisions)
 
 
-def _reliability(cells: Iterable[Cell], add: Callable[[str, style.Picture | None, str], None]) -> None:
+def _of_trainings(runs: Iterable[tuple[Key, Run]]) -> Precisions:
+    """The precisions of the runs that were trained."""
+    return [(key, frozenset({precision.trained(run)})) for key, run in runs if run.curve]
+
+
+def _reliability(cells: Mapping[Key, Cell], gallery: _Gallery) -> None:
     """The reliability diagrams of each model."""
-    methods, lacking = reliability.methods(cells)
+    methods, lacking = reliability.methods(cells.values())
     for number, model in enumerate(dict.fromkeys(method.key.model for method in methods)):
         ours = [method for method in methods if method.key.model == model]
-        add(f"Reliability of pixels, {model}", reliability_figure.reliability(f"reliability_{number}", model, ours), "")
+        figure = reliability_figure.reliability(f"reliability_{number}", model, ours)
+        of_ours = [(method.key, precision.of_cell(cells[method.key])) for method in ours]
+        gallery.add(f"Reliability of pixels, {model}", figure, "", of_ours)
     if lacking or not methods:
         names = [headings.place(key) for key in lacking]
         others = f" of {names[0]}{f' and {len(names) - 1} others' * (len(names) > 1)}" if methods else ""
         reason = "evaluations hold no bins of probabilities (python -m tunevlseg_jax.evaluate writes them)"
-        add(f"Reliability of pixels{others}", None, reason)
+        gallery.add(f"Reliability of pixels{others}", None, reason)
 
 
-def _robustness(cells: Cells, add: Callable[[str, style.Picture | None, str], None]) -> None:
+def _robustness(content: Content, gallery: _Gallery) -> None:
     """The figures of Dice on corrupted images, for each data set, and over paraphrases."""
-    stored = {kind: robustness.stored(cells, kind)[0] for kind in robustness.NAMES}
-    sets = headings.ordered({key.data for key in stored["corrupted"]})
+    corrupted, phrases = (content.robustness.get(kind, {}) for kind in ("corrupted", "phrases"))
+    sets = headings.ordered({key.data for key in corrupted})
     for number, data in enumerate(sets):
-        here = {key: files for key, files in stored["corrupted"].items() if key.data == data}
+        here = {key: files for key, files in corrupted.items() if key.data == data}
         figure = robustness_figures.corrupted(f"robustness_corrupted_{number}", data, here)
-        add(f"Dice on corrupted images, {data}", figure, "")
+        gallery.add(f"Dice on corrupted images, {data}", figure, "", _of_files(here))
     if not sets:
-        add("Dice on corrupted images", None, "no run was evaluated with --corrupt")
+        gallery.add("Dice on corrupted images", None, "no run was evaluated with --corrupt")
     unasked = "no run was evaluated with --phrases"
-    add("Dice over paraphrases of the prompts", robustness_figures.phrases(stored["phrases"]), unasked)
+    figure = robustness_figures.phrases(phrases)
+    gallery.add("Dice over paraphrases of the prompts", figure, unasked, _of_files(phrases))
+
+
+def _of_files(stored: Stored) -> Precisions:
+    """The precisions behind files of robustness."""
+    return [(key, file["precisions"]) for key, files in stored.items() for file in files]
 
 
 def _main_cells(cells: Cells) -> dict[Key, Cell]:
@@ -149,9 +185,7 @@ def _samples(
     return shown
 
 
-def _embed(
-    chosen: Mapping[Key, Run], tell: Callable[[str], None], add: Callable[[str, style.Picture | None, str], None]
-) -> None:
+def _embed(chosen: Mapping[Key, Run], tell: Callable[[str], None], gallery: _Gallery) -> None:
     """The maps of each model, over the data sets that it was run on."""
     by_model: dict[str, dict[str, Run]] = defaultdict(dict)
     for key, run in chosen.items():
@@ -160,6 +194,6 @@ def _embed(
         tell(f"drawing the embeddings of {model}")
         try:
             figure = embeddings(f"embeddings_{number}", model, {data: vectors(run) for data, run in runs.items()})
-            add(f"Embeddings of {model}", figure, "there are too few images")
+            gallery.add(f"Embeddings of {model}", figure, "there are too few images")
         except UserError as error:
-            add(f"Embeddings of {model}", None, str(error))
+            gallery.add(f"Embeddings of {model}", None, str(error))

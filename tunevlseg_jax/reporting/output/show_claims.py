@@ -25,4 +25,5 @@ def show(runs: str, console: Console) -> None:
 def line(claim: Claim) -> str:
     """A claim in one line, such as "data: A is better than B (Wilcoxon signed-rank, Holm: n = 40, p = 0.01)"."""
     risk = "" if claim.risk is None else f"; probability of false outperformance {claim.risk:.2g}"
-    return f"{claim.data}: {claim.text} ({claim.test}: n = {claim.n}, p = {claim.p:.2g}{risk})"
+    mixed = f". {claim.mixed}" if claim.mixed else ""
+    return f"{claim.data}: {claim.text} ({claim.test}: n = {claim.n}, p = {claim.p:.2g}{risk}){mixed}"
