@@ -241,4 +241,20 @@ def _one_line(box: str) -> str:
     proposed = next((line.split()[0].rstrip(",") for line in options), None)
     if proposed is not None and "nrecognized" in message:
         return f"{message}; did you mean {proposed}?"
+    return _plain(message)
+
+
+def _plain(message: str) -> str:
+    """A message on a value that can't be read: what the option takes, in place of Python's words."""
+    if found := re.fullmatch(
+        r"Error parsing (\S+): no type matching (.+) could be instantiated from \[(.*)\]\.", message
+    ):
+        option, types, given = found.groups()
+        return f"{option} takes {re.sub('[{}]', '', types).replace('|', ' or ')}, got {given or 'nothing'}"
+    if found := re.fullmatch(r"Error parsing (\S+): (invalid literal|could not convert).*: (.+)", message):
+        option, _, given = found.groups()
+        return f"{option} takes {'INT' if 'int()' in message else 'FLOAT'}, got {given}"
+    if found := re.fullmatch(r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]", message):
+        option, given = found.groups()
+        return f"{option} takes no such values: {given}; --help says which"
     return message

@@ -21,6 +21,7 @@ from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.evaluation.settings import check_threshold
+from tunevlseg_jax.predict import main as predict
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.runs import run_folder
 from tunevlseg_jax.runtime import files, multihost, schema
@@ -89,6 +90,22 @@ def test_a_command_prints_the_message_and_the_code(monkeypatch, capsys):
         small.run(monkeypatch, main)
     needs = "error: python -m tunevlseg_jax.train needs --config FILE, such as configs/quickstart.py [missing-option]\n"
     assert stop.value.code == 2 and capsys.readouterr().err == needs
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "says"),
+    [
+        (main, "--config quickstart --model.image-size 96", "--model.image-size takes None or INT INT, got '96'"),
+        (main, "--config quickstart --data.shots many", "--data.shots takes None or INT, got 'many'"),
+        (main, "--config quickstart --train.epochs 1.5", "--train.epochs takes INT, got '1.5'"),
+        (main, "--config quickstart --optim.learning-rate x", "--optim.learning-rate takes FLOAT, got 'x'"),
+        (predict, "--run r --image i --prompt p --spacing x", "--spacing takes no such values: 'x'; --help says which"),
+    ],
+)
+def test_a_value_of_another_type_is_answered_with_what_the_option_takes(monkeypatch, capsys, command, given, says):
+    with pytest.raises(SystemExit) as stop:
+        small.run(monkeypatch, command, *given.split())
+    assert stop.value.code == 2 and capsys.readouterr().err == f"error: {says} [invalid-option]\n"
 
 
 @pytest.mark.slow
