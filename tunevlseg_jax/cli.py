@@ -251,10 +251,12 @@ def _plain(message: str) -> str:
     ):
         option, types, given = found.groups()
         return f"{option} takes {re.sub('[{}]', '', types).replace('|', ' or ')}, got {given or 'nothing'}"
-    if found := re.fullmatch(r"Error parsing (\S+): (invalid literal|could not convert).*: (.+)", message):
-        option, _, given = found.groups()
-        return f"{option} takes {'INT' if 'int()' in message else 'FLOAT'}, got {given}"
+    for kind, words in (
+        ("INT", r"invalid literal for int\(\) with base 10"),
+        ("FLOAT", "could not convert string to float"),
+    ):
+        if found := re.fullmatch(rf"Error parsing (\S+): {words}: (.+)", message):
+            return f"{found[1]} takes {kind}, got {found[2]}"
     if found := re.fullmatch(r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]", message):
-        option, given = found.groups()
-        return f"{option} takes no such values: {given}; --help says which"
+        return f"{found[1]} can't take {found[2]}; --help says what it takes"
     return message

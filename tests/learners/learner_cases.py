@@ -73,7 +73,7 @@ class Step:
 
     @property
     def programs(self) -> int:
-        """How many programs `run` has compiled and keeps: none after a test that dropped them (`conftest.py`)."""
+        """For how many kinds of arguments `run` keeps a program; 0 after a test that dropped them (`conftest.py`)."""
         return self._run._cache_size()  # pyright: ignore[reportFunctionMemberAccess]
 
     def run(

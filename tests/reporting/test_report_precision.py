@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import fake_runs
@@ -137,11 +138,21 @@ def test_the_summary_says_where_precisions_differ(tmp_path):
     assert one.endswith(" Their precisions differ: CoOp was computed in float32, VPT in bfloat16.")
 
 
+def test_the_summary_says_so_where_each_method_has_both_precisions(tmp_path):
+    evaluated(tmp_path, "bfloat16", "float32")
+    for name in ("card.json", "evaluations/scenes_xray_test_model.json"):
+        computed(tmp_path / "CoOp_xray" / name, "bfloat16")
+    found = compared(tmp_path)
+    (line,) = [line for line in findings.sentences(found, over_sets.rank(found)) if "VPT" in line]
+    both = "bfloat16 and float32"
+    assert line.endswith(f" Their precisions differ: CoOp was computed in {both}, VPT in {both}.")
+
+
 def test_rankings_of_different_precisions_have_a_note(tmp_path):
     found = compared(evaluated(tmp_path, "bfloat16", "bfloat16"))
     shown, _ = over_sets.tables(found, over_sets.rank(found))
     note = (
-        "Methods of different precision are compared. Computed in bfloat16: clipseg-tiny, VPT. Computed in float32:"
+        "Several precisions are behind these numbers. Computed in bfloat16: clipseg-tiny, VPT. Computed in float32:"
         " clipseg-tiny, CoOp."
     )
     assert [table.notes for table in shown] == [(note,)] * 2
@@ -150,10 +161,28 @@ def test_rankings_of_different_precisions_have_a_note(tmp_path):
 def test_captions_of_figures_name_the_precisions_that_they_compare(tmp_path):
     """Those of one data set in a figure of its own, and of trainings where a figure shows these."""
     drawn = gallery.draw_figures(collect.collect(str(evaluated(tmp_path, "float32", "bfloat16")), 0), 0, str.strip)
-    note = "Methods of different precision are compared. Computed in bfloat16: clipseg-tiny, VPT. Computed in float32:"
+    note = "Several precisions are behind these numbers. Computed in bfloat16: clipseg-tiny, VPT. Computed in float32:"
     captions = {figure.name: note in figure.caption for figure in drawn.figures}
     expected = {"differences": True, "rank_frequencies": True, "cases_0": False, "cases_1": True}
     assert captions == expected | {"curves": True, "parameters": True}
+
+
+def test_captions_name_the_precisions_of_what_is_drawn_alone(tmp_path):
+    """The figure of parameters leaves out a method that one of the data sets lacks."""
+    evaluated(tmp_path, "bfloat16", "bfloat16")
+    shutil.rmtree(tmp_path / "VPT_xray")
+    drawn = gallery.draw_figures(collect.collect(str(tmp_path), 0), 0, str.strip)
+    captions = {figure.name: "precisions" in figure.caption for figure in drawn.figures}
+    assert not captions["parameters"] and captions["differences"] and captions["curves"]
+
+
+def test_a_learning_curve_over_two_precisions_says_so(tmp_path):
+    for shots, precision in ((2, "bfloat16"), (None, "float32")):
+        config = dataclasses.replace(COOP, data=dataclasses.replace(COOP.data, shots=shots))
+        write(tmp_path / str(shots), config, 0.5, precision)
+    drawn = gallery.draw_figures(collect.collect(str(tmp_path), 0), 0, str.strip)
+    (curve,) = [figure for figure in drawn.figures if figure.name == "learning_curve"]
+    assert curve.caption.endswith("Computed in bfloat16 and float32: clipseg-tiny, CoOp.")
 
 
 def test_claims_name_the_precisions_where_they_differ(tmp_path):

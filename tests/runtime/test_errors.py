@@ -98,8 +98,9 @@ def test_a_command_prints_the_message_and_the_code(monkeypatch, capsys):
         (main, "--config quickstart --model.image-size 96", "--model.image-size takes None or INT INT, got '96'"),
         (main, "--config quickstart --data.shots many", "--data.shots takes None or INT, got 'many'"),
         (main, "--config quickstart --train.epochs 1.5", "--train.epochs takes INT, got '1.5'"),
+        (main, "--config quickstart --train.epochs=a:b", "--train.epochs takes INT, got 'a:b'"),
         (main, "--config quickstart --optim.learning-rate x", "--optim.learning-rate takes FLOAT, got 'x'"),
-        (predict, "--run r --image i --prompt p --spacing x", "--spacing takes no such values: 'x'; --help says which"),
+        (predict, "--run r --image i --prompt p --spacing x", "--spacing can't take 'x'; --help says what it takes"),
     ],
 )
 def test_a_value_of_another_type_is_answered_with_what_the_option_takes(monkeypatch, capsys, command, given, says):

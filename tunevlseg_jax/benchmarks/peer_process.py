@@ -107,13 +107,13 @@ def _passes(
 def training_step(
     answer: Callable[[], Any], masks: Any, context: Callable[[], Any], optimizer: Any, scaler: Any
 ) -> None:
-    """One step of an optimizer, with the binary cross-entropy of the masks.
+    """One step of an optimizer on the prompts, with the binary cross-entropy of the masks.
 
     Args:
       answer: the forward pass, which gives (batch, height, width) logits.
       masks: (batch, height, width) float32.
       context: in which the forward pass runs.
-      optimizer: of the prompts.
+      optimizer: that holds the prompts.
       scaler: of the loss.
     """
     torch = import_torch("--peer transformers")

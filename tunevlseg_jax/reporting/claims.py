@@ -24,7 +24,8 @@ class Claim(NamedTuple):
       n: how many independent units, or data sets, the test has.
       p: of the test, after the correction.
       risk: the probability of false outperformance; None where it isn't of two methods on one data set.
-      mixed: a sentence on methods of different precision; "" where all have one.
+      mixed: what is to be said of methods of different precision; "" where all have one, and for the claims that
+        follow Friedman's, which says it of all methods.
     """
 
     text: str
@@ -43,7 +44,8 @@ def claims(compared: Sequence[Comparison], ranked: Rankings) -> tuple[list[Claim
         for pair in each.pairs:
             if pair.distinguishable:
                 text = f"{pair.first} is better than {pair.second}"
-                mixed = precision.apart(pair.first, pair.second, each.named_precisions)
+                one, other = (each.named_precisions[name] for name in (pair.first, pair.second))
+                mixed = precision.differ(pair.first, pair.second, one, other) if one != other else ""
                 found.append(Claim(text, each.data, WILCOXON, pair.units, pair.p, pair.false_claim, mixed))
             open_ += not pair.distinguishable
     return found + _over_sets(ranked), open_
@@ -56,12 +58,11 @@ def _over_sets(ranked: Rankings) -> list[Claim]:
         return []
     sets = len(ranked.data)
     data = f"{sets} data sets"
-    mixed = " ".join(ranked.mixed)
-    found = [Claim("the methods differ", data, FRIEDMAN, sets, tested.p, None, mixed)]
+    found = [Claim("the methods differ", data, FRIEDMAN, sets, tested.p, None, " ".join(ranked.mixed))]
     order = np.argsort(tested.ranks, kind="stable")
     for number, first in enumerate(order):
         for second in order[number + 1 :]:
             if (p := float(tested.nemenyi[first, second])) < SIGNIFICANCE:
                 text = f"{ranked.names[first]} ranks better than {ranked.names[second]}"
-                found.append(Claim(text, data, NEMENYI, sets, p, None, mixed))
+                found.append(Claim(text, data, NEMENYI, sets, p, None, ""))
     return found

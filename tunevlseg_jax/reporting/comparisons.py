@@ -95,6 +95,11 @@ def compare(cells: Cells) -> list[Comparison]:
     return comparisons
 
 
+def precisions(several: Sequence[Comparison]) -> dict[Key, precision.Names]:
+    """The precisions behind each cell's scores."""
+    return {key: names for each in several for key, names in each.precisions.items()}
+
+
 def table(comparisons: Sequence[Comparison]) -> Table | None:
     """Each method against the best of its data set; None where no data set has two methods."""
     rows: list[Row] = []

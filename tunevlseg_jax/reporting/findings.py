@@ -91,9 +91,9 @@ def _precisions(first: RowKey, second: RowKey, both: Sequence[Comparison], names
     other = {data: pair for data, pair in of.items() if pair[0] != pair[1]}
     if not other:
         return ""
-    joined = (frozenset().union(*each) for each in zip(*other.values(), strict=True))
+    one, two = (frozenset().union(*each) for each in zip(*other.values(), strict=True))
     where = "" if len(other) == len(both) else f" on {_listed(list(other))}"
-    return f" {precision.apart(names[0], names[1], dict(zip(names, joined, strict=True)), where)}"
+    return f" {precision.differ(names[0], names[1], one, two, where)}"
 
 
 def _on_one(data: str, pair: Pair, names: Sequence[str], in_order: bool) -> str:

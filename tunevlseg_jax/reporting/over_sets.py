@@ -29,7 +29,7 @@ class Rankings:
       rows: of the methods; empty where no method is on all data sets.
       scores: mean Dice over units, (set, method).
       left_out: names of the other methods.
-      mixed: a note on methods of different precision, in a tuple; empty where each data set has one precision.
+      mixed: a note on methods of several precisions, in a tuple; empty where each data set has one precision.
     """
 
     data: tuple[str, ...]
@@ -58,7 +58,7 @@ def rank(compared: Sequence[Comparison]) -> Rankings:
     shared = [row for row in rows if all(Key(*row, each.data) in each.keys for each in several)]
     means = [[each.scores[each.keys.index(Key(*row, each.data))].mean() for row in shared] for each in several]
     left_out = tuple(comparisons.name(Key(*row, "")) for row in rows if row not in shared)
-    mixed = precision.mixed(pair for each in several for pair in each.precisions.items() if pair[0].row in shared)
+    mixed = precision.mixed({key: names for key, names in comparisons.precisions(several).items() if key.row in shared})
     return Rankings(tuple(each.data for each in several), tuple(shared), np.array(means), left_out, mixed)
 
 
@@ -154,7 +154,7 @@ def _frequency_table(compared: Sequence[Comparison]) -> Table | None:
         head=("data set", "method"),
         columns=tuple(f"rank {number}" for number in range(1, most + 1)),
         rows=tuple(rows),
-        notes=precision.mixed(pair for each in several for pair in each.precisions.items()),
+        notes=precision.mixed(comparisons.precisions(several)),
     )
 
 

@@ -1,6 +1,5 @@
 """The precision in which the runs of a cell were computed, so that no table mixes precisions without saying so."""
 
-import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -67,38 +66,45 @@ def note_on(key: Key, names: Names, common: Names, sign: str) -> str | None:
     return f"{sign} {headings.place(key)}: computed in {joined(names)}, where most numbers are in {joined(common)}."
 
 
-def mixed(each: Iterable[tuple[Key, Names]]) -> tuple[str, ...]:
-    """A note on methods that are compared with others of another precision on a data set; none without such.
+def mixed(of: Mapping[Key, Names]) -> tuple[str, ...]:
+    """A note on the methods of the data sets that have several precisions; none without such data sets.
 
     Args:
-      each: the precisions behind each number; a method may have several on a data set.
+      of: the precisions behind each cell's numbers.
     """
-    sets: dict[str, list[tuple[RowKey, Names]]] = defaultdict(list)
-    for key, names in each:
-        sets[key.data].append((key.row, names))
-    compared = [pairs for pairs in sets.values() if len({names for _, names in pairs}) > 1]
+    sets: dict[str, dict[RowKey, Names]] = defaultdict(dict)
+    for key, names in of.items():
+        sets[key.data][key.row] = names
     methods: dict[str, dict[str, None]] = defaultdict(dict)
-    for row, names in itertools.chain(*compared):
-        methods[joined(names)][headings.method(row)] = None
+    for rows in sets.values():
+        if len(frozenset().union(*rows.values())) > 1:
+            for row, names in rows.items():
+                methods[joined(names)][headings.method(row)] = None
     if not methods:
         return ()
     parts = (f"Computed in {names}: {'; '.join(each)}." for names, each in sorted(methods.items()))
-    return (" ".join(("Methods of different precision are compared.", *parts)),)
+    return (" ".join(("Several precisions are behind these numbers.", *parts)),)
 
 
-def apart(first: str, second: str, of: Mapping[str, Names], where: str = "") -> str:
-    """A sentence on two methods of different precision, by their names; "" where they have the same.
+def together(each: Iterable[tuple[Key, Names]]) -> dict[Key, Names]:
+    """The precisions of each cell, from those of its parts."""
+    of: dict[Key, Names] = defaultdict(frozenset)
+    for key, names in each:
+        of[key] |= names
+    return of
+
+
+def differ(first: str, second: str, one: Names, other: Names, where: str = "") -> str:
+    """A sentence on two methods of different precision.
 
     Args:
       first: name of a method.
       second: of the other.
-      of: the precisions of each.
+      one: the precisions of the first.
+      other: of the second.
       where: words behind "Their precisions differ", such as " on kvasir".
     """
-    if of[first] == of[second]:
-        return ""
-    each = f"{first} was computed in {joined(of[first])}, {second} in {joined(of[second])}"
-    return f"Their precisions differ{where}: {each}."
+    return f"Their precisions differ{where}: {first} was computed in {joined(one)}, {second} in {joined(other)}."
 
 
 def joined(names: Names) -> str:

@@ -111,7 +111,7 @@ def _mean(value: Any) -> Any:
 
 def _table(cells: Cells, kind: str, found: Stored) -> Table:
     rows: list[Row] = []
-    names = {key: frozenset().union(*(one["precisions"] for one in each)) for key, each in found.items()}
+    names = precision.together((key, one["precisions"]) for key, each in found.items() for one in each)
     common = precision.most(names.values())
     notes = [precision.note_on(key, each, common, OTHER_PRECISION) for key, each in names.items()]
     for data in headings.ordered({key.data for key in found}):

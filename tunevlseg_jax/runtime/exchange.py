@@ -12,7 +12,7 @@ from tunevlseg_jax.runtime.lazy import jax, multihost_utils
 
 T = TypeVar("T")
 
-PLACES = ("cluster.", "config.workdir", "config.data.root", "config.data.cache", "config.data.workers")
+MAY_DIFFER = ("cluster.", "config.workdir", "config.data.root", "config.data.cache", "config.data.workers")
 """Beginnings of the names of options that may differ between hosts, whatever the command."""
 
 
@@ -53,10 +53,10 @@ def check_same(options: Any, but: tuple[str, ...] = ()) -> None:
 
     Args:
       options: a dataclass.
-      but: the beginnings of the dotted names that may differ beside PLACES.
+      but: the beginnings of the dotted names that may differ beside MAY_DIFFER.
     """
-    given = schema.flat(schema.to_json(options))
-    mine = {name: value for name, value in given.items() if not name.startswith((*PLACES, *but))}
+    flat = schema.flat(schema.to_json(options))
+    mine = {name: value for name, value in flat.items() if not name.startswith((*MAY_DIFFER, *but))}
     first, *others = gather(mine)
     for number, theirs in enumerate(others, 1):
         for name in sorted({*first, *theirs}):

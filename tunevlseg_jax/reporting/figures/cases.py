@@ -46,7 +46,7 @@ def cases(name: str, each: Comparison) -> Picture:
     )
     if left := len(each.keys) - len(order):
         caption += f" The {left} methods with the lowest means are left out."
-    return Picture(name, f"Cases, {each.data}", caption, figure)
+    return Picture(name, f"Cases, {each.data}", caption, figure, [each.keys[number] for number in order])
 
 
 def _violin(ax: Axes, place: int, values: np.ndarray, colour: str) -> None:

@@ -44,4 +44,4 @@ def curves(chosen: Mapping[Key, Run]) -> Picture | None:
         f"{len(trained)} runs: for each model, combination and data set the configuration with the best validation "
         "Dice. The dot is the epoch whose parameters were kept. From each run's metrics.jsonl."
     )
-    return Picture("curves", "Training curves", caption, figure)
+    return Picture("curves", "Training curves", caption, figure, list(trained))

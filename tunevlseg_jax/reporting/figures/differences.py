@@ -38,4 +38,6 @@ def differences(compared: Sequence[Comparison]) -> Picture | None:
         " intervals; filled where Wilcoxon's test with Holm's correction finds a difference at 5 %, hollow where"
         f" nothing can be said. Independent units (patients, videos or images): {units}."
     )
-    return Picture("differences", "Differences from the best", caption, figure)
+    return Picture(
+        "differences", "Differences from the best", caption, figure, [key for each in several for key in each.keys]
+    )

@@ -70,4 +70,10 @@ def parameters(chosen: Mapping[Key, Run], dice: Mapping[Key, float]) -> Picture 
     )
     if left := sorted({f"{shown(combination)} ({model})" for model, combination in by_pair.keys() - whole.keys()}):
         caption += f" Left out, since a data set is missing: {', '.join(left)}."
-    return Picture("parameters", "Dice against the number of parameters", caption, figure)
+    return Picture(
+        "parameters",
+        "Dice against the number of parameters",
+        caption,
+        figure,
+        [key for keys in whole.values() for key in keys.values()],
+    )

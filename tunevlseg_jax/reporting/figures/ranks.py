@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tunevlseg_jax.reporting import over_sets
+from tunevlseg_jax.reporting.cells import Key
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.figures import style
 from tunevlseg_jax.reporting.figures.style import Picture
@@ -61,7 +62,8 @@ def critical_difference(ranked: Rankings) -> Picture | None:
         " joins methods whose ranks differ by less than the critical difference of Nemenyi's test, so that they aren't"
         f" distinguishable at 5 %. Friedman's test that all are alike: p = {100 * tested.p:.3g} %."
     )
-    return Picture("critical_difference", "Critical-difference diagram", caption, figure)
+    cells = [Key(*row, data) for row in ranked.rows for data in ranked.data]
+    return Picture("critical_difference", "Critical-difference diagram", caption, figure, cells)
 
 
 @style.styled
@@ -90,4 +92,5 @@ def rank_frequencies(compared: Sequence[Comparison]) -> Picture | None:
         "How often each method takes each rank when the independent units of a data set are drawn again: areas are"
         f" shares of the bootstrap samples, so that one full circle is a rank that never changes. Units: {units}."
     )
-    return Picture("rank_frequencies", "How often each method takes each rank", caption, figure)
+    cells = [key for each in several for key in each.keys]
+    return Picture("rank_frequencies", "How often each method takes each rank", caption, figure, cells)

@@ -65,7 +65,7 @@ def reliability(name: str, model: str, methods: Sequence[Method]) -> Picture:
     )
     if calibrated:
         caption += " Calibrated: with the temperature that evaluate --calibrate fitted on the validation split."
-    return Picture(name, f"Reliability of pixels, {model}", caption, figure)
+    return Picture(name, f"Reliability of pixels, {model}", caption, figure, [method.key for method in methods])
 
 
 def _draw(above: Axes, below: Axes, combination: str, bins: Bins) -> Line2D:

@@ -52,7 +52,7 @@ def corrupted(name: str, data: str, stored: Stored) -> Picture:
     )
     if left := len(stored) - len(keys):
         caption += f" The {left} methods with the lowest Dice on clean images are left out."
-    return Picture(name, f"Dice on corrupted images, {data}", caption, figure)
+    return Picture(name, f"Dice on corrupted images, {data}", caption, figure, keys)
 
 
 @style.styled
@@ -82,7 +82,7 @@ def phrases(stored: Stored) -> Picture | None:
         " with a mark at the mean over paraphrases, averaged over classes by their records and over a method's runs."
         f" Test records: {counts}."
     )
-    return Picture("robustness_phrases", "Dice over paraphrases of the prompts", caption, figure)
+    return Picture("robustness_phrases", "Dice over paraphrases of the prompts", caption, figure, list(stored))
 
 
 def _mean(files: Sequence[Mapping[str, Any]], score: str) -> float:

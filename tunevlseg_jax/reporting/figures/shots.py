@@ -1,5 +1,6 @@
 """The learning curve: test Dice against the number of training records of each class."""
 
+from tunevlseg_jax.reporting.cells import Key
 from tunevlseg_jax.reporting.figures import style
 from tunevlseg_jax.reporting.figures.style import Picture
 from tunevlseg_jax.reporting.headings import ordered
@@ -44,4 +45,5 @@ def learning_curve(curves: Curves) -> Picture | None:
         "How test Dice grows with the number of training records: means over runs, with 95 % BCa bootstrap intervals"
         f" over test cases where there are evaluations. Independent test units: {', '.join(units)}."
     )
-    return Picture("learning_curve", "Learning curve", caption, figure)
+    cells = [Key(*row, data) for data, rows in curves.items() for row in rows]
+    return Picture("learning_curve", "Learning curve", caption, figure, cells)

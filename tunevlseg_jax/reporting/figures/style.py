@@ -4,7 +4,7 @@ import io
 import re
 import textwrap
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from tunevlseg_jax.reporting import cells
-from tunevlseg_jax.reporting.cells import RowKey
+from tunevlseg_jax.reporting.cells import Key, RowKey
 from tunevlseg_jax.reporting.headings import shown
 from tunevlseg_jax.runtime.files import atomic_file
 
@@ -78,12 +78,21 @@ styled = mpl.rc_context(SETTINGS)
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the name of its files, a short title, and a caption: what is drawn, and where the numbers come from."""
+    """A figure.
+
+    Attributes:
+      name: of its files.
+      title: a short one.
+      caption: what is drawn, and where the numbers come from.
+      figure: as drawn.
+      cells: those whose numbers are drawn.
+    """
 
     name: str
     title: str
     caption: str
     figure: Figure
+    cells: Collection[Key] = ()
 
 
 def grid(count: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:

@@ -84,7 +84,8 @@ def trend(axis: Axis, trials: Sequence[tuple[Key, Run]]) -> Picture | None:
         style.headline(ax, *names[row], details)
     figure.supxlabel(axis.label, fontsize=8)
     figure.supylabel(f"{'test' if split == 'test' else 'validation'} Dice", fontsize=8)
-    return Picture(axis.field.rpartition(".")[2], axis.title, _caption(axis, panels, sets, split), figure)
+    cells = {Key(*row, point.data) for row, points in panels.items() for point in points}
+    return Picture(axis.field.rpartition(".")[2], axis.title, _caption(axis, panels, sets, split), figure, cells)
 
 
 def _panels(axis: Axis, trials: Sequence[tuple[Key, Run]], split: str) -> dict[RowKey, list[Point]]:

@@ -32,7 +32,7 @@ class Content:
       findings: sentences that say which method is better than which.
       comparisons: the methods of each data set, case by case.
       learning_curves: of runs that differ in their training records.
-      robustness: the files of each kind.
+      robustness: the files of `evaluate --corrupt` and `--phrases`, by kind.
     """
 
     source: str

@@ -1,13 +1,13 @@
 """Draws the figures of a report, and the samples of its page."""
 
 import dataclasses
-import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
-from tunevlseg_jax.reporting import headings, over_sets, pictures, precision, reliability
+from tunevlseg_jax.reporting import comparisons, headings, over_sets, pictures, precision, reliability
 from tunevlseg_jax.reporting.cells import Cell, Cells, Key, RowKey
 from tunevlseg_jax.reporting.figures import reliability as reliability_figure
 from tunevlseg_jax.reporting.figures import robustness as robustness_figures
@@ -28,8 +28,8 @@ from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.reporting.statistics.rankings import FEWEST_METHODS, FEWEST_SETS
 from tunevlseg_jax.runtime.errors import UserError
 
-Precisions = Iterable[tuple[Key, precision.Names]]
-"""Those behind the numbers of a figure."""
+Precisions = Mapping[Key, precision.Names]
+"""Those behind each cell's numbers."""
 
 
 @dataclass
@@ -39,12 +39,12 @@ class _Gallery:
     figures: list[style.Picture] = field(default_factory=list)
     undrawn: list[str] = field(default_factory=list)
 
-    def add(self, name: str, figure: style.Picture | None, reason: str, precisions: Precisions = ()) -> None:
-        """Adds a figure, whose caption names the precisions if it compares several, or why it isn't drawn."""
+    def add(self, name: str, figure: style.Picture | None, reason: str, of: Precisions = MappingProxyType({})) -> None:
+        """Adds a figure, whose caption names the precisions if several are behind its cells, or why it isn't drawn."""
         if figure is None:
             self.undrawn.append(f"{name}: not drawn, since {reason}")
         else:
-            caption = " ".join((figure.caption, *precision.mixed(precisions)))
+            caption = " ".join((figure.caption, *precision.mixed({key: of[key] for key in figure.cells})))
             self.figures.append(dataclasses.replace(figure, caption=caption))
 
 
@@ -62,7 +62,8 @@ def draw_figures(content: Content, samples: int, tell: Callable[[str], None]) ->
     gallery = _Gallery()
     _compare(content, tell, gallery)
     tell("drawing calibration and robustness")
-    _reliability(chosen, gallery)
+    of_chosen = {key: precision.of_cell(cell) for key, cell in chosen.items()}
+    _reliability(chosen, of_chosen, gallery)
     _robustness(content, gallery)
     for axis in AXES:
         tell(f"drawing {axis.title}")
@@ -73,7 +74,7 @@ def draw_figures(content: Content, samples: int, tell: Callable[[str], None]) ->
     dice = {key: score.mean for key, cell in chosen.items() if (score := cell.score("dice")) is not None}
     reason = "no combination that learns was tested on every data set"
     name = "Dice against the number of parameters"
-    gallery.add(name, parameters(first, dice), reason, [(key, precision.of_cell(chosen[key])) for key in dice])
+    gallery.add(name, parameters(first, dice), reason, of_chosen)
     tell("computing the importance of hyperparameters")
     studies: dict[RowKey, dict[Path, None]] = defaultdict(dict)
     for key, run in trials:
@@ -99,37 +100,32 @@ def _compare(content: Content, tell: Callable[[str], None], gallery: _Gallery) -
     tell("drawing comparisons of methods")
     compared = content.comparisons
     unpaired = "no data set has two methods with evaluations of the same test records"
-    of_each = [list(each.precisions.items()) for each in compared]
-    of_all = list(itertools.chain(*of_each))
-    gallery.add("Differences from the best", differences(compared), unpaired, of_all)
+    of = comparisons.precisions(compared)
+    gallery.add("Differences from the best", differences(compared), unpaired, of)
     few = f"it needs {FEWEST_METHODS} methods on all of {FEWEST_SETS} data sets"
-    ranked = over_sets.rank(compared)
-    of_ranked = [(key, names) for key, names in of_all if key.row in ranked.rows]
-    gallery.add("Critical-difference diagram", critical_difference(ranked), few, of_ranked)
-    gallery.add("How often each method takes each rank", rank_frequencies(compared), unpaired, of_all)
-    lines = content.learning_curves.items()
-    of_points = [
-        (Key(*row, data), point.precisions) for data, rows in lines for row, points in rows.items() for point in points
-    ]
-    reason = "no runs of a method differ in data.shots"
-    gallery.add("Learning curve", learning_curve(content.learning_curves), reason, of_points)
-    for number, (each, precisions) in enumerate(zip(compared, of_each, strict=True)):
-        gallery.add(f"Cases, {each.data}", cases(f"cases_{number}", each), "", precisions)
+    gallery.add("Critical-difference diagram", critical_difference(over_sets.rank(compared)), few, of)
+    gallery.add("How often each method takes each rank", rank_frequencies(compared), unpaired, of)
+    lines = content.learning_curves
+    of_lines = precision.together(
+        (Key(*row, data), point.precisions) for data in lines for row, points in lines[data].items() for point in points
+    )
+    gallery.add("Learning curve", learning_curve(lines), "no runs of a method differ in data.shots", of_lines)
+    for number, each in enumerate(compared):
+        gallery.add(f"Cases, {each.data}", cases(f"cases_{number}", each), "", of)
 
 
 def _of_trainings(runs: Iterable[tuple[Key, Run]]) -> Precisions:
-    """The precisions of the runs that were trained."""
-    return [(key, frozenset({precision.trained(run)})) for key, run in runs if run.curve]
+    """The precisions of the trainings."""
+    return precision.together((key, frozenset({precision.trained(run)})) for key, run in runs)
 
 
-def _reliability(cells: Mapping[Key, Cell], gallery: _Gallery) -> None:
+def _reliability(cells: Mapping[Key, Cell], of: Precisions, gallery: _Gallery) -> None:
     """The reliability diagrams of each model."""
     methods, lacking = reliability.methods(cells.values())
     for number, model in enumerate(dict.fromkeys(method.key.model for method in methods)):
         ours = [method for method in methods if method.key.model == model]
         figure = reliability_figure.reliability(f"reliability_{number}", model, ours)
-        of_ours = [(method.key, precision.of_cell(cells[method.key])) for method in ours]
-        gallery.add(f"Reliability of pixels, {model}", figure, "", of_ours)
+        gallery.add(f"Reliability of pixels, {model}", figure, "", of)
     if lacking or not methods:
         names = [headings.place(key) for key in lacking]
         others = f" of {names[0]}{f' and {len(names) - 1} others' * (len(names) > 1)}" if methods else ""
@@ -144,7 +140,7 @@ def _robustness(content: Content, gallery: _Gallery) -> None:
     for number, data in enumerate(sets):
         here = {key: files for key, files in corrupted.items() if key.data == data}
         figure = robustness_figures.corrupted(f"robustness_corrupted_{number}", data, here)
-        gallery.add(f"Dice on corrupted images, {data}", figure, "", _of_files(here))
+        gallery.add(f"Dice on corrupted images, {data}", figure, "", _of_files(corrupted))
     if not sets:
         gallery.add("Dice on corrupted images", None, "no run was evaluated with --corrupt")
     unasked = "no run was evaluated with --phrases"
@@ -154,7 +150,7 @@ def _robustness(content: Content, gallery: _Gallery) -> None:
 
 def _of_files(stored: Stored) -> Precisions:
     """The precisions behind files of robustness."""
-    return [(key, file["precisions"]) for key, files in stored.items() for file in files]
+    return precision.together((key, file["precisions"]) for key, files in stored.items() for file in files)
 
 
 def _main_cells(cells: Cells) -> dict[Key, Cell]:
