@@ -32,8 +32,7 @@ if TYPE_CHECKING:
         VLSMAdapter,
         ZeroShot,
     )
-    from tunevlseg_jax.loading import load_model, load_run
-    from tunevlseg_jax.run import Run
+    from tunevlseg_jax.run import Run, load_model, load_run
     from tunevlseg_jax.runtime.errors import UserError
 
 __version__ = "0.1.0"
@@ -92,8 +91,7 @@ _MODULES = {
         "VLSMAdapter",
         "ZeroShot",
     ),
-    "loading": ("load_model", "load_run"),
-    "run": ("Run",),
+    "run": ("Run", "load_model", "load_run"),
     "runtime.errors": ("UserError",),
 }
 _COMMANDS = ("sweep", "train")

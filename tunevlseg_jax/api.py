@@ -12,8 +12,7 @@ from tunevlseg_jax import config as configuration
 from tunevlseg_jax.config import Config
 from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.builders.arrays import ArrayDataset, records
-from tunevlseg_jax.loading import load_run
-from tunevlseg_jax.run import Run, quiet
+from tunevlseg_jax.run import Run, load_run, quiet
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runs.run_folder import CONFIG_FILE, DATA_FOLDER, check_new
 from tunevlseg_jax.runtime import schema

@@ -106,7 +106,7 @@ def main() -> None:
     exchange.check_same(options, but=("data.root", "data.cache", "output"))
 
     from tunevlseg_jax.data import registry
-    from tunevlseg_jax.loading import load_run
+    from tunevlseg_jax.run import load_run
 
     with multihost.sync_errors():
         run = load_run(options.run, checkpoint=options.checkpoint, masks=options.masks)

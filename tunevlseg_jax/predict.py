@@ -97,8 +97,8 @@ def main() -> None:
     multihost.join(options.cluster)
     exchange.check_same(options)
 
-    from tunevlseg_jax.loading import load_run
     from tunevlseg_jax.prediction import volumes
+    from tunevlseg_jax.run import load_run
 
     with contextlib.ExitStack() as held:
         with multihost.sync_errors():

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import rich
 
+from tunevlseg_jax.config import Config, Model
 from tunevlseg_jax.data import preprocessing, windows
 from tunevlseg_jax.data.builders import arrays
 from tunevlseg_jax.data.builders.arrays import ArrayDataset, check_prompts
 from tunevlseg_jax.data.medical import inputs
-from tunevlseg_jax.data.preprocessing import Axis, Preprocessing
+from tunevlseg_jax.data.preprocessing import AS_THEY_ARE, Axis, Preprocessing
 from tunevlseg_jax.data.registry import SCENES
 from tunevlseg_jax.data.settings import Data
 from tunevlseg_jax.data.windows import Window
@@ -35,11 +36,14 @@ from tunevlseg_jax.prediction.questions import as_questions, read_images
 from tunevlseg_jax.prediction.volume_answers import VolumeAnswer
 from tunevlseg_jax.prompts import ModelSpec
 from tunevlseg_jax.runs import provenance
-from tunevlseg_jax.runs.card import add_to_card
-from tunevlseg_jax.runs.locate import check_writable
+from tunevlseg_jax.runs.card import CARD_FILE, add_to_card, temperature_of_card
+from tunevlseg_jax.runs.locate import check_writable, find_run
+from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runs.run_folder import DATA_FOLDER
 from tunevlseg_jax.runtime import exchange, multihost
 from tunevlseg_jax.runtime.errors import UserError
+from tunevlseg_jax.runtime.files import read_object
+from tunevlseg_jax.training.build import build_experiment
 from tunevlseg_jax.training.experiment import Experiment
 from tunevlseg_jax.training.precision import ComputeTypes
 
@@ -468,6 +472,46 @@ class Run:
         found = self.predictor.logits(questions, phrases)
         answers = [answer(one, size) for size, logits in found if logits is not None for one in logits]
         return answers[0] if is_single else answers
+
+
+def load_run(run: str | Path, *, checkpoint: str | None = None, masks: Masks = "semantic") -> Run:
+    """Loads a trained run.
+
+    Args:
+      run: the run's folder, or any folder with its prompts.safetensors and card.json; or a hub id such as
+        "owner/name", whose files are downloaded.
+      checkpoint: the base model's new place, if it has moved since training.
+      masks: "semantic", one mask for what a prompt names, as in training; or "instances", the union of the instances
+        that a SAM 3 finds, with their presence. A temperature is one of semantic masks.
+
+    Raises:
+      UserError: a file is missing or broken, the base model isn't the one of the training, it finds no
+        instances, or the hub has no such run.
+    """
+    folder = find_run(run)
+    experiment, learnt = restore(folder, checkpoint, masks)
+    path = folder / CARD_FILE
+    card = read_object(path)
+    scores = card.get("scores") or {}
+    if not isinstance(scores, dict):
+        raise UserError(f"{path}: scores must be an object, got {scores!r}", "bad-card")
+    reading, temperature = preprocessing.of_card(card, str(path)), temperature_of_card(card, str(path))
+    temperature = temperature if masks == "semantic" else 1.0
+    return Run(experiment, learnt, scores, folder, reading, temperature, str(Path(run)))
+
+
+def load_model(checkpoint: str | Path, *, masks: Masks = "semantic") -> Run:
+    """Loads a model without learnt prompts, for zero-shot prediction.
+
+    Args:
+      checkpoint: a model folder, the name of an embedded model such as "clipseg-tiny", or a hub id.
+      masks: as in `load_run`.
+
+    Raises:
+      UserError: there is no such model, or it finds no instances.
+    """
+    experiment = build_experiment(Config(model=Model(checkpoint=str(checkpoint))), trains=False, masks=masks)
+    return Run(experiment, experiment.trainable, {}, None, AS_THEY_ARE)
 
 
 @contextlib.contextmanager

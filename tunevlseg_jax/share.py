@@ -48,7 +48,7 @@ def main() -> None:
     if options.examples is not None and options.examples < 0:
         raise UserError(f"--examples must be at least 0, got {options.examples}", "out-of-range")
 
-    from tunevlseg_jax.loading import load_run
+    from tunevlseg_jax.run import load_run
     from tunevlseg_jax.sharing import folder
 
     output = Path(options.output or Path("shared") / options.to.rpartition("/")[2])

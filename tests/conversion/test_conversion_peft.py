@@ -23,13 +23,13 @@ from conversion.low_rank.convert import export_run, merge_run
 from tunevlseg_jax import cli
 from tunevlseg_jax.config import Config, Model
 from tunevlseg_jax.learners import VPT, LoRA
-from tunevlseg_jax.loading import load_model, load_run
 from tunevlseg_jax.models.build import random_model
 from tunevlseg_jax.models.catalogue import CLIPSegConfig
 from tunevlseg_jax.network import normalize
 from tunevlseg_jax.pretrained import clipseg_folder
 from tunevlseg_jax.pretrained.load import load_pretrained
 from tunevlseg_jax.pretrained.model import Pretrained
+from tunevlseg_jax.run import load_model, load_run
 from tunevlseg_jax.runs.card import load_learnt, make_card, save_learnt
 from tunevlseg_jax.runs.restore import restore
 from tunevlseg_jax.runtime.files import read_json, write_json

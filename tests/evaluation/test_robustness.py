@@ -16,10 +16,10 @@ from scipy import ndimage
 from tunevlseg_jax import evaluate
 from tunevlseg_jax.evaluation import phrase_file, robustness
 from tunevlseg_jax.evaluation.corruptions import KINDS, NAMES, corrupt
-from tunevlseg_jax.loading import load_run
 from tunevlseg_jax.prediction import forward
 from tunevlseg_jax.reporting import cells, runs
 from tunevlseg_jax.reporting import robustness as robustness_tables
+from tunevlseg_jax.run import load_run
 from tunevlseg_jax.runtime.errors import UserError
 
 quick_compilation = small.quick_compilation
@@ -143,7 +143,8 @@ def test_scores_of_corrupted_images_and_paraphrases(evaluated):
         worst, count = worst + min(each) * scores["records"], count + scores["records"]
     assert spoken["worst"] == pytest.approx(worst / count) and count == len(table)
     chosen = cells.choose(runs.gather(evaluated)[0])
-    shown, unread = robustness_tables.tables(chosen)
+    stored_files, unread = robustness_tables.read(chosen)
+    shown = robustness_tables.tables(chosen, stored_files)
     assert [one.name for one in shown] == ["robustness_corrupted", "robustness_phrases"] and not unread
     values = dict(zip(shown[0].columns, (entry.value for entry in shown[0].rows[0].entries), strict=True))
     assert values["blur"] == pytest.approx(np.mean(stored["scores"]["blur"]))

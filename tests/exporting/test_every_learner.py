@@ -13,9 +13,8 @@ from tunevlseg_jax.data.preprocessing import AS_THEY_ARE
 from tunevlseg_jax.exporting import onnx_file, program, stablehlo, write
 from tunevlseg_jax.learners import LEARNERS, VPT, learners_for
 from tunevlseg_jax.learners.contract import ZeroShot
-from tunevlseg_jax.loading import load_model
 from tunevlseg_jax.models.platforms import only_plain
-from tunevlseg_jax.run import Run
+from tunevlseg_jax.run import Run, load_model
 
 quick_compilation = small.quick_compilation
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("exports")]

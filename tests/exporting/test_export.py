@@ -13,8 +13,8 @@ from tunevlseg_jax.config import Train
 from tunevlseg_jax.exporting import program, write
 from tunevlseg_jax.learners import CoOp, LoRA
 from tunevlseg_jax.learners.contract import ZeroShot
-from tunevlseg_jax.loading import load_run
 from tunevlseg_jax.pretrained.load import load_pretrained
+from tunevlseg_jax.run import load_run
 from tunevlseg_jax.runs.card import load_learnt
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.runtime.files import read_json

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, Sam3Model
 from tunevlseg_jax.config import Train
 from tunevlseg_jax.exporting import write
 from tunevlseg_jax.learners.contract import ZeroShot
-from tunevlseg_jax.loading import load_run
+from tunevlseg_jax.run import load_run
 from tunevlseg_jax.runtime.files import read_json
 
 quick_compilation = small.quick_compilation

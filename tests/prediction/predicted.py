@@ -10,7 +10,8 @@ import small
 from fake_predictor import FakePredictor
 from PIL import Image
 
-from tunevlseg_jax import loading, predict
+from tunevlseg_jax import predict
+from tunevlseg_jax import run as runs
 from tunevlseg_jax.data.preprocessing import AS_THEY_ARE
 from tunevlseg_jax.prediction import table
 from tunevlseg_jax.training import precision
@@ -48,7 +49,7 @@ def predictor(monkeypatch, tmp_path) -> FakePredictor:
         predictor, preprocessing, computed = fake, AS_THEY_ARE, precision.choose("float32", "cpu", 64)
         masks = "semantic"
 
-    monkeypatch.setattr(loading, "load_run", lambda folder, checkpoint, masks: Run())
+    monkeypatch.setattr(runs, "load_run", lambda folder, checkpoint, masks: Run())
     monkeypatch.chdir(tmp_path)
     return fake
 

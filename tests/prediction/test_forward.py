@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from tunevlseg_jax.loading import load_run
 from tunevlseg_jax.prediction import forward
 from tunevlseg_jax.prediction.forward import Predictor, Question
+from tunevlseg_jax.run import load_run
 
 quick_compilation = small.quick_compilation
 

@@ -15,8 +15,8 @@ from tunevlseg_jax import api, evaluate, train
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.evaluation.evaluate_run import stored_name
-from tunevlseg_jax.loading import load_run
 from tunevlseg_jax.reporting import runs
+from tunevlseg_jax.run import load_run
 from tunevlseg_jax.runs import provenance, run_folder
 from tunevlseg_jax.runs.provenance import Provenance
 from tunevlseg_jax.runtime import locks

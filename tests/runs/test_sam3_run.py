@@ -15,10 +15,10 @@ from rich.console import Console
 from tunevlseg_jax import evaluate, predict
 from tunevlseg_jax.config import Model, Train
 from tunevlseg_jax.learners import CoOp, LinearProbe, LoRA, MaPLe, Projector, ZeroShot
-from tunevlseg_jax.loading import load_model, load_run
 from tunevlseg_jax.models.parameters import Tune
 from tunevlseg_jax.pretrained import sam3_folder
 from tunevlseg_jax.pretrained.load import load_pretrained
+from tunevlseg_jax.run import load_model, load_run
 from tunevlseg_jax.runs import trainer
 from tunevlseg_jax.runtime.errors import UserError
 from tunevlseg_jax.training.build import build_experiment

@@ -17,10 +17,10 @@ from tunevlseg_jax.config import Config
 from tunevlseg_jax.data import registry
 from tunevlseg_jax.data.scene_domains import SIZE
 from tunevlseg_jax.data.settings import Data, Scenes
-from tunevlseg_jax.loading import load_run
 from tunevlseg_jax.pretrained.load import EMBEDDED
 from tunevlseg_jax.reporting import evaluations
 from tunevlseg_jax.reporting.statistics import intervals
+from tunevlseg_jax.run import load_run
 from tunevlseg_jax.runs.card import CARD_FILE, LEARNT_FILE
 from tunevlseg_jax.runs.locate import find_run
 from tunevlseg_jax.runtime import hub
@@ -37,7 +37,7 @@ THEIRS = ("-W", "ignore:Use 'content=:DeprecationWarning")
 OTHER_MACHINE = """
 import sys
 import numpy as np
-from tunevlseg_jax.loading import load_run
+from tunevlseg_jax.run import load_run
 
 run = load_run(sys.argv[1])
 assert run.computed.kernels.name == "float32" and str(run) == f"<Run: VPT in {sys.argv[1]}>"

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tunevlseg_jax.loading import load_model, load_run
 from tunevlseg_jax.prediction.forward import Question
-from tunevlseg_jax.run import Run
+from tunevlseg_jax.run import Run, load_model, load_run
 
 ZERO_SHOT = "zero-shot"
 SIDES = (1, 2, 4, 8)

@@ -10,8 +10,7 @@ from tunevlseg_jax.demonstration import learning, models
 from tunevlseg_jax.demonstration.corrections import Corrections
 from tunevlseg_jax.demonstration.learning import TrainFunction, Training
 from tunevlseg_jax.demonstration.models import Shown
-from tunevlseg_jax.loading import load_run
-from tunevlseg_jax.run import Run
+from tunevlseg_jax.run import Run, load_run
 from tunevlseg_jax.runs.card import CARD_FILE
 from tunevlseg_jax.runtime.errors import UserError
 

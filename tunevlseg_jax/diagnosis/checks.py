@@ -15,7 +15,7 @@ from tunevlseg_jax.data import registry, targets
 from tunevlseg_jax.data.scene_domains import SIZE
 from tunevlseg_jax.data.settings import Data, Scenes
 from tunevlseg_jax.diagnosis import extras
-from tunevlseg_jax.loading import load_model
+from tunevlseg_jax.run import load_model
 from tunevlseg_jax.runtime import cache, memory
 from tunevlseg_jax.training import precision
 
