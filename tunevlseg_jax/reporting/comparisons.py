@@ -47,7 +47,7 @@ class Comparison:
     @property
     def best(self) -> str:
         """The name of the method with the highest mean over units."""
-        return self.pairs[0].first if self.pairs else name(self.keys[0])
+        return self.pairs[0].first if self.pairs else headings.method(self.keys[0].row)
 
     @property
     def units(self) -> int:
@@ -57,23 +57,18 @@ class Comparison:
     @property
     def names(self) -> list[str]:
         """The methods' names, in the order of `keys`."""
-        return [name(key) for key in self.keys]
+        return [headings.method(key.row) for key in self.keys]
 
     @property
     def named_precisions(self) -> dict[str, precision.Names]:
         """The precisions behind each method's scores, by its name."""
-        return {name(key): self.precisions.get(key, frozenset()) for key in self.keys}
+        return {headings.method(key.row): self.precisions.get(key, frozenset()) for key in self.keys}
 
     @property
     def indistinguishable(self) -> frozenset[Key]:
         """The best method and all that aren't distinguishable from it; none where there is one method alone."""
         worse = {pair.second for pair in self.pairs if pair.first == self.best and pair.distinguishable}
-        return frozenset(key for key in self.keys if self.pairs and name(key) not in worse)
-
-
-def name(key: Key) -> str:
-    """A method's name on its data set."""
-    return headings.method(key.row)
+        return frozenset(key for key in self.keys if self.pairs and headings.method(key.row) not in worse)
 
 
 def compare(cells: Cells) -> list[Comparison]:
@@ -132,7 +127,7 @@ def uncompared(cells: Cells, comparisons: Sequence[Comparison]) -> list[str]:
     lines = []
     for each in comparisons:
         others = [cell for cell in cells.ordered if cell.key.data == each.data and cell.key not in each.keys]
-        if names := [name(cell.key) for cell in others if cell.score("dice") is not None]:
+        if names := [headings.method(cell.key.row) for cell in others if cell.score("dice") is not None]:
             lines.append(
                 f"{TITLE}, {each.data}: without {'; '.join(names)}, as not all of their runs have an evaluation of the"
                 " test records that most methods have."
@@ -182,9 +177,9 @@ def _comparison(
     found: Mapping[Key, Mapping[str, tuple[float, str]]],
     precisions: Mapping[Key, precision.Names],
 ) -> Comparison:
-    names = [name(key) for key in found]
+    names = [headings.method(key.row) for key in found]
     ids, dice = units.matrix(
-        {name(key): {id: mean for id, (mean, _) in records.items()} for key, records in found.items()}
+        {headings.method(key.row): {id: mean for id, (mean, _) in records.items()} for key, records in found.items()}
     )
     first = next(iter(found.values()))
     groups = [first[id][1] for id in ids]

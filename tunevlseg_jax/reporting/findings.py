@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tunevlseg_jax.reporting import comparisons, precision
+from tunevlseg_jax.reporting import headings, precision
 from tunevlseg_jax.reporting.cells import Key, RowKey
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.over_sets import Rankings
@@ -69,11 +69,11 @@ def _against(first: RowKey, second: RowKey, several: Sequence[Comparison], with_
         return ""
     if len(pairs) == 1:
         ((data, pair),) = pairs.items()
-        said = _on_one(data, pair, names, pair.first == comparisons.name(Key(*first, data)))
+        said = _on_one(data, pair, names, pair.first == headings.method(first))
         return said + _precisions(first, second, both, names)
     won, lost, open_ = [], [], []
     for data, pair in pairs.items():
-        better = pair.first == comparisons.name(Key(*first, data))
+        better = pair.first == headings.method(first)
         (open_ if not pair.distinguishable else won if better else lost).append(data)
     mean, limits = over_sets(first, second, both)
     sentence = f"{names[0]} beats {names[1]} on {len(won)} of {len(pairs)} data sets"
@@ -106,12 +106,12 @@ def _on_one(data: str, pair: Pair, names: Sequence[str], in_order: bool) -> str:
 
 
 def _pair(each: Comparison, first: RowKey, second: RowKey) -> Pair:
-    names = {comparisons.name(Key(*row, each.data)) for row in (first, second)}
+    names = {headings.method(row) for row in (first, second)}
     return next(pair for pair in each.pairs if {pair.first, pair.second} == names)
 
 
 def _name(row: RowKey, with_model: bool) -> str:
-    name = comparisons.name(Key(*row, ""))
+    name = headings.method(row)
     return name if with_model else name.removeprefix(f"{row.model}, ")
 
 

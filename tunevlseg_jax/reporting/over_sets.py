@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tunevlseg_jax.reporting import comparisons, precision
+from tunevlseg_jax.reporting import comparisons, headings, precision
 from tunevlseg_jax.reporting.cells import Key, RowKey
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.statistics import rankings
@@ -41,7 +41,7 @@ class Rankings:
     @property
     def names(self) -> list[str]:
         """The methods' names, in the order of `rows`."""
-        return [comparisons.name(Key(*row, "")) for row in self.rows]
+        return [headings.method(row) for row in self.rows]
 
     @property
     def tested(self) -> OverSets | None:
@@ -57,7 +57,7 @@ def rank(compared: Sequence[Comparison]) -> Rankings:
     rows = list(dict.fromkeys(key.row for each in several for key in each.keys))
     shared = [row for row in rows if all(Key(*row, each.data) in each.keys for each in several)]
     means = [[each.scores[each.keys.index(Key(*row, each.data))].mean() for row in shared] for each in several]
-    left_out = tuple(comparisons.name(Key(*row, "")) for row in rows if row not in shared)
+    left_out = tuple(headings.method(row) for row in rows if row not in shared)
     mixed = precision.mixed({key: names for key, names in comparisons.precisions(several).items() if key.row in shared})
     return Rankings(tuple(each.data for each in several), tuple(shared), np.array(means), left_out, mixed)
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunevlseg_jax.reporting import comparisons, findings, precision
+from tunevlseg_jax.reporting import findings, headings, precision
 from tunevlseg_jax.reporting.cells import Key, RowKey
 from tunevlseg_jax.reporting.comparisons import Comparison
 from tunevlseg_jax.reporting.statistics import intervals
@@ -66,7 +66,7 @@ def _of(sets: Sequence[Comparison], both: Sequence[tuple[RowKey, RowKey]]) -> li
     means, limits = intervals.over_sets(apart, findings.RESAMPLES)
     found = []
     for pair, mean, (low, high) in zip(both, means.tolist(), limits.T.tolist(), strict=True):
-        names = [comparisons.name(Key(*row, "")) for row in pair]
+        names = [headings.method(row) for row in pair]
         if mean < 0:
             names.reverse()
             mean, low, high = -mean, -high, -low

@@ -51,6 +51,11 @@ def tables(cells: Cells, stored: Mapping[str, Stored]) -> list[Table]:
     return [_table(cells, kind, found) for kind, found in stored.items() if found]
 
 
+def precisions(stored: Stored) -> dict[Key, precision.Names]:
+    """The precisions behind each cell's files."""
+    return precision.together((key, file["precisions"]) for key, files in stored.items() for file in files)
+
+
 def _fitting(cells: Cells, kind: str, unread: list[str], from_records: bool) -> Stored:
     found = {cell.key: [_stored(run, kind, unread, from_records) for run in cell.runs] for cell in cells.ordered}
     asked: dict[str, list[Any]] = defaultdict(list)
@@ -111,7 +116,7 @@ def _mean(value: Any) -> Any:
 
 def _table(cells: Cells, kind: str, found: Stored) -> Table:
     rows: list[Row] = []
-    names = precision.together((key, one["precisions"]) for key, each in found.items() for one in each)
+    names = precisions(found)
     common = precision.most(names.values())
     notes = [precision.note_on(key, each, common, OTHER_PRECISION) for key, each in names.items()]
     for data in headings.ordered({key.data for key in found}):

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from tunevlseg_jax.evaluation.corruptions import KINDS
-from tunevlseg_jax.reporting import comparisons
+from tunevlseg_jax.reporting import headings
 from tunevlseg_jax.reporting.figures import style
 from tunevlseg_jax.reporting.figures.style import Picture
-from tunevlseg_jax.reporting.headings import ordered
 from tunevlseg_jax.reporting.robustness import Stored
 
 MOST_METHODS = 12
@@ -38,7 +37,7 @@ def corrupted(name: str, data: str, stored: Stored) -> Picture:
             handle = style.handle(key.combination, linestyle=style.dashes(models, key.model), markersize=3.5)
             handle.set_data(range(len(dice) + 1), [clean[key], *dice])
             ax.add_line(handle)
-            handles[comparisons.name(key)] = handle
+            handles[headings.method(key.row)] = handle
         ax.set_title(kind, loc="left", fontweight="bold")
         ax.set(xlim=(-0.3, len(KINDS[kind]) + 0.3), xticks=range(len(KINDS[kind]) + 1))
         ax.autoscale(axis="y")
@@ -60,7 +59,7 @@ def phrases(stored: Stored) -> Picture | None:
     """A panel for each data set with the range of each method over paraphrases; None without any."""
     if not stored:
         return None
-    sets = ordered({key.data for key in stored})
+    sets = headings.ordered({key.data for key in stored})
     here = {
         data: sorted((key for key in stored if key.data == data), key=lambda key: -_mean(stored[key], "mean"))
         for data in sets
@@ -71,7 +70,7 @@ def phrases(stored: Stored) -> Picture | None:
         for place, key in enumerate(here[data]):
             mean, worst, spread = (_mean(stored[key], score) for score in ("mean", "worst", "spread"))
             style.interval(ax, key.combination, place, mean, (worst, worst + spread))
-        labels = [style.two_lines(comparisons.name(key)) for key in here[data]]
+        labels = [style.two_lines(headings.method(key.row)) for key in here[data]]
         ax.set_yticks(range(len(labels)), labels, fontsize=6.5)
         ax.set_ylim(len(labels) - 0.4, -0.6)
         style.headline(ax, data, f"{records[data]} records")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from tunevlseg_jax.reporting import comparisons, headings, over_sets, pictures, precision, reliability
+from tunevlseg_jax.reporting import comparisons, headings, over_sets, pictures, precision, reliability, robustness
 from tunevlseg_jax.reporting.cells import Cell, Cells, Key, RowKey
 from tunevlseg_jax.reporting.figures import reliability as reliability_figure
 from tunevlseg_jax.reporting.figures import robustness as robustness_figures
@@ -23,7 +23,6 @@ from tunevlseg_jax.reporting.figures.ranks import critical_difference, rank_freq
 from tunevlseg_jax.reporting.figures.shots import learning_curve
 from tunevlseg_jax.reporting.figures.trends import AXES, trend
 from tunevlseg_jax.reporting.output.content import Content
-from tunevlseg_jax.reporting.robustness import Stored
 from tunevlseg_jax.reporting.runs import Run
 from tunevlseg_jax.reporting.statistics.rankings import FEWEST_METHODS, FEWEST_SETS
 from tunevlseg_jax.runtime.errors import UserError
@@ -63,12 +62,13 @@ def draw_figures(content: Content, samples: int, tell: Callable[[str], None]) ->
     _compare(content, tell, gallery)
     tell("drawing calibration and robustness")
     of_chosen = {key: precision.of_cell(cell) for key, cell in chosen.items()}
-    _reliability(chosen, of_chosen, gallery)
+    _reliability(chosen.values(), of_chosen, gallery)
     _robustness(content, gallery)
+    of_trials = _of_trainings(trials)
     for axis in AXES:
         tell(f"drawing {axis.title}")
         reason = f"no learner has trials that differ in {axis.field}"
-        gallery.add(axis.title, trend(axis, trials), reason, _of_trainings(trials))
+        gallery.add(axis.title, trend(axis, trials), reason, of_trials)
     first = {key: cell.runs[0] for key, cell in chosen.items()}
     gallery.add("Training curves", curves(first), "nothing was trained", _of_trainings(first.items()))
     dice = {key: score.mean for key, cell in chosen.items() if (score := cell.score("dice")) is not None}
@@ -119,9 +119,9 @@ def _of_trainings(runs: Iterable[tuple[Key, Run]]) -> Precisions:
     return precision.together((key, frozenset({precision.trained(run)})) for key, run in runs)
 
 
-def _reliability(cells: Mapping[Key, Cell], of: Precisions, gallery: _Gallery) -> None:
+def _reliability(cells: Iterable[Cell], of: Precisions, gallery: _Gallery) -> None:
     """The reliability diagrams of each model."""
-    methods, lacking = reliability.methods(cells.values())
+    methods, lacking = reliability.methods(cells)
     for number, model in enumerate(dict.fromkeys(method.key.model for method in methods)):
         ours = [method for method in methods if method.key.model == model]
         figure = reliability_figure.reliability(f"reliability_{number}", model, ours)
@@ -136,21 +136,16 @@ def _reliability(cells: Mapping[Key, Cell], of: Precisions, gallery: _Gallery) -
 def _robustness(content: Content, gallery: _Gallery) -> None:
     """The figures of Dice on corrupted images, for each data set, and over paraphrases."""
     corrupted, phrases = (content.robustness.get(kind, {}) for kind in ("corrupted", "phrases"))
-    sets = headings.ordered({key.data for key in corrupted})
+    sets, of = headings.ordered({key.data for key in corrupted}), robustness.precisions(corrupted)
     for number, data in enumerate(sets):
         here = {key: files for key, files in corrupted.items() if key.data == data}
         figure = robustness_figures.corrupted(f"robustness_corrupted_{number}", data, here)
-        gallery.add(f"Dice on corrupted images, {data}", figure, "", _of_files(corrupted))
+        gallery.add(f"Dice on corrupted images, {data}", figure, "", of)
     if not sets:
         gallery.add("Dice on corrupted images", None, "no run was evaluated with --corrupt")
     unasked = "no run was evaluated with --phrases"
     figure = robustness_figures.phrases(phrases)
-    gallery.add("Dice over paraphrases of the prompts", figure, unasked, _of_files(phrases))
-
-
-def _of_files(stored: Stored) -> Precisions:
-    """The precisions behind files of robustness."""
-    return precision.together((key, file["precisions"]) for key, files in stored.items() for file in files)
+    gallery.add("Dice over paraphrases of the prompts", figure, unasked, robustness.precisions(phrases))
 
 
 def _main_cells(cells: Cells) -> dict[Key, Cell]:
